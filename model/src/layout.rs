@@ -1,0 +1,86 @@
+//! The bounds of a histogram's buckets.
+
+/// Upper bounds in ascending order, each with the text in which it is shown. `+Inf` is not among
+/// them: a layout of n bounds has n + 1 buckets.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    bounds: Box<[(f64, Box<str>)]>,
+}
+
+/// A bound that is no finite number, or not above the one before it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("bucket bounds must be finite numbers in ascending order, found '{0}'")]
+pub struct WrongBound(pub String);
+
+impl Layout {
+    /// What a histogram gets that says nothing of its buckets: the defaults of the Prometheus
+    /// client libraries, in seconds.
+    pub const DEFAULT: [&'static str; 11] = [
+        "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10",
+    ];
+
+    /// Reads bounds from their texts; a last `+Inf` is taken off.
+    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, WrongBound> {
+        let mut texts = texts.into_iter().collect::<Vec<_>>();
+        if texts
+            .last()
+            .is_some_and(|last| last.parse() == Ok(f64::INFINITY))
+        {
+            texts.pop();
+        }
+        let mut bounds = Vec::with_capacity(texts.len());
+        let mut above = f64::NEG_INFINITY;
+        for text in texts {
+            match text.parse::<f64>() {
+                Ok(bound) if bound.is_finite() && bound > above => {
+                    above = bound;
+                    bounds.push((bound, text.into()));
+                }
+                _ => return Err(WrongBound(text.to_owned())),
+            }
+        }
+        Ok(Self {
+            bounds: bounds.into(),
+        })
+    }
+
+    /// A summary's: no bounds, one bucket.
+    pub fn none() -> Self {
+        Self {
+            bounds: Box::default(),
+        }
+    }
+
+    /// How many bounds there are; there is one bucket more.
+    pub fn len(&self) -> usize {
+        self.bounds.len()
+    }
+
+    /// Whether there is only the `+Inf` bucket.
+    pub fn is_empty(&self) -> bool {
+        self.bounds.is_empty()
+    }
+
+    /// The bounds as numbers.
+    pub fn values(&self) -> impl ExactSizeIterator<Item = f64> + Clone {
+        self.bounds.iter().map(|(value, _)| *value)
+    }
+
+    /// The bounds as they are shown.
+    pub fn texts(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        self.bounds.iter().map(|(_, text)| &**text)
+    }
+
+    /// The bucket that an observation falls into (Prometheus data model: bounds are inclusive).
+    pub fn bucket_of(&self, observation: f64) -> usize {
+        self.bounds
+            .partition_point(|(bound, _)| *bound < observation)
+    }
+}
+
+/// Layouts are the same when their numbers are; the text of the first one seen is shown.
+impl PartialEq for Layout {
+    fn eq(&self, other: &Self) -> bool {
+        self.values().eq(other.values())
+    }
+}
