@@ -1,19 +1,43 @@
-//! stub
+//! Metric families, series and writers; the registry that aggregates them; and their written forms.
+//!
+//! The whole flow: a writer's [`Session`] reads the series of a [`Source`] and makes batches of
+//! absolute values ([`BatchWriter`]); a [`Registry`] decodes a [`Batch`] and adds to each total the
+//! difference to what it last saw of that writer ([`Registry::push`]); [`Registry::expose`] renders
+//! the totals as pages of text.
+//!
+//! The same code runs inside Redis, where metrics are shared, and inside the exporter, for its own
+//! instance. It knows nothing of Redis, Python, HTTP, files or the clock: time is an argument.
 #![forbid(unsafe_code)]
 
 mod batch;
 mod bytes;
+mod exposition;
 mod family;
 mod gauge_mode;
+mod labels;
 mod layout;
+mod name;
 mod point;
+mod registry;
+mod session;
+mod slab;
+mod stamp;
+mod sum;
 
 pub use batch::{
     BATCH_VERSION, Batch, BatchHeader, BatchKind, BatchWriter, BucketChanges, Define, Entry,
     MAX_BATCH_ENTRIES, MAX_BOUNDS, MAX_LABELS, Pairs,
 };
 pub use bytes::DecodeError;
+pub use exposition::{
+    ExposeError, ExposeRequest, Format, Page, WrongCursor, format_number, parse_number,
+};
 pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
 pub use gauge_mode::{GaugeMode, UnknownGaugeMode};
+pub use labels::{LabelError, Labels};
 pub use layout::{Layout, WrongBound};
+pub use name::NameError;
 pub use point::Point;
+pub use registry::{Aggregate, GaugeWrite, PushReply, PushStatus, Reason, Registry, RegistryError};
+pub use session::{Outcome, Push, Saved, SavedPoint, SeriesDef, Session, SessionOptions, Source};
+pub use stamp::{Epoch, Limits, Stamp, WrongEpoch, WrongStamp};

@@ -1,6 +1,25 @@
-//! The writer's side of PUSH: see "PUSH: exactly once" in `redis-module/README.md`.
+//! The writer's side of PUSH, without any I/O: what to send, and what an answer means.
+//!
+//! # How it works
+//!
+//! One batch is in flight at a time, and it stays the same bytes until it is answered. A session
+//! that knows nothing of its registry sends an empty batch to be told the epoch, then its *full
+//! state*, a run of batches if it is large; from then on only what changes. Whenever the registry
+//! says that it does not know what the session builds on, the full state follows again.
+//!
+//! # Why nothing is counted twice
+//!
+//! A registry that remembers a series of this writer adds the difference to what it remembers. One
+//! that does not begins at the series' *base*, which says how much of the value another registry,
+//! or an earlier life of this one, has already counted. See [`Session::on_reply`] for the three
+//! cases in which a base changes.
 
-use crate::{Epoch, FamilySpec, Layout, Point, PushReply};
+use std::collections::HashMap;
+
+use crate::{
+    BatchHeader, BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, Layout, MAX_BATCH_ENTRIES,
+    Point, PushReply, PushStatus,
+};
 
 /// Where a session reads the series of its writer. Series are numbered from 0 in the order of
 /// their creation; a number is never given twice, and [`Source::len`] never falls.
@@ -32,4 +51,533 @@ pub struct SeriesDef<'a> {
     pub pid: &'a str,
     /// The idle time after which it expires, in milliseconds; 0 = never.
     pub ttl_ms: u64,
+}
+
+/// How long an answer that left entries out is left alone before the full state is sent again.
+const RETRY_LEFT_OUT_MS: u64 = 30_000;
+/// A series without a place in the registry's index table.
+const NO_INDEX: u32 = u32::MAX;
+
+/// What a session is told once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// For how long the registry's key outlives the last lease of its writers; 0 = for ever.
+    pub registry_ttl_ms: u64,
+    /// For how long the registry remembers a writer's last seq.
+    pub tombstone_retention_ms: u64,
+}
+
+/// What must outlive the process that runs a session, so that another can go on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Saved {
+    /// The last seq that was sent.
+    pub seq: u64,
+    /// The last seq that was acknowledged.
+    pub acked_seq: u64,
+    /// When that was, in Unix milliseconds.
+    pub acked_at_ms: u64,
+    /// The epoch of the registry that acknowledged it.
+    pub epoch: Option<Epoch>,
+    /// Of each series, by its number.
+    pub points: Vec<SavedPoint>,
+}
+
+/// What must outlive a session's process of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SavedPoint {
+    /// Whether it is a gauge: those come back whole where others go on from their base.
+    pub is_gauge: bool,
+    /// What of its value is not to be counted by a registry that does not know it.
+    pub base: Point,
+    /// What was last acknowledged.
+    pub acked: Point,
+    /// What was last sent.
+    pub sent: Point,
+}
+
+/// A batch to send: `METRICS.PUSH key writer seq batch [EPOCH epoch]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Push {
+    /// Its seq.
+    pub seq: u64,
+    /// The epoch it is meant for; `None`: to be told.
+    pub epoch: Option<Epoch>,
+    /// Its bytes.
+    pub batch: Vec<u8>,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// The batch was applied, now or before.
+    Acked,
+    /// There is something else to send: ask for it.
+    Again,
+    /// The registry believes that this writer has left, which it has not: go on under another id
+    /// ([`Session::reborn`]).
+    Gone,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Session {
+    writer: Vec<u8>,
+    options: SessionOptions,
+    seq: u64,
+    acked_seq: u64,
+    acked_at_ms: u64,
+    /// Of the last acknowledgement.
+    epoch: Option<Epoch>,
+    /// Of the last answer, whatever it was: the one to send to.
+    told: Option<Epoch>,
+    series: Vec<SeriesState>,
+    next_index: u32,
+    stage: Stage,
+    in_flight: Option<InFlight>,
+    /// Whether the run of full state that is under way has left entries out.
+    run_left_out: bool,
+    retry_full_at_ms: Option<u64>,
+    touched: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct SeriesState {
+    saved: SavedPoint,
+    index: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing is known of the registry.
+    Hello,
+    /// The full state is to be sent, from its beginning.
+    Full { forgotten_seq: u64 },
+    /// It goes on with that series.
+    More { number: usize },
+    /// The registry knows everything but what has changed since.
+    Steady,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    push: Push,
+    sent: Vec<usize>,
+    then: Stage,
+}
+
+impl Session {
+    /// A writer that has never sent anything.
+    pub fn new(writer: Vec<u8>, options: SessionOptions) -> Self {
+        Self::resume(writer, options, Saved::default())
+    }
+
+    /// A writer whose session ended without its will: what was in flight may or may not have
+    /// arrived, so the full state goes first.
+    pub fn resume(writer: Vec<u8>, options: SessionOptions, saved: Saved) -> Self {
+        let stage = match saved.epoch {
+            Some(_) => Stage::Full { forgotten_seq: 0 },
+            None => Stage::Hello,
+        };
+        let series = saved.points.into_iter().map(|saved| SeriesState {
+            saved,
+            index: NO_INDEX,
+        });
+        Self {
+            writer,
+            options,
+            seq: saved.seq,
+            acked_seq: saved.acked_seq,
+            acked_at_ms: saved.acked_at_ms,
+            epoch: saved.epoch,
+            told: saved.epoch,
+            series: series.collect(),
+            next_index: 0,
+            stage,
+            in_flight: None,
+            run_left_out: false,
+            retry_full_at_ms: None,
+            touched: Vec::new(),
+        }
+    }
+
+    /// The same series under another writer id: what was acknowledged is not counted again.
+    #[must_use]
+    pub fn reborn(self, writer: Vec<u8>) -> Self {
+        let points = self.series.into_iter().map(|state| {
+            let SavedPoint {
+                is_gauge, acked, ..
+            } = state.saved;
+            let base = if is_gauge {
+                acked.zero()
+            } else {
+                acked.clone()
+            };
+            SavedPoint {
+                is_gauge,
+                base,
+                sent: acked.clone(),
+                acked,
+            }
+        });
+        let mut session = Self::new(writer, self.options);
+        session.series = points
+            .map(|saved| SeriesState {
+                saved,
+                index: NO_INDEX,
+            })
+            .collect::<Vec<_>>();
+        session.touched = (0..session.series.len()).collect();
+        session
+    }
+
+    /// The writer's id.
+    pub fn writer(&self) -> &[u8] {
+        &self.writer
+    }
+
+    /// The last seq that was sent.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// The last seq that was acknowledged; 0 if none was, so that there is nothing to leave.
+    pub fn acked_seq(&self) -> u64 {
+        self.acked_seq
+    }
+
+    /// When that was, in Unix milliseconds.
+    pub fn acked_at_ms(&self) -> u64 {
+        self.acked_at_ms
+    }
+
+    /// The epoch of the registry that acknowledged it.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
+    /// What must be saved of a series.
+    pub fn saved_point(&self, number: usize) -> Option<&SavedPoint> {
+        Some(&self.series.get(number)?.saved)
+    }
+
+    /// The series of which something has changed that must be saved, since this was last asked.
+    pub fn take_touched(&mut self) -> Vec<usize> {
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        touched
+    }
+
+    /// Whether a batch was sent that has not been answered.
+    pub fn is_in_flight(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// What to send now: the batch in flight as it was, or what is new; `None` if nothing is.
+    ///
+    /// The seq must be saved before the batch is sent.
+    pub fn next(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
+        if let Some(in_flight) = &self.in_flight {
+            return Some(in_flight.push.clone());
+        }
+        if self.retry_full_at_ms.is_some_and(|at_ms| now_ms >= at_ms) && self.stage == Stage::Steady
+        {
+            self.stage = Stage::Full { forgotten_seq: 0 };
+        }
+        match self.stage {
+            Stage::Hello if source.is_empty() => None,
+            Stage::Hello => Some(self.send(
+                BatchWriter::new(),
+                BatchKind::Incremental,
+                vec![],
+                Stage::Hello,
+            )),
+            Stage::Full { forgotten_seq } => {
+                self.begin_full(now_ms);
+                Some(self.send_state(source, 0, BatchKind::Full { forgotten_seq }))
+            }
+            Stage::More { number } => Some(self.send_state(source, number, BatchKind::More)),
+            Stage::Steady => self.send_changes(source),
+        }
+    }
+
+    /// Like [`next`](Self::next), but an empty batch where nothing is new, to renew the lease;
+    /// `None` only for a writer that has no series and is not known.
+    pub fn heartbeat(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
+        let next = self.next(source, now_ms);
+        if next.is_some() || self.stage == Stage::Hello {
+            return next;
+        }
+        Some(self.send(
+            BatchWriter::new(),
+            BatchKind::Incremental,
+            vec![],
+            Stage::Steady,
+        ))
+    }
+
+    /// Takes the answer to the batch in flight.
+    ///
+    /// Bases change here, in these cases: the registry has another epoch than the one that last
+    /// acknowledged anything (counters begin again at what was acknowledged, gauges come back
+    /// whole); it has forgotten this writer (everything begins at what it had counted then); or
+    /// nothing was acknowledged for so long that even that may be forgotten.
+    pub fn on_reply(&mut self, reply: &PushReply, now_ms: u64) -> Outcome {
+        let Some(in_flight) = self.in_flight.take() else {
+            return Outcome::Again;
+        };
+        self.told = Some(reply.epoch);
+        let was_applied = match reply.status {
+            PushStatus::Ok => true,
+            PushStatus::Dup => reply.last_seq == in_flight.push.seq,
+            _ => false,
+        };
+        if was_applied {
+            self.acked(in_flight, reply, now_ms);
+            return Outcome::Acked;
+        }
+        self.refused(reply)
+    }
+
+    /// The seq and epoch to leave with, once [`next`](Self::next) has nothing more to send; `None`
+    /// for a writer that the registry has never acknowledged.
+    pub fn leave(&self) -> Option<(u64, Option<Epoch>)> {
+        (self.acked_seq > 0).then_some((self.acked_seq, self.told))
+    }
+
+    /// Takes the answer to a LEAVE: true when the writer is gone, false when its full state must
+    /// be sent first ([`next`](Self::next)).
+    pub fn on_leave_reply(&mut self, reply: &PushReply) -> bool {
+        self.told = Some(reply.epoch);
+        if matches!(reply.status, PushStatus::Ok | PushStatus::Gone) {
+            return true;
+        }
+        self.refused(reply);
+        false
+    }
+
+    fn acked(&mut self, in_flight: InFlight, reply: &PushReply, now_ms: u64) {
+        self.epoch = Some(reply.epoch);
+        self.acked_seq = in_flight.push.seq;
+        self.acked_at_ms = now_ms;
+        for number in &in_flight.sent {
+            let saved = &mut self.series[*number].saved;
+            saved.acked.clone_from(&saved.sent);
+        }
+        self.touched.extend(in_flight.sent);
+        let was_full = matches!(self.stage, Stage::Full { .. } | Stage::More { .. });
+        self.stage = in_flight.then;
+        if reply.left_out > 0 {
+            self.run_left_out = true;
+            self.retry_full_at_ms = self.retry_full_at_ms.or(Some(now_ms + RETRY_LEFT_OUT_MS));
+        } else if was_full && self.stage == Stage::Steady && !self.run_left_out {
+            self.retry_full_at_ms = None;
+        }
+    }
+
+    /// The registry does not know what the batch built on.
+    fn refused(&mut self, reply: &PushReply) -> Outcome {
+        let own_seq = self.seq;
+        self.seq = self.seq.max(reply.last_seq);
+        self.in_flight = None;
+        match reply.status {
+            PushStatus::Gone => return Outcome::Gone,
+            PushStatus::Forgotten => {
+                let counted_all_sent = reply.last_seq == own_seq;
+                self.rebase(|saved| {
+                    let counted = if counted_all_sent {
+                        &saved.sent
+                    } else {
+                        &saved.acked
+                    };
+                    Some(counted.clone())
+                });
+                self.stage = Stage::Full {
+                    forgotten_seq: reply.last_seq,
+                };
+            }
+            _ => {
+                if self.epoch.is_some_and(|epoch| epoch != reply.epoch) {
+                    self.rebase(|saved| (!saved.is_gauge).then(|| saved.acked.clone()));
+                }
+                self.stage = Stage::Full { forgotten_seq: 0 };
+            }
+        }
+        Outcome::Again
+    }
+
+    fn rebase(&mut self, base: impl Fn(&SavedPoint) -> Option<Point>) {
+        for (number, SeriesState { saved, .. }) in self.series.iter_mut().enumerate() {
+            saved.base = base(saved).unwrap_or_else(|| saved.base.zero());
+            self.touched.push(number);
+        }
+    }
+
+    fn begin_full(&mut self, now_ms: u64) {
+        let silent_ms = now_ms.saturating_sub(self.acked_at_ms);
+        if self.acked_at_ms > 0 && silent_ms > self.options.tombstone_retention_ms {
+            self.rebase(|saved| (!saved.is_gauge).then(|| saved.acked.clone()));
+        }
+        for state in &mut self.series {
+            state.index = NO_INDEX;
+        }
+        self.next_index = 0;
+        self.run_left_out = false;
+        self.retry_full_at_ms = None;
+    }
+
+    /// The full state from series `from` on, or as much of it as fits into one batch.
+    fn send_state(&mut self, source: &dyn Source, from: usize, kind: BatchKind) -> Push {
+        let mut batch = Contents::default();
+        let mut number = from;
+        while number < source.len() && batch.has_room() {
+            self.know(source, number);
+            if !source.is_retired(number) {
+                self.define(&mut batch, source, number);
+            }
+            number += 1;
+        }
+        let is_last = number == source.len();
+        let then = if is_last {
+            Stage::Steady
+        } else {
+            Stage::More { number }
+        };
+        self.send(batch.writer, kind, batch.sent, then)
+    }
+
+    /// What has changed since it was last sent; `None` if nothing has.
+    fn send_changes(&mut self, source: &dyn Source) -> Option<Push> {
+        let mut batch = Contents::default();
+        for number in 0..source.len() {
+            if !batch.has_room() {
+                break;
+            }
+            self.know(source, number);
+            let index = self.series[number].index;
+            match (source.is_retired(number), index != NO_INDEX) {
+                (true, false) => {}
+                (true, true) => {
+                    batch.writer.retire(index);
+                    self.series[number].index = NO_INDEX;
+                }
+                (false, false) => self.define(&mut batch, source, number),
+                (false, true) => {
+                    let point = source.point(number);
+                    let sent = &mut self.series[number].saved.sent;
+                    if !point.is_same(sent) {
+                        batch.writer.update(index, sent, &point);
+                        *sent = point;
+                        batch.sent.push(number);
+                    }
+                }
+            }
+        }
+        let has_news = !batch.writer.is_empty();
+        has_news.then(|| {
+            self.send(
+                batch.writer,
+                BatchKind::Incremental,
+                batch.sent,
+                Stage::Steady,
+            )
+        })
+    }
+
+    /// Begins to keep what must be kept of a series.
+    fn know(&mut self, source: &dyn Source, number: usize) {
+        if number == self.series.len() {
+            let zero = source.point(number).zero();
+            let is_gauge = matches!(
+                source.series(number).family.family_type,
+                FamilyType::Gauge(_)
+            );
+            let saved = SavedPoint {
+                is_gauge,
+                base: zero.clone(),
+                acked: zero.clone(),
+                sent: zero,
+            };
+            self.series.push(SeriesState {
+                saved,
+                index: NO_INDEX,
+            });
+        }
+    }
+
+    fn define<'s>(&mut self, batch: &mut Contents<'s>, source: &'s dyn Source, number: usize) {
+        let def = source.series(number);
+        let point = source.point(number);
+        let family = batch.family(&def.family);
+        let layout = def.layout.map(|layout| batch.layout(layout));
+        let saved = &mut self.series[number].saved;
+        let has_base =
+            !saved.base.is_same(&saved.base.zero()) && !matches!(point, Point::Timed { .. });
+        let labels = def.labels.iter().map(|(name, value)| (&**name, &**value));
+        let base = has_base.then_some(&saved.base);
+        batch
+            .writer
+            .define(family, def.ttl_ms, labels, def.pid, layout, &point, base);
+        batch.sent.push(number);
+        saved.sent = point;
+        self.series[number].index = self.next_index;
+        self.next_index += 1;
+    }
+
+    fn send(&mut self, batch: BatchWriter, kind: BatchKind, sent: Vec<usize>, then: Stage) -> Push {
+        self.seq += 1;
+        let last = kind != BatchKind::Incremental && then == Stage::Steady;
+        let header = BatchHeader {
+            kind,
+            last,
+            registry_ttl_ms: self.options.registry_ttl_ms,
+        };
+        let push = Push {
+            seq: self.seq,
+            epoch: self.told,
+            batch: batch.finish(header),
+        };
+        self.touched.extend(&sent);
+        self.in_flight = Some(InFlight {
+            push: push.clone(),
+            sent,
+            then,
+        });
+        push
+    }
+}
+
+/// A batch that is being filled, with the numbers of what it has introduced.
+#[derive(Default)]
+struct Contents<'s> {
+    writer: BatchWriter,
+    families: HashMap<(&'s str, FamilyType), usize>,
+    layouts: Vec<&'s Layout>,
+    sent: Vec<usize>,
+}
+
+impl<'s> Contents<'s> {
+    /// Whether a series with its family and its layout still fits.
+    fn has_room(&self) -> bool {
+        self.writer.len() + 3 <= MAX_BATCH_ENTRIES
+    }
+
+    fn family(&mut self, family: &FamilySpec<'s>) -> usize {
+        let writer = &mut self.writer;
+        let key = (family.name, family.family_type);
+        *self
+            .families
+            .entry(key)
+            .or_insert_with(|| writer.family(family))
+    }
+
+    fn layout(&mut self, layout: &'s Layout) -> usize {
+        self.layouts
+            .iter()
+            .position(|known| *known == layout)
+            .unwrap_or_else(|| {
+                self.layouts.push(layout);
+                self.writer.layout(layout)
+            })
+    }
 }

@@ -1,0 +1,102 @@
+//! Where a page ended, as text that says nothing to its reader.
+
+use std::fmt;
+
+use crate::Epoch;
+
+/// See the [module of exposition](super).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) epoch: Epoch,
+    /// The time of page one.
+    pub(super) time_ms: u64,
+    /// The last series that was created before page one.
+    pub(super) up_to: u64,
+    /// The last series of the family that was gone through.
+    pub(super) after: u64,
+    /// Whether the family's HELP and TYPE have been shown.
+    pub(super) has_head: bool,
+    pub(super) family: String,
+}
+
+/// Text that no page has named as its next.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("this is no cursor, expected 0 or one that a page has named")]
+pub struct WrongCursor;
+
+impl Cursor {
+    pub(super) fn first(epoch: Epoch, time_ms: u64, up_to: u64) -> Self {
+        Self {
+            epoch,
+            time_ms,
+            up_to,
+            after: 0,
+            has_head: false,
+            family: String::new(),
+        }
+    }
+
+    pub(super) fn parse(text: &[u8]) -> Result<Self, WrongCursor> {
+        let text = std::str::from_utf8(text).map_err(|_| WrongCursor)?;
+        let mut parts = text.splitn(6, '.');
+        let mut next = || parts.next().ok_or(WrongCursor);
+        let epoch = next()?.parse().map_err(|_| WrongCursor)?;
+        let mut number = || u64::from_str_radix(next()?, 16).map_err(|_| WrongCursor);
+        let (time_ms, up_to, after) = (number()?, number()?, number()?);
+        let has_head = match number()? {
+            0 => false,
+            1 => true,
+            _ => return Err(WrongCursor),
+        };
+        let family = next()?.to_owned();
+        Ok(Self {
+            epoch,
+            time_ms,
+            up_to,
+            after,
+            has_head,
+            family,
+        })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            epoch,
+            time_ms,
+            up_to,
+            after,
+            has_head,
+            family,
+        } = self;
+        write!(
+            f,
+            "{epoch}.{time_ms:x}.{up_to:x}.{after:x}.{}.{family}",
+            u8::from(*has_head)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_reads_back(epoch: u64, numbers: (u64, u64, u64, bool), family in ".*") {
+            let (time_ms, up_to, after, has_head) = numbers;
+            let cursor = Cursor { epoch: Epoch(epoch), time_ms, up_to, after, has_head, family };
+            prop_assert_eq!(Cursor::parse(cursor.to_string().as_bytes()), Ok(cursor));
+        }
+
+        #[test]
+        fn other_bytes_are_no_cursor(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            if let Ok(cursor) = Cursor::parse(&bytes) {
+                prop_assert_eq!(Cursor::parse(cursor.to_string().as_bytes()), Ok(cursor));
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Names of families, and the sample names that follow from them.
+
+use crate::{FamilySpec, FamilyType};
+
+/// The longest name of a family.
+const MAX_NAME_BYTES: usize = 512;
+
+/// Why a family's name is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum NameError {
+    #[error("a family name must not be empty")]
+    Empty,
+    #[error("a family name of {0} bytes, at most {MAX_NAME_BYTES} are allowed")]
+    TooLong(usize),
+    #[error("family name '{0}' is reserved for the registry's own samples")]
+    Reserved(String),
+    #[error("family name '{0}' has a control character")]
+    Control(String),
+}
+
+/// The family in which a registry counts what it left out, by reason.
+pub(crate) const REJECTED: &str = "metrics_rejected_samples";
+
+/// The name under which a family is kept: a counter's without `_total`.
+pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
+    let name = match spec.family_type {
+        FamilyType::Counter => spec.name.strip_suffix("_total").unwrap_or(spec.name),
+        _ => spec.name,
+    };
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong(name.len()));
+    }
+    if name == REJECTED || name == "metrics_rejected_samples_total" {
+        return Err(NameError::Reserved(spec.name.to_owned()));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(NameError::Control(name.escape_debug().to_string()));
+    }
+    Ok(name)
+}
+
+/// The endings of the samples that a family of a type may have, in any format; the family's bare
+/// name is always among them.
+pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str] {
+    match family_type {
+        FamilyType::Counter => &["", "_total", "_created"],
+        FamilyType::Gauge(_) => &[""],
+        FamilyType::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
+        FamilyType::Summary => &["", "_count", "_sum", "_created"],
+    }
+}
+
+/// `[a-zA-Z_:][a-zA-Z0-9_:]*`, the metric names of text 0.0.4 and OpenMetrics 1.0.
+pub(crate) fn is_legacy_name(name: &str) -> bool {
+    name.bytes()
+        .enumerate()
+        .all(|(at, byte)| is_name_byte(at, byte) || byte == b':')
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of text 0.0.4 and OpenMetrics 1.0.
+pub(crate) fn is_legacy_label_name(name: &str) -> bool {
+    name.bytes()
+        .enumerate()
+        .all(|(at, byte)| is_name_byte(at, byte))
+}
+
+fn is_name_byte(at: usize, byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || (at > 0 && byte.is_ascii_digit())
+}
+
+/// The escaping scheme `underscores`: each character that a legacy name cannot have becomes `_`.
+pub(crate) fn push_underscored(out: &mut Vec<u8>, name: &str, is_label: bool) {
+    for (at, character) in name.chars().enumerate() {
+        match u8::try_from(character) {
+            Ok(byte)
+                if byte.is_ascii() && (is_name_byte(at, byte) || (byte == b':' && !is_label)) =>
+            {
+                out.push(byte);
+            }
+            _ => out.push(b'_'),
+        }
+    }
+}

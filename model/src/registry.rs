@@ -1,0 +1,352 @@
+//! The registry: every family, series and writer behind one key, and what may happen to them.
+//!
+//! # How it works
+//!
+//! A *series* has a total. A *writer* has, for each series it writes, a memory of what it last sent;
+//! a batch moves the total by the difference ([`push`]). Direct commands move totals without a
+//! memory ([`direct`]). Reading ([`aggregate`], and the exposition) changes nothing.
+//!
+//! # Time
+//!
+//! Nothing here reads a clock. The primary decides the time of a command once ([`Registry::stamp`])
+//! and everybody who repeats the command gets the same [`Stamp`]; so replicas, AOF replays and
+//! restored copies go through exactly the same states. What ends by time (leases, TTLs, retentions)
+//! is decided *as if* at its own moment, whenever somebody gets round to it: see [`lifetime`].
+//!
+//! # What it costs
+//!
+//! A value of a known series is one step in the writer's memory and one in the series, both found by
+//! number. Everything that could touch many series at once (a writer's end, the deletion of a
+//! family) marks in O(1) and is settled a few entries at a time by later writes; reading sees
+//! through what is not settled yet.
+
+mod aggregate;
+mod catalog;
+mod direct;
+mod lifetime;
+mod order;
+mod push;
+mod series;
+mod state;
+mod writer;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::labels::LabelError;
+use crate::name::NameError;
+use crate::slab::Slab;
+use crate::{Epoch, Layout, Limits, Stamp};
+pub use aggregate::Aggregate;
+pub(crate) use aggregate::{BucketView, FamilyView, SeriesView};
+pub use direct::GaugeWrite;
+pub use push::{PushReply, PushStatus};
+use series::{Family, Series};
+use writer::{Phase, Writer};
+
+/// See the [module](self).
+#[derive(Debug)]
+pub struct Registry {
+    epoch: Epoch,
+    limits: Limits,
+    last_stamp_ms: u64,
+    healing_since_ms: Option<u64>,
+    /// Not part of the state: when this server came by a state that may be behind what was shown.
+    rolled_back_at_ms: Option<u64>,
+
+    families: Slab<Family>,
+    by_name: BTreeMap<Box<str>, u32>,
+    /// The family that each possible sample name belongs to.
+    claims: HashMap<Box<str>, u32>,
+    layouts: Vec<Layout>,
+
+    series: Slab<Series>,
+    by_identity: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    last_created_no: u64,
+    /// Bytes of label texts and totals outside the slab.
+    series_heap_bytes: usize,
+
+    writers: Slab<Writer>,
+    by_writer: HashMap<Box<[u8]>, u32>,
+    /// Ends of leases, of the writers that are live.
+    leases: BTreeSet<(u64, u32)>,
+    /// When the others take the next step: from ended to forgotten, from gone to unknown.
+    retirements: BTreeSet<(u64, u32)>,
+    /// Writers whose entries do not all agree with their phase yet.
+    unsettled: VecDeque<u32>,
+    /// Series of families that were deleted whole, to be gone through.
+    condemned: VecDeque<u32>,
+    /// Where the search for expired series goes on: a family, and a number in its order.
+    purge_from: (Box<str>, u64),
+
+    rejected: [u64; Reason::EVERY.len()],
+    expired: u64,
+}
+
+/// Why a batch's entry was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The registry has as many series as it may.
+    SeriesLimit,
+    /// A label text is longer than it may be.
+    LabelBytes,
+    /// A label name is wrong or reserved.
+    Labels,
+    /// A family name is wrong or reserved.
+    Name,
+    /// The family exists with another type, or its sample names belong to another.
+    Conflict,
+    /// Memory is full.
+    Memory,
+    /// A counter or bucket is below what it was.
+    Decrease,
+    /// The value does not fit the series.
+    Value,
+    /// The index was never defined, was retired, or was left out before.
+    Index,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const EVERY: [Self; 9] = [
+        Self::SeriesLimit,
+        Self::LabelBytes,
+        Self::Labels,
+        Self::Name,
+        Self::Conflict,
+        Self::Memory,
+        Self::Decrease,
+        Self::Value,
+        Self::Index,
+    ];
+
+    /// The value of the label `reason`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SeriesLimit => "max_series",
+            Self::LabelBytes => "max_label_bytes",
+            Self::Labels => "labels",
+            Self::Name => "name",
+            Self::Conflict => "conflict",
+            Self::Memory => "oom",
+            Self::Decrease => "decrease",
+            Self::Value => "value",
+            Self::Index => "index",
+        }
+    }
+}
+
+/// Why a direct command is refused. Nothing has changed then.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum RegistryError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    #[error("family '{family}' is a {found}, not a {expected}")]
+    Type {
+        family: String,
+        found: String,
+        expected: String,
+    },
+    #[error("family '{family}' would share the sample name '{sample}' with family '{other}'")]
+    Conflict {
+        family: String,
+        sample: String,
+        other: String,
+    },
+    #[error("the registry has {0} series, as many as metrics.max-series allows")]
+    SeriesLimit(u64),
+    #[error("{found} bytes of labels, metrics.max-label-bytes allows {allowed}")]
+    LabelBytes { found: usize, allowed: u64 },
+    #[error("label 'pid' is set by the registry in the modes all and liveall")]
+    Pid,
+    #[error("value {0} is not allowed: a counter grows by a finite number that is not negative")]
+    CounterValue(f64),
+    #[error("an observation must be a number, not NaN")]
+    Observation,
+    #[error("a gauge in mode {0} can be set, but not added to")]
+    AddToMostRecent(&'static str),
+    #[error("writer '{0}' sends batches, so it cannot be written to directly")]
+    PushWriter(String),
+    #[error("BUCKETS only goes with a histogram, family '{0}' is a summary")]
+    SummaryBuckets(String),
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new(epoch: Epoch, limits: Limits, now_ms: u64) -> Self {
+        Self {
+            epoch,
+            limits,
+            last_stamp_ms: now_ms,
+            healing_since_ms: None,
+            rolled_back_at_ms: None,
+            families: Slab::default(),
+            by_name: BTreeMap::new(),
+            claims: HashMap::new(),
+            layouts: Vec::new(),
+            series: Slab::default(),
+            by_identity: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            last_created_no: 0,
+            series_heap_bytes: 0,
+            writers: Slab::default(),
+            by_writer: HashMap::new(),
+            leases: BTreeSet::new(),
+            retirements: BTreeSet::new(),
+            unsettled: VecDeque::new(),
+            condemned: VecDeque::new(),
+            purge_from: Default::default(),
+            rejected: Default::default(),
+            expired: 0,
+        }
+    }
+
+    /// Which life of its key this registry is.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The time of the last write, in Unix milliseconds.
+    pub fn last_stamp_ms(&self) -> u64 {
+        self.last_stamp_ms
+    }
+
+    /// What the primary decides for the next command: time never runs backwards, limits change with
+    /// a write, and healing begins and ends with one.
+    pub fn stamp(&self, clock_ms: u64, configured: &Limits, out_of_memory: bool) -> Stamp {
+        let now_ms = clock_ms.max(self.last_stamp_ms);
+        let healing_begins = self.rolled_back_at_ms.is_some() && self.has_leases();
+        let since = self
+            .healing_since_ms
+            .or(self.rolled_back_at_ms.filter(|_| healing_begins));
+        let healing_ends =
+            since.is_some_and(|since| now_ms >= since.saturating_add(configured.healing_time_ms));
+        Stamp {
+            now_ms,
+            epoch: self.epoch,
+            refuse_definitions: out_of_memory,
+            healing_begins,
+            healing_ends,
+            limits: (*configured != self.limits).then_some(*configured),
+        }
+    }
+
+    /// This state was loaded, or this server was promoted, at that time: it may be behind what
+    /// others have seen of it. Not part of the state, and never called on a replica.
+    pub fn rolled_back(&mut self, clock_ms: u64) {
+        self.rolled_back_at_ms = Some(clock_ms);
+    }
+
+    /// Whether what a page would show may be behind what an earlier page has shown.
+    pub fn is_healing(&self, now_ms: u64) -> bool {
+        let since = self
+            .healing_since_ms
+            .or(self.rolled_back_at_ms.filter(|_| self.has_leases()));
+        since.is_some_and(|since| now_ms < since.saturating_add(self.limits.healing_time_ms))
+    }
+
+    /// How many series have a total or are remembered by a writer.
+    pub fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// How many entries of batches were left out, by reason.
+    pub fn rejected(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::EVERY
+            .into_iter()
+            .zip(self.rejected)
+            .filter(|(_, count)| *count > 0)
+    }
+
+    /// What `METRICS.INFO` says: names and values.
+    pub fn info(&self, now_ms: u64) -> Vec<(&'static str, String)> {
+        let in_phase = |phase| {
+            self.writers
+                .iter()
+                .filter(|(_, w)| w.phase == phase)
+                .count()
+        };
+        let live = self
+            .writers
+            .iter()
+            .filter(|(_, writer)| writer.is_live_at(now_ms))
+            .count();
+        let rejected = self
+            .rejected()
+            .map(|(reason, count)| format!("{}={count}", reason.name()));
+        let limits = self.limits;
+        vec![
+            ("families", self.by_name.len().to_string()),
+            ("series", self.series.len().to_string()),
+            ("writers", live.to_string()),
+            (
+                "writers_silent",
+                (in_phase(Phase::Live) + in_phase(Phase::Ended) - live).to_string(),
+            ),
+            (
+                "writers_gone",
+                (in_phase(Phase::Closed) + in_phase(Phase::Forgotten)).to_string(),
+            ),
+            ("epoch", self.epoch.to_string()),
+            ("bytes", self.memory_bytes().to_string()),
+            ("healing", u8::from(self.is_healing(now_ms)).to_string()),
+            ("last_write_ms", self.last_stamp_ms.to_string()),
+            ("expired", self.expired.to_string()),
+            ("rejected", rejected.collect::<Vec<_>>().join(",")),
+            ("max_series", limits.max_series.to_string()),
+            ("max_label_bytes", limits.max_label_bytes.to_string()),
+            (
+                "writer_retention_ms",
+                limits.writer_retention_ms.to_string(),
+            ),
+            (
+                "tombstone_retention_ms",
+                limits.tombstone_retention_ms.to_string(),
+            ),
+            ("healing_time_ms", limits.healing_time_ms.to_string()),
+            ("default_ttl_ms", limits.default_ttl_ms.to_string()),
+        ]
+    }
+
+    /// Bytes of memory, near enough for `MEMORY USAGE`.
+    pub fn memory_bytes(&self) -> usize {
+        let families = self.families.iter().map(|(_, family)| {
+            let texts = 4 * family.name.len() + family.help.len() + family.unit.len();
+            texts + family.order.heap_bytes() + 200
+        });
+        let writers = self
+            .writers
+            .iter()
+            .map(|(_, writer)| writer.heap_bytes() + 120);
+        size_of::<Self>()
+            + self.families.heap_bytes()
+            + families.sum::<usize>()
+            + self.series.heap_bytes()
+            + self.series_heap_bytes
+            + self.by_identity.capacity() * 8 / 7 * (size_of::<u32>() + 1)
+            + self.writers.heap_bytes()
+            + writers.sum::<usize>()
+    }
+
+    fn reject(&mut self, reason: Reason) {
+        self.rejected[reason as usize] += 1;
+    }
+
+    /// Whether writers held leases when the state was last written (an endless one is none).
+    fn has_leases(&self) -> bool {
+        self.leases
+            .range((self.last_stamp_ms + 1, 0)..(u64::MAX, 0))
+            .next()
+            .is_some()
+    }
+}

@@ -1,0 +1,263 @@
+//! Reading: many writers' values become one. Changes nothing.
+
+use std::borrow::Cow;
+use std::ops::Bound;
+
+use super::Registry;
+use super::series::{Buckets, Gauge, Member, Part, Total};
+use super::writer::Phase;
+use crate::{FamilySpec, FamilyType, GaugeMode, Labels, Layout};
+
+/// One series as `METRICS.GET` answers it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Aggregate {
+    /// A counter, or a gauge (in the per-writer modes the sum of what its writers show).
+    Number(f64),
+    /// A histogram, or a summary (without buckets).
+    Buckets {
+        /// How many observations.
+        count: u64,
+        /// Their sum.
+        sum: f64,
+        /// The text of each upper bound, and how many observations are not above it.
+        buckets: Vec<(String, u64)>,
+    },
+}
+
+/// One series as it is shown.
+#[derive(Debug)]
+pub(crate) enum SeriesView<'a> {
+    Number(f64),
+    /// Of each writer, under its `pid`.
+    PerWriter(Vec<(&'a str, f64)>),
+    Buckets(BucketView<'a>),
+}
+
+#[derive(Debug)]
+pub(crate) struct BucketView<'a> {
+    pub(crate) layout: Cow<'a, Layout>,
+    pub(crate) sum: f64,
+    /// Not cumulative; the last is `+Inf`.
+    pub(crate) counts: Cow<'a, [u64]>,
+}
+
+/// A family as it is shown.
+#[derive(Debug)]
+pub(crate) struct FamilyView<'a> {
+    pub(crate) id: u32,
+    pub(crate) spec: FamilySpec<'a>,
+}
+
+impl Registry {
+    /// The value of one series, or `None` where there is nothing to show.
+    pub fn get(&self, now_ms: u64, family: &str, labels: &Labels) -> Option<Aggregate> {
+        let id = self.find_series(self.family_named(family)?, labels.as_str())?;
+        Some(match self.view(id, now_ms, &mut 0)? {
+            SeriesView::Number(number) => Aggregate::Number(number),
+            SeriesView::PerWriter(values) => {
+                Aggregate::Number(values.into_iter().map(|(_, value)| value).sum())
+            }
+            SeriesView::Buckets(view) => {
+                let mut count = 0;
+                let is_summary = matches!(
+                    self.families[self.series[id].family].family_type,
+                    FamilyType::Summary
+                );
+                let texts = view.layout.texts().chain(["+Inf"]);
+                let buckets = texts.zip(view.counts.iter()).map(|(bound, in_bucket)| {
+                    count += in_bucket;
+                    (bound.to_owned(), count)
+                });
+                let mut buckets = buckets.collect::<Vec<_>>();
+                if is_summary {
+                    buckets.clear();
+                }
+                Aggregate::Buckets {
+                    count,
+                    sum: view.sum,
+                    buckets,
+                }
+            }
+        })
+    }
+
+    /// The families that begin at `name`, by name.
+    pub(crate) fn families_from(&self, name: &str) -> impl Iterator<Item = FamilyView<'_>> {
+        let from = (Bound::Included(name), Bound::Unbounded);
+        self.by_name.range::<str, _>(from).map(|(_, id)| {
+            let family = &self.families[*id];
+            FamilyView {
+                id: *id,
+                spec: FamilySpec {
+                    name: &family.name,
+                    family_type: family.family_type,
+                    help: &family.help,
+                    unit: &family.unit,
+                },
+            }
+        })
+    }
+
+    /// The series of a family that were created after `no`: number and id.
+    pub(crate) fn series_after(&self, family: u32, no: u64) -> impl Iterator<Item = (u64, u32)> {
+        let no_of = |id: u32| self.series[id].created_no;
+        self.families[family]
+            .order
+            .after(no, no_of)
+            .map(move |id| (no_of(id), id))
+    }
+
+    /// The number of the series that was created last.
+    pub(crate) fn last_created_no(&self) -> u64 {
+        self.last_created_no
+    }
+
+    pub(crate) fn labels_of(&self, id: u32) -> &str {
+        &self.series[id].labels
+    }
+
+    pub(crate) fn start_ms_of(&self, id: u32) -> u64 {
+        self.series[id].start_ms
+    }
+
+    /// What a series shows at that time, if anything; adds the number of values looked at.
+    pub(crate) fn view(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
+        *visited += 1;
+        if !self.has_total(id) || self.is_expired(id, now_ms) {
+            return None;
+        }
+        let series = &self.series[id];
+        match (&series.total, self.families[series.family].family_type) {
+            (Total::Counter(sum), _) => Some(SeriesView::Number(sum.value())),
+            (Total::Gauge(gauge), FamilyType::Gauge(mode)) => {
+                *visited += gauge.members.len() + gauge.ghosts.len();
+                if mode.is_per_writer() {
+                    let values = self.per_writer(gauge, mode, series.ttl_ms, now_ms);
+                    (!values.is_empty()).then_some(SeriesView::PerWriter(values))
+                } else {
+                    let number = self.fold(gauge, mode, series.ttl_ms, now_ms)?;
+                    Some(SeriesView::Number(number))
+                }
+            }
+            (Total::Buckets(buckets), _) => {
+                *visited += buckets
+                    .parts
+                    .iter()
+                    .map(|part| part.counts.len())
+                    .sum::<usize>();
+                Some(SeriesView::Buckets(self.join(buckets)))
+            }
+            (Total::Gauge(_), _) => None,
+        }
+    }
+
+    fn per_writer<'a>(
+        &'a self,
+        gauge: &'a Gauge,
+        mode: GaugeMode,
+        ttl_ms: u64,
+        now_ms: u64,
+    ) -> Vec<(&'a str, f64)> {
+        let members = gauge
+            .present()
+            .filter(|member| self.is_shown(member, mode, ttl_ms, now_ms))
+            .map(|member| (&*self.writers[member.writer].pid, member.value));
+        let ghosts = gauge
+            .ghosts
+            .iter()
+            .filter(|ghost| ghost.until_ms > now_ms)
+            .map(|ghost| (&*ghost.pid, ghost.value));
+        members.chain(ghosts).collect()
+    }
+
+    fn fold(&self, gauge: &Gauge, mode: GaugeMode, ttl_ms: u64, now_ms: u64) -> Option<f64> {
+        let shown = || {
+            gauge
+                .present()
+                .filter(|m| self.is_shown(m, mode, ttl_ms, now_ms))
+        };
+        let values = || shown().map(|member| member.value).chain(gauge.retired);
+        match mode {
+            GaugeMode::Sum if gauge.odd == 0 => {
+                let is_empty = gauge.members.is_empty() && gauge.retired.is_none();
+                (!is_empty).then(|| gauge.sum.value() + gauge.retired.unwrap_or(0.0))
+            }
+            GaugeMode::Sum | GaugeMode::LiveSum => values().reduce(|a, b| a + b),
+            // `f64::min` and `max` ignore a NaN where there is a number.
+            GaugeMode::Min | GaugeMode::LiveMin => values().reduce(f64::min),
+            GaugeMode::Max | GaugeMode::LiveMax => values().reduce(f64::max),
+            GaugeMode::MostRecent | GaugeMode::LiveMostRecent => {
+                let members = shown()
+                    .map(|member| (member.time, &*self.writers[member.writer].id, member.value));
+                let ghosts = gauge.ghosts.iter().filter(|ghost| ghost.until_ms > now_ms);
+                let ghosts = ghosts.map(|ghost| (ghost.time, &*ghost.writer_id, ghost.value));
+                let set = members.chain(ghosts).filter(|(time, ..)| *time > 0.0);
+                let newest =
+                    set.max_by(|(t, id, _), (u, other, _)| t.total_cmp(u).then(id.cmp(other)));
+                newest.map(|(.., value)| value)
+            }
+            GaugeMode::All | GaugeMode::LiveAll => None,
+        }
+    }
+
+    /// Whether a writer's value is to be seen, given the mode and where the writer is in its life.
+    fn is_shown(&self, member: &Member, mode: GaugeMode, ttl_ms: u64, now_ms: u64) -> bool {
+        let writer = &self.writers[member.writer];
+        if mode.is_live() {
+            return writer.is_live_at(now_ms);
+        }
+        let leaves_a_ghost = mode.is_per_writer() || mode.is_timed();
+        if leaves_a_ghost && matches!(writer.phase, Phase::Closed | Phase::Forgotten) {
+            let stays = if ttl_ms > 0 {
+                ttl_ms
+            } else {
+                self.limits.writer_retention_ms
+            };
+            return writer.gone_ms.saturating_add(stays) > now_ms;
+        }
+        true
+    }
+
+    /// Totals of different bucket layouts, on the bounds that all of them have: what lies between
+    /// two bounds of one layout cannot be told, what lies below a common bound can.
+    fn join<'a>(&'a self, buckets: &'a Buckets) -> BucketView<'a> {
+        let layout_of = |part: &Part| &self.layouts[part.layout as usize];
+        let [first, rest @ ..] = buckets.parts.as_slice() else {
+            return BucketView {
+                layout: Cow::Owned(Layout::none()),
+                sum: 0.0,
+                counts: Cow::Owned(vec![0]),
+            };
+        };
+        if rest.is_empty() {
+            return BucketView {
+                layout: Cow::Borrowed(layout_of(first)),
+                sum: first.sum(),
+                counts: Cow::Borrowed(&first.counts),
+            };
+        }
+        let is_common = |bound: f64| {
+            rest.iter()
+                .all(|part| layout_of(part).values().any(|b| b == bound))
+        };
+        let first_layout = layout_of(first);
+        let common = first_layout
+            .values()
+            .zip(first_layout.texts())
+            .filter(|(b, _)| is_common(*b));
+        let (bounds, texts): (Vec<_>, Vec<_>) = common.unzip();
+        let mut counts = vec![0; bounds.len() + 1];
+        for part in &buckets.parts {
+            let own = layout_of(part).values().chain([f64::INFINITY]);
+            for (bound, count) in own.zip(&part.counts) {
+                counts[bounds.partition_point(|common| *common < bound)] += count;
+            }
+        }
+        BucketView {
+            // The bounds of one layout, some left out, ascend.
+            layout: Cow::Owned(Layout::new(texts).unwrap_or_else(|_| Layout::none())),
+            sum: buckets.parts.iter().map(Part::sum).sum(),
+            counts: Cow::Owned(counts),
+        }
+    }
+}

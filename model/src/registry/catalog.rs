@@ -1,0 +1,298 @@
+//! Finding, creating and dropping families and series.
+
+use std::hash::BuildHasher;
+
+use super::series::{Family, Series, Total};
+use super::{Reason, Registry, RegistryError};
+use crate::name::{kept_name, sample_suffixes};
+use crate::{FamilySpec, FamilyType, Labels, Layout};
+
+impl Registry {
+    /// The family of that name, unless it has ended.
+    pub(super) fn family_named(&self, name: &str) -> Option<u32> {
+        let found = self.by_name.get(name);
+        // A counter may be asked for by the name of its samples.
+        let found = found.or_else(|| {
+            let id = self.by_name.get(name.strip_suffix("_total")?)?;
+            (self.families[*id].family_type == FamilyType::Counter).then_some(id)
+        });
+        found.copied()
+    }
+
+    /// Whether a family of that name and type exists or could.
+    pub(super) fn check_family(&self, spec: &FamilySpec<'_>) -> Result<Option<u32>, RegistryError> {
+        let name = kept_name(spec)?;
+        if let Some(&id) = self.by_name.get(name) {
+            let found = self.families[id].family_type;
+            if found == spec.family_type {
+                return Ok(Some(id));
+            }
+            return Err(RegistryError::Type {
+                family: name.to_owned(),
+                found: found.describe(),
+                expected: spec.family_type.describe(),
+            });
+        }
+        self.check_claims(name, spec.family_type)?;
+        Ok(None)
+    }
+
+    fn check_claims(&self, name: &str, family_type: FamilyType) -> Result<(), RegistryError> {
+        for suffix in sample_suffixes(family_type) {
+            let sample = format!("{name}{suffix}");
+            if let Some(other) = self.claims.get(sample.as_str()) {
+                return Err(RegistryError::Conflict {
+                    family: name.to_owned(),
+                    sample,
+                    other: self.families[*other].name.to_string(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The family of that name and type, created where it is missing. The first help and unit stay.
+    pub(super) fn family_for(&mut self, spec: &FamilySpec<'_>) -> Result<u32, RegistryError> {
+        let id = match self.check_family(spec)? {
+            Some(id) => id,
+            None => self.create_family(kept_name(spec)?, spec.family_type),
+        };
+        let family = &mut self.families[id];
+        if family.help.is_empty() {
+            family.help = spec.help.into();
+        }
+        if family.unit.is_empty() {
+            family.unit = spec.unit.into();
+        }
+        Ok(id)
+    }
+
+    fn create_family(&mut self, name: &str, family_type: FamilyType) -> u32 {
+        // One that ended while writers remember its series goes on, so that they stay its series.
+        let ended = self.families.iter().find(|(_, family)| {
+            family.is_ended && &*family.name == name && family.family_type == family_type
+        });
+        let id = match ended {
+            Some((id, _)) => id,
+            None => self.families.insert(Family {
+                name: name.into(),
+                family_type,
+                help: Box::default(),
+                unit: Box::default(),
+                ttl_ms: None,
+                layout: None,
+                is_declared: false,
+                is_ended: true,
+                deleted_up_to: 0,
+                order: Default::default(),
+                mortals: 0,
+                identities: 0,
+            }),
+        };
+        self.begin_family(id);
+        id
+    }
+
+    fn begin_family(&mut self, id: u32) {
+        let family = &mut self.families[id];
+        family.is_ended = false;
+        let name = family.name.clone();
+        for suffix in sample_suffixes(family.family_type) {
+            self.claims.insert(format!("{name}{suffix}").into(), id);
+        }
+        self.by_name.insert(name, id);
+    }
+
+    /// Ends a family that has no series left and was not declared; its name is free then.
+    pub(super) fn end_family_if_empty(&mut self, id: u32) {
+        let family = &mut self.families[id];
+        if !family.order.is_empty() || family.is_declared {
+            return;
+        }
+        if !family.is_ended {
+            family.is_ended = true;
+            (family.help, family.unit, family.ttl_ms, family.layout) = Default::default();
+            self.by_name.remove(&family.name);
+            for suffix in sample_suffixes(family.family_type) {
+                self.claims
+                    .remove(format!("{}{suffix}", family.name).as_str());
+            }
+        }
+        if family.identities == 0 {
+            self.families.remove(id);
+        }
+    }
+
+    /// The number of a bucket layout.
+    pub(super) fn layout_for(&mut self, layout: &Layout) -> u32 {
+        let known = self.layouts.iter().position(|known| known == layout);
+        known.unwrap_or_else(|| {
+            self.layouts.push(layout.clone());
+            self.layouts.len() - 1
+        }) as u32
+    }
+
+    /// The series of that family with those labels, with a total or without.
+    pub(super) fn find_series(&self, family: u32, labels: &str) -> Option<u32> {
+        let is_it = |id: &u32| {
+            let series = &self.series[*id];
+            series.family == family && &*series.labels == labels
+        };
+        self.by_identity
+            .find(self.hasher.hash_one((family, labels)), is_it)
+            .copied()
+    }
+
+    /// Whether a label text may stand in this registry, and in a gauge of that mode.
+    pub(super) fn check_labels(
+        &self,
+        family_type: FamilyType,
+        labels: &Labels,
+    ) -> Result<(), RegistryError> {
+        let (found, allowed) = (labels.as_str().len(), self.limits.max_label_bytes);
+        if found as u64 > allowed {
+            return Err(RegistryError::LabelBytes { found, allowed });
+        }
+        match family_type {
+            FamilyType::Gauge(mode) if mode.is_per_writer() && labels.has("pid") => {
+                Err(RegistryError::Pid)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn check_room(&self) -> Result<(), RegistryError> {
+        let count = self.series.len() as u64;
+        if count < self.limits.max_series {
+            Ok(())
+        } else {
+            Err(RegistryError::SeriesLimit(count))
+        }
+    }
+
+    /// Creates a series, as yet without a total.
+    pub(super) fn create_series(&mut self, family: u32, labels: &str) -> u32 {
+        let of = &mut self.families[family];
+        of.identities += 1;
+        let series = Series {
+            labels: labels.into(),
+            family,
+            memories: 0,
+            owners: 0,
+            created_no: 0,
+            start_ms: 0,
+            idle_since_ms: 0,
+            ttl_ms: of.ttl_ms.unwrap_or(self.limits.default_ttl_ms),
+            total: Total::zero(of.family_type),
+        };
+        self.series_heap_bytes += labels.len() + series.total.heap_bytes();
+        let id = self.series.insert(series);
+        self.index_series(id);
+        id
+    }
+
+    pub(super) fn index_series(&mut self, id: u32) {
+        let (all, hasher) = (&self.series, &self.hasher);
+        let hash = |id: u32| hasher.hash_one((all[id].family, &*all[id].labels));
+        self.by_identity
+            .insert_unique(hash(id), id, |other| hash(*other));
+    }
+
+    /// Whether a series has a total.
+    #[inline]
+    pub(super) fn has_total(&self, id: u32) -> bool {
+        let series = &self.series[id];
+        series.created_no > self.families[series.family].deleted_up_to
+    }
+
+    /// Makes sure that a series has a total to write to: one that is missing or has expired begins
+    /// at zero, with a new start time.
+    ///
+    /// # Errors
+    ///
+    /// Its family has ended and another has its name now.
+    pub(super) fn begin_total(&mut self, id: u32, now_ms: u64) -> Result<(), Reason> {
+        if self.has_total(id) {
+            if !self.is_expired(id, now_ms) {
+                return Ok(());
+            }
+            self.expired += 1;
+            self.drop_total(id);
+        }
+        let family_id = self.series[id].family;
+        if self.families[family_id].is_ended {
+            let family = &self.families[family_id];
+            if self.by_name.contains_key(&family.name)
+                || self.check_claims(&family.name, family.family_type).is_err()
+            {
+                return Err(Reason::Conflict);
+            }
+            self.begin_family(family_id);
+        }
+        self.last_created_no += 1;
+        let family = &mut self.families[family_id];
+        family.order.push(self.last_created_no, id);
+        let series = &mut self.series[id];
+        family.mortals += u32::from(series.ttl_ms > 0);
+        series.created_no = self.last_created_no;
+        series.start_ms = now_ms;
+        series.idle_since_ms = now_ms;
+        self.clear_total(id);
+        Ok(())
+    }
+
+    /// Takes the total of a series away. Writers' memories stay; the series goes with the last.
+    ///
+    /// The family is not ended here, though this may have been its last series: a caller that
+    /// writes nothing new calls [`Self::end_family_if_empty`].
+    pub(super) fn drop_total(&mut self, id: u32) {
+        if self.has_total(id) {
+            let (all, families) = (&self.series, &mut self.families);
+            let series = &all[id];
+            let family = &mut families[series.family];
+            family
+                .order
+                .remove(series.created_no, |other| all[other].created_no);
+            family.mortals -= u32::from(series.ttl_ms > 0);
+        }
+        self.series[id].created_no = 0;
+        self.clear_total(id);
+    }
+
+    fn clear_total(&mut self, id: u32) {
+        let series = &mut self.series[id];
+        let zero = Total::zero(self.families[series.family].family_type);
+        self.series_heap_bytes -= series.total.heap_bytes();
+        self.series_heap_bytes += zero.heap_bytes();
+        series.total = zero;
+    }
+
+    /// Frees a series that has no total and that nobody remembers.
+    pub(super) fn free_series_if_unused(&mut self, id: u32) {
+        if self.series[id].memories > 0 || self.series[id].created_no > 0 {
+            return;
+        }
+        let hash = self
+            .hasher
+            .hash_one((self.series[id].family, &*self.series[id].labels));
+        if let Ok(found) = self.by_identity.find_entry(hash, |other| *other == id) {
+            found.remove();
+        }
+        if let Some(series) = self.series.remove(id) {
+            self.series_heap_bytes -= series.labels.len() + series.total.heap_bytes();
+            self.families[series.family].identities -= 1;
+            self.end_family_if_empty(series.family);
+        }
+    }
+
+    pub(super) fn set_series_ttl(&mut self, id: u32, ttl_ms: u64) {
+        let counts = self.has_total(id);
+        let series = &mut self.series[id];
+        if counts {
+            let mortals = &mut self.families[series.family].mortals;
+            *mortals -= u32::from(series.ttl_ms > 0);
+            *mortals += u32::from(ttl_ms > 0);
+        }
+        series.ttl_ms = ttl_ms;
+    }
+}

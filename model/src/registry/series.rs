@@ -1,0 +1,260 @@
+//! Series and families as a registry keeps them.
+
+use super::order::Order;
+use crate::sum::Sum;
+use crate::{FamilyType, Point};
+
+/// No writer, no place.
+pub(super) const NONE: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(super) struct Family {
+    pub(super) name: Box<str>,
+    pub(super) family_type: FamilyType,
+    pub(super) help: Box<str>,
+    pub(super) unit: Box<str>,
+    /// Of series that are created without one of their own.
+    pub(super) ttl_ms: Option<u64>,
+    /// What direct observations are counted in.
+    pub(super) layout: Option<u32>,
+    /// It stays without series.
+    pub(super) is_declared: bool,
+    /// Its name is free for another; it lives on only in the memory of writers.
+    pub(super) is_ended: bool,
+    /// Series with a number up to this were deleted with the whole family, though nobody has yet
+    /// gone through them.
+    pub(super) deleted_up_to: u64,
+    /// The series that have a total.
+    pub(super) order: Order,
+    /// How many of those have a TTL.
+    pub(super) mortals: u32,
+    /// How many series name this family, with those that only writers remember.
+    pub(super) identities: u32,
+}
+
+/// One label set of one family.
+///
+/// It exists as long as it has a total *or* a writer remembers what it last sent of it: dropping a
+/// total (expiry, DEL) never drops a memory, so nothing old is counted again.
+#[derive(Debug)]
+pub(super) struct Series {
+    pub(super) labels: Box<str>,
+    pub(super) family: u32,
+    /// How many writers remember it.
+    pub(super) memories: u32,
+    /// How many writers with a lease own it, as far as settled (see `lifetime`).
+    pub(super) owners: u32,
+    /// Counts totals as they are created; 0 = has no total.
+    pub(super) created_no: u64,
+    /// When the total was created.
+    pub(super) start_ms: u64,
+    /// The last write, or the end of the last owner if that is later.
+    pub(super) idle_since_ms: u64,
+    pub(super) ttl_ms: u64,
+    pub(super) total: Total,
+}
+
+#[derive(Debug)]
+pub(super) enum Total {
+    Counter(Sum),
+    Gauge(Box<Gauge>),
+    Buckets(Box<Buckets>),
+}
+
+impl Total {
+    pub(super) fn zero(family_type: FamilyType) -> Self {
+        match family_type {
+            FamilyType::Counter => Self::Counter(Sum::default()),
+            FamilyType::Gauge(_) => Self::Gauge(Box::default()),
+            FamilyType::Histogram | FamilyType::Summary => Self::Buckets(Box::default()),
+        }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Counter(_) => 0,
+            Self::Gauge(gauge) => gauge.heap_bytes(),
+            Self::Buckets(buckets) => {
+                let counts = |part: &Part| part.counts.len() * size_of::<u64>();
+                size_of::<Buckets>()
+                    + buckets.parts.capacity() * size_of::<Part>()
+                    + buckets.parts.iter().map(counts).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// The values that writers have set.
+#[derive(Debug, Default)]
+pub(super) struct Gauge {
+    pub(super) members: Vec<Member>,
+    /// Places in `members` that are free.
+    pub(super) holes: Vec<u32>,
+    /// Of the finite members, in the mode `sum`.
+    pub(super) sum: Sum,
+    /// How many members are not finite, in the mode `sum`.
+    pub(super) odd: u32,
+    /// What writers that have gone leave behind in `min`, `max` and `sum`.
+    pub(super) retired: Option<f64>,
+    /// What they leave behind in `all` and `mostrecent`.
+    pub(super) ghosts: Vec<Ghost>,
+}
+
+/// One writer's value.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member {
+    pub(super) writer: u32,
+    pub(super) value: f64,
+    /// Unix seconds, in the timed modes.
+    pub(super) time: f64,
+}
+
+/// The value of a writer that has gone.
+#[derive(Debug)]
+pub(super) struct Ghost {
+    pub(super) writer_id: Box<[u8]>,
+    pub(super) pid: Box<str>,
+    pub(super) value: f64,
+    pub(super) time: f64,
+    pub(super) until_ms: u64,
+}
+
+impl Gauge {
+    pub(super) fn heap_bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.members.capacity() * size_of::<Member>()
+            + self.holes.capacity() * size_of::<u32>()
+            + self.ghosts.capacity() * size_of::<Ghost>()
+    }
+
+    /// Whether that place is that writer's.
+    #[inline]
+    pub(super) fn is_member(&self, place: u32, writer: u32) -> bool {
+        self.members
+            .get(place as usize)
+            .is_some_and(|member| member.writer == writer)
+    }
+
+    /// Sets a writer's value and returns its place.
+    #[inline]
+    pub(super) fn set(&mut self, place: u32, new: Member) -> u32 {
+        if self.is_member(place, new.writer) {
+            let old = std::mem::replace(&mut self.members[place as usize], new);
+            self.sum_out(old.value);
+            self.sum_in(new.value);
+            return place;
+        }
+        self.sum_in(new.value);
+        if let Some(hole) = self.holes.pop() {
+            self.members[hole as usize] = new;
+            return hole;
+        }
+        self.members.push(new);
+        (self.members.len() - 1) as u32
+    }
+
+    pub(super) fn remove(&mut self, place: u32, writer: u32) -> Option<Member> {
+        if !self.is_member(place, writer) {
+            return None;
+        }
+        let member = std::mem::replace(
+            &mut self.members[place as usize],
+            Member {
+                writer: NONE,
+                value: 0.0,
+                time: 0.0,
+            },
+        );
+        self.holes.push(place);
+        if self.holes.len() == self.members.len() {
+            // Nobody is left: no rounding and no memory should be, either.
+            (self.members, self.holes) = (Vec::new(), Vec::new());
+            (self.sum, self.odd) = (Sum::default(), 0);
+        } else {
+            self.sum_out(member.value);
+        }
+        Some(member)
+    }
+
+    pub(super) fn present(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| member.writer != NONE)
+    }
+
+    fn sum_in(&mut self, value: f64) {
+        if value.is_finite() {
+            self.sum.add(value)
+        } else {
+            self.odd += 1
+        }
+    }
+
+    fn sum_out(&mut self, value: f64) {
+        if value.is_finite() {
+            self.sum.add(-value)
+        } else {
+            self.odd -= 1
+        }
+    }
+}
+
+/// Totals of a histogram, one for each bucket layout that its writers use; of a summary, one.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    pub(super) parts: Vec<Part>,
+}
+
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) layout: u32,
+    pub(super) sum: Sum,
+    /// What infinite and undefined observations add up to; 0 where there are none.
+    pub(super) odd_sum: f64,
+    /// Not cumulative; the last is `+Inf`.
+    pub(super) counts: Box<[u64]>,
+}
+
+impl Buckets {
+    /// The total of that layout.
+    pub(super) fn part(&mut self, layout: u32, buckets: usize) -> &mut Part {
+        let at = self
+            .parts
+            .iter()
+            .position(|part| part.layout == layout)
+            .unwrap_or_else(|| {
+                self.parts.push(Part {
+                    layout,
+                    sum: Sum::default(),
+                    odd_sum: 0.0,
+                    counts: vec![0; buckets].into(),
+                });
+                self.parts.len() - 1
+            });
+        &mut self.parts[at]
+    }
+}
+
+impl Part {
+    pub(super) fn add_to_sum(&mut self, now: f64, before: f64) {
+        if now.is_finite() && before.is_finite() {
+            self.sum.add_difference(now, before);
+        } else if now.to_bits() != before.to_bits() {
+            self.odd_sum += now - before;
+        }
+    }
+
+    pub(super) fn sum(&self) -> f64 {
+        if self.odd_sum == 0.0 {
+            self.sum.value()
+        } else {
+            self.odd_sum + self.sum.value()
+        }
+    }
+}
+
+/// What a value has to be to enter a total.
+pub(super) fn is_countable(point: &Point) -> bool {
+    match point {
+        Point::Scalar(value) => value.is_finite() && *value >= 0.0,
+        Point::Timed { .. } | Point::Buckets { .. } => true,
+    }
+}

@@ -1,0 +1,1 @@
+//! The registry as bytes: RDB, DUMP, replication, and the exporter's snapshots.

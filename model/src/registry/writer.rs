@@ -1,0 +1,235 @@
+//! Writers, and what a registry remembers of them.
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use std::hash::BuildHasher;
+
+use super::series::NONE;
+
+/// Where a writer is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// Its lease runs.
+    Live,
+    /// Its lease is over; it may come back.
+    Ended,
+    /// It has left for good.
+    Closed,
+    /// It was silent for so long that only its last seq is kept.
+    Forgotten,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub(super) id: Box<[u8]>,
+    /// The text of the `pid` label of its series in the per-writer modes.
+    pub(super) pid: Box<str>,
+    pub(super) phase: Phase,
+    pub(super) seq: u64,
+    pub(super) lease_end_ms: u64,
+    /// When it ceased to own anything: the end of its lease, or its LEAVE if that came first.
+    pub(super) end_ms: u64,
+    /// When it left or was forgotten.
+    pub(super) gone_ms: u64,
+    /// Once it is not live: when it takes its next step.
+    pub(super) retires_ms: u64,
+    /// Whether it was heard of since the registry was rolled back.
+    pub(super) is_healed: bool,
+    /// What it last sent, by series.
+    pub(super) entries: Vec<Entry>,
+    /// Entries by series.
+    by_series: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    /// What it last sent of histograms and summaries.
+    pub(super) buckets: Vec<BucketMemory>,
+    /// Its index table: places in `entries`, or `NONE`.
+    pub(super) index: Vec<u32>,
+    /// A run of full state that has not ended: which entries it has named.
+    pub(super) run: Option<Vec<bool>>,
+    /// Where settling goes on.
+    pub(super) settle_from: u32,
+    pub(super) is_queued: bool,
+}
+
+/// What a writer last sent of one series, and whether it owns it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) series: u32,
+    flags_and_place: u32,
+    /// Of a counter: the last value. Of a gauge: its base.
+    pub(super) last: f64,
+}
+
+#[derive(Debug)]
+pub(super) struct BucketMemory {
+    pub(super) layout: u32,
+    pub(super) sum: f64,
+    pub(super) counts: Box<[u64]>,
+}
+
+const OWNED: u32 = 1 << 31;
+const RETIRED: u32 = 1 << 30;
+const PLACE: u32 = RETIRED - 1;
+
+impl Entry {
+    pub(super) fn new(series: u32, last: f64) -> Self {
+        Self {
+            series,
+            flags_and_place: PLACE,
+            last,
+        }
+    }
+
+    pub(super) fn from_parts(series: u32, flags_and_place: u32, last: f64) -> Self {
+        Self {
+            series,
+            flags_and_place,
+            last,
+        }
+    }
+
+    pub(super) fn flags_and_place(&self) -> u32 {
+        self.flags_and_place
+    }
+
+    /// Whether it counts among the series' owners.
+    #[inline]
+    pub(super) fn is_owned(&self) -> bool {
+        self.flags_and_place & OWNED != 0
+    }
+
+    pub(super) fn set_owned(&mut self, owned: bool) {
+        self.flags_and_place = if owned {
+            self.flags_and_place | OWNED
+        } else {
+            self.flags_and_place & !OWNED
+        };
+    }
+
+    /// Whether the writer has given the series up.
+    pub(super) fn is_retired(&self) -> bool {
+        self.flags_and_place & RETIRED != 0
+    }
+
+    pub(super) fn set_retired(&mut self, retired: bool) {
+        self.flags_and_place = if retired {
+            self.flags_and_place | RETIRED
+        } else {
+            self.flags_and_place & !RETIRED
+        };
+    }
+
+    /// Of a gauge: the place among its members. Of buckets: the place in the writer's memory.
+    #[inline]
+    pub(super) fn place(&self) -> u32 {
+        self.flags_and_place & PLACE
+    }
+
+    pub(super) fn set_place(&mut self, place: u32) {
+        self.flags_and_place = (self.flags_and_place & !PLACE) | (place & PLACE);
+    }
+}
+
+impl Writer {
+    pub(super) fn new(id: &[u8]) -> Self {
+        Self {
+            id: id.into(),
+            pid: Box::default(),
+            phase: Phase::Live,
+            seq: 0,
+            lease_end_ms: u64::MAX,
+            end_ms: 0,
+            gone_ms: 0,
+            retires_ms: 0,
+            is_healed: true,
+            entries: Vec::new(),
+            by_series: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            buckets: Vec::new(),
+            index: Vec::new(),
+            run: None,
+            settle_from: 0,
+            is_queued: false,
+        }
+    }
+
+    /// Whether its values count as live at that time.
+    #[inline]
+    pub(super) fn is_live_at(&self, now_ms: u64) -> bool {
+        self.phase == Phase::Live && self.lease_end_ms > now_ms
+    }
+
+    /// Whether it has left or was forgotten, so that nothing of it is remembered.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self.phase, Phase::Closed | Phase::Forgotten)
+    }
+
+    /// Whether an entry of it should count among its series' owners.
+    pub(super) fn owns(&self, entry: Entry, now_ms: u64) -> bool {
+        self.is_live_at(now_ms) && !entry.is_retired() && !self.id.is_empty()
+    }
+
+    /// Since when it owns nothing, as seen at `now_ms` (when it is not live).
+    pub(super) fn end_at(&self, now_ms: u64) -> u64 {
+        if self.phase == Phase::Live {
+            self.lease_end_ms.min(now_ms)
+        } else {
+            self.end_ms
+        }
+    }
+
+    /// The place of the entry for a series.
+    pub(super) fn find(&self, series: u32) -> Option<usize> {
+        let is_it = |at: &u32| {
+            self.entries
+                .get(*at as usize)
+                .is_some_and(|e| e.series == series)
+        };
+        self.by_series
+            .find(self.hasher.hash_one(series), is_it)
+            .map(|at| *at as usize)
+    }
+
+    /// Adds an entry and returns its place.
+    pub(super) fn remember(&mut self, entry: Entry) -> usize {
+        let place = self.entries.len();
+        self.entries.push(entry);
+        if let Some(named) = &mut self.run {
+            named.push(false);
+        }
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.by_series
+            .insert_unique(hasher.hash_one(entry.series), place as u32, |at| {
+                hasher.hash_one(entries[*at as usize].series)
+            });
+        place
+    }
+
+    /// The place in `entries` that an index of its table stands for.
+    #[inline]
+    pub(super) fn indexed(&self, index: u32) -> Option<usize> {
+        match self.index.get(index as usize) {
+            Some(&NONE) | None => None,
+            Some(&place) => Some(place as usize),
+        }
+    }
+
+    /// Gives back the memory that nothing refers to any more.
+    pub(super) fn forget_all(&mut self) {
+        self.entries = Vec::new();
+        self.by_series = HashTable::new();
+        self.buckets = Vec::new();
+        self.index = Vec::new();
+        self.run = None;
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        let counts = |memory: &BucketMemory| memory.counts.len() * size_of::<u64>();
+        self.id.len()
+            + self.pid.len()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.by_series.capacity() * 8 / 7 * (size_of::<u32>() + 1)
+            + self.index.capacity() * size_of::<u32>()
+            + self.buckets.capacity() * size_of::<BucketMemory>()
+            + self.buckets.iter().map(counts).sum::<usize>()
+    }
+}

@@ -1,0 +1,78 @@
+//! Things that are known by a small number which stays theirs as long as they live.
+
+use std::ops::{Index, IndexMut};
+
+/// A vector whose freed places are used again.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    places: Vec<Option<T>>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+}
+
+impl<T> Slab<T> {
+    pub(crate) fn insert(&mut self, thing: T) -> u32 {
+        if let Some(id) = self.free.pop() {
+            self.places[id as usize] = Some(thing);
+            return id;
+        }
+        self.places.push(Some(thing));
+        (self.places.len() - 1) as u32
+    }
+
+    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+        let thing = self.places.get_mut(id as usize)?.take()?;
+        self.free.push(id);
+        Some(thing)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+        self.places.get(id as usize)?.as_ref()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(id, thing)| Some((id as u32, thing.as_ref()?)))
+    }
+
+    /// Bytes of the slab itself, without what its things own.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.places.capacity() * size_of::<Option<T>>() + self.free.capacity() * size_of::<u32>()
+    }
+}
+
+impl<T> Index<u32> for Slab<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, id: u32) -> &T {
+        match &self.places[id as usize] {
+            Some(thing) => thing,
+            None => unreachable!("slab place {id} is free"),
+        }
+    }
+}
+
+impl<T> IndexMut<u32> for Slab<T> {
+    #[inline]
+    fn index_mut(&mut self, id: u32) -> &mut T {
+        match &mut self.places[id as usize] {
+            Some(thing) => thing,
+            None => unreachable!("slab place {id} is free"),
+        }
+    }
+}
