@@ -273,7 +273,7 @@ fn shift(error: DecodeError, by: usize) -> DecodeError {
             at: at + by,
         },
         E::Bound { bound, at } => E::Bound { bound, at: at + by },
-        other @ (E::Version { .. } | E::Checksum) => other,
+        other @ E::Version { .. } => other,
     }
 }
 

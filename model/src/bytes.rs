@@ -29,8 +29,6 @@ pub enum DecodeError {
         "bucket bounds must be finite numbers in ascending order, found '{bound}' at byte {at}"
     )]
     Bound { bound: String, at: usize },
-    #[error("the checksum does not match")]
-    Checksum,
 }
 
 /// Reads primitives from the front of a slice.
@@ -82,6 +80,18 @@ impl<'a> Reader<'a> {
         }
         self.at += n;
         Ok(&rest[..n])
+    }
+
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        match self.bytes[self.at..].split_first_chunk() {
+            Some((bytes, _)) => {
+                self.at += N;
+                Ok(*bytes)
+            }
+            None => Err(DecodeError::CutShort {
+                at: self.bytes.len(),
+            }),
+        }
     }
 
     #[inline]

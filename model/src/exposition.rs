@@ -32,9 +32,10 @@ const PAGE_VALUES: usize = 10_000;
 const WHOLE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The form of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
+    #[default]
     Text,
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
@@ -53,12 +54,6 @@ pub struct ExposeRequest {
     pub cursor: Option<Vec<u8>>,
     /// The most series on a page.
     pub count: Option<usize>,
-}
-
-impl Default for Format {
-    fn default() -> Self {
-        Self::Text
-    }
 }
 
 /// A page.
@@ -158,9 +153,9 @@ impl Registry {
             if let Some((after, has_head)) = stopped {
                 let family = family.spec.name.into();
                 return Some(Cursor {
-                    family,
                     after,
                     has_head,
+                    family,
                     ..from.clone()
                 });
             }

@@ -49,6 +49,34 @@ impl<T> Slab<T> {
             .filter_map(|(id, thing)| Some((id as u32, thing.as_ref()?)))
     }
 
+    /// Every place, free ones too, and the free ones in the order in which they were freed: all that
+    /// decides which place the next thing gets.
+    pub(crate) fn parts(&self) -> (&[Option<T>], &[u32]) {
+        (&self.places, &self.free)
+    }
+
+    /// The reverse of [`parts`](Self::parts); `None` if the two do not agree.
+    pub(crate) fn from_parts(places: Vec<Option<T>>, free: Vec<u32>) -> Option<Self> {
+        let mut is_free = places.iter().map(Option::is_none).collect::<Vec<_>>();
+        for id in &free {
+            let place = is_free.get_mut(*id as usize)?;
+            if !std::mem::take(place) {
+                return None;
+            }
+        }
+        is_free
+            .iter()
+            .all(|left| !left)
+            .then_some(Self { places, free })
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        self.places
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(id, thing)| Some((id as u32, thing.as_mut()?)))
+    }
+
     /// Bytes of the slab itself, without what its things own.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.places.capacity() * size_of::<Option<T>>() + self.free.capacity() * size_of::<u32>()

@@ -147,9 +147,16 @@ impl Stamp {
 
     /// The trailer.
     pub fn to_args(&self) -> Vec<String> {
-        let flags = u8::from(self.refuse_definitions) * REFUSE_DEFINITIONS
-            | u8::from(self.healing_begins) * HEALING_BEGINS
-            | u8::from(self.healing_ends) * HEALING_ENDS;
+        let flags = [
+            (self.refuse_definitions, REFUSE_DEFINITIONS),
+            (self.healing_begins, HEALING_BEGINS),
+            (self.healing_ends, HEALING_ENDS),
+        ];
+        let flags: u8 = flags
+            .into_iter()
+            .filter(|(is_set, _)| *is_set)
+            .map(|(_, bit)| bit)
+            .sum();
         let mut args = vec![
             KEYWORD.to_owned(),
             self.now_ms.to_string(),

@@ -93,7 +93,7 @@ impl Registry {
         id
     }
 
-    fn begin_family(&mut self, id: u32) {
+    pub(super) fn begin_family(&mut self, id: u32) {
         let family = &mut self.families[id];
         family.is_ended = false;
         let name = family.name.clone();

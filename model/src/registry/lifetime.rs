@@ -49,7 +49,7 @@ impl Registry {
     /// Leases held when the state was last written run on from now, and nobody is believed to be
     /// up to date until heard of.
     fn begin_healing(&mut self, now_ms: u64) {
-        let pause = now_ms - self.last_stamp_ms;
+        let pause = now_ms.saturating_sub(self.last_stamp_ms);
         let held = self
             .leases
             .iter()

@@ -213,6 +213,17 @@ impl Writer {
         }
     }
 
+    /// Finds entries by series again, after they were read from bytes.
+    pub(super) fn index_entries(&mut self) {
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let hash = |at: u32| hasher.hash_one(entries[at as usize].series);
+        self.by_series = HashTable::with_capacity(entries.len());
+        for at in 0..entries.len() as u32 {
+            self.by_series
+                .insert_unique(hash(at), at, |other| hash(*other));
+        }
+    }
+
     /// Gives back the memory that nothing refers to any more.
     pub(super) fn forget_all(&mut self) {
         self.entries = Vec::new();
