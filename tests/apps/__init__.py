@@ -1,0 +1,1 @@
+"""Applications that the tests serve; each imports only what every environment has."""

@@ -1,0 +1,31 @@
+"""Guards that each own a process, a port and a directory, and ways to look at what those processes say.
+
+A guard is a context manager: inside the `with` its process runs, after it nothing of it is left, whatever happened.
+
+    with RedisServer() as redis, Gunicorn("apps.plain:app", redis=redis) as gunicorn:
+        gunicorn.get("/")
+        eventually(lambda: scrape(gunicorn.metrics_url).sum("gunicorn_worker_requests_total"), equals=1)
+"""
+
+from harness.eventually import eventually
+from harness.exporter import Exporter
+from harness.gunicorn import Gunicorn
+from harness.load import Load
+from harness.ports import free_port
+from harness.prometheus import Prometheus
+from harness.redis import RedisServer
+from harness.scrape import Scrape, scrape
+from harness.venvs import Venv
+
+__all__ = [
+    "Exporter",
+    "Gunicorn",
+    "Load",
+    "Prometheus",
+    "RedisServer",
+    "Scrape",
+    "Venv",
+    "eventually",
+    "free_port",
+    "scrape",
+]

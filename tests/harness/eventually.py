@@ -1,0 +1,32 @@
+"""The only patience in these tests."""
+
+import http.client
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+_ANY: Final = object()
+_NOT_YET = (AssertionError, OSError, http.client.HTTPException)
+
+
+def eventually(fact: Callable[[], T], *, equals: object = _ANY, within: float = 30.0) -> T:
+    """Asks until `fact` holds, and returns what it said then.
+
+    It holds when it neither returns False, nor raises an AssertionError or an error of the network, and equals what it
+    should. When the patience (seconds) runs out, the last reason is the error.
+    """
+    end = time.monotonic() + within
+    while True:
+        try:
+            value = fact()
+            if equals is not _ANY:
+                assert value == equals, f"{value!r} != {equals!r}"
+            assert value is not False, "still False"
+        except _NOT_YET as reason:
+            if time.monotonic() > end:
+                raise AssertionError(f"not within {within:g} s: {reason}") from reason
+        else:
+            return value
+        time.sleep(0.02)

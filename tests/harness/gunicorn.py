@@ -1,0 +1,129 @@
+"""A gunicorn in a chosen environment, with our worker class."""
+
+import http.client
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.exporter import redis_environment
+from harness.paths import TESTS
+from harness.ports import free_port
+from harness.process import Guard, children
+from harness.redis import RedisServer
+from harness.venvs import Venv
+
+WORKER = "gunicorn_prometheus_exporter.PrometheusWorker"
+
+
+class Answer(NamedTuple):
+    """One response."""
+
+    status: int
+    body: bytes
+
+
+class Gunicorn(Guard):
+    """One instance of an application: an arbiter, its workers and its exporter."""
+
+    name = "gunicorn"
+
+    def __init__(
+        self,
+        app: str = "apps.plain:app",
+        *,
+        venv: Venv | None = None,
+        workers: int = 1,
+        worker_class: str = WORKER,
+        config: str = "",
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        redis: RedisServer | None = None,
+        app_directory: Path = TESTS,
+    ) -> None:
+        """`config` is the text of gunicorn.conf.py. Modules of the application are looked for in `app_directory`."""
+        self.venv = venv or Venv.gunicorn()
+        self.port = free_port()
+        self.metrics_port = free_port()
+        settings = {"PROMETHEUS_METRICS_PORT": str(self.metrics_port), "PROMETHEUS_BIND_ADDRESS": "127.0.0.1"}
+        if redis is not None:
+            settings |= redis_environment(redis)
+        super().__init__(environment={**settings, **(environment or {})})
+        self.app = app
+        self.workers = workers
+        self.worker_class = worker_class
+        self.arguments = arguments
+        self.app_directory = app_directory
+        self.config_path = self.directory / "gunicorn.conf.py"
+        self.config_path.write_text(config)
+
+    def command(self) -> Sequence[str | Path]:
+        """As a user would type it."""
+        return [
+            self.venv.bin / "gunicorn",
+            f"--config={self.config_path}",
+            f"--bind=127.0.0.1:{self.port}",
+            f"--workers={self.workers}",
+            f"--worker-class={self.worker_class}",
+            f"--pythonpath={self.app_directory}",
+            *self.arguments,
+            self.app,
+        ]
+
+    @property
+    def base_url(self) -> str:
+        """Of the application, without a slash at the end."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def metrics_url(self) -> str:
+        """The page of this instance's exporter."""
+        return f"http://127.0.0.1:{self.metrics_port}/metrics"
+
+    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+        """One request on a connection of its own; an error status is an answer like any other."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            connection.request(method, path, body)
+            response = connection.getresponse()
+            return Answer(response.status, response.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str = "/") -> Answer:
+        """A GET request."""
+        return self.request("GET", path)
+
+    def assert_ready(self) -> None:
+        """All workers have been forked and the listener accepts; no request is made, so nothing is counted."""
+        pids = self.worker_pids()
+        assert len(pids) >= self.expected_workers, f"{len(pids)} workers of {self.expected_workers}"
+        assert "Booting worker" in self.log, "no worker has booted"
+
+    @property
+    def expected_workers(self) -> int:
+        """How many workers there are when it is ready."""
+        return self.workers
+
+    def worker_pids(self) -> list[int]:
+        """Oldest first."""
+        session = os.getsid(self.pid)
+        return [child for child in children(self.pid) if _session(child) == session]
+
+    def exporter_pid(self) -> int:
+        """The exporter's process: the arbiter's child with a session of its own."""
+        found = [child for child in children(self.pid) if _session(child) == child]
+        assert len(found) == 1, f"{len(found)} exporter processes, expected one"
+        return found[0]
+
+    def kill_worker(self, pid: int) -> None:
+        """SIGKILL to one worker."""
+        os.kill(pid, signal.SIGKILL)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None

@@ -1,0 +1,85 @@
+"""Clients that keep an application busy and know what they got."""
+
+import http.client
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+from typing import NamedTuple
+
+from typing_extensions import Self
+
+
+class Outcome(NamedTuple):
+    """One request: what was asked, the status (0: no complete response), and how long it took."""
+
+    method: str
+    path: str
+    status: int
+    seconds: float
+
+
+class Load:
+    """Threads that request paths in turn, one connection for each request, from `__enter__` to `__exit__`."""
+
+    def __init__(self, ports: Sequence[int], paths: Sequence[str] = ("/",), *, clients: int = 4) -> None:
+        """`ports` of applications on loopback, taken in turn."""
+        self.outcomes: list[Outcome] = []
+        self._stop = threading.Event()
+        self._turns = itertools.cycle(itertools.product(ports, paths))
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(clients)]
+
+    @property
+    def answered(self) -> int:
+        """Complete responses so far."""
+        return sum(outcome.status != 0 for outcome in list(self.outcomes))
+
+    @property
+    def unanswered(self) -> int:
+        """Requests that ended without a complete response, so far."""
+        return sum(outcome.status == 0 for outcome in list(self.outcomes))
+
+    def statuses(self) -> Counter[int]:
+        """How often each status came."""
+        return Counter(outcome.status for outcome in list(self.outcomes))
+
+    def slowest(self) -> float:
+        """The longest time that a request took, in seconds."""
+        return max((outcome.seconds for outcome in list(self.outcomes)), default=0.0)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                port, path = next(self._turns)
+            begin = time.monotonic()
+            status = _get(port, path)
+            self.outcomes.append(Outcome("GET", path, status, time.monotonic() - begin))
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def _get(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+    except (OSError, http.client.HTTPException):
+        return 0
+    else:
+        return response.status
+    finally:
+        connection.close()

@@ -1,0 +1,177 @@
+"""A process with a directory and a log, and nothing left of either afterwards."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from typing_extensions import Self
+
+from harness.eventually import eventually
+
+# Settings of the machine must not reach what is tested.
+_PRIVATE_PREFIXES = ("PROMETHEUS_", "REDIS_", "GUNICORN_", "CLEANUP_", "SIDECAR_", "PYTHON", "VIRTUAL_ENV", "PYTEST_")
+
+
+class Task(NamedTuple):
+    """A process that cannot be mistaken for a later one of the same id."""
+
+    pid: int
+    started: str
+
+    def alive(self) -> bool:
+        """Whether it runs (a zombie does not)."""
+        found = task(self.pid)
+        return found is not None and found.started == self.started
+
+
+class Guard:
+    """Base of the guards: `start` and `stop` as often as wanted, and one directory for the whole time."""
+
+    name = "process"
+
+    def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        self.environment = clean_environment(environment or {})
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> Sequence[str | Path]:
+        """What to execute."""
+        raise NotImplementedError
+
+    def assert_ready(self) -> None:
+        """Raises AssertionError or OSError while the process does not serve."""
+
+    def start(self) -> None:
+        """Starts the process and returns when it serves."""
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(word) for word in self.command()],
+                cwd=self.directory,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        eventually(self._ready_or_ended)
+
+    def stop(self, *, patience: float = 15.0) -> int:
+        """Asks the process to end, and returns its exit code; one that does not end in time is killed."""
+        return self._end(signal.SIGTERM, patience)
+
+    def kill(self) -> None:
+        """SIGKILL to this process; what it leaves behind has ten seconds to notice."""
+        self._end(signal.SIGKILL, 15.0)
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the process."""
+        os.kill(self.pid, number)
+
+    @property
+    def pid(self) -> int:
+        """Of the running process."""
+        assert self.process is not None, f"{self.name} is not running"
+        return self.process.pid
+
+    @property
+    def log_path(self) -> Path:
+        """Everything the process wrote to its standard output and error."""
+        return self.directory / f"{self.name}.log"
+
+    @property
+    def log(self) -> str:
+        """The text of the log so far."""
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def _ready_or_ended(self) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {self.process.returncode}:\n{self.log}")
+        self.assert_ready()
+
+    def _end(self, number: signal.Signals, patience: float) -> int:
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        family = [*descendants(process.pid)]
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+        try:
+            code = process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        end_all(family)
+        return code
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        finally:
+            if kind is not None:
+                print(f"--- log of {self.name} ---\n{self.log[-20_000:]}")
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
+    """This process' environment without what would configure the tested ones, and with `extra`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_PREFIXES)}
+    return {**kept, "PYTHONUNBUFFERED": "1", **extra}
+
+
+def task(pid: int) -> Task | None:
+    """The running process of that id, if there is one."""
+    stat = _stat(pid)
+    return None if stat is None or stat[0] in "ZX" else Task(pid, stat[19])
+
+
+def children(pid: int) -> list[int]:
+    """Ids of the running processes that `pid` started, oldest first."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (stat := _stat(int(entry.name))) and stat[0] not in "ZX" and int(stat[1]) == pid:
+            found.append((int(stat[19]), int(entry.name)))
+    return [child for _, child in sorted(found)]
+
+
+def descendants(pid: int) -> Iterator[Task]:
+    """Everything that runs below `pid`."""
+    for child in children(pid):
+        if found := task(child):
+            yield found
+        yield from descendants(child)
+
+
+def end_all(tasks: list[Task], *, grace: float = 10.0) -> None:
+    """Waits until all have ended by themselves, and kills what has not."""
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not any(one.alive() for one in tasks), within=grace)
+    for one in tasks:
+        if one.alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one.pid, signal.SIGKILL)
+    eventually(lambda: not any(one.alive() for one in tasks))
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Fields of /proc/<pid>/stat from the third (state) on: [1] parent, [19] start time."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None

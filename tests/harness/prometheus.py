@@ -1,0 +1,86 @@
+"""A real Prometheus that scrapes what it is given."""
+
+import json
+import subprocess
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.ports import free_port
+from harness.process import Guard
+
+_CONFIG = """
+global:
+  scrape_interval: {interval}
+  scrape_timeout: {interval}
+scrape_configs:
+{jobs}
+"""
+
+_JOB = """
+  - job_name: "{job}"
+    static_configs:
+      - targets: {targets}
+"""
+
+
+class Prometheus(Guard):
+    """Debian's `prometheus` with one job for each name given."""
+
+    name = "prometheus"
+
+    def __init__(self, jobs: Mapping[str, Sequence[str]], *, interval: str = "1s") -> None:
+        """`jobs` maps a job's name to its targets, each `host:port`."""
+        super().__init__()
+        self.port = free_port()
+        self.config_path = self.directory / "prometheus.yml"
+        text = "".join(_JOB.format(job=job, targets=json.dumps(list(targets))) for job, targets in jobs.items())
+        self.config_path.write_text(_CONFIG.format(interval=interval, jobs=text))
+
+    def command(self) -> Sequence[str | Path]:
+        """Everything it writes stays in the guard's directory."""
+        return [
+            "prometheus",
+            f"--config.file={self.config_path}",
+            f"--storage.tsdb.path={self.directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+
+    @property
+    def url(self) -> str:
+        """Of its web interface."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def assert_ready(self) -> None:
+        """It says so itself."""
+        with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+            assert answer.status == 200
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """An instant query: the elements of the vector, each with `metric` and `value`."""
+        result: list[dict[str, Any]] = self._api("query", query=expression)["result"]
+        return result
+
+    def value(self, expression: str) -> float:
+        """The value of an expression that has exactly one."""
+        found = self.query(expression)
+        assert len(found) == 1, f"{len(found)} elements in the answer to {expression}, expected one"
+        return float(found[0]["value"][1])
+
+    def targets(self) -> list[dict[str, Any]]:
+        """The active targets: `health`, `lastError`, `scrapeUrl` and more."""
+        active: list[dict[str, Any]] = self._api("targets")["activeTargets"]
+        return active
+
+    def _api(self, name: str, **parameters: str) -> Any:
+        address = f"{self.url}/api/v1/{name}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+
+def promtool_check(page: str) -> str:
+    """What `promtool check metrics` has against a page of text 0.0.4; empty: nothing."""
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
+    return f"{done.stdout}{done.stderr}".strip() if done.returncode not in (0, 3) or done.stderr else ""

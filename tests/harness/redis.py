@@ -1,0 +1,113 @@
+"""A redis-server with the module, on a unix socket by default, and on a free TCP port when asked."""
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import redis
+
+from harness.paths import MODULE, built
+from harness.ports import free_port
+from harness.process import Guard
+
+Client = redis.Redis
+
+
+class RedisServer(Guard):
+    """One server. `url` is what an exporter is configured with, `client` speaks to it as a test does."""
+
+    name = "redis"
+
+    def __init__(
+        self,
+        *,
+        tcp: bool = False,
+        module: Path | None = MODULE,
+        module_arguments: Sequence[str] = (),
+        settings: Mapping[str, str] | None = None,
+        replica_of: "RedisServer | None" = None,
+        binary: str | Path = "redis-server",
+    ) -> None:
+        """Settings are lines of redis.conf. A replica's primary has to listen on TCP. `module=None`: a plain server."""
+        super().__init__()
+        self.binary = binary
+        self.module = module
+        self.module_arguments = module_arguments
+        self.port = free_port() if tcp else 0
+        self.socket = self.directory / "redis.sock"
+        self.settings = dict(settings or {})
+        if replica_of is not None:
+            assert replica_of.port, "the primary of a replica needs tcp=True"
+            self.settings["replicaof"] = f"127.0.0.1 {replica_of.port}"
+        self._client: Client | None = None
+
+    def command(self) -> Sequence[str | Path]:
+        """Settings come as arguments: `--name value ...`. Nothing is saved but by `shutdown(keep_data=True)`."""
+        lines = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self.socket),
+            "dir": str(self.directory),
+            "save": "",
+            "appendonly": "no",
+            "repl-diskless-sync-delay": "0",
+            **self.settings,
+        }
+        words: list[str | Path] = [self.binary]
+        for name, value in lines.items():
+            words += [f"--{name}", *(value.split(" ") if name != "save" else [value])]
+        if self.module is not None:
+            words += ["--loadmodule", built(self.module), *self.module_arguments]
+        return words
+
+    @property
+    def url(self) -> str:
+        """For a client of this machine: TCP where the server listens there, else the socket."""
+        return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
+
+    @property
+    def client(self) -> Client:
+        """A connection by the socket; replies are text."""
+        if self._client is None:
+            self._client = Client(unix_socket_path=str(self.socket), decode_responses=True, socket_timeout=30)
+        return self._client
+
+    def execute(self, *words: object) -> object:
+        """One command; an error reply raises redis.ResponseError."""
+        reply: object = self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+        return reply
+
+    def assert_ready(self) -> None:
+        """The server answers and has loaded its data."""
+        try:
+            self.client.ping()
+        except redis.RedisError as error:
+            raise AssertionError(f"redis does not answer: {error}") from error
+
+    def shutdown(self, *, keep_data: bool) -> None:
+        """Ends the server as its operator would. Without its data, the next `start` finds nothing."""
+        with contextlib.suppress(redis.RedisError):
+            self.client.shutdown(save=keep_data, nosave=not keep_data)
+        assert self.process is not None, "redis is not running"
+        self.process.wait(30)
+        if not keep_data:
+            self.forget()
+        self.stop()
+
+    def forget(self) -> None:
+        """Removes the stopped server's files."""
+        (self.directory / "dump.rdb").unlink(missing_ok=True)
+        shutil.rmtree(self.directory / "appendonlydir", ignore_errors=True)
+
+    def stop(self, *, patience: float = 15.0) -> int:
+        """Ends the process; nothing is saved."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        return super().stop(patience=patience)
+
+    def stats(self, command: str) -> dict[str, float]:
+        """INFO commandstats of one command: calls, usec, usec_per_call; zeros where it was never called."""
+        found = self.client.info("commandstats").get(f"cmdstat_{command.lower()}", {})
+        return {name: float(found.get(name, 0)) for name in ("calls", "usec", "usec_per_call")}

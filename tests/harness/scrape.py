@@ -1,0 +1,69 @@
+"""What a scraper sees, read by prometheus_client's parsers: somebody else's are the best assertion."""
+
+import urllib.request
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+from prometheus_client.samples import Sample
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """One page and what it says.
+
+    Labels given to a question must match; those that are not given may be anything. A value of None stands for a label
+    that must be absent.
+    """
+
+    body: str
+    content_type: str
+
+    @cached_property
+    def families(self) -> dict[str, Metric]:
+        """By name, as the parser calls them (counters without `_total`)."""
+        parse = parse_openmetrics if "openmetrics" in self.content_type else parse_text
+        found: dict[str, Metric] = {}
+        for family in parse(self.body):
+            assert family.name not in found, f"the page has two families {family.name}"
+            found[family.name] = family
+        return found
+
+    @cached_property
+    def all_samples(self) -> list[Sample]:
+        """Of every family, in the order of the page."""
+        return [sample for family in self.families.values() for sample in family.samples]
+
+    def samples(self, name: str, **labels: str | None) -> list[Sample]:
+        """The samples of that name with those labels."""
+        return [sample for sample in self.all_samples if sample.name == name and _matches(sample, labels.items())]
+
+    def value(self, name: str, **labels: str | None) -> float:
+        """The value of the one sample of that name with those labels; more or none is an AssertionError."""
+        found = self.samples(name, **labels)
+        assert len(found) == 1, f"{len(found)} samples match {name}{labels or ''}, expected one: {found}"
+        return float(found[0].value)
+
+    def sum(self, name: str, **labels: str | None) -> float:
+        """The sum over all samples of that name with those labels; 0 where there is none."""
+        return float(sum(sample.value for sample in self.samples(name, **labels)))
+
+    def values_of(self, label: str, name: str, **labels: str | None) -> set[str]:
+        """The values that a label has in those samples."""
+        return {sample.labels[label] for sample in self.samples(name, **labels) if label in sample.labels}
+
+
+def scrape(url: str, *, accept: str | None = None, timeout: float = 10.0) -> Scrape:
+    """Fetches and checks one page. An answer other than 200 raises urllib.error.HTTPError, which is an OSError."""
+    request = urllib.request.Request(url, headers={"Accept": accept} if accept else {})
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        return Scrape(answer.read().decode(), answer.headers["Content-Type"])
+
+
+def _matches(sample: Sample, wanted: Iterable[tuple[str, str | None]]) -> bool:
+    return all(sample.labels.get(name) == value for name, value in wanted)
