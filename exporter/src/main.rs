@@ -1,1 +1,2 @@
+//! The exporter as a program.
 fn main() {}

@@ -1,0 +1,385 @@
+//! Looks a setting up, in the environment first, then in the file, and reads its type.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use super::yaml::{self, Node, Value};
+use super::{Origin, Secret, SettingsError, unknown};
+
+/// The environment variables that have names of their own. Any other key is found under
+/// `GUNICORN_EXPORTER_` and its path.
+const DOCUMENTED: &[(&str, &str)] = &[
+    ("prometheus.metrics_port", "PROMETHEUS_METRICS_PORT"),
+    ("prometheus.bind_address", "PROMETHEUS_BIND_ADDRESS"),
+    ("prometheus.multiproc_dir", "PROMETHEUS_MULTIPROC_DIR"),
+    ("prometheus.ssl.enabled", "PROMETHEUS_SSL_ENABLED"),
+    ("prometheus.ssl.certfile", "PROMETHEUS_SSL_CERTFILE"),
+    ("prometheus.ssl.keyfile", "PROMETHEUS_SSL_KEYFILE"),
+    (
+        "prometheus.ssl.client_cafile",
+        "PROMETHEUS_SSL_CLIENT_CAFILE",
+    ),
+    (
+        "prometheus.ssl.client_capath",
+        "PROMETHEUS_SSL_CLIENT_CAPATH",
+    ),
+    (
+        "prometheus.ssl.client_auth_required",
+        "PROMETHEUS_SSL_CLIENT_AUTH_REQUIRED",
+    ),
+    ("gunicorn.workers", "GUNICORN_WORKERS"),
+    ("gunicorn.timeout", "GUNICORN_TIMEOUT"),
+    ("gunicorn.keepalive", "GUNICORN_KEEPALIVE"),
+    ("redis.enabled", "REDIS_ENABLED"),
+    ("redis.host", "REDIS_HOST"),
+    ("redis.port", "REDIS_PORT"),
+    ("redis.db", "REDIS_DB"),
+    ("redis.password", "REDIS_PASSWORD"),
+    ("redis.key_prefix", "REDIS_KEY_PREFIX"),
+    ("redis.ttl_seconds", "REDIS_TTL_SECONDS"),
+    ("redis.ttl_disabled", "REDIS_TTL_DISABLED"),
+    ("cleanup.db_files", "CLEANUP_DB_FILES"),
+];
+
+/// Where keys may stand; each of these holds keys and no value.
+const SECTIONS: &[&str] = &[
+    "prometheus",
+    "prometheus.ssl",
+    "gunicorn",
+    "redis",
+    "redis.ssl",
+    "redis.sentinel",
+    "ssl",
+    "cleanup",
+    "http",
+    "auth",
+];
+
+/// The environment and the `exporter` section of one file.
+pub(super) struct Reader<'a> {
+    env: &'a dyn Fn(&str) -> Option<String>,
+    path: PathBuf,
+    root: Option<Node>,
+    asked: Vec<String>,
+}
+
+/// A value as text, or as the texts of a list.
+struct Found {
+    texts: Vec<String>,
+    is_list: bool,
+    origin: Origin,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        yaml: Option<(&Path, &str)>,
+        env: &'a dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, SettingsError> {
+        let mut reader = Self {
+            env,
+            path: PathBuf::new(),
+            root: None,
+            asked: Vec::new(),
+        };
+        if let Some((path, text)) = yaml {
+            path.clone_into(&mut reader.path);
+            reader.root = Some(reader.checked(text)?);
+        }
+        Ok(reader)
+    }
+
+    /// The document, if its sections are where they must be.
+    fn checked(&self, text: &str) -> Result<Node, SettingsError> {
+        let path = || self.path.clone();
+        let root = yaml::parse(text).map_err(|error| SettingsError::InvalidYaml {
+            path: path(),
+            line: error.line,
+            message: error.message,
+        })?;
+        if !matches!(root.value, Value::Map(_)) {
+            return Err(SettingsError::RootNotADictionary(path()));
+        }
+        let Some(exporter) = root.get("exporter") else {
+            return Err(SettingsError::NoExporterSection(path()));
+        };
+        if !matches!(exporter.value, Value::Map(_)) {
+            return Err(SettingsError::ExporterNotADictionary {
+                path: path(),
+                line: exporter.line,
+            });
+        }
+        for section in SECTIONS {
+            if let Some(node) = find(exporter, section)
+                && !matches!(node.value, Value::Map(_) | Value::Null)
+            {
+                return Err(SettingsError::NotADictionary {
+                    key: format!("exporter.{section}"),
+                    path: path(),
+                    line: node.line,
+                });
+            }
+        }
+        Ok(root)
+    }
+
+    /// A warning for each key of the file that nobody asked for.
+    pub(super) fn unknown_keys(&self) -> Vec<String> {
+        let Some(root) = &self.root else {
+            return Vec::new();
+        };
+        let known: Vec<String> = SECTIONS
+            .iter()
+            .map(|section| format!("exporter.{section}"))
+            .chain(self.asked.iter().map(|key| format!("exporter.{key}")))
+            .chain(["exporter".to_owned()])
+            .collect();
+        unknown::keys(root, &known)
+            .into_iter()
+            .map(|unknown| format!("{}:{unknown}", self.path.display()))
+            .collect()
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Result<Option<String>, SettingsError> {
+        self.parsed(key, "text", |text| Some(text.to_owned()))
+    }
+
+    pub(super) fn path(&mut self, key: &str) -> Result<Option<PathBuf>, SettingsError> {
+        Ok(self.text(key)?.map(PathBuf::from))
+    }
+
+    pub(super) fn secret(&mut self, key: &str) -> Result<Option<Secret>, SettingsError> {
+        Ok(self.text(key)?.map(Secret::new))
+    }
+
+    pub(super) fn boolean(&mut self, key: &str) -> Result<Option<bool>, SettingsError> {
+        self.parsed(key, BOOLEANS, boolean)
+    }
+
+    /// A variable that is no key of the file.
+    pub(super) fn variable(&self, name: &str) -> Result<Option<bool>, SettingsError> {
+        let Some(text) = (self.env)(name).filter(|text| !text.trim().is_empty()) else {
+            return Ok(None);
+        };
+        boolean(text.trim())
+            .map(Some)
+            .ok_or_else(|| SettingsError::Value {
+                origin: Origin::Variable(name.to_owned()),
+                value: format!("{text:?}"),
+                allowed: BOOLEANS.to_owned(),
+            })
+    }
+
+    pub(super) fn integer(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, SettingsError> {
+        let (low, high) = (range.start(), range.end());
+        let allowed = if *high == i64::MAX {
+            format!("a whole number from {low}")
+        } else {
+            format!("a whole number from {low} to {high}")
+        };
+        self.parsed(key, &allowed, |text| {
+            text.parse().ok().filter(|number| range.contains(number))
+        })
+    }
+
+    /// A time in seconds, as milliseconds.
+    pub(super) fn seconds(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<f64>,
+    ) -> Result<Option<u64>, SettingsError> {
+        let allowed = format!(
+            "a number of seconds from {} to {}",
+            range.start(),
+            range.end()
+        );
+        self.parsed(key, &allowed, |text| {
+            let seconds: f64 = text.parse().ok()?;
+            range
+                .contains(&seconds)
+                .then_some((seconds * 1_000.0).round() as u64)
+        })
+    }
+
+    /// The value as `read` understands it; `None` from it means that it is none of `allowed`.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, SettingsError> {
+        let Some(found) = self.find(key)? else {
+            return Ok(None);
+        };
+        if found.is_list {
+            return Err(found.refused("a list", allowed));
+        }
+        let text = found.texts[0].trim();
+        match read(text) {
+            Some(value) => Ok(Some(value)),
+            None if is_secret(key) => Err(found.refused("(not shown)", allowed)),
+            None => Err(found.refused(&format!("{text:?}"), allowed)),
+        }
+    }
+
+    /// A list, in the environment separated by commas, each item as `read` understands it.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, SettingsError> {
+        let Some(found) = self.find(key)? else {
+            return Ok(None);
+        };
+        let texts: Vec<&str> = found
+            .texts
+            .iter()
+            .flat_map(|text| {
+                text.split(',')
+                    .take(if found.is_list { 1 } else { usize::MAX })
+            })
+            .map(str::trim)
+            .collect();
+        let mut items = Vec::with_capacity(texts.len());
+        for text in texts {
+            let Some(item) = read(text) else {
+                return Err(found.refused(&format!("{text:?}"), allowed));
+            };
+            items.push(item);
+        }
+        Ok(Some(items))
+    }
+
+    /// Bucket bounds: finite, ascending, at least one.
+    pub(super) fn bounds(&mut self, key: &str) -> Result<Option<Vec<f64>>, SettingsError> {
+        const ALLOWED: &str = "a list of ascending finite numbers";
+        let bounds = self.list(key, ALLOWED, |text| {
+            text.parse::<f64>().ok().filter(|bound| bound.is_finite())
+        })?;
+        let Some(bounds) = bounds else {
+            return Ok(None);
+        };
+        if bounds.is_empty() || bounds.windows(2).any(|pair| pair[0] >= pair[1]) {
+            let found = self.find(key)?;
+            return Err(found.map_or_else(
+                || SettingsError::Conflict(format!("exporter.{key} is not {ALLOWED}")),
+                |found| found.refused(&format!("{bounds:?}"), ALLOWED),
+            ));
+        }
+        Ok(Some(bounds))
+    }
+
+    /// What is set, and where. An empty text is as good as nothing: `certfile: ""` stands in the
+    /// documented examples, and `REDIS_PASSWORD=` in many a compose file.
+    fn find(&mut self, key: &str) -> Result<Option<Found>, SettingsError> {
+        self.asked.push(key.to_owned());
+        let variable = variable_of(key);
+        if let Some(text) = (self.env)(&variable).filter(|text| !text.trim().is_empty()) {
+            return Ok(Some(Found {
+                texts: vec![text],
+                is_list: false,
+                origin: Origin::Variable(variable),
+            }));
+        }
+        if let Some(found) = self.find_in_file(key)? {
+            return Ok(Some(found));
+        }
+        // `exporter.ssl` is where the documentation's own example has that section.
+        match key.strip_prefix("prometheus.ssl.") {
+            Some(rest) => {
+                let key = format!("ssl.{rest}");
+                let found = self.find_in_file(&key);
+                self.asked.push(key);
+                found
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn find_in_file(&self, key: &str) -> Result<Option<Found>, SettingsError> {
+        let Some(exporter) = self.root.as_ref().and_then(|root| root.get("exporter")) else {
+            return Ok(None);
+        };
+        let Some(node) = find(exporter, key) else {
+            return Ok(None);
+        };
+        let origin = Origin::File {
+            path: self.path.clone(),
+            line: node.line,
+            key: format!("exporter.{key}"),
+        };
+        let refused = |value: &str| SettingsError::Value {
+            origin: origin.clone(),
+            value: value.to_owned(),
+            allowed: "a single value".to_owned(),
+        };
+        match &node.value {
+            Value::Null => Ok(None),
+            Value::Text(text) if text.is_empty() => Ok(None),
+            Value::Text(text) => Ok(Some(Found {
+                texts: vec![text.clone()],
+                is_list: false,
+                origin,
+            })),
+            Value::List(items) => {
+                let mut texts = Vec::with_capacity(items.len());
+                for item in items {
+                    let Value::Text(text) = &item.value else {
+                        return Err(refused("a list of something else than texts"));
+                    };
+                    texts.push(text.clone());
+                }
+                Ok(Some(Found {
+                    texts,
+                    is_list: true,
+                    origin,
+                }))
+            }
+            Value::Map(_) => Err(refused("a dictionary")),
+        }
+    }
+}
+
+impl Found {
+    fn refused(&self, value: &str, allowed: &str) -> SettingsError {
+        SettingsError::Value {
+            origin: self.origin.clone(),
+            value: value.to_owned(),
+            allowed: allowed.to_owned(),
+        }
+    }
+}
+
+/// The environment variable of a key (without its leading `exporter.`).
+pub(super) fn variable_of(key: &str) -> String {
+    DOCUMENTED
+        .iter()
+        .find(|(known, _)| *known == key)
+        .map_or_else(
+            || format!("GUNICORN_EXPORTER_{}", key.to_uppercase().replace('.', "_")),
+            |(_, variable)| (*variable).to_owned(),
+        )
+}
+
+fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
+    key.split('.').try_fold(node, |node, part| node.get(part))
+}
+
+/// Values that are never repeated in a message.
+fn is_secret(key: &str) -> bool {
+    key.contains("password") || key == "redis.url"
+}
+
+const BOOLEANS: &str = "true, false, yes, no, on, off, 1 or 0";
+
+fn boolean(text: &str) -> Option<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Some(true),
+        "false" | "no" | "off" | "0" => Some(false),
+        _ => None,
+    }
+}
