@@ -43,7 +43,7 @@ class Gunicorn(Guard):
         app_directory: Path = TESTS,
     ) -> None:
         """`config` is the text of gunicorn.conf.py. Modules of the application are looked for in `app_directory`."""
-        self.venv = venv or Venv.gunicorn()
+        self.venv = venv or Venv.default()
         self.port = free_port()
         self.metrics_port = free_port()
         settings = {"PROMETHEUS_METRICS_PORT": str(self.metrics_port), "PROMETHEUS_BIND_ADDRESS": "127.0.0.1"}
@@ -81,11 +81,13 @@ class Gunicorn(Guard):
         """The page of this instance's exporter."""
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> Answer:
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """One request on a connection of its own; an error status is an answer like any other."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             return Answer(response.status, response.read())
         finally:

@@ -124,7 +124,7 @@ class Guard:
         try:
             self.stop()
         finally:
-            if kind is not None:
+            if kind is not None and kind is not KeyboardInterrupt:
                 print(f"--- log of {self.name} ---\n{self.log[-20_000:]}")
             shutil.rmtree(self.directory, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,13 @@ class Venv:
     def gunicorn(cls, version: str = "newest") -> "Venv":
         """The environment with that gunicorn (see GUNICORN_VERSIONS), our wheel, Flask and prometheus_client."""
         venv = cls(f"gunicorn-{version}")
+        venv.refresh()
+        return venv
+
+    @classmethod
+    def default(cls) -> "Venv":
+        """The newest gunicorn, unless `make test-matrix` named another environment."""
+        venv = cls(os.environ.get("HARNESS_VENV", "gunicorn-newest"))
         venv.refresh()
         return venv
 

@@ -1,0 +1,78 @@
+# The words of this project. Each installs what it needs and this machine lacks (scripts/setup), so that any of them is
+# the first thing one can type after `git clone`.
+#
+#   make demo               two gunicorn instances of examples/flask_app sharing their metrics in Redis; ARGS=--once
+#                           ends by itself, ARGS=--embedded needs no Redis
+#   make build              the module, the exporter and the wheel, under target/
+#   make test               everything that is tested, in under 20 minutes on two cores; PYTEST_ARGS="-k kill"
+#   make test-matrix        the package under every Python (3.10 and later) of this machine
+#   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
+#   make bench              what it costs, beside its peers; writes bench/results.md
+#   make fuzz               the properties of the model, with many more cases; FUZZ_CASES=1000000
+#   make docker             builds the images of docker-compose.yml, starts them, asks them, and stops them
+
+SHELL := /bin/bash
+PATH := $(PATH):$(HOME)/.cargo/bin
+export PATH
+
+CARGO ?= cargo
+DEVELOPER := .venvs/developer/bin
+PYTHON_CODE := tests scripts bench examples py-client/python
+RELEASE := target/release
+FUZZ_CASES ?= 100000
+# Tests wait more than they compute.
+PYTEST_WORKERS ?= 3
+
+# A release build is shared by all words below; cargo knows what is fresh.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+
+.DEFAULT_GOAL := build
+.PHONY: demo build test test-rust test-python test-matrix lint bench fuzz docker setup-%
+
+demo: setup-demo build
+	$(DEVELOPER)/python scripts/demo.py $(ARGS)
+
+build: setup-build
+	$(CARGO) build --release --quiet -p redis-metrics -p gunicorn-prometheus-exporter
+	scripts/wheel
+
+test: setup-test build test-rust test-python
+
+# The module's own crate has no tests: outside a server its allocator has nothing to call (tests/test_module_*.py).
+test-rust:
+	if command -v cargo-nextest >/dev/null; then \
+	    $(CARGO) nextest run --workspace --exclude redis-metrics --cargo-quiet --status-level fail; \
+	else \
+	    $(CARGO) test --workspace --exclude redis-metrics --quiet --lib --bins --tests; \
+	fi
+	$(CARGO) test --workspace --exclude redis-metrics --quiet --doc
+
+test-python:
+	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
+
+test-matrix: setup-matrix build
+	for venv in .venvs/python-3.*; do \
+	    echo "== $$($$venv/bin/python --version)"; \
+	    HARNESS_VENV=$$(basename $$venv) $(DEVELOPER)/python -m pytest -q -k "python_ or readme or faults" $(PYTEST_ARGS) || exit 1; \
+	done
+
+lint: setup-lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(DEVELOPER)/ruff format --check --quiet $(PYTHON_CODE)
+	$(DEVELOPER)/ruff check --quiet $(PYTHON_CODE)
+	$(DEVELOPER)/mypy tests scripts/demo.py bench
+	$(DEVELOPER)/mypy py-client/python
+	if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check; fi
+
+bench: setup-bench build
+	-$(DEVELOPER)/python -m bench $(ARGS)
+
+fuzz: setup-build
+	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release -p metrics-model --lib --tests
+
+docker: setup-docker
+	scripts/docker-smoke
+
+setup-%:
+	@scripts/setup $*
