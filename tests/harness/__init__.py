@@ -11,8 +11,10 @@ from harness.eventually import eventually
 from harness.exporter import Exporter
 from harness.gunicorn import Gunicorn
 from harness.load import Load
+from harness.network import own_network
 from harness.ports import free_port
 from harness.prometheus import Prometheus
+from harness.recorder import Recorder
 from harness.redis import RedisServer
 from harness.scrape import Scrape, scrape
 from harness.venvs import Venv
@@ -22,10 +24,12 @@ __all__ = [
     "Gunicorn",
     "Load",
     "Prometheus",
+    "Recorder",
     "RedisServer",
     "Scrape",
     "Venv",
     "eventually",
     "free_port",
+    "own_network",
     "scrape",
 ]

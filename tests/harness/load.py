@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 from typing_extensions import Self
 
+from harness.eventually import eventually
+
 
 class Outcome(NamedTuple):
     """One request: what was asked, the status (0: no complete response), and how long it took."""
@@ -49,6 +51,11 @@ class Load:
     def slowest(self) -> float:
         """The longest time that a request took, in seconds."""
         return max((outcome.seconds for outcome in list(self.outcomes)), default=0.0)
+
+    def wait_for(self, more: int) -> None:
+        """Returns after that many more complete responses."""
+        goal = self.answered + more
+        eventually(lambda: self.answered >= goal, within=60)
 
     def _run(self) -> None:
         while not self._stop.is_set():
