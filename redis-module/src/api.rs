@@ -1,0 +1,254 @@
+//! The functions of the Redis module API that commands need, made safe.
+//!
+//! Redis hands its functions out by name when a module is loaded; which there are depends on the
+//! server. Those that every server since 6.2 has are [checked once](check) and then called with
+//! `call!`; the others are looked at where they are used, so that one library serves them all.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::ptr;
+
+use redis_module::raw;
+
+/// Calls a function of the API that [`check`] has seen.
+macro_rules! call {
+    ($function:ident($($argument:expr),* $(,)?)) => {
+        match redis_module::raw::$function {
+            Some(function) => function($($argument),*),
+            None => $crate::api::missing(stringify!($function)),
+        }
+    };
+}
+pub(crate) use call;
+
+macro_rules! check_functions {
+    ($($function:ident),* $(,)?) => {
+        /// The first function that this server should have and has not.
+        pub(crate) fn check() -> Result<(), MissingFunction> {
+            // SAFETY: the statics are written once, by the initialisation that has just run.
+            $(if unsafe { raw::$function }.is_none() {
+                return Err(MissingFunction(stringify!($function)));
+            })*
+            Ok(())
+        }
+    };
+}
+
+check_functions!(
+    RedisModule_Alloc,
+    RedisModule_Calloc,
+    RedisModule_Call,
+    RedisModule_CloseKey,
+    RedisModule_CreateCommand,
+    RedisModule_CreateDataType,
+    RedisModule_DigestAddStringBuffer,
+    RedisModule_DigestEndSequence,
+    RedisModule_EmitAOF,
+    RedisModule_Free,
+    RedisModule_FreeCallReply,
+    RedisModule_GetContextFlags,
+    RedisModule_GetRandomBytes,
+    RedisModule_GetSelectedDb,
+    RedisModule_InfoAddFieldULongLong,
+    RedisModule_InfoAddSection,
+    RedisModule_IsIOError,
+    RedisModule_KeyType,
+    RedisModule_LoadStringBuffer,
+    RedisModule_LoadUnsigned,
+    RedisModule_Log,
+    RedisModule_LogIOError,
+    RedisModule_Milliseconds,
+    RedisModule_ModuleTypeGetType,
+    RedisModule_ModuleTypeGetValue,
+    RedisModule_ModuleTypeSetValue,
+    RedisModule_OpenKey,
+    RedisModule_Realloc,
+    RedisModule_RegisterInfoFunc,
+    RedisModule_Replicate,
+    RedisModule_ReplicateVerbatim,
+    RedisModule_ReplyWithArray,
+    RedisModule_ReplyWithError,
+    RedisModule_ReplyWithLongLong,
+    RedisModule_ReplyWithNull,
+    RedisModule_ReplyWithSimpleString,
+    RedisModule_ReplyWithStringBuffer,
+    RedisModule_SaveStringBuffer,
+    RedisModule_SaveUnsigned,
+    RedisModule_SetModuleOptions,
+    RedisModule_StringPtrLen,
+    RedisModule_SubscribeToServerEvent,
+    RedisModule_WrongArity,
+);
+
+/// A server too old for this module.
+#[derive(Debug, thiserror::Error)]
+#[error("this server has no {0}: Redis 6.2 or newer, or Valkey, is needed")]
+pub(crate) struct MissingFunction(&'static str);
+
+/// Ends a `call!` of a function that is not in the list of [`check`]: a defect of this module, which
+/// the guard turns into an error reply.
+#[cold]
+pub(crate) fn missing(function: &str) -> ! {
+    panic!("{function} is called but not checked for");
+}
+
+/// What functions and callbacks answer when all went well.
+pub(crate) const OK: c_int = raw::REDISMODULE_OK as c_int;
+/// And when not.
+pub(crate) const REFUSED: c_int = raw::REDISMODULE_ERR as c_int;
+
+/// Where a command runs: client, database, server state.
+#[derive(Clone, Copy)]
+pub(crate) struct Context(*mut raw::RedisModuleCtx);
+
+/// What the server is and where the command came from, at the time of asking.
+#[derive(Clone, Copy)]
+pub(crate) struct Situation(u32);
+
+impl Context {
+    /// # Safety
+    ///
+    /// The pointer is what Redis passed to the callback that is running, and is not used after it.
+    pub(crate) unsafe fn new(context: *mut raw::RedisModuleCtx) -> Self {
+        Self(context)
+    }
+
+    /// For functions of the API.
+    pub(crate) fn as_ptr(self) -> *mut raw::RedisModuleCtx {
+        self.0
+    }
+
+    /// Looks around.
+    pub(crate) fn situation(self) -> Situation {
+        // SAFETY: the context is valid as long as `self`.
+        let flags = unsafe { call!(RedisModule_GetContextFlags(self.0)) };
+        let obeys = must_obey(self).then_some(raw::REDISMODULE_CTX_FLAGS_REPLICATED);
+        Situation(flags.cast_unsigned() | obeys.unwrap_or(0))
+    }
+
+    /// The number of the database that is selected.
+    pub(crate) fn database(self) -> c_int {
+        // SAFETY: the context is valid as long as `self`.
+        unsafe { call!(RedisModule_GetSelectedDb(self.0)) }
+    }
+
+    /// Logs one line.
+    pub(crate) fn log(self, level: &CStr, line: &str) {
+        let line = one_line(line);
+        // SAFETY: both strings end with NUL, and the format takes one string.
+        unsafe {
+            call!(RedisModule_Log(
+                self.0,
+                level.as_ptr(),
+                c"%s".as_ptr(),
+                line.as_ptr()
+            ))
+        };
+    }
+}
+
+impl Situation {
+    /// Whether the command repeats what a primary has decided (its link, a slot import, or the AOF), so
+    /// that nothing is to be decided again.
+    pub(crate) fn is_repetition(self) -> bool {
+        self.has(raw::REDISMODULE_CTX_FLAGS_REPLICATED)
+            || self.has(raw::REDISMODULE_CTX_FLAGS_LOADING)
+    }
+
+    /// Whether this server decides for others.
+    pub(crate) fn is_primary(self) -> bool {
+        self.has(raw::REDISMODULE_CTX_FLAGS_MASTER)
+            && !self.has(raw::REDISMODULE_CTX_FLAGS_LOADING)
+            && !self.has(raw::REDISMODULE_CTX_FLAGS_ASYNC_LOADING)
+    }
+
+    /// Whether `maxmemory` is exceeded, and eviction could not help.
+    pub(crate) fn is_out_of_memory(self) -> bool {
+        self.has(raw::REDISMODULE_CTX_FLAGS_OOM)
+    }
+
+    fn has(self, flag: u32) -> bool {
+        self.0 & flag != 0
+    }
+}
+
+/// The server's clock: Unix time in milliseconds.
+pub(crate) fn clock_ms() -> u64 {
+    // SAFETY: the function has no arguments.
+    let now = unsafe { call!(RedisModule_Milliseconds()) };
+    u64::try_from(now).unwrap_or(0)
+}
+
+/// A number nobody has used before.
+pub(crate) fn random_u64() -> u64 {
+    let mut bytes = [0; size_of::<u64>()];
+    // SAFETY: the buffer has the length given.
+    unsafe { call!(RedisModule_GetRandomBytes(bytes.as_mut_ptr(), bytes.len())) };
+    u64::from_le_bytes(bytes)
+}
+
+/// Logs a warning where there is no context.
+pub(crate) fn log_warning(line: &str) {
+    // SAFETY: without a context Redis logs the line without the module's name.
+    unsafe { Context::new(ptr::null_mut()) }.log(c"warning", line);
+}
+
+/// A text as Redis takes it: one line, without NUL.
+pub(crate) fn one_line(text: &str) -> CString {
+    let text = text.replace(char::is_control, " ");
+    CString::new(text).unwrap_or_default()
+}
+
+/// The bytes of a string of Redis.
+///
+/// # Safety
+///
+/// The string is valid, and not changed, for `'a`.
+pub(crate) unsafe fn bytes_of<'a>(string: *const raw::RedisModuleString) -> &'a [u8] {
+    let mut length = 0;
+    // SAFETY: the caller's promise; Redis answers where the bytes are and how many.
+    unsafe {
+        let start: *const c_char = call!(RedisModule_StringPtrLen(string, &raw mut length));
+        std::slice::from_raw_parts(start.cast(), length)
+    }
+}
+
+/// Whether the server says that the client must be obeyed. Valkey has a function for it, which knows
+/// of slot imports too; elsewhere the context's flags tell.
+fn must_obey(context: Context) -> bool {
+    let Some(function) = valkey::must_obey_client() else {
+        return false;
+    };
+    // SAFETY: the context is valid, and the signature is that of valkeymodule.h.
+    unsafe { function(context.as_ptr()) == 1 }
+}
+
+/// Functions that Redis does not have, and the crate therefore not either.
+pub(crate) mod valkey {
+    use std::ffi::{c_int, c_void};
+    use std::sync::OnceLock;
+
+    use redis_module::raw;
+
+    type MustObeyClient = unsafe extern "C" fn(*mut raw::RedisModuleCtx) -> c_int;
+
+    static MUST_OBEY_CLIENT: OnceLock<Option<MustObeyClient>> = OnceLock::new();
+
+    /// Asks the server for them, once.
+    pub(crate) fn look_up() {
+        MUST_OBEY_CLIENT.get_or_init(|| {
+            let mut function: Option<MustObeyClient> = None;
+            // SAFETY: Redis writes a function pointer, or leaves it as it is where it knows none.
+            unsafe {
+                let get_api = raw::RedisModule_GetApi?;
+                let place: *mut c_void = (&raw mut function).cast();
+                get_api(c"RedisModule_MustObeyClient".as_ptr(), place);
+            }
+            function
+        });
+    }
+
+    /// `ValkeyModule_MustObeyClient`, since Valkey 8.1.
+    pub(crate) fn must_obey_client() -> Option<MustObeyClient> {
+        MUST_OBEY_CLIENT.get().copied().flatten()
+    }
+}

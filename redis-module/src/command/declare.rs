@@ -1,0 +1,85 @@
+//! `METRICS.DECLARE key family type [MODE mode] [HELP text] [UNIT unit] [BUCKETS n b ...] [TTL ms]`
+
+use metrics_model::{FamilySpec, FamilyType, Layout};
+
+use super::{About, Access, Command};
+use crate::args::Args;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// Creates a family, or confirms it.
+pub(crate) struct Declare;
+
+pub(crate) struct Request<'a> {
+    family: FamilySpec<'a>,
+    layout: Option<Layout>,
+    ttl_ms: Option<u64>,
+}
+
+impl Command for Declare {
+    const ABOUT: About = About {
+        name: c"METRICS.DECLARE",
+        flags: c"write deny-oom",
+        access: Access::Write,
+        arity: 4,
+        summary: c"Creates a metric family, or confirms it.",
+    };
+    type Request<'a> = Request<'a>;
+    type Answer = ();
+
+    fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
+        let (name, family_type) = (args.family()?, args.word()?);
+        let (mut mode, mut help, mut unit, mut bounds, mut ttl_ms) = Default::default();
+        while let Some(option) = args.option() {
+            match option.as_str() {
+                "MODE" => args.once(&mut mode, Args::word)?,
+                "HELP" => args.once(&mut help, |args| args.text("help"))?,
+                "UNIT" => args.once(&mut unit, |args| args.text("unit"))?,
+                "BUCKETS" => args.once(&mut bounds, Args::bounds)?,
+                "TTL" => args.once(&mut ttl_ms, Args::milliseconds)?,
+                _ => return Err(args.unknown_option("MODE, HELP, UNIT, BUCKETS or TTL")),
+            }
+        }
+        let family_type = match (family_type, mode) {
+            (FamilyType::Gauge(_), Some(mode)) => FamilyType::Gauge(mode),
+            (other, None) => other,
+            _ => {
+                return Err(Refusal::Misplaced {
+                    option: "MODE",
+                    with: "GAUGE",
+                });
+            }
+        };
+        if bounds.is_some() && family_type != FamilyType::Histogram {
+            return Err(Refusal::Misplaced {
+                option: "BUCKETS",
+                with: "HISTOGRAM",
+            });
+        }
+        Ok(Request {
+            family: FamilySpec {
+                help: help.unwrap_or_default(),
+                unit: unit.unwrap_or_default(),
+                ..FamilySpec::new(name, family_type)
+            },
+            layout: bounds.map(Layout::new).transpose()?,
+            ttl_ms,
+        })
+    }
+
+    fn act(request: Request<'_>, target: &Target<'_>) -> Result<(), Refusal> {
+        target.write(|registry, stamp| {
+            registry.declare(
+                stamp,
+                &request.family,
+                request.layout.as_ref(),
+                request.ttl_ms,
+            )
+        })
+    }
+
+    fn reply((): (), reply: Reply) {
+        reply.ok();
+    }
+}

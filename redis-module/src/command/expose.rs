@@ -1,0 +1,102 @@
+//! `METRICS.EXPOSE key [FORMAT format] [CREATED] [NAMES n sample ...] [CURSOR c [COUNT series]]`
+
+use metrics_model::{Epoch, ExposeRequest, Format, Limits, Page, Registry};
+
+use super::{About, Access, Command};
+use crate::args::Args;
+use crate::refusal::{Refusal, shown};
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// Renders the registry, or one page of it.
+pub(crate) struct Expose;
+
+pub(crate) enum Answer {
+    Whole(Vec<u8>),
+    Page(Page),
+}
+
+/// The most names of samples that one request may filter by.
+const MAX_NAMES: usize = 10_000;
+
+impl Command for Expose {
+    const ABOUT: About = About {
+        name: c"METRICS.EXPOSE",
+        flags: c"readonly",
+        access: Access::Read,
+        arity: 2,
+        summary: c"Renders a registry as Prometheus or OpenMetrics text, whole or in pages.",
+    };
+    type Request<'a> = ExposeRequest;
+    type Answer = Answer;
+
+    fn parse(args: &mut Args<'_>) -> Result<ExposeRequest, Refusal> {
+        let (mut format, mut created, mut names, mut cursor, mut count) = Default::default();
+        while let Some(option) = args.option() {
+            match option.as_str() {
+                "FORMAT" => args.once(&mut format, read_format)?,
+                "CREATED" => args.once(&mut created, |_| Ok(()))?,
+                "NAMES" => args.once(&mut names, read_names)?,
+                "CURSOR" => args.once(&mut cursor, |args| Ok(args.bytes()?.to_vec()))?,
+                "COUNT" => args.once(&mut count, |args| args.whole("number of series"))?,
+                _ => {
+                    return Err(args.unknown_option("FORMAT, CREATED, NAMES, CURSOR or COUNT"));
+                }
+            }
+        }
+        if count.is_some() && cursor.is_none() {
+            return Err(Refusal::Misplaced {
+                option: "COUNT",
+                with: "CURSOR",
+            });
+        }
+        Ok(ExposeRequest {
+            format: format.unwrap_or_default(),
+            created: created.is_some(),
+            names: names.unwrap_or_default(),
+            cursor,
+            count: count.map(|count| count as usize),
+        })
+    }
+
+    fn act(request: ExposeRequest, target: &Target<'_>) -> Result<Answer, Refusal> {
+        let page = target.read(|registry, now_ms| match registry {
+            Some(registry) => Ok(registry.expose(now_ms, &request)?),
+            // Where there is no key, there is nothing to show: a page all the same.
+            None => {
+                Ok(Registry::new(Epoch(0), Limits::default(), now_ms).expose(now_ms, &request)?)
+            }
+        })?;
+        Ok(match request.cursor {
+            None => Answer::Whole(page.body),
+            Some(_) => Answer::Page(page),
+        })
+    }
+
+    fn reply(answer: Answer, reply: Reply) {
+        match answer {
+            Answer::Whole(body) => reply.bulk(&body),
+            Answer::Page(page) => {
+                reply.array(2);
+                reply.bulk(page.next.as_deref().unwrap_or("0").as_bytes());
+                reply.bulk(&page.body);
+            }
+        }
+    }
+}
+
+fn read_format(args: &mut Args<'_>) -> Result<Format, Refusal> {
+    let word = args.bytes()?;
+    match word.to_ascii_uppercase().as_slice() {
+        b"TEXT" => Ok(Format::Text),
+        b"OPENMETRICS" => Ok(Format::OpenMetrics),
+        _ => Err(Refusal::Format(shown(word))),
+    }
+}
+
+fn read_names(args: &mut Args<'_>) -> Result<Vec<String>, Refusal> {
+    let count = args.count("number of names", MAX_NAMES)?;
+    (0..count)
+        .map(|_| Ok(args.text("sample name")?.to_owned()))
+        .collect()
+}

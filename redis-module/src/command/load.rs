@@ -1,0 +1,109 @@
+//! `METRICS.LOAD key part parts bytes`, which servers send and clients do not
+//!
+//! The append only file without RDB preamble, and slot migrations in that form, rebuild a value from
+//! commands: [`parts::emit`](crate::parts::emit) writes these. The value is there when the last part
+//! has come and can be read; until then nothing changes.
+
+use std::collections::HashMap;
+use std::ffi::c_int;
+use std::sync::{Mutex, PoisonError};
+
+use metrics_model::Registry;
+
+use super::{About, Access, Command};
+use crate::args::Args;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// One part of a value.
+pub(crate) struct Load;
+
+pub(crate) struct Request<'a> {
+    part: u64,
+    parts: u64,
+    bytes: &'a [u8],
+}
+
+/// The parts that have come of a value.
+struct Begun {
+    parts: u64,
+    come: u64,
+    bytes: Vec<u8>,
+}
+
+/// Database and key.
+type Identity = (c_int, Vec<u8>);
+
+/// More than one at a time only where several slots are imported at once.
+static BEGUN: Mutex<Option<HashMap<Identity, Begun>>> = Mutex::new(None);
+
+/// Drops what was begun and never ended: loading is over.
+pub(crate) fn forget_begun() {
+    *BEGUN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+impl Command for Load {
+    const ABOUT: About = About {
+        name: c"METRICS.LOAD",
+        flags: c"write",
+        access: Access::Restore,
+        arity: 5,
+        summary: c"One part of a registry; servers send this to each other.",
+    };
+    type Request<'a> = Request<'a>;
+    type Answer = ();
+
+    fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
+        let (part, parts) = (args.whole("part")?, args.whole("number of parts")?);
+        let bytes = args.bytes()?;
+        args.end()?;
+        Ok(Request { part, parts, bytes })
+    }
+
+    fn act(request: Request<'_>, target: &Target<'_>) -> Result<(), Refusal> {
+        if !target.is_repetition() {
+            return Err(Refusal::Internal);
+        }
+        if let Some(snapshot) = take_part(target, &request)? {
+            let registry = Registry::decode_snapshot(&snapshot).map_err(Refusal::Snapshot)?;
+            target.restore(registry)?;
+        }
+        target.replicate_verbatim();
+        Ok(())
+    }
+
+    fn reply((): (), reply: Reply) {
+        reply.ok();
+    }
+}
+
+/// Keeps a part; the last one gives the whole.
+fn take_part(target: &Target<'_>, request: &Request<'_>) -> Result<Option<Vec<u8>>, Refusal> {
+    let &Request { part, parts, bytes } = request;
+    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    let begun = begun.get_or_insert_default();
+    let key = target.identity();
+    let mut so_far = match begun.remove(&key) {
+        Some(so_far) if part != 1 => so_far,
+        _ => Begun {
+            parts,
+            come: 0,
+            bytes: Vec::new(),
+        },
+    };
+    if part != so_far.come + 1 || parts != so_far.parts || part > parts {
+        return Err(Refusal::Part {
+            found: part,
+            parts,
+            expected: so_far.come + 1,
+        });
+    }
+    so_far.come = part;
+    so_far.bytes.extend_from_slice(bytes);
+    if part == parts {
+        return Ok(Some(so_far.bytes));
+    }
+    begun.insert(key, so_far);
+    Ok(None)
+}

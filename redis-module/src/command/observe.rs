@@ -1,0 +1,69 @@
+//! `METRICS.OBSERVE key family number [BUCKETS n b ...] [LABELS n name value ...] [TTL ms]`
+
+use metrics_model::{Labels, Layout};
+
+use super::{About, Access, Command};
+use crate::args::Args;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// Counts one observation in a histogram or summary.
+pub(crate) struct Observe;
+
+pub(crate) struct Request<'a> {
+    family: &'a str,
+    value: f64,
+    layout: Option<Layout>,
+    labels: Labels,
+    ttl_ms: Option<u64>,
+}
+
+impl Command for Observe {
+    const ABOUT: About = About {
+        name: c"METRICS.OBSERVE",
+        flags: c"write deny-oom",
+        access: Access::Write,
+        arity: 4,
+        summary: c"Counts one observation in a histogram or summary.",
+    };
+    type Request<'a> = Request<'a>;
+    type Answer = ();
+
+    fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
+        let (family, value) = (args.family()?, args.number()?);
+        let (mut bounds, mut labels, mut ttl_ms) = Default::default();
+        while let Some(option) = args.option() {
+            match option.as_str() {
+                "BUCKETS" => args.once(&mut bounds, Args::bounds)?,
+                "LABELS" => args.once(&mut labels, Args::labels)?,
+                "TTL" => args.once(&mut ttl_ms, Args::milliseconds)?,
+                _ => return Err(args.unknown_option("BUCKETS, LABELS or TTL")),
+            }
+        }
+        Ok(Request {
+            family,
+            value,
+            layout: bounds.map(Layout::new).transpose()?,
+            labels: labels.unwrap_or_default(),
+            ttl_ms,
+        })
+    }
+
+    fn act(request: Request<'_>, target: &Target<'_>) -> Result<(), Refusal> {
+        let Request {
+            family,
+            value,
+            layout,
+            labels,
+            ttl_ms,
+        } = request;
+        target.write(|registry, stamp| {
+            registry.observe(stamp, family, &labels, value, layout.as_ref(), ttl_ms)
+        })
+    }
+
+    fn reply((): (), reply: Reply) {
+        reply.ok();
+    }
+}

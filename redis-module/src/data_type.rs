@@ -1,0 +1,260 @@
+//! The native type `metricset`: what Redis does with a registry as a value among others.
+//!
+//! Each callback is a cast, a SAFETY line, and a call into the model. A registry is saved as a
+//! snapshot ([`Registry::encode_snapshot`]) in [parts](crate::parts), so that neither RDB nor AOF
+//! ever holds a string of hundreds of megabytes.
+//!
+//! Deliberately absent: `unlink` (there is nothing to undo when a key goes), `aux` (nothing lives
+//! outside the keys), `defrag` (its own issue).
+
+use std::ffi::{CStr, c_int, c_void};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+use metrics_model::{DecodeError, Registry};
+use redis_module::raw;
+
+use crate::api::{self, call};
+use crate::authority::Authority;
+use crate::guard::guard;
+use crate::parts;
+
+/// Exactly nine characters, of which RDB keeps a 54-bit form: it can never change.
+const NAME: &CStr = c"metricset";
+/// The version of what `rdb_save` writes around the snapshot, which has its own.
+const ENCODING: c_int = 1;
+
+static HANDLE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
+
+/// The value of a key.
+pub(crate) struct MetricSet {
+    pub(crate) registry: Registry,
+    authority: Authority,
+    counted: Counted,
+}
+
+impl MetricSet {
+    /// A value that a command has just made.
+    pub(crate) fn new(registry: Registry) -> Self {
+        Self::with(registry, Authority::current())
+    }
+
+    /// A value that was saved at some time before.
+    pub(crate) fn restored(registry: Registry) -> Self {
+        Self::with(registry, Authority::NONE)
+    }
+
+    fn with(registry: Registry, authority: Authority) -> Self {
+        let mut set = Self {
+            registry,
+            authority,
+            counted: Counted::default(),
+        };
+        KEYS.fetch_add(1, Ordering::Relaxed);
+        set.count();
+        set
+    }
+
+    /// To be called after each write, so that INFO need not walk through the keys.
+    pub(crate) fn count(&mut self) {
+        let now = Counted {
+            series: self.registry.series_count() as u64,
+            rejected: self.registry.rejected().map(|(_, count)| count).sum(),
+        };
+        let before = std::mem::replace(&mut self.counted, now);
+        // Differences may be negative, and addition wraps to the right result.
+        SERIES.fetch_add(now.series.wrapping_sub(before.series), Ordering::Relaxed);
+        REJECTED.fetch_add(
+            now.rejected.wrapping_sub(before.rejected),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// To be called on a primary before each use.
+    pub(crate) fn take_charge(&mut self) {
+        let current = Authority::current();
+        if self.authority != current {
+            self.authority = current;
+            self.registry.rolled_back(api::clock_ms());
+        }
+    }
+}
+
+impl Drop for MetricSet {
+    fn drop(&mut self) {
+        KEYS.fetch_sub(1, Ordering::Relaxed);
+        SERIES.fetch_sub(self.counted.series, Ordering::Relaxed);
+        REJECTED.fetch_sub(self.counted.rejected, Ordering::Relaxed);
+    }
+}
+
+/// What of a value is in the sums of INFO.
+#[derive(Default, Clone, Copy)]
+struct Counted {
+    series: u64,
+    rejected: u64,
+}
+
+/// All values of this server together.
+pub(crate) static KEYS: AtomicU64 = AtomicU64::new(0);
+/// Their series.
+pub(crate) static SERIES: AtomicU64 = AtomicU64::new(0);
+/// The entries of batches that they left out.
+pub(crate) static REJECTED: AtomicU64 = AtomicU64::new(0);
+
+/// What Redis calls the type.
+pub(crate) fn handle() -> *mut raw::RedisModuleType {
+    HANDLE.load(Ordering::Relaxed)
+}
+
+/// The server refused the type.
+#[derive(Debug, thiserror::Error)]
+#[error("the data type metricset cannot be created: is another module of that type loaded?")]
+pub(crate) struct TypeRefused;
+
+/// Registers the type.
+pub(crate) fn register(context: api::Context) -> Result<(), TypeRefused> {
+    let mut methods = raw::RedisModuleTypeMethods {
+        version: u64::from(raw::REDISMODULE_TYPE_METHOD_VERSION),
+        rdb_load: Some(rdb_load),
+        rdb_save: Some(rdb_save),
+        aof_rewrite: Some(aof_rewrite),
+        mem_usage: Some(mem_usage),
+        digest: Some(digest),
+        free: Some(free),
+        aux_load: None,
+        aux_save: None,
+        aux_save_triggers: 0,
+        free_effort: Some(free_effort),
+        unlink: None,
+        copy: Some(copy),
+        defrag: None,
+        mem_usage2: None,
+        free_effort2: None,
+        unlink2: None,
+        copy2: None,
+        aux_save2: None,
+    };
+    // SAFETY: the context is that of OnLoad; Redis copies the name and the methods.
+    let handle = unsafe {
+        call!(RedisModule_CreateDataType(
+            context.as_ptr(),
+            NAME.as_ptr(),
+            ENCODING,
+            &raw mut methods
+        ))
+    };
+    HANDLE.store(handle, Ordering::Relaxed);
+    if handle.is_null() {
+        Err(TypeRefused)
+    } else {
+        Ok(())
+    }
+}
+
+/// # Safety
+///
+/// `value` is what [`into_value`] made, and nobody else uses it for `'a`.
+unsafe fn set_of<'a>(value: *const c_void) -> &'a MetricSet {
+    // SAFETY: the caller's promise.
+    unsafe { &*value.cast::<MetricSet>() }
+}
+
+fn into_value(set: MetricSet) -> *mut c_void {
+    Box::into_raw(Box::new(set)).cast()
+}
+
+unsafe extern "C" fn free(value: *mut c_void) {
+    // SAFETY: Redis gives each value back once, perhaps on a background thread.
+    guard(|| drop(unsafe { Box::from_raw(value.cast::<MetricSet>()) }));
+}
+
+unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
+    guard(|| {
+        // SAFETY: a value of our type, and the stream that Redis saves it to.
+        unsafe { parts::save(io, &set_of(value).registry.encode_snapshot()) };
+    });
+}
+
+unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, encoding: c_int) -> *mut c_void {
+    let load = || {
+        if encoding != ENCODING {
+            return Err(LoadError::Encoding(encoding));
+        }
+        // SAFETY: the stream that Redis loads from.
+        let bytes = unsafe { parts::load(io) }.ok_or(LoadError::Short)?;
+        Ok(Registry::decode_snapshot(&bytes)?)
+    };
+    let loaded = guard(|| match load() {
+        Ok(registry) => into_value(MetricSet::restored(registry)),
+        Err(error) => {
+            parts::log_error(io, &error.to_string());
+            ptr::null_mut()
+        }
+    });
+    loaded.unwrap_or(ptr::null_mut())
+}
+
+/// What was saved cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+enum LoadError {
+    #[error("a metricset of encoding {0}, this version reads {ENCODING}")]
+    Encoding(c_int),
+    #[error("a metricset that is cut off")]
+    Short,
+    #[error("a metricset that cannot be read: {0}")]
+    Snapshot(#[from] DecodeError),
+}
+
+unsafe extern "C" fn aof_rewrite(
+    io: *mut raw::RedisModuleIO,
+    key: *mut raw::RedisModuleString,
+    value: *mut c_void,
+) {
+    guard(|| {
+        // SAFETY: a value of our type, its key, and the file that Redis rewrites.
+        unsafe { parts::emit(io, key, &set_of(value).registry.encode_snapshot()) };
+    });
+}
+
+unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
+    // SAFETY: a value of our type.
+    guard(|| size_of::<MetricSet>() + unsafe { set_of(value) }.registry.memory_bytes()).unwrap_or(0)
+}
+
+unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
+    guard(|| {
+        // SAFETY: a value of our type; the bytes are read before the call returns.
+        unsafe {
+            let bytes = set_of(value).registry.encode_snapshot();
+            call!(RedisModule_DigestAddStringBuffer(
+                digest,
+                bytes.as_ptr().cast(),
+                bytes.len()
+            ));
+            call!(RedisModule_DigestEndSequence(digest));
+        }
+    });
+}
+
+/// From 64 on, UNLINK and lazy expiry free on a background thread.
+unsafe extern "C" fn free_effort(_key: *mut raw::RedisModuleString, value: *const c_void) -> usize {
+    // SAFETY: a value of our type.
+    guard(|| unsafe { set_of(value) }.registry.series_count()).unwrap_or(1)
+}
+
+/// A copy may later take the place of what it was copied from, so it counts as restored.
+unsafe extern "C" fn copy(
+    _from: *mut raw::RedisModuleString,
+    _to: *mut raw::RedisModuleString,
+    value: *const c_void,
+) -> *mut c_void {
+    let copied = guard(|| {
+        // SAFETY: a value of our type.
+        let bytes = unsafe { set_of(value) }.registry.encode_snapshot();
+        Registry::decode_snapshot(&bytes).map_or(ptr::null_mut(), |registry| {
+            into_value(MetricSet::restored(registry))
+        })
+    });
+    copied.unwrap_or(ptr::null_mut())
+}

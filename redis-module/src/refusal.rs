@@ -1,0 +1,103 @@
+//! Why a command is refused, in the words that its sender reads.
+
+use metrics_model::{
+    DecodeError, ExposeError, LabelError, RegistryError, UnknownFamilyType, UnknownGaugeMode,
+    WrongBound, WrongEpoch, WrongStamp,
+};
+
+/// Everything that can be wrong with a command. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("Operation against a key holding the wrong kind of value")]
+    WrongType,
+    #[error("wrong number of arguments")]
+    Arity,
+    #[error("unknown option '{option}', expected {expected}")]
+    UnknownOption {
+        option: String,
+        expected: &'static str,
+    },
+    #[error("option {0} is given twice")]
+    Twice(String),
+    #[error("option {0} lacks its value")]
+    Incomplete(String),
+    #[error("{option} only goes with {with}")]
+    Misplaced {
+        option: &'static str,
+        with: &'static str,
+    },
+    #[error("{what} '{found}' is not UTF-8")]
+    NotUtf8 { what: &'static str, found: String },
+    #[error("'{found}' is no {what}")]
+    NotANumber { what: &'static str, found: String },
+    #[error("{what} {found} is out of range, at most {most} are allowed")]
+    TooMany {
+        what: &'static str,
+        found: u64,
+        most: u64,
+    },
+    #[error("unknown format '{0}', this version has TEXT and OPENMETRICS")]
+    Format(String),
+    #[error("no such key")]
+    NoKey,
+    #[error("a writer id must not be empty")]
+    NoWriter,
+    #[error(
+        "METRICS.LOAD is sent by servers to each other and to their append only file, use RESTORE"
+    )]
+    Internal,
+    #[error("part {found} of {parts} came where part {expected} was due")]
+    Part {
+        found: u64,
+        parts: u64,
+        expected: u64,
+    },
+    #[error("wrong batch: {0}")]
+    Batch(DecodeError),
+    #[error("wrong snapshot: {0}")]
+    Snapshot(DecodeError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    #[error(transparent)]
+    Bound(#[from] WrongBound),
+    #[error(transparent)]
+    FamilyType(#[from] UnknownFamilyType),
+    #[error(transparent)]
+    Mode(#[from] UnknownGaugeMode),
+    #[error(transparent)]
+    Epoch(#[from] WrongEpoch),
+    #[error(transparent)]
+    Stamp(#[from] WrongStamp),
+    #[error(transparent)]
+    Expose(#[from] ExposeError),
+}
+
+/// How much of an argument an error message shows.
+const SHOWN_CHARS: usize = 128;
+
+impl Refusal {
+    /// The first word of an error reply, by which a client decides.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::WrongType => "WRONGTYPE",
+            Self::Expose(ExposeError::Healing) => "HEALING",
+            Self::Expose(ExposeError::StaleCursor) => "STALECURSOR",
+            _ => "ERR",
+        }
+    }
+}
+
+/// An argument as a message shows it, however long or strange it is.
+pub(crate) fn shown(argument: &[u8]) -> String {
+    let head = &argument[..argument.len().min(4 * SHOWN_CHARS)];
+    let mut text: String = String::from_utf8_lossy(head)
+        .chars()
+        .take(SHOWN_CHARS)
+        .collect();
+    if text.len() < argument.len() && text.chars().count() == SHOWN_CHARS {
+        text.push('…');
+    }
+    text.escape_debug().to_string()
+}

@@ -1,0 +1,113 @@
+//! Replies. The same in RESP2 and RESP3, but for the map of `METRICS.INFO` and for nil.
+
+use std::ffi::c_long;
+
+use metrics_model::{PushReply, format_number};
+use redis_module::raw;
+
+use crate::api::{self, Context, call};
+use crate::refusal::Refusal;
+
+/// The client that waits.
+#[derive(Clone, Copy)]
+pub(crate) struct Reply(Context);
+
+impl Reply {
+    /// To the client whose command is running.
+    pub(crate) fn to(context: Context) -> Self {
+        Self(context)
+    }
+
+    pub(crate) fn ok(self) {
+        // SAFETY: here and below the context is that of the running command, and Redis copies what it
+        // is given before the function returns.
+        unsafe {
+            call!(RedisModule_ReplyWithSimpleString(
+                self.0.as_ptr(),
+                c"OK".as_ptr()
+            ))
+        };
+    }
+
+    pub(crate) fn nil(self) {
+        // SAFETY: see `ok`.
+        unsafe { call!(RedisModule_ReplyWithNull(self.0.as_ptr())) };
+    }
+
+    /// A value of a metric, in Go's spelling.
+    pub(crate) fn number(self, number: f64) {
+        let mut text = Vec::with_capacity(24);
+        format_number(number, &mut text);
+        self.bulk(&text);
+    }
+
+    /// How many there are of something.
+    pub(crate) fn integer(self, integer: u64) {
+        let integer = i64::try_from(integer).unwrap_or(i64::MAX);
+        // SAFETY: see `ok`.
+        unsafe { call!(RedisModule_ReplyWithLongLong(self.0.as_ptr(), integer)) };
+    }
+
+    pub(crate) fn bulk(self, bytes: &[u8]) {
+        // SAFETY: see `ok`.
+        unsafe {
+            call!(RedisModule_ReplyWithStringBuffer(
+                self.0.as_ptr(),
+                bytes.as_ptr().cast(),
+                bytes.len()
+            ));
+        }
+    }
+
+    /// Begins an array: as many replies follow.
+    pub(crate) fn array(self, length: usize) {
+        // SAFETY: see `ok`.
+        unsafe {
+            call!(RedisModule_ReplyWithArray(
+                self.0.as_ptr(),
+                length.cast_signed() as c_long
+            ))
+        };
+    }
+
+    /// Begins a map: twice as many replies follow.
+    pub(crate) fn map(self, length: usize) {
+        // SAFETY: see `ok`. The function is there since 7.0; in RESP2 it answers a flat array.
+        unsafe {
+            match raw::RedisModule_ReplyWithMap {
+                Some(reply) => {
+                    reply(self.0.as_ptr(), length.cast_signed() as c_long);
+                }
+                None => self.array(2 * length),
+            }
+        }
+    }
+
+    /// What PUSH and LEAVE say.
+    pub(crate) fn push(self, answer: &PushReply) {
+        self.array(4);
+        self.bulk(answer.status.as_str().as_bytes());
+        self.bulk(answer.epoch.to_string().as_bytes());
+        self.integer(answer.last_seq);
+        self.integer(answer.left_out);
+    }
+
+    pub(crate) fn refusal(self, refusal: &Refusal) {
+        self.error(&format!("{} {refusal}", refusal.code()));
+    }
+
+    pub(crate) fn wrong_arity(self) {
+        // SAFETY: see `ok`.
+        unsafe { call!(RedisModule_WrongArity(self.0.as_ptr())) };
+    }
+
+    pub(crate) fn internal_error(self) {
+        self.error("ERR internal error");
+    }
+
+    fn error(self, line: &str) {
+        let line = api::one_line(line);
+        // SAFETY: see `ok`.
+        unsafe { call!(RedisModule_ReplyWithError(self.0.as_ptr(), line.as_ptr())) };
+    }
+}

@@ -1,0 +1,282 @@
+//! The key that a command is about, and the rule by which it is changed: **the primary decides, everybody
+//! else repeats.**
+//!
+//! On the primary a write is stamped once: time, epoch of a key that it makes, memory, limits, healing.
+//! It is applied, and then replicated as it was sent, with the stamp as a trailer. Where the trailer
+//! comes back (a replica, the append only file, a slot import) it is obeyed and nothing is decided, so
+//! that every copy goes through the same states. An ordinary client's trailer is just an unknown
+//! option.
+
+use std::ffi::{CString, c_int};
+
+use metrics_model::{Epoch, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp};
+use redis_module::raw;
+
+use crate::api::{self, Context, Situation, call};
+use crate::config;
+use crate::data_type::MetricSet;
+use crate::key::{Key, NoSuchFunction};
+use crate::refusal::Refusal;
+
+/// The key of a command, not opened yet.
+pub(crate) struct Target<'a> {
+    context: Context,
+    situation: Situation,
+    /// Every argument, the name of the command first.
+    argv: &'a [*mut raw::RedisModuleString],
+    name: *mut raw::RedisModuleString,
+    /// What has been decided already, by another server.
+    decided: Option<Stamp>,
+}
+
+/// What a write has done, as far as others must know.
+pub(crate) trait Effect {
+    /// Whether it is to be replicated.
+    fn is_change(&self) -> bool {
+        true
+    }
+
+    /// When the key is to end, if the write says so.
+    fn expire_at_ms(&self) -> Option<u64> {
+        None
+    }
+}
+
+impl Effect for () {}
+impl Effect for f64 {}
+impl Effect for u64 {}
+
+impl Effect for PushReply {
+    fn is_change(&self) -> bool {
+        self.status == PushStatus::Ok
+    }
+
+    fn expire_at_ms(&self) -> Option<u64> {
+        self.expire_at_ms
+    }
+}
+
+/// A target, and the arguments after the key.
+type TargetAndRest<'a> = (Target<'a>, &'a [*mut raw::RedisModuleString]);
+
+impl<'a> Target<'a> {
+    /// For a command that decides nothing.
+    pub(crate) fn unstamped(
+        context: Context,
+        argv: &'a [*mut raw::RedisModuleString],
+    ) -> Result<TargetAndRest<'a>, Refusal> {
+        let [_, name, rest @ ..] = argv else {
+            return Err(Refusal::Arity);
+        };
+        let target = Self {
+            context,
+            situation: context.situation(),
+            argv,
+            name: *name,
+            decided: None,
+        };
+        Ok((target, rest))
+    }
+
+    /// For a command that is stamped: takes the trailer off where there must be one.
+    pub(crate) fn stamped(
+        context: Context,
+        argv: &'a [*mut raw::RedisModuleString],
+    ) -> Result<TargetAndRest<'a>, Refusal> {
+        let (mut target, rest) = Self::unstamped(context, argv)?;
+        if !target.is_repetition() {
+            return Ok((target, rest));
+        }
+        let trailer = &rest[rest.len().saturating_sub(LONGEST_TRAILER)..];
+        // SAFETY: the strings are valid while the command runs.
+        let bytes = trailer.iter().map(|arg| unsafe { api::bytes_of(*arg) });
+        let (stamp, used) = Stamp::from_args(&bytes.collect::<Vec<_>>())?;
+        target.decided = Some(stamp);
+        Ok((target, &rest[..rest.len() - used]))
+    }
+
+    /// Whether the command comes from a server and not from a client.
+    pub(crate) fn is_repetition(&self) -> bool {
+        self.situation.is_repetition()
+    }
+
+    /// The database and name of the key.
+    pub(crate) fn identity(&self) -> (c_int, Vec<u8>) {
+        // SAFETY: the string is valid while the command runs.
+        let name = unsafe { api::bytes_of(self.name) };
+        (self.context.database(), name.to_vec())
+    }
+
+    /// Reads, at a time; `None` where there is no key.
+    pub(crate) fn read<T>(
+        &self,
+        act: impl FnOnce(Option<&Registry>, u64) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let mut key = Key::open(self.context, self.name);
+        let set = match &mut key {
+            Some(key) => key.value()?,
+            None => None,
+        };
+        let registry = set.map(|set| {
+            self.take_charge(set);
+            &set.registry
+        });
+        act(registry, api::clock_ms())
+    }
+
+    /// Writes; a missing key is made, unless the write is refused.
+    pub(crate) fn write<T: Effect>(
+        &self,
+        act: impl FnOnce(&mut Registry, &Stamp) -> Result<T, RegistryError>,
+    ) -> Result<T, Refusal> {
+        let mut key = Key::open_for_writing(self.context, self.name)?;
+        if let Some(set) = key.value()? {
+            let (stamp, done) = self.change(set, act)?;
+            self.pass_on(&mut key, &stamp, &done, done.is_change());
+            return Ok(done);
+        }
+        let stamp = self.decided.unwrap_or_else(stamp_of_new_key);
+        let limits = stamp.limits().unwrap_or_default();
+        let mut registry = Registry::new(stamp.epoch(), limits, stamp.now_ms());
+        let done = act(&mut registry, &stamp)?;
+        key.set(MetricSet::new(registry));
+        self.pass_on(&mut key, &stamp, &done, true);
+        Ok(done)
+    }
+
+    /// Writes; `None` where there is no key.
+    pub(crate) fn write_existing<T: Effect>(
+        &self,
+        act: impl FnOnce(&mut Registry, &Stamp) -> T,
+    ) -> Result<Option<T>, Refusal> {
+        let mut key = Key::open_for_writing(self.context, self.name)?;
+        let Some(set) = key.value()? else {
+            return Ok(None);
+        };
+        let (stamp, done) = self.change(set, |registry, stamp| Ok(act(registry, stamp)))?;
+        self.pass_on(&mut key, &stamp, &done, done.is_change());
+        Ok(Some(done))
+    }
+
+    /// Puts there what another server has saved.
+    pub(crate) fn restore(&self, registry: Registry) -> Result<(), Refusal> {
+        let mut key = Key::open_for_writing(self.context, self.name)?;
+        key.value()?;
+        key.set(MetricSet::restored(registry));
+        Ok(())
+    }
+
+    /// Passes the command on as it came.
+    pub(crate) fn replicate_verbatim(&self) {
+        // SAFETY: the context is that of the running command.
+        unsafe { call!(RedisModule_ReplicateVerbatim(self.context.as_ptr())) };
+    }
+
+    fn change<T>(
+        &self,
+        set: &mut MetricSet,
+        act: impl FnOnce(&mut Registry, &Stamp) -> Result<T, RegistryError>,
+    ) -> Result<(Stamp, T), Refusal> {
+        self.take_charge(set);
+        let stamp = self.decided.unwrap_or_else(|| {
+            let is_out_of_memory = self.situation.is_out_of_memory();
+            set.registry
+                .stamp(api::clock_ms(), &config::limits(), is_out_of_memory)
+        });
+        let done = act(&mut set.registry, &stamp);
+        set.count();
+        Ok((stamp, done?))
+    }
+
+    /// A value that may be behind heals, where this server decides about it.
+    fn take_charge(&self, set: &mut MetricSet) {
+        if self.situation.is_primary() && !self.is_repetition() {
+            set.take_charge();
+        }
+    }
+
+    /// What follows from a write. The key's end is not replicated: whoever repeats the write works
+    /// out the same one.
+    fn pass_on(&self, key: &mut Key, stamp: &Stamp, done: &impl Effect, is_change: bool) {
+        if is_change && self.decided.is_some() {
+            // To this replica's own append only file; Redis passes the primary's stream on by itself.
+            self.replicate_verbatim();
+        } else if is_change {
+            self.replicate(stamp);
+        }
+        if let Some(at_ms) = done.expire_at_ms()
+            && let Err(NoSuchFunction) = key.expire_at(at_ms)
+        {
+            self.expire_by_command(at_ms);
+        }
+    }
+
+    /// The command as it was sent, and the stamp.
+    fn replicate(&self, stamp: &Stamp) {
+        let [name, args @ ..] = self.argv else { return };
+        // The name as it was sent: the command may have been renamed.
+        // SAFETY: the strings are valid while the command runs.
+        let Ok(name) = CString::new(unsafe { api::bytes_of(*name) }) else {
+            return;
+        };
+        let trailer = stamp.to_args();
+        let format = if trailer.len() == LONGEST_TRAILER {
+            c"vbbbbb"
+        } else {
+            c"vbbbb"
+        };
+        // The format tells how many are read.
+        let part = |number: usize| trailer.get(number).map_or("", String::as_str);
+        // SAFETY: the arguments are those that the format names (a vector and its length, buffers and
+        // their lengths), and Redis copies them. One that the format does not name is not looked at.
+        unsafe {
+            call!(RedisModule_Replicate(
+                self.context.as_ptr(),
+                name.as_ptr(),
+                format.as_ptr(),
+                args.as_ptr(),
+                args.len(),
+                part(0).as_ptr(),
+                part(0).len(),
+                part(1).as_ptr(),
+                part(1).len(),
+                part(2).as_ptr(),
+                part(2).len(),
+                part(3).as_ptr(),
+                part(3).len(),
+                part(4).as_ptr(),
+                part(4).len(),
+            ));
+        }
+    }
+
+    /// For servers before 7.0.
+    fn expire_by_command(&self, at_ms: u64) {
+        let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
+        // SAFETY: the arguments are those that the format names; the reply, which may be null, is ours
+        // to free.
+        unsafe {
+            let reply = call!(RedisModule_Call(
+                self.context.as_ptr(),
+                c"PEXPIREAT".as_ptr(),
+                c"sl".as_ptr(),
+                self.name,
+                at_ms
+            ));
+            if !reply.is_null() {
+                call!(RedisModule_FreeCallReply(reply));
+            }
+        }
+    }
+}
+
+/// `STAMP ms epoch flags limits`
+const LONGEST_TRAILER: usize = 5;
+
+/// A key is made under an epoch that no key ever had, with the default limits: those configured are in
+/// the stamp where they differ, so that a replica makes the same key.
+fn stamp_of_new_key() -> Stamp {
+    let now_ms = api::clock_ms();
+    let newborn = Registry::new(Epoch(api::random_u64()), Limits::default(), now_ms);
+    newborn.stamp(now_ms, &config::limits(), false)
+}
