@@ -1,1 +1,45 @@
-//! stub
+//! What the workers of one Gunicorn instance and its exporter share in memory.
+//!
+//! ```text
+//! arbiter   StoreFile::create ── fork ──▶ worker   StoreFile::adopt ─▶ WorkerStore ─▶ Series: add, set
+//!    │                                                    │ the same memory
+//!    └── Link: Store + descriptor ──▶ exporter   StoreReader: refresh, series, point, push state
+//!
+//! Control     one for all of them: slots, endpoint table, counters, the lock of the active exporter
+//! Snapshots   the exporter's registry, so that its successor goes on where it was killed
+//! ```
+//!
+//! A request only ever writes memory: a [`Series`] is a few adds at known addresses. The memory
+//! outlives its writer, and every word in it is read and written atomically, so a reader is safe
+//! whatever the writer does, or has stopped doing in the middle. Unsafe code: `memory.rs`, only.
+
+#![deny(unsafe_code)]
+
+mod control;
+mod endpoints;
+mod error;
+mod file;
+mod layout;
+mod link;
+mod memory;
+mod process;
+mod push_state;
+mod reader;
+mod record;
+mod series;
+mod slots;
+mod snapshots;
+mod worker_store;
+
+pub use control::{Control, Counter};
+pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS};
+pub use error::StoreError;
+pub use file::{Identity, Place, Role, StoreFile};
+pub use link::{ArbiterLink, Boot, ExporterLink, Link, LinkError, NewStore, ToArbiter, ToExporter};
+pub use process::Process;
+pub use push_state::PushHeader;
+pub use reader::{FamilyDef, SeriesView, StoreReader};
+pub use series::Series;
+pub use slots::MAX_SLOTS;
+pub use snapshots::Snapshots;
+pub use worker_store::{Family, WorkerStore};

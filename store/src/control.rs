@@ -1,0 +1,122 @@
+//! The one memory of an instance that all its processes share: slots, endpoints, counters.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use crate::StoreError;
+use crate::endpoints::ENDPOINT_WORDS;
+use crate::file::{may_be_mapped, sealed_memory};
+use crate::memory::{Segment, WORD, allocate};
+use crate::slots::MAX_SLOTS;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"gpectrl1");
+const AT_MAGIC: usize = 0;
+const AT_STORE_NUMBER: usize = 1;
+const AT_COUNTERS: usize = 8;
+pub(crate) const AT_SLOTS: usize = 64;
+pub(crate) const AT_ENDPOINTS: usize = AT_SLOTS + MAX_SLOTS;
+const SIZE: usize = AT_ENDPOINTS + ENDPOINT_WORDS;
+
+/// Counts that processes of an instance tell each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    /// Scrapes answered: workers evaluate custom collectors only when there was one.
+    Scrapes = 0,
+    /// Exporters started.
+    Exporters = 1,
+    /// Times that settings were read.
+    Settings = 2,
+}
+
+/// The control memory, mapped while the process lives. Its descriptor passes from the arbiter to
+/// its children, to exporters, and by USR2 to the next arbiter.
+#[derive(Debug)]
+pub struct Control {
+    file: OwnedFd,
+    pub(crate) words: &'static [AtomicU64],
+}
+
+impl Control {
+    /// Makes one: the first arbiter of an instance.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the memory.
+    pub fn create() -> Result<Self, StoreError> {
+        let file = sealed_memory("gunicorn-metrics-control")?;
+        allocate(file.as_fd(), 0, SIZE).map_err(|source| StoreError::Grow {
+            bytes: (SIZE * WORD) as u64,
+            source,
+        })?;
+        let control = Self::map(file)?;
+        control.words[AT_MAGIC].store(MAGIC, Relaxed);
+        Ok(control)
+    }
+
+    /// Opens one that was inherited, or came over a link.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be mapped, or is no control memory of this version.
+    pub fn open(file: OwnedFd) -> Result<Self, StoreError> {
+        let size = rustix::fs::fstat(&file)
+            .map_err(StoreError::system("read the size of the control memory"))?
+            .st_size;
+        let damaged = |what| StoreError::Damaged { what, at: 0 };
+        if !may_be_mapped(file.as_fd()) || usize::try_from(size) != Ok(SIZE * WORD) {
+            return Err(damaged("control memory: it has another size"));
+        }
+        let control = Self::map(file)?;
+        if control.words[AT_MAGIC].load(Relaxed) != MAGIC {
+            return Err(damaged("control memory: it has another magic number"));
+        }
+        Ok(control)
+    }
+
+    /// A number that no other store of this instance has.
+    pub fn next_store_number(&self) -> u64 {
+        self.words[AT_STORE_NUMBER].fetch_add(1, Relaxed) + 1
+    }
+
+    /// Counts one more, and answers the new count.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.words[AT_COUNTERS + counter as usize].fetch_add(1, AcqRel) + 1
+    }
+
+    /// How many there were.
+    pub fn counted(&self, counter: Counter) -> u64 {
+        self.words[AT_COUNTERS + counter as usize].load(Acquire)
+    }
+
+    /// Becomes the one active exporter, if no other process is. The lock goes with the process (it
+    /// is of the `fcntl` kind: a child does not have it), or when any descriptor of this memory is
+    /// closed in it, so an exporter opens it once.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot lock at all.
+    pub fn try_lock_exporter(&self) -> Result<bool, StoreError> {
+        match rustix::fs::fcntl_lock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
+            Err(other) => Err(StoreError::system("lock the control memory")(other)),
+        }
+    }
+
+    fn map(file: OwnedFd) -> Result<Self, StoreError> {
+        let words = Segment::map(file.as_fd(), 0, SIZE)
+            .map_err(StoreError::system("map the control memory"))?
+            .leak();
+        Ok(Self { file, words })
+    }
+}
+
+impl AsFd for Control {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}

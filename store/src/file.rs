@@ -1,0 +1,187 @@
+//! A store as a file: made by the arbiter before the fork, taken over by the worker after it.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde::{Deserialize, Serialize};
+
+use crate::layout::{
+    AT_ID, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED, HEADER, MAGIC,
+    MAX_NAME,
+};
+use crate::memory::{FIRST_SEGMENT, WORD, allocate};
+use crate::{StoreError, WorkerStore};
+
+/// What kind of process writes a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// A worker of Gunicorn.
+    Worker,
+    /// Its master, which may set metrics when it preloads the application.
+    Arbiter,
+    /// The exporter, for what it says of others.
+    Exporter,
+    /// A process that a worker has forked.
+    Child,
+}
+
+impl Role {
+    const EVERY: [Self; 4] = [Self::Worker, Self::Arbiter, Self::Exporter, Self::Child];
+
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        Self::EVERY.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+/// Whose store it is. What does not change when an exporter dies; the process is in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// What kind of process writes it.
+    pub role: Role,
+    /// Tells the stores of one instance apart; from [`Control::next_store_number`].
+    ///
+    /// [`Control::next_store_number`]: crate::Control::next_store_number
+    pub number: u64,
+    /// Of a worker: its slot.
+    pub slot: u32,
+    /// What people call it (`<instance>:<slot>`); the readable part of the writer id.
+    pub name: String,
+}
+
+/// Where a store's memory comes from.
+#[derive(Debug, Clone, Copy)]
+pub enum Place<'a> {
+    /// Memory that only descriptors lead to.
+    Memory,
+    /// A file in this directory (file mode).
+    Directory(&'a Path),
+}
+
+/// A store that nobody writes yet: an open file, not mapped.
+///
+/// The arbiter keeps it to hand it to exporters. A forked worker has to drop those of its siblings,
+/// which it has inherited, or their memory outlives them.
+#[derive(Debug)]
+pub struct StoreFile {
+    file: OwnedFd,
+}
+
+impl StoreFile {
+    /// Makes an empty store.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the file or its first 64 KiB, or the name is over 256 bytes.
+    pub fn create(identity: &Identity, place: Place<'_>) -> Result<Self, StoreError> {
+        if identity.name.len() > MAX_NAME {
+            return Err(StoreError::Name {
+                name: identity.name.clone(),
+                limit: MAX_NAME,
+            });
+        }
+        let mut id = [0; 16];
+        getrandom(&mut id, GetRandomFlags::empty())
+            .map_err(StoreError::system("draw a writer id"))?;
+
+        let file = match place {
+            Place::Memory => sealed_memory("gunicorn-metrics-store")?,
+            Place::Directory(directory) => open_new(directory, identity.number, id)?,
+        };
+        allocate(file.as_fd(), 0, FIRST_SEGMENT).map_err(|source| StoreError::Grow {
+            bytes: (FIRST_SEGMENT * WORD) as u64,
+            source,
+        })?;
+        write_all(file.as_fd(), &header(identity, id), 0)
+            .map_err(StoreError::system("write the header of a store"))?;
+        Ok(Self { file })
+    }
+
+    /// A store that was made earlier: an inherited descriptor, or one that came over a link.
+    pub fn from_fd(file: OwnedFd) -> Self {
+        Self { file }
+    }
+
+    /// This process becomes its writer: after the fork, in the worker. What is in it stays, and is
+    /// gone on with (an exporter's store passes from one to the next).
+    ///
+    /// Its memory stays mapped while this process lives.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be mapped, or is no store.
+    pub fn adopt(self) -> Result<WorkerStore, StoreError> {
+        WorkerStore::adopt(self.file)
+    }
+}
+
+impl AsFd for StoreFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Memory that may grow and never shrinks: what is mapped of it stays there.
+pub(crate) fn sealed_memory(name: &str) -> Result<OwnedFd, StoreError> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file =
+        rustix::fs::memfd_create(name, flags).map_err(StoreError::system("create a memfd"))?;
+    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK)
+        .map_err(StoreError::system("seal a memfd"))?;
+    Ok(file)
+}
+
+/// Whether the file can no longer shrink under a mapping. Files of a directory cannot be sealed;
+/// they belong to this user.
+pub(crate) fn may_be_mapped(file: BorrowedFd<'_>) -> bool {
+    match rustix::fs::fcntl_get_seals(file) {
+        Ok(seals) => seals.contains(SealFlags::SHRINK),
+        Err(error) => error == Errno::INVAL,
+    }
+}
+
+fn open_new(directory: &Path, number: u64, id: [u8; 16]) -> Result<OwnedFd, StoreError> {
+    let path = directory.join(format!("{number}-{}.store", hex(id)));
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(StoreError::system(
+        "create a store in the metrics directory",
+    ))
+}
+
+fn header(identity: &Identity, id: [u8; 16]) -> Vec<u8> {
+    let mut words = vec![0_u64; HEADER];
+    words[AT_MAGIC] = MAGIC;
+    words[AT_ROLE_AND_SLOT] = identity.role as u64 | u64::from(identity.slot) << 32;
+    words[AT_NUMBER] = identity.number;
+    words[AT_USED] = HEADER as u64;
+    words[AT_NAME_LEN] = identity.name.len() as u64;
+    let mut bytes = words
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect::<Vec<_>>();
+    bytes[AT_ID * WORD..][..id.len()].copy_from_slice(&id);
+    bytes[AT_NAME * WORD..][..identity.name.len()].copy_from_slice(identity.name.as_bytes());
+    bytes
+}
+
+pub(crate) fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8], mut at: u64) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(file, bytes, at) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                at += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn hex(id: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(id))
+}

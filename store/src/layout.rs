@@ -1,0 +1,142 @@
+//! Where things are in a store, in words of eight bytes.
+//!
+//! ```text
+//! header    512 words: what the store is, how far it is written, the push state's header
+//! records   family | series | padding, each with its length in its first word
+//! ```
+//!
+//! A record lies wholly within one segment, and counts once the header's `USED` is behind it: a
+//! writer that is killed in the middle has written nothing.
+//!
+//! ```text
+//! family    head, type and text length, text: name, help, unit, bounds
+//! series    head, flags, family, text length, cells, base, 2 × (seq, values), text: labels
+//! ```
+
+use metrics_model::{FamilyType, Layout, Point};
+
+/// What a store begins with: its name and the version of this layout.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"gpestor1");
+
+pub(crate) const HEADER: usize = 512;
+pub(crate) const AT_MAGIC: usize = 0;
+pub(crate) const AT_ROLE_AND_SLOT: usize = 1;
+pub(crate) const AT_NUMBER: usize = 2;
+pub(crate) const AT_PID: usize = 3;
+pub(crate) const AT_START_TIME: usize = 4;
+pub(crate) const AT_ID: usize = 5;
+/// Words written and valid, the header among them.
+pub(crate) const AT_USED: usize = 8;
+pub(crate) const AT_NAME_LEN: usize = 9;
+pub(crate) const AT_NAME: usize = 10;
+/// Which of the two push headers is valid: the lowest bit.
+pub(crate) const AT_PUSH_COMMIT: usize = 48;
+pub(crate) const AT_PUSH_HEADERS: usize = 56;
+pub(crate) const PUSH_HEADER_WORDS: usize = 8;
+
+/// Bytes of the name in a store's header.
+pub(crate) const MAX_NAME: usize = 256;
+/// Words of the largest record: it fits into any segment but the first, and into that when empty.
+pub(crate) const MAX_RECORD: usize = 6 * 1024;
+/// Words of the largest store.
+pub(crate) const MAX_STORE: usize = 256 * 1024 * 1024 / crate::memory::WORD;
+
+pub(crate) const KIND_FAMILY: u64 = 1;
+pub(crate) const KIND_SERIES: u64 = 2;
+pub(crate) const KIND_PADDING: u64 = 3;
+
+pub(crate) const FAMILY_HEAD: usize = 2;
+pub(crate) const SERIES_HEAD: usize = 4;
+/// In a series' record: whether it is retired.
+pub(crate) const AT_FLAGS: usize = 1;
+pub(crate) const RETIRED: u64 = 1;
+
+/// How a series' values lie in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// One value.
+    Scalar,
+    /// Value and time, twice, and a counter that says which pair is valid: neither a reader in the
+    /// middle of a write nor a writer killed in it tears the pair.
+    Timed,
+    /// The sum, then that many buckets.
+    Buckets(usize),
+}
+
+impl Shape {
+    pub(crate) fn of(family_type: FamilyType, layout: Option<&Layout>) -> Self {
+        match family_type {
+            FamilyType::Gauge(mode) if mode.is_timed() => Self::Timed,
+            FamilyType::Counter | FamilyType::Gauge(_) => Self::Scalar,
+            FamilyType::Histogram => Self::Buckets(layout.map_or(0, Layout::len) + 1),
+            FamilyType::Summary => Self::Buckets(1),
+        }
+    }
+
+    /// Words that the writer uses.
+    pub(crate) fn cells(self) -> usize {
+        match self {
+            Self::Scalar => 1,
+            Self::Timed => 5,
+            Self::Buckets(n) => 1 + n,
+        }
+    }
+
+    /// Words of one value in the push state.
+    pub(crate) fn values(self) -> usize {
+        match self {
+            Self::Scalar => 1,
+            Self::Timed => 2,
+            Self::Buckets(n) => 1 + n,
+        }
+    }
+
+    /// Words from the record's start to its text.
+    pub(crate) fn text_at(self) -> usize {
+        self.sent_at(1) + 1 + self.values()
+    }
+
+    /// Where the base lies in the record.
+    pub(crate) fn base_at(self) -> usize {
+        SERIES_HEAD + self.cells()
+    }
+
+    /// Where one of the two sent values lies in the record: its seq, then its words.
+    pub(crate) fn sent_at(self, side: usize) -> usize {
+        self.base_at() + self.values() + side * (1 + self.values())
+    }
+
+    /// A point from its words in the push state.
+    pub(crate) fn point(self, word: impl Fn(usize) -> u64) -> Point {
+        let float = |i| f64::from_bits(word(i));
+        match self {
+            Self::Scalar => Point::Scalar(float(0)),
+            Self::Timed => Point::Timed {
+                value: float(0),
+                time: float(1),
+            },
+            Self::Buckets(n) => Point::Buckets {
+                sum: float(0),
+                counts: (1..=n).map(|i| float(i) as u64).collect(),
+            },
+        }
+    }
+
+    /// A point into its words in the push state; a point of another form writes nothing.
+    pub(crate) fn write(self, point: &Point, mut word: impl FnMut(usize, u64)) {
+        match (self, point) {
+            (Self::Scalar, Point::Scalar(value)) => word(0, value.to_bits()),
+            (Self::Timed, Point::Timed { value, time }) => {
+                word(0, value.to_bits());
+                word(1, time.to_bits());
+            }
+            (Self::Buckets(n), Point::Buckets { sum, counts }) if counts.len() == n => {
+                word(0, sum.to_bits());
+                for (i, &count) in counts.iter().enumerate() {
+                    word(1 + i, (count as f64).to_bits());
+                }
+            }
+            _ => debug_assert!(false, "a point of another form"),
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! What the arbiter and its exporter say to each other, with descriptors.
+//!
+//! A pair of `SOCK_SEQPACKET` sockets: one packet is one message, in JSON, with the descriptors it
+//! names. Neither side ever waits for the other: what the socket does not take stays in a queue, in
+//! order, and goes with the next [`Link::flush`]. The queue is bounded by what the messages are about
+//! (stores, and one ping). The end of either process is the end of file for the other.
+
+use std::collections::VecDeque;
+use std::io::{IoSlice, IoSliceMut};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Process, Role};
+
+/// The arbiter's end.
+pub type ArbiterLink = Link<ToExporter, ToArbiter>;
+/// The exporter's end.
+pub type ExporterLink = Link<ToArbiter, ToExporter>;
+
+/// The longest message.
+const MAX_MESSAGE: usize = 128 * 1024;
+/// The most descriptors with one message.
+const MAX_DESCRIPTORS: usize = 4;
+
+/// What an exporter begins with; descriptors: control, first and second snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Boot {
+    /// The exporter's settings, as that crate writes them.
+    pub settings: serde_json::Value,
+    /// The instance's name, the first part of each `worker_id`.
+    pub instance: String,
+    /// Whether it serves `/metrics`; `false` where a sidecar or standalone exporter does.
+    pub serves: bool,
+}
+
+/// A store that the exporter is to read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewStore {
+    /// Its number, by which later messages name it.
+    pub number: u64,
+    /// Who writes it.
+    pub role: Role,
+    /// Of a worker: its slot.
+    pub slot: u32,
+    /// The process, where the arbiter knows it already.
+    pub process: Option<Process>,
+}
+
+/// From the arbiter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToExporter {
+    /// The first message. Descriptors: control, first snapshot, second snapshot.
+    Boot(Boot),
+    /// The socket that `/metrics` is served on. Descriptor: the listener.
+    Listener,
+    /// A store to read. Descriptor: the store.
+    Store(NewStore),
+    /// The writer of that store has ended.
+    Dead {
+        /// Its number.
+        number: u64,
+    },
+    /// To be answered by a pong.
+    Ping,
+    /// Push and commit what is left, say [`ToArbiter::Bye`], and end.
+    Shutdown,
+}
+
+/// From the exporter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToArbiter {
+    /// It has the lock and its registry, and goes on from there.
+    Ready,
+    /// It answers.
+    Pong,
+    /// All that was in this dead writer's store is safe elsewhere: the store may go.
+    Released {
+        /// Its number.
+        number: u64,
+    },
+    /// It ends now, and has kept its promises.
+    Bye,
+}
+
+/// Why a link does not work.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The other process has ended or closed it.
+    #[error("the other side has closed the link")]
+    Closed,
+    /// The system refuses.
+    #[error("cannot {action} the link: {source}")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// What the system says.
+        source: Errno,
+    },
+    /// A message that the other side cannot read.
+    #[error("cannot read the message '{text}': {source}")]
+    Message {
+        /// Its beginning.
+        text: String,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+    /// Settings as long as a book.
+    #[error("a message of {bytes} bytes is too long, at most {MAX_MESSAGE} are allowed")]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// This process may not open as many files as it was sent.
+    #[error("descriptors were lost, too many files are open")]
+    Descriptors,
+}
+
+/// One end of a link. `Out` is what is sent from here, `In` what arrives.
+#[derive(Debug)]
+pub struct Link<Out, In> {
+    socket: OwnedFd,
+    queue: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
+    messages: PhantomData<fn(Out) -> In>,
+}
+
+impl ArbiterLink {
+    /// The arbiter's end, and the socket that the exporter inherits (close-on-exec until then).
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses the sockets.
+    pub fn pair() -> Result<(Self, OwnedFd), LinkError> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
+            .map_err(failed("create"))?;
+        Ok((Self::new(ours), theirs))
+    }
+}
+
+impl ExporterLink {
+    /// The exporter's end, from the socket that it has inherited.
+    pub fn from_fd(socket: OwnedFd) -> Self {
+        Self::new(socket)
+    }
+}
+
+impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
+    fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            queue: VecDeque::new(),
+            messages: PhantomData,
+        }
+    }
+
+    /// Sends a message with the descriptors it names, now or as soon as the other side takes it.
+    ///
+    /// # Errors
+    ///
+    /// When the link is closed, or the message is too long; never because the other side is slow.
+    pub fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
+        let bytes = serde_json::to_vec(message).map_err(|source| LinkError::Message {
+            text: String::new(),
+            source,
+        })?;
+        if bytes.len() > MAX_MESSAGE {
+            return Err(LinkError::TooLong { bytes: bytes.len() });
+        }
+        self.queue.push_back((bytes, descriptors));
+        self.flush()
+    }
+
+    /// Sends what the other side would not take before.
+    ///
+    /// # Errors
+    ///
+    /// When the link is closed; what is queued stays.
+    pub fn flush(&mut self) -> Result<(), LinkError> {
+        while let Some((bytes, descriptors)) = self.queue.front() {
+            match send_one(&self.socket, bytes, descriptors) {
+                Ok(()) => {
+                    self.queue.pop_front();
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN) => {
+                    return Err(LinkError::Closed);
+                }
+                Err(other) => return Err(failed("write to")(other)),
+            }
+        }
+        Ok(())
+    }
+
+    /// How many messages the other side has not taken yet.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The next message, with its descriptors; `None` when there is none now.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError::Closed`] at the end of file. After any other error the next message can be
+    /// received.
+    pub fn receive(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>, LinkError> {
+        let mut bytes = vec![0; MAX_MESSAGE];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+            let mut into = [IoSliceMut::new(&mut bytes)];
+            match recvmsg(&self.socket, &mut into, &mut ancillary, flags) {
+                Ok(received) => break received,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::CONNRESET) => return Err(LinkError::Closed),
+                Err(other) => return Err(failed("read from")(other)),
+            }
+        };
+        if received.bytes == 0 {
+            return Err(LinkError::Closed);
+        }
+        let mut descriptors = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                descriptors.extend(rights);
+            }
+        }
+        let lost = rustix::net::ReturnFlags::CTRUNC;
+        if received.flags.contains(lost) {
+            return Err(LinkError::Descriptors);
+        }
+        bytes.truncate(received.bytes);
+        let message = serde_json::from_slice(&bytes).map_err(|source| LinkError::Message {
+            text: String::from_utf8_lossy(&bytes).chars().take(80).collect(),
+            source,
+        })?;
+        Ok(Some((message, descriptors)))
+    }
+}
+
+impl<Out, In> AsFd for Link<Out, In> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn send_one(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(), Errno> {
+    let descriptors = descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::TOOBIG);
+    }
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags).map(drop)
+}
+
+fn failed(action: &'static str) -> impl FnOnce(Errno) -> LinkError {
+    move |source| LinkError::System { action, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> (ArbiterLink, ExporterLink) {
+        let (arbiter, socket) = ArbiterLink::pair().unwrap();
+        (arbiter, ExporterLink::from_fd(socket))
+    }
+
+    #[test]
+    fn a_store_arrives_with_its_descriptor() {
+        let (mut arbiter, mut exporter) = links();
+        let file = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::io::write(&file, b"shared").unwrap();
+        let message = ToExporter::Store(NewStore {
+            number: 7,
+            role: Role::Worker,
+            slot: 2,
+            process: Some(Process::current()),
+        });
+        arbiter.send(&message, vec![file]).unwrap();
+
+        let (received, descriptors) = exporter.receive().unwrap().unwrap();
+        assert_eq!(received, message);
+        let mut bytes = [0; 6];
+        rustix::io::pread(&descriptors[0], &mut bytes, 0).unwrap();
+        assert_eq!(&bytes, b"shared");
+        assert!(exporter.receive().unwrap().is_none());
+    }
+
+    #[test]
+    fn nothing_is_lost_when_the_other_side_is_slow() {
+        let (mut arbiter, mut exporter) = links();
+        for number in 0..10_000 {
+            arbiter.send(&ToExporter::Dead { number }, vec![]).unwrap();
+        }
+        assert!(arbiter.queued() > 0, "the socket took everything");
+        let mut expected = 0;
+        while expected < 10_000 {
+            while let Some((message, _)) = exporter.receive().unwrap() {
+                assert_eq!(message, ToExporter::Dead { number: expected });
+                expected += 1;
+            }
+            arbiter.flush().unwrap();
+        }
+        assert_eq!(arbiter.queued(), 0);
+    }
+
+    #[test]
+    fn the_end_of_one_side_is_told_to_the_other() {
+        let (arbiter, mut exporter) = links();
+        drop(arbiter);
+        assert!(matches!(exporter.receive(), Err(LinkError::Closed)));
+        assert!(matches!(
+            exporter.send(&ToArbiter::Pong, vec![]),
+            Err(LinkError::Closed)
+        ));
+    }
+}

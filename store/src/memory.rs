@@ -1,0 +1,148 @@
+//! Shared memory as words: the only unsafe code of this crate.
+//!
+//! # How it works
+//!
+//! A file (usually a memfd) is mapped in segments. The first is 64 KiB, each later one as large as
+//! all before it, so that 2 GiB are 16 mappings. A segment is mapped once and never moves: addresses
+//! within it stay valid while the file grows, and no address space is reserved that is not used
+//! (users limit it with `RLIMIT_AS`).
+//!
+//! # Why it is sound
+//!
+//! Other processes write the same memory at any time. So it is only ever seen as [`AtomicU64`]s,
+//! for which concurrent writes are not a data race, and which every pattern of bits is valid for.
+//!
+//! # What if
+//!
+//! *There is no memory*: a file grows by `fallocate`, which takes the memory or says that it cannot;
+//! touching a mapped page never fails afterwards. *The file shrinks*: memfds are sealed against it;
+//! files of a directory belong to this user and to nobody else.
+#![expect(
+    unsafe_code,
+    reason = "mapping memory; each block says why it is sound"
+)]
+
+use std::ops::Deref;
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::AtomicU64;
+
+use memmap2::{MmapOptions, MmapRaw};
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::{Errno, pwrite};
+
+use crate::error::errno;
+
+/// Bytes in a word, the unit in which everything in shared memory is laid out.
+pub(crate) const WORD: usize = size_of::<u64>();
+/// Words in the first segment.
+pub(crate) const FIRST_SEGMENT: usize = 64 * 1024 / WORD;
+
+/// A mapped part of a file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    map: MmapRaw,
+}
+
+impl Segment {
+    /// Maps `len` words from word `at`; the file must be that large already.
+    pub(crate) fn map(file: BorrowedFd<'_>, at: usize, len: usize) -> Result<Self, Errno> {
+        let map = MmapOptions::new()
+            .offset((at * WORD) as u64)
+            .len(len * WORD)
+            .map_raw(&file)
+            .map_err(|error| errno(&error))?;
+        Ok(Self { map })
+    }
+
+    /// Keeps the mapping while the process lives, so that addresses in it may be kept anywhere.
+    pub(crate) fn leak(self) -> &'static [AtomicU64] {
+        Box::leak(Box::new(self))
+    }
+}
+
+impl Deref for Segment {
+    type Target = [AtomicU64];
+
+    #[expect(clippy::cast_ptr_alignment, reason = "a mapping begins at a page")]
+    fn deref(&self) -> &[AtomicU64] {
+        let len = self.map.len() / WORD;
+        // SAFETY: the mapping is readable and writable, lives as long as `self`, is aligned to a
+        // page, holds `len` words, and an `AtomicU64` may have any bits. Nobody has a plain
+        // reference to this memory: this is the only access to it. Other processes write it as
+        // words too.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>(), len) }
+    }
+}
+
+/// Where a segment lies in its file, in words: start and length.
+pub(crate) fn segment_bounds(number: usize) -> (usize, usize) {
+    match number {
+        0 => (0, FIRST_SEGMENT),
+        n => (FIRST_SEGMENT << (n - 1), FIRST_SEGMENT << (n - 1)),
+    }
+}
+
+/// In which segment a word lies.
+pub(crate) fn segment_of(word: usize) -> usize {
+    match word / FIRST_SEGMENT {
+        0 => 0,
+        n => n.ilog2() as usize + 1,
+    }
+}
+
+/// The words from `at`, if they lie in one of the segments and wholly in it.
+pub(crate) fn words<S: Deref<Target = [AtomicU64]>>(
+    segments: &[S],
+    at: usize,
+    len: usize,
+) -> Option<&[AtomicU64]> {
+    let number = segment_of(at);
+    let start = at - segment_bounds(number).0;
+    segments.get(number)?.get(start..start.checked_add(len)?)
+}
+
+/// Makes sure that `len` words from word `at` exist in the file and have memory behind them.
+pub(crate) fn allocate(file: BorrowedFd<'_>, at: usize, len: usize) -> Result<(), Errno> {
+    let (from, bytes) = ((at * WORD) as u64, (len * WORD) as u64);
+    loop {
+        match fallocate(file, FallocateFlags::empty(), from, bytes) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            // Some file systems (NFS, older FUSE) cannot reserve: then the bytes are written.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, from, bytes),
+            Err(other) => return Err(other),
+        }
+    }
+}
+
+fn write_zeros(file: BorrowedFd<'_>, from: u64, bytes: u64) -> Result<(), Errno> {
+    let zeros = [0; 4096];
+    let mut at = from;
+    while at < from + bytes {
+        let wanted = (from + bytes - at).min(zeros.len() as u64) as usize;
+        match pwrite(file, &zeros[..wanted], at) {
+            Ok(0) => return Err(Errno::NOSPC),
+            Ok(written) => at += written as u64,
+            Err(Errno::INTR) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_follow_each_other_without_gaps() {
+        let mut end = 0;
+        for number in 0..12 {
+            let (start, len) = segment_bounds(number);
+            assert_eq!(start, end);
+            assert_eq!(segment_of(start), number);
+            assert_eq!(segment_of(start + len - 1), number);
+            end = start + len;
+        }
+    }
+}

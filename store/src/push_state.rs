@@ -1,0 +1,174 @@
+//! What the exporter keeps of a writer for the push protocol, in the writer's own store.
+//!
+//! It outlives the exporter, so that a successor goes on where one was killed: it knows which values
+//! the registry has acknowledged, and which may have arrived.
+//!
+//! # How it works
+//!
+//! Beside its cells a series has a base, and two values with the seq of the batch that carried them.
+//! The *acknowledged* value is the newest whose seq is at most the acknowledged one, the *sent* value
+//! the newest whose seq is at most the last one used. So:
+//!
+//! - before a batch is sent, its values overwrite the older of the two, then the header names its seq;
+//! - when it is acknowledged, the header alone changes, and all its values have become acknowledged.
+//!
+//! The header exists twice and changes with one store. An exporter killed between any two
+//! instructions leaves the state before or after, never one between. Bases are written before the
+//! header that explains them; writing the same base again changes nothing.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use metrics_model::Point;
+
+use crate::StoreReader;
+use crate::layout::{AT_PUSH_COMMIT, AT_PUSH_HEADERS, PUSH_HEADER_WORDS, Shape};
+
+/// What is kept of a writer's session as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PushHeader {
+    /// The seq of the last batch made.
+    pub seq: u64,
+    /// The seq of the last batch that had values in it.
+    pub sent_seq: u64,
+    /// The seq of the last batch acknowledged.
+    pub acked_seq: u64,
+    /// When that was, in Unix milliseconds.
+    pub acked_at_ms: u64,
+    /// The registry's epoch then.
+    pub epoch: Option<u64>,
+    /// How often the writer had to take a new id.
+    pub incarnation: u64,
+}
+
+/// Never a seq: a value that is just being written.
+const UNFINISHED: u64 = u64::MAX;
+
+impl StoreReader {
+    /// What is kept of the session.
+    pub fn push_header(&self) -> PushHeader {
+        let words = self.push_words(self.segments[0][AT_PUSH_COMMIT].load(Acquire));
+        let word = |i: usize| words[i].load(Relaxed);
+        PushHeader {
+            seq: word(0),
+            sent_seq: word(1),
+            acked_seq: word(2),
+            acked_at_ms: word(3),
+            epoch: (word(4) != 0).then(|| word(5)),
+            incarnation: word(6),
+        }
+    }
+
+    /// Changes all of it at once.
+    pub fn set_push_header(&self, header: &PushHeader) {
+        let commit = &self.segments[0][AT_PUSH_COMMIT];
+        let next = commit.load(Relaxed).wrapping_add(1);
+        let PushHeader {
+            seq,
+            sent_seq,
+            acked_seq,
+            acked_at_ms,
+            epoch,
+            incarnation,
+        } = *header;
+        let words = [
+            seq,
+            sent_seq,
+            acked_seq,
+            acked_at_ms,
+            epoch.is_some().into(),
+            epoch.unwrap_or(0),
+            incarnation,
+        ];
+        for (to, word) in self.push_words(next).iter().zip(words) {
+            to.store(word, Relaxed);
+        }
+        commit.store(next, Release);
+    }
+
+    /// The part of the value that is not to be counted.
+    pub fn base(&self, number: usize) -> Point {
+        let (shape, record) = self.record(number);
+        shape.point(|i| record[shape.base_at() + i].load(Relaxed))
+    }
+
+    /// Changes the base.
+    pub fn set_base(&self, number: usize, base: &Point) {
+        let (shape, record) = self.record(number);
+        shape.write(base, |i, word| {
+            record[shape.base_at() + i].store(word, Relaxed);
+        });
+    }
+
+    /// The value that the registry has acknowledged.
+    pub fn acked(&self, number: usize) -> Point {
+        self.value_at(number, self.push_header().acked_seq)
+    }
+
+    /// The value that was sent last.
+    pub fn sent(&self, number: usize) -> Point {
+        self.value_at(number, self.push_header().seq)
+    }
+
+    /// Keeps the value that the batch `seq` is going to carry; the header has to follow before it is
+    /// sent.
+    pub fn set_sent(&self, number: usize, seq: u64, sent: &Point) {
+        let (shape, record) = self.record(number);
+        let acked = newest(shape, record, self.push_header().acked_seq);
+        write_value(shape, record, 1 - acked.unwrap_or(0), seq, sent);
+    }
+
+    /// The writer goes on under a new id: `acked` is what was acknowledged under the old one,
+    /// whatever its seq was. The header with the new incarnation has to follow.
+    pub fn restart_push(&self, number: usize, acked: &Point) {
+        let (shape, record) = self.record(number);
+        for side in [0, 1] {
+            write_value(shape, record, side, 0, acked);
+        }
+    }
+
+    /// To be called once when an exporter takes over: what its predecessor was writing when it was
+    /// killed, and never sent, is forgotten.
+    pub fn resume_push(&self) {
+        let seq = self.push_header().seq;
+        for number in 0..self.len() {
+            let (shape, record) = self.record(number);
+            for side in [0, 1] {
+                if record[shape.sent_at(side)].load(Acquire) > seq {
+                    let zero = shape.point(|_| 0);
+                    write_value(shape, record, side, 0, &zero);
+                }
+            }
+        }
+    }
+
+    fn value_at(&self, number: usize, seq: u64) -> Point {
+        let (shape, record) = self.record(number);
+        match newest(shape, record, seq) {
+            Some(side) => shape.point(|i| record[shape.sent_at(side) + 1 + i].load(Relaxed)),
+            None => shape.point(|_| 0),
+        }
+    }
+
+    fn push_words(&self, commit: u64) -> &[AtomicU64] {
+        let at = AT_PUSH_HEADERS + (commit & 1) as usize * PUSH_HEADER_WORDS;
+        &self.segments[0][at..at + PUSH_HEADER_WORDS]
+    }
+}
+
+/// Which of the two values is the newest that a batch up to `seq` carried.
+fn newest(shape: Shape, record: &[AtomicU64], seq: u64) -> Option<usize> {
+    let seq_of = |side: usize| record[shape.sent_at(side)].load(Acquire);
+    [0, 1]
+        .into_iter()
+        .filter(|&side| seq_of(side) <= seq && seq_of(side) != UNFINISHED)
+        .max_by_key(|&side| seq_of(side))
+}
+
+fn write_value(shape: Shape, record: &[AtomicU64], side: usize, seq: u64, point: &Point) {
+    let at = shape.sent_at(side);
+    record[at].store(UNFINISHED, Release);
+    // Release: none of the values may be seen before the mark.
+    shape.write(point, |i, word| record[at + 1 + i].store(word, Release));
+    record[at].store(seq, Release);
+}

@@ -1,0 +1,338 @@
+//! The exporter's side: what a store holds, whoever wrote it and however it ended.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use metrics_model::{FamilySpec, FamilyType, Layout, Point};
+
+use crate::file::{hex, may_be_mapped};
+use crate::layout::{
+    AT_FLAGS, AT_ID, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_PID, AT_ROLE_AND_SLOT,
+    AT_START_TIME, AT_USED, HEADER, MAGIC, MAX_NAME, MAX_STORE, RETIRED, SERIES_HEAD, Shape,
+};
+use crate::memory::{FIRST_SEGMENT, Segment, WORD, segment_bounds, segment_of, words};
+use crate::record::{self, Labels, Record};
+use crate::{Identity, Process, Role, StoreError};
+
+/// A family as it stands in a store.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FamilyDef {
+    /// The name, as its writer gave it.
+    pub name: Box<str>,
+    /// Type and mode.
+    pub family_type: FamilyType,
+    /// The text of `# HELP`.
+    pub help: Box<str>,
+    /// The text of `# UNIT`.
+    pub unit: Box<str>,
+    /// Of a histogram: its buckets.
+    pub layout: Option<Layout>,
+}
+
+impl FamilyDef {
+    /// As batches and registries take it.
+    pub fn spec(&self) -> FamilySpec<'_> {
+        FamilySpec {
+            name: &self.name,
+            family_type: self.family_type,
+            help: &self.help,
+            unit: &self.unit,
+        }
+    }
+
+    /// Whether it is between worker and exporter only, and never shown.
+    pub fn is_hidden(&self) -> bool {
+        self.name.starts_with("__")
+    }
+}
+
+/// A series as it stands in a store.
+#[derive(Debug, Clone, Copy)]
+pub struct SeriesView<'a> {
+    /// Its family.
+    pub family: &'a FamilyDef,
+    /// Its labels, sorted by name.
+    pub labels: &'a [(Box<str>, Box<str>)],
+}
+
+/// A store, open for reading values and for keeping the push state. Nothing in it is trusted.
+#[derive(Debug)]
+pub struct StoreReader {
+    file: OwnedFd,
+    identity: Identity,
+    id: [u8; 16],
+    pub(crate) segments: Vec<Segment>,
+    used: usize,
+    families: Vec<FamilyDef>,
+    series: Vec<Place>,
+}
+
+/// Where a series' record is.
+#[derive(Debug)]
+struct Place {
+    at: usize,
+    family: usize,
+    shape: Shape,
+    labels: Labels,
+}
+
+impl StoreReader {
+    /// Opens a store and reads all that is in it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be mapped, or is damaged; says where.
+    pub fn open(file: OwnedFd) -> Result<Self, StoreError> {
+        if !may_be_mapped(file.as_fd()) {
+            return Err(damaged("store: its memory may shrink", 0));
+        }
+        if size_of_file(&file)? < FIRST_SEGMENT {
+            return Err(damaged("store: it is too short", 0));
+        }
+        let first = map(file.as_fd(), 0)?;
+        let (identity, id) = read_identity(&first)?;
+        let mut reader = Self {
+            file,
+            identity,
+            id,
+            segments: vec![first],
+            used: HEADER,
+            families: Vec::new(),
+            series: Vec::new(),
+        };
+        reader.refresh()?;
+        Ok(reader)
+    }
+
+    /// Finds what was added since. Costs one load when nothing was.
+    ///
+    /// # Errors
+    ///
+    /// When new records are damaged or cannot be mapped; those before them stay readable.
+    pub fn refresh(&mut self) -> Result<(), StoreError> {
+        let used = self.segments[0][AT_USED].load(Acquire) as usize;
+        if used == self.used {
+            return Ok(());
+        }
+        if used < self.used || used > MAX_STORE {
+            return Err(damaged("length of a store", AT_USED));
+        }
+        if size_of_file(&self.file)? < used {
+            return Err(damaged("store: it is shorter than its records", used));
+        }
+        while self.segments.len() <= segment_of(used - 1) {
+            self.segments
+                .push(map(self.file.as_fd(), self.segments.len())?);
+        }
+        while self.used < used {
+            self.used += self.read_record(self.used, used)?;
+        }
+        Ok(())
+    }
+
+    /// How many series there have ever been.
+    pub fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.series.is_empty()
+    }
+
+    /// What a series is. Series are numbered from 0 in the order of their creation.
+    ///
+    /// # Panics
+    ///
+    /// When there is no series of that number; the same holds for the methods below.
+    pub fn series(&self, number: usize) -> SeriesView<'_> {
+        let place = &self.series[number];
+        SeriesView {
+            family: &self.families[place.family],
+            labels: &place.labels,
+        }
+    }
+
+    /// Its value now.
+    pub fn point(&self, number: usize) -> Point {
+        let (shape, record) = self.record(number);
+        let cells = &record[SERIES_HEAD..SERIES_HEAD + shape.cells()];
+        match shape {
+            Shape::Timed => timed(cells),
+            _ => shape.point(|i| cells[i].load(Relaxed)),
+        }
+    }
+
+    /// Whether its writer has removed it (it may come back).
+    pub fn is_retired(&self, number: usize) -> bool {
+        self.record(number).1[AT_FLAGS].load(Acquire) & RETIRED != 0
+    }
+
+    /// Whose store it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The process that writes it; `None` until one has adopted it.
+    pub fn process(&self) -> Option<Process> {
+        let pid = self.segments[0][AT_PID].load(Acquire);
+        let pid = u32::try_from(pid).ok().filter(|&pid| pid != 0)?;
+        let start_time = self.segments[0][AT_START_TIME].load(Relaxed);
+        Some(Process { pid, start_time })
+    }
+
+    /// The id under which its values go to registries: the name, and 128 random bits. It changes
+    /// with the incarnation in the push state.
+    pub fn writer_id(&self) -> String {
+        let (name, id) = (&self.identity.name, hex(self.id));
+        match self.push_header().incarnation {
+            0 => format!("{name}/{id}"),
+            incarnation => format!("{name}/{id}.{incarnation}"),
+        }
+    }
+
+    /// Series by their families' and labels' names are found by looking at all of them; this is for
+    /// the few that the exporter needs once in a writer's life.
+    pub fn find<'a>(&'a self, family: &'a str) -> impl Iterator<Item = usize> + 'a {
+        (0..self.len()).filter(move |&number| &*self.series(number).family.name == family)
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    pub(crate) fn families(&self) -> &[FamilyDef] {
+        &self.families
+    }
+
+    pub(crate) fn records(&self) -> impl Iterator<Item = (usize, &Labels, Shape, usize)> {
+        self.series
+            .iter()
+            .map(|place| (place.family, &place.labels, place.shape, place.at))
+    }
+
+    /// A series' shape, and the words of its record.
+    pub(crate) fn record(&self, number: usize) -> (Shape, &[AtomicU64]) {
+        let Place { at, shape, .. } = self.series[number];
+        // `read_record` has seen that all of them are there.
+        let segment = segment_of(at);
+        let start = at - segment_bounds(segment).0;
+        (
+            shape,
+            &self.segments[segment][start..start + shape.text_at()],
+        )
+    }
+
+    fn read_record(&mut self, at: usize, used: usize) -> Result<usize, StoreError> {
+        let head = words(&self.segments, at, 1).ok_or(damaged("record", at))?;
+        let length = record::length_of(head[0].load(Relaxed))
+            .filter(|length| at + length <= used)
+            .ok_or(damaged("length of a record", at))?;
+        let all = words(&self.segments, at, length).ok_or(damaged("length of a record", at))?;
+        match record::read(all, &self.families).ok_or(damaged("record", at))? {
+            Record::Family(def) => self.families.push(def),
+            Record::Series {
+                family,
+                shape,
+                labels,
+            } => self.series.push(Place {
+                at,
+                family,
+                shape,
+                labels,
+            }),
+            Record::Padding => {}
+        }
+        Ok(length)
+    }
+}
+
+impl AsFd for StoreReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn read_identity(first: &Segment) -> Result<(Identity, [u8; 16]), StoreError> {
+    let word = |at: usize| first[at].load(Relaxed);
+    if word(AT_MAGIC) != MAGIC {
+        return Err(damaged("store: it has another magic number", AT_MAGIC));
+    }
+    let role_and_slot = word(AT_ROLE_AND_SLOT);
+    let role =
+        Role::from_number(role_and_slot & 0xffff_ffff).ok_or(damaged("role", AT_ROLE_AND_SLOT))?;
+    let name_len = usize::try_from(word(AT_NAME_LEN))
+        .ok()
+        .filter(|&len| len <= MAX_NAME)
+        .ok_or(damaged("length of the name", AT_NAME_LEN))?;
+    let name =
+        String::from_utf8(bytes(first, AT_NAME, name_len)).map_err(|_| damaged("name", AT_NAME))?;
+    let mut id = [0; 16];
+    id.copy_from_slice(&bytes(first, AT_ID, 16));
+    let identity = Identity {
+        role,
+        number: word(AT_NUMBER),
+        slot: (role_and_slot >> 32) as u32,
+        name,
+    };
+    Ok((identity, id))
+}
+
+fn bytes(segment: &Segment, at: usize, len: usize) -> Vec<u8> {
+    let mut bytes = segment[at..at + len.div_ceil(WORD)]
+        .iter()
+        .flat_map(|word| word.load(Relaxed).to_ne_bytes())
+        .collect::<Vec<_>>();
+    bytes.truncate(len);
+    bytes
+}
+
+/// The pair that is valid, read again while its writer changes it. The writer would have to set it
+/// twice within each of many reads to be torn, which a damaged store may: then it is as it is.
+fn timed(cells: &[AtomicU64]) -> Point {
+    let mut turn = cells[0].load(Acquire);
+    let mut tries = 0;
+    loop {
+        let pair = 1 + 2 * (turn & 1) as usize;
+        let value = f64::from_bits(cells[pair].load(Acquire));
+        let time = f64::from_bits(cells[pair + 1].load(Acquire));
+        let now = cells[0].load(Acquire);
+        tries += 1;
+        if now == turn || tries == 1000 {
+            return Point::Timed { value, time };
+        }
+        turn = now;
+    }
+}
+
+fn map(file: BorrowedFd<'_>, number: usize) -> Result<Segment, StoreError> {
+    let (start, len) = segment_bounds(number);
+    Segment::map(file, start, len).map_err(StoreError::system("map a store"))
+}
+
+/// In whole words. A segment is always there wholly, as its writer makes it before using it; a file
+/// that ends within one is not mapped beyond its end.
+fn size_of_file(file: &OwnedFd) -> Result<usize, StoreError> {
+    let size = rustix::fs::fstat(file)
+        .map_err(StoreError::system("read the size of a store"))?
+        .st_size;
+    let words = usize::try_from(size).unwrap_or(0) / WORD;
+    // Only whole segments count.
+    let mut whole = 0;
+    for number in 0.. {
+        let (start, len) = segment_bounds(number);
+        if start + len > words || start + len > MAX_STORE {
+            break;
+        }
+        whole = start + len;
+    }
+    Ok(whole)
+}
+
+fn damaged(what: &'static str, at: usize) -> StoreError {
+    StoreError::Damaged {
+        what,
+        at: (at * WORD) as u64,
+    }
+}

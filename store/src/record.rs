@@ -1,0 +1,181 @@
+//! Records: the text that defines families and series, into words and back.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
+use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
+
+use crate::layout::{
+    FAMILY_HEAD, KIND_FAMILY, KIND_PADDING, KIND_SERIES, MAX_RECORD, SERIES_HEAD, Shape,
+};
+use crate::memory::WORD;
+use crate::reader::FamilyDef;
+
+/// Label names and values.
+pub(crate) type Labels = Box<[(Box<str>, Box<str>)]>;
+
+/// What a record says.
+pub(crate) enum Record {
+    /// The next family.
+    Family(FamilyDef),
+    /// The next series.
+    Series {
+        family: usize,
+        shape: Shape,
+        labels: Labels,
+    },
+    /// The rest of a segment.
+    Padding,
+}
+
+/// The first word of a record.
+pub(crate) fn head(kind: u64, words: usize) -> u64 {
+    kind | (words as u64) << 8
+}
+
+/// The length in words that a record's first word gives, where it can be right.
+pub(crate) fn length_of(head: u64) -> Option<usize> {
+    let words = usize::try_from(head >> 8).ok()?;
+    let limit = match head & 0xff {
+        KIND_PADDING => usize::MAX,
+        _ => MAX_RECORD,
+    };
+    (words > 0 && words <= limit).then_some(words)
+}
+
+/// A family's record, or its length in words where that is too much.
+pub(crate) fn family(spec: &FamilySpec<'_>, layout: Option<&Layout>) -> Result<Vec<u64>, usize> {
+    let (kind, mode) = spec.family_type.to_numbers();
+    let mut text = Vec::new();
+    for part in [spec.name, spec.help, spec.unit] {
+        put(&mut text, part);
+    }
+    for bound in layout.iter().flat_map(|layout| layout.texts()) {
+        put(&mut text, bound);
+    }
+    let mut words = vec![
+        0,
+        text.len() as u64 | u64::from(kind) << 32 | u64::from(mode) << 40,
+    ];
+    finish(&mut words, KIND_FAMILY, &text)?;
+    Ok(words)
+}
+
+/// A series' record with all its values zero, or its length in words where that is too much.
+pub(crate) fn series<'a>(
+    family: usize,
+    shape: Shape,
+    labels: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Vec<u64>, usize> {
+    let mut text = Vec::new();
+    for (name, value) in labels {
+        put(&mut text, name);
+        put(&mut text, value);
+    }
+    let mut words = vec![0; shape.text_at()];
+    words[2] = family as u64;
+    words[3] = text.len() as u64;
+    finish(&mut words, KIND_SERIES, &text)?;
+    Ok(words)
+}
+
+/// Reads a record; every word is read once, so that nothing changes between check and use.
+/// `None`: it is none.
+pub(crate) fn read(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
+    match record.first()?.load(Relaxed) & 0xff {
+        KIND_FAMILY => read_family(record).map(Record::Family),
+        KIND_SERIES => read_series(record, families),
+        KIND_PADDING => Some(Record::Padding),
+        _ => None,
+    }
+}
+
+fn read_family(record: &[AtomicU64]) -> Option<FamilyDef> {
+    let word = record.get(1)?.load(Relaxed);
+    let family_type = FamilyType::from_numbers((word >> 32) as u8, (word >> 40) as u8)?;
+    let text = text_of(record, FAMILY_HEAD, word & 0xffff_ffff)?;
+    let mut text = text.as_slice();
+    let (name, help, unit) = (take(&mut text)?, take(&mut text)?, take(&mut text)?);
+    let layout = if family_type == FamilyType::Histogram {
+        let mut bounds = Vec::new();
+        while !text.is_empty() {
+            bounds.push(take(&mut text)?);
+        }
+        if bounds.len() > MAX_BOUNDS {
+            return None;
+        }
+        Some(Layout::new(bounds.iter().map(|bound| &**bound)).ok()?)
+    } else {
+        None
+    };
+    text.is_empty().then_some(FamilyDef {
+        name,
+        family_type,
+        help,
+        unit,
+        layout,
+    })
+}
+
+fn read_series(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
+    let family = usize::try_from(record.get(2)?.load(Relaxed)).ok()?;
+    let def = families.get(family)?;
+    let shape = Shape::of(def.family_type, def.layout.as_ref());
+    debug_assert!(shape.base_at() >= SERIES_HEAD);
+    let text = text_of(record, shape.text_at(), record.get(3)?.load(Relaxed))?;
+    let mut text = text.as_slice();
+    let mut labels = Vec::new();
+    while !text.is_empty() {
+        if labels.len() == MAX_LABELS {
+            return None;
+        }
+        labels.push((take(&mut text)?, take(&mut text)?));
+    }
+    Some(Record::Series {
+        family,
+        shape,
+        labels: labels.into(),
+    })
+}
+
+/// Fills in the first word, and appends the text.
+fn finish(words: &mut Vec<u64>, kind: u64, text: &[u8]) -> Result<(), usize> {
+    words.extend(text.chunks(WORD).map(|chunk| {
+        let mut bytes = [0; WORD];
+        bytes[..chunk.len()].copy_from_slice(chunk);
+        u64::from_ne_bytes(bytes)
+    }));
+    if words.len() > MAX_RECORD {
+        return Err(words.len());
+    }
+    words[0] = head(kind, words.len());
+    Ok(())
+}
+
+/// The text behind the fixed words of a record, which must end with it.
+fn text_of(record: &[AtomicU64], at: usize, bytes: u64) -> Option<Vec<u8>> {
+    let words = record.get(at..)?;
+    let len = usize::try_from(bytes).ok()?;
+    if words.len() != len.div_ceil(WORD) {
+        return None;
+    }
+    let mut text = words
+        .iter()
+        .flat_map(|word| word.load(Relaxed).to_ne_bytes())
+        .collect::<Vec<_>>();
+    text.truncate(len);
+    Some(text)
+}
+
+fn put(text: &mut Vec<u8>, part: &str) {
+    text.extend_from_slice(&(part.len() as u32).to_ne_bytes());
+    text.extend_from_slice(part.as_bytes());
+}
+
+fn take(text: &mut &[u8]) -> Option<Box<str>> {
+    let (len, rest) = text.split_first_chunk()?;
+    let len = u32::from_ne_bytes(*len) as usize;
+    let (part, rest) = rest.split_at_checked(len)?;
+    *text = rest;
+    Some(std::str::from_utf8(part).ok()?.into())
+}

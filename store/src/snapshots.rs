@@ -1,0 +1,169 @@
+//! Two files written alternately, of which the newest whole one counts.
+//!
+//! The exporter keeps its registry here, so that its successor knows the totals of workers that are
+//! no more. A writer killed in the middle leaves the other file as it was.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{MemfdFlags, ftruncate};
+use rustix::io::{Errno, pread};
+
+use crate::StoreError;
+use crate::file::write_all;
+
+const MAGIC: u64 = u64::from_le_bytes(*b"gpesnap1");
+/// Magic, generation, length, checksum.
+const HEADER: usize = 32;
+
+/// Where snapshots of one registry go, and the newest comes from. Plain reads and writes; nothing is
+/// mapped.
+#[derive(Debug)]
+pub struct Snapshots {
+    files: [OwnedFd; 2],
+}
+
+impl Snapshots {
+    /// Two empty ones, in memory.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses them.
+    pub fn create() -> Result<Self, StoreError> {
+        let new = || {
+            rustix::fs::memfd_create("gunicorn-metrics-snapshot", MemfdFlags::CLOEXEC)
+                .map_err(StoreError::system("create a memfd"))
+        };
+        Ok(Self {
+            files: [new()?, new()?],
+        })
+    }
+
+    /// Two that exist: inherited, or over a link.
+    pub fn from_fds(first: OwnedFd, second: OwnedFd) -> Self {
+        Self {
+            files: [first, second],
+        }
+    }
+
+    /// Their descriptors, to be handed on.
+    pub fn as_fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.files[0].as_fd(), self.files[1].as_fd()]
+    }
+
+    /// The newest snapshot that is whole; `None` when there is none yet.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read. A damaged one is no error: the other counts.
+    pub fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        let newest = self.newest()?;
+        Ok(newest.map(|(_, _, bytes)| bytes))
+    }
+
+    /// Writes a snapshot in the place of the older one.
+    ///
+    /// # Errors
+    ///
+    /// When there is no memory for it; the newest one stays.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
+        let (side, generation) = self
+            .newest()?
+            .map_or((0, 0), |(side, generation, _)| (1 - side, generation));
+        let file = self.files[side].as_fd();
+        let failed = |action| StoreError::system(action);
+        // Empty first: what is in there is no snapshot until its header is written, last.
+        ftruncate(file, 0).map_err(failed("clear a snapshot"))?;
+        write_all(file, bytes, HEADER as u64).map_err(failed("write a snapshot"))?;
+        let header = [MAGIC, generation + 1, bytes.len() as u64, checksum(bytes)];
+        let header = header.map(u64::to_ne_bytes).concat();
+        write_all(file, &header, 0).map_err(failed("write a snapshot"))
+    }
+
+    fn newest(&self) -> Result<Option<(usize, u64, Vec<u8>)>, StoreError> {
+        let mut newest = None;
+        for side in [0, 1] {
+            let Some((generation, bytes)) = read_whole(self.files[side].as_fd())
+                .map_err(StoreError::system("read a snapshot"))?
+            else {
+                continue;
+            };
+            if newest
+                .as_ref()
+                .is_none_or(|(_, other, _)| generation > *other)
+            {
+                newest = Some((side, generation, bytes));
+            }
+        }
+        Ok(newest)
+    }
+}
+
+fn read_whole(file: BorrowedFd<'_>) -> Result<Option<(u64, Vec<u8>)>, Errno> {
+    let size = rustix::fs::fstat(file)?.st_size as u64;
+    let mut header = [0; HEADER];
+    if read_full(file, &mut header, 0)? < HEADER {
+        return Ok(None);
+    }
+    let mut words = header
+        .chunks_exact(8)
+        .map(|chunk| u64::from_ne_bytes(std::array::from_fn(|i| chunk[i])));
+    let mut word = || words.next().unwrap_or(0);
+    let (magic, generation, len, sum) = (word(), word(), word(), word());
+    if magic != MAGIC || len != size.saturating_sub(HEADER as u64) {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; len as usize];
+    let is_whole = read_full(file, &mut bytes, HEADER as u64)? == bytes.len();
+    Ok((is_whole && checksum(&bytes) == sum).then_some((generation, bytes)))
+}
+
+fn read_full(file: BorrowedFd<'_>, into: &mut [u8], at: u64) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < into.len() {
+        match pread(file, &mut into[done..], at + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(done)
+}
+
+/// FNV-1a over words of eight bytes: against half-written files, not against attackers.
+fn checksum(bytes: &[u8]) -> u64 {
+    bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |sum, chunk| {
+        let mut eight = [0; 8];
+        eight[..chunk.len()].copy_from_slice(chunk);
+        (sum ^ u64::from_ne_bytes(eight))
+            .wrapping_mul(0x100_0000_01b3)
+            .rotate_left(29)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_snapshot_is_read_back() {
+        let snapshots = Snapshots::create().unwrap();
+        assert_eq!(snapshots.read().unwrap(), None);
+        for text in ["one", "two", "a third, longer one"] {
+            snapshots.write(text.as_bytes()).unwrap();
+            assert_eq!(snapshots.read().unwrap().unwrap(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_damaged_snapshot_leaves_the_one_before_it() {
+        let snapshots = Snapshots::create().unwrap();
+        snapshots.write(b"older").unwrap();
+        snapshots.write(b"newer").unwrap();
+        // The second write went to the second file.
+        rustix::io::pwrite(&snapshots.files[1], b"x", HEADER as u64).unwrap();
+        assert_eq!(snapshots.read().unwrap().unwrap(), b"older");
+        snapshots.write(b"newest").unwrap();
+        assert_eq!(snapshots.read().unwrap().unwrap(), b"newest");
+    }
+}

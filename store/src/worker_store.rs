@@ -1,0 +1,313 @@
+//! The writer's side: where a worker finds the series it records into.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
+
+use crate::layout::{
+    AT_FLAGS, AT_PID, AT_START_TIME, AT_USED, KIND_PADDING, MAX_RECORD, MAX_STORE, SERIES_HEAD,
+    Shape,
+};
+use crate::memory::{Segment, WORD, allocate, segment_bounds, segment_of};
+use crate::reader::{FamilyDef, StoreReader};
+use crate::{Identity, Process, Series, StoreError, record};
+
+/// The store of this process. Recording goes through [`Series`], which needs nothing of it;
+/// this is where series are found and made.
+///
+/// A forked child has the parent's store mapped and must not write it: it takes its own.
+#[derive(Debug)]
+pub struct WorkerStore {
+    file: OwnedFd,
+    identity: Identity,
+    writer_id: String,
+    inner: Mutex<Inner>,
+}
+
+/// A family of a [`WorkerStore`], only for that store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Family {
+    number: u32,
+    shape: Shape,
+}
+
+impl Family {
+    /// How many cells a series of it has.
+    pub fn cells(self) -> usize {
+        self.shape.cells()
+    }
+}
+
+#[derive(Debug)]
+struct Inner {
+    segments: Vec<&'static [AtomicU64]>,
+    used: usize,
+    families: Vec<FamilyDef>,
+    /// Families of one name differ in their layout only.
+    families_by_name: HashMap<Box<str>, Vec<u32>>,
+    series: HashMap<(u32, record::Labels), Series>,
+}
+
+impl WorkerStore {
+    pub(crate) fn adopt(file: OwnedFd) -> Result<Self, StoreError> {
+        let copy = file.try_clone().map_err(|error| {
+            StoreError::system("duplicate a descriptor")(crate::error::errno(&error))
+        })?;
+        // The reader checks everything, and knows where the records are.
+        let reader = StoreReader::open(copy)?;
+        let mut segments = Vec::new();
+        while segments.len() <= segment_of(reader.used() - 1) {
+            segments.push(map(file.as_fd(), segments.len())?);
+        }
+        let mut inner = Inner {
+            segments,
+            used: reader.used(),
+            families: Vec::new(),
+            families_by_name: HashMap::new(),
+            series: HashMap::new(),
+        };
+        for def in reader.families() {
+            inner.remember(def.clone());
+        }
+        for (family, labels, shape, at) in reader.records() {
+            let series = inner.series_at(at, shape);
+            inner.series.insert((family as u32, labels.clone()), series);
+        }
+
+        let me = Process::current();
+        let header = inner.segments[0];
+        header[AT_START_TIME].store(me.start_time, Relaxed);
+        header[AT_PID].store(me.pid.into(), Release);
+        Ok(Self {
+            identity: reader.identity().clone(),
+            writer_id: reader.writer_id(),
+            file,
+            inner: Mutex::new(inner),
+        })
+    }
+
+    /// Whose store it is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The id under which its values go to registries.
+    pub fn writer_id(&self) -> &str {
+        &self.writer_id
+    }
+
+    /// Finds or makes a family. `layout` is a histogram's (without one it has the `+Inf` bucket only)
+    /// and ignored elsewhere. One family may have several layouts; help and unit are those given
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken by another type or mode, the record is too large, or no memory is left.
+    pub fn family(
+        &self,
+        spec: &FamilySpec<'_>,
+        layout: Option<&Layout>,
+    ) -> Result<Family, StoreError> {
+        let only_infinity = Layout::none();
+        let layout = match spec.family_type {
+            FamilyType::Histogram => Some(layout.unwrap_or(&only_infinity)),
+            _ => None,
+        };
+        self.lock().family(self.file.as_fd(), spec, layout)
+    }
+
+    /// Finds or makes a series: the same labels, in any order, are the same series, and an empty
+    /// value is an absent label. A retired series comes back ([`Series::revive`]) only when told to.
+    ///
+    /// # Errors
+    ///
+    /// When the record is too large, or no memory is left.
+    pub fn series(&self, family: &Family, labels: &[(&str, &str)]) -> Result<Series, StoreError> {
+        let mut key = labels
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|&(name, value)| (name.into(), value.into()))
+            .collect::<Vec<(Box<str>, Box<str>)>>();
+        key.sort_unstable();
+        self.lock()
+            .series(self.file.as_fd(), *family, key.into_boxed_slice())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What is behind the lock is consistent at every step, also when a holder has panicked.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for WorkerStore {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl Inner {
+    fn family(
+        &mut self,
+        file: BorrowedFd<'_>,
+        spec: &FamilySpec<'_>,
+        layout: Option<&Layout>,
+    ) -> Result<Family, StoreError> {
+        let mut first = None;
+        for &number in self.families_by_name.get(spec.name).into_iter().flatten() {
+            let known = &self.families[number as usize];
+            if known.family_type != spec.family_type {
+                return Err(StoreError::Conflict {
+                    name: spec.name.to_owned(),
+                    existing: known.family_type.describe(),
+                    asked: spec.family_type.describe(),
+                });
+            }
+            if known.layout.as_ref() == layout {
+                let shape = Shape::of(spec.family_type, layout);
+                return Ok(Family { number, shape });
+            }
+            first.get_or_insert(number);
+        }
+        let (help, unit) = match first {
+            Some(first) => {
+                let first = &self.families[first as usize];
+                (first.help.clone(), first.unit.clone())
+            }
+            None => (spec.help.into(), spec.unit.into()),
+        };
+        let spec = FamilySpec {
+            help: &help,
+            unit: &unit,
+            ..*spec
+        };
+        let bounds = layout.map_or(0, Layout::len);
+        if bounds > MAX_BOUNDS {
+            return Err(too_large(spec.name, bounds * WORD, MAX_BOUNDS * WORD));
+        }
+        let words = record::family(&spec, layout)
+            .map_err(|words| too_large(spec.name, words * WORD, MAX_RECORD * WORD))?;
+        let def = FamilyDef {
+            name: spec.name.into(),
+            family_type: spec.family_type,
+            help: help.clone(),
+            unit: unit.clone(),
+            layout: layout.cloned(),
+        };
+        self.append(file, &words)?;
+        Ok(Family {
+            number: self.remember(def),
+            shape: Shape::of(spec.family_type, layout),
+        })
+    }
+
+    fn series(
+        &mut self,
+        file: BorrowedFd<'_>,
+        family: Family,
+        labels: record::Labels,
+    ) -> Result<Series, StoreError> {
+        let key = (family.number, labels);
+        if let Some(series) = self.series.get(&key) {
+            return Ok(*series);
+        }
+        let pairs = key.1.iter().map(|(name, value)| (&**name, &**value));
+        let name = || &*self.families[family.number as usize].name;
+        if key.1.len() > MAX_LABELS {
+            return Err(too_large(
+                name(),
+                key.1.len() * 2 * WORD,
+                MAX_LABELS * 2 * WORD,
+            ));
+        }
+        let words = record::series(family.number as usize, family.shape, pairs)
+            .map_err(|words| too_large(name(), words * WORD, MAX_RECORD * WORD))?;
+        let at = self.append(file, &words)?;
+        let series = self.series_at(at, family.shape);
+        match self.series.entry(key) {
+            Entry::Vacant(vacant) => Ok(*vacant.insert(series)),
+            Entry::Occupied(occupied) => Ok(*occupied.get()),
+        }
+    }
+
+    fn remember(&mut self, def: FamilyDef) -> u32 {
+        let number = self.families.len() as u32;
+        self.families_by_name
+            .entry(def.name.clone())
+            .or_default()
+            .push(number);
+        self.families.push(def);
+        number
+    }
+
+    fn series_at(&self, at: usize, shape: Shape) -> Series {
+        let segment = segment_of(at);
+        let record = &self.segments[segment][at - segment_bounds(segment).0..];
+        Series::new(
+            &record[AT_FLAGS],
+            &record[SERIES_HEAD..SERIES_HEAD + shape.cells()],
+        )
+    }
+
+    /// Writes a record behind the last one, and only then makes it count. Answers where it is.
+    fn append(&mut self, file: BorrowedFd<'_>, words: &[u64]) -> Result<usize, StoreError> {
+        let mut at = self.used;
+        let last = self.segments.len() - 1;
+        let (start, len) = segment_bounds(last);
+        let end = start + len;
+        if at + words.len() > end {
+            self.grow(file)?;
+            if at < end {
+                self.segments[last][at - start]
+                    .store(record::head(KIND_PADDING, end - at), Relaxed);
+            }
+            at = end;
+        }
+        let segment = segment_of(at);
+        let place = &self.segments[segment][at - segment_bounds(segment).0..];
+        for (cell, word) in place.iter().zip(words) {
+            cell.store(*word, Relaxed);
+        }
+        self.used = at + words.len();
+        self.segments[0][AT_USED].store(self.used as u64, Release);
+        Ok(at)
+    }
+
+    fn grow(&mut self, file: BorrowedFd<'_>) -> Result<(), StoreError> {
+        let (start, len) = segment_bounds(self.segments.len());
+        if start + len > MAX_STORE {
+            return Err(StoreError::Full {
+                limit: (MAX_STORE * WORD) as u64,
+            });
+        }
+        allocate(file, start, len).map_err(|source| grow_error(start + len, source))?;
+        self.segments.push(map(file, self.segments.len())?);
+        Ok(())
+    }
+}
+
+fn map(file: BorrowedFd<'_>, number: usize) -> Result<&'static [AtomicU64], StoreError> {
+    let (start, len) = segment_bounds(number);
+    Segment::map(file, start, len)
+        .map(Segment::leak)
+        .map_err(|source| grow_error(start + len, source))
+}
+
+fn grow_error(words: usize, source: rustix::io::Errno) -> StoreError {
+    StoreError::Grow {
+        bytes: (words * WORD) as u64,
+        source,
+    }
+}
+
+fn too_large(name: &str, bytes: usize, limit: usize) -> StoreError {
+    StoreError::TooLarge {
+        name: name.to_owned(),
+        bytes,
+        limit,
+    }
+}
