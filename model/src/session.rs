@@ -7,6 +7,9 @@
 //! state*, a run of batches if it is large; from then on only what changes. Whenever the registry
 //! says that it does not know what the session builds on, the full state follows again.
 //!
+//! Every answer names the last seq that was applied, so at any time there is at most one batch of
+//! which it is not known whether it arrived: what was *sent*, beside what was *acknowledged*.
+//!
 //! # Why nothing is counted twice
 //!
 //! A registry that remembers a series of this writer adds the difference to what it remembers. One
@@ -17,8 +20,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    BatchHeader, BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, Layout, MAX_BATCH_ENTRIES,
-    Point, PushReply, PushStatus,
+    BatchHeader, BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, GaugeMode, Layout,
+    MAX_BATCH_ENTRIES, Point, PushReply, PushStatus,
 };
 
 /// Where a session reads the series of its writer. Series are numbered from 0 in the order of
@@ -55,6 +58,8 @@ pub struct SeriesDef<'a> {
 
 /// How long an answer that left entries out is left alone before the full state is sent again.
 const RETRY_LEFT_OUT_MS: u64 = 30_000;
+/// How many batches without an answer are remembered; more than one takes more than one fault.
+const MAX_UNANSWERED: usize = 4;
 /// A series without a place in the registry's index table.
 const NO_INDEX: u32 = u32::MAX;
 
@@ -72,6 +77,8 @@ pub struct SessionOptions {
 pub struct Saved {
     /// The last seq that was sent.
     pub seq: u64,
+    /// The seq of the last batch that had values in it: the ones that [`SavedPoint::sent`] holds.
+    pub sent_seq: u64,
     /// The last seq that was acknowledged.
     pub acked_seq: u64,
     /// When that was, in Unix milliseconds.
@@ -85,8 +92,8 @@ pub struct Saved {
 /// What must outlive a session's process of one series.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedPoint {
-    /// Whether it is a gauge: those come back whole where others go on from their base.
-    pub is_gauge: bool,
+    /// Its type: gauges come back whole where others go on from their base.
+    pub family_type: FamilyType,
     /// What of its value is not to be counted by a registry that does not know it.
     pub base: Point,
     /// What was last acknowledged.
@@ -124,6 +131,7 @@ pub struct Session {
     writer: Vec<u8>,
     options: SessionOptions,
     seq: u64,
+    sent_seq: u64,
     acked_seq: u64,
     acked_at_ms: u64,
     /// Of the last acknowledgement.
@@ -134,6 +142,9 @@ pub struct Session {
     next_index: u32,
     stage: Stage,
     in_flight: Option<InFlight>,
+    /// Batches of which a copy may arrive, or have arrived, though none was acknowledged: seq and
+    /// values.
+    unanswered: Vec<(u64, Vec<(usize, Point)>)>,
     /// Whether the run of full state that is under way has left entries out.
     run_left_out: bool,
     retry_full_at_ms: Option<u64>,
@@ -171,12 +182,23 @@ impl Session {
         Self::resume(writer, options, Saved::default())
     }
 
-    /// A writer whose session ended without its will: what was in flight may or may not have
-    /// arrived, so the full state goes first.
+    /// A writer whose session ended without its will: what was sent last may or may not have
+    /// arrived. So it first asks for its last seq, before new values take the place of those.
     pub fn resume(writer: Vec<u8>, options: SessionOptions, saved: Saved) -> Self {
-        let stage = match saved.epoch {
-            Some(_) => Stage::Full { forgotten_seq: 0 },
-            None => Stage::Hello,
+        let is_new = |point: &SavedPoint| !point.sent.is_same(&point.acked);
+        let points = saved
+            .points
+            .iter()
+            .enumerate()
+            .filter(|(_, point)| is_new(point));
+        let points = points
+            .map(|(number, point)| (number, point.sent.clone()))
+            .collect();
+        let has_unanswered = saved.sent_seq > saved.acked_seq;
+        let unanswered = if has_unanswered {
+            vec![(saved.sent_seq, points)]
+        } else {
+            Vec::new()
         };
         let series = saved.points.into_iter().map(|saved| SeriesState {
             saved,
@@ -186,14 +208,16 @@ impl Session {
             writer,
             options,
             seq: saved.seq,
+            sent_seq: saved.sent_seq,
             acked_seq: saved.acked_seq,
             acked_at_ms: saved.acked_at_ms,
             epoch: saved.epoch,
-            told: saved.epoch,
+            told: None,
             series: series.collect(),
             next_index: 0,
-            stage,
+            stage: Stage::Hello,
             in_flight: None,
+            unanswered,
             run_left_out: false,
             retry_full_at_ms: None,
             touched: Vec::new(),
@@ -205,15 +229,15 @@ impl Session {
     pub fn reborn(self, writer: Vec<u8>) -> Self {
         let points = self.series.into_iter().map(|state| {
             let SavedPoint {
-                is_gauge, acked, ..
+                family_type, acked, ..
             } = state.saved;
-            let base = if is_gauge {
+            let base = if is_gauge(family_type) {
                 acked.zero()
             } else {
                 acked.clone()
             };
             SavedPoint {
-                is_gauge,
+                family_type,
                 base,
                 sent: acked.clone(),
                 acked,
@@ -238,6 +262,11 @@ impl Session {
     /// The last seq that was sent.
     pub fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// The seq of the last batch that had values in it.
+    pub fn sent_seq(&self) -> u64 {
+        self.sent_seq
     }
 
     /// The last seq that was acknowledged; 0 if none was, so that there is nothing to leave.
@@ -336,6 +365,11 @@ impl Session {
             self.acked(in_flight, reply, now_ms);
             return Outcome::Acked;
         }
+        // Refused now, but a copy of it may still be under way.
+        let sent = in_flight.sent.into_iter();
+        let points = sent.map(|number| (number, self.series[number].saved.sent.clone()));
+        let points = points.collect();
+        self.keep_unanswered(in_flight.push.seq, points);
         self.refused(reply)
     }
 
@@ -365,6 +399,7 @@ impl Session {
             saved.acked.clone_from(&saved.sent);
         }
         self.touched.extend(in_flight.sent);
+        self.unanswered.clear();
         let was_full = matches!(self.stage, Stage::Full { .. } | Stage::More { .. });
         self.stage = in_flight.then;
         if reply.left_out > 0 {
@@ -375,22 +410,47 @@ impl Session {
         }
     }
 
+    fn keep_unanswered(&mut self, seq: u64, points: Vec<(usize, Point)>) {
+        if !points.is_empty() {
+            self.unanswered.push((seq, points));
+        }
+        if self.unanswered.len() > MAX_UNANSWERED {
+            self.unanswered.remove(0);
+        }
+    }
+
+    /// No two batches of a writer have one seq, so a registry that names the seq of one that was
+    /// never acknowledged says that it arrived after all.
+    fn acknowledge_unanswered(&mut self, reply: &PushReply) {
+        let of_reply = |(seq, _): &(u64, _)| *seq == reply.last_seq;
+        let Some(at) = self.unanswered.iter().position(of_reply) else {
+            return;
+        };
+        for (number, point) in self
+            .unanswered
+            .drain(..=at)
+            .next_back()
+            .into_iter()
+            .flat_map(|(_, points)| points)
+        {
+            self.series[number].saved.acked = point;
+            self.touched.push(number);
+        }
+        self.acked_seq = reply.last_seq;
+        self.epoch = Some(reply.epoch);
+    }
+
     /// The registry does not know what the batch built on.
     fn refused(&mut self, reply: &PushReply) -> Outcome {
-        let own_seq = self.seq;
         self.seq = self.seq.max(reply.last_seq);
-        self.in_flight = None;
+        self.acknowledge_unanswered(reply);
         match reply.status {
             PushStatus::Gone => return Outcome::Gone,
             PushStatus::Forgotten => {
-                let counted_all_sent = reply.last_seq == own_seq;
                 self.rebase(|saved| {
-                    let counted = if counted_all_sent {
-                        &saved.sent
-                    } else {
-                        &saved.acked
-                    };
-                    Some(counted.clone())
+                    // A gauge in which writers are summed up was folded into the total.
+                    let was_folded = saved.family_type == FamilyType::Gauge(GaugeMode::Sum);
+                    (was_folded || !is_gauge(saved.family_type)).then(|| saved.acked.clone())
                 });
                 self.stage = Stage::Full {
                     forgotten_seq: reply.last_seq,
@@ -398,7 +458,9 @@ impl Session {
             }
             _ => {
                 if self.epoch.is_some_and(|epoch| epoch != reply.epoch) {
-                    self.rebase(|saved| (!saved.is_gauge).then(|| saved.acked.clone()));
+                    self.rebase(|saved| {
+                        (!is_gauge(saved.family_type)).then(|| saved.acked.clone())
+                    });
                 }
                 self.stage = Stage::Full { forgotten_seq: 0 };
             }
@@ -416,7 +478,7 @@ impl Session {
     fn begin_full(&mut self, now_ms: u64) {
         let silent_ms = now_ms.saturating_sub(self.acked_at_ms);
         if self.acked_at_ms > 0 && silent_ms > self.options.tombstone_retention_ms {
-            self.rebase(|saved| (!saved.is_gauge).then(|| saved.acked.clone()));
+            self.rebase(|saved| (!is_gauge(saved.family_type)).then(|| saved.acked.clone()));
         }
         for state in &mut self.series {
             state.index = NO_INDEX;
@@ -488,12 +550,9 @@ impl Session {
     fn know(&mut self, source: &dyn Source, number: usize) {
         if number == self.series.len() {
             let zero = source.point(number).zero();
-            let is_gauge = matches!(
-                source.series(number).family.family_type,
-                FamilyType::Gauge(_)
-            );
+            let family_type = source.series(number).family.family_type;
             let saved = SavedPoint {
-                is_gauge,
+                family_type,
                 base: zero.clone(),
                 acked: zero.clone(),
                 sent: zero,
@@ -537,6 +596,9 @@ impl Session {
             epoch: self.told,
             batch: batch.finish(header),
         };
+        if !sent.is_empty() {
+            self.sent_seq = self.seq;
+        }
         self.touched.extend(&sent);
         self.in_flight = Some(InFlight {
             push: push.clone(),
@@ -545,6 +607,10 @@ impl Session {
         });
         push
     }
+}
+
+fn is_gauge(family_type: FamilyType) -> bool {
+    matches!(family_type, FamilyType::Gauge(_))
 }
 
 /// A batch that is being filled, with the numbers of what it has introduced.

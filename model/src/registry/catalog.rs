@@ -67,13 +67,22 @@ impl Registry {
         Ok(id)
     }
 
-    fn create_family(&mut self, name: &str, family_type: FamilyType) -> u32 {
-        // One that ended while writers remember its series goes on, so that they stay its series.
-        let ended = self.families.iter().find(|(_, family)| {
+    /// The family of that name and type that has ended while writers remember its series.
+    pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<u32> {
+        let is_it = |family: &Family| {
             family.is_ended && &*family.name == name && family.family_type == family_type
-        });
+        };
+        self.families
+            .iter()
+            .find(|(_, family)| is_it(family))
+            .map(|(id, _)| id)
+    }
+
+    fn create_family(&mut self, name: &str, family_type: FamilyType) -> u32 {
+        // So that what writers remember of its series stays theirs.
+        let ended = self.ended_family(name, family_type);
         let id = match ended {
-            Some((id, _)) => id,
+            Some(id) => id,
             None => self.families.insert(Family {
                 name: name.into(),
                 family_type,

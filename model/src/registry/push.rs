@@ -7,6 +7,7 @@
 use super::series::{Member, NONE, Total, is_countable};
 use super::writer::{BucketMemory, Entry as Memory, Phase, Writer};
 use super::{Reason, Registry, RegistryError, Stamp};
+use crate::name::kept_name;
 use crate::{
     Batch, BatchKind, BucketChanges, Define, Entry, Epoch, FamilySpec, FamilyType, Labels, Layout,
     Point,
@@ -469,7 +470,10 @@ impl Registry {
         let labels = Labels::new(define.labels).map_err(|_| Reason::Labels)?;
         self.check_labels(spec.family_type, &labels)
             .map_err(|e| Reason::of(&e))?;
-        let family = self.check_family(spec).map_err(|e| Reason::of(&e))?;
+        let family = match self.check_family(spec).map_err(|e| Reason::of(&e))? {
+            None => self.ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
+            family => family,
+        };
         let known = family.and_then(|family| self.find_series(family, labels.as_str()));
         let memory = known.and_then(|series| self.writers[id].find(series));
         if memory.is_none() && stamp.refuse_definitions {
