@@ -1,0 +1,329 @@
+//! What a writer wrote, a reader sees; and what nobody wrote harms no reader.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests, which fail by panicking")]
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout, Point};
+use metrics_store::{
+    Identity, Place, Process, PushHeader, Role, StoreError, StoreFile, StoreReader, WorkerStore,
+};
+use proptest::prelude::*;
+
+fn identity() -> Identity {
+    Identity {
+        role: Role::Worker,
+        number: 7,
+        slot: 3,
+        name: "shop:8000:3".to_owned(),
+    }
+}
+
+fn store() -> (WorkerStore, StoreReader) {
+    let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+    let copy = file.as_fd().try_clone_to_owned().unwrap();
+    (file.adopt().unwrap(), StoreReader::open(copy).unwrap())
+}
+
+fn counter(name: &str) -> FamilySpec<'_> {
+    FamilySpec::new(name, FamilyType::Counter)
+}
+
+#[test]
+fn a_reader_knows_whose_store_it_is() {
+    let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+    let reader = StoreReader::open(file.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    assert_eq!(*reader.identity(), identity());
+    assert_eq!(reader.process(), None);
+
+    let store = file.adopt().unwrap();
+    assert_eq!(reader.process(), Some(Process::current()));
+    assert_eq!(reader.writer_id(), store.writer_id());
+    assert!(reader.writer_id().starts_with("shop:8000:3/"));
+}
+
+#[test]
+fn every_type_reads_as_it_was_written() {
+    let (store, mut reader) = store();
+    let spec = FamilySpec {
+        help: "Requests.",
+        unit: "",
+        ..counter("requests")
+    };
+    let requests = store.family(&spec, None).unwrap();
+    let requests = store
+        .series(&requests, &[("method", "GET"), ("code", "200")])
+        .unwrap();
+    requests.add(0, 2.0);
+    requests.add(0, 0.5);
+
+    let layout = Layout::new(["0.1", "1.0"]).unwrap();
+    let spec = FamilySpec::new("seconds", FamilyType::Histogram);
+    let seconds = store.family(&spec, Some(&layout)).unwrap();
+    let seconds = store.series(&seconds, &[]).unwrap();
+    seconds.observe(layout.bucket_of(0.5), 0.5);
+    seconds.observe(layout.bucket_of(3.0), 3.0);
+
+    let spec = FamilySpec::new("latest", FamilyType::Gauge(GaugeMode::MostRecent));
+    let latest = store.family(&spec, None).unwrap();
+    store.series(&latest, &[]).unwrap().set_timed(4.0, 99.0);
+
+    reader.refresh().unwrap();
+    assert_eq!(reader.len(), 3);
+    let view = reader.series(0);
+    assert_eq!(&*view.family.help, "Requests.");
+    let labels = view.labels.iter().map(|(name, value)| (&**name, &**value));
+    assert_eq!(
+        labels.collect::<Vec<_>>(),
+        [("code", "200"), ("method", "GET")]
+    );
+    assert_eq!(reader.point(0), Point::Scalar(2.5));
+    assert_eq!(reader.series(1).family.layout, Some(layout));
+    let buckets = Point::Buckets {
+        sum: 3.5,
+        counts: vec![0, 1, 1],
+    };
+    assert_eq!(reader.point(1), buckets);
+    let timed = Point::Timed {
+        value: 4.0,
+        time: 99.0,
+    };
+    assert_eq!(reader.point(2), timed);
+}
+
+#[test]
+fn the_same_labels_are_the_same_series() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    let one = store.series(&family, &[("a", "1"), ("b", "2")]).unwrap();
+    let other = store
+        .series(&family, &[("b", "2"), ("c", ""), ("a", "1")])
+        .unwrap();
+    one.add(0, 1.0);
+    other.add(0, 1.0);
+    reader.refresh().unwrap();
+    assert_eq!((reader.len(), reader.point(0)), (1, Point::Scalar(2.0)));
+}
+
+#[test]
+fn a_removed_series_may_come_back_and_goes_on() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    let series = store.series(&family, &[]).unwrap();
+    series.add(0, 3.0);
+    series.retire();
+    reader.refresh().unwrap();
+    assert!(reader.is_retired(0));
+
+    let again = store.series(&family, &[]).unwrap();
+    again.revive();
+    again.add(0, 1.0);
+    assert!(!reader.is_retired(0));
+    assert_eq!(reader.point(0), Point::Scalar(4.0));
+}
+
+#[test]
+fn a_name_has_one_type() {
+    let (store, _) = store();
+    store.family(&counter("size"), None).unwrap();
+    let spec = FamilySpec::new("size", FamilyType::Gauge(GaugeMode::Max));
+    let error = store.family(&spec, None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "family 'size' is a counter, it cannot also be a gauge in mode max"
+    );
+}
+
+#[test]
+fn a_store_grows_and_addresses_stay() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    let handles = (0..20_000)
+        .map(|i| {
+            let user = format!("user-{i}");
+            store.series(&family, &[("user", &user)]).unwrap()
+        })
+        .collect::<Vec<_>>();
+    for (i, series) in handles.iter().enumerate() {
+        series.add(0, i as f64);
+    }
+    reader.refresh().unwrap();
+    assert_eq!(reader.len(), handles.len());
+    for i in 0..handles.len() {
+        assert_eq!(&*reader.series(i).labels[0].1, format!("user-{i}"));
+        assert_eq!(reader.point(i), Point::Scalar(i as f64));
+    }
+}
+
+#[test]
+fn a_series_too_large_for_a_record_is_refused_and_the_store_goes_on() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    let long = "x".repeat(100_000);
+    let error = store.series(&family, &[("path", &long)]).unwrap_err();
+    assert!(matches!(error, StoreError::TooLarge { .. }), "{error}");
+    store.series(&family, &[("path", "/")]).unwrap();
+    reader.refresh().unwrap();
+    assert_eq!(reader.len(), 1);
+}
+
+#[test]
+fn a_successor_goes_on_as_the_same_writer() {
+    let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+    let copy = || file.as_fd().try_clone_to_owned().unwrap();
+    let first = StoreFile::from_fd(copy()).adopt().unwrap();
+    let family = first.family(&counter("hits"), None).unwrap();
+    first.series(&family, &[("a", "1")]).unwrap().add(0, 5.0);
+
+    let second = StoreFile::from_fd(copy()).adopt().unwrap();
+    assert_eq!(second.writer_id(), first.writer_id());
+    let family = second.family(&counter("hits"), None).unwrap();
+    second.series(&family, &[("a", "1")]).unwrap().add(0, 1.0);
+    second.series(&family, &[("a", "2")]).unwrap().add(0, 1.0);
+
+    let reader = StoreReader::open(copy()).unwrap();
+    assert_eq!(reader.len(), 2);
+    assert_eq!(reader.point(0), Point::Scalar(6.0));
+}
+
+#[test]
+fn what_was_sent_and_not_acknowledged_is_told_apart() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    store.series(&family, &[]).unwrap();
+    reader.refresh().unwrap();
+    let value = Point::Scalar;
+    let header = |seq, acked_seq| PushHeader {
+        seq,
+        sent_seq: seq,
+        acked_seq,
+        acked_at_ms: 1,
+        epoch: Some(0),
+        incarnation: 0,
+    };
+    assert_eq!((reader.acked(0), reader.sent(0)), (value(0.0), value(0.0)));
+    for seq in 1..5 {
+        let of = |seq: u64| value(seq as f64);
+        reader.set_sent(0, seq, &of(seq));
+        // Killed here, the batch was never sent.
+        assert_eq!(
+            (reader.acked(0), reader.sent(0)),
+            (of(seq - 1), of(seq - 1))
+        );
+        reader.set_push_header(&header(seq, seq - 1));
+        assert_eq!((reader.acked(0), reader.sent(0)), (of(seq - 1), of(seq)));
+        reader.set_push_header(&header(seq, seq));
+        assert_eq!((reader.acked(0), reader.sent(0)), (of(seq), of(seq)));
+    }
+    assert_eq!(reader.push_header(), header(4, 4));
+}
+
+#[test]
+fn a_successor_forgets_what_its_predecessor_was_about_to_send() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    store.series(&family, &[]).unwrap();
+    reader.refresh().unwrap();
+    reader.set_sent(0, 1, &Point::Scalar(1.0));
+    let header = PushHeader {
+        seq: 1,
+        sent_seq: 1,
+        acked_seq: 1,
+        ..PushHeader::default()
+    };
+    reader.set_push_header(&header);
+    reader.set_sent(0, 2, &Point::Scalar(2.0));
+
+    reader.resume_push();
+    let header = PushHeader { seq: 2, ..header };
+    reader.set_push_header(&header);
+    assert_eq!(reader.sent(0), Point::Scalar(1.0));
+}
+
+#[test]
+fn a_store_in_a_file_is_like_one_in_memory() {
+    let directory = std::env::temp_dir().join(format!("metrics-store-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let file = StoreFile::create(&identity(), Place::Directory(&directory)).unwrap();
+    let store = file.adopt().unwrap();
+    let family = store.family(&counter("hits"), None).unwrap();
+    store.series(&family, &[]).unwrap().add(0, 1.0);
+
+    let entry = std::fs::read_dir(&directory).unwrap().next().unwrap();
+    let path = entry.unwrap().path();
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path);
+    let reader = StoreReader::open(OwnedFd::from(open.unwrap())).unwrap();
+    assert_eq!(reader.point(0), Point::Scalar(1.0));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+/// A file whose memory may be mapped, with these bytes from word `at` on.
+fn damage(file: &StoreFile, at: usize, bytes: &[u8]) -> OwnedFd {
+    rustix::io::pwrite(file, bytes, (at * 8) as u64).unwrap();
+    file.as_fd().try_clone_to_owned().unwrap()
+}
+
+/// Reads everything that a reader offers.
+fn read_all(fd: OwnedFd) {
+    let Ok(reader) = StoreReader::open(fd) else {
+        return;
+    };
+    for i in 0..reader.len() {
+        let view = reader.series(i);
+        view.family.layout.as_ref().map(Layout::len);
+        let _ = (reader.point(i), reader.base(i), reader.acked(i));
+        let _ = (reader.sent(i), reader.is_retired(i));
+    }
+    let _ = (reader.writer_id(), reader.process());
+}
+
+proptest! {
+    #[test]
+    fn hostile_records_never_panic(
+        words in prop::collection::vec(prop_oneof![any::<u64>(), 0..2000_u64, (1..4_u64).prop_flat_map(|kind| (0..40_u64).prop_map(move |n| kind | n << 8))], 1..200),
+        used in prop_oneof![0..2000_u64, any::<u64>()],
+    ) {
+        let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+        damage(&file, 8, &used.to_ne_bytes());
+        let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
+        read_all(damage(&file, 512, &bytes));
+    }
+
+    #[test]
+    fn a_damaged_byte_never_panics(changes in prop::collection::vec((0..700_usize, any::<u64>()), 1..6)) {
+        let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+        let copy = file.as_fd().try_clone_to_owned().unwrap();
+        let store = StoreFile::from_fd(copy).adopt().unwrap();
+        let layout = Layout::new(["1", "2"]).unwrap();
+        let spec = FamilySpec::new("seconds", FamilyType::Histogram);
+        let family = store.family(&spec, Some(&layout)).unwrap();
+        store.series(&family, &[("a", "b")]).unwrap();
+        for (at, word) in changes {
+            damage(&file, at, &word.to_ne_bytes());
+        }
+        read_all(file.as_fd().try_clone_to_owned().unwrap());
+    }
+
+    #[test]
+    fn a_reader_sees_what_a_writer_wrote(writes in prop::collection::vec((0..4_usize, "[a-c]{0,2}", -1e9..1e9_f64), 0..60)) {
+        let (store, mut reader) = store();
+        let mut expected = Vec::<((usize, String), f64)>::new();
+        for (family, label, by) in writes {
+            let name = format!("family_{family}");
+            let handle = store.family(&counter(&name), None).unwrap();
+            store.series(&handle, &[("label", &label)]).unwrap().add(0, by);
+            let key = (family, label);
+            match expected.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, total)) => *total += by,
+                None => expected.push((key, by)),
+            }
+            reader.refresh().unwrap();
+            let seen = (0..reader.len()).map(|i| reader.point(i)).collect::<Vec<_>>();
+            let wanted = expected.iter().map(|(_, total)| Point::Scalar(*total)).collect::<Vec<_>>();
+            prop_assert_eq!(seen, wanted);
+        }
+    }
+}
