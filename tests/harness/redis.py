@@ -109,5 +109,6 @@ class RedisServer(Guard):
 
     def stats(self, command: str) -> dict[str, float]:
         """INFO commandstats of one command: calls, usec, usec_per_call; zeros where it was never called."""
-        found = self.client.info("commandstats").get(f"cmdstat_{command.lower()}", {})
+        every = {name.lower(): figures for name, figures in self.client.info("commandstats").items()}
+        found = every.get(f"cmdstat_{command.lower()}", {})
         return {name: float(found.get(name, 0)) for name in ("calls", "usec", "usec_per_call")}

@@ -1,0 +1,1 @@
+"""What the exporter costs, beside its peers: `make bench`."""

@@ -1,0 +1,56 @@
+"""Runs every measurement, prints one table, and writes it to bench/results.md. Never fails.
+
+python -m bench            everything, a few minutes
+python -m bench --quick    fewer rounds: to see that it runs
+"""
+
+import argparse
+import datetime
+import os
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+from bench import redis_commands, requests, values  # noqa: E402
+from bench.table import Row, render  # noqa: E402
+
+MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
+    ("CPU of a worker per request", requests.measure),
+    ("Hooks and prometheus_client values, in a worker", values.measure),
+    ("Redis: PUSH and EXPOSE", redis_commands.measure),
+)
+
+
+def main() -> None:
+    """All measurements, one after the other."""
+    parser = argparse.ArgumentParser(prog="make bench")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: only to see that it runs")
+    quick = parser.parse_args().quick
+
+    parts = []
+    for title, measure in MEASUREMENTS:
+        print(f"{title} ...", file=sys.stderr, flush=True)
+        try:
+            rows = measure(quick)
+        except Exception as error:
+            rows = [Row("not measured", f"{type(error).__name__}: {error}".splitlines()[0], "", "")]
+        parts.append((title, rows))
+
+    page = render(parts, machine(), quick=quick)
+    print(page)
+    (ROOT / "bench" / "results.md").write_text(page)
+
+
+def machine() -> str:
+    """Where and when."""
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    day = datetime.datetime.now(datetime.timezone.utc).date()
+    return f"{day}, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, load at the end {load}"
+
+
+if __name__ == "__main__":
+    main()

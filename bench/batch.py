@@ -1,0 +1,59 @@
+"""Just enough of redis-module/BATCH.md to be a writer with many counters."""
+
+import struct
+from collections.abc import Iterator
+
+INCREMENTAL, FULL, MORE, LAST = 0, 1, 2, 0x80
+MOST_ENTRIES = 4096
+
+_COUNTER = 0
+_FAMILY, _DEFINE, _VALUE = 1, 3, 4
+
+
+def varint(value: int) -> bytes:
+    """Unsigned LEB128."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def text(value: str) -> bytes:
+    """Length and UTF-8."""
+    data = value.encode()
+    return varint(len(data)) + data
+
+
+def batch(kind: int, entries: list[bytes]) -> bytes:
+    """A header and its entries."""
+    return bytes([1, kind]) + varint(0) + varint(0) + varint(len(entries)) + b"".join(entries)
+
+
+def full_state(family: str, series: int) -> Iterator[bytes]:
+    """The run of batches that defines that many counters, all at 1."""
+    head = bytes([_FAMILY, _COUNTER, 0]) + text(family) + text("Requests that were made.") + text("")
+    per_batch = MOST_ENTRIES - 1
+    for begin in range(0, series, per_batch):
+        numbers = range(begin, min(begin + per_batch, series))
+        kind = (FULL if begin == 0 else MORE) | (LAST if numbers.stop == series else 0)
+        yield batch(kind, [head, *map(_define, numbers)])
+
+
+def update(first: int, value: float, entries: int = MOST_ENTRIES) -> bytes:
+    """New values for that many series, from index `first` on."""
+    number = struct.pack("<d", value)
+    return batch(INCREMENTAL, [bytes([_VALUE]) + varint(index) + number for index in range(first, first + entries)])
+
+
+def _define(number: int) -> bytes:
+    labels = {
+        "endpoint": f"/api/v1/customers/<int:id>/orders/{number}",
+        "method": "GET",
+        "status": "200",
+        "zone": "eu-1",
+    }
+    words = b"".join(text(name) + text(value) for name, value in labels.items())
+    point = struct.pack("<d", 1.0) + bytes([0])
+    return bytes([_DEFINE]) + varint(0) + varint(0) + varint(len(labels)) + words + text("") + point

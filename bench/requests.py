@@ -1,0 +1,69 @@
+"""CPU time of a worker per request, metered and plain, in short rounds that alternate between the sides."""
+
+import contextlib
+import http.client
+import random
+from pathlib import Path
+
+from bench.table import Row, median
+from harness import Gunicorn, RedisServer
+
+HERE = Path(__file__).parent
+PLAIN = {"sync": "sync", "gthread": "gthread"}
+OURS = {
+    "sync": "gunicorn_prometheus_exporter.PrometheusWorker",
+    "gthread": "gunicorn_prometheus_exporter.PrometheusThreadWorker",
+}
+
+
+def measure(quick: bool) -> list[Row]:
+    """Capacity: the CPU that a request costs in a plain worker ÷ in ours."""
+    rounds, requests = (8, 100) if quick else (60, 300)
+    rows = []
+    for kind in PLAIN:
+        with contextlib.ExitStack() as stack:
+            redis = stack.enter_context(RedisServer())
+            sides = {
+                "plain": stack.enter_context(_gunicorn(PLAIN[kind])),
+                "embedded": stack.enter_context(_gunicorn(OURS[kind])),
+                "with Redis": stack.enter_context(_gunicorn(OURS[kind], redis)),
+            }
+            costs: dict[str, list[float]] = {name: [] for name in sides}
+            for turn in range(rounds + 2):
+                for name in random.sample(list(sides), len(sides)):
+                    cost = _round(sides[name], requests)
+                    if turn >= 2:  # the first rounds fill caches
+                        costs[name].append(cost)
+        plain = median([cost / 1e3 for cost in costs["plain"]])
+        for name in ("embedded", "with Redis"):
+            ratio = median([one / other for one, other in zip(costs["plain"], costs[name], strict=True)])
+            ours = median([cost / 1e3 for cost in costs[name]])
+            rows.append(
+                Row(
+                    f"capacity, {kind}, {name}",
+                    f"{ratio}",
+                    f"plain {plain.value:.0f} µs a request, ours {ours.value:.0f} µs",
+                    "≥ 1.00",
+                )
+            )
+    return rows
+
+
+def _gunicorn(worker_class: str, redis: RedisServer | None = None) -> Gunicorn:
+    return Gunicorn("hello:app", worker_class=worker_class, redis=redis, app_directory=HERE)
+
+
+def _round(gunicorn: Gunicorn, requests: int) -> float:
+    (worker,) = gunicorn.worker_pids()
+    before = cpu_ns(worker)
+    for _ in range(requests):
+        connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=30)
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        connection.close()
+    return (cpu_ns(worker) - before) / requests
+
+
+def cpu_ns(pid: int) -> int:
+    """Nanoseconds that all threads of a process have been running."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())
