@@ -1,0 +1,17 @@
+# The exporter on its own: `standalone` serves what is in Redis, `sidecar` what a gunicorn beside it leaves in a directory.
+FROM rust:1.95-bookworm AS builder
+WORKDIR /source
+COPY . .
+RUN cargo build --release --locked -p gunicorn-prometheus-exporter
+
+FROM debian:bookworm-slim
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --uid 65532 exporter
+COPY --from=builder /source/target/release/gunicorn-prometheus-exporter /usr/local/bin/
+USER exporter
+EXPOSE 9091
+HEALTHCHECK --interval=10s --timeout=3s CMD ["gunicorn-prometheus-exporter", "health"]
+ENTRYPOINT ["gunicorn-prometheus-exporter"]
+CMD ["standalone"]
