@@ -1,7 +1,32 @@
 //! The exporter: reads the stores of Gunicorn's workers, pushes to registries, answers `/metrics`.
+//!
+//! ```text
+//! settings ── environment, YAML, defaults: one parse for arbiter, exporter process and binary
+//! backend ─── a registry, in this process or in Redis: page, push, leave
+//! server ──── connections ─▶ routes ─▶ scrape: pages of a backend, as they come, into a response
+//!                              └─▶ refresh: before a page, the flusher of this instance is asked
+//! ```
+//!
+//! Exposition bytes pass through unread: rendering is `metrics-model`'s, here or inside Redis.
 
 #![forbid(unsafe_code)]
 
+pub mod backend;
+mod listen;
+mod negotiate;
+mod own_metrics;
+mod refresh;
+mod routes;
+mod scrape;
+mod server;
 pub mod settings;
+mod standalone;
 
+pub use backend::{Backend, BackendError, Embedded, RedisBackend};
+pub use listen::{Listening, bind, listen};
+pub use own_metrics::{OwnMetrics, ScrapeResult};
+pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};
+pub use routes::App;
+pub use server::serve;
 pub use settings::Settings;
+pub use standalone::{StandaloneError, standalone};

@@ -7,6 +7,7 @@
 mod error;
 mod reader;
 mod secret;
+mod sections;
 mod supported;
 mod unknown;
 mod yaml;
@@ -204,10 +205,10 @@ impl Settings {
     ) -> Result<Loaded, SettingsError> {
         let mut reader = Reader::new(yaml, env)?;
         let settings = Self {
-            prometheus: prometheus(&mut reader)?,
-            redis: redis(&mut reader)?,
-            http: http(&mut reader)?,
-            auth: auth(&mut reader)?,
+            prometheus: sections::prometheus(&mut reader)?,
+            redis: sections::redis(&mut reader)?,
+            http: sections::http(&mut reader)?,
+            auth: sections::auth(&mut reader)?,
             cleanup_db_files: reader.boolean("cleanup.db_files")?.unwrap_or(true),
             instance: reader.text("instance")?,
             flush_interval_ms: reader
@@ -215,11 +216,7 @@ impl Settings {
                 .unwrap_or(1_000),
             sidecar_mode: reader.variable("SIDECAR_MODE")?.unwrap_or(false),
         };
-        let gunicorn = GunicornSettings {
-            workers: small(reader.integer("gunicorn.workers", 1..=4_096)?),
-            timeout: small(reader.integer("gunicorn.timeout", 0..=1_000_000)?),
-            keepalive: small(reader.integer("gunicorn.keepalive", 0..=1_000_000)?),
-        };
+        let gunicorn = sections::gunicorn(&mut reader)?;
         Ok(Loaded {
             settings,
             warnings: reader.unknown_keys(),
@@ -262,253 +259,4 @@ impl Settings {
     pub fn registry_key(&self) -> String {
         format!("{}:metrics", self.redis.key_prefix)
     }
-}
-
-fn prometheus(reader: &mut Reader<'_>) -> Result<PrometheusSettings, SettingsError> {
-    let port = reader.integer("prometheus.metrics_port", 1..=65_535)?;
-    let address = reader.text("prometheus.bind_address")?;
-    Ok(PrometheusSettings {
-        metrics_port: port.map_or(9_091, |port| port as u16),
-        bind_address: address.map_or_else(
-            || "0.0.0.0".to_owned(),
-            |address| address.trim_matches(['[', ']']).to_owned(),
-        ),
-        multiproc_dir: reader.path("prometheus.multiproc_dir")?,
-        scope: reader
-            .parsed("prometheus.scope", "shared or instance", scope)?
-            .unwrap_or(Scope::Shared),
-        ssl: listener_tls(reader)?,
-    })
-}
-
-fn scope(text: &str) -> Option<Scope> {
-    match text {
-        "shared" => Some(Scope::Shared),
-        "instance" => Some(Scope::Instance),
-        _ => None,
-    }
-}
-
-fn listener_tls(reader: &mut Reader<'_>) -> Result<ListenerTls, SettingsError> {
-    let enabled = reader.boolean("prometheus.ssl.enabled")?;
-    let certfile = reader.path("prometheus.ssl.certfile")?;
-    let keyfile = reader.path("prometheus.ssl.keyfile")?;
-    let tls = ListenerTls {
-        enabled: enabled.unwrap_or(certfile.is_some() || keyfile.is_some()),
-        certfile,
-        keyfile,
-        client_cafile: reader.path("prometheus.ssl.client_cafile")?,
-        client_capath: reader.path("prometheus.ssl.client_capath")?,
-        client_auth_required: reader
-            .boolean("prometheus.ssl.client_auth_required")?
-            .unwrap_or(false),
-    };
-    if tls.enabled {
-        both(
-            ("exporter.prometheus.ssl.certfile", tls.certfile.is_some()),
-            ("exporter.prometheus.ssl.keyfile", tls.keyfile.is_some()),
-        )?;
-        if tls.certfile.is_none() {
-            return Err(SettingsError::Pair {
-                set: "exporter.prometheus.ssl.enabled",
-                missing: "exporter.prometheus.ssl.certfile",
-            });
-        }
-    }
-    Ok(tls)
-}
-
-fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsError> {
-    let url = reader
-        .parsed(
-            "redis.url",
-            "redis://, rediss:// or unix:// and an address",
-            url,
-        )?
-        .map(Secret::new);
-    let ttl_seconds = reader
-        .integer("redis.ttl_seconds", i64::MIN..=i64::from(u32::MAX))?
-        .unwrap_or(300);
-    let ttl_disabled = reader.boolean("redis.ttl_disabled")?.unwrap_or(false);
-    let settings = RedisSettings {
-        enabled: reader.boolean("redis.enabled")?.unwrap_or(url.is_some()),
-        url,
-        host: reader
-            .text("redis.host")?
-            .unwrap_or_else(|| "127.0.0.1".to_owned()),
-        port: reader
-            .integer("redis.port", 1..=65_535)?
-            .map_or(6_379, |port| port as u16),
-        db: small(reader.integer("redis.db", 0..=1_000_000)?).unwrap_or(0),
-        username: reader.text("redis.username")?,
-        password: reader.secret("redis.password")?,
-        key_prefix: reader
-            .parsed(
-                "redis.key_prefix",
-                "1 to 200 characters, none of them a space or a control character",
-                key_prefix,
-            )?
-            .unwrap_or_else(|| "gunicorn".to_owned()),
-        ttl_seconds: if ttl_disabled {
-            0
-        } else {
-            u64::try_from(ttl_seconds).unwrap_or(0)
-        },
-        ssl: redis_tls(reader)?,
-        sentinel: sentinel(reader)?,
-        cluster: reader.boolean("redis.cluster")?.unwrap_or(false),
-        shards: reader
-            .integer("redis.shards", 1..=1_024)?
-            .map_or(1, |shards| shards as u16),
-    };
-    if settings.shards > 1 && settings.key_prefix.contains(['{', '}']) {
-        return Err(SettingsError::Conflict(format!(
-            "exporter.redis.key_prefix is {:?}, allowed with more than one shard is a prefix without braces",
-            settings.key_prefix
-        )));
-    }
-    if settings.username.is_some() && settings.password.is_none() {
-        return Err(SettingsError::Pair {
-            set: "exporter.redis.username",
-            missing: "exporter.redis.password",
-        });
-    }
-    Ok(settings)
-}
-
-fn redis_tls(reader: &mut Reader<'_>) -> Result<RedisTls, SettingsError> {
-    let tls = RedisTls {
-        enabled: reader.boolean("redis.ssl.enabled")?.unwrap_or(false),
-        ca_file: reader.path("redis.ssl.ca_file")?,
-        cert_file: reader.path("redis.ssl.cert_file")?,
-        key_file: reader.path("redis.ssl.key_file")?,
-        verify: reader.boolean("redis.ssl.verify")?.unwrap_or(true),
-    };
-    both(
-        ("exporter.redis.ssl.cert_file", tls.cert_file.is_some()),
-        ("exporter.redis.ssl.key_file", tls.key_file.is_some()),
-    )?;
-    Ok(tls)
-}
-
-fn sentinel(reader: &mut Reader<'_>) -> Result<Option<SentinelSettings>, SettingsError> {
-    let hosts = reader
-        .list("redis.sentinel.hosts", "a list of host:port", host_and_port)?
-        .filter(|hosts| !hosts.is_empty());
-    let master = reader.text("redis.sentinel.master")?;
-    let username = reader.text("redis.sentinel.username")?;
-    let password = reader.secret("redis.sentinel.password")?;
-    both(
-        ("exporter.redis.sentinel.hosts", hosts.is_some()),
-        ("exporter.redis.sentinel.master", master.is_some()),
-    )?;
-    Ok(hosts.zip(master).map(|(hosts, master)| SentinelSettings {
-        hosts,
-        master,
-        username,
-        password,
-    }))
-}
-
-fn http(reader: &mut Reader<'_>) -> Result<HttpSettings, SettingsError> {
-    let defaults = HttpSettings::default();
-    let words = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Ok(HttpSettings {
-        endpoint_limit: small(reader.integer("http.endpoint_limit", 0..=100_000)?)
-            .unwrap_or(defaults.endpoint_limit),
-        skip_paths: reader
-            .list(
-                "http.skip_paths",
-                "a list of paths that begin with /",
-                |text| text.starts_with('/').then(|| text.to_owned()),
-            )?
-            .unwrap_or_default(),
-        skip_methods: reader
-            .list("http.skip_methods", "a list of methods", words)?
-            .unwrap_or_default(),
-        group_status: reader.boolean("http.group_status")?.unwrap_or(false),
-        buckets: reader.bounds("http.buckets")?.unwrap_or(defaults.buckets),
-        size_buckets: reader
-            .bounds("http.size_buckets")?
-            .unwrap_or(defaults.size_buckets),
-        exemplars: reader.boolean("http.exemplars")?.unwrap_or(false),
-    })
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            endpoint_limit: 100,
-            skip_paths: Vec::new(),
-            skip_methods: Vec::new(),
-            group_status: false,
-            buckets: vec![
-                0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-            ],
-            size_buckets: vec![
-                1_024.0,
-                4_096.0,
-                16_384.0,
-                65_536.0,
-                262_144.0,
-                1_048_576.0,
-                4_194_304.0,
-            ],
-            exemplars: false,
-        }
-    }
-}
-
-fn auth(reader: &mut Reader<'_>) -> Result<Option<AuthSettings>, SettingsError> {
-    let username = reader.text("auth.username")?;
-    let hash = reader.parsed(
-        "auth.password_hash",
-        "a bcrypt hash, which begins with $2",
-        |text| text.starts_with("$2").then(|| Secret::new(text)),
-    )?;
-    both(
-        ("exporter.auth.username", username.is_some()),
-        ("exporter.auth.password_hash", hash.is_some()),
-    )?;
-    Ok(username
-        .zip(hash)
-        .map(|(username, password_hash)| AuthSettings {
-            username,
-            password_hash,
-        }))
-}
-
-/// Both are set, or neither.
-fn both(left: (&'static str, bool), right: (&'static str, bool)) -> Result<(), SettingsError> {
-    let (set, missing) = match (left.1, right.1) {
-        (true, false) => (left.0, right.0),
-        (false, true) => (right.0, left.0),
-        _ => return Ok(()),
-    };
-    Err(SettingsError::Pair { set, missing })
-}
-
-fn url(text: &str) -> Option<String> {
-    const SCHEMES: [&str; 4] = ["redis://", "rediss://", "unix://", "redis+unix://"];
-    SCHEMES
-        .iter()
-        .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme))
-        .then(|| text.to_owned())
-}
-
-fn key_prefix(text: &str) -> Option<String> {
-    let fits = (1..=200).contains(&text.len());
-    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    (fits && plain).then(|| text.to_owned())
-}
-
-fn host_and_port(text: &str) -> Option<String> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    (!host.is_empty() && port > 0).then(|| text.to_owned())
-}
-
-/// Numbers whose range was checked to fit.
-fn small(number: Option<i64>) -> Option<u32> {
-    number.and_then(|number| u32::try_from(number).ok())
 }

@@ -1,0 +1,70 @@
+//! The registry of this instance, in this process.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use metrics_model::{Batch, Epoch, ExposeRequest, Limits, Page, PushReply, Registry};
+
+use super::BackendError;
+
+/// A registry that the flusher writes and the server reads.
+///
+/// This is a `std::sync::Mutex`: it is held for one batch or one page, less than a millisecond, and
+/// never across an await.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    registry: Arc<Mutex<Registry>>,
+}
+
+impl Embedded {
+    /// Shares `registry`.
+    pub fn new(registry: Arc<Mutex<Registry>>) -> Self {
+        Self { registry }
+    }
+
+    /// The registry, for as long as the guard lives.
+    pub fn lock(&self) -> MutexGuard<'_, Registry> {
+        // A panic while it was held was in the middle of one batch; the rest of the registry is as
+        // good as before, and a page that never comes again is worse.
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// See [`Backend::page`](super::Backend::page).
+    pub fn page(&self, request: &ExposeRequest) -> Result<Page, BackendError> {
+        Ok(self.lock().expose(now_ms(), request)?)
+    }
+
+    /// Which life of the registry this is.
+    pub fn epoch(&self) -> Epoch {
+        self.lock().epoch()
+    }
+
+    /// See [`Backend::push`](super::Backend::push).
+    pub fn push(
+        &self,
+        writer: &[u8],
+        seq: u64,
+        epoch: Option<Epoch>,
+        lease_ms: u64,
+        batch: &[u8],
+    ) -> Result<PushReply, BackendError> {
+        let batch = Batch::decode(batch)?;
+        let mut registry = self.lock();
+        let stamp = registry.stamp(now_ms(), &Limits::default(), false);
+        Ok(registry.push(&stamp, writer, seq, epoch, lease_ms, &batch))
+    }
+
+    /// See [`Backend::leave`](super::Backend::leave).
+    pub fn leave(&self, writer: &[u8], seq: u64, epoch: Option<Epoch>) -> PushReply {
+        let mut registry = self.lock();
+        let stamp = registry.stamp(now_ms(), &Limits::default(), false);
+        registry.leave(&stamp, writer, seq, epoch)
+    }
+}
+
+/// Unix milliseconds; 0 on a machine whose clock is before 1970.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

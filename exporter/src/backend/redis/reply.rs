@@ -1,0 +1,166 @@
+//! Replies of the `METRICS.*` commands, and errors in our words.
+
+use metrics_model::{Epoch, Page, PushReply, PushStatus};
+use redis::{ErrorKind, RedisError, Value};
+
+use super::super::BackendError;
+use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+
+/// What was sent, for messages.
+pub(super) struct Command<'a> {
+    pub(super) name: &'static str,
+    pub(super) key: &'a str,
+    pub(super) address: &'a str,
+}
+
+impl Command<'_> {
+    /// `[next cursor, page]`.
+    pub(super) fn page(&self, reply: Value) -> Result<Page, BackendError> {
+        let unexpected = || self.unexpected("a cursor and a page");
+        let [next, body] = array(reply).ok_or_else(unexpected)?;
+        let next = text(next).ok_or_else(unexpected)?;
+        let Value::BulkString(body) = body else {
+            return Err(unexpected());
+        };
+        Ok(Page {
+            body,
+            next: (next != "0").then_some(next),
+        })
+    }
+
+    /// `[status, epoch, last seq, entries left out]`.
+    pub(super) fn push_reply(&self, reply: Value) -> Result<PushReply, BackendError> {
+        let unexpected = || self.unexpected("status, epoch, last seq and entries left out");
+        let read = || {
+            let [status, epoch, last_seq, left_out] = array(reply)?;
+            Some(PushReply {
+                status: PushStatus::from_word(&text(status)?)?,
+                epoch: text(epoch)?.parse().ok()?,
+                last_seq: number(last_seq)?,
+                left_out: number(left_out)?,
+                expire_at_ms: None,
+            })
+        };
+        read().ok_or_else(unexpected)
+    }
+
+    /// The value of `epoch` in a map, or in the flat array that stands for it in RESP2.
+    pub(super) fn epoch(&self, reply: Value) -> Result<Epoch, BackendError> {
+        let pairs: Vec<(Value, Value)> = match reply {
+            Value::Map(pairs) => pairs,
+            Value::Array(items) => {
+                let mut items = items.into_iter();
+                std::iter::from_fn(|| items.next().zip(items.next())).collect()
+            }
+            _ => Vec::new(),
+        };
+        pairs
+            .into_iter()
+            .find(|(name, _)| matches!(name, Value::BulkString(name) if name == b"epoch"))
+            .and_then(|(_, epoch)| text(epoch)?.parse().ok())
+            .ok_or_else(|| self.unexpected("a map with an epoch"))
+    }
+
+    fn unexpected(&self, expected: &'static str) -> BackendError {
+        BackendError::Reply {
+            address: self.address.to_owned(),
+            command: self.name,
+            expected,
+        }
+    }
+
+    /// Why there is no connection. What the library says is not repeated where it could quote what
+    /// was sent: it logs in while it connects.
+    pub(super) fn connect_error(&self, error: &RedisError) -> BackendError {
+        let address = self.address.to_owned();
+        if error.is_timeout() {
+            return BackendError::TimedOut {
+                address,
+                limit_ms: CONNECT_TIMEOUT.as_millis(),
+            };
+        }
+        match error.kind() {
+            ErrorKind::AuthenticationFailed => BackendError::LoginRefused { address },
+            ErrorKind::Io => BackendError::Unreachable {
+                address,
+                reason: reason(error),
+            },
+            _ => self.error(error),
+        }
+    }
+
+    /// Why there is no reply.
+    pub(super) fn error(&self, error: &RedisError) -> BackendError {
+        let address = self.address.to_owned();
+        let key = self.key.to_owned();
+        let command = self.name;
+        if error.is_timeout() {
+            return BackendError::TimedOut {
+                address,
+                limit_ms: RESPONSE_TIMEOUT.as_millis(),
+            };
+        }
+        if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) {
+            return BackendError::Disconnected {
+                address,
+                reason: reason(error),
+            };
+        }
+        let detail = error.detail().unwrap_or_default();
+        match error.code().unwrap_or_default() {
+            "HEALING" => BackendError::Healing,
+            "STALECURSOR" => BackendError::StaleCursor,
+            "LOADING" => BackendError::Loading { address },
+            "READONLY" => BackendError::ReadOnly { address },
+            "NOAUTH" | "WRONGPASS" => BackendError::LoginRefused { address },
+            "NOPERM" => BackendError::NoPermission {
+                address,
+                command,
+                key,
+            },
+            "WRONGTYPE" => BackendError::WrongType { address, key },
+            "ERR" if detail.to_ascii_lowercase().starts_with("unknown command") => {
+                BackendError::NoModule { address, command }
+            }
+            code => BackendError::Refused {
+                address,
+                command,
+                message: one_line(&format!("{code} {detail}")),
+            },
+        }
+    }
+}
+
+/// The system's words for an error of the connection.
+fn reason(error: &RedisError) -> String {
+    if error.is_connection_refusal() {
+        return "connection refused".to_owned();
+    }
+    one_line(&error.to_string())
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn array<const N: usize>(reply: Value) -> Option<[Value; N]> {
+    match reply {
+        Value::Array(items) => items.try_into().ok(),
+        _ => None,
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn number(value: Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => u64::try_from(number).ok(),
+        other => text(other)?.parse().ok(),
+    }
+}

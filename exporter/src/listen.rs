@@ -1,0 +1,50 @@
+//! Takes the port of the metrics, however long somebody else holds it.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::own_metrics::OwnMetrics;
+use crate::settings::PrometheusSettings;
+
+/// From one attempt to the next.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The listener, and where it is.
+#[derive(Debug)]
+pub struct Listening {
+    /// Bound and listening.
+    pub listener: TcpListener,
+    /// `http://<address>:<port>`.
+    pub url: String,
+}
+
+/// Binds address and port of the settings, once.
+pub fn bind(settings: &PrometheusSettings) -> io::Result<Listening> {
+    let listener = TcpListener::bind((settings.bind_address.as_str(), settings.metrics_port))?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok(Listening { listener, url })
+}
+
+/// Binds them as soon as that is possible. The first refusal is an ERROR that names the port and its
+/// setting; until it works, `gunicorn_exporter_listening` is 0.
+pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> Listening {
+    let mut is_known = false;
+    loop {
+        match bind(settings) {
+            Ok(listening) => return listening,
+            Err(error) => {
+                own.failed("listen");
+                if !is_known {
+                    tracing::error!(
+                        "port {} of {} cannot be used: {error}; exporter.prometheus.metrics_port (PROMETHEUS_METRICS_PORT) chooses another, this one is tried again every second",
+                        settings.metrics_port,
+                        settings.bind_address,
+                    );
+                    is_known = true;
+                }
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}

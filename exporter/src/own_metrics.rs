@@ -1,0 +1,187 @@
+//! The exporter's own metrics, served at `/-/metrics`: they must be there when Redis is not.
+
+use std::time::Duration;
+
+use metrics_model::PushStatus;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+
+/// What happened in this process since it started.
+#[derive(Debug)]
+pub struct OwnMetrics {
+    registry: Registry,
+    scrapes: Family<ScrapeLabels, Counter>,
+    scrape_seconds: Histogram,
+    pushes: Family<PushLabels, Counter>,
+    push_lag_seconds: Gauge<f64, AtomicU64>,
+    errors: Family<ErrorLabels, Counter>,
+    connections: Gauge,
+    listening: Gauge,
+}
+
+/// How a scrape ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScrapeResult {
+    /// The page is complete.
+    Complete,
+    /// There was no page: 503.
+    Unavailable,
+    /// It failed, or the scraper went away, after the first page.
+    BrokenOff,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ScrapeLabels {
+    path: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PushLabels {
+    status: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    r#where: &'static str,
+}
+
+impl OwnMetrics {
+    /// All zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("gunicorn_exporter");
+        registry.register(
+            "build",
+            "Version of the exporter",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        let scrapes = Family::default();
+        registry.register("scrapes", "Scrapes answered", scrapes.clone());
+        let scrape_seconds = Histogram::new([
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+        ]);
+        registry.register_with_unit(
+            "scrape_duration",
+            "Time from a request to the end of its page",
+            Unit::Seconds,
+            scrape_seconds.clone(),
+        );
+        let pushes = Family::default();
+        registry.register(
+            "pushes",
+            "Batches sent, by the registry's answer",
+            pushes.clone(),
+        );
+        let push_lag_seconds = Gauge::default();
+        registry.register_with_unit(
+            "push_lag",
+            "Age of the oldest change that the shared registry has not acknowledged",
+            Unit::Seconds,
+            push_lag_seconds.clone(),
+        );
+        let errors = Family::default();
+        registry.register("errors", "Errors, by where they happened", errors.clone());
+        let connections = Gauge::default();
+        registry.register(
+            "connections",
+            "Open connections of scrapers",
+            connections.clone(),
+        );
+        let listening = Gauge::default();
+        registry.register(
+            "listening",
+            "Whether the port of the metrics is ours",
+            listening.clone(),
+        );
+        Self {
+            registry,
+            scrapes,
+            scrape_seconds,
+            pushes,
+            push_lag_seconds,
+            errors,
+            connections,
+            listening,
+        }
+    }
+
+    /// The page: `OpenMetrics` 1.0.0.
+    pub fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut page = String::new();
+        encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+
+    /// A scrape of `path` has ended.
+    pub fn scraped(&self, path: &'static str, result: ScrapeResult, took: Duration) {
+        let result = match result {
+            ScrapeResult::Complete => "complete",
+            ScrapeResult::Unavailable => "unavailable",
+            ScrapeResult::BrokenOff => "broken_off",
+        };
+        self.scrapes
+            .get_or_create(&ScrapeLabels { path, result })
+            .inc();
+        self.scrape_seconds.observe(took.as_secs_f64());
+    }
+
+    /// The shared registry has answered a batch or a LEAVE.
+    pub fn pushed(&self, status: PushStatus) {
+        let status = match status {
+            PushStatus::Ok => "ok",
+            PushStatus::Dup => "dup",
+            PushStatus::Resync => "resync",
+            PushStatus::Gone => "gone",
+            PushStatus::Forgotten => "forgotten",
+        };
+        self.pushes.get_or_create(&PushLabels { status }).inc();
+    }
+
+    /// The shared registry has not answered a batch.
+    pub fn push_failed(&self) {
+        self.pushes
+            .get_or_create(&PushLabels { status: "failed" })
+            .inc();
+    }
+
+    /// How old the oldest change is that the shared registry does not have.
+    pub fn set_push_lag(&self, lag: Duration) {
+        self.push_lag_seconds.set(lag.as_secs_f64());
+    }
+
+    /// Something failed that is no scrape and no push.
+    pub fn failed(&self, r#where: &'static str) {
+        self.errors.get_or_create(&ErrorLabels { r#where }).inc();
+    }
+
+    /// How many of them there are.
+    pub fn errors(&self, r#where: &'static str) -> u64 {
+        self.errors.get_or_create(&ErrorLabels { r#where }).get()
+    }
+
+    /// Whether the port is ours.
+    pub fn set_listening(&self, listening: bool) {
+        self.listening.set(i64::from(listening));
+    }
+
+    pub(crate) fn connected(&self) {
+        self.connections.inc();
+    }
+
+    pub(crate) fn disconnected(&self) {
+        self.connections.dec();
+    }
+}
+
+impl Default for OwnMetrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,245 @@
+//! What is at which path.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Body;
+use hyper::header::{
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use metrics_model::ExposeRequest;
+use tokio::time::Instant;
+
+use crate::backend::{Backend, BackendError};
+use crate::negotiate;
+use crate::own_metrics::OwnMetrics;
+use crate::refresh::Refresh;
+use crate::scrape::{Outcome, PageBody, Scrape};
+use crate::settings::Scope;
+
+/// How long a scrape waits for the flusher of its instance, at most; never more than half of the
+/// time that the scraper gives.
+const REFRESH_LIMIT: Duration = Duration::from_secs(2);
+const PLAIN: &str = "text/plain; charset=utf-8";
+const ALLOWED: &str = "GET, HEAD, OPTIONS";
+
+/// What the server serves.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// The registry of this instance; a standalone exporter has none.
+    pub instance: Option<Backend>,
+    /// The registry that instances share, where Redis is used.
+    pub shared: Option<Backend>,
+    /// What `/metrics` means.
+    pub scope: Scope,
+    /// The flusher of this instance; a standalone exporter has none.
+    pub refresh: Option<Refresh>,
+    /// What happens here.
+    pub own: Arc<OwnMetrics>,
+}
+
+/// What a path stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Metrics,
+    InstanceMetrics,
+    OwnMetrics,
+    Healthy,
+    Ready,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/metrics" => Some(Self::Metrics),
+            "/metrics/instance" => Some(Self::InstanceMetrics),
+            "/-/metrics" => Some(Self::OwnMetrics),
+            "/healthz" | "/-/healthy" => Some(Self::Healthy),
+            "/readyz" | "/-/ready" => Some(Self::Ready),
+            _ => None,
+        }
+    }
+}
+
+impl App {
+    /// Answers one request. The request's own body is not read.
+    pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<PageBody> {
+        let Some(route) = Route::of(request.uri().path()) else {
+            return line(
+                StatusCode::NOT_FOUND,
+                "not found: the metrics are at /metrics",
+            );
+        };
+        if !matches!(
+            *request.method(),
+            Method::GET | Method::HEAD | Method::OPTIONS
+        ) {
+            let text = format!("{} is not allowed here: {ALLOWED}", request.method());
+            return allowing(line(StatusCode::METHOD_NOT_ALLOWED, &text));
+        }
+        if request.method() == Method::OPTIONS {
+            let mut response = Response::new(PageBody::Whole(None));
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            return allowing(response);
+        }
+        let response = match route {
+            Route::Metrics => match (&self.shared, &self.instance, self.scope) {
+                (Some(shared), _, Scope::Shared) => {
+                    self.scrape(&request, shared, Scope::Shared, "/metrics")
+                        .await
+                }
+                (_, Some(instance), _) => {
+                    self.scrape(&request, instance, Scope::Instance, "/metrics")
+                        .await
+                }
+                (_, None, _) => no_instance(),
+            },
+            Route::InstanceMetrics => match &self.instance {
+                Some(instance) => {
+                    self.scrape(&request, instance, Scope::Instance, "/metrics/instance")
+                        .await
+                }
+                None => no_instance(),
+            },
+            Route::OwnMetrics => self.own_metrics(),
+            Route::Healthy => line(StatusCode::OK, "ok"),
+            Route::Ready => self.ready().await,
+        };
+        if request.method() == Method::HEAD {
+            return head(response);
+        }
+        response
+    }
+
+    async fn scrape<B>(
+        &self,
+        request: &Request<B>,
+        backend: &Backend,
+        scope: Scope,
+        path: &'static str,
+    ) -> Response<PageBody> {
+        let started = Instant::now();
+        let limit = negotiate::deadline(request.headers());
+        self.refreshed(scope, REFRESH_LIMIT.min(limit / 2)).await;
+        let format = negotiate::format(request.headers());
+        let gzip = negotiate::accepts_gzip(request.headers());
+        let scrape = Scrape {
+            backend: backend.clone(),
+            format,
+            names: negotiate::names(request.uri().query()),
+            gzip,
+            deadline: started + limit,
+            whole: request.version() < Version::HTTP_11,
+            outcome: Outcome {
+                own: Arc::clone(&self.own),
+                path,
+                started,
+            },
+        };
+        match scrape.start().await {
+            Ok(body) => {
+                let mut response = Response::new(body);
+                let headers = response.headers_mut();
+                let content_type = negotiate::content_type(format);
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                if gzip {
+                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                }
+                response
+            }
+            Err(error) => {
+                tracing::warn!("the scrape of {path} fails: {error}");
+                unavailable(&error)
+            }
+        }
+    }
+
+    /// Has the flusher push what this instance did up to now. When it cannot, the page shows what
+    /// was pushed before, which is right and a little older.
+    async fn refreshed(&self, scope: Scope, limit: Duration) {
+        let Some(refresh) = &self.refresh else {
+            return;
+        };
+        if let Err(error) = refresh.flush(scope, limit).await {
+            tracing::warn!("the page is as old as the last flush: {error}");
+            self.own.failed("refresh");
+        }
+    }
+
+    fn own_metrics(&self) -> Response<PageBody> {
+        match self.own.render() {
+            Ok(page) => {
+                let content_type = negotiate::content_type(metrics_model::Format::OpenMetrics);
+                let mut response = Response::new(page.into());
+                let value = HeaderValue::from_static(content_type);
+                response.headers_mut().insert(CONTENT_TYPE, value);
+                response
+            }
+            Err(error) => {
+                tracing::error!("the exporter's own metrics cannot be rendered: {error}");
+                line(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "the exporter's own metrics cannot be rendered",
+                )
+            }
+        }
+    }
+
+    /// Whether `/metrics` would be answered.
+    async fn ready(&self) -> Response<PageBody> {
+        let backend = match self.scope {
+            Scope::Shared => self.shared.as_ref().or(self.instance.as_ref()),
+            Scope::Instance => self.instance.as_ref(),
+        };
+        let Some(backend) = backend else {
+            return no_instance();
+        };
+        let first_series = ExposeRequest {
+            cursor: Some(b"0".to_vec()),
+            count: Some(1),
+            ..ExposeRequest::default()
+        };
+        match backend.page(&first_series).await {
+            Ok(_) => line(StatusCode::OK, "ready"),
+            Err(error) => unavailable(&error),
+        }
+    }
+}
+
+fn no_instance() -> Response<PageBody> {
+    line(
+        StatusCode::NOT_FOUND,
+        "not found: this exporter serves no instance of its own, the shared metrics are at /metrics",
+    )
+}
+
+fn unavailable(error: &BackendError) -> Response<PageBody> {
+    let mut response = line(StatusCode::SERVICE_UNAVAILABLE, &error.to_string());
+    let soon = HeaderValue::from_static("1");
+    response.headers_mut().insert(RETRY_AFTER, soon);
+    response
+}
+
+fn line(status: StatusCode, text: &str) -> Response<PageBody> {
+    let mut response = Response::new(format!("{text}\n").into());
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static(PLAIN);
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+fn allowing(mut response: Response<PageBody>) -> Response<PageBody> {
+    let allowed = HeaderValue::from_static(ALLOWED);
+    response.headers_mut().insert(ALLOW, allowed);
+    response
+}
+
+/// The same without its body; a page that is longer than one part has no known length.
+fn head(mut response: Response<PageBody>) -> Response<PageBody> {
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = PageBody::Whole(None);
+    response
+}

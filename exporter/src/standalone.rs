@@ -1,0 +1,65 @@
+//! An exporter that reads no stores: it serves what applications share in one Redis.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::backend::{Backend, BackendError, RedisBackend};
+use crate::listen::listen;
+use crate::own_metrics::OwnMetrics;
+use crate::routes::App;
+use crate::server::serve;
+use crate::settings::{Scope, Settings};
+
+/// Why it does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum StandaloneError {
+    /// The settings do not make a connection.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// There is no instance here.
+    #[error(
+        "exporter.prometheus.scope is instance, allowed for an exporter that stands alone is shared"
+    )]
+    Scope,
+    /// The system refuses a signal handler or a listener.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT. Redis need not be there: while it is not, scrapes are told so.
+pub async fn standalone(settings: &Settings) -> Result<(), StandaloneError> {
+    if settings.prometheus.scope == Scope::Instance {
+        return Err(StandaloneError::Scope);
+    }
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let redis = RedisBackend::new(settings)?;
+    let own = Arc::new(OwnMetrics::new());
+    let listener = tokio::select! {
+        listener = listen(&settings.prometheus, &own) => listener,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let key = settings.registry_key();
+    tracing::info!(
+        "serving {key} of redis at {} at {}/metrics",
+        redis.address(),
+        listener.url
+    );
+    let app = App {
+        instance: None,
+        shared: Some(Backend::Redis(redis)),
+        scope: Scope::Shared,
+        refresh: None,
+        own,
+    };
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing what is being answered"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing what is being answered"),
+        }
+    };
+    serve(listener.listener, app, shutdown).await?;
+    Ok(())
+}
