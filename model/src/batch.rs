@@ -1,12 +1,15 @@
 //! The batch: what a writer sends of its series, as bytes.
 //!
-//! The format is specified in `redis-module/BATCH.md`; this file is both of its directions. A batch
-//! is decoded twice: [`Batch::decode`] walks all of it and refuses what is malformed, so that
+//! The format is specified in `redis-module/BATCH.md`; this file reads it and [`writer`] writes it. A
+//! batch is decoded twice: [`Batch::decode`] walks all of it and refuses what is malformed, so that
 //! nothing is ever half applied; [`Batch::entries`] then walks it again, borrowing, without a list
 //! of entries in between.
 
-use crate::bytes::{DecodeError, Reader, Write};
+mod writer;
+
+use crate::bytes::{DecodeError, Reader};
 use crate::{FamilySpec, FamilyType, Layout, Point};
+pub use writer::BatchWriter;
 
 /// The version of the format that this build reads and writes.
 pub const BATCH_VERSION: u8 = 1;
@@ -447,172 +450,5 @@ impl<'a> Entries<'a> {
             sum,
             changes,
         })
-    }
-}
-
-/// Writes a batch.
-///
-/// The caller gives entries in an order that keeps the rules of `BATCH.md` (a family before the
-/// series that names it) and stops at [`MAX_BATCH_ENTRIES`].
-#[derive(Debug, Default)]
-pub struct BatchWriter {
-    body: Vec<u8>,
-    entry_count: usize,
-    families: usize,
-    layouts: usize,
-}
-
-impl BatchWriter {
-    /// An empty batch.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How many entries it has so far.
-    pub fn len(&self) -> usize {
-        self.entry_count
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.entry_count == 0
-    }
-
-    fn entry(&mut self, tag: u8) -> &mut Vec<u8> {
-        self.entry_count += 1;
-        self.body.put_u8(tag);
-        &mut self.body
-    }
-
-    /// Adds a family and returns its number in this batch.
-    pub fn family(&mut self, family: &FamilySpec<'_>) -> usize {
-        let (kind, mode) = family.family_type.to_numbers();
-        let body = self.entry(TAG_FAMILY);
-        body.put_u8(kind);
-        body.put_u8(mode);
-        body.put_text(family.name);
-        body.put_text(family.help);
-        body.put_text(family.unit);
-        self.families += 1;
-        self.families - 1
-    }
-
-    /// Adds a bucket layout and returns its number in this batch.
-    pub fn layout(&mut self, layout: &Layout) -> usize {
-        let body = self.entry(TAG_LAYOUT);
-        body.put_varint(layout.len() as u64);
-        for bound in layout.texts() {
-            body.put_text(bound);
-        }
-        self.layouts += 1;
-        self.layouts - 1
-    }
-
-    /// Adds a series.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "these are the fields of one entry, each once"
-    )]
-    pub fn define<'l>(
-        &mut self,
-        family: usize,
-        ttl_ms: u64,
-        labels: impl ExactSizeIterator<Item = (&'l str, &'l str)>,
-        pid: &str,
-        layout: Option<usize>,
-        point: &Point,
-        base: Option<&Point>,
-    ) {
-        let body = self.entry(TAG_DEFINE);
-        body.put_varint(family as u64);
-        body.put_varint(ttl_ms);
-        body.put_varint(labels.len() as u64);
-        for (name, value) in labels {
-            body.put_text(name);
-            body.put_text(value);
-        }
-        body.put_text(pid);
-        if let Some(layout) = layout {
-            body.put_varint(layout as u64);
-        }
-        put_point(body, point);
-        match base {
-            None => body.put_u8(0),
-            Some(base) => {
-                body.put_u8(1);
-                put_point(body, base);
-            }
-        }
-    }
-
-    /// Adds what is new in `point`; `before` is what the registry was last told of this index.
-    pub fn update(&mut self, index: u32, before: &Point, point: &Point) {
-        match point {
-            Point::Scalar(value) => {
-                let body = self.entry(TAG_VALUE);
-                body.put_varint(index.into());
-                body.put_float(*value);
-            }
-            Point::Timed { value, time } => {
-                let body = self.entry(TAG_TIMED);
-                body.put_varint(index.into());
-                body.put_float(*value);
-                body.put_float(*time);
-            }
-            Point::Buckets { sum, counts } => {
-                let known: &[u64] = match before {
-                    Point::Buckets { counts, .. } => counts,
-                    _ => &[],
-                };
-                let is_new = |(bucket, count): &(usize, &u64)| known.get(*bucket) != Some(*count);
-                let changed = counts.iter().enumerate().filter(is_new).count();
-                let body = self.entry(TAG_HISTOGRAM);
-                body.put_varint(index.into());
-                body.put_float(*sum);
-                body.put_varint(changed as u64);
-                for (bucket, count) in counts.iter().enumerate().filter(is_new) {
-                    body.put_varint(bucket as u64);
-                    body.put_varint(*count);
-                }
-            }
-        }
-    }
-
-    /// Ends a series of this writer.
-    pub fn retire(&mut self, index: u32) {
-        self.entry(TAG_RETIRE).put_varint(index.into());
-    }
-
-    /// The bytes.
-    pub fn finish(self, header: BatchHeader) -> Vec<u8> {
-        let (kind, forgotten_seq) = match header.kind {
-            BatchKind::Incremental => (0, 0),
-            BatchKind::Full { forgotten_seq } => (1, forgotten_seq),
-            BatchKind::More => (2, 0),
-        };
-        let mut bytes = Vec::with_capacity(self.body.len() + 24);
-        bytes.put_u8(BATCH_VERSION);
-        bytes.put_u8(if header.last { kind | LAST_FLAG } else { kind });
-        bytes.put_varint(forgotten_seq);
-        bytes.put_varint(header.registry_ttl_ms);
-        bytes.put_varint(self.entry_count as u64);
-        bytes.extend_from_slice(&self.body);
-        bytes
-    }
-}
-
-fn put_point(body: &mut Vec<u8>, point: &Point) {
-    match point {
-        Point::Scalar(value) => body.put_float(*value),
-        Point::Timed { value, time } => {
-            body.put_float(*value);
-            body.put_float(*time);
-        }
-        Point::Buckets { sum, counts } => {
-            body.put_float(*sum);
-            for count in counts {
-                body.put_varint(*count);
-            }
-        }
     }
 }

@@ -21,6 +21,7 @@
 //! through what is not settled yet.
 
 mod aggregate;
+mod apply;
 mod catalog;
 mod direct;
 mod lifetime;

@@ -17,11 +17,11 @@
 //! or an earlier life of this one, has already counted. See [`Session::on_reply`] for the three
 //! cases in which a base changes.
 
-use std::collections::HashMap;
+mod outgoing;
 
 use crate::{
-    BatchHeader, BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, GaugeMode, Layout,
-    MAX_BATCH_ENTRIES, Point, PushReply, PushStatus,
+    BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, GaugeMode, Layout, Point, PushReply,
+    PushStatus,
 };
 
 /// Where a session reads the series of its writer. Series are numbered from 0 in the order of
@@ -487,163 +487,8 @@ impl Session {
         self.run_left_out = false;
         self.retry_full_at_ms = None;
     }
-
-    /// The full state from series `from` on, or as much of it as fits into one batch.
-    fn send_state(&mut self, source: &dyn Source, from: usize, kind: BatchKind) -> Push {
-        let mut batch = Contents::default();
-        let mut number = from;
-        while number < source.len() && batch.has_room() {
-            self.know(source, number);
-            if !source.is_retired(number) {
-                self.define(&mut batch, source, number);
-            }
-            number += 1;
-        }
-        let is_last = number == source.len();
-        let then = if is_last {
-            Stage::Steady
-        } else {
-            Stage::More { number }
-        };
-        self.send(batch.writer, kind, batch.sent, then)
-    }
-
-    /// What has changed since it was last sent; `None` if nothing has.
-    fn send_changes(&mut self, source: &dyn Source) -> Option<Push> {
-        let mut batch = Contents::default();
-        for number in 0..source.len() {
-            if !batch.has_room() {
-                break;
-            }
-            self.know(source, number);
-            let index = self.series[number].index;
-            match (source.is_retired(number), index != NO_INDEX) {
-                (true, false) => {}
-                (true, true) => {
-                    batch.writer.retire(index);
-                    self.series[number].index = NO_INDEX;
-                }
-                (false, false) => self.define(&mut batch, source, number),
-                (false, true) => {
-                    let point = source.point(number);
-                    let sent = &mut self.series[number].saved.sent;
-                    if !point.is_same(sent) {
-                        batch.writer.update(index, sent, &point);
-                        *sent = point;
-                        batch.sent.push(number);
-                    }
-                }
-            }
-        }
-        let has_news = !batch.writer.is_empty();
-        has_news.then(|| {
-            self.send(
-                batch.writer,
-                BatchKind::Incremental,
-                batch.sent,
-                Stage::Steady,
-            )
-        })
-    }
-
-    /// Begins to keep what must be kept of a series.
-    fn know(&mut self, source: &dyn Source, number: usize) {
-        if number == self.series.len() {
-            let zero = source.point(number).zero();
-            let family_type = source.series(number).family.family_type;
-            let saved = SavedPoint {
-                family_type,
-                base: zero.clone(),
-                acked: zero.clone(),
-                sent: zero,
-            };
-            self.series.push(SeriesState {
-                saved,
-                index: NO_INDEX,
-            });
-        }
-    }
-
-    fn define<'s>(&mut self, batch: &mut Contents<'s>, source: &'s dyn Source, number: usize) {
-        let def = source.series(number);
-        let point = source.point(number);
-        let family = batch.family(&def.family);
-        let layout = def.layout.map(|layout| batch.layout(layout));
-        let saved = &mut self.series[number].saved;
-        let has_base =
-            !saved.base.is_same(&saved.base.zero()) && !matches!(point, Point::Timed { .. });
-        let labels = def.labels.iter().map(|(name, value)| (&**name, &**value));
-        let base = has_base.then_some(&saved.base);
-        batch
-            .writer
-            .define(family, def.ttl_ms, labels, def.pid, layout, &point, base);
-        batch.sent.push(number);
-        saved.sent = point;
-        self.series[number].index = self.next_index;
-        self.next_index += 1;
-    }
-
-    fn send(&mut self, batch: BatchWriter, kind: BatchKind, sent: Vec<usize>, then: Stage) -> Push {
-        self.seq += 1;
-        let last = kind != BatchKind::Incremental && then == Stage::Steady;
-        let header = BatchHeader {
-            kind,
-            last,
-            registry_ttl_ms: self.options.registry_ttl_ms,
-        };
-        let push = Push {
-            seq: self.seq,
-            epoch: self.told,
-            batch: batch.finish(header),
-        };
-        if !sent.is_empty() {
-            self.sent_seq = self.seq;
-        }
-        self.touched.extend(&sent);
-        self.in_flight = Some(InFlight {
-            push: push.clone(),
-            sent,
-            then,
-        });
-        push
-    }
 }
 
 fn is_gauge(family_type: FamilyType) -> bool {
     matches!(family_type, FamilyType::Gauge(_))
-}
-
-/// A batch that is being filled, with the numbers of what it has introduced.
-#[derive(Default)]
-struct Contents<'s> {
-    writer: BatchWriter,
-    families: HashMap<(&'s str, FamilyType), usize>,
-    layouts: Vec<&'s Layout>,
-    sent: Vec<usize>,
-}
-
-impl<'s> Contents<'s> {
-    /// Whether a series with its family and its layout still fits.
-    fn has_room(&self) -> bool {
-        self.writer.len() + 3 <= MAX_BATCH_ENTRIES
-    }
-
-    fn family(&mut self, family: &FamilySpec<'s>) -> usize {
-        let writer = &mut self.writer;
-        let key = (family.name, family.family_type);
-        *self
-            .families
-            .entry(key)
-            .or_insert_with(|| writer.family(family))
-    }
-
-    fn layout(&mut self, layout: &'s Layout) -> usize {
-        self.layouts
-            .iter()
-            .position(|known| *known == layout)
-            .unwrap_or_else(|| {
-                self.layouts.push(layout);
-                self.writer.layout(layout)
-            })
-    }
 }

@@ -1,4 +1,5 @@
 //! The two codecs: what is written reads back, and nothing that is read breaks anything.
+#![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
 

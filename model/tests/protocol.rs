@@ -1,4 +1,5 @@
 //! PUSH under faults: whatever is lost, repeated, late or rolled back, the totals are exact.
+#![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What a registry does, told in pages.
+#![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
 
@@ -216,9 +217,11 @@ fn every_gauge_mode_means_what_it_does_in_prometheus_client() {
         let mut sessions = [session("writer 1"), session("writer 2")];
         for (number, (session, value)) in sessions.iter_mut().zip([3.0, 5.0]).enumerate() {
             let mut source = TestSource::with_pid(&(number + 1).to_string());
-            let point = match mode.is_timed() {
-                true => Point::Timed { value, time: value },
-                false => Point::Scalar(value),
+            let timed = Point::Timed { value, time: value };
+            let point = if mode.is_timed() {
+                timed
+            } else {
+                Point::Scalar(value)
             };
             source.add("g", FamilyType::Gauge(mode), &[], point);
             flush(&mut registry, session, &source, 1000);

@@ -1,0 +1,162 @@
+//! What follows from the state: indexes, counts, queues. And whether its parts agree.
+
+use crate::FamilyType;
+use crate::registry::Registry;
+use crate::registry::series::{NONE, Total};
+use crate::registry::writer::{BucketMemory, Phase};
+
+impl Registry {
+    /// Rebuilds what follows from the rest; names what does not agree.
+    pub(super) fn derive(&mut self) -> Result<(), &'static str> {
+        let ids = self.families.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        for id in ids {
+            let family = &self.families[id];
+            if family
+                .layout
+                .is_some_and(|layout| layout as usize >= self.layouts.len())
+            {
+                return Err("layout of a family");
+            }
+            if !family.is_ended {
+                if self.by_name.contains_key(&family.name) {
+                    return Err("name of a family");
+                }
+                self.begin_family(id);
+            }
+        }
+        self.derive_series()?;
+        self.derive_writers()?;
+        self.derive_members()
+    }
+
+    fn derive_series(&mut self) -> Result<(), &'static str> {
+        let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let mut with_total = 0;
+        for id in ids {
+            let series = &self.series[id];
+            let family = self
+                .families
+                .get(series.family)
+                .ok_or("family of a series")?;
+            if series.created_no > self.last_created_no {
+                return Err("number of a series");
+            }
+            let fits = match (&series.total, family.family_type) {
+                (Total::Counter(_), FamilyType::Counter)
+                | (Total::Gauge(_), FamilyType::Gauge(_)) => true,
+                (Total::Buckets(buckets), FamilyType::Histogram | FamilyType::Summary) => buckets
+                    .parts
+                    .iter()
+                    .all(|part| self.fits_layout(part.layout, part.counts.len())),
+                _ => false,
+            };
+            if !fits {
+                return Err("total of a series");
+            }
+            if self.find_series(series.family, &series.labels).is_some() {
+                return Err("labels of a series");
+            }
+            let has_total = self.has_total(id);
+            with_total += usize::from(has_total);
+            let (of, is_mortal) = (series.family, has_total && series.ttl_ms > 0);
+            self.series_heap_bytes += series.labels.len() + series.total.heap_bytes();
+            self.families[of].identities += 1;
+            self.families[of].mortals += u32::from(is_mortal);
+            self.index_series(id);
+        }
+        let mut in_order = 0;
+        for (family_id, family) in self.families.iter() {
+            let mut above = family.deleted_up_to;
+            for id in family
+                .order
+                .after(0, |id| self.series.get(id).map_or(0, |s| s.created_no))
+            {
+                let series = self.series.get(id).ok_or("order of a family")?;
+                if series.family != family_id || series.created_no <= above {
+                    return Err("order of a family");
+                }
+                above = series.created_no;
+                in_order += 1;
+            }
+        }
+        if in_order == with_total {
+            Ok(())
+        } else {
+            Err("order of a family")
+        }
+    }
+
+    fn derive_writers(&mut self) -> Result<(), &'static str> {
+        for (id, writer) in self.writers.iter_mut() {
+            if self.by_writer.insert(writer.id.clone(), id).is_some() {
+                return Err("id of a writer");
+            }
+            if writer.phase == Phase::Live {
+                self.leases.insert((writer.lease_end_ms, id));
+            } else {
+                self.retirements.insert((writer.retires_ms, id));
+            }
+            if writer
+                .run
+                .as_ref()
+                .is_some_and(|named| named.len() != writer.entries.len())
+                || writer
+                    .index
+                    .iter()
+                    .any(|at| *at != NONE && *at as usize >= writer.entries.len())
+            {
+                return Err("index table of a writer");
+            }
+            for entry in &writer.entries {
+                if self.series.get(entry.series).is_none() {
+                    return Err("series of a writer");
+                }
+                let series = &mut self.series[entry.series];
+                series.memories += 1;
+                series.owners += u32::from(entry.is_owned());
+                let has_buckets = (entry.place() as usize) < writer.buckets.len();
+                if matches!(series.total, Total::Buckets(_)) && !has_buckets {
+                    return Err("buckets of a writer");
+                }
+            }
+            writer.index_entries();
+        }
+        for (_, writer) in self.writers.iter() {
+            let fits = |memory: &BucketMemory| self.fits_layout(memory.layout, memory.counts.len());
+            if !writer.buckets.iter().all(fits) {
+                return Err("buckets of a writer");
+            }
+        }
+        for id in &self.unsettled {
+            if self.writers.get(*id).is_none() {
+                return Err("writer that is not settled");
+            }
+            let writer = &mut self.writers[*id];
+            if std::mem::replace(&mut writer.is_queued, true) {
+                return Err("writer that is not settled");
+            }
+        }
+        Ok(())
+    }
+
+    fn derive_members(&self) -> Result<(), &'static str> {
+        for (_, series) in self.series.iter() {
+            let Total::Gauge(gauge) = &series.total else {
+                continue;
+            };
+            if gauge
+                .present()
+                .any(|member| self.writers.get(member.writer).is_none())
+            {
+                return Err("writer of a value");
+            }
+        }
+        Ok(())
+    }
+
+    fn fits_layout(&self, layout: u32, buckets: usize) -> bool {
+        self.layouts
+            .get(layout as usize)
+            .is_some_and(|layout| layout.len() + 1 == buckets)
+    }
+}

@@ -1,0 +1,382 @@
+//! The parts of the state as bytes, each written and read side by side.
+
+use crate::bytes::{DecodeError, Reader, Write};
+use crate::registry::order::Order;
+use crate::registry::series::{Buckets, Family, Gauge, Ghost, Member, NONE, Part, Series, Total};
+use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
+use crate::slab::Slab;
+use crate::sum::Sum;
+use crate::{FamilyType, Layout};
+
+pub(super) fn put_layout(out: &mut Vec<u8>, layout: &Layout) {
+    put_list(out, &layout.texts().collect::<Vec<_>>(), |out, text| {
+        out.put_text(text)
+    });
+}
+
+pub(super) fn get_layout(from: &mut Reader<'_>) -> Result<Layout, DecodeError> {
+    let at = from.at();
+    let texts = get_list(from, 1, Reader::text)?;
+    let count = texts.len();
+    let layout = Layout::new(texts).map_err(|wrong| DecodeError::Bound { bound: wrong.0, at })?;
+    if layout.len() == count {
+        Ok(layout)
+    } else {
+        Reader::refuse("bounds", 0, "without +Inf", at)
+    }
+}
+
+pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
+    let at = from.at();
+    let (kind, mode) = (from.u8()?, from.u8()?);
+    let Some(family_type) = FamilyType::from_numbers(kind, mode) else {
+        return Reader::refuse(
+            "family type",
+            kind.into(),
+            "one that this version knows",
+            at,
+        );
+    };
+    let mut family = Family {
+        family_type,
+        name: from.text()?.into(),
+        help: from.text()?.into(),
+        unit: from.text()?.into(),
+        ttl_ms: get_option(from)?,
+        layout: get_option(from)?.map(|layout| u32::try_from(layout).unwrap_or(NONE)),
+        is_declared: get_flag(from)?,
+        is_ended: get_flag(from)?,
+        deleted_up_to: from.varint()?,
+        order: Order::default(),
+        mortals: 0,
+        identities: 0,
+    };
+    let ids = get_list(from, 1, get_id)?;
+    for id in ids {
+        family.order.push(from.varint()?, id);
+    }
+    Ok(family)
+}
+
+pub(super) fn put_series(out: &mut Vec<u8>, series: &Series) {
+    out.put_varint(series.family.into());
+    out.put_text(&series.labels);
+    for number in [
+        series.created_no,
+        series.start_ms,
+        series.idle_since_ms,
+        series.ttl_ms,
+    ] {
+        out.put_varint(number);
+    }
+    match &series.total {
+        Total::Counter(sum) => {
+            out.put_u8(0);
+            put_sum(out, *sum);
+        }
+        Total::Gauge(gauge) => {
+            out.put_u8(1);
+            put_gauge(out, gauge);
+        }
+        Total::Buckets(buckets) => {
+            out.put_u8(2);
+            put_list(out, &buckets.parts, |out, part| {
+                out.put_varint(part.layout.into());
+                put_sum(out, part.sum);
+                out.put_float(part.odd_sum);
+                put_list(out, &part.counts, |out, count| out.put_varint(*count));
+            });
+        }
+    }
+}
+
+pub(super) fn get_series(from: &mut Reader<'_>) -> Result<Series, DecodeError> {
+    Ok(Series {
+        family: get_id(from)?,
+        labels: from.text()?.into(),
+        created_no: from.varint()?,
+        start_ms: from.varint()?,
+        idle_since_ms: from.varint()?,
+        ttl_ms: from.varint()?,
+        memories: 0,
+        owners: 0,
+        total: get_total(from)?,
+    })
+}
+
+pub(super) fn get_total(from: &mut Reader<'_>) -> Result<Total, DecodeError> {
+    let at = from.at();
+    match from.u8()? {
+        0 => Ok(Total::Counter(get_sum(from)?)),
+        1 => Ok(Total::Gauge(Box::new(get_gauge(from)?))),
+        2 => {
+            let parts = get_list(from, 26, |from| {
+                Ok(Part {
+                    layout: get_id(from)?,
+                    sum: get_sum(from)?,
+                    odd_sum: from.float()?,
+                    counts: get_list(from, 1, Reader::varint)?.into(),
+                })
+            })?;
+            Ok(Total::Buckets(Box::new(Buckets { parts })))
+        }
+        found => Reader::refuse("total", found.into(), "0 to 2", at),
+    }
+}
+
+pub(super) fn put_gauge(out: &mut Vec<u8>, gauge: &Gauge) {
+    put_list(out, &gauge.members, |out, member| {
+        out.put_varint(member.writer.into());
+        out.put_float(member.value);
+        out.put_float(member.time);
+    });
+    put_list(out, &gauge.holes, |out, hole| {
+        out.put_varint((*hole).into())
+    });
+    put_sum(out, gauge.sum);
+    out.put_u8(gauge.retired.is_some().into());
+    out.put_float(gauge.retired.unwrap_or(0.0));
+    put_list(out, &gauge.ghosts, |out, ghost| {
+        out.put_blob(&ghost.writer_id);
+        out.put_text(&ghost.pid);
+        out.put_float(ghost.value);
+        out.put_float(ghost.time);
+        out.put_varint(ghost.until_ms);
+    });
+}
+
+pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
+    let at = from.at();
+    let members = get_list(from, 17, |from| {
+        Ok(Member {
+            writer: get_id(from)?,
+            value: from.float()?,
+            time: from.float()?,
+        })
+    })?;
+    let holes = get_list(from, 1, get_id)?;
+    let mut is_hole = members
+        .iter()
+        .map(|member| member.writer == NONE)
+        .collect::<Vec<_>>();
+    for hole in &holes {
+        match is_hole.get_mut(*hole as usize) {
+            Some(left) if *left => *left = false,
+            _ => return Reader::refuse("hole", (*hole).into(), "a place without a writer", at),
+        }
+    }
+    if is_hole.contains(&true) {
+        return Reader::refuse(
+            "holes",
+            holes.len() as u64,
+            "every place without a writer",
+            at,
+        );
+    }
+    let odd = members
+        .iter()
+        .filter(|m| m.writer != NONE && !m.value.is_finite())
+        .count() as u32;
+    let sum = get_sum(from)?;
+    let (has_retired, retired) = (get_flag(from)?, from.float()?);
+    let ghosts = get_list(from, 19, |from| {
+        Ok(Ghost {
+            writer_id: from.blob()?.into(),
+            pid: from.text()?.into(),
+            value: from.float()?,
+            time: from.float()?,
+            until_ms: from.varint()?,
+        })
+    })?;
+    Ok(Gauge {
+        members,
+        holes,
+        sum,
+        odd,
+        retired: has_retired.then_some(retired),
+        ghosts,
+    })
+}
+
+pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer) {
+    out.put_blob(&writer.id);
+    out.put_text(&writer.pid);
+    out.put_u8(match writer.phase {
+        Phase::Live => 0,
+        Phase::Ended => 1,
+        Phase::Closed => 2,
+        Phase::Forgotten => 3,
+    });
+    for number in [
+        writer.seq,
+        writer.lease_end_ms,
+        writer.end_ms,
+        writer.gone_ms,
+        writer.retires_ms,
+        writer.settle_from.into(),
+    ] {
+        out.put_varint(number);
+    }
+    out.put_u8(writer.is_healed.into());
+    put_list(out, &writer.entries, |out, entry| {
+        out.put_varint(entry.series.into());
+        out.put_varint(entry.flags_and_place().into());
+        out.put_float(entry.last);
+    });
+    put_list(out, &writer.buckets, |out, memory| {
+        out.put_varint(memory.layout.into());
+        out.put_float(memory.sum);
+        put_list(out, &memory.counts, |out, count| out.put_varint(*count));
+    });
+    put_list(out, &writer.index, |out, at| out.put_varint((*at).into()));
+    out.put_u8(writer.run.is_some().into());
+    put_list(
+        out,
+        writer.run.as_deref().unwrap_or_default(),
+        |out, named| out.put_u8((*named).into()),
+    );
+}
+
+pub(super) fn get_writer(from: &mut Reader<'_>) -> Result<Writer, DecodeError> {
+    let mut writer = Writer::new(from.blob()?);
+    writer.pid = from.text()?.into();
+    let at = from.at();
+    writer.phase = match from.u8()? {
+        0 => Phase::Live,
+        1 => Phase::Ended,
+        2 => Phase::Closed,
+        3 => Phase::Forgotten,
+        found => return Reader::refuse("phase", found.into(), "0 to 3", at),
+    };
+    writer.seq = from.varint()?;
+    writer.lease_end_ms = from.varint()?;
+    writer.end_ms = from.varint()?;
+    writer.gone_ms = from.varint()?;
+    writer.retires_ms = from.varint()?;
+    writer.settle_from = get_id(from)?;
+    writer.is_healed = get_flag(from)?;
+    writer.entries = get_list(from, 10, |from| {
+        Ok(Entry::from_parts(
+            get_id(from)?,
+            get_id(from)?,
+            from.float()?,
+        ))
+    })?;
+    writer.buckets = get_list(from, 10, |from| {
+        Ok(BucketMemory {
+            layout: get_id(from)?,
+            sum: from.float()?,
+            counts: get_list(from, 1, Reader::varint)?.into(),
+        })
+    })?;
+    writer.index = get_list(from, 1, get_id)?;
+    let has_run = get_flag(from)?;
+    let named = get_list(from, 1, get_flag)?;
+    writer.run = has_run.then_some(named);
+    Ok(writer)
+}
+
+pub(super) fn put_sum(out: &mut Vec<u8>, sum: Sum) {
+    out.put_float(sum.high);
+    out.put_float(sum.low);
+}
+
+pub(super) fn get_sum(from: &mut Reader<'_>) -> Result<Sum, DecodeError> {
+    Ok(Sum {
+        high: from.float()?,
+        low: from.float()?,
+    })
+}
+
+pub(super) fn put_option(out: &mut Vec<u8>, number: Option<u64>) {
+    out.put_u8(number.is_some().into());
+    out.put_varint(number.unwrap_or(0));
+}
+
+pub(super) fn get_option(from: &mut Reader<'_>) -> Result<Option<u64>, DecodeError> {
+    let (is_some, number) = (get_flag(from)?, from.varint()?);
+    Ok(is_some.then_some(number))
+}
+
+pub(super) fn get_flag(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
+    let at = from.at();
+    match from.u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
+        found => Reader::refuse("flag", found.into(), "0 or 1", at),
+    }
+}
+
+pub(super) fn get_id(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
+    // Checked to be below 2^32, so nothing is cut off.
+    Ok(get_below(from, "number", 1 << 32)? as u32)
+}
+
+pub(super) fn get_below(
+    from: &mut Reader<'_>,
+    what: &'static str,
+    end: u64,
+) -> Result<u64, DecodeError> {
+    let at = from.at();
+    let found = from.varint()?;
+    if found < end {
+        Ok(found)
+    } else {
+        Reader::refuse(what, found, "a smaller one", at)
+    }
+}
+
+pub(super) fn put_list<'t, T: 't, L>(
+    out: &mut Vec<u8>,
+    list: L,
+    mut put: impl FnMut(&mut Vec<u8>, &'t T),
+) where
+    L: IntoIterator<Item = &'t T, IntoIter: ExactSizeIterator>,
+{
+    let list = list.into_iter();
+    out.put_varint(list.len() as u64);
+    for thing in list {
+        put(out, thing);
+    }
+}
+
+/// A list of things that take at least `each` bytes.
+pub(super) fn get_list<'a, T>(
+    from: &mut Reader<'a>,
+    each: usize,
+    mut get: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Vec<T>, DecodeError> {
+    let count = from.count(each)?;
+    (0..count).map(|_| get(from)).collect()
+}
+
+pub(super) fn put_slab<T>(
+    out: &mut Vec<u8>,
+    slab: &Slab<T>,
+    mut put: impl FnMut(&mut Vec<u8>, &T),
+) {
+    let (places, free) = slab.parts();
+    put_list(out, places, |out, place| {
+        out.put_u8(place.is_some().into());
+        if let Some(thing) = place {
+            put(out, thing);
+        }
+    });
+    put_list(out, free, |out, id| out.put_varint((*id).into()));
+}
+
+pub(super) fn get_slab<'a, T>(
+    from: &mut Reader<'a>,
+    mut get: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
+) -> Result<Slab<T>, DecodeError> {
+    let at = from.at();
+    let places = get_list(from, 1, |from| {
+        let is_taken = get_flag(from)?;
+        is_taken.then(|| get(from)).transpose()
+    })?;
+    let free = get_list(from, 1, get_id)?;
+    match Slab::from_parts(places, free) {
+        Some(slab) => Ok(slab),
+        None => Reader::refuse("free places", 0, "exactly those that are free", at),
+    }
+}
