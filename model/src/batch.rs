@@ -85,7 +85,7 @@ pub enum Entry<'a> {
     /// The next bucket layout of this batch.
     Layout(Layout),
     /// The next series of the writer's index table.
-    Define(Define<'a>),
+    Define(Box<Define<'a>>),
     /// A new value of a counter or gauge.
     Value {
         /// The series.
@@ -402,7 +402,7 @@ impl<'a> Entries<'a> {
             (found, _) => return Reader::refuse("base", found.into(), "0 or 1", at),
         };
         let family = family as usize;
-        Ok(Entry::Define(Define {
+        Ok(Entry::Define(Box::new(Define {
             family,
             ttl_ms,
             labels,
@@ -410,7 +410,7 @@ impl<'a> Entries<'a> {
             layout,
             point,
             base,
-        }))
+        })))
     }
 
     fn point(&mut self, family_type: FamilyType, buckets: usize) -> Result<Point, DecodeError> {

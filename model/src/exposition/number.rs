@@ -4,11 +4,13 @@
 /// uses everywhere: the shortest digits that read back, with an exponent of at least two digits from
 /// 10^6 and below 10^-4: `1`, `2.5`, `1e+06`, `1.5e-07`, `+Inf`, `-Inf`, `NaN`.
 pub fn format_number(value: f64, out: &mut Vec<u8>) {
-    if value.fract() == 0.0 && value.abs() < 1e6 {
-        if value == 0.0 && value.is_sign_negative() {
+    // Most are small and whole. (The cast saturates, and `fract` is a call on x86-64.)
+    let whole = value as i32;
+    if f64::from(whole) == value && whole.unsigned_abs() < 1_000_000 {
+        if whole == 0 && value.is_sign_negative() {
             out.push(b'-');
         }
-        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
     } else if value.is_nan() {
         out.extend_from_slice(b"NaN");
     } else if value.is_infinite() {

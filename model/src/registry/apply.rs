@@ -85,14 +85,15 @@ impl Registry {
         time: f64,
         now_ms: u64,
     ) -> Result<(), Reason> {
-        let at = self.writers[id].indexed(index).ok_or(Reason::Index)?;
-        let entry = self.writers[id].entries[at];
-        if !entry.is_owned() || !self.has_total(entry.series) {
-            self.begin_total(entry.series, now_ms)?;
-            self.set_owned(id, at, true, now_ms);
-        }
-        let entry = &mut self.writers[id].entries[at];
+        let writer = &mut self.writers[id];
+        let at = writer.indexed(index).ok_or(Reason::Index)?;
+        let entry = &mut writer.entries[at];
         let series = &mut self.series[entry.series];
+        let has_total = series.created_no > self.families[series.family].deleted_up_to;
+        if !entry.is_owned() || !has_total {
+            self.own(id, at, now_ms)?;
+            return self.value(id, index, value, time, now_ms);
+        }
         match &mut series.total {
             Total::Counter(sum) => {
                 if !value.is_finite() {
@@ -122,6 +123,14 @@ impl Registry {
             Total::Buckets(_) => return Err(Reason::Value),
         }
         series.idle_since_ms = now_ms;
+        Ok(())
+    }
+
+    /// Makes sure that there is a total to write to, and that the writer counts as its owner.
+    #[cold]
+    fn own(&mut self, id: u32, at: usize, now_ms: u64) -> Result<(), Reason> {
+        self.begin_total(self.writers[id].entries[at].series, now_ms)?;
+        self.set_owned(id, at, true, now_ms);
         Ok(())
     }
 
@@ -162,8 +171,7 @@ impl Registry {
             return Err(Reason::Decrease);
         }
         if !entry.is_owned() || !self.has_total(entry.series) {
-            self.begin_total(entry.series, now_ms)?;
-            self.set_owned(id, at, true, now_ms);
+            self.own(id, at, now_ms)?;
         }
         let memory = &mut self.writers[id].buckets[entry.place() as usize];
         let series = &mut self.series[entry.series];
