@@ -3,6 +3,7 @@
 //! ```text
 //! settings ── environment, YAML, defaults: one parse for arbiter, exporter process and binary
 //! backend ─── a registry, in this process or in Redis: page, push, leave
+//! instance ── the process that the arbiter starts: worker stores ─▶ sessions ─▶ registries
 //! server ──── connections ─▶ routes ─▶ scrape: pages of a backend, as they come, into a response
 //!                              └─▶ refresh: before a page, the flusher of this instance is asked
 //! ```
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod instance;
 mod listen;
 mod negotiate;
 mod own_metrics;
@@ -21,8 +23,10 @@ mod scrape;
 mod server;
 pub mod settings;
 mod standalone;
+mod stores;
 
 pub use backend::{Backend, BackendError, Embedded, RedisBackend};
+pub use instance::run_instance;
 pub use listen::{Listening, bind, listen};
 pub use own_metrics::{OwnMetrics, ScrapeResult};
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};

@@ -169,6 +169,15 @@ impl StoreReader {
         self.record(number).1[AT_FLAGS].load(Acquire) & RETIRED != 0
     }
 
+    /// Sets a counter or gauge for a writer that has ended, where it was cut off; other types stay
+    /// as they are.
+    pub fn complete(&self, number: usize, value: f64) {
+        let (shape, record) = self.record(number);
+        if shape == Shape::Scalar {
+            record[SERIES_HEAD].store(value.to_bits(), Relaxed);
+        }
+    }
+
     /// Whose store it is.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -185,8 +194,13 @@ impl StoreReader {
     /// The id under which its values go to registries: the name, and 128 random bits. It changes
     /// with the incarnation in the push state.
     pub fn writer_id(&self) -> String {
+        self.writer_id_of(self.push_header().incarnation)
+    }
+
+    /// The id that it has, or would have, in that incarnation.
+    pub fn writer_id_of(&self, incarnation: u64) -> String {
         let (name, id) = (&self.identity.name, hex(self.id));
-        match self.push_header().incarnation {
+        match incarnation {
             0 => format!("{name}/{id}"),
             incarnation => format!("{name}/{id}.{incarnation}"),
         }

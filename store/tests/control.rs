@@ -1,6 +1,9 @@
 //! What the processes of an instance agree on.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
 
 use std::collections::HashSet;
 use std::os::fd::AsFd;

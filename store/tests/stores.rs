@@ -1,6 +1,9 @@
 //! What a writer wrote, a reader sees; and what nobody wrote harms no reader.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests, which fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "helpers of tests, which fail by panicking"
+)]
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -1,0 +1,345 @@
+//! The exporter process of one Gunicorn instance: what the arbiter starts, and what it does until
+//! the arbiter says so, or is gone.
+//!
+//! # How it works
+//!
+//! One thread. The main loop takes messages from the arbiter, notices the end of workers, and each
+//! `flush_interval` (and before a scrape is answered) brings what the stores hold into the registry
+//! of this instance: all of that is memory, so it is always quick to answer a ping or a scraper.
+//! Beside it a second task talks to the shared registry, which may be slow or away; it never holds
+//! anything while it waits.
+//!
+//! # When a worker dies
+//!
+//! Its last values are read, requests it took with it are counted as aborted, it leaves the registry
+//! of this instance, that registry is committed, it leaves the shared registry, and only then the
+//! arbiter is told to give up its store. An exporter that is killed between any two of these steps
+//! has a successor that does them again, to the same end.
+//!
+//! # When the arbiter is gone
+//!
+//! Its workers notice within a second or two. Until then they are read as always; what is left is
+//! pushed; then this process ends too. It never exits with 3 or 4, which older arbiters take for a
+//! worker that cannot boot.
+
+mod boot;
+mod figures;
+mod link;
+mod pusher;
+mod state;
+mod watch;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+
+use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
+use crate::routes::App;
+use crate::settings::Scope;
+use crate::{Backend, Refresh};
+use boot::Booted;
+use link::{AsyncLink, Message};
+use pusher::Pusher;
+use state::State;
+
+/// How long workers may take to notice that their arbiter is gone, and Redis to take what is left.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
+/// How long an orderly end takes at most; the arbiter waits for three seconds.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
+/// How long a scrape that is being answered may still take at the end.
+const DRAIN: Duration = Duration::from_millis(300);
+
+/// Why an exporter process ends without having done its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstanceError {
+    #[error("the arbiter's first message is {0}, expected boot with 3 descriptors")]
+    Boot(String),
+    #[error("settings: {0}")]
+    Settings(#[from] serde_json::Error),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Store(#[from] metrics_store::StoreError),
+    #[error(transparent)]
+    Backend(#[from] crate::BackendError),
+    #[error("cannot {action}: {source}")]
+    System {
+        action: &'static str,
+        source: std::io::Error,
+    },
+}
+
+impl InstanceError {
+    fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}
+
+/// Runs the exporter of an instance over its end of the link to the arbiter; answers the exit code
+/// of the process: 0, or 1 when it could not begin or go on.
+pub fn run_instance(link: OwnedFd) -> u8 {
+    // Who has set up logging or TLS before is right.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
+        )
+        .try_init();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    let run = || -> Result<(), InstanceError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(InstanceError::system("start the runtime"))?;
+        runtime.block_on(LocalSet::new().run_until(run(link)))
+    };
+    match run() {
+        Ok(()) => 0,
+        Err(error) => {
+            tracing::error!("the exporter ends: {error}");
+            1
+        }
+    }
+}
+
+/// Unix milliseconds; 0 on a machine whose clock is before 1970.
+pub(crate) fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as u64)
+}
+
+async fn run(link: OwnedFd) -> Result<(), InstanceError> {
+    ignore_signals()?;
+    let mut link = AsyncLink::new(link)?;
+    let Some(booted) = boot::boot(&mut link).await? else {
+        return Ok(());
+    };
+    let (instance, early) = Instance::new(link, booted)?;
+    instance.run(early).await
+}
+
+/// The arbiter decides when this process ends. These come to everybody at the terminal, or are sent
+/// to the whole group, while workers are still finishing requests.
+fn ignore_signals() -> Result<(), InstanceError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    for kind in [
+        SignalKind::interrupt(),
+        SignalKind::quit(),
+        SignalKind::hangup(),
+        SignalKind::terminate(),
+    ] {
+        // Once there was a handler, the default action never comes back, also without a listener.
+        drop(signal(kind).map_err(InstanceError::system("ignore a signal"))?);
+    }
+    Ok(())
+}
+
+/// What the main loop holds.
+struct Instance {
+    link: AsyncLink,
+    state: Rc<State>,
+    flush_interval: Duration,
+    ended: mpsc::UnboundedReceiver<u64>,
+    refreshes: RefreshRequests,
+    app: App,
+    server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    pusher: Option<Pusher>,
+}
+
+/// Why the main loop ends.
+enum End {
+    Shutdown,
+    Orphaned,
+}
+
+impl Instance {
+    fn new(link: AsyncLink, booted: Booted) -> Result<(Self, Vec<Message>), InstanceError> {
+        let (watcher, ended) = mpsc::unbounded_channel();
+        let flush_interval = Duration::from_millis(booted.settings.flush_interval_ms.max(10));
+        let scope = booted.settings.prometheus.scope;
+        let (state, early) = State::new(booted, watcher)?;
+        let state = Rc::new(state);
+        let (asker, refreshes): (Refresh, RefreshRequests) = refresh();
+        let shared = state.shared.clone();
+        let app = App {
+            instance: Some(Backend::Embedded(state.registry.clone())),
+            shared: shared.clone().map(Backend::Redis),
+            scope,
+            refresh: Some(asker),
+            own: state.own.clone(),
+        };
+        let pusher = shared.map(|redis| Pusher::start(Rc::clone(&state), redis, flush_interval));
+        let instance = Self {
+            link,
+            state,
+            flush_interval,
+            ended,
+            refreshes,
+            app,
+            server: None,
+            pusher,
+        };
+        Ok((instance, early))
+    }
+
+    async fn run(mut self, early: Vec<Message>) -> Result<(), InstanceError> {
+        for (message, descriptors) in early {
+            if self.take(message, descriptors) {
+                return self.shut_down().await;
+            }
+        }
+        self.flush();
+        self.link.send(&ToArbiter::Ready);
+        match self.serve().await {
+            End::Shutdown => self.shut_down().await,
+            End::Orphaned => self.outlive_the_arbiter().await,
+        }
+    }
+
+    /// The main loop.
+    async fn serve(&mut self) -> End {
+        let mut tick = interval(self.flush_interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let settled = self.state.settled.notified();
+            tokio::select! {
+                message = self.link.receive() => match message {
+                    Ok((message, descriptors)) => {
+                        if self.take(message, descriptors) {
+                            return End::Shutdown;
+                        }
+                    }
+                    Err(LinkError::Closed) => return End::Orphaned,
+                    Err(error) => {
+                        tracing::error!("a message of the arbiter is lost: {error}");
+                        self.state.own.failed("link");
+                    }
+                },
+                _ = tick.tick() => self.flush(),
+                Some(number) = self.ended.recv() => {
+                    self.state.ended(number);
+                    self.flush();
+                }
+                Some(request) = self.refreshes.next() => self.refresh(request),
+                () = settled => self.release(),
+            }
+        }
+    }
+
+    /// Does what a message says; answers whether it is the last.
+    fn take(&mut self, message: ToExporter, descriptors: Vec<OwnedFd>) -> bool {
+        match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
+            (ToExporter::Listener, Ok([listener])) => self.listen(listener),
+            (ToExporter::Store(store), Ok([file])) => self.state.open(&store, file),
+            (ToExporter::Dead { number }, _) => {
+                self.state.ended(number);
+                self.flush();
+            }
+            (ToExporter::Ping, _) => self.link.send(&ToArbiter::Pong),
+            (ToExporter::Shutdown, _) => return true,
+            (message, _) => {
+                tracing::error!("a message of the arbiter has not its descriptors: {message:?}");
+                self.state.own.failed("link");
+            }
+        }
+        false
+    }
+
+    /// Serves on a listener, instead of the one before.
+    fn listen(&mut self, listener: OwnedFd) {
+        let (stop, stopped) = oneshot::channel();
+        let app = self.app.clone();
+        let task = tokio::task::spawn_local(async move {
+            let shutdown = async {
+                let _stopped_or_gone = stopped.await;
+            };
+            if let Err(error) = crate::serve(listener.into(), app, shutdown).await {
+                tracing::error!("/metrics cannot be served: {error}");
+            }
+        });
+        self.server = Some((stop, task));
+    }
+
+    fn flush(&mut self) {
+        self.state.flush();
+        self.release();
+        self.link.flush();
+    }
+
+    /// Tells the arbiter which stores may go.
+    fn release(&mut self) {
+        for number in self.state.settle() {
+            self.link.send(&ToArbiter::Released { number });
+        }
+    }
+
+    /// Answers a scrape that waits, and all that wait with it.
+    fn refresh(&mut self, first: RefreshRequest) {
+        self.state.scraped();
+        self.flush();
+        let mut requests = vec![first];
+        while let Some(request) = self.refreshes.waiting() {
+            requests.push(request);
+        }
+        for request in requests {
+            match (&self.pusher, request.scope) {
+                (Some(pusher), Scope::Shared) => pusher.push_now(request),
+                _ => request.answer(),
+            }
+        }
+    }
+
+    /// Asked to end: what is left is pushed, as far as two seconds suffice.
+    async fn shut_down(mut self) -> Result<(), InstanceError> {
+        let deadline = Instant::now() + SHUTDOWN_LIMIT;
+        self.finish(deadline).await;
+        self.link.send(&ToArbiter::Bye);
+        // What the arbiter has not taken yet is taken while it waits for `Bye`.
+        while self.link.has_queued() && Instant::now() < deadline {
+            sleep(Duration::from_millis(10)).await;
+            self.link.flush();
+        }
+        Ok(())
+    }
+
+    /// Workers end by themselves within seconds; they are read until then.
+    async fn outlive_the_arbiter(mut self) -> Result<(), InstanceError> {
+        let deadline = Instant::now() + ORPHAN_LIMIT;
+        while self.state.any_alive(&[Role::Worker, Role::Child]) && Instant::now() < deadline {
+            tokio::select! {
+                () = sleep(self.flush_interval.min(Duration::from_millis(200))) => {}
+                Some(number) = self.ended.recv() => self.state.ended(number),
+                Some(request) = self.refreshes.next() => self.refresh(request),
+            }
+            self.state.flush();
+            self.state.settle();
+        }
+        self.finish(deadline).await;
+        Ok(())
+    }
+
+    async fn finish(&mut self, deadline: Instant) {
+        if let Some((stop, task)) = self.server.take() {
+            let _already_ended = stop.send(());
+            // Whoever is being answered may read on while the rest is done.
+            tokio::task::spawn_local(timeout(DRAIN, task));
+        }
+        self.state.find_ended();
+        if !self.state.any_alive(&[Role::Worker, Role::Child]) {
+            // Nobody records any more: everybody leaves, the exporter's own store too.
+            self.state.all_ended();
+        }
+        self.state.flush();
+        if let Some(pusher) = self.pusher.take() {
+            pusher.finish(deadline).await;
+        }
+        self.release();
+    }
+}

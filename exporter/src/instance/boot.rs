@@ -1,0 +1,62 @@
+//! How an exporter process begins: the arbiter's first message, and the lock.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use metrics_store::{Control, Counter, LinkError, Snapshots, ToArbiter, ToExporter};
+use tokio::time::sleep;
+
+use super::InstanceError;
+use super::link::{AsyncLink, Message};
+use crate::Settings;
+
+/// How often a predecessor's lock is tried; the arbiter kills one that hangs.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+
+/// What an exporter begins with.
+pub(crate) struct Booted {
+    pub(crate) settings: Settings,
+    pub(crate) instance: String,
+    pub(crate) control: Control,
+    pub(crate) snapshots: Snapshots,
+    /// What came while it waited for the lock.
+    pub(crate) early: Vec<Message>,
+}
+
+/// Waits for the first message and until no other exporter is active; `None` when there is nothing
+/// to begin with, because the arbiter is gone or has changed its mind.
+pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, InstanceError> {
+    let (boot, descriptors) = match link.receive().await {
+        Ok((ToExporter::Boot(boot), descriptors)) => (boot, descriptors),
+        Ok((other, _)) => return Err(InstanceError::Boot(format!("{other:?}"))),
+        Err(LinkError::Closed) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let Ok([control, first, second]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+        return Err(InstanceError::Boot("boot without them".to_owned()));
+    };
+    let mut booted = Booted {
+        settings: serde_json::from_value(boot.settings)?,
+        instance: boot.instance,
+        control: Control::open(control)?,
+        snapshots: Snapshots::from_fds(first, second),
+        early: Vec::new(),
+    };
+    while !booted.control.try_lock_exporter()? {
+        tokio::select! {
+            () = sleep(TRY_AGAIN) => {}
+            message = link.receive() => match message {
+                Ok((ToExporter::Ping, _)) => link.send(&ToArbiter::Pong),
+                Ok((ToExporter::Shutdown, _)) => {
+                    link.send(&ToArbiter::Bye);
+                    return Ok(None);
+                }
+                Ok(message) => booted.early.push(message),
+                Err(LinkError::Closed) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            },
+        }
+    }
+    booted.control.count(Counter::Exporters);
+    Ok(Some(booted))
+}

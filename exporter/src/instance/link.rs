@@ -1,0 +1,68 @@
+//! The link to the arbiter, awaited.
+
+use std::os::fd::OwnedFd;
+
+use metrics_store::{ExporterLink, LinkError, ToArbiter, ToExporter};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::InstanceError;
+
+/// What the arbiter says, with the descriptors that it names.
+pub(crate) type Message = (ToExporter, Vec<OwnedFd>);
+
+/// See [`ExporterLink`].
+pub(crate) struct AsyncLink {
+    link: AsyncFd<ExporterLink>,
+}
+
+impl AsyncLink {
+    pub(crate) fn new(socket: OwnedFd) -> Result<Self, InstanceError> {
+        #[expect(
+            deprecated,
+            reason = "unsound for types that give their descriptor away; a link owns it"
+        )]
+        let link = AsyncFd::with_interest(ExporterLink::from_fd(socket), Interest::READABLE)
+            .map_err(InstanceError::system("watch the link to the arbiter"))?;
+        Ok(Self { link })
+    }
+
+    /// The next message, with its descriptors. Nothing is lost when this is dropped before it is
+    /// ready.
+    pub(crate) async fn receive(&mut self) -> Result<Message, LinkError> {
+        loop {
+            if let Some(message) = self.link.get_mut().receive()? {
+                return Ok(message);
+            }
+            match self.link.readable_mut().await {
+                Ok(mut ready) => {
+                    // Between the look and here something may have come: looked at again first.
+                    if let Some(message) = ready.get_inner_mut().receive()? {
+                        return Ok(message);
+                    }
+                    ready.clear_ready();
+                }
+                Err(_runtime_ends) => return Err(LinkError::Closed),
+            }
+        }
+    }
+
+    /// Sends now, or with a later [`flush`](Self::flush). That the arbiter is gone is told by
+    /// [`receive`](Self::receive).
+    pub(crate) fn send(&mut self, message: &ToArbiter) {
+        if let Err(error) = self.link.get_mut().send(message, Vec::new()) {
+            tracing::debug!("{message:?} is not sent: {error}");
+        }
+    }
+
+    /// Sends what the arbiter had no room for.
+    pub(crate) fn flush(&mut self) {
+        if let Err(error) = self.link.get_mut().flush() {
+            tracing::debug!("messages are not sent: {error}");
+        }
+    }
+
+    pub(crate) fn has_queued(&self) -> bool {
+        self.link.get_ref().queued() > 0
+    }
+}

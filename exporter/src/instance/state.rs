@@ -1,0 +1,401 @@
+//! What an exporter process knows: the writers of its instance, and how far each has got.
+//!
+//! Both tasks of the process use it, one after the other: no borrow outlives a call, and no call
+//! waits.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metrics_model::{Epoch, Limits, PushReply, Registry};
+use metrics_store::{Control, Counter, NewStore, Process, Role, Snapshots, StoreReader};
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::sync::{Notify, mpsc};
+
+use super::boot::Booted;
+use super::figures::Figures;
+use super::link::Message;
+use super::watch::watch;
+use super::{InstanceError, now_ms};
+use crate::own_metrics::OwnMetrics;
+use crate::stores::{SharedLeave, SharedPush, Writer, WriterOptions};
+use crate::{Embedded, RedisBackend};
+
+/// How long the shared registry may hear nothing of a writer that has nothing to say; its lease is
+/// three times that.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// New series alone are committed this often: a successor would find them in the stores, but not
+/// when they began.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// See the [module](self).
+pub(crate) struct State {
+    pub(crate) registry: Embedded,
+    pub(crate) shared: Option<RedisBackend>,
+    pub(crate) own: Arc<OwnMetrics>,
+    /// A writer has left the shared registry.
+    pub(crate) settled: Notify,
+    control: Control,
+    snapshots: Snapshots,
+    options: WriterOptions,
+    ended: mpsc::UnboundedSender<u64>,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    writers: BTreeMap<u64, Entry>,
+    figures: Option<Figures>,
+    has_new_series: bool,
+    committed_at: Option<Instant>,
+}
+
+struct Entry {
+    writer: Writer,
+    life: Life,
+    watched: Watched,
+    has_left_shared: bool,
+    sent_at: Option<Instant>,
+}
+
+/// How far a writer has got. Each step is done again by a successor that does not know of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Its process runs, or has not begun.
+    Live,
+    /// Its process has ended.
+    Ended,
+    /// Its last values are in this instance's registry, which it has left.
+    Folded,
+    /// And that registry is committed.
+    Committed,
+}
+
+/// How the end of its process is noticed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    /// Not yet: nobody has adopted the store.
+    No,
+    /// The system says so.
+    BySystem,
+    /// Asked at each flush.
+    ByAsking,
+}
+
+/// What an ended writer still has to say to the shared registry.
+pub(crate) enum Farewell {
+    /// Not yet: this instance's registry is not committed.
+    Wait,
+    /// Nothing: it was never heard of there.
+    None,
+    /// This.
+    Leave(SharedLeave),
+}
+
+impl State {
+    /// Takes over where a predecessor was: the newest snapshot, or an empty registry.
+    pub(crate) fn new(
+        booted: Booted,
+        ended: mpsc::UnboundedSender<u64>,
+    ) -> Result<(Self, Vec<Message>), InstanceError> {
+        let own = Arc::new(OwnMetrics::new());
+        let registry = open_registry(&booted.snapshots, &own)?;
+        let redis = &booted.settings.redis;
+        let shared = redis
+            .enabled
+            .then(|| RedisBackend::new(&booted.settings))
+            .transpose()?;
+        let options = WriterOptions {
+            instance: booted.instance,
+            ttl_ms: booted.settings.redis.ttl_seconds * 1000,
+            is_shared: shared.is_some(),
+        };
+        let state = Self {
+            registry: Embedded::new(Arc::new(Mutex::new(registry))),
+            shared,
+            own,
+            settled: Notify::new(),
+            control: booted.control,
+            snapshots: booted.snapshots,
+            options,
+            ended,
+            inner: RefCell::new(Inner {
+                writers: BTreeMap::new(),
+                figures: None,
+                has_new_series: false,
+                committed_at: None,
+            }),
+        };
+        Ok((state, booted.early))
+    }
+
+    /// Begins to read a store.
+    pub(crate) fn open(&self, store: &NewStore, file: OwnedFd) {
+        let number = store.number;
+        let mut inner = self.inner.borrow_mut();
+        if inner.writers.contains_key(&number) {
+            return;
+        }
+        if store.role == Role::Exporter {
+            match Figures::open(&file) {
+                Ok(figures) => inner.figures = Some(figures),
+                Err(error) => self.report("figures", number, &error),
+            }
+        }
+        let reader = match StoreReader::open(file) {
+            Ok(reader) => reader,
+            Err(error) => return self.report("store", number, &error),
+        };
+        let entry = Entry {
+            writer: Writer::new(reader, &self.options),
+            life: Life::Live,
+            watched: Watched::No,
+            has_left_shared: !self.options.is_shared,
+            sent_at: None,
+        };
+        inner.writers.insert(number, entry);
+        inner.has_new_series = true;
+    }
+
+    /// A writer's process has ended.
+    pub(crate) fn ended(&self, number: u64) {
+        if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number)
+            && entry.life == Life::Live
+        {
+            entry.life = Life::Ended;
+        }
+    }
+
+    /// Looks for ends that nobody has told of yet.
+    pub(crate) fn find_ended(&self) {
+        for entry in self.inner.borrow_mut().writers.values_mut() {
+            let is_over = |process: Process| !process.is_alive();
+            if entry.life == Life::Live && entry.writer.process().is_some_and(is_over) {
+                entry.life = Life::Ended;
+            }
+        }
+    }
+
+    /// Whether any writer of these kinds still runs.
+    pub(crate) fn any_alive(&self, roles: &[Role]) -> bool {
+        let inner = self.inner.borrow();
+        inner.writers.values().any(|entry| {
+            entry.life == Life::Live
+                && roles.contains(&entry.writer.role())
+                && entry.writer.process().is_some_and(Process::is_alive)
+        })
+    }
+
+    /// The instance ends: nobody writes any more, this process neither.
+    pub(crate) fn all_ended(&self) {
+        for entry in self.inner.borrow_mut().writers.values_mut() {
+            if entry.life == Life::Live {
+                entry.life = Life::Ended;
+            }
+        }
+    }
+
+    /// A scrape is going to be answered.
+    pub(crate) fn scraped(&self) {
+        self.control.count(Counter::Scrapes);
+    }
+
+    /// Brings everything that stores hold into this instance's registry, and commits it if a writer
+    /// has ended.
+    pub(crate) fn flush(&self) {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        for (&number, entry) in &mut inner.writers {
+            if entry.life == Life::Live {
+                self.look_after(number, entry, inner.figures.as_mut());
+            }
+        }
+        self.keep_figures(inner);
+        // The exporter's own store is one of them, and says what was found out just now.
+        for (&number, entry) in &mut inner.writers {
+            if matches!(entry.life, Life::Live | Life::Ended) {
+                inner.has_new_series |= self.flush_writer(number, entry);
+            }
+        }
+        self.commit(inner);
+    }
+
+    /// The writers of which nothing is left to be done: they are forgotten here.
+    pub(crate) fn settle(&self) -> Vec<u64> {
+        let mut inner = self.inner.borrow_mut();
+        let is_over = |entry: &Entry| entry.life == Life::Committed && entry.has_left_shared;
+        let over = inner.writers.extract_if(.., |_, entry| is_over(entry));
+        over.map(|(number, _)| number).collect()
+    }
+
+    /// The writers that the shared registry has to do with.
+    pub(crate) fn shared_writers(&self) -> Vec<u64> {
+        let inner = self.inner.borrow();
+        let staying = inner
+            .writers
+            .iter()
+            .filter(|(_, entry)| !entry.has_left_shared);
+        staying.map(|(&number, _)| number).collect()
+    }
+
+    /// What that writer has to send to the shared registry now.
+    pub(crate) fn next_shared(&self, number: u64) -> Option<SharedPush> {
+        let mut inner = self.inner.borrow_mut();
+        let entry = inner.writers.get_mut(&number)?;
+        let is_due = entry.sent_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
+        let heartbeat = entry.life == Life::Live && is_due;
+        entry.writer.next_shared(now_ms(), heartbeat)
+    }
+
+    /// Takes the answer to that.
+    pub(crate) fn on_shared_reply(&self, number: u64, reply: &PushReply) {
+        self.own.pushed(reply.status);
+        if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number) {
+            entry.sent_at = Some(Instant::now());
+            entry.writer.on_shared_reply(reply, now_ms());
+        }
+    }
+
+    /// Once it has nothing more to send: how a writer that has ended leaves.
+    pub(crate) fn farewell(&self, number: u64) -> Farewell {
+        let mut inner = self.inner.borrow_mut();
+        match inner.writers.get_mut(&number) {
+            Some(entry) if entry.life == Life::Committed => {
+                if let Some(leave) = entry.writer.leave_shared() {
+                    return Farewell::Leave(leave);
+                }
+                entry.has_left_shared = true;
+                self.settled.notify_one();
+                Farewell::None
+            }
+            _ => Farewell::Wait,
+        }
+    }
+
+    /// Takes the answer to that; false if there is something to send first.
+    pub(crate) fn on_farewell_reply(&self, number: u64, reply: &PushReply) -> bool {
+        self.own.pushed(reply.status);
+        let mut inner = self.inner.borrow_mut();
+        let Some(entry) = inner.writers.get_mut(&number) else {
+            return true;
+        };
+        entry.has_left_shared = entry.writer.on_shared_leave_reply(reply);
+        if entry.has_left_shared {
+            self.settled.notify_one();
+        }
+        entry.has_left_shared
+    }
+
+    /// Notices a writer's beginning and, where the system does not tell, its end.
+    fn look_after(&self, number: u64, entry: &mut Entry, figures: Option<&mut Figures>) {
+        let Some(process) = entry.writer.process() else {
+            return;
+        };
+        match entry.watched {
+            Watched::No => {
+                if let (Role::Worker, Some(figures)) = (entry.writer.role(), figures) {
+                    let started = figures.worker_started(entry.writer.name(), process);
+                    if let Err(error) = started {
+                        self.report("figures", number, &error);
+                    }
+                }
+                entry.watched = if watch(process, number, self.ended.clone()) {
+                    Watched::BySystem
+                } else {
+                    Watched::ByAsking
+                };
+            }
+            Watched::BySystem => return,
+            Watched::ByAsking => {}
+        }
+        if entry.watched == Watched::ByAsking && !process.is_alive() {
+            entry.life = Life::Ended;
+        }
+    }
+
+    /// Says in the exporter's own store which workers have stopped, and how the others are.
+    fn keep_figures(&self, inner: &mut Inner) {
+        let Some(figures) = &mut inner.figures else {
+            return;
+        };
+        let is_worker = |entry: &&Entry| entry.writer.role() == Role::Worker;
+        for (&number, entry) in &inner.writers {
+            if entry.life != Life::Ended || !is_worker(&entry) {
+                continue;
+            }
+            let name = entry.writer.name();
+            let mut others = inner.writers.values().filter(is_worker);
+            let is_replaced =
+                others.any(|other| other.life == Life::Live && other.writer.name() == name);
+            if !is_replaced && let Err(error) = figures.worker_stopped(name, now_ms() / 1000) {
+                self.report("figures", number, &error);
+            }
+        }
+        figures.measure();
+    }
+
+    fn flush_writer(&self, number: u64, entry: &mut Entry) -> bool {
+        let has_new = entry.writer.refresh().unwrap_or_else(|error| {
+            self.report("store", number, &error);
+            false
+        });
+        let flushed = if entry.life == Life::Ended {
+            entry.writer.count_aborted();
+            entry.writer.leave_local(&self.registry)
+        } else {
+            entry.writer.flush_local(&self.registry)
+        };
+        match flushed {
+            Ok(()) if entry.life == Life::Ended => entry.life = Life::Folded,
+            Ok(()) => {}
+            Err(error) => self.report("registry", number, &error),
+        }
+        has_new
+    }
+
+    fn commit(&self, inner: &mut Inner) {
+        let is_folded = |entry: &Entry| entry.life == Life::Folded;
+        let is_due = inner
+            .committed_at
+            .is_none_or(|at| at.elapsed() >= COMMIT_INTERVAL);
+        let has_ended = inner.writers.values().any(is_folded);
+        let has_news = has_ended || inner.has_new_series && is_due;
+        if !has_news {
+            return;
+        }
+        let snapshot = self.registry.lock().encode_snapshot();
+        if let Err(error) = self.snapshots.write(&snapshot) {
+            tracing::error!("this instance's totals are not committed: {error}");
+            self.own.failed("snapshot");
+            return;
+        }
+        inner.committed_at = Some(Instant::now());
+        inner.has_new_series = false;
+        for entry in inner.writers.values_mut().filter(|entry| is_folded(entry)) {
+            entry.life = Life::Committed;
+        }
+    }
+
+    fn report(&self, r#where: &'static str, number: u64, error: &dyn std::fmt::Display) {
+        tracing::error!("store {number}: {error}");
+        self.own.failed(r#where);
+    }
+}
+
+fn open_registry(snapshots: &Snapshots, own: &OwnMetrics) -> Result<Registry, InstanceError> {
+    if let Some(snapshot) = snapshots.read()? {
+        match Registry::decode_snapshot(&snapshot) {
+            Ok(registry) => return Ok(registry),
+            Err(error) => {
+                tracing::error!("the totals of workers that have ended are lost: {error}");
+                own.failed("snapshot");
+            }
+        }
+    }
+    let mut epoch = [0; 8];
+    getrandom(&mut epoch, GetRandomFlags::empty())
+        .map_err(|error| InstanceError::system("draw an epoch")(error.into()))?;
+    let epoch = Epoch(u64::from_ne_bytes(epoch));
+    Ok(Registry::new(epoch, Limits::default(), now_ms()))
+}

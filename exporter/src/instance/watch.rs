@@ -1,0 +1,42 @@
+//! The end of processes that are not this one's children.
+
+use std::os::fd::OwnedFd;
+
+use metrics_store::Process;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+
+/// Says `number` when the process has ended: at once if it has already. Answers false where the
+/// system cannot tell; then it must be asked for now and then.
+pub(crate) fn watch(process: Process, number: u64, ended: mpsc::UnboundedSender<u64>) -> bool {
+    let Some(pid) = Pid::from_raw(process.pid.cast_signed()) else {
+        return false;
+    };
+    let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return false;
+    };
+    // Looked at after the descriptor is open: now it can be nobody else's.
+    if !process.is_alive() {
+        let _nobody_listens_at_the_end = ended.send(number);
+        return true;
+    }
+    #[expect(
+        deprecated,
+        reason = "unsound for types that give their descriptor away; this owns it"
+    )]
+    let watched = AsyncFd::with_interest(descriptor, Interest::READABLE);
+    let Ok(descriptor) = watched else {
+        return false;
+    };
+    tokio::task::spawn_local(wait(descriptor, number, ended));
+    true
+}
+
+async fn wait(descriptor: AsyncFd<OwnedFd>, number: u64, ended: mpsc::UnboundedSender<u64>) {
+    // An error here means that the runtime ends.
+    if descriptor.readable().await.is_ok() {
+        let _nobody_listens_at_the_end = ended.send(number);
+    }
+}

@@ -1,0 +1,79 @@
+//! A store as a registry's session sees it.
+
+use metrics_model::{FamilyType, Point, SeriesDef, Source};
+use metrics_store::StoreReader;
+
+/// Labels that name one worker or process of many, the series of which end after their TTL.
+const BOUND_TO_A_PROCESS: [&str; 2] = ["worker_id", "pid"];
+
+/// The series of a store that are on display, by their numbers in it. Sessions number these alone:
+/// a hidden series is between worker and exporter.
+#[derive(Debug, Default)]
+pub(crate) struct Visible {
+    numbers: Vec<usize>,
+    seen: usize,
+}
+
+impl Visible {
+    /// Looks at the series that have come since; answers whether there are new ones on display.
+    pub(crate) fn extend(&mut self, reader: &StoreReader) -> bool {
+        let known = self.numbers.len();
+        let new = self.seen..reader.len();
+        self.numbers
+            .extend(new.filter(|&number| !reader.series(number).family.is_hidden()));
+        self.seen = reader.len();
+        self.numbers.len() > known
+    }
+
+    /// The number in the store of a session's series.
+    pub(crate) fn in_store(&self, number: usize) -> usize {
+        self.numbers[number]
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.numbers.len()
+    }
+}
+
+/// One store for one registry.
+#[derive(Debug)]
+pub(crate) struct StoreSource<'a> {
+    pub(crate) reader: &'a StoreReader,
+    pub(crate) visible: &'a Visible,
+    /// The text of the `pid` label: bare pids tell writers apart on one machine only.
+    pub(crate) pid: &'a str,
+    /// The TTL of series that are bound to one worker or process.
+    pub(crate) ttl_ms: u64,
+}
+
+impl Source for StoreSource<'_> {
+    fn len(&self) -> usize {
+        self.visible.len()
+    }
+
+    fn series(&self, number: usize) -> SeriesDef<'_> {
+        let view = self.reader.series(self.visible.in_store(number));
+        let is_per_writer =
+            matches!(view.family.family_type, FamilyType::Gauge(mode) if mode.is_per_writer());
+        let is_bound = is_per_writer
+            || view
+                .labels
+                .iter()
+                .any(|(name, _)| BOUND_TO_A_PROCESS.contains(&&**name));
+        SeriesDef {
+            family: view.family.spec(),
+            layout: view.family.layout.as_ref(),
+            labels: view.labels,
+            pid: if is_per_writer { self.pid } else { "" },
+            ttl_ms: if is_bound { self.ttl_ms } else { 0 },
+        }
+    }
+
+    fn point(&self, number: usize) -> Point {
+        self.reader.point(self.visible.in_store(number))
+    }
+
+    fn is_retired(&self, number: usize) -> bool {
+        self.reader.is_retired(self.visible.in_store(number))
+    }
+}
