@@ -8,6 +8,9 @@ use redis_module::raw;
 use crate::api::{self, Context, call};
 use crate::refusal::Refusal;
 
+/// In characters.
+const LONGEST_ERROR: usize = 1000;
+
 /// The client that waits.
 #[derive(Clone, Copy)]
 pub(crate) struct Reply(Context);
@@ -93,7 +96,13 @@ impl Reply {
     }
 
     pub(crate) fn refusal(self, refusal: &Refusal) {
-        self.error(&format!("{} {refusal}", refusal.code()));
+        let mut line = format!("{} {refusal}", refusal.code());
+        // It may quote an argument of any length.
+        if let Some((end, _)) = line.char_indices().nth(LONGEST_ERROR) {
+            line.truncate(end);
+            line.push('…');
+        }
+        self.error(&line);
     }
 
     pub(crate) fn wrong_arity(self) {

@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import redis
@@ -77,6 +77,14 @@ class RedisServer(Guard):
         """One command; an error reply raises redis.ResponseError."""
         reply: object = self.client.execute_command(*words)  # type: ignore[no-untyped-call]
         return reply
+
+    def execute_all(self, commands: Iterable[Iterable[object]], *, transaction: bool = False) -> list[object]:
+        """Many commands without waiting between them; the first error reply is raised."""
+        pipeline = self.client.pipeline(transaction=transaction)
+        for words in commands:
+            pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
+        replies: list[object] = pipeline.execute()
+        return replies
 
     def assert_ready(self) -> None:
         """The server answers and has loaded its data."""

@@ -1,0 +1,243 @@
+"""PUSH and LEAVE: exactly once, whatever breaks. The batches are made by a second implementation of BATCH.md."""
+
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import pytest
+from redis import ResponseError
+
+from harness import RedisServer, eventually
+from harness.batch import Batch, Buckets, Timed, counter, gauge, histogram, summary
+from harness.scrape import Scrape
+
+HITS, WAIT = counter("hits", help="Hits"), histogram("wait")
+
+
+@dataclass
+class Writer:
+    """One incarnation of one process: an id, the epoch it was told, and its seq."""
+
+    redis: RedisServer
+    key: str = "m"
+    id: bytes = field(default_factory=lambda: uuid4().bytes)
+    epoch: str = ""
+    seq: int = 0
+
+    def begin(self) -> "Writer":
+        """The first PUSH of a writer is empty and names no epoch, to be told it."""
+        status, epoch, *_ = self.send(1, Batch(), epoch="")
+        assert status == "RESYNC"
+        self.epoch = str(epoch)
+        return self
+
+    def push(self, batch: Batch, *, lease_ms: int = 60_000) -> list[object]:
+        """The next batch."""
+        self.seq += 1
+        return self.send(self.seq, batch, lease_ms=lease_ms)
+
+    def send(self, seq: int, batch: Batch, *, epoch: str | None = None, lease_ms: int = 60_000) -> list[object]:
+        """Any batch: status, epoch, last seq, entries left out."""
+        named = self.epoch if epoch is None else epoch
+        options = ["EPOCH", named] if named else []
+        reply = self.redis.execute("METRICS.PUSH", self.key, self.id, seq, batch.encode(), *options, "LEASE", lease_ms)
+        assert isinstance(reply, list)
+        return reply
+
+    def leave(self) -> list[object]:
+        """Gone for good."""
+        reply = self.redis.execute("METRICS.LEAVE", self.key, self.id, self.seq, "EPOCH", self.epoch)
+        assert isinstance(reply, list)
+        return reply
+
+
+def hits(value: float, *, base: float | None = None) -> Batch:
+    """A full state of one counter."""
+    return Batch.full().define(HITS, {}, value, base=base)
+
+
+def page(redis: RedisServer, key: str = "m") -> Scrape:
+    """The whole page."""
+    return Scrape(str(redis.execute("METRICS.EXPOSE", key)), "text/plain")
+
+
+def test_a_missing_key_is_made_empty_and_its_epoch_told(redis: RedisServer) -> None:
+    writer = Writer(redis)
+    status, epoch, last, left_out = writer.send(1, hits(5), epoch="")
+    assert (status, last, left_out) == ("RESYNC", 0, 0)
+    assert isinstance(epoch, str)
+    assert len(epoch) == 16
+    assert redis.execute("METRICS.EXPOSE", "m") == ""
+    assert redis.execute("TYPE", "m") == "metricset"
+
+
+def test_every_type_of_series_arrives(redis: RedisServer) -> None:
+    state = Batch.full()
+    state.define(HITS, {"code": "200"}, 3)
+    state.define(gauge("depth"), {}, 2.5)
+    state.define(gauge("seen", "mostrecent"), {}, Timed(7, 1000))
+    state.define(gauge("memory", "all"), {}, 64, pid="host:8000:1")
+    state.define(WAIT, {}, Buckets(1.5, [1, 0, 2], ["0.1", "1"]))
+    state.define(summary("size"), {}, Buckets(10, [4]))
+    writer = Writer(redis).begin()
+    assert writer.push(state) == ["OK", writer.epoch, 1, 0]
+    changes = Batch().value(0, 4).timed(2, 8, 1001).buckets(4, 2.5, {1: 5}).buckets(5, 11, {0: 5})
+    assert writer.push(changes) == ["OK", writer.epoch, 2, 0]
+    found = page(redis)
+    assert found.value("hits_total", code="200") == 4
+    assert found.families["hits"].documentation == "Hits"
+    assert found.value("depth") == 2.5
+    assert found.value("seen") == 8
+    assert found.value("memory", pid="host:8000:1") == 64
+    assert [found.value("wait_bucket", le=le) for le in ("0.1", "1", "+Inf")] == [1, 6, 8]
+    assert (found.value("wait_sum"), found.value("size_sum"), found.value("size_count")) == (2.5, 11, 5)
+
+
+def test_a_batch_counts_once_however_often_it_comes(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    assert writer.push(hits(5))[0] == "OK"
+    assert writer.push(Batch().value(0, 8))[0] == "OK"
+    assert writer.send(2, Batch().value(0, 8)) == ["DUP", writer.epoch, 2, 0]
+    assert writer.send(1, hits(5)) == ["DUP", writer.epoch, 2, 0]
+    assert redis.execute("METRICS.GET", "m", "hits") == "8"
+
+
+def test_a_gap_is_answered_with_resync_and_healed_by_a_full_state(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    writer.push(hits(5))
+    assert writer.send(3, Batch().value(0, 9)) == ["RESYNC", writer.epoch, 1, 0]
+    assert redis.execute("METRICS.GET", "m", "hits") == "5"
+    assert writer.send(4, hits(9)) == ["OK", writer.epoch, 4, 0]
+    assert redis.execute("METRICS.GET", "m", "hits") == "9"
+
+
+def test_a_batch_for_another_epoch_is_never_applied(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    writer.push(hits(5))
+    redis.execute("FLUSHALL")
+    status, epoch, last, _ = writer.send(2, Batch().value(0, 9))
+    assert (status, last) == ("RESYNC", 0)
+    assert epoch != writer.epoch
+    assert writer.send(2, hits(9))[0] == "RESYNC"
+    assert redis.execute("METRICS.GET", "m", "hits") is None
+    writer.epoch = str(epoch)
+    assert writer.send(3, hits(9, base=5))[0] == "OK"
+    assert redis.execute("METRICS.GET", "m", "hits") == "4"
+
+
+def test_several_writers_share_totals_and_gauges_know_who_is_live(redis: RedisServer) -> None:
+    one, two = Writer(redis).begin(), Writer(redis).begin()
+    for writer, value in ((one, 3), (two, 4)):
+        writer.push(hits(value).define(gauge("depth", "livesum"), {}, value))
+    assert (page(redis).value("hits_total"), page(redis).value("depth")) == (7, 7)
+    assert one.leave()[0] == "OK"
+    assert (page(redis).value("hits_total"), page(redis).value("depth")) == (7, 4)
+    assert one.leave()[0] == "GONE"
+    assert one.push(Batch())[0] == "GONE"
+
+
+def test_the_end_of_a_lease_hides_live_values_until_the_writer_is_heard_of_again(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    writer.push(hits(3).define(gauge("depth", "livesum"), {}, 5), lease_ms=50)
+    eventually(lambda: page(redis).samples("depth"), equals=[])
+    assert page(redis).value("hits_total") == 3
+    writer.push(Batch())
+    assert page(redis).value("depth") == 5
+
+
+def test_a_run_of_full_state_ends_what_it_does_not_name(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    writer.push(Batch.full().define(gauge("old"), {}, 1).define(gauge("kept"), {}, 2))
+    assert writer.push(Batch.full(last=False).define(gauge("kept"), {}, 3))[0] == "OK"
+    assert page(redis).value("old") == 1
+    assert writer.push(Batch.more(last=True).define(gauge("new"), {}, 4))[0] == "OK"
+    found = page(redis)
+    assert found.samples("old") == []
+    assert (found.value("kept"), found.value("new")) == (3, 4)
+
+
+def test_a_retired_gauge_is_gone_and_a_retired_counter_stays(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    writer.push(hits(5).define(gauge("depth"), {}, 2))
+    assert writer.push(Batch().retire(0).retire(1))[3] == 0
+    assert page(redis).samples("depth") == []
+    assert page(redis).value("hits_total") == 5
+    assert writer.push(Batch().value(1, 9))[3] == 1
+
+
+def test_what_does_not_fit_is_left_out_and_counted(redis: RedisServer) -> None:
+    redis.execute("METRICS.SET", "m", "hits", 1)
+    writer = Writer(redis).begin()
+    status, _, _, left_out = writer.push(hits(5).define(counter("misses"), {}, 2))
+    assert (status, left_out) == ("OK", 1)
+    assert writer.push(Batch().value(1, 1).value(7, 1))[3] == 2
+    found = page(redis)
+    assert (found.value("hits"), found.value("misses_total")) == (1, 2)
+    reasons = {sample.labels["reason"]: sample.value for sample in found.samples("metrics_rejected_samples_total")}
+    assert reasons == {"conflict": 1, "decrease": 1, "index": 1}
+    assert redis.client.info("metrics")["metrics_rejected_samples"] == 3
+
+
+def test_past_the_limit_new_series_are_left_out(redis: RedisServer) -> None:
+    redis.execute("CONFIG", "SET", "metrics.max-series", 2)
+    writer = Writer(redis).begin()
+    state = Batch.full()
+    for number in range(5):
+        state.define(HITS, {"n": str(number)}, 1)
+    assert writer.push(state)[3] == 3
+    with pytest.raises(ResponseError, match="the registry has 2 series"):
+        redis.execute("METRICS.INC", "m", "misses")
+
+
+def test_when_memory_is_full_known_series_are_updated(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    writer.push(hits(5))
+    redis.execute("CONFIG", "SET", "maxmemory", 1)
+    with pytest.raises(ResponseError, match="used memory > 'maxmemory'"):
+        redis.execute("METRICS.INC", "m", "misses")
+    assert writer.push(Batch().value(0, 6).define(gauge("depth"), {}, 1)) == ["OK", writer.epoch, 2, 1]
+    assert page(redis).value("hits_total") == 6
+    redis.execute("CONFIG", "SET", "maxmemory", 0)
+    assert writer.push(Batch().define(gauge("depth"), {}, 1))[3] == 0
+
+
+def test_the_key_ends_when_its_writers_have(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    assert redis.execute("PTTL", "m") == -1
+    state = Batch.full(registry_ttl_ms=30_000).define(HITS, {}, 1)
+    writer.push(state, lease_ms=60_000)
+    assert 85_000 < int(str(redis.execute("PTTL", "m"))) <= 90_000
+    Writer(redis, epoch=writer.epoch).push(Batch.full(registry_ttl_ms=1), lease_ms=1)
+    assert 55_000 < int(str(redis.execute("PTTL", "m"))) <= 60_001
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        b"",
+        b"\x02\x00\x00\x00\x00",
+        b"\x01\x05\x00\x00\x00",
+        b"\x01\x00\x00\x00\x01",
+        b"\x01\x00\x00\x00\x00\x00",
+        b"\x01\x00\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+        b"\x01\x00\x00\x80\x00\x00",
+        hits(5).encode()[:-1],
+    ],
+)
+def test_a_malformed_batch_changes_nothing(redis: RedisServer, batch: bytes) -> None:
+    writer = Writer(redis).begin()
+    with pytest.raises(ResponseError, match="wrong batch: "):
+        redis.execute("METRICS.PUSH", "m", writer.id, 1, batch, "EPOCH", writer.epoch)
+    assert writer.push(hits(1)) == ["OK", writer.epoch, 1, 0]
+
+
+def test_four_thousand_entries_fit_into_a_batch(redis: RedisServer) -> None:
+    writer = Writer(redis).begin()
+    state = Batch.full()
+    for number in range(4095):
+        state.define(HITS, {"n": str(number)}, number)
+    assert writer.push(state)[3] == 0
+    update = Batch()
+    for number in range(4095):
+        update.value(number, number + 1)
+    assert writer.push(update)[3] == 0
+    assert page(redis).sum("hits_total") == sum(range(4096))
