@@ -243,3 +243,6 @@ fn head(mut response: Response<PageBody>) -> Response<PageBody> {
     *response.body_mut() = PageBody::Whole(None);
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+"""The program's words: help, version, check-config, health, and what it says of wrong settings."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from harness import Exporter, RedisServer
+from harness.paths import EXPORTER, built
+from harness.ports import free_port
+from harness.process import clean_environment
+
+
+def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The program to its end."""
+    return subprocess.run(
+        [str(built(EXPORTER)), *arguments],
+        env=clean_environment(environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def refused(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """The one line of wrong settings."""
+    ended = run(*arguments, environment=environment)
+    assert (ended.returncode, ended.stdout) == (64, ""), ended
+    assert ended.stderr.count("\n") == 1, ended.stderr
+    return ended.stderr.strip().removeprefix("error: ")
+
+
+def test_help_names_every_command() -> None:
+    ended = run("--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for word in ("serve", "standalone", "health", "check-config", "--config", "--port", "--bind", "--redis-url"):
+        assert word in ended.stdout
+
+
+def test_version() -> None:
+    assert run("--version").stdout == "gunicorn-prometheus-exporter 1.0.0\n"
+
+
+def test_a_word_that_is_no_command() -> None:
+    assert run("sidekick").returncode == 64
+
+
+def test_without_redis_there_is_nothing_to_serve() -> None:
+    assert refused() == (
+        "there is nothing to serve: set REDIS_ENABLED=true or --redis-url; "
+        "an application without Redis serves its own metrics"
+    )
+
+
+def test_check_config_shows_what_is_in_force_and_no_password(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text(
+        "exporter:\n  prometheus:\n    metrics_port: 9100\n    bind_address: '::1'\n"
+        "  redis:\n    enabled: true\n    password: 'hush-1'\n  flush_intervall: 2\n"
+    )
+    ended = run(
+        "check-config",
+        "--config",
+        str(file),
+        "--port",
+        "9200",
+        environment={"PROMETHEUS_METRICS_PORT": "9150", "GUNICORN_EXPORTER_REDIS_URL": "redis://:hush-2@cache/1"},
+    )
+    assert ended.returncode == 0, ended
+    assert "metrics_port: 9200\n" in ended.stdout
+    assert "bind_address: '::1'\n" in ended.stdout or 'bind_address: "::1"\n' in ended.stdout
+    assert "<hidden>" in ended.stdout
+    assert "hush" not in ended.stdout + ended.stderr
+    warning = f"{file}:8: unknown key exporter.flush_intervall, the nearest known is exporter.flush_interval"
+    assert warning in ended.stderr
+
+
+def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "exporter.yml"
+    file.write_text("exporter:\n  redis:\n    port: six\n")
+    assert refused("check-config", "--config", str(file)) == (
+        f'{file}:3: exporter.redis.port is "six", allowed is a whole number from 1 to 65535'
+    )
+    assert refused("check-config", environment={"YAML_CONFIG_PATH": str(tmp_path)}) == f"Path is not a file: {tmp_path}"
+    missing = tmp_path / "none.yml"
+    assert refused("--config", str(missing)) == f"Configuration file not found: {missing}"
+    assert refused("standalone", "--port", "0") == '--port is "0", allowed is a whole number from 1 to 65535'
+    assert refused("standalone", "--redis-url", "http://:hush@x") == (
+        "--redis-url is (not shown), allowed is redis://, rediss:// or unix:// and an address"
+    )
+    assert refused("standalone", environment={"GUNICORN_EXPORTER_PROMETHEUS_SCOPE": "instance"}) == (
+        "exporter.prometheus.scope is instance, allowed for an exporter that stands alone is shared"
+    )
+
+
+@pytest.mark.parametrize("command", ["check-config", "standalone"])
+def test_what_is_not_supported_yet_does_not_start(command: str) -> None:
+    environment = {"PROMETHEUS_SSL_CERTFILE": "/c.pem", "PROMETHEUS_SSL_KEYFILE": "/k.pem"}
+    assert refused(command, environment=environment).startswith(
+        "exporter.prometheus.ssl.enabled is set and this version does not support it yet: "
+    )
+
+
+def test_health_asks_and_starts_nothing() -> None:
+    with RedisServer() as redis, Exporter(redis=redis) as exporter:
+        healthy = run("health", "--port", str(exporter.port), environment={"PROMETHEUS_BIND_ADDRESS": "127.0.0.1"})
+        assert (healthy.returncode, healthy.stdout, healthy.stderr) == (0, "", "")
+        assert run("health", "--port", str(exporter.port)).returncode == 0
+    port = free_port()
+    sick = run("health", "--port", str(port))
+    assert sick.returncode == 1
+    assert sick.stderr.startswith(f"error: no exporter answers at 127.0.0.1:{port}: ")
+
+
+def test_logs_can_be_json() -> None:
+    with RedisServer() as redis, Exporter(redis=redis, arguments=["--log-format", "json"]) as exporter:
+        first = exporter.log.splitlines()[0]
+        assert first.startswith("{")
+        assert '"level":"INFO"' in first
