@@ -1,0 +1,150 @@
+//! One instance without Redis: what is on its page, whoever dies.
+
+use metrics_store::{LinkError, ToArbiter, ToExporter};
+use rustix::process::Signal;
+
+use crate::arbiter::{Exporter, Instance, has};
+
+pub(crate) const FINISHED: &str = r#"gunicorn_worker_requests_total{worker_id="shop:8000:0"} 3"#;
+pub(crate) const WITH_ABORTED: &str =
+    r#"gunicorn_worker_requests_total{worker_id="shop:8000:0"} 5"#;
+
+#[test]
+fn a_worker_that_is_killed_keeps_its_counts_and_its_live_values_go() {
+    let mut instance = Instance::new(&[]);
+    let (number, mut worker) = instance.worker("shop:8000:0");
+    let mut exporter = instance.export();
+    let page = instance.page_with("/metrics", "done 1");
+    assert!(has(&page, FINISHED), "{page}");
+    assert!(has(&page, "gunicorn_http_requests_in_progress 2"), "{page}");
+    assert!(
+        has(
+            &page,
+            "gunicorn_worker_memory_bytes{worker_id=\"shop:8000:0\"} "
+        ),
+        "{page}"
+    );
+    assert!(!page.contains("__requests"), "{page}");
+
+    worker.kill();
+    assert_eq!(exporter.next_message(), ToArbiter::Released { number });
+    let page = instance.get("/metrics");
+    assert!(has(&page, WITH_ABORTED), "{page}");
+    assert!(
+        has(
+            &page,
+            r#"gunicorn_http_aborted_total{method="<unknown>"} 2"#
+        ),
+        "{page}"
+    );
+    assert!(
+        has(
+            &page,
+            r#"gunicorn_worker_state{state="stopped",timestamp=""#
+        ),
+        "{page}"
+    );
+    for gone in [
+        "gunicorn_http_requests_in_progress",
+        "gunicorn_worker_memory_bytes",
+        "done",
+    ] {
+        assert!(!has(&page, gone), "{gone} in {page}");
+    }
+}
+
+#[test]
+fn a_killed_exporter_has_a_successor_that_knows_the_dead() {
+    let mut instance = Instance::new(&[]);
+    let (number, mut first) = instance.worker("shop:8000:0");
+    let (_, _second) = instance.worker("shop:8000:1");
+    let mut exporter = instance.export();
+    instance.page_with("/metrics", "done 2");
+    first.kill();
+    assert_eq!(exporter.next_message(), ToArbiter::Released { number });
+    exporter.process.kill();
+
+    // The arbiter may not have read that its store is released: then it is sent again.
+    for is_store_kept in [true, false] {
+        if !is_store_kept {
+            instance.stores.retain(|(store, _)| store.number != number);
+        }
+        let mut exporter = instance.export();
+        let page = instance.page_with("/metrics", "done 1");
+        assert!(has(&page, WITH_ABORTED), "{page}");
+        assert!(
+            has(
+                &page,
+                r#"gunicorn_http_aborted_total{method="<unknown>"} 2"#
+            ),
+            "{page}"
+        );
+        assert!(has(&page, "gunicorn_http_requests_in_progress 2"), "{page}");
+        let stopped = page
+            .lines()
+            .filter(|line| line.contains("state=\"stopped\""))
+            .count();
+        assert_eq!(stopped, 1, "{page}");
+        exporter.process.kill();
+    }
+}
+
+#[test]
+fn a_worker_that_died_without_an_exporter_is_counted() {
+    let mut instance = Instance::new(&[]);
+    let (number, mut worker) = instance.worker("shop:8000:0");
+    let mut exporter = instance.export();
+    instance.page_with("/metrics", "done 1");
+    exporter.process.kill();
+    worker.kill();
+
+    let mut exporter = instance.export();
+    assert_eq!(exporter.next_message(), ToArbiter::Released { number });
+    let page = instance.get("/metrics");
+    assert!(has(&page, WITH_ABORTED), "{page}");
+}
+
+#[test]
+fn signals_to_the_whole_group_do_not_end_it_and_a_shutdown_does() {
+    let instance = Instance::new(&[]);
+    let mut exporter = instance.export();
+    for signal in [Signal::INT, Signal::QUIT, Signal::HUP, Signal::TERM] {
+        exporter.process.signal(signal);
+    }
+    exporter.link.send(&ToExporter::Ping, vec![]).unwrap();
+    assert_eq!(exporter.next_message(), ToArbiter::Pong);
+
+    exporter.link.send(&ToExporter::Shutdown, vec![]).unwrap();
+    let mut messages = Vec::new();
+    while messages.last() != Some(&ToArbiter::Bye) {
+        messages.push(exporter.next_message());
+    }
+    assert_eq!(exporter.process.status().code(), Some(0));
+    assert!(matches!(exporter.link.receive(), Err(LinkError::Closed)));
+}
+
+#[test]
+fn it_outlives_the_arbiter_until_the_workers_have_ended() {
+    let mut instance = Instance::new(&[]);
+    let (_, mut worker) = instance.worker("shop:8000:0");
+    let Exporter { mut process, link } = instance.export();
+    instance.page_with("/metrics", "done 1");
+    drop(link);
+    // Still answered: its worker runs.
+    let page = instance.get("/metrics");
+    assert!(has(&page, FINISHED), "{page}");
+    assert_eq!(process.0.try_wait().unwrap(), None);
+    worker.kill();
+    assert_eq!(process.status().code(), Some(0));
+}
+
+#[test]
+fn one_exporter_is_active_and_the_next_waits_for_it() {
+    let instance = Instance::new(&[]);
+    let mut active = instance.export();
+    let mut waiting = instance.boot();
+    waiting.link.send(&ToExporter::Ping, vec![]).unwrap();
+    assert_eq!(waiting.next_message(), ToArbiter::Pong);
+    active.process.kill();
+    assert_eq!(waiting.next_message(), ToArbiter::Ready);
+}
