@@ -69,6 +69,7 @@ def test_check_config_shows_what_is_in_force_and_no_password(tmp_path: Path) -> 
         environment={"PROMETHEUS_METRICS_PORT": "9150", "GUNICORN_EXPORTER_REDIS_URL": "redis://:hush-2@cache/1"},
     )
     assert ended.returncode == 0, ended
+    assert ended.stdout.startswith("exporter:\n")
     assert "metrics_port: 9200\n" in ended.stdout
     assert "bind_address: '::1'\n" in ended.stdout or 'bind_address: "::1"\n' in ended.stdout
     assert "<hidden>" in ended.stdout

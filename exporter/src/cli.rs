@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gunicorn_prometheus_exporter::settings::{Loaded, Origin, Settings, SettingsError};
+use gunicorn_prometheus_exporter::settings::{
+    GunicornSettings, Loaded, Origin, Settings, SettingsError,
+};
 use gunicorn_prometheus_exporter::{RedisBackend, StandaloneError};
+use serde::Serialize;
 
 use crate::health::NotHealthy;
 use crate::logging::LogFormat;
@@ -67,11 +70,12 @@ pub(crate) enum Task {
 impl Cli {
     /// All settings, with the flags before the environment.
     pub(crate) fn settings(&self) -> Result<Loaded, Failure> {
-        let text = self
+        // An empty variable, as a compose file leaves it, names no file.
+        let path = self
             .config
             .as_deref()
-            .map(Settings::read_file)
-            .transpose()?;
+            .filter(|path| !path.as_os_str().is_empty());
+        let text = path.map(Settings::read_file).transpose()?;
         let flags = [
             ("--port", "PROMETHEUS_METRICS_PORT", &self.port),
             ("--bind", "PROMETHEUS_BIND_ADDRESS", &self.bind),
@@ -86,7 +90,7 @@ impl Cli {
             flag.and_then(|(_, _, value)| (*value).clone())
                 .or_else(|| std::env::var(name).ok())
         };
-        let mut loaded = Settings::load(self.config.as_deref().zip(text.as_deref()), &env)
+        let mut loaded = Settings::load(path.zip(text.as_deref()), &env)
             .map_err(|error| name_flag(error, &flags))?;
         let is_standalone = matches!(self.command, Some(Command::Standalone));
         if is_standalone || self.redis_url.is_some() {
@@ -139,6 +143,19 @@ fn name_flag(
     }
 }
 
+/// The settings in the shape of the file.
+#[derive(Serialize)]
+struct Shown {
+    exporter: Section,
+}
+
+#[derive(Serialize)]
+struct Section {
+    #[serde(flatten)]
+    settings: Settings,
+    gunicorn: GunicornSettings,
+}
+
 /// Why the program ends with another status than 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -181,9 +198,15 @@ pub(crate) fn not_a_task(answer: &clap::Error) -> ExitCode {
 }
 
 /// `check-config`.
-pub(crate) fn print_settings(settings: &Settings) -> Result<(), Failure> {
-    let text = serde_saphyr::to_string(&settings.redacted())
-        .map_err(|error| Failure::Print(error.to_string()))?;
+pub(crate) fn print_settings(loaded: &Loaded) -> Result<(), Failure> {
+    let shown = Shown {
+        exporter: Section {
+            settings: loaded.settings.redacted(),
+            gunicorn: loaded.gunicorn,
+        },
+    };
+    let text =
+        serde_saphyr::to_string(&shown).map_err(|error| Failure::Print(error.to_string()))?;
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 

@@ -28,7 +28,7 @@ mod stores;
 pub use backend::{Backend, BackendError, Embedded, RedisBackend};
 pub use instance::run_instance;
 pub use listen::{Listening, bind, listen};
-pub use own_metrics::{OwnMetrics, ScrapeResult};
+pub use own_metrics::OwnMetrics;
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};
 pub use routes::App;
 pub use server::serve;

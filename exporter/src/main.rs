@@ -38,6 +38,6 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             Ok(runtime.block_on(standalone(&loaded.settings))?)
         }
         Task::Health => Ok(health::ask(&loaded.settings.prometheus)?),
-        Task::CheckConfig => cli::print_settings(&loaded.settings),
+        Task::CheckConfig => cli::print_settings(&loaded),
     }
 }

@@ -28,7 +28,7 @@ pub struct OwnMetrics {
 
 /// How a scrape ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ScrapeResult {
+pub(crate) enum ScrapeResult {
     /// The page is complete.
     Complete,
     /// There was no page: 503.
@@ -120,7 +120,7 @@ impl OwnMetrics {
     }
 
     /// A scrape of `path` has ended.
-    pub fn scraped(&self, path: &'static str, result: ScrapeResult, took: Duration) {
+    pub(crate) fn scraped(&self, path: &'static str, result: ScrapeResult, took: Duration) {
         let result = match result {
             ScrapeResult::Complete => "complete",
             ScrapeResult::Unavailable => "unavailable",
@@ -159,11 +159,6 @@ impl OwnMetrics {
     /// Something failed that is no scrape and no push.
     pub fn failed(&self, r#where: &'static str) {
         self.errors.get_or_create(&ErrorLabels { r#where }).inc();
-    }
-
-    /// How many of them there are.
-    pub fn errors(&self, r#where: &'static str) -> u64 {
-        self.errors.get_or_create(&ErrorLabels { r#where }).get()
     }
 
     /// Whether the port is ours.

@@ -131,6 +131,7 @@ impl App {
             gzip,
             deadline: started + limit,
             whole: request.version() < Version::HTTP_11,
+            head_only: request.method() == Method::HEAD,
             outcome: Outcome {
                 own: Arc::clone(&self.own),
                 path,

@@ -39,6 +39,8 @@ pub(crate) struct Scrape {
     /// Keep the whole page back until it is complete: for HTTP/1.0, where the end of the connection
     /// is the end of the page, however it came about.
     pub(crate) whole: bool,
+    /// Nothing but the first page's fate matters: for HEAD.
+    pub(crate) head_only: bool,
     pub(crate) outcome: Outcome,
 }
 
@@ -52,6 +54,7 @@ impl Scrape {
             gzip,
             deadline,
             whole,
+            head_only,
             outcome,
         } = self;
         let pages = Pages {
@@ -76,7 +79,11 @@ impl Scrape {
             }
             Ok(Ok((first, Some(rest)))) => {
                 let (sender, receiver) = mpsc::channel(1);
-                tokio::spawn(rest.send(first, sender, deadline, outcome));
+                if head_only {
+                    outcome.end(ScrapeResult::Complete);
+                } else {
+                    tokio::spawn(rest.send(first, sender, deadline, outcome));
+                }
                 Ok(PageBody::Pages(receiver))
             }
             Ok(Err(error)) => {

@@ -31,6 +31,16 @@ impl Embedded {
 
     /// See [`Backend::page`](super::Backend::page).
     pub fn page(&self, request: &ExposeRequest) -> Result<Page, BackendError> {
+        let first_page;
+        let request = if request.cursor.is_some() {
+            request
+        } else {
+            first_page = ExposeRequest {
+                cursor: Some(b"0".to_vec()),
+                ..request.clone()
+            };
+            &first_page
+        };
         Ok(self.lock().expose(now_ms(), request)?)
     }
 
@@ -39,7 +49,7 @@ impl Embedded {
         self.lock().epoch()
     }
 
-    /// See [`Backend::push`](super::Backend::push).
+    /// Applies one batch of a writer. Repeating it, with the same seq and bytes, changes nothing.
     pub fn push(
         &self,
         writer: &[u8],
@@ -54,7 +64,7 @@ impl Embedded {
         Ok(registry.push(&stamp, writer, seq, epoch, lease_ms, &batch))
     }
 
-    /// See [`Backend::leave`](super::Backend::leave).
+    /// Says that a writer is gone for good.
     pub fn leave(&self, writer: &[u8], seq: u64, epoch: Option<Epoch>) -> PushReply {
         let mut registry = self.lock();
         let stamp = registry.stamp(now_ms(), &Limits::default(), false);

@@ -90,7 +90,7 @@ impl RedisBackend {
         about.page(self.send(&about, &command).await?)
     }
 
-    /// See [`Backend::epoch`](super::Backend::epoch).
+    /// Which life of the registry this is; `None` if there is none yet.
     pub async fn epoch(&self) -> Result<Option<Epoch>, BackendError> {
         let mut command = redis::cmd("METRICS.INFO");
         command.arg(&self.shared.key);
@@ -104,7 +104,7 @@ impl RedisBackend {
         }
     }
 
-    /// See [`Backend::push`](super::Backend::push).
+    /// Sends one batch of a writer. Repeating it, with the same seq and bytes, changes nothing.
     pub async fn push(
         &self,
         writer: &[u8],
@@ -125,7 +125,7 @@ impl RedisBackend {
         about.push_reply(self.send(&about, &command).await?)
     }
 
-    /// See [`Backend::leave`](super::Backend::leave).
+    /// Says that a writer is gone for good.
     pub async fn leave(
         &self,
         writer: &[u8],
