@@ -129,10 +129,12 @@ def check(pages: Sequence[Scrape], statuses: Counter[int]) -> bool:
     """Compares the pages with what was sent, and says so in a table."""
     sent = sum(statuses.values())
     orders = statuses[201]
+    failed = sum(number for status, number in statuses.items() if status >= 400)
     rows = (
         ("requests sent", sent, total(pages, "gunicorn_worker_requests_total")),
         ("requests timed", sent, total(pages, "gunicorn_worker_request_duration_seconds_count")),
         ("responses measured", sent, total(pages, "gunicorn_worker_response_size_bytes_count")),
+        ("errors seen", failed, total(pages, "gunicorn_worker_error_handling_total")),
         ("orders taken", orders, total(pages, "shop_orders_total")),
         ("orders observed", orders, total(pages, "shop_order_quantity_count")),
         ("copies ordered", 3 * orders, total(pages, "shop_order_quantity_sum")),

@@ -20,6 +20,7 @@ def test_the_demo_counts_exactly_what_it_sent(arguments: list[str]) -> None:
         ("240", "240"),
         ("240", "240"),
         ("240", "240"),
+        ("120", "120"),
         ("40", "40"),
         ("40", "40"),
         ("120", "120"),
