@@ -41,7 +41,9 @@ def write_all_kinds(redis: RedisServer, *, seed: int = 1, writes: int = 300) -> 
             case 1:
                 redis.execute("METRICS.SET", "m", "direct_depth", choice.random(), *label, "TTL", 60_000)
             case 2:
-                redis.execute("METRICS.ADD", "m", "direct_max", choice.random(), "MODE", "max", "WRITER", "x", *label)
+                redis.execute(
+                    "METRICS.ADD", "m", "direct_max", choice.random(), "MODE", "max", "WRITER", f"x{seed}", *label
+                )
             case 3:
                 redis.execute("METRICS.OBSERVE", "m", "direct_wait", choice.random(), *label)
             case 4:
@@ -52,6 +54,7 @@ def write_all_kinds(redis: RedisServer, *, seed: int = 1, writes: int = 300) -> 
                 redis.execute("METRICS.DECLARE", "m", f"declared_{choice.randrange(5)}", "COUNTER", "HELP", "x")
             case _:
                 writer.push(Batch().value(0, sums[writer.id]).timed(2, sums[writer.id], 5).value(1, choice.random()))
+    redis.execute("METRICS.LEAVE", "m", f"x{seed}", 0)
     writers[1].leave()
     writers[2].push(Batch().retire(0).value(1, 9))
     return writers[0]

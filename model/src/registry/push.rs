@@ -267,7 +267,9 @@ impl Registry {
     }
 
     fn key_expiry(&self, registry_ttl_ms: u64) -> Option<u64> {
-        let (latest, _) = self.leases.last()?;
+        // The empty id is everybody's: nobody lives or leaves under it.
+        let mut leases = self.leases.iter().rev();
+        let (latest, _) = leases.find(|(_, id)| !self.writers[*id].id.is_empty())?;
         let expires = registry_ttl_ms > 0 && *latest != u64::MAX;
         expires.then(|| latest.saturating_add(registry_ttl_ms))
     }
