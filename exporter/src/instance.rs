@@ -86,6 +86,7 @@ pub fn run_instance(link: OwnedFd) -> u8 {
     // Who has set up logging or TLS before is right.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
         )
@@ -154,8 +155,13 @@ struct Instance {
 }
 
 /// Why the main loop ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
+    /// The instance ends.
     Shutdown,
+    /// A successor follows.
+    Replaced,
+    /// The arbiter is gone.
     Orphaned,
 }
 
@@ -191,15 +197,15 @@ impl Instance {
 
     async fn run(mut self, early: Vec<Message>) -> Result<(), InstanceError> {
         for (message, descriptors) in early {
-            if self.take(message, descriptors) {
-                return self.shut_down().await;
+            if let Some(end) = self.take(message, descriptors) {
+                return self.shut_down(end).await;
             }
         }
         self.flush();
         self.link.send(&ToArbiter::Ready);
         match self.serve().await {
-            End::Shutdown => self.shut_down().await,
             End::Orphaned => self.outlive_the_arbiter().await,
+            end => self.shut_down(end).await,
         }
     }
 
@@ -212,8 +218,8 @@ impl Instance {
             tokio::select! {
                 message = self.link.receive() => match message {
                     Ok((message, descriptors)) => {
-                        if self.take(message, descriptors) {
-                            return End::Shutdown;
+                        if let Some(end) = self.take(message, descriptors) {
+                            return end;
                         }
                     }
                     Err(LinkError::Closed) => return End::Orphaned,
@@ -233,8 +239,8 @@ impl Instance {
         }
     }
 
-    /// Does what a message says; answers whether it is the last.
-    fn take(&mut self, message: ToExporter, descriptors: Vec<OwnedFd>) -> bool {
+    /// Does what a message says; the last one says how to end.
+    fn take(&mut self, message: ToExporter, descriptors: Vec<OwnedFd>) -> Option<End> {
         match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
             (ToExporter::Listener, Ok([listener])) => self.listen(listener),
             (ToExporter::Store(store), Ok([file])) => self.state.open(&store, file),
@@ -243,13 +249,14 @@ impl Instance {
                 self.flush();
             }
             (ToExporter::Ping, _) => self.link.send(&ToArbiter::Pong),
-            (ToExporter::Shutdown, _) => return true,
+            (ToExporter::Shutdown, _) => return Some(End::Shutdown),
+            (ToExporter::Replace, _) => return Some(End::Replaced),
             (message, _) => {
                 tracing::error!("a message of the arbiter has not its descriptors: {message:?}");
                 self.state.own.failed("link");
             }
         }
-        false
+        None
     }
 
     /// Serves on a listener, instead of the one before.
@@ -297,9 +304,9 @@ impl Instance {
     }
 
     /// Asked to end: what is left is pushed, as far as two seconds suffice.
-    async fn shut_down(mut self) -> Result<(), InstanceError> {
+    async fn shut_down(mut self, end: End) -> Result<(), InstanceError> {
         let deadline = Instant::now() + SHUTDOWN_LIMIT;
-        self.finish(deadline).await;
+        self.finish(end, deadline).await;
         self.link.send(&ToArbiter::Bye);
         // What the arbiter has not taken yet is taken while it waits for `Bye`.
         while self.link.has_queued() && Instant::now() < deadline {
@@ -321,18 +328,19 @@ impl Instance {
             self.state.flush();
             self.state.settle();
         }
-        self.finish(deadline).await;
+        self.finish(End::Orphaned, deadline).await;
         Ok(())
     }
 
-    async fn finish(&mut self, deadline: Instant) {
-        if let Some((stop, task)) = self.server.take() {
+    async fn finish(&mut self, end: End, deadline: Instant) {
+        let drained = self.server.take().map(|(stop, task)| {
             let _already_ended = stop.send(());
             // Whoever is being answered may read on while the rest is done.
-            tokio::task::spawn_local(timeout(DRAIN, task));
-        }
+            tokio::task::spawn_local(timeout(DRAIN, task))
+        });
         self.state.find_ended();
-        if !self.state.any_alive(&[Role::Worker, Role::Child]) {
+        let is_empty = !self.state.any_alive(&[Role::Worker, Role::Child]);
+        if end != End::Replaced && is_empty {
             // Nobody records any more: everybody leaves, the exporter's own store too.
             self.state.all_ended();
         }
@@ -341,5 +349,8 @@ impl Instance {
             pusher.finish(deadline).await;
         }
         self.release();
+        if let Some(drained) = drained {
+            let _as_far_as_it_came = drained.await;
+        }
     }
 }

@@ -38,8 +38,6 @@ pub struct Boot {
     pub settings: serde_json::Value,
     /// The instance's name, the first part of each `worker_id`.
     pub instance: String,
-    /// Whether it serves `/metrics`; `false` where a sidecar or standalone exporter does.
-    pub serves: bool,
 }
 
 /// A store that the exporter is to read.
@@ -61,7 +59,8 @@ pub struct NewStore {
 pub enum ToExporter {
     /// The first message. Descriptors: control, first snapshot, second snapshot.
     Boot(Boot),
-    /// The socket that `/metrics` is served on. Descriptor: the listener.
+    /// The socket that `/metrics` is served on; without one, nothing is served. It comes after the
+    /// stores that there are, so that no page lacks one. Descriptor: the listener.
     Listener,
     /// A store to read. Descriptor: the store.
     Store(NewStore),
@@ -72,8 +71,12 @@ pub enum ToExporter {
     },
     /// To be answered by a pong.
     Ping,
-    /// Push and commit what is left, say [`ToArbiter::Bye`], and end.
+    /// The instance ends: push and commit what is left, take leave for all whose process has ended,
+    /// say [`ToArbiter::Bye`], and end.
     Shutdown,
+    /// Another exporter follows, with other settings: push and commit what is left, say
+    /// [`ToArbiter::Bye`], and end. Nobody leaves who has not ended.
+    Replace,
 }
 
 /// From the exporter.

@@ -3,6 +3,7 @@
 //! The exporter keeps its registry here, so that its successor knows the totals of workers that are
 //! no more. A writer killed in the middle leaves the other file as it was.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, ftruncate};
@@ -20,6 +21,8 @@ const HEADER: usize = 32;
 #[derive(Debug)]
 pub struct Snapshots {
     files: [OwnedFd; 2],
+    /// Which is the newest, and its generation, once that is known: there is one writer at a time.
+    newest: Cell<Option<(usize, u64)>>,
 }
 
 impl Snapshots {
@@ -35,6 +38,7 @@ impl Snapshots {
         };
         Ok(Self {
             files: [new()?, new()?],
+            newest: Cell::new(None),
         })
     }
 
@@ -42,6 +46,7 @@ impl Snapshots {
     pub fn from_fds(first: OwnedFd, second: OwnedFd) -> Self {
         Self {
             files: [first, second],
+            newest: Cell::new(None),
         }
     }
 
@@ -56,7 +61,7 @@ impl Snapshots {
     ///
     /// When a file cannot be read. A damaged one is no error: the other counts.
     pub fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        let newest = self.newest()?;
+        let newest = self.find_newest()?;
         Ok(newest.map(|(_, _, bytes)| bytes))
     }
 
@@ -66,9 +71,11 @@ impl Snapshots {
     ///
     /// When there is no memory for it; the newest one stays.
     pub fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
-        let (side, generation) = self
-            .newest()?
-            .map_or((0, 0), |(side, generation, _)| (1 - side, generation));
+        if self.newest.get().is_none() {
+            self.find_newest()?;
+        }
+        let newest = self.newest.get();
+        let (side, generation) = newest.map_or((0, 0), |(side, generation)| (1 - side, generation));
         let file = self.files[side].as_fd();
         let failed = |action| StoreError::system(action);
         // Empty first: what is in there is no snapshot until its header is written, last.
@@ -76,10 +83,12 @@ impl Snapshots {
         write_all(file, bytes, HEADER as u64).map_err(failed("write a snapshot"))?;
         let header = [MAGIC, generation + 1, bytes.len() as u64, checksum(bytes)];
         let header = header.map(u64::to_ne_bytes).concat();
-        write_all(file, &header, 0).map_err(failed("write a snapshot"))
+        write_all(file, &header, 0).map_err(failed("write a snapshot"))?;
+        self.newest.set(Some((side, generation + 1)));
+        Ok(())
     }
 
-    fn newest(&self) -> Result<Option<(usize, u64, Vec<u8>)>, StoreError> {
+    fn find_newest(&self) -> Result<Option<(usize, u64, Vec<u8>)>, StoreError> {
         let mut newest = None;
         for side in [0, 1] {
             let Some((generation, bytes)) = read_whole(self.files[side].as_fd())
@@ -94,6 +103,10 @@ impl Snapshots {
                 newest = Some((side, generation, bytes));
             }
         }
+        let known = newest
+            .as_ref()
+            .map(|(side, generation, _)| (*side, *generation));
+        self.newest.set(known);
         Ok(newest)
     }
 }
@@ -145,6 +158,14 @@ fn checksum(bytes: &[u8]) -> u64 {
 mod tests {
     use super::*;
 
+    /// As a successor has them.
+    fn reopened(snapshots: &Snapshots) -> Snapshots {
+        let [first, second] = snapshots
+            .as_fds()
+            .map(|file| file.try_clone_to_owned().unwrap());
+        Snapshots::from_fds(first, second)
+    }
+
     #[test]
     fn the_newest_snapshot_is_read_back() {
         let snapshots = Snapshots::create().unwrap();
@@ -162,6 +183,7 @@ mod tests {
         snapshots.write(b"newer").unwrap();
         // The second write went to the second file.
         rustix::io::pwrite(&snapshots.files[1], b"x", HEADER as u64).unwrap();
+        let snapshots = reopened(&snapshots);
         assert_eq!(snapshots.read().unwrap().unwrap(), b"older");
         snapshots.write(b"newest").unwrap();
         assert_eq!(snapshots.read().unwrap().unwrap(), b"newest");

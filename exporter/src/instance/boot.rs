@@ -47,7 +47,7 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
             () = sleep(TRY_AGAIN) => {}
             message = link.receive() => match message {
                 Ok((ToExporter::Ping, _)) => link.send(&ToArbiter::Pong),
-                Ok((ToExporter::Shutdown, _)) => {
+                Ok((ToExporter::Shutdown | ToExporter::Replace, _)) => {
                     link.send(&ToArbiter::Bye);
                     return Ok(None);
                 }

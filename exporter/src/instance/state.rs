@@ -148,7 +148,7 @@ impl State {
             Err(error) => return self.report("store", number, &error),
         };
         let entry = Entry {
-            writer: Writer::new(reader, &self.options),
+            writer: Writer::new(reader, store.process, &self.options),
             life: Life::Live,
             watched: Watched::No,
             has_left_shared: !self.options.is_shared,

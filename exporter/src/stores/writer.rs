@@ -33,6 +33,8 @@ pub(crate) struct WriterOptions {
 #[derive(Debug)]
 pub(crate) struct Writer {
     reader: StoreReader,
+    /// What the arbiter says; a worker says it itself as soon as it adopts the store.
+    forked_as: Option<Process>,
     visible: Visible,
     options: WriterOptions,
     local: Session,
@@ -42,7 +44,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(mut reader: StoreReader, options: &WriterOptions) -> Self {
+    pub(crate) fn new(
+        mut reader: StoreReader,
+        forked_as: Option<Process>,
+        options: &WriterOptions,
+    ) -> Self {
         let mut visible = Visible::default();
         visible.extend(&reader);
         let id = reader.writer_id();
@@ -55,6 +61,7 @@ impl Writer {
         });
         Self {
             reader,
+            forked_as,
             visible,
             options: options.clone(),
             local,
@@ -74,7 +81,7 @@ impl Writer {
 
     /// The process that writes it, once there is one.
     pub(crate) fn process(&self) -> Option<Process> {
-        self.reader.process()
+        self.reader.process().or(self.forked_as)
     }
 
     /// Finds new series; answers whether there are any on display.

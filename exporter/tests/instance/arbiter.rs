@@ -120,7 +120,6 @@ impl Instance {
         let boot = Boot {
             settings: serde_json::to_value(&self.settings).unwrap(),
             instance: "shop:8000".to_owned(),
-            serves: true,
         };
         let [first, second] = self.snapshots.as_fds().map(copy);
         let descriptors = vec![copy(&self.control), first, second];
@@ -131,13 +130,13 @@ impl Instance {
     /// Starts an exporter, tells it everything, and waits until it goes on.
     pub(crate) fn export(&self) -> Exporter {
         let mut exporter = self.boot();
-        let listener = vec![copy(&self.listener)];
         let link = &mut exporter.link;
-        link.send(&ToExporter::Listener, listener).unwrap();
         for (store, file) in &self.stores {
             let file = vec![copy(file)];
             link.send(&ToExporter::Store(store.clone()), file).unwrap();
         }
+        let listener = vec![copy(&self.listener)];
+        link.send(&ToExporter::Listener, listener).unwrap();
         assert_eq!(exporter.next_message(), ToArbiter::Ready);
         exporter
     }

@@ -148,3 +148,27 @@ fn one_exporter_is_active_and_the_next_waits_for_it() {
     active.process.kill();
     assert_eq!(waiting.next_message(), ToArbiter::Ready);
 }
+
+#[test]
+fn the_next_exporter_goes_on_as_the_same_writers() {
+    let mut instance = Instance::new(&[]);
+    let (_, mut worker) = instance.worker("shop:8000:0");
+    let mut exporter = instance.export();
+    instance.page_with("/metrics", "done 1");
+    worker.kill();
+    assert!(matches!(
+        exporter.next_message(),
+        ToArbiter::Released { .. }
+    ));
+    // No worker runs, but the instance does not end.
+    exporter.link.send(&ToExporter::Replace, vec![]).unwrap();
+    assert_eq!(exporter.next_message(), ToArbiter::Bye);
+    assert_eq!(exporter.process.status().code(), Some(0));
+
+    let _next = instance.export();
+    let page = instance.page_with("/metrics", WITH_ABORTED);
+    assert!(
+        has(&page, r#"gunicorn_worker_state{state="stopped""#),
+        "{page}"
+    );
+}
