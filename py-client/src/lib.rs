@@ -1,1 +1,41 @@
-//! stub
+//! The native part of the Python package `gunicorn_prometheus_exporter`.
+//!
+//! ```text
+//! arbiter   Instance: control memory, stores, listener, exporter process     instance.rs
+//! worker    WorkerSlot.adopt ─▶ Recorder: pre_request, post_request          recorder.rs
+//! any       Value: the numbers of prometheus_client's metrics                value.rs
+//! exporter  run_instance: the exporter's crate                               exporter_process.rs
+//! ```
+
+mod endpoints;
+mod exporter_process;
+mod failure;
+mod instance;
+mod process;
+mod recorder;
+mod settings;
+mod store;
+mod value;
+
+use pyo3::prelude::*;
+
+/// The menu.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::endpoints::EndpointTable;
+    #[pymodule_export]
+    use super::exporter_process::run_instance;
+    #[pymodule_export]
+    use super::failure::report_failure;
+    #[pymodule_export]
+    use super::instance::{Instance, WorkerSlot};
+    #[pymodule_export]
+    use super::recorder::Recorder;
+    #[pymodule_export]
+    use super::settings::{LoadedSettings, load_settings};
+    #[pymodule_export]
+    use super::store::{count_event, set_worker_state};
+    #[pymodule_export]
+    use super::value::Value;
+}

@@ -1,0 +1,348 @@
+"""In Gunicorn's arbiter: wraps its methods once, and keeps stores and exporter in step with workers.
+
+The wrappers never change what the arbiter does, and leave the user's hooks alone. Two traps of
+Gunicorn shape them. Up to 23, workers are reaped inside the handler of SIGCHLD, at any moment: so
+only copies of ``WORKERS`` are iterated and no lock is taken. And a worker is born deep inside
+``manage_workers`` and ends there, by ``SystemExit``: so nothing is done on the way out.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+
+from . import _native, config, values
+
+_LOG = logging.getLogger("gunicorn.error")
+
+# By the name of the arbiter's handler: the reason that is counted.
+_SIGNALS = {name: name for name in ("hup", "quit", "int", "term", "ttin", "ttou", "usr1", "usr2", "winch", "chld")}
+_SIGNALS["cld"] = "chld"
+_ENDING = ("int", "quit", "term")
+_GRACEFUL = {"hup", "quit", "int", "term", "ttou", "winch", "max_requests", "reload", "halt"}
+_FORCED = {"abort", "kill"}
+
+_PATIENCE_SECONDS = 3.0
+
+
+class Supervisor:
+    """What an arbiter knows of its workers' metrics. There is one per arbiter process."""
+
+    def __init__(self) -> None:
+        self.instance = _native.Instance()
+        self.settings = config.load()
+        self.workers: dict[int, Any] = {}
+        self.began: set[int] = set()
+        self.name: str | None = None
+        self.without_server = False
+        self.signal: str | None = None
+        self.is_ready = False
+        self.has_stopped = False
+        os.register_at_fork(after_in_child=self.instance.forked)
+        for reason in dict.fromkeys(_SIGNALS.values()):
+            _count_signal(reason, 0)
+
+    def take_slot(self, worker: Any) -> _native.WorkerSlot:
+        """Before the fork: the lowest free slot, and memory that outlives the worker."""
+        slot = self.instance.take_slot(self._name(worker.cfg, worker.sockets), self.settings)
+        self.workers[slot.number] = worker
+        return slot
+
+    def read_settings(self, log: Any) -> None:
+        """Before the arbiter listens, and at HUP. Raises ``ConfigError`` with one line."""
+        self.settings = config.load()
+        for warning in self.settings.warnings:
+            log.warning("%s", warning)
+
+    def supervise(self, arbiter: Any) -> None:
+        """Whenever the arbiter has looked after its workers, at least once a second."""
+        self._follow_workers(arbiter)
+        if not self.is_ready or self.has_stopped:
+            return
+        cfg = arbiter.cfg
+        gives_up_privileges = (cfg.uid, cfg.gid) != (os.geteuid(), os.getegid())
+        self.instance.configure(
+            sys.executable,
+            _native.__file__,
+            self._name(cfg, arbiter.LISTENERS),
+            self.settings,
+            serves=not (self.settings.sidecar_mode or self.without_server),
+            owner=(cfg.uid, cfg.gid) if gives_up_privileges else None,
+        )
+        _write_lines(arbiter.log, self.instance.supervise())
+
+    def finish(self, arbiter: Any) -> None:
+        """The workers have ended: in a container everything else ends with this process."""
+        self._follow_workers(arbiter)
+        if not self.has_stopped:
+            self.has_stopped = True
+            _write_lines(arbiter.log, self.instance.shut_down(_PATIENCE_SECONDS))
+
+    def _follow_workers(self, arbiter: Any) -> None:
+        running = {id(worker) for worker in list(arbiter.WORKERS.values())}
+        for number, worker in list(self.workers.items()):
+            if number not in self.began and isinstance(worker.pid, int):
+                self.began.add(number)
+                self.instance.worker_began(number, worker.pid)
+            if id(worker) not in running:
+                del self.workers[number]
+                if number in self.began:
+                    self.began.discard(number)
+                    _count_end(worker)
+                self.instance.worker_ended(number)
+
+    def _name(self, cfg: Any, listeners: list[Any]) -> str:
+        # It stays what it was at first: a worker that restarts after HUP is not a new series.
+        if self.name is None:
+            self.name = self.settings.instance or _default_name(cfg, listeners)
+        return self.name
+
+
+_supervisor: Supervisor | None = None
+
+
+def install() -> None:
+    """Prepares this process to be a metered arbiter; harmless twice. Starts nothing."""
+    global _supervisor
+    if _supervisor is not None:
+        return
+    config.load().check_supported()
+    try:
+        _supervisor = Supervisor()
+        values.install()
+    except RuntimeError as error:
+        # The application is worth more than its metrics.
+        _LOG.error("nothing is metered: %s", error)
+        return
+    _wrap("start", _start)
+    _wrap("manage_workers", _manage_workers)
+    _wrap("reload", _reload)
+    _wrap("stop", _stop)
+    _wrap("reap_workers", _reap_workers)
+    _wrap("kill_worker", _kill_worker)
+    for name, reason in _SIGNALS.items():
+        _wrap(f"handle_{name}", functools.partial(_handle_signal, reason))
+
+
+def take_slot(worker: Any) -> _native.WorkerSlot | None:
+    """For a worker object in the arbiter; ``None`` (and a line in the log) where that fails."""
+    install()
+    if _supervisor is None:
+        return None
+    try:
+        return _supervisor.take_slot(worker)
+    except Exception as error:  # the worker itself can do without
+        worker.log.error("a worker will not be metered: %s", error)
+        return None
+
+
+def serve_elsewhere() -> None:
+    """This instance pushes to Redis; a sidecar or a standalone exporter serves."""
+    install()
+    if _supervisor is not None:
+        _supervisor.without_server = True
+
+
+def current_settings() -> _native.Settings:
+    """The settings in force: the arbiter's, or what file and environment say now."""
+    return config.load() if _supervisor is None else _supervisor.settings
+
+
+def _wrap(name: str, make: Callable[[Any], Any]) -> None:
+    original = getattr(Arbiter, name, None)
+    if original is None or hasattr(original, "is_metered"):
+        return
+    wrapper: Any = functools.wraps(original)(make(original))
+    wrapper.is_metered = True
+    setattr(Arbiter, name, wrapper)
+
+
+def _start(original: Any) -> Any:
+    def start(self: Any) -> Any:
+        if _supervisor is not None:
+            # Raised here, an error of the settings is one line on Gunicorn's last words.
+            _supervisor.read_settings(self.log)
+            _supervisor.settings.check_supported()
+        result = original(self)
+        if _supervisor is not None:
+            _supervisor.is_ready = True
+        return result
+
+    return start
+
+
+def _manage_workers(original: Any) -> Any:
+    def manage_workers(self: Any) -> Any:
+        result = original(self)
+        _guarded(self, "supervise")
+        return result
+
+    return manage_workers
+
+
+def _reload(original: Any) -> Any:
+    def reload(self: Any) -> Any:
+        # The new workers are made within, so the settings come first; the configuration file, which
+        # may name another YAML file, is read within too, so they come once more after it.
+        result = original(self)
+        if _supervisor is not None:
+            before = _supervisor.settings
+            try:
+                _supervisor.read_settings(self.log)
+                _supervisor.settings.check_supported()
+            except (ValueError, OSError) as error:
+                _supervisor.settings = before
+                self.log.error("the metrics settings stay what they were: %s", error)
+            _guarded(self, "supervise")
+        return result
+
+    return reload
+
+
+def _stop(original: Any) -> Any:
+    def stop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _supervisor is not None and _supervisor.signal is None:
+            _supervisor.signal = "halt"
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            _guarded(self, "finish")
+
+    return stop
+
+
+def _reap_workers(original: Any) -> Any:
+    def reap_workers(self: Any) -> Any:
+        for pid, worker in list(self.WORKERS.items()):
+            _look_how_it_ended(pid, worker)
+        return original(self)
+
+    return reap_workers
+
+
+def _kill_worker(original: Any) -> Any:
+    def kill_worker(self: Any, pid: int, sig: int) -> Any:
+        worker = self.WORKERS.get(pid)
+        asks_to_end = sig in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
+        if worker is not None and asks_to_end and _supervisor is not None and _supervisor.signal is not None:
+            # The first reason is the reason: Gunicorn repeats itself until the worker is gone.
+            worker.__dict__.setdefault("metrics_end_reason", _supervisor.signal)
+        return original(self, pid, sig)
+
+    return kill_worker
+
+
+def _handle_signal(reason: str, original: Any) -> Any:
+    def handle(self: Any, *args: Any) -> Any:
+        _count_signal(reason, 1)
+        # SIGCHLD arrives in the middle of the others; TERM, INT and QUIT lead to a later `stop`.
+        if _supervisor is None or reason == "chld":
+            return original(self, *args)
+        before, _supervisor.signal = _supervisor.signal, reason
+        result = original(self, *args)
+        if reason not in _ENDING:
+            _supervisor.signal = before
+        return result
+
+    return handle
+
+
+def _guarded(arbiter: Any, step: str) -> None:
+    """Does our part of an arbiter's method, which must not end the arbiter."""
+    if _supervisor is None:
+        return
+    try:
+        getattr(_supervisor, step)(arbiter)
+    except Exception as error:  # whatever it is, the application runs on
+        _native.report_failure("arbiter", f"{type(error).__name__}: {error}")
+
+
+def _look_how_it_ended(pid: int, worker: Any) -> None:
+    # Gunicorn keeps the status to itself, so it is looked at before Gunicorn takes it.
+    if not hasattr(os, "waitid"):
+        return
+    try:
+        status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:
+        return
+    if status is not None:
+        killed = status.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+        worker.metrics_status = -status.si_status if killed else status.si_status
+
+
+def _end_reason(worker: Any) -> str:
+    """Why a worker has ended. What the arbiter has decided is known better than the status tells."""
+    if worker.aborted:
+        return "abort"
+    asked = getattr(worker, "metrics_end_reason", None)
+    status = getattr(worker, "metrics_status", None)
+    if status == -signal.SIGKILL:
+        return "kill"
+    if asked is not None:
+        return str(asked)
+    if status is None:
+        return "unknown"
+    if status < 0:
+        try:
+            return signal.Signals(-status).name[3:].lower()
+        except ValueError:
+            return f"signal_{-status}"
+    if status in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR):
+        return "boot_error"
+    if status != 0:
+        return "exit"
+    if worker.cfg.reload:
+        return "reload"
+    return "max_requests" if worker.cfg.max_requests > 0 else "quit"
+
+
+def _count_end(worker: Any) -> None:
+    reason = _end_reason(worker)
+    restart_type = "graceful" if reason in _GRACEFUL else "forced" if reason in _FORCED else "crash"
+    by_reason = [("worker_id", worker.metrics_slot.worker_id), ("reason", reason)]
+    by_type = [*by_reason, ("restart_type", restart_type)]
+    _native.count_event("gunicorn_worker_restart", "Total number of worker restarts by reason", by_reason, 1)
+    _native.count_event(
+        "gunicorn_worker_restart_count", "Total number of worker restarts by worker and restart type", by_type, 1
+    )
+    if hasattr(worker, "metrics_end_reason"):
+        _native.count_event(
+            "gunicorn_master_worker_restart_count",
+            "Total number of worker restarts by reason and worker",
+            by_type,
+            1,
+        )
+
+
+def _count_signal(reason: str, by: int) -> None:
+    try:
+        _native.count_event(
+            "gunicorn_master_worker_restart", "Total number of Gunicorn worker restarts", [("reason", reason)], by
+        )
+    except RuntimeError as error:
+        _native.report_failure("arbiter", str(error))
+
+
+def _write_lines(log: Any, lines: list[tuple[str, str]]) -> None:
+    for level, text in lines:
+        getattr(log, level)("%s", text)
+
+
+def _default_name(cfg: Any, listeners: list[Any]) -> str:
+    """``<host name>:<port of the first bind>``, or the file name of a unix socket."""
+    addresses = [listener.getsockname() for listener in listeners] or cfg.address
+    first = addresses[0] if addresses else ("", 0)
+    if isinstance(first, bytes):
+        first = os.fsdecode(first)
+    if isinstance(first, str):
+        return Path(first).name or socket.gethostname()
+    return f"{socket.gethostname()}:{first[1]}"

@@ -1,0 +1,72 @@
+"""Bytes of bodies that Gunicorn itself does not count, counted where they pass.
+
+Its readers of request bodies know what is left at most, and ``Response.sent`` leaves out what goes
+by ``sendfile``. The wrappers cost nothing to requests that have no body, or send no file.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from gunicorn.http import body, wsgi
+
+_installed = False
+
+
+def install() -> None:
+    """In a worker: wraps Gunicorn's classes, once per process."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
+    for name in ("LengthReader", "ChunkedReader", "EOFReader"):
+        reader = getattr(body, name, None)
+        if reader is not None:
+            _count_received(reader)
+    if hasattr(wsgi.Response, "sendfile"):
+        _count_sent(wsgi.Response)
+
+
+def _count_received(reader: Any) -> None:
+    original = reader.read
+
+    def read(self: Any, size: int) -> bytes:
+        data: bytes = original(self, size)
+        self.received += len(data)
+        return data
+
+    reader.received = 0
+    reader.read = read
+
+
+def _count_sent(response: Any) -> None:
+    original = response.sendfile
+
+    def sendfile(self: Any, respiter: Any) -> bool:
+        start = _position(respiter)
+        try:
+            sent: bool = original(self, respiter)
+        except BaseException:
+            # The client has gone: what was sent is how far the file was read.
+            if start is not None and (end := _position(respiter)) is not None:
+                self.sent_by_sendfile = max(0, end - start)
+            raise
+        if sent and start is not None and not getattr(self, "_omits_body", False):
+            length = self.response_length
+            self.sent_by_sendfile = _size(respiter) - start if length is None else length
+        return sent
+
+    response.sent_by_sendfile = 0
+    response.sendfile = sendfile
+
+
+def _position(respiter: Any) -> int | None:
+    try:
+        return os.lseek(respiter.filelike.fileno(), 0, os.SEEK_CUR)
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _size(respiter: Any) -> int:
+    return os.fstat(respiter.filelike.fileno()).st_size

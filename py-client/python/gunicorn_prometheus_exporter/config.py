@@ -1,0 +1,52 @@
+"""Settings: what the YAML file and the environment say. They are parsed in Rust, for all parts alike."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from . import _native
+
+_path: Path | None = None
+
+
+class ConfigError(ValueError, RuntimeError):
+    """A setting that cannot be used. As a ``RuntimeError`` it is one line at Gunicorn's start."""
+
+
+def load_yaml_config(config_file: str | os.PathLike[str]) -> None:
+    """Uses this YAML file; to be called from a Gunicorn configuration file.
+
+    ``workers``, ``timeout`` and ``keepalive`` of its section ``exporter.gunicorn`` become settings of
+    the calling file, unless that has set them before; what it sets afterwards, and what the command
+    line says, counts more. The environment counts more than the YAML file.
+
+    Raises ``FileNotFoundError`` or ``ValueError``, with one line that says where and what.
+    """
+    global _path
+    path = Path(config_file).absolute()
+    settings = _load(path)
+    _path = path
+    names = sys._getframe(1).f_globals
+    for name, value in settings.gunicorn.items():
+        names.setdefault(name, value)
+    directory = settings.multiproc_dir
+    if directory is not None and not settings.redis_enabled:
+        # Programs that read prometheus_client's files look for them here.
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(directory))
+
+
+def load() -> _native.Settings:
+    """The settings now, of the file last named to :func:`load_yaml_config` and of the environment."""
+    return _load(_path)
+
+
+def _load(path: Path | None) -> _native.Settings:
+    try:
+        return _native.load_settings(path, dict(os.environ))
+    except FileNotFoundError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

@@ -1,0 +1,74 @@
+"""In a worker: takes the store that the arbiter has made for it, and puts the hooks in place."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from prometheus_client.utils import floatToGoString
+
+from . import _native, bodies, frameworks
+
+_bound_text: Callable[[float], str] = floatToGoString
+Recording = _native.Recorder
+
+
+def start(worker: Any) -> Recording | None:
+    """Makes this process a metered worker; ``None`` (and one line in the log) where that fails."""
+    slot: _native.WorkerSlot | None = worker.metrics_slot
+    if slot is None:
+        return None
+    try:
+        slot.adopt()
+        recorder = _native.Recorder(
+            slot.worker_id, slot.endpoints(), [_bound_text(bound) for bound in slot.duration_bounds]
+        )
+        _native.set_worker_state(slot.worker_id, "running", int(time.time()))
+        bodies.install()
+        _put_hooks(worker, recorder)
+    except Exception as error:  # an application is worth more than its metrics
+        worker.log.error("this worker is not metered: %s", error)
+        return None
+    return recorder
+
+
+def integrate_frameworks() -> None:
+    """Lets the frameworks that are loaded by now name their routes and errors."""
+    for name, error in frameworks.install_loaded():
+        _native.report_failure(f"frameworks.{name}", str(error))
+
+
+def _put_hooks(worker: Any, recorder: Recording) -> None:
+    # What stands in the configuration's own __dict__ is found before Config.__getattr__ is asked, so
+    # the hooks cost a third of what Gunicorn's empty ones do. The parent's object is not this one.
+    hooks = worker.cfg.__dict__
+    pre = _chain(worker, "pre_request", recorder.pre_request)
+    post = _chain(worker, "post_request", recorder.post_request)
+
+    def first_post(*args: Any) -> None:
+        # Applications that import their framework with the first request are known only now.
+        hooks["post_request"] = post
+        integrate_frameworks()
+        post(*args)
+
+    hooks["pre_request"] = pre
+    hooks["post_request"] = first_post
+
+
+def _chain(worker: Any, name: str, ours: Callable[..., None]) -> Callable[..., None]:
+    """Our hook, and then the user's, if there is one."""
+    setting = worker.cfg.settings[name]
+    theirs: Callable[..., None] = setting.get()
+    log = getattr(worker.log, "error_log", None)
+    writes_nothing = isinstance(log, logging.Logger) and not log.isEnabledFor(logging.DEBUG)
+    # Gunicorn's own hooks write a line at level debug, or do nothing at all.
+    if theirs is type(setting).default and writes_nothing:
+        return ours
+
+    def both(*args: Any) -> None:
+        ours(*args)
+        theirs(*args)
+
+    return both

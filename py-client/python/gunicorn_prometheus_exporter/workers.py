@@ -1,0 +1,80 @@
+"""The worker classes: Gunicorn's own, each with a store of metrics and two native hooks.
+
+``setup`` and ``__init__`` run in the arbiter, everything else in the worker. A worker that cannot
+be metered is a plain worker, and says so once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.sync import SyncWorker
+
+from . import arbiter, recording
+
+if TYPE_CHECKING:
+    from ._native import WorkerSlot
+
+
+class MeteredWorker:
+    """What the worker classes add to Gunicorn's; it comes before the worker class in the bases."""
+
+    cfg: Any
+    log: Any
+    metrics_slot: WorkerSlot | None = None
+    metrics_recorder: recording.Recording | None = None
+
+    @classmethod
+    def setup(cls) -> None:
+        """In the arbiter, before it starts and at each HUP: prepares it, and starts nothing."""
+        parent: Any = super()
+        if hasattr(parent, "setup"):
+            parent.setup()
+        arbiter.install()
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """In the arbiter, once, before the first worker."""
+        parent: Any = super()
+        if hasattr(parent, "check_config"):
+            parent.check_config(cfg, log)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """In the arbiter, before the fork: the store outlives the worker."""
+        super().__init__(*args, **kwargs)
+        self.metrics_slot = arbiter.take_slot(self)
+
+    def init_process(self) -> None:
+        """In the worker: from here on requests are recorded."""
+        self.metrics_recorder = recording.start(self)
+        parent: Any = super()
+        parent.init_process()
+
+    def load_wsgi(self) -> None:
+        """Loads the application, and then looks which framework it has brought along."""
+        parent: Any = super()
+        parent.load_wsgi()
+        recording.integrate_frameworks()
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
+        """An error that Gunicorn answers: of the application, or of a request that cannot be read."""
+        if self.metrics_recorder is not None:
+            self.metrics_recorder.handle_error(req, exc)
+        parent: Any = super()
+        parent.handle_error(req, client, addr, exc)
+
+
+class PrometheusWorker(MeteredWorker, SyncWorker):  # type: ignore[misc]
+    """The ``sync`` worker: one request at a time."""
+
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Says what Gunicorn would not: it swaps only a class that it calls ``sync`` for threads."""
+        super().check_config(cfg, log)
+        if cfg.threads > 1:
+            log.warning("threads is %s, but PrometheusWorker has one: use PrometheusThreadWorker for more", cfg.threads)
+
+
+class PrometheusThreadWorker(MeteredWorker, ThreadWorker):  # type: ignore[misc]
+    """The ``gthread`` worker: a pool of threads."""

@@ -1,0 +1,459 @@
+//! The arbiter's side of an instance: its control memory, its workers' stores, and the exporter that
+//! it keeps running.
+//!
+//! # How it works
+//!
+//! The arbiter calls [`Instance::supervise`] whenever it looks after its workers, at least once a
+//! second. Nothing here waits, but for the exporter's last word at an orderly end.
+//!
+//! # What if
+//!
+//! *The exporter dies or hangs*: another is started, with growing pauses, and is given every store
+//! that the one before had not released. *A child is forked*: it drops all of this at once
+//! ([`Instance::forked`]), so that the exporter sees the end of the arbiter, and memory of ended
+//! workers is not kept by their siblings.
+
+mod exporter;
+mod listener;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use gunicorn_prometheus_exporter::settings::Settings;
+use metrics_store::{
+    Boot, Control, Identity, NewStore, Place, Process, Role, Snapshots, StoreError, StoreFile,
+    ToExporter,
+};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::endpoints::EndpointTable;
+use crate::process::{self, lock};
+use crate::settings::LoadedSettings;
+use crate::value::fill_store;
+use exporter::{End, Exporter, Pause};
+use listener::Listener;
+
+/// A line for the log: its level as `logging` spells it, and the text.
+type Line = (&'static str, String);
+
+/// All that an arbiter keeps for its metrics.
+#[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
+pub(crate) struct Instance {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    control: Arc<Control>,
+    /// `None` in a child.
+    snapshots: Option<Snapshots>,
+    /// Stores that no exporter has released, by number.
+    stores: BTreeMap<u64, Held>,
+    /// What the exporter is to do; `None` until the arbiter is ready.
+    task: Option<Task>,
+    listener: Listener,
+    exporter: Option<Exporter>,
+    pause: Pause,
+}
+
+/// A store, and what the exporter is told of it.
+struct Held {
+    file: StoreFile,
+    new: NewStore,
+    /// Its process exists (a worker's store is made before the fork).
+    is_begun: bool,
+    is_dead: bool,
+}
+
+#[derive(Clone, PartialEq)]
+struct Task {
+    interpreter: OsString,
+    extension: PathBuf,
+    owner: Option<(u32, u32)>,
+    name: String,
+    serves: bool,
+    settings: Settings,
+}
+
+#[pymethods]
+impl Instance {
+    /// Makes the memory of an instance, with a store for this process and one for the exporter.
+    #[new]
+    fn new(py: Python<'_>) -> PyResult<Self> {
+        let instance =
+            Self::create().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        fill_store(py);
+        Ok(instance)
+    }
+
+    /// Takes the lowest free slot and a store for a worker that is about to be forked.
+    fn take_slot(&self, name: &str, settings: &LoadedSettings) -> PyResult<WorkerSlot> {
+        let http = &settings.settings().http;
+        let mut inner = lock(&self.inner);
+        let (number, slot, worker_id) = inner
+            .take_slot(name)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok(WorkerSlot {
+            number,
+            slot,
+            worker_id,
+            duration_bounds: http.buckets.clone(),
+            endpoint_limit: http.endpoint_limit as usize,
+            instance: Arc::clone(&self.inner),
+        })
+    }
+
+    /// The worker of that slot runs as `pid`.
+    fn worker_began(&self, number: u64, pid: u32) {
+        lock(&self.inner).begin(number, pid);
+    }
+
+    /// The worker of that slot has ended, or was never forked.
+    fn worker_ended(&self, number: u64) {
+        lock(&self.inner).end(number);
+    }
+
+    /// What the exporter is to do, from the next [`supervise`](Self::supervise) on. A running one is
+    /// replaced if that has changed. `owner` are the ids that it gives up its privileges for.
+    fn configure(
+        &self,
+        interpreter: OsString,
+        extension: PathBuf,
+        name: String,
+        settings: &LoadedSettings,
+        serves: bool,
+        owner: Option<(u32, u32)>,
+    ) {
+        lock(&self.inner).configure(Task {
+            interpreter,
+            extension,
+            owner,
+            name,
+            serves,
+            settings: settings.settings().clone(),
+        });
+    }
+
+    /// Does what there is to do: listener, exporter, messages. Answers lines for the log.
+    fn supervise(&self) -> Vec<Line> {
+        lock(&self.inner).supervise(Instant::now())
+    }
+
+    /// An orderly end: the exporter pushes what is left, and is waited for, but not for long.
+    fn shut_down(&self, py: Python<'_>, seconds: f64) -> PyResult<Vec<Line>> {
+        let patience = Duration::try_from_secs_f64(seconds)
+            .map_err(|error| PyValueError::new_err(error.to_string()))?;
+        Ok(py.detach(|| lock(&self.inner).shut_down(patience)))
+    }
+
+    /// The process id of the running exporter.
+    #[getter]
+    fn exporter_pid(&self) -> Option<u32> {
+        let inner = lock(&self.inner);
+        inner.exporter.as_ref().map(|exporter| exporter.process.pid)
+    }
+
+    /// In a child that was just forked: it has nothing to do with all this.
+    fn forked(&self) {
+        lock(&self.inner).forked();
+        process::forked();
+    }
+}
+
+/// The place of one worker: a slot and a store.
+#[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
+pub(crate) struct WorkerSlot {
+    /// Number of the store.
+    #[pyo3(get)]
+    number: u64,
+    /// Number of the slot.
+    #[pyo3(get)]
+    slot: u32,
+    /// `<instance>:<slot>`.
+    #[pyo3(get)]
+    worker_id: String,
+    /// Bounds of request durations by endpoint, in seconds.
+    #[pyo3(get)]
+    duration_bounds: Vec<f64>,
+    endpoint_limit: usize,
+    instance: Arc<Mutex<Inner>>,
+}
+
+#[pymethods]
+impl WorkerSlot {
+    /// In the worker: from now on this process writes the slot's store.
+    fn adopt(&self, py: Python<'_>) -> PyResult<()> {
+        let stores = std::mem::take(&mut lock(&self.instance).stores);
+        let store = stores
+            .into_iter()
+            .find_map(|(number, held)| (number == self.number).then_some(held.file))
+            .ok_or_else(|| PyRuntimeError::new_err("this worker's store is not there"))?;
+        let store = store
+            .adopt()
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        process::use_store(store);
+        fill_store(py);
+        Ok(())
+    }
+
+    /// The table of paths that may become labels.
+    fn endpoints(&self) -> EndpointTable {
+        EndpointTable::new(
+            Arc::clone(&lock(&self.instance).control),
+            self.endpoint_limit,
+        )
+    }
+}
+
+impl Instance {
+    fn create() -> Result<Self, StoreError> {
+        let mut inner = Inner {
+            control: Arc::new(Control::create()?),
+            snapshots: Some(Snapshots::create()?),
+            stores: BTreeMap::new(),
+            task: None,
+            listener: Listener::default(),
+            exporter: None,
+            pause: Pause::default(),
+        };
+        let own = inner.new_store(Role::Arbiter, 0, "arbiter")?;
+        inner.begin(own, std::process::id());
+        let exporters = inner.new_store(Role::Exporter, 0, "exporter")?;
+        // Whichever exporter runs writes it, so it has no process of its own.
+        if let Some(held) = inner.stores.get_mut(&exporters) {
+            held.is_begun = true;
+        }
+        let file = inner.duplicate(own)?;
+        process::use_store(StoreFile::from_fd(file).adopt()?);
+        Ok(Self {
+            inner: Arc::new(Mutex::new(inner)),
+        })
+    }
+}
+
+impl Inner {
+    fn take_slot(&mut self, name: &str) -> Result<(u64, u32, String), StoreError> {
+        let slot = self.control.take_slot(Process::current())?;
+        let worker_id = format!("{name}:{slot}");
+        let number = self.new_store(Role::Worker, slot, &worker_id)?;
+        Ok((number, slot, worker_id))
+    }
+
+    fn new_store(&mut self, role: Role, slot: u32, name: &str) -> Result<u64, StoreError> {
+        let number = self.control.next_store_number();
+        let identity = Identity {
+            role,
+            number,
+            slot,
+            name: name.to_owned(),
+        };
+        let held = Held {
+            file: StoreFile::create(&identity, Place::Memory)?,
+            new: NewStore {
+                number,
+                role,
+                slot,
+                process: None,
+            },
+            is_begun: false,
+            is_dead: false,
+        };
+        self.stores.insert(number, held);
+        Ok(number)
+    }
+
+    fn begin(&mut self, number: u64, pid: u32) {
+        let Some(held) = self.stores.get_mut(&number) else {
+            return;
+        };
+        held.is_begun = true;
+        held.new.process = Process::of(pid);
+        if held.new.role == Role::Worker
+            && let Some(worker) = held.new.process
+        {
+            // From here on the slot is free again as soon as the worker is gone.
+            self.control
+                .give_slot(held.new.slot, Process::current(), worker);
+        }
+        self.tell_of(number);
+    }
+
+    fn end(&mut self, number: u64) {
+        let Some(held) = self.stores.get_mut(&number) else {
+            return;
+        };
+        let me = Process::current();
+        self.control.free_slot(held.new.slot, me);
+        if let Some(worker) = held.new.process {
+            self.control.free_slot(held.new.slot, worker);
+        }
+        if !held.is_begun {
+            self.stores.remove(&number);
+            return;
+        }
+        held.is_dead = true;
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Dead { number }, Vec::new());
+        }
+    }
+
+    /// Passes a store on to the exporter, if there is one.
+    fn tell_of(&mut self, number: u64) {
+        let Some(held) = self.stores.get(&number).filter(|held| held.is_begun) else {
+            return;
+        };
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        match held.file.as_fd().try_clone_to_owned() {
+            Ok(fd) => exporter.send(&ToExporter::Store(held.new.clone()), vec![fd]),
+            Err(error) => exporter.lose(format!("cannot pass a store on: {error}")),
+        }
+        if held.is_dead {
+            exporter.send(&ToExporter::Dead { number }, Vec::new());
+        }
+    }
+
+    fn duplicate(&self, number: u64) -> Result<OwnedFd, StoreError> {
+        let file = &self.stores[&number].file;
+        rustix::io::fcntl_dupfd_cloexec(file, 0).map_err(|source| StoreError::System {
+            action: "duplicate a descriptor",
+            source,
+        })
+    }
+
+    fn configure(&mut self, task: Task) {
+        if self.task.as_ref() == Some(&task) {
+            return;
+        }
+        let address = |task: &Task| {
+            let prometheus = &task.settings.prometheus;
+            (
+                task.serves,
+                prometheus.bind_address.clone(),
+                prometheus.metrics_port,
+            )
+        };
+        if self.task.as_ref().map(address) != Some(address(&task)) {
+            self.listener = Listener::default();
+        }
+        self.task = Some(task);
+        self.pause = Pause::default();
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Replace, Vec::new());
+        }
+    }
+
+    fn supervise(&mut self, now: Instant) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let Some(task) = self.task.clone() else {
+            return lines;
+        };
+        if task.serves
+            && let Some(listener) = self.listener.open(&task.settings, &mut lines)
+            && let Some(exporter) = &mut self.exporter
+        {
+            exporter.send(&ToExporter::Listener, vec![listener]);
+        }
+        self.attend(now, &mut lines);
+        if self.exporter.is_none() && self.snapshots.is_some() && self.pause.is_over(now) {
+            self.start(&task, now, &mut lines);
+        }
+        lines
+    }
+
+    /// Listens to the exporter, and notices its end.
+    fn attend(&mut self, now: Instant, lines: &mut Vec<Line>) {
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        for number in exporter.attend(now) {
+            self.stores.remove(&number);
+        }
+        if let Some(why) = exporter.end() {
+            match why {
+                End::Failed(why) => {
+                    self.pause.lengthen(now, exporter.started);
+                    lines.push((
+                        "warning",
+                        format!("the metrics exporter {why}; starting another"),
+                    ));
+                }
+                End::Asked => self.pause = Pause::default(),
+            }
+            self.exporter = None;
+        }
+    }
+
+    fn start(&mut self, task: &Task, now: Instant, lines: &mut Vec<Line>) {
+        match self.boot(task, now) {
+            Ok(exporter) => self.exporter = Some(exporter),
+            Err(error) => {
+                self.pause.lengthen(now, now);
+                lines.push((
+                    "error",
+                    format!("cannot start the metrics exporter: {error}"),
+                ));
+                return;
+            }
+        }
+        let numbers: Vec<_> = self.stores.keys().copied().collect();
+        for number in numbers {
+            self.tell_of(number);
+        }
+        if let Some(listener) = self.listener.duplicate()
+            && let Some(exporter) = &mut self.exporter
+        {
+            exporter.send(&ToExporter::Listener, vec![listener]);
+        }
+    }
+
+    fn boot(&self, task: &Task, now: Instant) -> Result<Exporter, Box<dyn std::error::Error>> {
+        let Some(snapshots) = &self.snapshots else {
+            return Err("this process is no arbiter".into());
+        };
+        let mut memory = vec![self.control.as_fd().try_clone_to_owned()?];
+        for snapshot in snapshots.as_fds() {
+            memory.push(snapshot.try_clone_to_owned()?);
+        }
+        let boot = Boot {
+            settings: serde_json::to_value(&task.settings)?,
+            instance: task.name.clone(),
+        };
+        let mut exporter = Exporter::start(&task.interpreter, &task.extension, task.owner, now)?;
+        exporter.send(&ToExporter::Boot(boot), memory);
+        Ok(exporter)
+    }
+
+    fn shut_down(&mut self, patience: Duration) -> Vec<Line> {
+        let numbers: Vec<_> = self.stores.keys().copied().collect();
+        for number in numbers {
+            if self.stores[&number].new.role != Role::Exporter {
+                self.end(number);
+            }
+        }
+        self.task = None;
+        let Some(mut exporter) = self.exporter.take() else {
+            return Vec::new();
+        };
+        exporter.send(&ToExporter::Shutdown, Vec::new());
+        match exporter.wait_for_bye(patience) {
+            Ok(()) => Vec::new(),
+            Err(why) => vec![("warning", format!("the metrics exporter {why}"))],
+        }
+    }
+
+    fn forked(&mut self) {
+        self.exporter = None;
+        self.listener = Listener::default();
+        self.snapshots = None;
+        self.task = None;
+        // The newest is that of the worker which this child may be about to become.
+        let newest = self.stores.keys().next_back().copied();
+        self.stores.retain(|number, _| Some(*number) == newest);
+    }
+}

@@ -1,0 +1,185 @@
+//! A running exporter, as its arbiter knows it.
+
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use metrics_store::{ArbiterLink, LinkError, Process, ToArbiter, ToExporter};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::exporter_process;
+
+/// A ping that is not answered for so long means that the exporter hangs.
+const SILENCE: Duration = Duration::from_secs(10);
+/// An exporter that lived longer than this was all right.
+const HEALTHY: Duration = Duration::from_mins(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A process and the link to it.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    pub(super) process: Process,
+    pub(super) started: Instant,
+    link: ArbiterLink,
+    pinged: Option<Instant>,
+    said_bye: bool,
+    lost: Option<String>,
+}
+
+/// How an exporter has ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It was asked to, and has said good-bye.
+    Asked,
+    /// Why another one is needed.
+    Failed(String),
+}
+
+impl Exporter {
+    pub(super) fn start(
+        interpreter: &OsStr,
+        extension: &Path,
+        owner: Option<(u32, u32)>,
+        now: Instant,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let (link, theirs) = ArbiterLink::pair()?;
+        let process = exporter_process::spawn(interpreter, extension, &theirs, owner)?;
+        Ok(Self {
+            process,
+            started: now,
+            link,
+            pinged: None,
+            said_bye: false,
+            lost: None,
+        })
+    }
+
+    /// Sends a message, now or when it is taken. What fails is the end of this exporter.
+    pub(super) fn send(&mut self, message: &ToExporter, descriptors: Vec<OwnedFd>) {
+        if let Err(error) = self.link.send(message, descriptors) {
+            self.fail(&error);
+        }
+    }
+
+    /// This exporter cannot be told what it must know.
+    pub(super) fn lose(&mut self, why: String) {
+        self.lost.get_or_insert(why);
+    }
+
+    /// Reads what it has said, and asks whether it is there. Answers the stores it has released.
+    pub(super) fn attend(&mut self, now: Instant) -> Vec<u64> {
+        let released = self.receive();
+        if let Err(error) = self.link.flush() {
+            self.fail(&error);
+        }
+        match self.pinged {
+            Some(pinged) if now.duration_since(pinged) > SILENCE => {
+                self.lose(format!("has been silent for {} s", SILENCE.as_secs()));
+            }
+            Some(_) => {}
+            None => {
+                self.pinged = Some(now);
+                self.send(&ToExporter::Ping, Vec::new());
+            }
+        }
+        released
+    }
+
+    /// Whether it is over, and how. It is killed if it should not be and is not gone.
+    pub(super) fn end(&mut self) -> Option<End> {
+        if self.lost.is_none() && !self.process.is_alive() {
+            self.lost = Some("has ended".to_owned());
+        }
+        let why = self.lost.take()?;
+        if self.said_bye {
+            return Some(End::Asked);
+        }
+        exporter_process::kill(self.process);
+        Some(End::Failed(why))
+    }
+
+    /// Waits for the last word; answers what was wrong if it did not come.
+    pub(super) fn wait_for_bye(&mut self, patience: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if self.lost.is_none() {
+                if let Err(error) = self.link.flush() {
+                    self.fail(&error);
+                }
+                self.receive();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.said_bye {
+                return Ok(());
+            }
+            if let Some(why) = self.lost.take() {
+                return Err(why);
+            }
+            if left.is_zero() {
+                let seconds = patience.as_secs_f64();
+                return Err(format!(
+                    "has not finished within {seconds} s and goes on alone"
+                ));
+            }
+            // A signal, or the end of the wait: the loop looks again.
+            let step = left.min(Duration::from_millis(50));
+            let timeout = Timespec::try_from(step).ok();
+            let _looks_again = poll(
+                &mut [PollFd::new(&self.link, PollFlags::IN)],
+                timeout.as_ref(),
+            );
+        }
+    }
+
+    fn receive(&mut self) -> Vec<u64> {
+        let mut released = Vec::new();
+        loop {
+            match self.link.receive() {
+                Ok(None) => return released,
+                Ok(Some((message, _))) => {
+                    self.pinged = None;
+                    match message {
+                        ToArbiter::Ready | ToArbiter::Pong => {}
+                        ToArbiter::Released { number } => released.push(number),
+                        ToArbiter::Bye => self.said_bye = true,
+                    }
+                }
+                Err(error) => {
+                    self.fail(&error);
+                    return released;
+                }
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &LinkError) {
+        self.lose(match error {
+            LinkError::Closed => "has ended".to_owned(),
+            other => format!("cannot be talked to: {other}"),
+        });
+    }
+}
+
+/// How long the next exporter is waited with, so that one which cannot live does not eat the machine.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    length: Duration,
+    until: Option<Instant>,
+}
+
+impl Pause {
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+
+    /// Another one has ended, which was started at `started`.
+    pub(super) fn lengthen(&mut self, now: Instant, started: Instant) {
+        if now.duration_since(started) > HEALTHY {
+            self.length = Duration::ZERO;
+        }
+        // The first is replaced at once.
+        self.until = Some(now + self.length);
+        self.length = (self.length * 2).clamp(Duration::from_secs(1), LONGEST_PAUSE);
+    }
+}

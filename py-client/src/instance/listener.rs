@@ -1,0 +1,58 @@
+//! The socket that `/metrics` is served on. The arbiter opens it, while it may, and keeps it while
+//! exporters come and go: no scrape is refused in between.
+
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+
+use gunicorn_prometheus_exporter::settings::Settings;
+
+use super::Line;
+
+/// The listener, or the reason why there is none yet.
+#[derive(Debug, Default)]
+pub(super) struct Listener {
+    socket: Option<TcpListener>,
+    reported: Option<String>,
+}
+
+impl Listener {
+    /// Tries to open it, if it is not open; answers it if it is open now and was not before. One line
+    /// is logged for each reason that it cannot be.
+    pub(super) fn open(&mut self, settings: &Settings, lines: &mut Vec<Line>) -> Option<OwnedFd> {
+        if self.socket.is_some() {
+            return None;
+        }
+        let prometheus = &settings.prometheus;
+        let (address, port) = (prometheus.bind_address.as_str(), prometheus.metrics_port);
+        let opened = TcpListener::bind((address, port))
+            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+        match opened {
+            Ok(socket) => {
+                lines.push((
+                    "info",
+                    format!("Metrics at: http://{address}:{port}/metrics"),
+                ));
+                self.socket = Some(socket);
+                self.reported = None;
+                self.duplicate()
+            }
+            Err(error) => {
+                let reason = format!(
+                    "cannot serve metrics on {address}, port {port} (PROMETHEUS_BIND_ADDRESS, \
+                     PROMETHEUS_METRICS_PORT): {error}; trying again every second"
+                );
+                if self.reported.as_ref() != Some(&reason) {
+                    lines.push(("error", reason.clone()));
+                    self.reported = Some(reason);
+                }
+                None
+            }
+        }
+    }
+
+    /// The socket for an exporter.
+    pub(super) fn duplicate(&self) -> Option<OwnedFd> {
+        // A process without a free descriptor has greater worries; the next exporter gets it.
+        self.socket.as_ref()?.as_fd().try_clone_to_owned().ok()
+    }
+}

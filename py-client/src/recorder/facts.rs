@@ -1,0 +1,102 @@
+//! What Gunicorn's objects tell of a finished request.
+//!
+//! Every reading here is of an attribute that some version, worker or client may not have set. What
+//! is missing has a meaning, given beside it; nothing raises.
+
+use pyo3::exceptions::{PyOSError, PyStopIteration};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use pyo3::{ffi, intern};
+
+use super::route::NO_STATUS;
+
+/// The response's status, if the application has begun one.
+#[inline]
+pub(super) fn status(resp: &Bound<'_, PyAny>) -> Option<u16> {
+    resp.getattr(intern!(resp.py(), "status_code"))
+        .ok()?
+        .extract()
+        .ok()
+}
+
+/// The status of a request that ended by an exception before it had one: Gunicorn answers 500,
+/// unless it is the connection that failed.
+pub(super) fn status_of(error: &Bound<'_, PyAny>) -> u16 {
+    if error.is_instance_of::<PyOSError>() {
+        NO_STATUS
+    } else {
+        500
+    }
+}
+
+/// Bytes of the body that were sent.
+#[inline]
+pub(super) fn bytes_sent(resp: &Bound<'_, PyAny>) -> f64 {
+    let py = resp.py();
+    let sent = number(resp, intern!(py, "sent"));
+    if sent > 0.0 {
+        return sent;
+    }
+    // What goes out by sendfile is not in `sent`; our wrapper of it keeps the count (bodies.py).
+    number(resp, intern!(py, "sent_by_sendfile"))
+}
+
+/// Bytes of the body that were read from the client, by the application or for it.
+#[inline]
+pub(super) fn bytes_received(req: &Bound<'_, PyAny>, environ: &Bound<'_, PyDict>) -> f64 {
+    let py = req.py();
+    let declared = |name| matches!(environ.get_item(name), Ok(Some(_)));
+    if !declared(intern!(py, "CONTENT_LENGTH")) && !declared(intern!(py, "HTTP_TRANSFER_ENCODING"))
+    {
+        return 0.0;
+    }
+    req.getattr(intern!(py, "body"))
+        .and_then(|body| body.getattr(intern!(py, "reader")))
+        .map_or(0.0, |reader| number(&reader, intern!(py, "received")))
+}
+
+#[inline]
+fn number(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> f64 {
+    object
+        .getattr(name)
+        .and_then(|value| value.extract::<f64>())
+        .unwrap_or(0.0)
+}
+
+/// The exception by which the request ends; the hook runs in a `finally`.
+///
+/// `StopIteration` is how Gunicorn closes a connection: it stands for the exception that it was
+/// raised over, and for none where there is none.
+#[inline]
+pub(super) fn current_exception(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let error = handled_exception(py)?;
+    if error.is_instance_of::<PyStopIteration>() {
+        return error
+            .getattr(intern!(py, "__context__"))
+            .ok()
+            .filter(|context| !context.is_none());
+    }
+    Some(error)
+}
+
+/// `sys.exc_info()[1]`.
+#[inline]
+fn handled_exception(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
+    let mut parts = [std::ptr::null_mut(); 3];
+    let [kind, value, traceback] = &mut parts;
+    // SAFETY: the interpreter is attached (`py`); the function fills three places, each with a new
+    // reference or null. (`PyErr_GetHandledException` is newer than our stable ABI.)
+    let [_kind, value, _traceback] = unsafe {
+        ffi::PyErr_GetExcInfo(kind, value, traceback);
+        parts.map(|part| Bound::from_owned_ptr_or_opt(py, part))
+    };
+    value.filter(|value| !value.is_none())
+}
+
+/// The name of an exception's class.
+pub(super) fn class_name(error: &Bound<'_, PyAny>) -> String {
+    error
+        .get_type()
+        .name()
+        .map_or_else(|_| "Exception".to_owned(), |name| name.to_string())
+}

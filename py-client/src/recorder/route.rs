@@ -1,0 +1,107 @@
+//! What tells requests apart: method, endpoint and status, each from a bounded set.
+
+use std::hash::{Hash, Hasher};
+
+use hashbrown::Equivalent;
+
+/// The labels of a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Route<'a> {
+    pub(super) method: &'a str,
+    pub(super) endpoint: &'a str,
+    pub(super) status: &'a str,
+}
+
+/// Requests of an application that names no route, where the path is not in the table either.
+pub(super) const OTHER: &str = "<other>";
+/// Requests that no route is there for.
+pub(super) const UNMATCHED: &str = "<unmatched>";
+/// Requests that could not be read.
+pub(super) const UNKNOWN: &str = "<unknown>";
+/// No status, because nothing was answered: the client had gone.
+pub(super) const NO_STATUS: u16 = 0;
+
+const METHODS: [&str; 9] = [
+    "GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE",
+];
+
+/// The label of a method: clients may send any word, so those that are not HTTP's own are one.
+#[inline]
+pub(super) fn method_label(method: &str) -> &'static str {
+    METHODS
+        .iter()
+        .find(|known| **known == method)
+        .copied()
+        .unwrap_or(OTHER)
+}
+
+/// How the endpoint of a request became known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum EndpointKind {
+    /// The framework has named its route.
+    Template,
+    /// Only the path is known.
+    Path,
+}
+
+/// What a request's series are found by, without making its labels first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RouteKey<'a> {
+    pub(super) kind: EndpointKind,
+    pub(super) method: &'static str,
+    pub(super) status: u16,
+    pub(super) endpoint: &'a str,
+}
+
+impl RouteKey<'_> {
+    pub(super) fn to_owned(self) -> OwnedRouteKey {
+        OwnedRouteKey {
+            kind: self.kind,
+            method: self.method,
+            status: self.status,
+            endpoint: self.endpoint.into(),
+        }
+    }
+}
+
+/// A [`RouteKey`] that is kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OwnedRouteKey {
+    kind: EndpointKind,
+    method: &'static str,
+    status: u16,
+    endpoint: Box<str>,
+}
+
+impl OwnedRouteKey {
+    fn borrow(&self) -> RouteKey<'_> {
+        RouteKey {
+            kind: self.kind,
+            method: self.method,
+            status: self.status,
+            endpoint: &self.endpoint,
+        }
+    }
+}
+
+impl Hash for RouteKey<'_> {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // Method and kind rarely tell two routes apart; comparing them is enough.
+        state.write_u16(self.status);
+        self.endpoint.hash(state);
+    }
+}
+
+impl Hash for OwnedRouteKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.borrow().hash(state);
+    }
+}
+
+impl Equivalent<OwnedRouteKey> for RouteKey<'_> {
+    #[inline]
+    fn equivalent(&self, key: &OwnedRouteKey) -> bool {
+        *self == key.borrow()
+    }
+}

@@ -1,0 +1,119 @@
+//! The settings, as Python sees them: parsed by the exporter's crate, once and for all parts.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use gunicorn_prometheus_exporter::settings::{Loaded, Settings, SettingsError};
+use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+/// What the YAML file and the environment say.
+#[pyclass(
+    frozen,
+    eq,
+    name = "Settings",
+    module = "gunicorn_prometheus_exporter._native"
+)]
+#[derive(Debug, PartialEq)]
+pub(crate) struct LoadedSettings {
+    pub(crate) loaded: Loaded,
+}
+
+/// Reads and checks the settings: the environment first, then the file, then the defaults.
+#[pyfunction]
+pub(crate) fn load_settings(
+    path: Option<PathBuf>,
+    environment: &Bound<'_, PyDict>,
+) -> PyResult<LoadedSettings> {
+    let text = path
+        .as_ref()
+        .map(|path| Settings::read_file(path))
+        .transpose()
+        .map_err(|error| python_error(&error))?;
+    let file = path.zip(text);
+    let file = file.as_ref().map(|(path, text)| (&**path, &**text));
+    let variable = |name: &str| environment.get_item(name).ok()??.extract().ok();
+    Settings::load(file, &variable)
+        .map(|loaded| LoadedSettings { loaded })
+        .map_err(|error| python_error(&error))
+}
+
+#[pymethods]
+impl LoadedSettings {
+    /// Whether this version does all that is asked for; raises `ValueError` otherwise.
+    fn check_supported(&self) -> PyResult<()> {
+        self.settings()
+            .check_supported()
+            .map_err(|error| python_error(&error))
+    }
+
+    #[getter]
+    fn metrics_port(&self) -> u16 {
+        self.settings().prometheus.metrics_port
+    }
+
+    #[getter]
+    fn bind_address(&self) -> &str {
+        &self.settings().prometheus.bind_address
+    }
+
+    #[getter]
+    fn multiproc_dir(&self) -> Option<PathBuf> {
+        self.settings().prometheus.multiproc_dir.clone()
+    }
+
+    #[getter]
+    fn redis_enabled(&self) -> bool {
+        self.settings().redis.enabled
+    }
+
+    #[getter]
+    fn instance(&self) -> Option<&str> {
+        self.settings().instance.as_deref()
+    }
+
+    #[getter]
+    fn sidecar_mode(&self) -> bool {
+        self.settings().sidecar_mode
+    }
+
+    /// One line for each key that nobody knows.
+    #[getter]
+    fn warnings(&self) -> Vec<String> {
+        self.loaded.warnings.clone()
+    }
+
+    /// `workers`, `timeout` and `keepalive`, those that were given.
+    #[getter]
+    fn gunicorn(&self) -> HashMap<&'static str, u32> {
+        let gunicorn = &self.loaded.gunicorn;
+        [
+            ("workers", gunicorn.workers),
+            ("timeout", gunicorn.timeout),
+            ("keepalive", gunicorn.keepalive),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+
+    /// Everything as JSON, without passwords.
+    fn to_json(&self) -> PyResult<String> {
+        serde_json::to_string(&self.settings().redacted())
+            .map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+}
+
+impl LoadedSettings {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.loaded.settings
+    }
+}
+
+fn python_error(error: &SettingsError) -> PyErr {
+    match error {
+        SettingsError::NotFound(_) => PyFileNotFoundError::new_err(error.to_string()),
+        _ => PyValueError::new_err(error.to_string()),
+    }
+}
