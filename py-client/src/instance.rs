@@ -286,10 +286,11 @@ impl Inner {
         let Some(held) = self.stores.get_mut(&number) else {
             return;
         };
-        let me = Process::current();
-        self.control.free_slot(held.new.slot, me);
-        if let Some(worker) = held.new.process {
-            self.control.free_slot(held.new.slot, worker);
+        if held.new.role == Role::Worker {
+            // The next worker may have the slot already, and then this arbiter owns it again: it is
+            // given back only by whom it was given to.
+            let owner = held.new.process.unwrap_or_else(Process::current);
+            self.control.free_slot(held.new.slot, owner);
         }
         if !held.is_begun {
             self.stores.remove(&number);

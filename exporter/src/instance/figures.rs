@@ -229,8 +229,10 @@ fn see(process: Process) -> Option<Seen> {
 fn uptime_seconds(process: Process) -> Option<f64> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let machine: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-    let started = process.start_time as f64 / clock_ticks_per_second() as f64;
-    Some((machine - started).max(0.0))
+    let ticks_per_second = clock_ticks_per_second() as f64;
+    // In whole ticks, which is how exact both are.
+    let ticks = (machine * ticks_per_second).round() - process.start_time as f64;
+    Some(ticks.max(0.0) / ticks_per_second)
 }
 
 #[cfg(test)]
