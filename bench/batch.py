@@ -7,7 +7,7 @@ INCREMENTAL, FULL, MORE, LAST = 0, 1, 2, 0x80
 MOST_ENTRIES = 4096
 
 _COUNTER = 0
-_FAMILY, _DEFINE, _VALUE = 1, 3, 4
+_FAMILY, _DEFINE, _VALUES = 1, 3, 4
 
 
 def varint(value: int) -> bytes:
@@ -43,8 +43,9 @@ def full_state(family: str, series: int) -> Iterator[bytes]:
 
 def update(first: int, value: float, entries: int = MOST_ENTRIES) -> bytes:
     """New values for that many series, from index `first` on."""
-    number = struct.pack("<d", value)
-    return batch(INCREMENTAL, [bytes([_VALUE]) + varint(index) + number for index in range(first, first + entries)])
+    records = b"".join(struct.pack("<Id", index, value) for index in range(first, first + entries))
+    head = bytes([1, INCREMENTAL]) + varint(0) + varint(0) + varint(entries)
+    return head + bytes([_VALUES]) + varint(entries) + records
 
 
 def _define(number: int) -> bytes:

@@ -2,6 +2,7 @@
 //! commands; here they are alone, for a profile.
 #![allow(
     missing_docs,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "criterion's macros, and a benchmark"
 )]

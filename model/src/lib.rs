@@ -26,7 +26,7 @@ mod sum;
 
 pub use batch::{
     BATCH_VERSION, Batch, BatchHeader, BatchKind, BatchWriter, BucketChanges, Define, Entry,
-    MAX_BATCH_ENTRIES, MAX_BOUNDS, MAX_LABELS, Pairs,
+    MAX_BATCH_ENTRIES, MAX_BOUNDS, MAX_LABELS, Pairs, Values,
 };
 pub use bytes::DecodeError;
 pub use exposition::{

@@ -135,7 +135,7 @@ class Batch:
 
     def value(self, index: int, value: float) -> Self:
         """A new value of a counter or gauge."""
-        self.entries.append(b"\4" + varint(index) + floating(value))
+        self.entries.append(b"\4" + varint(1) + struct.pack("<I", index) + floating(value))
         return self
 
     def timed(self, index: int, value: float, time: float) -> Self:

@@ -2,7 +2,7 @@
 
 use super::{
     BATCH_VERSION, BatchHeader, BatchKind, LAST_FLAG, TAG_DEFINE, TAG_FAMILY, TAG_HISTOGRAM,
-    TAG_LAYOUT, TAG_RETIRE, TAG_TIMED, TAG_VALUE,
+    TAG_LAYOUT, TAG_RETIRE, TAG_TIMED, TAG_VALUES, VALUE_BYTES,
 };
 use crate::bytes::Write;
 use crate::{FamilySpec, Layout, Point};
@@ -14,6 +14,8 @@ use crate::{FamilySpec, Layout, Point};
 #[derive(Debug, Default)]
 pub struct BatchWriter {
     body: Vec<u8>,
+    /// Records of the one VALUES entry, which goes to the end.
+    values: Vec<u8>,
     entry_count: usize,
     families: usize,
     layouts: usize,
@@ -106,9 +108,9 @@ impl BatchWriter {
     pub fn update(&mut self, index: u32, before: &Point, point: &Point) {
         match point {
             Point::Scalar(value) => {
-                let body = self.entry(TAG_VALUE);
-                body.put_varint(index.into());
-                body.put_float(*value);
+                self.entry_count += 1;
+                self.values.extend_from_slice(&index.to_le_bytes());
+                self.values.put_float(*value);
             }
             Point::Timed { value, time } => {
                 let body = self.entry(TAG_TIMED);
@@ -147,13 +149,18 @@ impl BatchWriter {
             BatchKind::Full { forgotten_seq } => (1, forgotten_seq),
             BatchKind::More => (2, 0),
         };
-        let mut bytes = Vec::with_capacity(self.body.len() + 24);
+        let mut bytes = Vec::with_capacity(self.body.len() + self.values.len() + 32);
         bytes.put_u8(BATCH_VERSION);
         bytes.put_u8(if header.last { kind | LAST_FLAG } else { kind });
         bytes.put_varint(forgotten_seq);
         bytes.put_varint(header.registry_ttl_ms);
         bytes.put_varint(self.entry_count as u64);
         bytes.extend_from_slice(&self.body);
+        if !self.values.is_empty() {
+            bytes.put_u8(TAG_VALUES);
+            bytes.put_varint((self.values.len() / VALUE_BYTES) as u64);
+            bytes.extend_from_slice(&self.values);
+        }
         bytes
     }
 }

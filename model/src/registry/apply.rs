@@ -14,7 +14,15 @@ impl Registry {
         let mut left_out = 0;
         for entry in batch.entries() {
             let applied = match entry {
-                Entry::Value { index, value } => self.value(id, index, value, 0.0, now_ms),
+                Entry::Values(values) => {
+                    for (index, value) in values.iter() {
+                        if let Err(reason) = self.value(id, index, value, 0.0, now_ms) {
+                            self.reject(reason);
+                            left_out += 1;
+                        }
+                    }
+                    Ok(())
+                }
                 Entry::Timed { index, value, time } => self.value(id, index, value, time, now_ms),
                 Entry::Buckets {
                     index,
