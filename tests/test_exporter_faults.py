@@ -84,6 +84,15 @@ def test_a_page_that_cannot_go_on_does_not_look_whole() -> None:
         eventually(lambda: "was broken off: the registry changed so much" in exporter.log)
 
 
+def test_a_registry_that_was_rolled_back_is_not_shown_before_its_writers_are_back() -> None:
+    with RedisServer(module_arguments=["healing-time", "2000"]) as redis, Exporter(redis=redis) as exporter:
+        redis.execute("METRICS.SET", KEY, "temperature", "-2.5", "WRITER", "w", "LEASE", 60_000)
+        redis.shutdown(keep_data=True)
+        redis.start()
+        assert unavailable(exporter) == "the registry was rolled back and waits for its writers, try again soon"
+        assert eventually(lambda: scrape(exporter.metrics_url)).value("temperature") == -2.5
+
+
 def test_a_key_of_another_type() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         redis.execute("SET", KEY, "text")

@@ -118,6 +118,16 @@ def test_a_large_registry_is_streamed_whole(redis: RedisServer, exporter: Export
     assert answer.body.decode() == registry_info(redis) + exposed(redis, "TEXT")
 
 
+def test_an_old_client_gets_a_page_of_known_length(redis: RedisServer, exporter: Exporter) -> None:
+    """The end of the connection is the end of an HTTP/1.0 page without a length, however it came about."""
+    fill(redis, series=2_000, label_bytes=500)
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        assert response.length == len(response.read())
+
+
 def test_gzip_only_when_asked_for(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=2_000, label_bytes=100)
     plain = ask(exporter, "/metrics", Accept_Encoding="gzip;q=0, identity")

@@ -44,11 +44,6 @@ impl Embedded {
         Ok(self.lock().expose(now_ms(), request)?)
     }
 
-    /// Which life of the registry this is.
-    pub fn epoch(&self) -> Epoch {
-        self.lock().epoch()
-    }
-
     /// Applies one batch of a writer. Repeating it, with the same seq and bytes, changes nothing.
     pub fn push(
         &self,

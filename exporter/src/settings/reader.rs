@@ -175,11 +175,7 @@ impl<'a> Reader<'a> {
         range: RangeInclusive<i64>,
     ) -> Result<Option<i64>, SettingsError> {
         let (low, high) = (range.start(), range.end());
-        let allowed = if *high == i64::MAX {
-            format!("a whole number from {low}")
-        } else {
-            format!("a whole number from {low} to {high}")
-        };
+        let allowed = format!("a whole number from {low} to {high}");
         self.parsed(key, &allowed, |text| {
             text.parse().ok().filter(|number| range.contains(number))
         })

@@ -69,7 +69,14 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
         )?
         .map(Secret::new);
     let ttl_seconds = reader
-        .integer("redis.ttl_seconds", i64::MIN..=i64::from(u32::MAX))?
+        .parsed(
+            "redis.ttl_seconds",
+            "a whole number up to 4294967295, 0 or less for no end",
+            |text| {
+                let seconds: i64 = text.parse().ok()?;
+                u32::try_from(seconds.max(0)).ok()
+            },
+        )?
         .unwrap_or(300);
     let ttl_disabled = reader.boolean("redis.ttl_disabled")?.unwrap_or(false);
     let settings = RedisSettings {
@@ -94,7 +101,7 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
         ttl_seconds: if ttl_disabled {
             0
         } else {
-            u64::try_from(ttl_seconds).unwrap_or(0)
+            u64::from(ttl_seconds)
         },
         ssl: redis_tls(reader)?,
         sentinel: sentinel(reader)?,

@@ -215,6 +215,11 @@ fn a_bad_value_is_named_with_its_place_and_what_is_allowed() {
             r#"SIDECAR_MODE is "2", allowed is true, false, yes, no, on, off, 1 or 0"#,
         ),
         (
+            "REDIS_TTL_SECONDS",
+            "5m",
+            r#"REDIS_TTL_SECONDS is "5m", allowed is a whole number up to 4294967295, 0 or less for no end"#,
+        ),
+        (
             "REDIS_DB",
             "-1",
             r#"REDIS_DB is "-1", allowed is a whole number from 0 to 1000000"#,
