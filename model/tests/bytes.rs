@@ -139,7 +139,21 @@ fn render(registry: &Registry) -> Vec<u8> {
         .body
 }
 
+/// More than usual: damage is cheap to try.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok());
+    ProptestConfig {
+        cases: cases.unwrap_or(1000),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
+    #![proptest_config(config())]
+
     #[test]
     fn a_copy_goes_on_exactly_as_the_original(before in history(), after in history()) {
         let mut original = Registry::new(EPOCH, Limits::default(), 1000);

@@ -18,6 +18,8 @@ pub(super) struct Text {
     family_type: FamilyType,
     /// The family's name as this format spells it; kept apart so that samples only copy it.
     name: Vec<u8>,
+    /// How its plain samples begin: the name, which a counter's ends in `_total`, and a brace.
+    sample_head: Vec<u8>,
     /// Scratch: labels in the spelling of a format that knows no quoted names.
     plain_labels: String,
 }
@@ -31,6 +33,7 @@ impl Text {
             created: created && format == Format::OpenMetrics,
             family_type: FamilyType::Counter,
             name: Vec::new(),
+            sample_head: Vec::new(),
             plain_labels: String::new(),
         }
     }
@@ -44,6 +47,11 @@ impl Text {
         } else {
             push_underscored(&mut self.name, spec.name, false);
         }
+        self.sample_head.clone_from(&self.name);
+        if spec.family_type == FamilyType::Counter {
+            self.sample_head.extend_from_slice(b"_total");
+        }
+        self.sample_head.push(b'{');
     }
 
     /// HELP, TYPE and UNIT.
@@ -106,10 +114,8 @@ impl Text {
     fn samples(&mut self, labels: &str, view: &SeriesView<'_>, start_ms: u64) {
         match view {
             SeriesView::Number(number) => {
-                let is_counter = self.family_type == FamilyType::Counter;
-                let suffix: &[u8] = if is_counter { b"_total" } else { b"" };
-                self.sample(suffix, labels, "", *number);
-                if is_counter {
+                self.plain_sample(labels, *number);
+                if self.created && self.family_type == FamilyType::Counter {
                     self.created(labels, start_ms);
                 }
             }
@@ -164,7 +170,21 @@ impl Text {
         self.out.push(b'\n');
     }
 
+    /// The sample of a counter or gauge: most of what there is, so it has the shortest way.
     #[inline]
+    fn plain_sample(&mut self, labels: &str, value: f64) {
+        self.out.extend_from_slice(&self.sample_head);
+        if labels.is_empty() {
+            self.out.pop();
+            self.out.push(b' ');
+        } else {
+            self.out.extend_from_slice(labels.as_bytes());
+            self.out.extend_from_slice(b"} ");
+        }
+        format_number(value, &mut self.out);
+        self.out.push(b'\n');
+    }
+
     fn sample(&mut self, suffix: &[u8], labels: &str, more_labels: &str, value: f64) {
         self.out.extend_from_slice(&self.name);
         self.out.extend_from_slice(suffix);

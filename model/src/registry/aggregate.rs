@@ -112,15 +112,18 @@ impl Registry {
         self.last_created_no
     }
 
+    #[inline]
     pub(crate) fn labels_of(&self, id: u32) -> &str {
         &self.series[id].labels
     }
 
+    #[inline]
     pub(crate) fn start_ms_of(&self, id: u32) -> u64 {
         self.series[id].start_ms
     }
 
     /// What a series shows at that time, if anything; adds the number of values looked at.
+    #[inline]
     pub(crate) fn view(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
         *visited += 1;
         if !self.has_total(id) || self.is_expired(id, now_ms) {

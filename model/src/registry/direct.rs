@@ -179,8 +179,7 @@ impl Registry {
         family.mortals = 0;
         let order = std::mem::take(&mut family.order);
         let count = order.len() as u64;
-        self.condemned
-            .extend(order.after(0, |id| self.series[id].created_no));
+        self.condemned.extend(order.ids());
         self.end_family_if_empty(id);
         count
     }

@@ -52,6 +52,13 @@ impl Order {
         }
     }
 
+    /// All ids.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.chunks
+            .iter()
+            .flat_map(|chunk| chunk.ids.iter().copied())
+    }
+
     /// The ids with numbers above `no`.
     pub(crate) fn after(&self, no: u64, no_of: impl Fn(u32) -> u64) -> impl Iterator<Item = u32> {
         let at = self.chunk_of(no).unwrap_or(0);

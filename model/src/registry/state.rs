@@ -40,9 +40,7 @@ impl Registry {
             out.put_varint(*count)
         });
         put_list(&mut out, &self.layouts, put_layout);
-        put_slab(&mut out, &self.families, |out, family| {
-            self.put_family(out, family)
-        });
+        put_slab(&mut out, &self.families, Self::put_family);
         put_slab(&mut out, &self.series, put_series);
         put_slab(&mut out, &self.writers, put_writer);
         put_list(&mut out, &self.unsettled, |out, id| {
@@ -104,7 +102,7 @@ impl Registry {
         Ok(registry)
     }
 
-    fn put_family(&self, out: &mut Vec<u8>, family: &Family) {
+    fn put_family(out: &mut Vec<u8>, family: &Family) {
         let (kind, mode) = family.family_type.to_numbers();
         out.put_u8(kind);
         out.put_u8(mode);
@@ -116,12 +114,8 @@ impl Registry {
         out.put_u8(family.is_declared.into());
         out.put_u8(family.is_ended.into());
         out.put_varint(family.deleted_up_to);
-        let no_of = |id: u32| self.series[id].created_no;
-        let order = family.order.after(0, no_of).collect::<Vec<_>>();
+        let order = family.order.ids().collect::<Vec<_>>();
         put_list(out, &order, |out, id| out.put_varint((*id).into()));
-        for id in order {
-            out.put_varint(no_of(id));
-        }
     }
 }
 

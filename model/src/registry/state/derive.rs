@@ -2,6 +2,7 @@
 
 use crate::FamilyType;
 use crate::registry::Registry;
+use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
 use crate::registry::writer::{BucketMemory, Phase};
 
@@ -65,19 +66,18 @@ impl Registry {
             self.index_series(id);
         }
         let mut in_order = 0;
-        for (family_id, family) in self.families.iter() {
-            let mut above = family.deleted_up_to;
-            for id in family
-                .order
-                .after(0, |id| self.series.get(id).map_or(0, |s| s.created_no))
-            {
+        for (family_id, family) in self.families.iter_mut() {
+            let (mut order, mut above) = (Order::default(), family.deleted_up_to);
+            for id in family.order.ids() {
                 let series = self.series.get(id).ok_or("order of a family")?;
                 if series.family != family_id || series.created_no <= above {
                     return Err("order of a family");
                 }
                 above = series.created_no;
-                in_order += 1;
+                order.push(above, id);
             }
+            in_order += order.len();
+            family.order = order;
         }
         if in_order == with_total {
             Ok(())

@@ -51,9 +51,9 @@ pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
         mortals: 0,
         identities: 0,
     };
-    let ids = get_list(from, 1, get_id)?;
-    for id in ids {
-        family.order.push(from.varint()?, id);
+    for id in get_list(from, 1, get_id)? {
+        // Numbered once the series are known.
+        family.order.push(0, id);
     }
     Ok(family)
 }
