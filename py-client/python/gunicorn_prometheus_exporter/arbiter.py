@@ -65,7 +65,7 @@ class Supervisor:
 
     def supervise(self, arbiter: Any) -> None:
         """Whenever the arbiter has looked after its workers, at least once a second."""
-        self._follow_workers(arbiter)
+        self.follow_workers(arbiter)
         if not self.is_ready or self.has_stopped:
             return
         cfg = arbiter.cfg
@@ -82,12 +82,13 @@ class Supervisor:
 
     def finish(self, arbiter: Any) -> None:
         """The workers have ended: in a container everything else ends with this process."""
-        self._follow_workers(arbiter)
+        self.follow_workers(arbiter)
         if not self.has_stopped:
             self.has_stopped = True
             _write_lines(arbiter.log, self.instance.shut_down(_PATIENCE_SECONDS))
 
-    def _follow_workers(self, arbiter: Any) -> None:
+    def follow_workers(self, arbiter: Any) -> None:
+        """Tells the exporter which workers there are, and which are no more."""
         running = {id(worker) for worker in list(arbiter.WORKERS.values())}
         for number, worker in list(self.workers.items()):
             if number not in self.began and isinstance(worker.pid, int):
@@ -124,6 +125,7 @@ def install() -> None:
         _LOG.error("nothing is metered: %s", error)
         return
     _wrap("start", _start)
+    _wrap("spawn_worker", _spawn_worker)
     _wrap("manage_workers", _manage_workers)
     _wrap("reload", _reload)
     _wrap("stop", _stop)
@@ -174,7 +176,9 @@ def _start(original: Any) -> Any:
             _supervisor.settings.check_supported()
         result = original(self)
         if _supervisor is not None:
+            # The metrics port is open before the first worker is.
             _supervisor.is_ready = True
+            _guarded(self, "supervise")
         return result
 
     return start
@@ -187,6 +191,16 @@ def _manage_workers(original: Any) -> Any:
         return result
 
     return manage_workers
+
+
+def _spawn_worker(original: Any) -> Any:
+    def spawn_worker(self: Any) -> Any:
+        # The child never comes back from here; the arbiter may start many, with pauses between them.
+        result = original(self)
+        _guarded(self, "follow_workers")
+        return result
+
+    return spawn_worker
 
 
 def _reload(original: Any) -> Any:

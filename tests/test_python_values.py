@@ -1,0 +1,127 @@
+"""The application's own metrics are what prometheus_client says they are, over all processes."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness import Gunicorn, Scrape, eventually, scrape
+
+PER_PROCESS = ("all", "liveall")
+
+
+@pytest.fixture
+def two() -> Iterator[Gunicorn]:
+    """Two workers; which one answers is for them to say."""
+    with Gunicorn("apps.numbers:app", workers=2) as gunicorn:
+        yield gunicorn
+
+
+def page(gunicorn: Gunicorn) -> Scrape:
+    """What a scraper sees now, once it sees every worker."""
+    return eventually(lambda: _whole_page(gunicorn))
+
+
+def _whole_page(gunicorn: Gunicorn) -> Scrape:
+    seen = scrape(gunicorn.metrics_url)
+    assert len(seen.samples("gunicorn_worker_state", state="running")) == gunicorn.workers
+    return seen
+
+
+def test_gauges_of_one_process_show_what_was_set() -> None:
+    """In every mode; where processes are told apart, by the pid label of the one that has set it."""
+    with Gunicorn("apps.numbers:app") as gunicorn:
+        pid = gunicorn.get("/?set=7").body.decode()
+        seen = page(gunicorn)
+    for mode in ("min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent"):
+        assert seen.value(f"number_{mode}") == 7, mode
+    for mode in PER_PROCESS:
+        assert seen.value(f"number_{mode}", pid=pid) == 7, mode
+
+
+def test_live_gauges_end_with_their_worker_and_the_others_stay() -> None:
+    """After SIGKILL; the new worker's own gauges begin at zero."""
+    with Gunicorn("apps.numbers:app") as gunicorn:
+        pid = int(gunicorn.get("/?set=7").body)
+        gunicorn.kill_worker(pid)
+        eventually(lambda: gunicorn.worker_pids() not in ([pid], []))
+        eventually(lambda: gunicorn.get("/").status, equals=200)
+        eventually(lambda: page(gunicorn).value("number_livesum"), equals=0)
+        seen = page(gunicorn)
+        assert seen.value("number_sum") == 7
+        assert seen.value("number_max") == 7
+        assert seen.value("number_livemax") == 0
+        assert seen.value("number_mostrecent") == 7
+        assert seen.value("number_all", pid=str(pid)) == 7
+        assert seen.samples("number_liveall", pid=str(pid)) == []
+
+
+def test_all_types_are_summed_over_workers(two: Gunicorn) -> None:
+    """Whichever worker has answered."""
+    for _ in range(20):
+        two.get("/?event=a&observe=3&wait=2")
+    seen = page(two)
+    assert seen.value("number_events_total", kind="a") == 20
+    assert seen.value("number_sizes_count") == 20
+    assert seen.value("number_sizes_sum") == 60
+    assert seen.value("number_sizes_bucket", le="1.0") == 0
+    assert seen.value("number_sizes_bucket", le="10.0") == 20
+    assert seen.value("number_waits_count") == 20
+    assert seen.value("number_waits_sum") == 40
+    # Each worker has imported the module for itself.
+    assert seen.value("number_starts_total") == 2
+
+
+def test_what_is_counted_at_import_is_counted_once_with_preload() -> None:
+    """The arbiter has imported the module, and its workers have not."""
+    with Gunicorn("apps.numbers:app", workers=2, arguments=["--preload"]) as gunicorn:
+        for _ in range(10):
+            gunicorn.get("/?event=a")
+        seen = page(gunicorn)
+        assert seen.value("number_starts_total") == 1
+        assert seen.value("number_events_total", kind="a") == 10
+
+
+def test_a_counter_that_is_reset_does_not_go_down() -> None:
+    """For a scraper a counter only ever grows."""
+    with Gunicorn("apps.numbers:app") as gunicorn:
+        gunicorn.get("/?event=a&event=a&event=a")
+        gunicorn.get("/?reset=a&event=a")
+        assert page(gunicorn).value("number_events_total", kind="a") == 4
+
+
+def test_a_removed_gauge_is_gone_and_begins_anew() -> None:
+    """`remove` and `clear` work across processes."""
+    with Gunicorn("apps.numbers:app") as gunicorn:
+        gunicorn.get("/?level=a&level=a&level=b&event=a")
+        assert page(gunicorn).value("number_level", kind="a") == 2
+        gunicorn.get("/?remove=a")
+        assert page(gunicorn).samples("number_level", kind="a") == []
+        assert page(gunicorn).value("number_level", kind="b") == 1
+        gunicorn.get("/?clear=")
+        assert page(gunicorn).samples("number_level") == []
+        gunicorn.get("/?level=a&event=a")
+        assert page(gunicorn).value("number_level", kind="a") == 1
+        assert page(gunicorn).value("number_events_total", kind="a") == 2
+
+
+def test_a_forked_child_counts_from_zero_in_memory_of_its_own() -> None:
+    """The application checks both, and fails if it is not so."""
+    with Gunicorn("apps.numbers:app") as gunicorn:
+        gunicorn.get("/?event=forked")
+        assert gunicorn.get("/?fork=").status == 200
+        assert page(gunicorn).value("number_events_total", kind="forked") == 1
+
+
+def test_metrics_that_exist_already_keep_their_numbers() -> None:
+    """A configuration file may make some before the worker class is loaded."""
+    config = (
+        "from prometheus_client import Counter, Histogram\n"
+        "early = Counter('early_events', 'Made before', ['kind'])\n"
+        "early.labels('a').inc(3)\n"
+        "Histogram('early_sizes', 'Made before', buckets=(1, 10)).observe(5)\n"
+    )
+    with Gunicorn("apps.numbers:app", config=config) as gunicorn:
+        eventually(lambda: page(gunicorn).value("early_events_total", kind="a"), equals=3)
+        seen = page(gunicorn)
+        assert seen.value("early_sizes_bucket", le="10.0") == 1
+        assert seen.value("early_sizes_sum") == 5
