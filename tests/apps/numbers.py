@@ -20,7 +20,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`/?set=7` `event=a` `reset=a` `remove=a` `clear=` `level=a` `observe=3` `wait=2` `fork=`; answers its process id."""
+    """`/?set=7` `event=a` `reset=a` `remove=a` `clear=` `level=a` `observe=3` `wait=2` `fork=`; answers its pid."""
     for action, argument in parse_qsl(environ["QUERY_STRING"], keep_blank_values=True):
         _do(action, argument)
     body = str(os.getpid()).encode()

@@ -1,0 +1,58 @@
+"""A WSGI application that answers in every shape that WSGI allows."""
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """Each path is a shape."""
+    path: str = environ["PATH_INFO"]
+    if path == "/read":
+        return _whole(start_response, "200 OK", str(len(environ["wsgi.input"].read())).encode())
+    if path.startswith("/missing"):
+        return _whole(start_response, "404 Not Found", b"")
+    if path == "/refuse":
+        return _whole(start_response, "403 Forbidden", b"")
+    if path == "/raise":
+        raise KeyError(path)
+    if path == "/file":
+        return _file(environ, start_response)
+    if path in ("/parts", "/raise-late", "/endless"):
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return {"/parts": _parts, "/raise-late": _raise_late, "/endless": _endless}[path]()
+    return _whole(start_response, "200 OK", b"hello\n")
+
+
+def _whole(start_response: StartResponse, status: str, body: bytes) -> list[bytes]:
+    start_response(status, [("Content-Length", str(len(body)))])
+    return [body]
+
+
+def _file(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the server closes it)
+    file.write(b"f" * 100_000)
+    file.seek(0)
+    start_response("200 OK", [("Content-Length", "100000")])
+    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, io.DEFAULT_BUFFER_SIZE)
+    return wrapped
+
+
+def _parts() -> Iterator[bytes]:
+    yield b"one "
+    time.sleep(0.2)
+    yield b"two "
+
+
+def _raise_late() -> Iterator[bytes]:
+    yield b"begun "
+    raise LookupError("late")
+
+
+def _endless() -> Iterator[bytes]:
+    while True:
+        yield b"x" * 65536
