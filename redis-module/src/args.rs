@@ -142,15 +142,19 @@ impl<'a> Args<'a> {
     /// `n name value ...`
     pub(crate) fn labels(&mut self) -> Result<Labels, Refusal> {
         let count = self.count("number of labels", MAX_LABELS)?;
-        if count == 1 {
-            // By far the most frequent: no list.
-            let pair = (self.text("label name")?, self.text("label value")?);
-            return Ok(Labels::new([pair])?);
+        // Straight into the label set, without a list in between: this runs for most commands.
+        let mut wrong = None;
+        let pairs =
+            (0..count).map_while(|_| self.label().map_err(|error| wrong = Some(error)).ok());
+        let labels = Labels::new(pairs);
+        match wrong {
+            Some(error) => Err(error),
+            None => Ok(labels?),
         }
-        let pairs = (0..count)
-            .map(|_| Ok((self.text("label name")?, self.text("label value")?)))
-            .collect::<Result<Vec<_>, Refusal>>()?;
-        Ok(Labels::new(pairs)?)
+    }
+
+    fn label(&mut self) -> Result<(&'a str, &'a str), Refusal> {
+        Ok((self.text("label name")?, self.text("label value")?))
     }
 
     /// `n bound ...`

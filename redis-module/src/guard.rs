@@ -18,6 +18,8 @@ pub(crate) fn guard<T>(callback: impl FnOnce() -> T) -> Option<T> {
 /// Sends the words of a panic to Redis' log instead of the standard error of a daemon.
 pub(crate) fn log_panics() {
     panic::set_hook(Box::new(|panic| {
-        api::log_warning(&format!("internal error, please report it: {panic}"));
+        api::log_warning(&format!(
+            "metrics: internal error, please report it: {panic}"
+        ));
     }));
 }

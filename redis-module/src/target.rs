@@ -7,7 +7,7 @@
 //! that every copy goes through the same states. An ordinary client's trailer is just an unknown
 //! option.
 
-use std::ffi::{CString, c_int};
+use std::ffi::c_int;
 
 use metrics_model::{Epoch, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp};
 use redis_module::raw;
@@ -22,8 +22,10 @@ use crate::refusal::Refusal;
 pub(crate) struct Target<'a> {
     context: Context,
     situation: Situation,
-    /// Every argument, the name of the command first.
-    argv: &'a [*mut raw::RedisModuleString],
+    /// The name of the command.
+    command: *mut raw::RedisModuleString,
+    /// What follows it, the key first.
+    args: &'a [*mut raw::RedisModuleString],
     name: *mut raw::RedisModuleString,
     /// What has been decided already, by another server.
     decided: Option<Stamp>,
@@ -65,13 +67,17 @@ impl<'a> Target<'a> {
         context: Context,
         argv: &'a [*mut raw::RedisModuleString],
     ) -> Result<TargetAndRest<'a>, Refusal> {
-        let [_, name, rest @ ..] = argv else {
+        let [command, args @ ..] = argv else {
+            return Err(Refusal::Arity);
+        };
+        let [name, rest @ ..] = args else {
             return Err(Refusal::Arity);
         };
         let target = Self {
             context,
             situation: context.situation(),
-            argv,
+            command: *command,
+            args,
             name: *name,
             decided: None,
         };
@@ -213,12 +219,9 @@ impl<'a> Target<'a> {
 
     /// The command as it was sent, and the stamp.
     fn replicate(&self, stamp: &Stamp) {
-        let [name, args @ ..] = self.argv else { return };
         // The name as it was sent: the command may have been renamed.
-        // SAFETY: the strings are valid while the command runs.
-        let Ok(name) = CString::new(unsafe { api::bytes_of(*name) }) else {
-            return;
-        };
+        // SAFETY: the string is valid while the command runs.
+        let command = unsafe { api::bytes_of(self.command) };
         let trailer = stamp.to_args();
         let format = if trailer.len() == LONGEST_TRAILER {
             c"vbbbbb"
@@ -227,15 +230,16 @@ impl<'a> Target<'a> {
         };
         // The format tells how many are read.
         let part = |number: usize| trailer.get(number).map_or("", String::as_str);
-        // SAFETY: the arguments are those that the format names (a vector and its length, buffers and
-        // their lengths), and Redis copies them. One that the format does not name is not looked at.
+        // SAFETY: Redis' own strings end with NUL, and it has found the command by this name. The
+        // arguments are those that the format names (a vector and its length, buffers and their
+        // lengths), and Redis copies them; one that the format does not name is not looked at.
         unsafe {
             call!(RedisModule_Replicate(
                 self.context.as_ptr(),
-                name.as_ptr(),
+                command.as_ptr().cast(),
                 format.as_ptr(),
-                args.as_ptr(),
-                args.len(),
+                self.args.as_ptr(),
+                self.args.len(),
                 part(0).as_ptr(),
                 part(0).len(),
                 part(1).as_ptr(),
