@@ -121,6 +121,32 @@ def test_a_replica_shows_the_same(redis: RedisServer) -> None:
         eventually(lambda: state(replica), equals=state(redis))
 
 
+def test_a_replica_forgets_what_its_primary_forgets(redis: RedisServer) -> None:
+    retention = ("writer-retention", "tombstone-retention")
+    for setting in retention:
+        redis.execute("CONFIG", "SET", f"metrics.{setting}", 20)
+    choice = random.Random(3)
+    with RedisServer(settings=DEBUG, replica_of=redis) as replica:
+        for _ in range(100):
+            writer = Writer(redis).begin()
+            full = Batch.full()
+            for number in range(choice.randrange(1, 10)):
+                family = choice.choice([counter("hits"), gauge("depth", "livesum"), gauge("top", "max")])
+                full.define(family, {"n": str(choice.randrange(30))}, number, ttl_ms=choice.choice([0, 5, 20]))
+            writer.push(full, lease_ms=choice.choice([1, 10, 100]))
+            label = ("LABELS", 1, "n", choice.randrange(30))
+            redis.execute("METRICS.INC", "m", "direct", *label, "TTL", choice.randrange(1, 30))
+            if choice.random() < 0.2:
+                redis.execute("METRICS.DEL", "m", choice.choice(["hits", "depth", "direct"]))
+            if choice.random() < 0.3:
+                writer.leave()
+        digest = redis.execute("DEBUG", "DIGEST-VALUE", "m")
+        eventually(lambda: replica.execute("DEBUG", "DIGEST-VALUE", "m"), equals=digest)
+        assert int(redis.registry("m")["expired"]) > 0
+        redis.execute("DEBUG", "RELOAD")
+        assert redis.execute("DEBUG", "DIGEST-VALUE", "m") == digest
+
+
 def test_a_replica_that_is_configured_otherwise_decides_alike(redis: RedisServer) -> None:
     limits = ["max-series", "5", "default-ttl", "1"]
     with RedisServer(settings=DEBUG, replica_of=redis, module_arguments=limits) as replica:

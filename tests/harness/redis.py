@@ -86,6 +86,14 @@ class RedisServer(Guard):
         replies: list[object] = pipeline.execute()
         return replies
 
+    def registry(self, key: str) -> dict[str, str]:
+        """What METRICS.INFO says of a registry; a map, or before RESP3 a flat array."""
+        reply = self.execute("METRICS.INFO", key)
+        if isinstance(reply, list):
+            reply = dict(zip(reply[::2], reply[1::2], strict=True))
+        assert isinstance(reply, dict)
+        return reply
+
     def assert_ready(self) -> None:
         """The server answers and has loaded its data."""
         try:
