@@ -29,6 +29,7 @@ mod pusher;
 mod state;
 mod watch;
 
+use std::future::ready;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -215,7 +216,10 @@ impl Instance {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let settled = self.state.settled.notified();
+            // In this order: what the arbiter has said is heard to its end, so that workers that end
+            // together are committed together.
             tokio::select! {
+                biased;
                 message = self.link.receive() => match message {
                     Ok((message, descriptors)) => {
                         if let Some(end) = self.take(message, descriptors) {
@@ -228,11 +232,9 @@ impl Instance {
                         self.state.own.failed("link");
                     }
                 },
+                Some(number) = self.ended.recv() => self.state.ended(number),
+                () = ready(()), if self.state.has_ended() => self.flush(),
                 _ = tick.tick() => self.flush(),
-                Some(number) = self.ended.recv() => {
-                    self.state.ended(number);
-                    self.flush();
-                }
                 Some(request) = self.refreshes.next() => self.refresh(request),
                 () = settled => self.release(),
             }
@@ -244,10 +246,7 @@ impl Instance {
         match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
             (ToExporter::Listener, Ok([listener])) => self.listen(listener),
             (ToExporter::Store(store), Ok([file])) => self.state.open(&store, file),
-            (ToExporter::Dead { number }, _) => {
-                self.state.ended(number);
-                self.flush();
-            }
+            (ToExporter::Dead { number }, _) => self.state.ended(number),
             (ToExporter::Ping, _) => self.link.send(&ToArbiter::Pong),
             (ToExporter::Shutdown, _) => return Some(End::Shutdown),
             (ToExporter::Replace, _) => return Some(End::Replaced),

@@ -55,6 +55,8 @@ struct Entry {
     writer: Writer,
     life: Life,
     watched: Watched,
+    /// This instance's registry would not have its last values.
+    was_refused: bool,
     has_left_shared: bool,
     sent_at: Option<Instant>,
 }
@@ -151,6 +153,7 @@ impl State {
             writer: Writer::new(reader, store.process, &self.options),
             life: Life::Live,
             watched: Watched::No,
+            was_refused: false,
             has_left_shared: !self.options.is_shared,
             sent_at: None,
         };
@@ -165,6 +168,14 @@ impl State {
         {
             entry.life = Life::Ended;
         }
+    }
+
+    /// Whether a writer has ended that was not folded yet. One that could not be is tried again with
+    /// the next flush, not at once.
+    pub(crate) fn has_ended(&self) -> bool {
+        let inner = self.inner.borrow();
+        let mut writers = inner.writers.values();
+        writers.any(|entry| entry.life == Life::Ended && !entry.was_refused)
     }
 
     /// Looks for ends that nobody has told of yet.
@@ -349,7 +360,10 @@ impl State {
         match flushed {
             Ok(()) if entry.life == Life::Ended => entry.life = Life::Folded,
             Ok(()) => {}
-            Err(error) => self.report("registry", number, &error),
+            Err(error) => {
+                entry.was_refused = true;
+                self.report("registry", number, &error);
+            }
         }
         has_new
     }
