@@ -152,6 +152,8 @@ def _settled(gunicorn: Counted) -> Scrape:
         assert again.sum("gunicorn_worker_requests_total") == requests
         finished = page.sum("gunicorn_worker_request_duration_seconds_count")
         assert again.sum("gunicorn_worker_request_duration_seconds_count") == finished
+        aborted = again.sum("gunicorn_http_aborted_total")
+        assert requests == finished + aborted, f"{requests:g} requests, {finished:g} finished, {aborted:g} aborted"
         return again
 
     return eventually(settled)
