@@ -195,7 +195,7 @@ def test_importing_the_package_changes_nothing() -> None:
         "    print(error)\n"
     )
     said = Venv.default().run("-c", program)
-    assert "PrometheusWorker and PrometheusThreadWorker" in said
+    assert "this version has PrometheusWorker, PrometheusThreadWorker" in said
 
 
 def _inode_of_listener(port: int) -> str:

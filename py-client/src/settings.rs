@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use gunicorn_prometheus_exporter::settings::{Loaded, Settings, SettingsError};
+use gunicorn_prometheus_exporter::settings::{Loaded, Secret, Settings, SettingsError};
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -66,6 +66,11 @@ impl LoadedSettings {
     #[getter]
     fn redis_enabled(&self) -> bool {
         self.settings().redis.enabled
+    }
+
+    #[getter]
+    fn redis_password(&self) -> Option<&str> {
+        self.settings().redis.password.as_ref().map(Secret::reveal)
     }
 
     #[getter]

@@ -15,8 +15,24 @@ from typing import Any
 _PLACES = {
     "PrometheusWorker": "workers",
     "PrometheusThreadWorker": "workers",
+    "PrometheusGeventWorker": "gevent_worker",
     "ConfigError": "config",
     "load_yaml_config": "config",
+    "ConfigManager": "compat",
+    "ConfigState": "compat",
+    "ExporterConfig": "compat",
+    "RedisStorageManager": "compat",
+    "cleanup_config": "compat",
+    "get_config": "compat",
+    "get_config_manager": "compat",
+    "get_redis_storage_manager": "compat",
+    "get_shared_registry": "compat",
+    "initialize_config": "compat",
+    "is_redis_enabled": "compat",
+    "mark_process_dead_redis": "compat",
+    "registry": "compat",
+    "setup_redis_metrics": "compat",
+    "teardown_redis_metrics": "compat",
     "default_on_exit": "hooks",
     "default_on_starting": "hooks",
     "default_post_fork": "hooks",
@@ -27,7 +43,12 @@ _PLACES = {
 }
 _WORKERS = [name for name in _PLACES if name.endswith("Worker")]
 
-__all__ = sorted(_PLACES)
+# `import *` asks for no library that may be missing.
+__all__ = sorted(name for name, place in _PLACES.items() if place != "gevent_worker")
+
+
+class MissingWorkerError(ImportError, RuntimeError):
+    """A worker class that this version does not have; as a ``RuntimeError`` it is one line at Gunicorn's start."""
 
 
 def __getattr__(name: str) -> Any:
@@ -37,8 +58,7 @@ def __getattr__(name: str) -> Any:
         globals()[name] = value
         return value
     if name.startswith("Prometheus") and name.endswith("Worker"):
-        # Gunicorn shows an ImportError as it is; an AttributeError would become a riddle.
-        raise ImportError(f"{__name__} has no {name}; this version has {' and '.join(_WORKERS)}")
+        raise MissingWorkerError(f"{__name__} has no {name}; this version has {', '.join(_WORKERS)}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from . import _native
 
 _path: Path | None = None
+#: Variables that a program has given itself; they count more than the environment's.
+overrides: dict[str, str] = {}
 
 
 class ConfigError(ValueError, RuntimeError):
@@ -24,10 +26,7 @@ def load_yaml_config(config_file: str | os.PathLike[str]) -> None:
 
     Raises ``FileNotFoundError`` or ``ValueError``, with one line that says where and what.
     """
-    global _path
-    path = Path(config_file).absolute()
-    settings = _load(path)
-    _path = path
+    settings = use_file(config_file)
     names = sys._getframe(1).f_globals
     for name, value in settings.gunicorn.items():
         names.setdefault(name, value)
@@ -38,6 +37,15 @@ def load_yaml_config(config_file: str | os.PathLike[str]) -> None:
         os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(directory))
 
 
+def use_file(config_file: str | os.PathLike[str]) -> _native.Settings:
+    """From now on settings are those of this file; returns them. Nothing is changed if it is wrong."""
+    global _path
+    path = Path(config_file).absolute()
+    settings = _load(path)
+    _path = path
+    return settings
+
+
 def load() -> _native.Settings:
     """The settings now, of the file last named to :func:`load_yaml_config` and of the environment."""
     return _load(_path)
@@ -45,7 +53,7 @@ def load() -> _native.Settings:
 
 def _load(path: Path | None) -> _native.Settings:
     try:
-        return _native.load_settings(path, dict(os.environ))
+        return _native.load_settings(path, {**os.environ, **overrides})
     except FileNotFoundError:
         raise
     except ValueError as error:
