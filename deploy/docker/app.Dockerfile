@@ -14,7 +14,7 @@ COPY --from=builder /wheels /wheels
 RUN pip install --no-cache-dir flask /wheels/*.whl && rm -r /wheels
 COPY examples/flask_app /app
 WORKDIR /app
-RUN useradd --system --uid 65532 app
+RUN useradd --uid 65532 --create-home app
 USER app
 EXPOSE 8000 9091
 CMD ["gunicorn", "--bind=0.0.0.0:8000", "shop:app"]

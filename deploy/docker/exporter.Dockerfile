@@ -8,7 +8,7 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 65532 exporter
+ && useradd --uid 65532 --no-create-home exporter
 COPY --from=builder /source/target/release/gunicorn-prometheus-exporter /usr/local/bin/
 USER exporter
 EXPOSE 9091
