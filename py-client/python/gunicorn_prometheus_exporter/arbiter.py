@@ -40,6 +40,7 @@ class Supervisor:
     def __init__(self) -> None:
         self.instance = _native.Instance()
         self.settings = config.load()
+        self.warnings: list[str] = []
         self.workers: dict[int, Any] = {}
         self.began: set[int] = set()
         self.name: str | None = None
@@ -58,10 +59,12 @@ class Supervisor:
         return slot
 
     def read_settings(self, log: Any) -> None:
-        """Before the arbiter listens, and at HUP. Raises ``ConfigError`` with one line."""
+        """Before the arbiter listens, and at HUP. Raises ``ValueError`` with one line."""
         self.settings = config.load()
-        for warning in self.settings.warnings:
-            log.warning("%s", warning)
+        if self.settings.warnings != self.warnings:
+            self.warnings = self.settings.warnings
+            for warning in self.warnings:
+                log.warning("%s", warning)
 
     def supervise(self, arbiter: Any) -> None:
         """Whenever the arbiter has looked after its workers, at least once a second."""
@@ -116,7 +119,7 @@ def install() -> None:
     global _supervisor
     if _supervisor is not None:
         return
-    config.load().check_supported()
+    config.load()
     try:
         _supervisor = Supervisor()
         values.install()
@@ -133,6 +136,18 @@ def install() -> None:
     _wrap("kill_worker", _kill_worker)
     for name, reason in _SIGNALS.items():
         _wrap(f"handle_{name}", functools.partial(_handle_signal, reason))
+
+
+def read_settings_again() -> None:
+    """At HUP, before the new workers are made. Settings that cannot be used change nothing."""
+    if _supervisor is None or not _supervisor.is_ready:
+        return
+    before = _supervisor.settings
+    try:
+        _supervisor.read_settings(_LOG)
+    except (ValueError, OSError) as error:
+        _supervisor.settings = before
+        _LOG.error("the metrics settings stay what they were: %s", error)
 
 
 def take_slot(worker: Any) -> _native.WorkerSlot | None:
@@ -173,7 +188,6 @@ def _start(original: Any) -> Any:
         if _supervisor is not None:
             # Raised here, an error of the settings is one line on Gunicorn's last words.
             _supervisor.read_settings(self.log)
-            _supervisor.settings.check_supported()
         result = original(self)
         if _supervisor is not None:
             # The metrics port is open before the first worker is.
@@ -205,18 +219,10 @@ def _spawn_worker(original: Any) -> Any:
 
 def _reload(original: Any) -> Any:
     def reload(self: Any) -> Any:
-        # The new workers are made within, so the settings come first; the configuration file, which
-        # may name another YAML file, is read within too, so they come once more after it.
         result = original(self)
-        if _supervisor is not None:
-            before = _supervisor.settings
-            try:
-                _supervisor.read_settings(self.log)
-                _supervisor.settings.check_supported()
-            except (ValueError, OSError) as error:
-                _supervisor.settings = before
-                self.log.error("the metrics settings stay what they were: %s", error)
-            _guarded(self, "supervise")
+        # The environment may have changed after `setup`, by the setting `raw_env`.
+        read_settings_again()
+        _guarded(self, "supervise")
         return result
 
     return reload

@@ -58,11 +58,7 @@ class ExporterConfig:
         self.cleanup_db_files: bool = everything["cleanup_db_files"]
 
     def validate(self) -> bool:
-        """Whether this version can do all of it; values themselves were checked when they were read."""
-        try:
-            self._settings.check_supported()
-        except ValueError:
-            return False
+        """They were checked when they were read: settings that cannot be used raise there."""
         return True
 
     def get_gunicorn_config(self) -> dict[str, int]:

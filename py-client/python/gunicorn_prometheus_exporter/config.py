@@ -53,7 +53,9 @@ def load() -> _native.Settings:
 
 def _load(path: Path | None) -> _native.Settings:
     try:
-        return _native.load_settings(path, {**os.environ, **overrides})
+        settings = _native.load_settings(path, {**os.environ, **overrides})
+        settings.check_supported()
+        return settings
     except FileNotFoundError:
         raise
     except ValueError as error:

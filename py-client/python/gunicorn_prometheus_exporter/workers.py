@@ -32,6 +32,7 @@ class MeteredWorker:
         if hasattr(parent, "setup"):
             parent.setup()
         arbiter.install()
+        arbiter.read_settings_again()
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
