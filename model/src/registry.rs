@@ -66,6 +66,8 @@ pub struct Registry {
     by_identity: HashTable<u32>,
     hasher: DefaultHashBuilder,
     last_created_no: u64,
+    /// How many series with a total have a TTL.
+    mortals: usize,
     /// Bytes of label texts and totals outside the slab.
     series_heap_bytes: usize,
 
@@ -194,6 +196,7 @@ impl Registry {
             by_identity: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             last_created_no: 0,
+            mortals: 0,
             series_heap_bytes: 0,
             writers: Slab::default(),
             by_writer: HashMap::new(),

@@ -5,7 +5,7 @@ mod support;
 
 use metrics_model::{
     Aggregate, Batch, Epoch, FamilyType, GaugeMode, Labels, Limits, Point, PushReply, PushStatus,
-    Registry, Saved, Session, SessionOptions,
+    Registry, Saved, SavedPoint, Session, SessionOptions,
 };
 use proptest::prelude::*;
 use support::TestSource;
@@ -554,6 +554,32 @@ fn a_page_waits_until_writers_are_back_after_a_rollback() {
     assert_eq!(shown(&registry, 61_000), healing);
     assert_eq!(
         shown(&registry, 66_001),
+        "# TYPE c_total counter\nc_total 21\n"
+    );
+
+    // So late that its own batch is the write that ends the healing: it is back all the same.
+    let mut registry = Registry::decode_snapshot(&copy).unwrap();
+    registry.rolled_back(60_000);
+    let saved = |point| SavedPoint {
+        family_type: FamilyType::Counter,
+        base: Point::Scalar(0.0),
+        acked: Point::Scalar(point),
+        sent: Point::Scalar(point),
+    };
+    let points = vec![saved(20.0)];
+    let epoch = Some(Epoch(1));
+    let saved = Saved {
+        seq: 9,
+        sent_seq: 9,
+        acked_seq: 9,
+        acked_at_ms: 2000,
+        epoch,
+        points,
+    };
+    let mut late = Session::resume(b"w".to_vec(), OPTIONS, saved);
+    flush(&mut registry, &mut late, &source, 67_000);
+    assert_eq!(
+        shown(&registry, 67_000),
         "# TYPE c_total counter\nc_total 21\n"
     );
 

@@ -64,7 +64,6 @@ impl Registry {
     /// What the full state did not name is no longer this writer's.
     pub(super) fn end_run(&mut self, id: u32, now_ms: u64) {
         let writer = &mut self.writers[id];
-        writer.is_healed = true;
         let Some(named) = writer.run.take() else {
             return;
         };

@@ -243,6 +243,7 @@ impl Registry {
         family.order.push(self.last_created_no, id);
         let series = &mut self.series[id];
         family.mortals += u32::from(series.ttl_ms > 0);
+        self.mortals += usize::from(series.ttl_ms > 0);
         series.created_no = self.last_created_no;
         series.start_ms = now_ms;
         series.idle_since_ms = now_ms;
@@ -263,6 +264,7 @@ impl Registry {
                 .order
                 .remove(series.created_no, |other| all[other].created_no);
             family.mortals -= u32::from(series.ttl_ms > 0);
+            self.mortals -= usize::from(series.ttl_ms > 0);
         }
         self.series[id].created_no = 0;
         self.clear_total(id);
@@ -301,6 +303,8 @@ impl Registry {
             let mortals = &mut self.families[series.family].mortals;
             *mortals -= u32::from(series.ttl_ms > 0);
             *mortals += u32::from(ttl_ms > 0);
+            self.mortals -= usize::from(series.ttl_ms > 0);
+            self.mortals += usize::from(ttl_ms > 0);
         }
         series.ttl_ms = ttl_ms;
     }

@@ -176,7 +176,7 @@ impl Registry {
         let family = &mut self.families[id];
         family.deleted_up_to = last_no;
         family.is_declared = false;
-        family.mortals = 0;
+        self.mortals -= std::mem::take(&mut family.mortals) as usize;
         let order = std::mem::take(&mut family.order);
         let count = order.len() as u64;
         self.condemned.extend(order.ids());
@@ -296,17 +296,18 @@ impl Registry {
     ) -> Result<u32, RegistryError> {
         let family = self.check_family(spec)?;
         self.check_labels(spec.family_type, labels)?;
-        if family
-            .and_then(|id| self.find_series(id, labels.as_str()))
-            .is_none()
-        {
+        let known = family.and_then(|id| self.find_series(id, labels.as_str()));
+        if known.is_none() {
             self.check_room()?;
         }
         self.begin(stamp);
-        let family = self.family_for(spec)?;
-        let id = match self.find_series(family, labels.as_str()) {
-            Some(id) => id,
-            None => self.create_series(family, labels.as_str()),
+        // Beginning may have freed it, but puts nothing in its place.
+        let id = if let Some(id) = known.filter(|id| self.series.get(*id).is_some()) {
+            id
+        } else {
+            let family = self.family_for(spec)?;
+            self.find_series(family, labels.as_str())
+                .unwrap_or_else(|| self.create_series(family, labels.as_str()))
         };
         if let Err(reason) = self.begin_total(id, stamp.now_ms) {
             unreachable!("the family was found by its name, so it has not ended: {reason:?}");

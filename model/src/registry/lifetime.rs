@@ -29,11 +29,19 @@ const PURGED_PER_WRITE: usize = 8;
 impl Registry {
     /// What every write does first.
     pub(super) fn begin(&mut self, stamp: &Stamp) {
+        self.begin_by(stamp, None);
+    }
+
+    /// The same for a write by which a writer shows that it is up to date.
+    pub(super) fn begin_by(&mut self, stamp: &Stamp, healed: Option<u32>) {
         if let Some(limits) = stamp.limits {
             self.limits = limits;
         }
         if stamp.healing_begins {
             self.begin_healing(stamp.now_ms);
+        }
+        if let Some(writer) = healed {
+            self.writers[writer].is_healed = true;
         }
         self.rolled_back_at_ms = None;
         self.last_stamp_ms = stamp.now_ms;
@@ -325,9 +333,12 @@ impl Registry {
 
     /// Looks at a few series in search of expired ones, and frees their memory.
     fn purge(&mut self, budget: usize, now_ms: u64) {
-        let mut budget = budget;
+        let mut budget = if self.mortals == 0 { 0 } else { budget };
         // One round at most: what was looked at is not looked at again.
         for _ in 0..=self.by_name.len().min(budget) {
+            if budget == 0 {
+                return;
+            }
             let (name, after) = &self.purge_from;
             let Some((next_name, &family_id)) = self.by_name.range(name.clone()..).next() else {
                 self.purge_from = Default::default();
@@ -360,9 +371,6 @@ impl Registry {
             }
             if self.families.get(family_id).is_some() {
                 self.end_family_if_empty(family_id);
-            }
-            if budget == 0 {
-                return;
             }
         }
     }

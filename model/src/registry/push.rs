@@ -79,19 +79,24 @@ impl Registry {
         if status != PushStatus::Ok {
             return self.reply(status, last_seq);
         }
-        self.begin(stamp);
+        let header = batch.header();
+        let is_up_to_date = header.last || header.kind == BatchKind::Incremental;
+        let healed = self
+            .by_writer
+            .get(writer)
+            .copied()
+            .filter(|_| is_up_to_date);
+        self.begin_by(stamp, healed);
         let id = self.open_writer(writer);
         self.extend_lease(id, stamp.now_ms, Some(lease_ms));
-        let header = batch.header();
         let writer = &mut self.writers[id];
         writer.seq = seq;
         match header.kind {
-            BatchKind::Incremental => writer.is_healed = true,
             BatchKind::Full { .. } => {
                 writer.index.clear();
                 writer.run = Some(vec![false; writer.entries.len()]);
             }
-            BatchKind::More => {}
+            BatchKind::Incremental | BatchKind::More => {}
         }
         let left_out = self.apply(stamp, id, batch);
         if header.last {

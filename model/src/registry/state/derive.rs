@@ -63,6 +63,7 @@ impl Registry {
             self.series_heap_bytes += series.labels.len() + series.total.heap_bytes();
             self.families[of].identities += 1;
             self.families[of].mortals += u32::from(is_mortal);
+            self.mortals += usize::from(is_mortal);
             self.index_series(id);
         }
         let mut in_order = 0;
