@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -39,6 +40,8 @@ class Guard:
 
     def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        # Also for a guard that was made and never entered.
+        self._remove = weakref.finalize(self, shutil.rmtree, self.directory, ignore_errors=True)
         self.environment = clean_environment(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -126,7 +129,7 @@ class Guard:
         finally:
             if kind is not None and kind is not KeyboardInterrupt:
                 print(f"--- log of {self.name} ---\n{self.log[-20_000:]}")
-            shutil.rmtree(self.directory, ignore_errors=True)
+            self._remove()
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
