@@ -26,9 +26,9 @@ def text(value: str) -> bytes:
     return varint(len(data)) + data
 
 
-def batch(kind: int, entries: list[bytes]) -> bytes:
+def batch(kind: int, count: int, entries: bytes = b"") -> bytes:
     """A header and its entries."""
-    return bytes([1, kind]) + varint(0) + varint(0) + varint(len(entries)) + b"".join(entries)
+    return bytes([1, kind]) + varint(0) + varint(0) + varint(count) + entries
 
 
 def full_state(family: str, series: int) -> Iterator[bytes]:
@@ -38,14 +38,14 @@ def full_state(family: str, series: int) -> Iterator[bytes]:
     for begin in range(0, series, per_batch):
         numbers = range(begin, min(begin + per_batch, series))
         kind = (FULL if begin == 0 else MORE) | (LAST if numbers.stop == series else 0)
-        yield batch(kind, [head, *map(_define, numbers)])
+        yield batch(kind, 1 + len(numbers), head + b"".join(map(_define, numbers)))
 
 
-def update(first: int, value: float, entries: int = MOST_ENTRIES) -> bytes:
-    """New values for that many series, from index `first` on."""
-    records = b"".join(struct.pack("<Id", index, value) for index in range(first, first + entries))
-    head = bytes([1, INCREMENTAL]) + varint(0) + varint(0) + varint(entries)
-    return head + bytes([_VALUES]) + varint(entries) + records
+def update(first: int, value: float, series: int = MOST_ENTRIES) -> bytes:
+    """A new value for that many series, from index `first` on."""
+    pair = struct.Struct("<Id")
+    values = b"".join(pair.pack(index, value) for index in range(first, first + series))
+    return batch(INCREMENTAL, series, bytes([_VALUES]) + varint(series) + values)
 
 
 def _define(number: int) -> bytes:

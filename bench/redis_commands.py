@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from bench.batch import MOST_ENTRIES, full_state, update
+from bench.batch import INCREMENTAL, MOST_ENTRIES, batch, full_state, update
 from bench.requests import cpu_ns
 from bench.table import Row, median, nanoseconds
 from harness import RedisServer
@@ -128,7 +128,7 @@ class Writer:
     def __init__(self, client: Any, pipe: Pipe) -> None:
         """Asks for the registry's epoch, as a new writer does."""
         self.pipe, self.seq, self.value = pipe, 0, 1.0
-        status, self.epoch, *_ = client.execute_command("METRICS.PUSH", KEY, WRITER, 1, update(0, 0, 0))
+        status, self.epoch, *_ = client.execute_command("METRICS.PUSH", KEY, WRITER, 1, batch(INCREMENTAL, 0))
         assert status == b"RESYNC", status
 
     def define(self, series: int) -> None:
