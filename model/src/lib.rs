@@ -21,6 +21,7 @@ mod point;
 mod registry;
 mod session;
 mod slab;
+mod source;
 mod stamp;
 mod sum;
 
@@ -39,5 +40,6 @@ pub use layout::{Layout, WrongBound};
 pub use name::NameError;
 pub use point::Point;
 pub use registry::{Aggregate, GaugeWrite, PushReply, PushStatus, Reason, Registry, RegistryError};
-pub use session::{Outcome, Push, Saved, SavedPoint, SeriesDef, Session, SessionOptions, Source};
+pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
+pub use source::{SeriesDef, Source};
 pub use stamp::{Epoch, Limits, Stamp, WrongEpoch, WrongStamp};

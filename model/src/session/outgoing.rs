@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Source, Stage};
+use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage};
 use crate::{
     BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, MAX_BATCH_ENTRIES, Point,
+    Source,
 };
 
 impl Session {
