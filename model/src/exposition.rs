@@ -143,58 +143,65 @@ impl Registry {
             if !is_asked_for(request, family.spec.name, family.spec.family_type) {
                 continue;
             }
-            let continues = *from.family == *family.spec.name;
-            let (after, has_head) = if continues {
-                (from.after, from.has_head)
-            } else {
-                (0, false)
+            let begin = Cursor {
+                after: 0,
+                has_head: false,
+                of_start_times: false,
+                family: family.spec.name.to_owned(),
+                ..from.clone()
             };
-            let stopped = self.render_family(text, &family, from, after, has_head, page);
-            if let Some((after, has_head)) = stopped {
-                let family = family.spec.name.into();
-                return Some(Cursor {
-                    after,
-                    has_head,
-                    family,
-                    ..from.clone()
-                });
+            let continues = *from.family == *family.spec.name;
+            let mut at = if continues {
+                from.clone()
+            } else {
+                begin.clone()
+            };
+            loop {
+                if self.render_section(text, &family, &mut at, page) {
+                    return Some(at);
+                }
+                if at.of_start_times || !text.has_family_of_start_times(family.spec.family_type) {
+                    break;
+                }
+                let of_start_times = true;
+                at = Cursor {
+                    of_start_times,
+                    ..begin.clone()
+                };
             }
         }
         None
     }
 
-    /// Renders a family's series with numbers above `after`; returns where it stopped, if the page
-    /// was full before the family ended.
-    fn render_family(
+    /// Renders a family's samples, or its start times, from a cursor on; true if the page was full
+    /// before they ended, with the cursor where it stopped.
+    fn render_section(
         &self,
         text: &mut Text,
         family: &FamilyView<'_>,
-        from: &Cursor,
-        after: u64,
-        mut has_head: bool,
+        at: &mut Cursor,
         page: &mut Budget,
-    ) -> Option<(u64, bool)> {
-        let mut after = after;
-        text.family(&family.spec);
-        for (no, id) in self.series_after(family.id, after) {
-            if no > from.up_to {
+    ) -> bool {
+        text.family(&family.spec, at.of_start_times);
+        for (no, id) in self.series_after(family.id, at.after) {
+            if no > at.up_to {
                 break;
             }
             if page.is_spent(text.out.len()) {
-                return Some((after, has_head));
+                return true;
             }
             let mut visited = 0;
-            if let Some(view) = self.view(id, from.time_ms, &mut visited) {
-                if !has_head {
+            if let Some(view) = self.view(id, at.time_ms, &mut visited) {
+                if !at.has_head {
                     text.head(&family.spec);
-                    has_head = true;
+                    at.has_head = true;
                 }
                 text.series(self.labels_of(id), &view, self.start_ms_of(id));
             }
             page.spend(visited);
-            after = no;
+            at.after = no;
         }
-        None
+        false
     }
 
     /// What was left out, so that a page never hides that it is not everything.

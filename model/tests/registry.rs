@@ -136,6 +136,53 @@ fn pages_join_to_the_whole() {
 }
 
 #[test]
+fn start_times_are_shown_where_the_format_has_a_place_for_them() {
+    let mut registry = registry();
+    registry
+        .inc(&at(1500), "a", &labels(&[("n", "1")]), 1.0, None)
+        .unwrap();
+    registry
+        .inc(&at(2500), "a", &labels(&[("n", "2")]), 1.0, None)
+        .unwrap();
+    let shown = |format, cursor: Option<&str>, count| {
+        let request = metrics_model::ExposeRequest {
+            format,
+            created: true,
+            cursor: cursor.map(|cursor| cursor.as_bytes().to_vec()),
+            count,
+            ..Default::default()
+        };
+        let page = registry.expose(3000, &request).unwrap();
+        (String::from_utf8(page.body).unwrap(), page.next)
+    };
+    let (whole, _) = shown(Format::Text, None, None);
+    insta::assert_snapshot!(whole, @r#"
+    # TYPE a_total counter
+    a_total{n="1"} 1
+    a_total{n="2"} 1
+    # TYPE a_created gauge
+    a_created{n="1"} 1.5
+    a_created{n="2"} 2.5
+    "#);
+    let (mut joined, mut cursor) = (String::new(), Some("0".to_owned()));
+    while let Some(at) = cursor {
+        let (part, next) = shown(Format::Text, Some(&at), Some(1));
+        joined.push_str(&part);
+        cursor = next;
+    }
+    assert_eq!(joined, whole);
+    let (openmetrics, _) = shown(Format::OpenMetrics, None, None);
+    insta::assert_snapshot!(openmetrics, @r#"
+    # TYPE a counter
+    a_total{n="1"} 1
+    a_created{n="1"} 1.500
+    a_total{n="2"} 1
+    a_created{n="2"} 2.500
+    # EOF
+    "#);
+}
+
+#[test]
 fn series_created_between_pages_are_left_out() {
     let mut registry = registry();
     for name in ["a", "c"] {

@@ -16,6 +16,8 @@ pub(super) struct Cursor {
     pub(super) after: u64,
     /// Whether the family's HELP and TYPE have been shown.
     pub(super) has_head: bool,
+    /// Whether it is among the family's start times, which follow its samples.
+    pub(super) of_start_times: bool,
     pub(super) family: String,
 }
 
@@ -32,6 +34,7 @@ impl Cursor {
             up_to,
             after: 0,
             has_head: false,
+            of_start_times: false,
             family: String::new(),
         }
     }
@@ -43,11 +46,11 @@ impl Cursor {
         let epoch = next()?.parse().map_err(|_| WrongCursor)?;
         let mut number = || u64::from_str_radix(next()?, 16).map_err(|_| WrongCursor);
         let (time_ms, up_to, after) = (number()?, number()?, number()?);
-        let has_head = match number()? {
-            0 => false,
-            1 => true,
-            _ => return Err(WrongCursor),
-        };
+        let flags = number()?;
+        if flags > 3 {
+            return Err(WrongCursor);
+        }
+        let (has_head, of_start_times) = (flags & 1 != 0, flags & 2 != 0);
         let family = next()?.to_owned();
         Ok(Self {
             epoch,
@@ -55,6 +58,7 @@ impl Cursor {
             up_to,
             after,
             has_head,
+            of_start_times,
             family,
         })
     }
@@ -68,12 +72,13 @@ impl fmt::Display for Cursor {
             up_to,
             after,
             has_head,
+            of_start_times,
             family,
         } = self;
         write!(
             f,
             "{epoch}.{time_ms:x}.{up_to:x}.{after:x}.{}.{family}",
-            u8::from(*has_head)
+            u8::from(*has_head) | u8::from(*of_start_times) << 1
         )
     }
 }
@@ -86,9 +91,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back(epoch: u64, numbers: (u64, u64, u64, bool), family in ".*") {
-            let (time_ms, up_to, after, has_head) = numbers;
-            let cursor = Cursor { epoch: Epoch(epoch), time_ms, up_to, after, has_head, family };
+        fn a_cursor_reads_back(epoch: u64, numbers: (u64, u64, u64, bool, bool), family in ".*") {
+            let (time_ms, up_to, after, has_head, of_start_times) = numbers;
+            let cursor = Cursor { epoch: Epoch(epoch), time_ms, up_to, after, has_head, of_start_times, family };
             prop_assert_eq!(Cursor::parse(cursor.to_string().as_bytes()), Ok(cursor));
         }
 

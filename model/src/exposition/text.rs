@@ -8,13 +8,15 @@ use super::number::format_number;
 use crate::labels::{parse, push_escaped};
 use crate::name::{REJECTED, is_legacy_name, push_underscored};
 use crate::registry::{BucketView, SeriesView};
-use crate::{FamilySpec, FamilyType};
+use crate::{FamilySpec, FamilyType, GaugeMode};
 
 /// A page as it is written.
 pub(super) struct Text {
     pub(super) out: Vec<u8>,
     format: Format,
     created: bool,
+    /// Whether the family at hand shows the start times of another.
+    is_of_start_times: bool,
     family_type: FamilyType,
     /// The family's name as this format spells it; kept apart so that samples only copy it.
     name: Vec<u8>,
@@ -29,8 +31,8 @@ impl Text {
         Self {
             out: Vec::with_capacity(80 * 1024),
             format,
-            // Text 0.0.4 has no place for start times inside a family.
-            created: created && format == Format::OpenMetrics,
+            created,
+            is_of_start_times: false,
             family_type: FamilyType::Counter,
             name: Vec::new(),
             sample_head: Vec::new(),
@@ -38,17 +40,27 @@ impl Text {
         }
     }
 
-    /// Sets the family of the series that follow.
-    pub(super) fn family(&mut self, spec: &FamilySpec<'_>) {
+    /// Whether start times are a family of their own: text 0.0.4 has no place for them inside.
+    pub(super) fn has_family_of_start_times(&self, family_type: FamilyType) -> bool {
+        self.created && self.format == Format::Text && !matches!(family_type, FamilyType::Gauge(_))
+    }
+
+    /// Sets the family of the series that follow: itself, or the one of its start times.
+    pub(super) fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool) {
         self.family_type = spec.family_type;
+        self.is_of_start_times = of_start_times;
         self.name.clear();
         if is_legacy_name(spec.name) {
             self.name.extend_from_slice(spec.name.as_bytes());
         } else {
             push_underscored(&mut self.name, spec.name, false);
         }
+        if of_start_times {
+            self.name.extend_from_slice(b"_created");
+            self.family_type = FamilyType::Gauge(GaugeMode::MostRecent);
+        }
         self.sample_head.clone_from(&self.name);
-        if spec.family_type == FamilyType::Counter {
+        if self.family_type == FamilyType::Counter {
             self.sample_head.extend_from_slice(b"_total");
         }
         self.sample_head.push(b'{');
@@ -57,7 +69,7 @@ impl Text {
     /// HELP, TYPE and UNIT.
     pub(super) fn head(&mut self, spec: &FamilySpec<'_>) {
         // In text 0.0.4 a counter's family is called as its samples are.
-        let suffix: &[u8] = match (self.format, spec.family_type) {
+        let suffix: &[u8] = match (self.format, self.family_type) {
             (Format::Text, FamilyType::Counter) => b"_total",
             _ => b"",
         };
@@ -67,7 +79,7 @@ impl Text {
         }
         self.meta(b"# TYPE ", suffix);
         self.out
-            .extend_from_slice(spec.family_type.name().as_bytes());
+            .extend_from_slice(self.family_type.name().as_bytes());
         self.out.push(b'\n');
         // The specification wants the unit to be the name's ending.
         let is_ending = spec
@@ -113,6 +125,7 @@ impl Text {
 
     fn samples(&mut self, labels: &str, view: &SeriesView<'_>, start_ms: u64) {
         match view {
+            _ if self.is_of_start_times => self.plain_sample(labels, start_ms as f64 / 1000.0),
             SeriesView::Number(number) => {
                 self.plain_sample(labels, *number);
                 if self.created && self.family_type == FamilyType::Counter {
@@ -203,7 +216,7 @@ impl Text {
     }
 
     fn created(&mut self, labels: &str, start_ms: u64) {
-        if !self.created {
+        if !self.created || self.format != Format::OpenMetrics {
             return;
         }
         self.out.extend_from_slice(&self.name);
@@ -224,7 +237,7 @@ impl Text {
             help: "Entries of batches that the registry left out, by reason.",
             ..FamilySpec::new(REJECTED, FamilyType::Counter)
         };
-        self.family(&spec);
+        self.family(&spec, false);
         self.head(&spec);
         for (reason, count) in counts {
             self.sample(b"_total", "", &format!("reason=\"{reason}\""), count as f64);
