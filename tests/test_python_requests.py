@@ -84,15 +84,18 @@ def test_paths_become_labels_up_to_a_limit() -> None:
 
 
 def test_a_request_that_fails_is_counted_with_its_exception(gunicorn: Gunicorn) -> None:
-    """Before the response begins, and in the middle of it."""
+    """Before the response begins, before any of it is sent (the client gets 500), and in the middle of it."""
     assert gunicorn.get("/raise").status == 500
+    assert gunicorn.get("/raise-early").status == 500
     with suppress(http.client.HTTPException):
         gunicorn.get("/raise-late")
-    seen = counted(gunicorn, 2)
+    seen = counted(gunicorn, 3)
     assert seen.value("gunicorn_worker_failed_requests_total", error_type="KeyError", method="GET") == 1
+    assert seen.value("gunicorn_worker_failed_requests_total", error_type="OverflowError", method="GET") == 1
     assert seen.value("gunicorn_worker_failed_requests_total", error_type="LookupError", method="GET") == 1
     assert seen.value("gunicorn_worker_error_handling_total", error_type="KeyError") == 1
-    assert seen.value("gunicorn_http_requests_total", status="500") == 1
+    assert seen.sum("gunicorn_http_requests_total") == 3
+    assert seen.sum("gunicorn_http_requests_total", status="500") == 2
 
 
 def test_a_client_that_leaves_is_no_other_error(gunicorn: Gunicorn) -> None:

@@ -134,7 +134,11 @@ impl Recorder {
         };
 
         let error = facts::current_exception(py);
-        let status = facts::status(resp).or_else(|| error.as_ref().map(facts::status_of));
+        // Of what the application began and nothing was sent of, the client has never heard.
+        let status = match &error {
+            Some(error) if !facts::has_begun(resp) => Some(facts::status_of(error)),
+            _ => facts::status(resp),
+        };
         let method = req.getattr(intern!(py, "method")).ok();
         let method = method.as_ref().and_then(|method| method.cast().ok());
         let template = entry(

@@ -22,9 +22,10 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         raise KeyError(path)
     if path == "/file":
         return _file(environ, start_response)
-    if path in ("/parts", "/raise-late", "/endless"):
+    parts = {"/parts": _parts, "/raise-early": _raise_early, "/raise-late": _raise_late, "/endless": _endless}
+    if path in parts:
         start_response("200 OK", [("Content-Type", "text/plain")])
-        return {"/parts": _parts, "/raise-late": _raise_late, "/endless": _endless}[path]()
+        return parts[path]()
     return _whole(start_response, "200 OK", b"hello\n")
 
 
@@ -46,6 +47,12 @@ def _parts() -> Iterator[bytes]:
     yield b"one "
     time.sleep(0.2)
     yield b"two "
+
+
+def _raise_early() -> Iterator[bytes]:
+    if time.time() > 0:
+        raise OverflowError("early")
+    yield b"never"
 
 
 def _raise_late() -> Iterator[bytes]:

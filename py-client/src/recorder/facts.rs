@@ -19,8 +19,14 @@ pub(super) fn status(resp: &Bound<'_, PyAny>) -> Option<u16> {
         .ok()
 }
 
-/// The status of a request that ended by an exception before it had one: Gunicorn answers 500,
-/// unless it is the connection that failed.
+/// Whether anything of the response was sent.
+pub(super) fn has_begun(resp: &Bound<'_, PyAny>) -> bool {
+    resp.getattr(intern!(resp.py(), "headers_sent"))
+        .is_ok_and(|sent| sent.is_truthy().unwrap_or(false))
+}
+
+/// The status of a request that ended by an exception before any of its response was sent: Gunicorn
+/// answers 500, unless it is the connection that failed.
 pub(super) fn status_of(error: &Bound<'_, PyAny>) -> u16 {
     if error.is_instance_of::<PyOSError>() {
         NO_STATUS
