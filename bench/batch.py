@@ -1,29 +1,14 @@
-"""Just enough of redis-module/BATCH.md to be a writer with many counters."""
+"""A writer with many counters, in the batches of redis-module/BATCH.md."""
 
 import struct
 from collections.abc import Iterator
 
-INCREMENTAL, FULL, MORE, LAST = 0, 1, 2, 0x80
+from harness.batch import FULL, INCREMENTAL, LAST, MORE, text, varint
+
 MOST_ENTRIES = 4096
 
 _COUNTER = 0
 _FAMILY, _DEFINE, _VALUES = 1, 3, 4
-
-
-def varint(value: int) -> bytes:
-    """Unsigned LEB128."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def text(value: str) -> bytes:
-    """Length and UTF-8."""
-    data = value.encode()
-    return varint(len(data)) + data
 
 
 def batch(kind: int, count: int, entries: bytes = b"") -> bytes:

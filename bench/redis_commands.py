@@ -7,10 +7,11 @@ from typing import Any
 
 import redis
 
-from bench.batch import INCREMENTAL, MOST_ENTRIES, batch, full_state, update
+from bench.batch import MOST_ENTRIES, batch, full_state, update
 from bench.requests import cpu_ns
 from bench.table import Row, median, nanoseconds
 from harness import RedisServer
+from harness.batch import INCREMENTAL
 
 KEY = "bench:metrics"
 WRITER = "bench"

@@ -82,11 +82,6 @@ impl GaugeMode {
     pub fn is_timed(self) -> bool {
         matches!(self, Self::MostRecent | Self::LiveMostRecent)
     }
-
-    /// Whether the writers' values are added up.
-    pub fn is_sum(self) -> bool {
-        matches!(self, Self::Sum | Self::LiveSum)
-    }
 }
 
 impl FromStr for GaugeMode {
