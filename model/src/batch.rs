@@ -9,7 +9,7 @@ mod reader;
 mod writer;
 
 use crate::bytes::{DecodeError, Reader};
-use crate::{FamilySpec, Layout, Point};
+use crate::{FamilySpec, Layout, NativeHistogram, Point};
 use reader::Entries;
 pub use writer::BatchWriter;
 
@@ -29,6 +29,8 @@ const TAG_VALUES: u8 = 4;
 const TAG_TIMED: u8 = 5;
 const TAG_HISTOGRAM: u8 = 6;
 const TAG_RETIRE: u8 = 7;
+const TAG_NATIVE: u8 = 8;
+const TAG_EXEMPLAR: u8 = 9;
 const LAST_FLAG: u8 = 0x80;
 
 /// How a batch relates to the one before it.
@@ -107,6 +109,24 @@ pub enum Entry<'a> {
         sum: f64,
         /// The buckets that changed.
         changes: BucketChanges<'a>,
+    },
+    /// The new state of a native histogram.
+    Native {
+        /// The series.
+        index: u32,
+        /// All of it.
+        histogram: Box<NativeHistogram>,
+    },
+    /// An exemplar of a counter or histogram.
+    Exemplar {
+        /// The series.
+        index: u32,
+        /// What was observed.
+        value: f64,
+        /// When, as Unix time in seconds.
+        time: f64,
+        /// Its own labels.
+        labels: Pairs<'a>,
     },
     /// This writer owns the series no longer.
     Retire {

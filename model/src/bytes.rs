@@ -161,6 +161,16 @@ impl<'a> Reader<'a> {
         Ok(f64::from_le_bytes(*bytes))
     }
 
+    /// A signed number below 2^31 in either direction, zigzag: 0, -1, 1, -2 as 0, 1, 2, 3.
+    pub(crate) fn signed(&mut self) -> Result<i32, DecodeError> {
+        let at = self.at;
+        let found = self.varint()?;
+        match u32::try_from(found) {
+            Ok(bits) => Ok((bits >> 1).cast_signed() ^ -(bits & 1).cast_signed()),
+            Err(_) => Self::refuse("signed number", found, "below 2^32 in zigzag form", at),
+        }
+    }
+
     pub(crate) fn text(&mut self) -> Result<&'a str, DecodeError> {
         let at = self.at;
         let length = self.count(1)?;
@@ -184,6 +194,9 @@ impl<'a> Reader<'a> {
 pub(crate) trait Write {
     fn put_u8(&mut self, value: u8);
     fn put_varint(&mut self, value: u64);
+    fn put_signed(&mut self, value: i32) {
+        self.put_varint(((value << 1) ^ (value >> 31)).cast_unsigned().into());
+    }
     fn put_float(&mut self, value: f64);
     fn put_blob(&mut self, value: &[u8]);
     fn put_text(&mut self, value: &str) {
@@ -228,6 +241,13 @@ mod tests {
             let mut reader = Reader::new(&bytes);
             prop_assert_eq!(reader.varint(), Ok(value));
             prop_assert_eq!(reader.end(), Ok(()));
+        }
+
+        #[test]
+        fn a_signed_number_reads_back(value: i32) {
+            let mut bytes = Vec::new();
+            bytes.put_signed(value);
+            prop_assert_eq!(Reader::new(&bytes).signed(), Ok(value));
         }
 
         #[test]

@@ -13,8 +13,14 @@ pub enum FamilyType {
     Gauge(GaugeMode),
     /// Observations counted in buckets with upper bounds.
     Histogram,
+    /// Observations counted in sparse buckets whose bounds grow exponentially.
+    NativeHistogram,
     /// Observations counted and summed, without buckets.
     Summary,
+    /// Facts told by labels; the value is 1.
+    Info,
+    /// States, each a series whose label of the family's name tells it; the value is 0 or 1.
+    StateSet,
 }
 
 impl FamilyType {
@@ -24,7 +30,31 @@ impl FamilyType {
             Self::Counter => "counter",
             Self::Gauge(_) => "gauge",
             Self::Histogram => "histogram",
+            Self::NativeHistogram => "native histogram",
             Self::Summary => "summary",
+            Self::Info => "info",
+            Self::StateSet => "stateset",
+        }
+    }
+
+    /// How writers' values become one, where each writer holds one number at a time. What is said
+    /// by an info or a stateset is true as long as a live writer says so.
+    #[inline]
+    pub fn gauge_mode(self) -> Option<GaugeMode> {
+        match self {
+            Self::Gauge(mode) => Some(mode),
+            Self::Info | Self::StateSet => Some(GaugeMode::LiveMax),
+            Self::Counter | Self::Histogram | Self::NativeHistogram | Self::Summary => None,
+        }
+    }
+
+    /// Whether a series of it may have that value.
+    #[inline]
+    pub(crate) fn allows(self, value: f64) -> bool {
+        match self {
+            Self::Info => value == 1.0,
+            Self::StateSet => value == 0.0 || value == 1.0,
+            _ => true,
         }
     }
 
@@ -42,7 +72,10 @@ impl FamilyType {
             Self::Counter => (0, 0),
             Self::Gauge(mode) => (1, mode as u8),
             Self::Histogram => (2, 0),
+            Self::NativeHistogram => (3, 0),
             Self::Summary => (4, 0),
+            Self::Info => (5, 0),
+            Self::StateSet => (6, 0),
         }
     }
 
@@ -52,7 +85,10 @@ impl FamilyType {
             (0, 0) => Some(Self::Counter),
             (1, mode) => GaugeMode::from_number(mode).map(Self::Gauge),
             (2, 0) => Some(Self::Histogram),
+            (3, 0) => Some(Self::NativeHistogram),
             (4, 0) => Some(Self::Summary),
+            (5, 0) => Some(Self::Info),
+            (6, 0) => Some(Self::StateSet),
             _ => None,
         }
     }
@@ -60,7 +96,9 @@ impl FamilyType {
 
 /// A family type nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown type '{0}', expected COUNTER, GAUGE, HISTOGRAM or SUMMARY")]
+#[error(
+    "unknown type '{0}', expected COUNTER, GAUGE, HISTOGRAM, NATIVEHISTOGRAM, SUMMARY, INFO or STATESET"
+)]
 pub struct UnknownFamilyType(String);
 
 impl FromStr for FamilyType {
@@ -72,7 +110,10 @@ impl FromStr for FamilyType {
             "counter" => Ok(Self::Counter),
             "gauge" => Ok(Self::Gauge(GaugeMode::Sum)),
             "histogram" => Ok(Self::Histogram),
+            "nativehistogram" => Ok(Self::NativeHistogram),
             "summary" => Ok(Self::Summary),
+            "info" => Ok(Self::Info),
+            "stateset" => Ok(Self::StateSet),
             _ => Err(UnknownFamilyType(text.to_owned())),
         }
     }

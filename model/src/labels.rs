@@ -75,9 +75,16 @@ impl Labels {
         &self.text
     }
 
+    /// Takes a text as [`as_str`](Self::as_str) gave it.
+    pub(crate) fn from_text(text: &str) -> Self {
+        Self { text: text.into() }
+    }
+
     /// Whether one of the labels has that name.
     pub fn has(&self, name: &str) -> bool {
-        parse(&self.text).any(|(label, _)| label == name)
+        let mut escaped = String::new();
+        push_escaped(&mut escaped, name);
+        parse(&self.text).any(|(label, _)| label == escaped)
     }
 }
 

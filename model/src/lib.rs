@@ -11,12 +11,14 @@
 
 mod batch;
 mod bytes;
+mod exemplar;
 mod exposition;
 mod family;
 mod gauge_mode;
 mod labels;
 mod layout;
 mod name;
+mod native_histogram;
 mod point;
 mod registry;
 mod session;
@@ -30,6 +32,7 @@ pub use batch::{
     MAX_BATCH_ENTRIES, MAX_BOUNDS, MAX_LABELS, Pairs, Values,
 };
 pub use bytes::DecodeError;
+pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
 pub use exposition::{
     ExposeError, ExposeRequest, Format, Page, WrongCursor, format_number, parse_number,
 };
@@ -38,8 +41,15 @@ pub use gauge_mode::{GaugeMode, UnknownGaugeMode};
 pub use labels::{LabelError, Labels};
 pub use layout::{Layout, WrongBound};
 pub use name::NameError;
+pub use native_histogram::{
+    DEFAULT_ZERO_THRESHOLD, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, SparseBuckets,
+    upper_bound,
+};
 pub use point::Point;
-pub use registry::{Aggregate, GaugeWrite, PushReply, PushStatus, Reason, Registry, RegistryError};
+pub use registry::{
+    Aggregate, Declaration, GaugeWrite, Observation, PushReply, PushStatus, Reason, Registry,
+    RegistryError,
+};
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
-pub use source::{SeriesDef, Source};
+pub use source::{SeriesDef, Source, SourceExemplar};
 pub use stamp::{Epoch, Limits, Stamp, WrongEpoch, WrongStamp};

@@ -22,10 +22,11 @@ pub enum NameError {
 /// The family in which a registry counts what it left out, by reason.
 pub(crate) const REJECTED: &str = "metrics_rejected_samples";
 
-/// The name under which a family is kept: a counter's without `_total`.
+/// The name under which a family is kept: a counter's without `_total`, an info's without `_info`.
 pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
     let name = match spec.family_type {
         FamilyType::Counter => spec.name.strip_suffix("_total").unwrap_or(spec.name),
+        FamilyType::Info => spec.name.strip_suffix("_info").unwrap_or(spec.name),
         _ => spec.name,
     };
     if name.is_empty() {
@@ -48,8 +49,11 @@ pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError>
 pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str] {
     match family_type {
         FamilyType::Counter => &["", "_total", "_created"],
-        FamilyType::Gauge(_) => &[""],
-        FamilyType::Histogram => &["", "_bucket", "_count", "_sum", "_created"],
+        FamilyType::Gauge(_) | FamilyType::StateSet => &[""],
+        FamilyType::Info => &["", "_info"],
+        FamilyType::Histogram | FamilyType::NativeHistogram => {
+            &["", "_bucket", "_count", "_sum", "_created"]
+        }
         FamilyType::Summary => &["", "_count", "_sum", "_created"],
     }
 }

@@ -1,9 +1,11 @@
 //! One value of one series, as its writer holds it.
 
+use crate::NativeHistogram;
+
 /// What a writer says of a series: always the absolute state, never a difference.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Point {
-    /// A counter, or a gauge in any mode but the two `mostrecent` ones.
+    /// A counter, an info, a state, or a gauge in any mode but the two `mostrecent` ones.
     Scalar(f64),
     /// A gauge in a `mostrecent` mode: the value, and the Unix time in seconds at which it was set.
     Timed {
@@ -19,6 +21,8 @@ pub enum Point {
         /// Observations in each bucket alone (not cumulative); the last is `+Inf`.
         counts: Vec<u64>,
     },
+    /// A native histogram.
+    Native(Box<NativeHistogram>),
 }
 
 impl Point {
@@ -35,6 +39,10 @@ impl Point {
                 sum: 0.0,
                 counts: vec![0; counts.len()],
             },
+            Self::Native(histogram) => Self::Native(Box::new(NativeHistogram::empty(
+                histogram.schema,
+                histogram.zero_threshold,
+            ))),
         }
     }
 
@@ -48,6 +56,12 @@ impl Point {
             }
             (Self::Buckets { sum: a, counts: c }, Self::Buckets { sum: b, counts: d }) => {
                 a.to_bits() == b.to_bits() && c == d
+            }
+            (Self::Native(a), Self::Native(b)) => {
+                a.sum.to_bits() == b.sum.to_bits()
+                    && (a.schema, a.zero_threshold, a.zero_count)
+                        == (b.schema, b.zero_threshold, b.zero_count)
+                    && (&a.positive, &a.negative) == (&b.positive, &b.negative)
             }
             _ => false,
         }

@@ -24,6 +24,7 @@ mod aggregate;
 mod apply;
 mod catalog;
 mod direct;
+mod exemplars;
 mod lifetime;
 mod order;
 mod push;
@@ -38,10 +39,11 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use crate::labels::LabelError;
 use crate::name::NameError;
 use crate::slab::Slab;
-use crate::{Epoch, Layout, Limits, Stamp};
+use crate::{Epoch, ExemplarError, Layout, Limits, Stamp};
 pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, SeriesView};
-pub use direct::GaugeWrite;
+pub use direct::{Declaration, GaugeWrite, Observation};
+use exemplars::Kept;
 pub use push::{PushReply, PushStatus};
 use series::{Family, Series};
 use writer::{Phase, Writer};
@@ -61,6 +63,8 @@ pub struct Registry {
     /// The family that each possible sample name belongs to.
     claims: HashMap<Box<str>, u32>,
     layouts: Vec<Layout>,
+    /// Of the few series that have any.
+    exemplars: BTreeMap<u32, Vec<Kept>>,
 
     series: Slab<Series>,
     by_identity: HashTable<u32>,
@@ -109,11 +113,15 @@ pub enum Reason {
     Value,
     /// The index was never defined, was retired, or was left out before.
     Index,
+    /// A native histogram is coarser than its family allows.
+    Schema,
+    /// An exemplar's labels, value or time are wrong.
+    Exemplar,
 }
 
 impl Reason {
     /// Every reason.
-    pub const EVERY: [Self; 9] = [
+    pub const EVERY: [Self; 11] = [
         Self::SeriesLimit,
         Self::LabelBytes,
         Self::Labels,
@@ -123,6 +131,8 @@ impl Reason {
         Self::Decrease,
         Self::Value,
         Self::Index,
+        Self::Schema,
+        Self::Exemplar,
     ];
 
     /// The value of the label `reason`.
@@ -137,6 +147,8 @@ impl Reason {
             Self::Decrease => "decrease",
             Self::Value => "value",
             Self::Index => "index",
+            Self::Schema => "schema",
+            Self::Exemplar => "exemplar",
         }
     }
 }
@@ -175,8 +187,18 @@ pub enum RegistryError {
     AddToMostRecent(&'static str),
     #[error("writer '{0}' sends batches, so it cannot be written to directly")]
     PushWriter(String),
-    #[error("BUCKETS only goes with a histogram, family '{0}' is a summary")]
-    SummaryBuckets(String),
+    #[error("BUCKETS only goes with a histogram, family '{family}' is a {found}")]
+    NoBuckets { family: String, found: &'static str },
+    #[error("EXEMPLAR does not go with a summary, and family '{0}' is one")]
+    SummaryExemplar(String),
+    #[error("family '{family}' is a {found}: it can be set, but not added to")]
+    AddToFact { family: String, found: &'static str },
+    #[error("value {value} is not allowed: {expected}")]
+    Fact { value: f64, expected: &'static str },
+    #[error("a series of stateset '{0}' needs a label of that name, which tells the state")]
+    State(String),
+    #[error(transparent)]
+    Exemplar(#[from] ExemplarError),
 }
 
 impl Registry {
@@ -192,6 +214,7 @@ impl Registry {
             by_name: BTreeMap::new(),
             claims: HashMap::new(),
             layouts: Vec::new(),
+            exemplars: BTreeMap::new(),
             series: Slab::default(),
             by_identity: HashTable::new(),
             hasher: DefaultHashBuilder::default(),

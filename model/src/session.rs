@@ -122,6 +122,8 @@ pub struct Session {
 struct SeriesState {
     saved: SavedPoint,
     index: u32,
+    /// The time of the newest exemplar that was sent in this session.
+    exemplars_until: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -170,6 +172,7 @@ impl Session {
         let series = saved.points.into_iter().map(|saved| SeriesState {
             saved,
             index: NO_INDEX,
+            exemplars_until: 0.0,
         });
         Self {
             writer,
@@ -215,6 +218,7 @@ impl Session {
             .map(|saved| SeriesState {
                 saved,
                 index: NO_INDEX,
+                exemplars_until: 0.0,
             })
             .collect::<Vec<_>>();
         session.touched = (0..session.series.len()).collect();
@@ -457,5 +461,5 @@ impl Session {
 }
 
 fn is_gauge(family_type: FamilyType) -> bool {
-    matches!(family_type, FamilyType::Gauge(_))
+    family_type.gauge_mode().is_some()
 }

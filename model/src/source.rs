@@ -17,6 +17,21 @@ pub trait Source {
     fn point(&self, number: usize) -> Point;
     /// Whether its writer has removed it (it may come back).
     fn is_retired(&self, number: usize) -> bool;
+    /// The exemplars that it has now; the ones of the same bucket replace each other.
+    fn exemplars(&self, _number: usize) -> Vec<SourceExemplar> {
+        Vec::new()
+    }
+}
+
+/// An observation, or a counter's increment, that its writer has picked out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SourceExemplar {
+    /// Its labels, in any order.
+    pub labels: Vec<(Box<str>, Box<str>)>,
+    /// What was observed.
+    pub value: f64,
+    /// When, as Unix time in seconds.
+    pub time: f64,
 }
 
 /// A series as its writer's store describes it.

@@ -4,11 +4,13 @@
 mod support;
 
 use metrics_model::{
-    Batch, BatchHeader, BatchKind, BatchWriter, Entry, Epoch, ExposeRequest, FamilySpec,
-    FamilyType, GaugeMode, GaugeWrite, Labels, Layout, Limits, Point, Registry,
+    Batch, BatchHeader, BatchKind, BatchWriter, Declaration, Entry, Epoch, ExposeRequest,
+    FamilySpec, FamilyType, GaugeMode, GaugeWrite, Labels, Layout, Limits, NativeHistogram, Point,
+    Registry, SourceExemplar,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
+use support::observation;
 
 const EPOCH: Epoch = Epoch(3);
 
@@ -46,6 +48,11 @@ fn write() -> impl Strategy<Value = Write> {
 
 /// Applies writes one after the other, with time passing in steps of very different lengths.
 fn apply(registry: &mut Registry, writes: &[(Write, u64)]) {
+    let native = FamilySpec::new("n", FamilyType::NativeHistogram);
+    let stamp = registry.stamp(0, &Limits::default(), false);
+    registry
+        .declare(&stamp, &native, &Declaration::default())
+        .unwrap();
     for (write, pause_ms) in writes {
         let clock_ms = registry.last_stamp_ms() + pause_ms;
         let stamp = registry.stamp(clock_ms, &Limits::default(), false);
@@ -67,7 +74,8 @@ fn apply(registry: &mut Registry, writes: &[(Write, u64)]) {
                 drop(registry.set(&stamp, &write));
             }
             Write::Observe(n, value) => {
-                drop(registry.observe(&stamp, "h", &label(n), *value, None, None));
+                let family = if *n % 2 == 0 { "h" } else { "n" };
+                drop(registry.observe(&stamp, &observation(family, &label(n), *value, None)));
             }
             Write::Del(n, whole) => {
                 registry.del(&stamp, "c", (!whole).then(|| label(n)).as_ref());
@@ -103,15 +111,26 @@ fn full_batch(points: &[(u8, u32)]) -> Vec<u8> {
     let mut batch = BatchWriter::new();
     let counter = batch.family(&FamilySpec::new("c", FamilyType::Counter));
     let gauge = batch.family(&FamilySpec::new("g", FamilyType::Gauge(GaugeMode::All)));
+    let native = batch.family(&FamilySpec::new("n", FamilyType::NativeHistogram));
+    let info = batch.family(&FamilySpec::new("i", FamilyType::Info));
     let histogram = batch.family(&FamilySpec::new("h", FamilyType::Histogram));
     let layout = batch.layout(&Layout::new(["1", "5"]).unwrap());
     for (number, (label, value)) in points.iter().enumerate() {
         let label = format!("{label}.{number}");
         let labels = [("n", label.as_str())].into_iter();
         let value = f64::from(*value);
-        match number % 3 {
+        match number % 5 {
             0 => batch.define(counter, 700, labels, "", None, &Point::Scalar(value), None),
             1 => batch.define(gauge, 0, labels, "17", None, &Point::Scalar(value), None),
+            2 => {
+                let mut histogram = NativeHistogram::empty((value % 3.0) as i8, 0.25);
+                histogram.positive = vec![(-3, 2), (value as i32, 7)];
+                histogram.negative = vec![(1, 1)];
+                histogram.zero_count = 3;
+                let point = Point::Native(Box::new(histogram));
+                batch.define(native, 0, labels, "", None, &point, None);
+            }
+            3 => batch.define(info, 0, labels, "", None, &Point::Scalar(1.0), None),
             _ => {
                 let point = Point::Buckets {
                     sum: value,
@@ -120,6 +139,12 @@ fn full_batch(points: &[(u8, u32)]) -> Vec<u8> {
                 batch.define(histogram, 0, labels, "", Some(layout), &point, None);
             }
         }
+        let exemplar = SourceExemplar {
+            labels: vec![("trace".into(), value.to_string().into())],
+            value,
+            time: value,
+        };
+        batch.exemplar(number as u32, &exemplar);
     }
     batch.finish(BatchHeader {
         registry_ttl_ms: 9,

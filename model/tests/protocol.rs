@@ -4,8 +4,8 @@
 mod support;
 
 use metrics_model::{
-    Aggregate, Batch, Epoch, FamilyType, GaugeMode, Labels, Limits, Point, PushReply, PushStatus,
-    Registry, Saved, SavedPoint, Session, SessionOptions,
+    Aggregate, Batch, Epoch, FamilyType, GaugeMode, Labels, Limits, NativeHistogram, Point,
+    PushReply, PushStatus, Registry, Saved, SavedPoint, Session, SessionOptions,
 };
 use proptest::prelude::*;
 use support::TestSource;
@@ -100,6 +100,9 @@ struct Writer {
     lost: Vec<f64>,
 }
 
+/// The families whose totals must be exact: a counter, a histogram, a native histogram.
+const COUNTED: [&str; 3] = ["c", "h", "n"];
+
 struct World {
     registry: Option<Registry>,
     backup: Option<Vec<u8>>,
@@ -108,7 +111,7 @@ struct World {
     writers: Vec<Writer>,
     sent: Vec<Packet>,
     /// What writers that have left had counted since the last loss.
-    left: f64,
+    left: [f64; 3],
     now_ms: u64,
     next_id: u64,
 }
@@ -122,7 +125,7 @@ impl World {
             was_long: false,
             writers: Vec::new(),
             sent: Vec::new(),
-            left: 0.0,
+            left: [0.0; 3],
             now_ms: 1_000_000,
             next_id: 0,
         };
@@ -156,6 +159,13 @@ impl World {
                 sum: 0.0,
                 counts: vec![0; 3],
             },
+        );
+        let native = NativeHistogram::empty(3, 0.0);
+        source.add(
+            "n",
+            FamilyType::NativeHistogram,
+            &[],
+            Point::Native(Box::new(native)),
         );
         let session = Session::new(format!("writer {}", self.next_id).into_bytes(), OPTIONS);
         Writer {
@@ -209,7 +219,7 @@ impl World {
                 }
             }
             Step::LoseAll => {
-                (self.registry, self.backup, self.left) = (None, None, 0.0);
+                (self.registry, self.backup, self.left) = (None, None, [0.0; 3]);
                 for writer in &mut self.writers {
                     writer.lost = writer.acked();
                 }
@@ -314,7 +324,9 @@ impl World {
         // A copy from before it left no longer knows of it: the exception that is documented.
         self.backup = None;
         let gone = &self.writers[number];
-        self.left += gone.counted();
+        for (left, family) in self.left.iter_mut().zip(COUNTED) {
+            *left += gone.counted(family);
+        }
         self.writers[number] = self.writer();
     }
 
@@ -326,8 +338,9 @@ impl World {
         }
     }
 
-    fn expected(&self) -> f64 {
-        self.left + self.writers.iter().map(Writer::counted).sum::<f64>()
+    fn expected(&self, family: usize) -> f64 {
+        let of_writers = self.writers.iter().map(|w| w.counted(COUNTED[family]));
+        self.left[family] + of_writers.sum::<f64>()
     }
 
     fn number(&self, family: &str, label: Option<usize>) -> f64 {
@@ -354,24 +367,26 @@ impl Writer {
             *sum += f64::from(by);
             counts[by as usize % 3] += u64::from(by);
         }
+        if let Point::Native(native) = &mut self.source.series[3].point {
+            observe(native, by);
+        }
     }
 
-    /// What was acknowledged of the counter series.
+    /// What was acknowledged of each series.
     fn acked(&self) -> Vec<f64> {
-        let of = |number| match self.session.saved_point(number).map(|saved| &saved.acked) {
-            Some(Point::Scalar(value)) => *value,
-            _ => 0.0,
-        };
-        (0..self.source.series.len()).map(of).collect()
+        let acked = |number| Some(size(&self.session.saved_point(number)?.acked));
+        (0..self.source.series.len())
+            .map(|number| acked(number).unwrap_or_default())
+            .collect()
     }
 
-    /// What all counter series should have added since the last loss.
-    fn counted(&self) -> f64 {
-        let is_counter = |number: &usize| self.source.series[*number].name == "c";
-        let numbers = (0..self.source.series.len()).filter(is_counter);
+    /// What all series of a family should have added since the last loss.
+    fn counted(&self, family: &str) -> f64 {
+        let is_it = |number: &usize| self.source.series[*number].name == family;
+        let numbers = (0..self.source.series.len()).filter(is_it);
         let lost = |number: usize| self.lost.get(number).copied().unwrap_or(0.0);
         numbers
-            .map(|number| self.source.scalar(number) - lost(number))
+            .map(|number| size(&self.source.series[number].point) - lost(number))
             .sum()
     }
 
@@ -390,6 +405,40 @@ impl Writer {
     }
 }
 
+/// How much a point counts.
+fn size(point: &Point) -> f64 {
+    match point {
+        Point::Scalar(value) | Point::Timed { value, .. } => *value,
+        Point::Buckets { counts, .. } => counts.iter().sum::<u64>() as f64,
+        Point::Native(native) => native.count() as f64,
+    }
+}
+
+/// So many observations in one bucket of a histogram that gets coarser now and then.
+fn observe(native: &mut NativeHistogram, times: u32) {
+    let number = times.cast_signed() % 7 - 3;
+    match native
+        .positive
+        .binary_search_by_key(&number, |bucket| bucket.0)
+    {
+        Ok(at) => native.positive[at].1 += u64::from(times),
+        Err(at) => native.positive.insert(at, (number, times.into())),
+    }
+    native.sum += f64::from(times);
+    if times % 5 == 4 && native.schema > 0 {
+        native.schema -= 1;
+        let mut joined = Vec::<(i32, u64)>::new();
+        for (number, count) in native.positive.drain(..) {
+            let number = (number + 1) >> 1;
+            match joined.last_mut() {
+                Some((last, total)) if *last == number => *total += count,
+                _ => joined.push((number, count)),
+            }
+        }
+        native.positive = joined;
+    }
+}
+
 fn totals_are_exact(steps: &[Step]) {
     let mut world = World::new();
     for step in steps {
@@ -405,7 +454,9 @@ fn totals_are_exact(steps: &[Step]) {
     let grown = (0..most.max(200))
         .map(|number| world.number("c", Some(number)))
         .sum::<f64>();
-    assert_eq!(world.number("c", None) + grown, world.expected());
+    assert_eq!(world.number("c", None) + grown, world.expected(0));
+    assert_eq!(world.number("h", None), world.expected(1));
+    assert_eq!(world.number("n", None), world.expected(2));
     let live = world
         .writers
         .iter()

@@ -4,10 +4,11 @@
 mod support;
 
 use metrics_model::{
-    Aggregate, Batch, Epoch, FamilySpec, FamilyType, Format, GaugeMode, GaugeWrite, Labels, Layout,
-    Limits, Point, PushStatus, Registry, RegistryError, Session, SessionOptions, Stamp,
+    Aggregate, Batch, Declaration, Epoch, FamilySpec, FamilyType, Format, GaugeMode, GaugeWrite,
+    Labels, Layout, Limits, Point, PushStatus, Registry, RegistryError, Session, SessionOptions,
+    Stamp,
 };
-use support::{TestSource, labels, page, pages};
+use support::{TestSource, labels, observation, page, pages};
 
 const EPOCH: Epoch = Epoch(7);
 const LEASE_MS: u64 = 15_000;
@@ -53,7 +54,9 @@ fn direct_commands_make_a_page() {
         help: "Requests\nby \\ code.",
         ..FamilySpec::new("http_requests_total", FamilyType::Counter)
     };
-    registry.declare(&at(1), &help, None, None).unwrap();
+    registry
+        .declare(&at(1), &help, &Declaration::default())
+        .unwrap();
     registry
         .inc(
             &at(2),
@@ -96,7 +99,7 @@ fn direct_commands_make_a_page() {
     let layout = Layout::new(["0.1", "1.0", "+Inf"]).unwrap();
     for value in [0.05, 0.1, 0.5, 7.0] {
         registry
-            .observe(&at(4), "lat", &none, value, Some(&layout), None)
+            .observe(&at(4), &observation("lat", &none, value, Some(&layout)))
             .unwrap();
     }
     insta::assert_snapshot!(page(&registry, 5), @r#"
@@ -125,7 +128,7 @@ fn pages_join_to_the_whole() {
         let labels = labels(&[("n", &number.to_string())]);
         registry.inc(&at(1), "a", &labels, 1.0, None).unwrap();
         registry
-            .observe(&at(1), "b", &labels, 0.3, None, None)
+            .observe(&at(1), &observation("b", &labels, 0.3, None))
             .unwrap();
     }
     for count in [1, 7, 1000] {
@@ -222,7 +225,7 @@ fn errors_say_what_is_wrong_and_change_nothing() {
     let declare = |registry: &mut Registry, name, family_type| {
         let spec = FamilySpec::new(name, family_type);
         registry
-            .declare(&at(9), &spec, None, None)
+            .declare(&at(9), &spec, &Declaration::default())
             .unwrap_err()
             .to_string()
     };
@@ -433,7 +436,7 @@ fn layouts_that_differ_are_shown_on_the_bounds_they_share() {
     ] {
         let layout = Layout::new(bounds).unwrap();
         registry
-            .observe(&at(1), "h", &none, value, Some(&layout), None)
+            .observe(&at(1), &observation("h", &none, value, Some(&layout)))
             .unwrap();
     }
     let expected = Aggregate::Buckets {

@@ -162,8 +162,13 @@ impl Value {
             FamilyType::Gauge(mode) if mode.is_timed() => {
                 series.set_timed(value, timestamp.unwrap_or_default());
             }
-            FamilyType::Gauge(_) => series.set(self.cell, value),
-            FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary => {
+            FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
+                series.set(self.cell, value)
+            }
+            FamilyType::Counter
+            | FamilyType::Histogram
+            | FamilyType::NativeHistogram
+            | FamilyType::Summary => {
                 let now = series.get(self.cell) - state.own[self.cell];
                 // Up is counted; down is a reset, and what comes after it is new.
                 let grown = if value >= now { value - now } else { value };
@@ -307,8 +312,13 @@ impl Group {
                     series.set_timed(state.own[0], state.time);
                 }
             }
-            FamilyType::Gauge(_) => series.set(0, state.own[0]),
-            FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary => {
+            FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
+                series.set(0, state.own[0])
+            }
+            FamilyType::Counter
+            | FamilyType::Histogram
+            | FamilyType::NativeHistogram
+            | FamilyType::Summary => {
                 for (cell, own) in state.own.iter_mut().enumerate() {
                     let already = series.get(cell);
                     series.add(cell, *own);

@@ -4,7 +4,7 @@
 
 use std::str::{self, FromStr};
 
-use metrics_model::{Epoch, Labels, MAX_BOUNDS, MAX_LABELS, parse_number};
+use metrics_model::{Epoch, Labels, MAX_BOUNDS, MAX_LABELS, NATIVE_SCHEMAS, parse_number};
 use redis_module::raw;
 
 use crate::api;
@@ -124,6 +124,17 @@ impl<'a> Args<'a> {
             })
     }
 
+    /// The schema of a native histogram.
+    pub(crate) fn schema(&mut self) -> Result<i8, Refusal> {
+        let bytes = self.bytes()?;
+        let schema = str::from_utf8(bytes)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        schema
+            .filter(|schema| NATIVE_SCHEMAS.contains(schema))
+            .ok_or_else(|| Refusal::Schema(shown(bytes)))
+    }
+
     /// The number of a batch.
     pub(crate) fn seq(&mut self) -> Result<u64, Refusal> {
         self.whole("seq")
@@ -151,6 +162,12 @@ impl<'a> Args<'a> {
             Some(error) => Err(error),
             None => Ok(labels?),
         }
+    }
+
+    /// `n name value ...` of an exemplar.
+    pub(crate) fn pairs(&mut self) -> Result<Vec<(&'a str, &'a str)>, Refusal> {
+        let count = self.count("number of labels", MAX_LABELS)?;
+        (0..count).map(|_| self.label()).collect()
     }
 
     fn label(&mut self) -> Result<(&'a str, &'a str), Refusal> {

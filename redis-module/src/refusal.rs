@@ -1,8 +1,8 @@
 //! Why a command is refused, in the words that its sender reads.
 
 use metrics_model::{
-    DecodeError, ExposeError, LabelError, RegistryError, UnknownFamilyType, UnknownGaugeMode,
-    WrongBound, WrongEpoch, WrongStamp,
+    DecodeError, ExemplarError, ExposeError, LabelError, RegistryError, UnknownFamilyType,
+    UnknownGaugeMode, WrongBound, WrongEpoch, WrongStamp,
 };
 
 /// Everything that can be wrong with a command. Nothing has changed then.
@@ -38,6 +38,8 @@ pub(crate) enum Refusal {
     },
     #[error("unknown format '{0}', this version has TEXT and OPENMETRICS")]
     Format(String),
+    #[error("schema '{0}' is out of range, expected a whole number from -4 to 8")]
+    Schema(String),
     #[error("no such key")]
     NoKey,
     #[error("a writer id must not be empty")]
@@ -70,6 +72,8 @@ pub(crate) enum Refusal {
     Epoch(#[from] WrongEpoch),
     #[error(transparent)]
     Stamp(#[from] WrongStamp),
+    #[error(transparent)]
+    Exemplar(#[from] ExemplarError),
     #[error(transparent)]
     Expose(#[from] ExposeError),
 }

@@ -38,6 +38,14 @@ pub enum StoreError {
         /// What was asked for.
         asked: String,
     },
+    /// A type that stores have no place for.
+    #[error(
+        "family '{name}' is a native histogram, which a store cannot hold: its buckets are not known beforehand"
+    )]
+    Type {
+        /// The name.
+        name: String,
+    },
     /// Names, labels and buckets that are too much for one record.
     #[error("'{name}' takes {bytes} bytes, at most {limit} are allowed")]
     TooLarge {

@@ -64,12 +64,18 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    pub(crate) fn of(family_type: FamilyType, layout: Option<&Layout>) -> Self {
+    /// `None`: a native histogram, whose buckets are as many as there are; nobody in a worker
+    /// makes one.
+    pub(crate) fn of(family_type: FamilyType, layout: Option<&Layout>) -> Option<Self> {
         match family_type {
-            FamilyType::Gauge(mode) if mode.is_timed() => Self::Timed,
-            FamilyType::Counter | FamilyType::Gauge(_) => Self::Scalar,
-            FamilyType::Histogram => Self::Buckets(layout.map_or(0, Layout::len) + 1),
-            FamilyType::Summary => Self::Buckets(1),
+            FamilyType::Gauge(mode) if mode.is_timed() => Some(Self::Timed),
+            FamilyType::Counter
+            | FamilyType::Gauge(_)
+            | FamilyType::Info
+            | FamilyType::StateSet => Some(Self::Scalar),
+            FamilyType::Histogram => Some(Self::Buckets(layout.map_or(0, Layout::len) + 1)),
+            FamilyType::Summary => Some(Self::Buckets(1)),
+            FamilyType::NativeHistogram => None,
         }
     }
 

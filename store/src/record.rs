@@ -120,7 +120,7 @@ fn read_family(record: &[AtomicU64]) -> Option<FamilyDef> {
 fn read_series(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
     let family = usize::try_from(record.get(2)?.load(Relaxed)).ok()?;
     let def = families.get(family)?;
-    let shape = Shape::of(def.family_type, def.layout.as_ref());
+    let shape = Shape::of(def.family_type, def.layout.as_ref())?;
     debug_assert!(shape.base_at() >= SERIES_HEAD);
     let text = text_of(record, shape.text_at(), record.get(3)?.load(Relaxed))?;
     let mut text = text.as_slice();

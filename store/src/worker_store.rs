@@ -157,6 +157,11 @@ impl Inner {
         spec: &FamilySpec<'_>,
         layout: Option<&Layout>,
     ) -> Result<Family, StoreError> {
+        let Some(shape) = Shape::of(spec.family_type, layout) else {
+            return Err(StoreError::Type {
+                name: spec.name.to_owned(),
+            });
+        };
         let mut first = None;
         for &number in self.families_by_name.get(spec.name).into_iter().flatten() {
             let known = &self.families[number as usize];
@@ -168,7 +173,6 @@ impl Inner {
                 });
             }
             if known.layout.as_ref() == layout {
-                let shape = Shape::of(spec.family_type, layout);
                 return Ok(Family { number, shape });
             }
             first.get_or_insert(number);
@@ -201,7 +205,7 @@ impl Inner {
         self.append(file, &words)?;
         Ok(Family {
             number: self.remember(def),
-            shape: Shape::of(spec.family_type, layout),
+            shape,
         })
     }
 

@@ -1,11 +1,12 @@
 //! Reading the entries of a batch.
 
 use super::{
-    BucketChanges, Define, Entry, MAX_BOUNDS, MAX_LABELS, Pairs, TAG_DEFINE, TAG_FAMILY,
-    TAG_HISTOGRAM, TAG_LAYOUT, TAG_RETIRE, TAG_TIMED, TAG_VALUES, VALUE_BYTES, Values,
+    BucketChanges, Define, Entry, MAX_BOUNDS, MAX_LABELS, Pairs, TAG_DEFINE, TAG_EXEMPLAR,
+    TAG_FAMILY, TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_TIMED, TAG_VALUES,
+    VALUE_BYTES, Values,
 };
 use crate::bytes::{DecodeError, Reader};
-use crate::{FamilySpec, FamilyType, Layout, Point};
+use crate::{FamilySpec, FamilyType, Layout, NativeHistogram, Point};
 
 /// Reads entries one after the other, knowing the families and layouts that came before.
 pub(super) struct Entries<'a> {
@@ -44,7 +45,17 @@ impl<'a> Entries<'a> {
             TAG_RETIRE => Ok(Entry::Retire {
                 index: self.index()?,
             }),
-            tag => Reader::refuse("entry tag", tag.into(), "1 to 7", at),
+            TAG_NATIVE => Ok(Entry::Native {
+                index: self.index()?,
+                histogram: Box::new(NativeHistogram::get(&mut self.reader)?),
+            }),
+            TAG_EXEMPLAR => Ok(Entry::Exemplar {
+                index: self.index()?,
+                value: self.reader.float()?,
+                time: self.reader.float()?,
+                labels: self.labels()?,
+            }),
+            tag => Reader::refuse("entry tag", tag.into(), "1 to 9", at),
         }
     }
 
@@ -96,16 +107,7 @@ impl<'a> Entries<'a> {
             return Reader::refuse("family", family, "a family of this batch", at);
         };
         let ttl_ms = self.reader.varint()?;
-        let at = self.reader.at();
-        let count = self.reader.count(2)?;
-        if count > MAX_LABELS {
-            return Reader::refuse("number of labels", count as u64, "at most 64", at);
-        }
-        let start = self.reader.at();
-        for _ in 0..2 * count {
-            self.reader.text()?;
-        }
-        let labels = Pairs(self.reader.since(start));
+        let labels = self.labels()?;
         let pid = self.reader.text()?;
 
         let (layout, buckets) = match family_type {
@@ -126,6 +128,9 @@ impl<'a> Entries<'a> {
             (1, FamilyType::Gauge(mode)) if mode.is_timed() => {
                 return Reader::refuse("base", 1, "none for a mostrecent gauge", at);
             }
+            (1, FamilyType::Info | FamilyType::StateSet) => {
+                return Reader::refuse("base", 1, "none for an info or a stateset", at);
+            }
             (1, _) => Some(self.point(family_type, buckets)?),
             (found, _) => return Reader::refuse("base", found.into(), "0 or 1", at),
         };
@@ -141,13 +146,33 @@ impl<'a> Entries<'a> {
         })))
     }
 
+    fn labels(&mut self) -> Result<Pairs<'a>, DecodeError> {
+        let at = self.reader.at();
+        let count = self.reader.count(2)?;
+        if count > MAX_LABELS {
+            return Reader::refuse("number of labels", count as u64, "at most 64", at);
+        }
+        let start = self.reader.at();
+        for _ in 0..2 * count {
+            self.reader.text()?;
+        }
+        Ok(Pairs(self.reader.since(start)))
+    }
+
     fn point(&mut self, family_type: FamilyType, buckets: usize) -> Result<Point, DecodeError> {
         match family_type {
             FamilyType::Gauge(mode) if mode.is_timed() => Ok(Point::Timed {
                 value: self.reader.float()?,
                 time: self.reader.float()?,
             }),
-            FamilyType::Counter | FamilyType::Gauge(_) => Ok(Point::Scalar(self.reader.float()?)),
+            FamilyType::Counter
+            | FamilyType::Gauge(_)
+            | FamilyType::Info
+            | FamilyType::StateSet => Ok(Point::Scalar(self.reader.float()?)),
+            FamilyType::NativeHistogram => {
+                let histogram = NativeHistogram::get(&mut self.reader)?;
+                Ok(Point::Native(Box::new(histogram)))
+            }
             FamilyType::Histogram | FamilyType::Summary => Ok(Point::Buckets {
                 sum: self.reader.float()?,
                 counts: (0..buckets)

@@ -1,11 +1,11 @@
 //! Writing batches.
 
 use super::{
-    BATCH_VERSION, BatchHeader, BatchKind, LAST_FLAG, TAG_DEFINE, TAG_FAMILY, TAG_HISTOGRAM,
-    TAG_LAYOUT, TAG_RETIRE, TAG_TIMED, TAG_VALUES, VALUE_BYTES,
+    BATCH_VERSION, BatchHeader, BatchKind, LAST_FLAG, TAG_DEFINE, TAG_EXEMPLAR, TAG_FAMILY,
+    TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_TIMED, TAG_VALUES, VALUE_BYTES,
 };
 use crate::bytes::Write;
-use crate::{FamilySpec, Layout, Point};
+use crate::{FamilySpec, Layout, Point, SourceExemplar};
 
 /// Writes a batch.
 ///
@@ -85,11 +85,7 @@ impl BatchWriter {
         let body = self.entry(TAG_DEFINE);
         body.put_varint(family as u64);
         body.put_varint(ttl_ms);
-        body.put_varint(labels.len() as u64);
-        for (name, value) in labels {
-            body.put_text(name);
-            body.put_text(value);
-        }
+        put_labels(body, labels);
         body.put_text(pid);
         if let Some(layout) = layout {
             body.put_varint(layout as u64);
@@ -134,7 +130,22 @@ impl BatchWriter {
                     body.put_varint(*count);
                 }
             }
+            Point::Native(histogram) => {
+                let body = self.entry(TAG_NATIVE);
+                body.put_varint(index.into());
+                histogram.put(body);
+            }
         }
+    }
+
+    /// Adds an exemplar of a counter or histogram.
+    pub fn exemplar(&mut self, index: u32, exemplar: &SourceExemplar) {
+        let body = self.entry(TAG_EXEMPLAR);
+        body.put_varint(index.into());
+        body.put_float(exemplar.value);
+        body.put_float(exemplar.time);
+        let labels = exemplar.labels.iter();
+        put_labels(body, labels.map(|(name, value)| (&**name, &**value)));
     }
 
     /// Ends a series of this writer.
@@ -165,8 +176,17 @@ impl BatchWriter {
     }
 }
 
+fn put_labels<'l>(body: &mut Vec<u8>, labels: impl ExactSizeIterator<Item = (&'l str, &'l str)>) {
+    body.put_varint(labels.len() as u64);
+    for (name, value) in labels {
+        body.put_text(name);
+        body.put_text(value);
+    }
+}
+
 fn put_point(body: &mut Vec<u8>, point: &Point) {
     match point {
+        Point::Native(histogram) => histogram.put(body),
         Point::Scalar(value) => body.put_float(*value),
         Point::Timed { value, time } => {
             body.put_float(*value);

@@ -42,7 +42,7 @@ impl Text {
 
     /// Whether start times are a family of their own: text 0.0.4 has no place for them inside.
     pub(super) fn has_family_of_start_times(&self, family_type: FamilyType) -> bool {
-        self.created && self.format == Format::Text && !matches!(family_type, FamilyType::Gauge(_))
+        self.created && self.format == Format::Text && family_type.gauge_mode().is_none()
     }
 
     /// Sets the family of the series that follow: itself, or the one of its start times.
@@ -60,8 +60,10 @@ impl Text {
             self.family_type = FamilyType::Gauge(GaugeMode::MostRecent);
         }
         self.sample_head.clone_from(&self.name);
-        if self.family_type == FamilyType::Counter {
-            self.sample_head.extend_from_slice(b"_total");
+        match self.family_type {
+            FamilyType::Counter => self.sample_head.extend_from_slice(b"_total"),
+            FamilyType::Info => self.sample_head.extend_from_slice(b"_info"),
+            _ => {}
         }
         self.sample_head.push(b'{');
     }
@@ -71,6 +73,7 @@ impl Text {
         // In text 0.0.4 a counter's family is called as its samples are.
         let suffix: &[u8] = match (self.format, self.family_type) {
             (Format::Text, FamilyType::Counter) => b"_total",
+            (Format::Text, FamilyType::Info) => b"_info",
             _ => b"",
         };
         if !spec.help.is_empty() {
@@ -78,8 +81,12 @@ impl Text {
             self.help(spec.help);
         }
         self.meta(b"# TYPE ", suffix);
-        self.out
-            .extend_from_slice(self.family_type.name().as_bytes());
+        let type_name = match (self.format, self.family_type) {
+            (_, FamilyType::NativeHistogram) => "histogram",
+            (Format::Text, FamilyType::Info | FamilyType::StateSet) => "gauge",
+            (_, other) => other.name(),
+        };
+        self.out.extend_from_slice(type_name.as_bytes());
         self.out.push(b'\n');
         // The specification wants the unit to be the name's ending.
         let is_ending = spec
@@ -145,6 +152,14 @@ impl Text {
                 }
             }
             SeriesView::Buckets(view) => self.buckets(labels, view, start_ms),
+            // These formats have no native histograms: what is left is one bucket of all.
+            SeriesView::Native(native) => {
+                let count = native.count();
+                self.bucket(labels, "+Inf", count);
+                self.sample(b"_sum", labels, "", native.sum);
+                self.sample(b"_count", labels, "", count as f64);
+                self.created(labels, start_ms);
+            }
         }
     }
 

@@ -6,7 +6,9 @@ use std::ops::Bound;
 use super::Registry;
 use super::series::{Buckets, Gauge, Member, Part, Total};
 use super::writer::Phase;
-use crate::{FamilySpec, FamilyType, GaugeMode, Labels, Layout};
+use crate::{
+    FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, format_number, upper_bound,
+};
 
 /// One series as `METRICS.GET` answers it.
 #[derive(Debug, Clone, PartialEq)]
@@ -31,6 +33,7 @@ pub(crate) enum SeriesView<'a> {
     /// Of each writer, under its `pid`.
     PerWriter(Vec<(&'a str, f64)>),
     Buckets(BucketView<'a>),
+    Native(&'a NativeHistogram),
 }
 
 #[derive(Debug)]
@@ -57,6 +60,11 @@ impl Registry {
             SeriesView::PerWriter(values) => {
                 Aggregate::Number(values.into_iter().map(|(_, value)| value).sum())
             }
+            SeriesView::Native(histogram) => Aggregate::Buckets {
+                count: histogram.count(),
+                sum: histogram.sum,
+                buckets: cumulative(histogram),
+            },
             SeriesView::Buckets(view) => {
                 let mut count = 0;
                 let is_summary = matches!(
@@ -132,7 +140,8 @@ impl Registry {
         let series = &self.series[id];
         match (&series.total, self.families[series.family].family_type) {
             (Total::Counter(sum), _) => Some(SeriesView::Number(sum.value())),
-            (Total::Gauge(gauge), FamilyType::Gauge(mode)) => {
+            (Total::Gauge(gauge), family_type) => {
+                let mode = family_type.gauge_mode()?;
                 *visited += gauge.members.len() + gauge.ghosts.len();
                 if mode.is_per_writer() {
                     let values = self.per_writer(gauge, mode, series.ttl_ms, now_ms);
@@ -150,7 +159,10 @@ impl Registry {
                     .sum::<usize>();
                 Some(SeriesView::Buckets(self.join(buckets)))
             }
-            (Total::Gauge(_), _) => None,
+            (Total::Native(native), _) => {
+                *visited += native.histogram.len();
+                Some(SeriesView::Native(&native.histogram))
+            }
         }
     }
 
@@ -235,7 +247,7 @@ impl Registry {
         if rest.is_empty() {
             return BucketView {
                 layout: Cow::Borrowed(layout_of(first)),
-                sum: first.sum(),
+                sum: first.sum.value(),
                 counts: Cow::Borrowed(&first.counts),
             };
         }
@@ -259,8 +271,39 @@ impl Registry {
         BucketView {
             // The bounds of one layout, some left out, ascend.
             layout: Cow::Owned(Layout::new(texts).unwrap_or_else(|_| Layout::none())),
-            sum: buckets.parts.iter().map(Part::sum).sum(),
+            sum: buckets.parts.iter().map(|part| part.sum.value()).sum(),
             counts: Cow::Owned(counts),
         }
     }
+}
+
+/// The buckets of a native histogram from the lowest bound up: the text of each upper bound, and
+/// how many observations are not above it.
+fn cumulative(histogram: &NativeHistogram) -> Vec<(String, u64)> {
+    let bound = |number: i32| upper_bound(histogram.schema, number);
+    let below_zero = histogram.negative.iter().rev();
+    let below_zero = below_zero.map(|(number, count)| (-bound(number - 1), *count));
+    let zero =
+        (histogram.zero_count > 0).then_some((histogram.zero_threshold, histogram.zero_count));
+    let above_zero = histogram.positive.iter();
+    let above_zero = above_zero.map(|(number, count)| (bound(*number), *count));
+    let mut total = 0;
+    let mut buckets = below_zero
+        .chain(zero)
+        .chain(above_zero)
+        .map(|(bound, count)| {
+            total += count;
+            (text_of(bound), total)
+        })
+        .collect::<Vec<_>>();
+    if buckets.last().is_none_or(|(bound, _)| bound != "+Inf") {
+        buckets.push(("+Inf".to_owned(), total));
+    }
+    buckets
+}
+
+fn text_of(number: f64) -> String {
+    let mut text = Vec::new();
+    format_number(number, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
 }

@@ -4,7 +4,10 @@ use super::series::{Member, NONE, Total, is_countable};
 use super::writer::{BucketMemory, Entry as Memory};
 use super::{Reason, Registry, RegistryError, Stamp};
 use crate::name::kept_name;
-use crate::{Batch, BucketChanges, Define, Entry, FamilySpec, FamilyType, Labels, Layout, Point};
+use crate::{
+    Batch, BucketChanges, Define, Entry, Exemplar, FamilySpec, FamilyType, Labels, Layout,
+    NativeHistogram, Pairs, Point,
+};
 
 impl Registry {
     /// Applies every entry and returns how many were left out.
@@ -29,6 +32,13 @@ impl Registry {
                     sum,
                     changes,
                 } => self.buckets(id, index, sum, changes, now_ms),
+                Entry::Native { index, histogram } => self.native(id, index, &histogram, now_ms),
+                Entry::Exemplar {
+                    index,
+                    value,
+                    time,
+                    labels,
+                } => self.exemplar(id, index, (value, time), labels, now_ms),
                 Entry::Retire { index } => match self.writers[id].indexed(index) {
                     Some(at) => {
                         self.writers[id].index[index as usize] = NONE;
@@ -96,7 +106,8 @@ impl Registry {
         let at = writer.indexed(index).ok_or(Reason::Index)?;
         let entry = &mut writer.entries[at];
         let series = &mut self.series[entry.series];
-        let has_total = series.created_no > self.families[series.family].deleted_up_to;
+        let family = &self.families[series.family];
+        let has_total = series.created_no > family.deleted_up_to;
         if !entry.is_owned() || !has_total {
             self.own(id, at, now_ms)?;
             return self.value(id, index, value, time, now_ms);
@@ -113,9 +124,10 @@ impl Registry {
                 entry.last = value;
             }
             Total::Gauge(gauge) => {
-                // A clock that runs ahead would win for ever.
-                let now = now_ms as f64 / 1000.0;
-                let time = if time > now + 60.0 { now } else { time };
+                if !family.family_type.allows(value) {
+                    return Err(Reason::Value);
+                }
+                let time = not_ahead(time, now_ms);
                 let before = gauge.heap_bytes();
                 entry.set_place(gauge.set(
                     entry.place(),
@@ -127,7 +139,7 @@ impl Registry {
                 ));
                 self.series_heap_bytes += gauge.heap_bytes() - before;
             }
-            Total::Buckets(_) => return Err(Reason::Value),
+            Total::Buckets(_) | Total::Native(_) => return Err(Reason::Value),
         }
         series.idle_since_ms = now_ms;
         Ok(())
@@ -191,10 +203,84 @@ impl Registry {
             *total = total.wrapping_add(new - *old);
             *old = *new;
         }
-        part.add_to_sum(sum, memory.sum);
+        part.sum.add(sum, memory.sum);
         memory.sum = sum;
         series.idle_since_ms = now_ms;
         self.series_heap_bytes += series.total.heap_bytes() - before;
+        Ok(())
+    }
+
+    /// The new state of a native histogram.
+    fn native(
+        &mut self,
+        id: u32,
+        index: u32,
+        now: &NativeHistogram,
+        now_ms: u64,
+    ) -> Result<(), Reason> {
+        let at = self.writers[id].indexed(index).ok_or(Reason::Index)?;
+        self.write_native(id, at, now, now_ms)
+    }
+
+    fn write_native(
+        &mut self,
+        id: u32,
+        at: usize,
+        now: &NativeHistogram,
+        now_ms: u64,
+    ) -> Result<(), Reason> {
+        let entry = self.writers[id].entries[at];
+        if now.schema < self.schema_floor(Some(self.series[entry.series].family)) {
+            return Err(Reason::Schema);
+        }
+        let place = entry.place() as usize;
+        let memory = self.writers[id].natives.get(place).ok_or(Reason::Value)?;
+        let counted = now.since(memory).ok_or(Reason::Decrease)?;
+        if !entry.is_owned() || !self.has_total(entry.series) {
+            self.own(id, at, now_ms)?;
+        }
+        let series = &mut self.series[entry.series];
+        let before = series.total.heap_bytes();
+        let Total::Native(total) = &mut series.total else {
+            return Err(Reason::Value);
+        };
+        let memory = &mut self.writers[id].natives[place];
+        total.add(counted, memory.sum);
+        memory.clone_from(now);
+        series.idle_since_ms = now_ms;
+        self.series_heap_bytes += series.total.heap_bytes();
+        self.series_heap_bytes -= before;
+        Ok(())
+    }
+
+    fn exemplar(
+        &mut self,
+        id: u32,
+        index: u32,
+        (value, time): (f64, f64),
+        labels: Pairs<'_>,
+        now_ms: u64,
+    ) -> Result<(), Reason> {
+        let at = self.writers[id].indexed(index).ok_or(Reason::Index)?;
+        let exemplar = Exemplar::new(labels, value, not_ahead(time, now_ms));
+        let exemplar = exemplar.map_err(|_| Reason::Exemplar)?;
+        let entry = self.writers[id].entries[at];
+        let layout = match &self.series[entry.series].total {
+            Total::Counter(_) | Total::Native(_) => None,
+            Total::Buckets(_) => {
+                let place = entry.place() as usize;
+                let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
+                if self.layouts[memory.layout as usize].is_empty() {
+                    // A summary has no place for it.
+                    return Err(Reason::Exemplar);
+                }
+                Some(memory.layout)
+            }
+            Total::Gauge(_) => return Err(Reason::Exemplar),
+        };
+        if self.has_total(entry.series) {
+            self.keep_exemplar(entry.series, layout, exemplar);
+        }
         Ok(())
     }
 
@@ -208,12 +294,15 @@ impl Registry {
         layouts: &[Layout],
     ) -> Result<usize, Reason> {
         let spec = &families[define.family];
+        if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
+            return Err(Reason::Value);
+        }
         let is_counter = spec.family_type == FamilyType::Counter;
         if is_counter && !define.base.iter().chain([&define.point]).all(is_countable) {
             return Err(Reason::Value);
         }
         let labels = Labels::new(define.labels).map_err(|_| Reason::Labels)?;
-        self.check_labels(spec.family_type, &labels)
+        self.check_labels(spec, &labels)
             .map_err(|e| Reason::of(&e))?;
         let family = match self.check_family(spec).map_err(|e| Reason::of(&e))? {
             None => self.ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
@@ -234,6 +323,9 @@ impl Registry {
         };
         if let Some(at) = memory {
             self.check_memory(id, at, layout, &define.point)?;
+        } else if matches!(&define.point, Point::Native(now) if now.schema < self.schema_floor(family))
+        {
+            return Err(Reason::Schema);
         } else {
             check_base(is_counter, &define.point, define.base.as_ref())?;
         }
@@ -259,11 +351,12 @@ impl Registry {
         let now_ms = stamp.now_ms;
         match &define.point {
             Point::Buckets { sum, counts } => self.write_buckets(id, at, *sum, counts, now_ms)?,
+            Point::Native(now) => self.write_native(id, at, now, now_ms)?,
             point => {
                 let (value, time) = match point {
                     Point::Timed { value, time } => (*value, *time),
                     Point::Scalar(value) => (*value, 0.0),
-                    Point::Buckets { .. } => return Err(Reason::Value),
+                    Point::Buckets { .. } | Point::Native(_) => return Err(Reason::Value),
                 };
                 // The entry has no index yet: give it one for the length of this call.
                 let index = self.writers[id].index.len() as u32;
@@ -288,6 +381,11 @@ impl Registry {
         match (point, &self.series[entry.series].total) {
             (Point::Scalar(value), Total::Counter(_)) if *value < entry.last => {
                 Err(Reason::Decrease)
+            }
+            (Point::Native(now), _) => {
+                let memory = writer.natives.get(entry.place() as usize);
+                let counted = memory.and_then(|memory| now.since(memory));
+                counted.map(|_| ()).ok_or(Reason::Decrease)
             }
             (Point::Buckets { counts, .. }, _) => {
                 let memory = writer
@@ -337,9 +435,21 @@ impl Registry {
                 entry.set_place((writer.buckets.len() - 1) as u32);
                 entry
             }
+            Point::Native(base) => {
+                writer.natives.push((**base).clone());
+                let mut entry = Memory::new(series, 0.0);
+                entry.set_place((writer.natives.len() - 1) as u32);
+                entry
+            }
         };
         writer.remember(entry)
     }
+}
+
+/// A clock that runs ahead would win for ever.
+fn not_ahead(time: f64, now_ms: u64) -> f64 {
+    let now = now_ms as f64 / 1000.0;
+    if time > now + 60.0 { now } else { time }
 }
 
 /// A base is something that was counted already, so it cannot be above the value.
@@ -349,6 +459,7 @@ fn check_base(is_counter: bool, point: &Point, base: Option<&Point>) -> Result<(
         (Point::Buckets { counts, .. }, Some(Point::Buckets { counts: base, .. })) => {
             counts.iter().zip(base).all(|(value, base)| base <= value)
         }
+        (Point::Native(value), Some(Point::Native(base))) => value.since(base).is_some(),
         _ => true,
     };
     if fits { Ok(()) } else { Err(Reason::Decrease) }
@@ -358,7 +469,7 @@ impl Reason {
     fn of(error: &RegistryError) -> Self {
         match error {
             RegistryError::Name(_) => Self::Name,
-            RegistryError::Labels(_) | RegistryError::Pid => Self::Labels,
+            RegistryError::Labels(_) | RegistryError::Pid | RegistryError::State(_) => Self::Labels,
             RegistryError::SeriesLimit(_) => Self::SeriesLimit,
             RegistryError::LabelBytes { .. } => Self::LabelBytes,
             RegistryError::Type { .. } | RegistryError::Conflict { .. } => Self::Conflict,

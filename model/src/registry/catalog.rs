@@ -90,6 +90,7 @@ impl Registry {
                 unit: Box::default(),
                 ttl_ms: None,
                 layout: None,
+                schema: None,
                 is_declared: false,
                 is_ended: true,
                 deleted_up_to: 0,
@@ -120,7 +121,8 @@ impl Registry {
         }
         if !family.is_ended {
             family.is_ended = true;
-            (family.help, family.unit, family.ttl_ms, family.layout) = Default::default();
+            (family.help, family.unit) = Default::default();
+            (family.ttl_ms, family.layout, family.schema) = Default::default();
             self.by_name.remove(&family.name);
             for suffix in sample_suffixes(family.family_type) {
                 self.claims
@@ -130,6 +132,12 @@ impl Registry {
         if family.identities == 0 {
             self.families.remove(id);
         }
+    }
+
+    /// The lowest schema that a writer of native histograms may have.
+    pub(super) fn schema_floor(&self, family: Option<u32>) -> i8 {
+        let floor = family.and_then(|id| self.families[id].schema);
+        floor.unwrap_or(0)
     }
 
     /// The number of a bucket layout.
@@ -152,19 +160,22 @@ impl Registry {
             .copied()
     }
 
-    /// Whether a label text may stand in this registry, and in a gauge of that mode.
+    /// Whether a label text may stand in this registry, and in that family.
     pub(super) fn check_labels(
         &self,
-        family_type: FamilyType,
+        spec: &FamilySpec<'_>,
         labels: &Labels,
     ) -> Result<(), RegistryError> {
         let (found, allowed) = (labels.as_str().len(), self.limits.max_label_bytes);
         if found as u64 > allowed {
             return Err(RegistryError::LabelBytes { found, allowed });
         }
-        match family_type {
+        match spec.family_type {
             FamilyType::Gauge(mode) if mode.is_per_writer() && labels.has("pid") => {
                 Err(RegistryError::Pid)
+            }
+            FamilyType::StateSet if !labels.has(spec.name) => {
+                Err(RegistryError::State(spec.name.to_owned()))
             }
             _ => Ok(()),
         }
@@ -271,6 +282,7 @@ impl Registry {
     }
 
     fn clear_total(&mut self, id: u32) {
+        self.drop_exemplars(id);
         let series = &mut self.series[id];
         let zero = Total::zero(self.families[series.family].family_type);
         self.series_heap_bytes -= series.total.heap_bytes();

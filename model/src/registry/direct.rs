@@ -3,7 +3,8 @@
 use super::series::{Member, Total};
 use super::writer::Entry;
 use super::{Registry, RegistryError, Stamp};
-use crate::{FamilySpec, FamilyType, GaugeMode, Labels, Layout};
+use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
+use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram};
 
 /// `METRICS.SET` and `METRICS.ADD`.
 #[derive(Debug, Clone, Copy)]
@@ -24,23 +25,57 @@ pub struct GaugeWrite<'a> {
     pub ttl_ms: Option<u64>,
 }
 
+/// What `METRICS.DECLARE` says beside name, type, help and unit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Declaration<'a> {
+    /// The buckets of direct observations in a histogram.
+    pub layout: Option<&'a Layout>,
+    /// The lowest schema that a writer of native histograms may have, and the one of direct
+    /// observations; `None`: 0 and 3.
+    pub schema: Option<i8>,
+    /// The idle time of series that say nothing of their own.
+    pub ttl_ms: Option<u64>,
+}
+
+/// `METRICS.OBSERVE`.
+#[derive(Debug, Clone, Copy)]
+pub struct Observation<'a> {
+    /// The histogram or summary; a histogram is created where it is missing.
+    pub family: &'a str,
+    /// The series.
+    pub labels: &'a Labels,
+    /// What was observed.
+    pub value: f64,
+    /// The buckets to count in; `None`: those of the family, the defaults for a new one.
+    pub layout: Option<&'a Layout>,
+    /// What else is known of it; its time is that of the command.
+    pub exemplar: Option<&'a Exemplar>,
+    /// The idle time after which the series expires; `None`: unchanged, or the family's.
+    pub ttl_ms: Option<u64>,
+}
+
+/// The schema of direct observations in a family that says nothing of it: buckets grow by 9 %.
+const DIRECT_SCHEMA: i8 = 3;
+/// With more buckets than this, direct observations make a native histogram coarser.
+const MAX_DIRECT_BUCKETS: usize = 160;
+
 impl Registry {
-    /// Creates a family, or confirms it: the first help, unit and buckets stay.
+    /// Creates a family, or confirms it: the first help, unit, buckets and schema stay.
     pub fn declare(
         &mut self,
         stamp: &Stamp,
         spec: &FamilySpec<'_>,
-        layout: Option<&Layout>,
-        ttl_ms: Option<u64>,
+        declaration: &Declaration<'_>,
     ) -> Result<(), RegistryError> {
         self.check_family(spec)?;
         self.begin(stamp);
         let id = self.family_for(spec)?;
-        let layout = layout.map(|layout| self.layout_for(layout));
+        let layout = declaration.layout.map(|layout| self.layout_for(layout));
         let family = &mut self.families[id];
         family.is_declared = true;
         family.layout = family.layout.or(layout);
-        family.ttl_ms = ttl_ms.or(family.ttl_ms);
+        family.schema = family.schema.or(declaration.schema);
+        family.ttl_ms = declaration.ttl_ms.or(family.ttl_ms);
         Ok(())
     }
 
@@ -53,11 +88,27 @@ impl Registry {
         by: f64,
         ttl_ms: Option<u64>,
     ) -> Result<f64, RegistryError> {
+        self.inc_with(stamp, family, labels, by, None, ttl_ms)
+    }
+
+    /// The same with an exemplar, whose time becomes that of the command.
+    pub fn inc_with(
+        &mut self,
+        stamp: &Stamp,
+        family: &str,
+        labels: &Labels,
+        by: f64,
+        exemplar: Option<&Exemplar>,
+        ttl_ms: Option<u64>,
+    ) -> Result<f64, RegistryError> {
         if !by.is_finite() || by < 0.0 {
             return Err(RegistryError::CounterValue(by));
         }
         let spec = FamilySpec::new(family, FamilyType::Counter);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms)?;
+        if let Some(exemplar) = exemplar {
+            self.keep_direct_exemplar(stamp, id, None, exemplar);
+        }
         match &mut self.series[id].total {
             Total::Counter(sum) => {
                 sum.add(by);
@@ -67,6 +118,21 @@ impl Registry {
         }
     }
 
+    fn keep_direct_exemplar(
+        &mut self,
+        stamp: &Stamp,
+        id: u32,
+        layout: Option<u32>,
+        exemplar: &Exemplar,
+    ) {
+        let time = stamp.now_ms as f64 / 1000.0;
+        let exemplar = Exemplar {
+            time,
+            ..exemplar.clone()
+        };
+        self.keep_exemplar(id, layout, exemplar);
+    }
+
     /// Sets a writer's value of a gauge, and returns it.
     pub fn set(&mut self, stamp: &Stamp, write: &GaugeWrite<'_>) -> Result<f64, RegistryError> {
         self.write_gauge(stamp, write, |_, new| new)
@@ -74,49 +140,80 @@ impl Registry {
 
     /// Adds to a writer's value of a gauge, and returns the new one.
     pub fn add(&mut self, stamp: &Stamp, write: &GaugeWrite<'_>) -> Result<f64, RegistryError> {
-        let mode = self.gauge_mode(write);
-        if mode.is_timed() {
-            return Err(RegistryError::AddToMostRecent(mode.name()));
+        match self.written_type(write) {
+            FamilyType::Gauge(mode) if mode.is_timed() => {
+                return Err(RegistryError::AddToMostRecent(mode.name()));
+            }
+            FamilyType::Gauge(_) => {}
+            fact => {
+                return Err(RegistryError::AddToFact {
+                    family: write.family.to_owned(),
+                    found: fact.name(),
+                });
+            }
         }
         self.write_gauge(stamp, write, |old, new| old + new)
     }
 
-    /// Counts one observation in a histogram or summary.
+    /// Counts one observation in a histogram, native histogram or summary.
     pub fn observe(
         &mut self,
         stamp: &Stamp,
-        family: &str,
-        labels: &Labels,
-        value: f64,
-        layout: Option<&Layout>,
-        ttl_ms: Option<u64>,
+        observation: &Observation<'_>,
     ) -> Result<(), RegistryError> {
+        let &Observation { family, value, .. } = observation;
         if value.is_nan() {
             return Err(RegistryError::Observation);
         }
-        let family_type = match self
+        let family_type = self
             .family_named(family)
-            .map(|id| self.families[id].family_type)
-        {
-            Some(FamilyType::Summary) if layout.is_some() => {
-                return Err(RegistryError::SummaryBuckets(family.to_owned()));
-            }
-            Some(FamilyType::Summary) => FamilyType::Summary,
+            .map(|id| self.families[id].family_type);
+        let family_type = match family_type {
+            Some(found @ (FamilyType::Summary | FamilyType::NativeHistogram)) => found,
             _ => FamilyType::Histogram,
         };
-        let id =
-            self.direct_series(stamp, &FamilySpec::new(family, family_type), labels, ttl_ms)?;
-        let layout = self.layout_of_observation(self.series[id].family, family_type, layout);
-        let bounds = &self.layouts[layout as usize];
-        let (buckets, bucket) = (bounds.len() + 1, bounds.bucket_of(value));
+        if family_type != FamilyType::Histogram && observation.layout.is_some() {
+            return Err(RegistryError::NoBuckets {
+                family: family.to_owned(),
+                found: family_type.name(),
+            });
+        }
+        if family_type == FamilyType::Summary && observation.exemplar.is_some() {
+            return Err(RegistryError::SummaryExemplar(family.to_owned()));
+        }
+        let spec = FamilySpec::new(family, family_type);
+        let id = self.direct_series(stamp, &spec, observation.labels, observation.ttl_ms)?;
+        let family_id = self.series[id].family;
+        let layout = (family_type != FamilyType::NativeHistogram)
+            .then(|| self.layout_of_observation(family_id, family_type, observation.layout));
+        let floor = self.families[family_id].schema;
         let series = &mut self.series[id];
         let before = series.total.heap_bytes();
-        if let Total::Buckets(total) = &mut series.total {
-            let part = total.part(layout, buckets);
-            part.counts[bucket] += 1;
-            part.add_to_sum(value, 0.0);
+        match (&mut series.total, layout) {
+            (Total::Buckets(total), Some(layout)) => {
+                let bounds = &self.layouts[layout as usize];
+                let part = total.part(layout, bounds.len() + 1);
+                part.counts[bounds.bucket_of(value)] += 1;
+                part.sum.add(value, 0.0);
+            }
+            (Total::Native(total), _) => {
+                let schema = floor.unwrap_or(DIRECT_SCHEMA);
+                let mut one = NativeHistogram::empty(schema, DEFAULT_ZERO_THRESHOLD);
+                one.count_in(value);
+                one.sum = value;
+                total.add(one, 0.0);
+                let schema = total.histogram.schema;
+                if total.histogram.len() > MAX_DIRECT_BUCKETS && schema > floor.unwrap_or(0) {
+                    total.histogram.lower_schema(schema - 1);
+                }
+            }
+            _ => {}
         }
-        self.series_heap_bytes += series.total.heap_bytes() - before;
+        self.series_heap_bytes += series.total.heap_bytes();
+        self.series_heap_bytes -= before;
+        if let Some(exemplar) = observation.exemplar {
+            self.keep_direct_exemplar(stamp, id, layout, exemplar);
+        }
         Ok(())
     }
 
@@ -218,14 +315,15 @@ impl Registry {
         series.len() as u64
     }
 
-    fn gauge_mode(&self, write: &GaugeWrite<'_>) -> GaugeMode {
+    /// The type of family that a write means: what is there, unless it names a mode.
+    fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
         let known = self
             .family_named(write.family)
             .map(|id| self.families[id].family_type);
         match (write.mode, known) {
-            (Some(given), _) => given,
-            (None, Some(FamilyType::Gauge(mode))) => mode,
-            (None, _) => GaugeMode::Sum,
+            (Some(mode), _) => FamilyType::Gauge(mode),
+            (None, Some(known)) if known.gauge_mode().is_some() => known,
+            (None, _) => FamilyType::Gauge(GaugeMode::Sum),
         }
     }
 
@@ -235,19 +333,32 @@ impl Registry {
         write: &GaugeWrite<'_>,
         combine: fn(f64, f64) -> f64,
     ) -> Result<f64, RegistryError> {
-        let mode = self.gauge_mode(write);
+        let family_type = self.written_type(write);
+        if !family_type.allows(write.value) {
+            return Err(RegistryError::Fact {
+                value: write.value,
+                expected: if family_type == FamilyType::Info {
+                    "an info is always 1"
+                } else {
+                    "a state is 0 or 1"
+                },
+            });
+        }
         let known = self.by_writer.get(write.writer);
         if known.is_some_and(|id| self.writers[*id].seq > 0) {
             return Err(RegistryError::PushWriter(
                 write.writer.escape_ascii().to_string(),
             ));
         }
-        let spec = FamilySpec::new(write.family, FamilyType::Gauge(mode));
+        let spec = FamilySpec::new(write.family, family_type);
         let id = self.direct_series(stamp, &spec, write.labels, write.ttl_ms)?;
 
         let writer = self.open_writer(write.writer);
         self.extend_lease(writer, stamp.now_ms, write.lease_ms);
-        if mode.is_per_writer() && self.writers[writer].pid.is_empty() {
+        let is_per_writer = family_type
+            .gauge_mode()
+            .is_some_and(GaugeMode::is_per_writer);
+        if is_per_writer && self.writers[writer].pid.is_empty() {
             self.writers[writer].pid = String::from_utf8_lossy(write.writer).into();
         }
         let at = self.writers[writer].find(id).unwrap_or_else(|| {
@@ -295,7 +406,7 @@ impl Registry {
         ttl_ms: Option<u64>,
     ) -> Result<u32, RegistryError> {
         let family = self.check_family(spec)?;
-        self.check_labels(spec.family_type, labels)?;
+        self.check_labels(spec, labels)?;
         let known = family.and_then(|id| self.find_series(id, labels.as_str()));
         if known.is_none() {
             self.check_room()?;

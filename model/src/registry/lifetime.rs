@@ -18,7 +18,6 @@
 use super::series::{Ghost, Total};
 use super::writer::Phase;
 use super::{Registry, Stamp};
-use crate::FamilyType;
 use crate::GaugeMode;
 
 /// So that no write does more than a bounded amount of other people's work.
@@ -222,7 +221,7 @@ impl Registry {
         let (writer_of, limits) = (&self.writers[writer], &self.limits);
         let id = series;
         let series = &mut self.series[id];
-        let FamilyType::Gauge(mode) = self.families[series.family].family_type else {
+        let Some(mode) = self.families[series.family].family_type.gauge_mode() else {
             return;
         };
         let before = series.total.heap_bytes();

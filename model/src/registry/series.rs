@@ -2,7 +2,7 @@
 
 use super::order::Order;
 use crate::sum::Sum;
-use crate::{FamilyType, Point};
+use crate::{FamilyType, NATIVE_SCHEMAS, NativeHistogram, Point};
 
 /// No writer, no place.
 pub(super) const NONE: u32 = u32::MAX;
@@ -17,6 +17,8 @@ pub(super) struct Family {
     pub(super) ttl_ms: Option<u64>,
     /// What direct observations are counted in.
     pub(super) layout: Option<u32>,
+    /// Of native histograms: the lowest schema that a writer may have.
+    pub(super) schema: Option<i8>,
     /// It stays without series.
     pub(super) is_declared: bool,
     /// Its name is free for another; it lives on only in the memory of writers.
@@ -59,14 +61,18 @@ pub(super) enum Total {
     Counter(Sum),
     Gauge(Box<Gauge>),
     Buckets(Box<Buckets>),
+    Native(Box<Native>),
 }
 
 impl Total {
     pub(super) fn zero(family_type: FamilyType) -> Self {
         match family_type {
             FamilyType::Counter => Self::Counter(Sum::default()),
-            FamilyType::Gauge(_) => Self::Gauge(Box::default()),
+            FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
+                Self::Gauge(Box::default())
+            }
             FamilyType::Histogram | FamilyType::Summary => Self::Buckets(Box::default()),
+            FamilyType::NativeHistogram => Self::Native(Box::default()),
         }
     }
 
@@ -80,6 +86,7 @@ impl Total {
                     + buckets.parts.capacity() * size_of::<Part>()
                     + buckets.parts.iter().map(counts).sum::<usize>()
             }
+            Self::Native(native) => size_of::<Native>() + native.histogram.heap_bytes(),
         }
     }
 }
@@ -206,9 +213,7 @@ pub(super) struct Buckets {
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) layout: u32,
-    pub(super) sum: Sum,
-    /// What infinite and undefined observations add up to; 0 where there are none.
-    pub(super) odd_sum: f64,
+    pub(super) sum: ObservedSum,
     /// Not cumulative; the last is `+Inf`.
     pub(super) counts: Box<[u64]>,
 }
@@ -223,8 +228,7 @@ impl Buckets {
             .unwrap_or_else(|| {
                 self.parts.push(Part {
                     layout,
-                    sum: Sum::default(),
-                    odd_sum: 0.0,
+                    sum: ObservedSum::default(),
                     counts: vec![0; buckets].into(),
                 });
                 self.parts.len() - 1
@@ -233,20 +237,58 @@ impl Buckets {
     }
 }
 
-impl Part {
-    pub(super) fn add_to_sum(&mut self, now: f64, before: f64) {
+/// The total of a native histogram.
+#[derive(Debug)]
+pub(super) struct Native {
+    /// In the lowest schema and with the highest zero threshold of all its writers.
+    pub(super) histogram: NativeHistogram,
+    pub(super) sum: ObservedSum,
+}
+
+impl Default for Native {
+    /// The one that takes on the schema and the zero threshold of the first that is added.
+    fn default() -> Self {
+        Self {
+            histogram: NativeHistogram::empty(*NATIVE_SCHEMAS.end(), 0.0),
+            sum: ObservedSum::default(),
+        }
+    }
+}
+
+impl Native {
+    /// Adds what was counted since `before`, of which only the sum is looked at.
+    pub(super) fn add(&mut self, mut counted: NativeHistogram, before: f64) {
+        let now = counted.sum;
+        self.histogram.align(&mut counted);
+        self.histogram.add_counts(&counted);
+        self.sum.add(now, before);
+        self.histogram.sum = self.sum.value();
+    }
+}
+
+/// The sum of observations, of which some may be infinite.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct ObservedSum {
+    pub(super) finite: Sum,
+    /// What infinite observations add up to; 0 where there are none.
+    pub(super) odd: f64,
+}
+
+impl ObservedSum {
+    /// Adds the difference between a writer's sum and what it was before.
+    pub(super) fn add(&mut self, now: f64, before: f64) {
         if now.is_finite() && before.is_finite() {
-            self.sum.add_difference(now, before);
+            self.finite.add_difference(now, before);
         } else if now.to_bits() != before.to_bits() {
-            self.odd_sum += now - before;
+            self.odd += now - before;
         }
     }
 
-    pub(super) fn sum(&self) -> f64 {
-        if self.odd_sum == 0.0 {
-            self.sum.value()
+    pub(super) fn value(self) -> f64 {
+        if self.odd == 0.0 {
+            self.finite.value()
         } else {
-            self.odd_sum + self.sum.value()
+            self.odd + self.finite.value()
         }
     }
 }
@@ -255,6 +297,6 @@ impl Part {
 pub(super) fn is_countable(point: &Point) -> bool {
     match point {
         Point::Scalar(value) => value.is_finite() && *value >= 0.0,
-        Point::Timed { .. } | Point::Buckets { .. } => true,
+        Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => true,
     }
 }

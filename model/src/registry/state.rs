@@ -13,8 +13,9 @@ use super::{Reason, Registry};
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::{Epoch, Limits};
 use parts::{
-    get_below, get_family, get_id, get_layout, get_list, get_option, get_series, get_slab,
-    get_writer, put_layout, put_list, put_option, put_series, put_slab, put_writer,
+    get_below, get_exemplars, get_family, get_id, get_layout, get_list, get_option, get_series,
+    get_slab, get_writer, put_exemplars, put_layout, put_list, put_option, put_schema, put_series,
+    put_slab, put_writer,
 };
 
 const SNAPSHOT_VERSION: u8 = 1;
@@ -49,6 +50,10 @@ impl Registry {
         put_list(&mut out, &self.condemned, |out, id| {
             out.put_varint((*id).into())
         });
+        out.put_varint(self.exemplars.len() as u64);
+        for (id, kept) in &self.exemplars {
+            put_exemplars(&mut out, *id, kept);
+        }
         out
     }
 
@@ -92,6 +97,7 @@ impl Registry {
         registry.writers = get_slab(from, get_writer)?;
         registry.unsettled = get_list(from, 1, get_id)?.into();
         registry.condemned = get_list(from, 1, get_id)?.into();
+        registry.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();
         reader.end()?;
         registry.derive().map_err(|what| DecodeError::Value {
             what,
@@ -111,6 +117,7 @@ impl Registry {
         out.put_text(&family.unit);
         put_option(out, family.ttl_ms);
         put_option(out, family.layout.map(u64::from));
+        put_schema(out, family.schema);
         out.put_u8(family.is_declared.into());
         out.put_u8(family.is_ended.into());
         out.put_varint(family.deleted_up_to);
@@ -120,4 +127,4 @@ impl Registry {
 }
 
 // The number of reasons is part of the format: a new one goes to the end.
-const _: () = assert!(Reason::EVERY.len() == 9);
+const _: () = assert!(Reason::EVERY.len() == 11);

@@ -4,6 +4,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 use super::series::NONE;
+use crate::NativeHistogram;
 
 /// Where a writer is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub(super) struct Writer {
     hasher: DefaultHashBuilder,
     /// What it last sent of histograms and summaries.
     pub(super) buckets: Vec<BucketMemory>,
+    /// And of native histograms.
+    pub(super) natives: Vec<NativeHistogram>,
     /// Its index table: places in `entries`, or `NONE`.
     pub(super) index: Vec<u32>,
     /// A run of full state that has not ended: which entries it has named.
@@ -118,7 +121,7 @@ impl Entry {
         };
     }
 
-    /// Of a gauge: the place among its members. Of buckets: the place in the writer's memory.
+    /// Of a gauge: the place among its members. Of a histogram: the place in the writer's memory.
     #[inline]
     pub(super) fn place(&self) -> u32 {
         self.flags_and_place & PLACE
@@ -145,6 +148,7 @@ impl Writer {
             by_series: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             buckets: Vec::new(),
+            natives: Vec::new(),
             index: Vec::new(),
             run: None,
             settle_from: 0,
@@ -229,6 +233,7 @@ impl Writer {
         self.entries = Vec::new();
         self.by_series = HashTable::new();
         self.buckets = Vec::new();
+        self.natives = Vec::new();
         self.index = Vec::new();
         self.run = None;
     }
@@ -242,5 +247,11 @@ impl Writer {
             + self.index.capacity() * size_of::<u32>()
             + self.buckets.capacity() * size_of::<BucketMemory>()
             + self.buckets.iter().map(counts).sum::<usize>()
+            + self.natives.capacity() * size_of::<NativeHistogram>()
+            + self
+                .natives
+                .iter()
+                .map(NativeHistogram::heap_bytes)
+                .sum::<usize>()
     }
 }

@@ -52,6 +52,7 @@ impl Session {
                         batch.writer.update(index, sent, &point);
                         *sent = point;
                         batch.sent.push(number);
+                        self.send_exemplars(&mut batch, source, number);
                     }
                 }
             }
@@ -81,6 +82,7 @@ impl Session {
             self.series.push(SeriesState {
                 saved,
                 index: NO_INDEX,
+                exemplars_until: 0.0,
             });
         }
     }
@@ -101,7 +103,22 @@ impl Session {
         batch.sent.push(number);
         saved.sent = point;
         self.series[number].index = self.next_index;
+        self.series[number].exemplars_until = 0.0;
         self.next_index += 1;
+        self.send_exemplars(batch, source, number);
+    }
+
+    /// Those that are newer than the last that was sent. They are sent with a value of their
+    /// series, and again with every full state, so that none has to be acknowledged on its own.
+    fn send_exemplars(&mut self, batch: &mut Contents<'_>, source: &dyn Source, number: usize) {
+        let state = &mut self.series[number];
+        let before = state.exemplars_until;
+        for exemplar in source.exemplars(number) {
+            if exemplar.time > before && batch.has_room() {
+                batch.writer.exemplar(state.index, &exemplar);
+                state.exemplars_until = state.exemplars_until.max(exemplar.time);
+            }
+        }
     }
 
     pub(super) fn send(

@@ -7,8 +7,8 @@
 )]
 
 use metrics_model::{
-    ExposeRequest, FamilySpec, FamilyType, Format, Labels, Layout, Point, Registry, SeriesDef,
-    Source,
+    ExposeRequest, FamilySpec, FamilyType, Format, Labels, Layout, Observation, Point, Registry,
+    SeriesDef, Source, SourceExemplar,
 };
 
 pub struct TestSeries {
@@ -25,13 +25,15 @@ pub struct TestSeries {
 pub struct TestSource {
     pub pid: String,
     pub series: Vec<TestSeries>,
+    /// With the numbers of their series.
+    pub exemplars: Vec<(usize, SourceExemplar)>,
 }
 
 impl TestSource {
     pub fn with_pid(pid: &str) -> Self {
         Self {
             pid: pid.to_owned(),
-            series: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -101,6 +103,11 @@ impl Source for TestSource {
     fn is_retired(&self, number: usize) -> bool {
         self.series[number].is_retired
     }
+
+    fn exemplars(&self, number: usize) -> Vec<SourceExemplar> {
+        let of_series = self.exemplars.iter().filter(|(of, _)| *of == number);
+        of_series.map(|(_, exemplar)| exemplar.clone()).collect()
+    }
 }
 
 pub fn labels(pairs: &[(&str, &str)]) -> Labels {
@@ -131,5 +138,22 @@ pub fn pages(registry: &Registry, now_ms: u64, count: usize, format: Format) -> 
             Some(next) => cursor = next,
             None => return (String::from_utf8(body).unwrap(), parts),
         }
+    }
+}
+
+/// An observation that says nothing but what it must.
+pub fn observation<'a>(
+    family: &'a str,
+    labels: &'a Labels,
+    value: f64,
+    layout: Option<&'a Layout>,
+) -> Observation<'a> {
+    Observation {
+        family,
+        labels,
+        value,
+        layout,
+        exemplar: None,
+        ttl_ms: None,
     }
 }

@@ -1,6 +1,6 @@
-//! `METRICS.DECLARE key family type [MODE mode] [HELP text] [UNIT unit] [BUCKETS n b ...] [TTL ms]`
+//! `METRICS.DECLARE key family type [MODE mode] [HELP text] [UNIT unit] [BUCKETS n b ...] [SCHEMA s] [TTL ms]`
 
-use metrics_model::{FamilySpec, FamilyType, Layout};
+use metrics_model::{Declaration, FamilySpec, FamilyType, Layout};
 
 use super::{About, Access, Command};
 use crate::args::Args;
@@ -14,6 +14,7 @@ pub(crate) struct Declare;
 pub(crate) struct Request<'a> {
     family: FamilySpec<'a>,
     layout: Option<Layout>,
+    schema: Option<i8>,
     ttl_ms: Option<u64>,
 }
 
@@ -30,15 +31,16 @@ impl Command for Declare {
 
     fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
         let (name, family_type) = (args.family()?, args.word()?);
-        let (mut mode, mut help, mut unit, mut bounds, mut ttl_ms) = Default::default();
+        let (mut mode, mut help, mut unit, mut bounds, mut schema, mut ttl_ms) = Default::default();
         while let Some(option) = args.option() {
             match option.as_str() {
                 "MODE" => args.once(&mut mode, Args::word)?,
                 "HELP" => args.once(&mut help, |args| args.text("help"))?,
                 "UNIT" => args.once(&mut unit, |args| args.text("unit"))?,
                 "BUCKETS" => args.once(&mut bounds, Args::bounds)?,
+                "SCHEMA" => args.once(&mut schema, Args::schema)?,
                 "TTL" => args.once(&mut ttl_ms, Args::milliseconds)?,
-                _ => return Err(args.unknown_option("MODE, HELP, UNIT, BUCKETS or TTL")),
+                _ => return Err(args.unknown_option("MODE, HELP, UNIT, BUCKETS, SCHEMA or TTL")),
             }
         }
         let family_type = match (family_type, mode) {
@@ -57,6 +59,12 @@ impl Command for Declare {
                 with: "HISTOGRAM",
             });
         }
+        if schema.is_some() && family_type != FamilyType::NativeHistogram {
+            return Err(Refusal::Misplaced {
+                option: "SCHEMA",
+                with: "NATIVEHISTOGRAM",
+            });
+        }
         Ok(Request {
             family: FamilySpec {
                 help: help.unwrap_or_default(),
@@ -64,18 +72,19 @@ impl Command for Declare {
                 ..FamilySpec::new(name, family_type)
             },
             layout: bounds.map(Layout::new).transpose()?,
+            schema,
             ttl_ms,
         })
     }
 
     fn act(request: Request<'_>, target: &Target<'_>) -> Result<(), Refusal> {
         target.write(|registry, stamp| {
-            registry.declare(
-                stamp,
-                &request.family,
-                request.layout.as_ref(),
-                request.ttl_ms,
-            )
+            let declaration = Declaration {
+                layout: request.layout.as_ref(),
+                schema: request.schema,
+                ttl_ms: request.ttl_ms,
+            };
+            registry.declare(stamp, &request.family, &declaration)
         })
     }
 

@@ -1,6 +1,6 @@
-//! `METRICS.INC key family [BY number] [LABELS n name value ...] [TTL ms]`
+//! `METRICS.INC key family [BY number] [LABELS n name value ...] [EXEMPLAR n name value ...] [TTL ms]`
 
-use metrics_model::Labels;
+use metrics_model::{Exemplar, Labels};
 
 use super::{About, Access, Command};
 use crate::args::Args;
@@ -15,6 +15,7 @@ pub(crate) struct Request<'a> {
     family: &'a str,
     by: f64,
     labels: Labels,
+    exemplar: Option<Exemplar>,
     ttl_ms: Option<u64>,
 }
 
@@ -31,19 +32,24 @@ impl Command for Inc {
 
     fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
         let family = args.family()?;
-        let (mut by, mut labels, mut ttl_ms) = Default::default();
+        let (mut by, mut labels, mut exemplar, mut ttl_ms) = Default::default();
         while let Some(option) = args.option() {
             match option.as_str() {
                 "BY" => args.once(&mut by, Args::number)?,
                 "LABELS" => args.once(&mut labels, Args::labels)?,
+                "EXEMPLAR" => args.once(&mut exemplar, Args::pairs)?,
                 "TTL" => args.once(&mut ttl_ms, Args::milliseconds)?,
-                _ => return Err(args.unknown_option("BY, LABELS or TTL")),
+                _ => return Err(args.unknown_option("BY, LABELS, EXEMPLAR or TTL")),
             }
         }
+        let by = by.unwrap_or(1.0);
         Ok(Request {
             family,
-            by: by.unwrap_or(1.0),
+            by,
             labels: labels.unwrap_or_default(),
+            exemplar: exemplar
+                .map(|pairs| Exemplar::new(pairs.into_iter(), by, 0.0))
+                .transpose()?,
             ttl_ms,
         })
     }
@@ -53,9 +59,12 @@ impl Command for Inc {
             family,
             by,
             labels,
+            exemplar,
             ttl_ms,
         } = request;
-        target.write(|registry, stamp| registry.inc(stamp, family, &labels, by, ttl_ms))
+        target.write(|registry, stamp| {
+            registry.inc_with(stamp, family, &labels, by, exemplar.as_ref(), ttl_ms)
+        })
     }
 
     fn reply(total: f64, reply: Reply) {

@@ -1,6 +1,6 @@
-//! `METRICS.OBSERVE key family number [BUCKETS n b ...] [LABELS n name value ...] [TTL ms]`
+//! `METRICS.OBSERVE key family number [BUCKETS n b ...] [LABELS n name value ...] [EXEMPLAR n name value ...] [TTL ms]`
 
-use metrics_model::{Labels, Layout};
+use metrics_model::{Exemplar, Labels, Layout, Observation};
 
 use super::{About, Access, Command};
 use crate::args::Args;
@@ -16,6 +16,7 @@ pub(crate) struct Request<'a> {
     value: f64,
     layout: Option<Layout>,
     labels: Labels,
+    exemplar: Option<Exemplar>,
     ttl_ms: Option<u64>,
 }
 
@@ -32,13 +33,14 @@ impl Command for Observe {
 
     fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
         let (family, value) = (args.family()?, args.number()?);
-        let (mut bounds, mut labels, mut ttl_ms) = Default::default();
+        let (mut bounds, mut labels, mut exemplar, mut ttl_ms) = Default::default();
         while let Some(option) = args.option() {
             match option.as_str() {
                 "BUCKETS" => args.once(&mut bounds, Args::bounds)?,
                 "LABELS" => args.once(&mut labels, Args::labels)?,
+                "EXEMPLAR" => args.once(&mut exemplar, Args::pairs)?,
                 "TTL" => args.once(&mut ttl_ms, Args::milliseconds)?,
-                _ => return Err(args.unknown_option("BUCKETS, LABELS or TTL")),
+                _ => return Err(args.unknown_option("BUCKETS, LABELS, EXEMPLAR or TTL")),
             }
         }
         Ok(Request {
@@ -46,21 +48,23 @@ impl Command for Observe {
             value,
             layout: bounds.map(Layout::new).transpose()?,
             labels: labels.unwrap_or_default(),
+            exemplar: exemplar
+                .map(|pairs| Exemplar::new(pairs.into_iter(), value, 0.0))
+                .transpose()?,
             ttl_ms,
         })
     }
 
     fn act(request: Request<'_>, target: &Target<'_>) -> Result<(), Refusal> {
-        let Request {
-            family,
-            value,
-            layout,
-            labels,
-            ttl_ms,
-        } = request;
-        target.write(|registry, stamp| {
-            registry.observe(stamp, family, &labels, value, layout.as_ref(), ttl_ms)
-        })
+        let observation = Observation {
+            family: request.family,
+            labels: &request.labels,
+            value: request.value,
+            layout: request.layout.as_ref(),
+            exemplar: request.exemplar.as_ref(),
+            ttl_ms: request.ttl_ms,
+        };
+        target.write(|registry, stamp| registry.observe(stamp, &observation))
     }
 
     fn reply((): (), reply: Reply) {

@@ -1,10 +1,10 @@
 //! What follows from the state: indexes, counts, queues. And whether its parts agree.
 
 use crate::FamilyType;
-use crate::registry::Registry;
 use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
 use crate::registry::writer::{BucketMemory, Phase};
+use crate::registry::{Registry, exemplars};
 
 impl Registry {
     /// Rebuilds what follows from the rest; names what does not agree.
@@ -44,7 +44,8 @@ impl Registry {
             }
             let fits = match (&series.total, family.family_type) {
                 (Total::Counter(_), FamilyType::Counter)
-                | (Total::Gauge(_), FamilyType::Gauge(_)) => true,
+                | (Total::Native(_), FamilyType::NativeHistogram) => true,
+                (Total::Gauge(_), family_type) => family_type.gauge_mode().is_some(),
                 (Total::Buckets(buckets), FamilyType::Histogram | FamilyType::Summary) => buckets
                     .parts
                     .iter()
@@ -80,11 +81,16 @@ impl Registry {
             in_order += order.len();
             family.order = order;
         }
-        if in_order == with_total {
-            Ok(())
-        } else {
-            Err("order of a family")
+        if in_order != with_total {
+            return Err("order of a family");
         }
+        for (id, kept) in &self.exemplars {
+            if self.series.get(*id).is_none() || kept.is_empty() {
+                return Err("exemplars of a series");
+            }
+            self.series_heap_bytes += exemplars::heap_bytes(kept);
+        }
+        Ok(())
     }
 
     fn derive_writers(&mut self) -> Result<(), &'static str> {
@@ -115,8 +121,13 @@ impl Registry {
                 let series = &mut self.series[entry.series];
                 series.memories += 1;
                 series.owners += u32::from(entry.is_owned());
-                let has_buckets = (entry.place() as usize) < writer.buckets.len();
-                if matches!(series.total, Total::Buckets(_)) && !has_buckets {
+                let place = entry.place() as usize;
+                let has_memory = match series.total {
+                    Total::Buckets(_) => place < writer.buckets.len(),
+                    Total::Native(_) => place < writer.natives.len(),
+                    Total::Counter(_) | Total::Gauge(_) => true,
+                };
+                if !has_memory {
                     return Err("buckets of a writer");
                 }
             }

@@ -1,12 +1,15 @@
 //! The parts of the state as bytes, each written and read side by side.
 
 use crate::bytes::{DecodeError, Reader, Write};
+use crate::registry::exemplars::Kept;
 use crate::registry::order::Order;
-use crate::registry::series::{Buckets, Family, Gauge, Ghost, Member, NONE, Part, Series, Total};
+use crate::registry::series::{
+    Buckets, Family, Gauge, Ghost, Member, NONE, Native, ObservedSum, Part, Series, Total,
+};
 use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
 use crate::slab::Slab;
 use crate::sum::Sum;
-use crate::{FamilyType, Layout};
+use crate::{Exemplar, FamilyType, Labels, Layout, NATIVE_SCHEMAS, NativeHistogram};
 
 pub(super) fn put_layout(out: &mut Vec<u8>, layout: &Layout) {
     put_list(out, &layout.texts().collect::<Vec<_>>(), |out, text| {
@@ -44,6 +47,7 @@ pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
         unit: from.text()?.into(),
         ttl_ms: get_option(from)?,
         layout: get_option(from)?.map(|layout| u32::try_from(layout).unwrap_or(NONE)),
+        schema: get_schema(from)?,
         is_declared: get_flag(from)?,
         is_ended: get_flag(from)?,
         deleted_up_to: from.varint()?,
@@ -82,10 +86,14 @@ pub(super) fn put_series(out: &mut Vec<u8>, series: &Series) {
             out.put_u8(2);
             put_list(out, &buckets.parts, |out, part| {
                 out.put_varint(part.layout.into());
-                put_sum(out, part.sum);
-                out.put_float(part.odd_sum);
+                put_observed_sum(out, part.sum);
                 put_list(out, &part.counts, |out, count| out.put_varint(*count));
             });
+        }
+        Total::Native(native) => {
+            out.put_u8(3);
+            native.histogram.put(out);
+            put_observed_sum(out, native.sum);
         }
     }
 }
@@ -113,14 +121,17 @@ pub(super) fn get_total(from: &mut Reader<'_>) -> Result<Total, DecodeError> {
             let parts = get_list(from, 26, |from| {
                 Ok(Part {
                     layout: get_id(from)?,
-                    sum: get_sum(from)?,
-                    odd_sum: from.float()?,
+                    sum: get_observed_sum(from)?,
                     counts: get_list(from, 1, Reader::varint)?.into(),
                 })
             })?;
             Ok(Total::Buckets(Box::new(Buckets { parts })))
         }
-        found => Reader::refuse("total", found.into(), "0 to 2", at),
+        3 => Ok(Total::Native(Box::new(Native {
+            histogram: NativeHistogram::get_total(from)?,
+            sum: get_observed_sum(from)?,
+        }))),
+        found => Reader::refuse("total", found.into(), "0 to 3", at),
     }
 }
 
@@ -228,6 +239,7 @@ pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer) {
         out.put_float(memory.sum);
         put_list(out, &memory.counts, |out, count| out.put_varint(*count));
     });
+    put_list(out, &writer.natives, |out, native| native.put(out));
     put_list(out, &writer.index, |out, at| out.put_varint((*at).into()));
     out.put_u8(writer.run.is_some().into());
     put_list(
@@ -269,11 +281,74 @@ pub(super) fn get_writer(from: &mut Reader<'_>) -> Result<Writer, DecodeError> {
             counts: get_list(from, 1, Reader::varint)?.into(),
         })
     })?;
+    writer.natives = get_list(from, 20, NativeHistogram::get)?;
     writer.index = get_list(from, 1, get_id)?;
     let has_run = get_flag(from)?;
     let named = get_list(from, 1, get_flag)?;
     writer.run = has_run.then_some(named);
     Ok(writer)
+}
+
+pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<Kept>) {
+    out.put_varint(id.into());
+    put_list(out, kept, |out, kept| {
+        out.put_varint(kept.slot);
+        out.put_text(kept.exemplar.labels.as_str());
+        out.put_float(kept.exemplar.value);
+        out.put_float(kept.exemplar.time);
+    });
+}
+
+pub(super) fn get_exemplars(from: &mut Reader<'_>) -> Result<(u32, Vec<Kept>), DecodeError> {
+    let (id, at) = (get_id(from)?, from.at());
+    let kept = get_list(from, 18, |from| {
+        Ok(Kept {
+            slot: from.varint()?,
+            exemplar: Exemplar {
+                labels: Labels::from_text(from.text()?),
+                value: from.float()?,
+                time: from.float()?,
+            },
+        })
+    })?;
+    if kept.is_sorted_by(|a, b| a.slot < b.slot) {
+        Ok((id, kept))
+    } else {
+        Reader::refuse(
+            "exemplars",
+            kept.len() as u64,
+            "in the order of their buckets",
+            at,
+        )
+    }
+}
+
+fn put_observed_sum(out: &mut Vec<u8>, sum: ObservedSum) {
+    put_sum(out, sum.finite);
+    out.put_float(sum.odd);
+}
+
+fn get_observed_sum(from: &mut Reader<'_>) -> Result<ObservedSum, DecodeError> {
+    Ok(ObservedSum {
+        finite: get_sum(from)?,
+        odd: from.float()?,
+    })
+}
+
+pub(super) fn put_schema(out: &mut Vec<u8>, schema: Option<i8>) {
+    put_option(
+        out,
+        schema.map(|schema| u64::from(schema.abs_diff(*NATIVE_SCHEMAS.start()))),
+    );
+}
+
+fn get_schema(from: &mut Reader<'_>) -> Result<Option<i8>, DecodeError> {
+    let at = from.at();
+    match get_option(from)? {
+        None => Ok(None),
+        Some(above @ 0..=12) => Ok(Some(NATIVE_SCHEMAS.start() + above as i8)),
+        Some(found) => Reader::refuse("schema", found, "0 to 12 above the lowest", at),
+    }
 }
 
 pub(super) fn put_sum(out: &mut Vec<u8>, sum: Sum) {

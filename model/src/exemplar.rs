@@ -1,0 +1,60 @@
+//! Exemplars: one observation of many, with what else is known of it (a trace, say).
+
+use crate::{LabelError, Labels};
+
+/// The most characters that the names and values of an exemplar's labels may have together
+/// (OpenMetrics 1.0, "Exemplars").
+pub const MAX_EXEMPLAR_CHARACTERS: usize = 128;
+
+/// An observation, or a counter's increment, and labels of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// Its labels, escaped.
+    pub labels: Labels,
+    /// What was observed.
+    pub value: f64,
+    /// When, as Unix time in seconds.
+    pub time: f64,
+}
+
+/// Why an exemplar is refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ExemplarError {
+    #[error(transparent)]
+    Labels(#[from] LabelError),
+    #[error(
+        "{0} characters of exemplar labels, at most {MAX_EXEMPLAR_CHARACTERS} are allowed (OpenMetrics)"
+    )]
+    TooLong(usize),
+    #[error("exemplar value {0} and time {1}, expected numbers and a time that is not negative")]
+    Number(f64, f64),
+}
+
+impl Exemplar {
+    /// Checks labels, value and time.
+    ///
+    /// # Errors
+    ///
+    /// Labels as [`Labels::new`] refuses them, or too long; a value that is NaN; a time that is
+    /// not finite or below zero.
+    pub fn new<'a>(
+        labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
+        value: f64,
+        time: f64,
+    ) -> Result<Self, ExemplarError> {
+        let characters = |(name, value): (&str, &str)| name.chars().count() + value.chars().count();
+        let found = labels.clone().map(characters).sum();
+        if found > MAX_EXEMPLAR_CHARACTERS {
+            return Err(ExemplarError::TooLong(found));
+        }
+        if value.is_nan() || !time.is_finite() || time < 0.0 {
+            return Err(ExemplarError::Number(value, time));
+        }
+        Ok(Self {
+            labels: Labels::new(labels)?,
+            value,
+            time,
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Exemplars: the newest of each bucket.
+//!
+//! They are kept beside the series, because nearly no series has any.
+
+use super::Registry;
+use super::series::NONE;
+use crate::native_histogram::bucket_of;
+use crate::{Exemplar, FamilyType, Labels};
+
+/// The most exemplars of one native histogram, whose buckets are many.
+const MAX_OF_NATIVE: usize = 10;
+
+/// An exemplar and the bucket in whose place it stands.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) slot: u64,
+    pub(super) exemplar: Exemplar,
+}
+
+impl Registry {
+    /// The exemplars of one series, by family and labels.
+    pub fn exemplars(&self, family: &str, labels: &Labels) -> Vec<Exemplar> {
+        let family = self.family_named(family);
+        let series = family.and_then(|family| self.find_series(family, labels.as_str()));
+        let exemplars = series.into_iter().flat_map(|id| self.exemplars_of(id));
+        exemplars.cloned().collect()
+    }
+
+    /// The exemplars of a series, in a stable order.
+    pub(crate) fn exemplars_of(&self, id: u32) -> impl Iterator<Item = &Exemplar> {
+        let kept = self.exemplars.get(&id).map_or(&[][..], Vec::as_slice);
+        kept.iter().map(|kept| &kept.exemplar)
+    }
+
+    /// Keeps an exemplar of a series that has a total, if there is no newer one of its bucket.
+    /// `layout` is that of the histogram that it was observed in.
+    pub(super) fn keep_exemplar(&mut self, id: u32, layout: Option<u32>, exemplar: Exemplar) {
+        let family_type = self.families[self.series[id].family].family_type;
+        let slot = match (family_type, layout) {
+            (FamilyType::Histogram, Some(layout)) if layout != NONE => {
+                let bucket = self.layouts[layout as usize].bucket_of(exemplar.value);
+                u64::from(layout) << 32 | bucket as u64
+            }
+            (FamilyType::NativeHistogram, _) => {
+                let size = exemplar.value.abs();
+                let bucket = if size == 0.0 {
+                    i32::MIN
+                } else {
+                    bucket_of(0, size)
+                };
+                let sign = u64::from(exemplar.value > 0.0) << 32;
+                sign | u64::from(bucket.cast_unsigned())
+            }
+            _ => 0,
+        };
+        let kept = self.exemplars.entry(id).or_default();
+        let before = heap_bytes(kept);
+        match kept.binary_search_by_key(&slot, |kept| kept.slot) {
+            Ok(at) if kept[at].exemplar.time <= exemplar.time => kept[at].exemplar = exemplar,
+            Ok(_) => {}
+            Err(at) => {
+                kept.insert(at, Kept { slot, exemplar });
+                if family_type == FamilyType::NativeHistogram && kept.len() > MAX_OF_NATIVE {
+                    let oldest = (0..kept.len())
+                        .min_by(|a, b| kept[*a].exemplar.time.total_cmp(&kept[*b].exemplar.time));
+                    oldest.map(|at| kept.remove(at));
+                }
+            }
+        }
+        let after = heap_bytes(kept);
+        self.series_heap_bytes += after;
+        self.series_heap_bytes -= before;
+    }
+
+    /// Those of a total that has ended.
+    pub(super) fn drop_exemplars(&mut self, id: u32) {
+        if self.exemplars.is_empty() {
+            return;
+        }
+        if let Some(kept) = self.exemplars.remove(&id) {
+            self.series_heap_bytes -= heap_bytes(&kept);
+        }
+    }
+}
+
+/// Bytes of memory of one series' exemplars.
+pub(super) fn heap_bytes(kept: &Vec<Kept>) -> usize {
+    let texts = kept.iter().map(|kept| kept.exemplar.labels.as_str().len());
+    kept.capacity() * size_of::<Kept>() + texts.sum::<usize>()
+}
