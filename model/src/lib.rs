@@ -47,8 +47,8 @@ pub use native_histogram::{
 };
 pub use point::Point;
 pub use registry::{
-    Aggregate, Declaration, GaugeWrite, Observation, PushReply, PushStatus, Reason, Registry,
-    RegistryError,
+    Aggregate, Declaration, FamilyEntry, GaugeWrite, Listing, Observation, PushReply, PushStatus,
+    Reason, Registry, RegistryError, WriterEntry, WriterState, WrongListCursor,
 };
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
 pub use source::{SeriesDef, Source, SourceExemplar};
