@@ -3,12 +3,14 @@
 mod embedded;
 mod error;
 mod redis;
+mod shard;
 
 use metrics_model::{ExposeRequest, Page};
 
 pub use embedded::Embedded;
 pub use error::BackendError;
 pub use redis::RedisBackend;
+pub(crate) use shard::shard_of;
 
 /// A registry that can be rendered page by page. Clones are the same registry.
 #[derive(Debug, Clone)]

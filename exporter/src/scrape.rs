@@ -121,16 +121,11 @@ impl PageStream {
     /// The first page, preceded by the registry's name, and what is to follow; `None` if that was
     /// all, as it is for most applications.
     async fn start(mut self, whole: bool) -> Result<(Bytes, Option<Self>), BackendError> {
-        let (epoch, page) = tokio::join!(self.pages.epoch(), self.pages.next());
+        let (epochs, page) = tokio::join!(self.pages.epochs(), self.pages.next());
         let page = page?.unwrap_or_default();
         let mut first = Vec::new();
-        if let Some(epoch) = epoch? {
-            first.extend_from_slice(
-                self.encoder
-                    .encode(registry_info(epoch).into_bytes())?
-                    .as_ref(),
-            );
-        }
+        let info = registry_info(&epochs?);
+        first.extend_from_slice(&self.encoder.encode(info.into_bytes())?);
         first.extend_from_slice(&self.encoder.encode(page)?);
         while whole && let Some(page) = self.pages.next().await? {
             first.extend_from_slice(&self.encoder.encode(page)?);
@@ -211,35 +206,41 @@ impl Pages {
         Ok(None)
     }
 
-    /// The epoch of a shared registry, if the scraper wants to see it.
+    /// The epochs of a shared registry's shards, if the scraper wants to see them.
     ///
     /// A user of Redis that may run EXPOSE and nothing else is a good practice, and gets its page
-    /// without this one sample.
-    fn epoch(&self) -> impl Future<Output = Result<Option<Epoch>, BackendError>> + use<> {
+    /// without these samples.
+    fn epochs(&self) -> impl Future<Output = Result<Vec<Epoch>, BackendError>> + use<> {
         let names = &self.request.names;
         let wanted = names.is_empty() || names.iter().any(|name| name == REGISTRY_INFO);
         let backend = self.backend.clone();
         async move {
             match backend {
-                Backend::Redis(redis) if wanted => match redis.epoch().await {
+                Backend::Redis(redis) if wanted => match redis.epochs().await {
                     Err(error @ BackendError::NoPermission { .. }) => {
                         tracing::debug!("{REGISTRY_INFO} is left out: {error}");
-                        Ok(None)
+                        Ok(Vec::new())
                     }
-                    epoch => epoch,
+                    epochs => epochs,
                 },
-                Backend::Redis(_) | Backend::Embedded(_) => Ok(None),
+                Backend::Redis(_) | Backend::Embedded(_) => Ok(Vec::new()),
             }
         }
     }
 }
 
-fn registry_info(epoch: Epoch) -> String {
-    format!(
+fn registry_info(epochs: &[Epoch]) -> String {
+    if epochs.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
         "# HELP {REGISTRY_INFO} The shared registry that this page comes from\n\
-         # TYPE {REGISTRY_INFO} gauge\n\
-         {REGISTRY_INFO}{{registry=\"{epoch}\"}} 1\n"
-    )
+         # TYPE {REGISTRY_INFO} gauge\n"
+    );
+    for epoch in epochs {
+        text += &format!("{REGISTRY_INFO}{{registry=\"{epoch}\"}} 1\n");
+    }
+    text
 }
 
 /// Bytes on their way out.

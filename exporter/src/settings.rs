@@ -255,8 +255,14 @@ impl Settings {
         settings
     }
 
-    /// The key of the registry in Redis.
-    pub fn registry_key(&self) -> String {
-        format!("{}:metrics", self.redis.key_prefix)
+    /// The keys of the registry in Redis, one for each shard.
+    pub fn registry_keys(&self) -> Vec<String> {
+        let prefix = &self.redis.key_prefix;
+        match self.redis.shards {
+            0 | 1 => vec![format!("{prefix}:metrics")],
+            shards => (0..shards)
+                .map(|shard| format!("{prefix}:metrics:{{{shard}}}"))
+                .collect(),
+        }
     }
 }

@@ -41,9 +41,9 @@ pub async fn standalone(settings: &Settings) -> Result<(), StandaloneError> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let key = settings.registry_key();
+    let keys = settings.registry_keys().join(", ");
     tracing::info!(
-        "serving {key} of redis at {} at {}/metrics",
+        "serving {keys} of redis at {} at {}/metrics",
         redis.address(),
         listener.url
     );

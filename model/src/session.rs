@@ -225,6 +225,11 @@ impl Session {
         session
     }
 
+    /// What it was told once.
+    pub fn options(&self) -> SessionOptions {
+        self.options
+    }
+
     /// The writer's id.
     pub fn writer(&self) -> &[u8] {
         &self.writer

@@ -1,7 +1,7 @@
 //! Where things are in a store, in words of eight bytes.
 //!
 //! ```text
-//! header    512 words: what the store is, how far it is written, the push state's header
+//! header    what the store is, how far it is written, the push state's headers
 //! records   family | series | padding, each with its length in its first word
 //! ```
 //!
@@ -16,9 +16,11 @@
 use metrics_model::{FamilyType, Layout, Point};
 
 /// What a store begins with: its name and the version of this layout.
-pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"gpestor1");
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"gpestor2");
 
-pub(crate) const HEADER: usize = 512;
+/// Of a multiple of 64 bytes.
+pub(crate) const HEADER: usize =
+    (AT_PUSH_STATE + MAX_SHARDS * PUSH_STATE_WORDS).next_multiple_of(8);
 pub(crate) const AT_MAGIC: usize = 0;
 pub(crate) const AT_ROLE_AND_SLOT: usize = 1;
 pub(crate) const AT_NUMBER: usize = 2;
@@ -29,10 +31,14 @@ pub(crate) const AT_ID: usize = 5;
 pub(crate) const AT_USED: usize = 8;
 pub(crate) const AT_NAME_LEN: usize = 9;
 pub(crate) const AT_NAME: usize = 10;
-/// Which of the two push headers is valid: the lowest bit.
-pub(crate) const AT_PUSH_COMMIT: usize = 48;
-pub(crate) const AT_PUSH_HEADERS: usize = 56;
+/// Over how many shards the families were spread when the push state was written; 0 = it is not.
+pub(crate) const AT_SHARDS: usize = 48;
+/// For each shard: the commit, whose lowest bit says which of two headers is valid, and those two.
+pub(crate) const AT_PUSH_STATE: usize = 56;
 pub(crate) const PUSH_HEADER_WORDS: usize = 8;
+pub(crate) const PUSH_STATE_WORDS: usize = 1 + 2 * PUSH_HEADER_WORDS;
+/// Over how many registries the families of one writer may be spread.
+pub const MAX_SHARDS: usize = 64;
 
 /// Bytes of the name in a store's header.
 pub(crate) const MAX_NAME: usize = 256;

@@ -15,6 +15,9 @@
 //! The header exists twice and changes with one store. An exporter killed between any two
 //! instructions leaves the state before or after, never one between. Bases are written before the
 //! header that explains them; writing the same base again changes nothing.
+//!
+//! Where families are spread over shards, each shard is a registry of its own with a header of its
+//! own. A series lives in one of them, so that beside its cells there is one of everything.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -22,9 +25,11 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use metrics_model::Point;
 
 use crate::StoreReader;
-use crate::layout::{AT_PUSH_COMMIT, AT_PUSH_HEADERS, PUSH_HEADER_WORDS, Shape};
+use crate::layout::{
+    AT_PUSH_STATE, AT_SHARDS, MAX_SHARDS, PUSH_HEADER_WORDS, PUSH_STATE_WORDS, Shape,
+};
 
-/// What is kept of a writer's session as a whole.
+/// What is kept of a writer's session with one shard as a whole.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PushHeader {
     /// The seq of the last batch made.
@@ -45,9 +50,20 @@ pub struct PushHeader {
 const UNFINISHED: u64 = u64::MAX;
 
 impl StoreReader {
-    /// What is kept of the session.
-    pub fn push_header(&self) -> PushHeader {
-        let words = self.push_words(self.segments[0][AT_PUSH_COMMIT].load(Acquire));
+    /// Over how many shards the families were spread when all this was written; `None` before.
+    pub fn push_shards(&self) -> Option<usize> {
+        let shards = self.segments[0][AT_SHARDS].load(Acquire) as usize;
+        (1..=MAX_SHARDS).contains(&shards).then_some(shards)
+    }
+
+    /// Changes that.
+    pub fn set_push_shards(&self, shards: usize) {
+        self.segments[0][AT_SHARDS].store(shards as u64, Release);
+    }
+
+    /// What is kept of the session with a shard, which is one of the first [`MAX_SHARDS`].
+    pub fn push_header(&self, shard: usize) -> PushHeader {
+        let words = self.push_words(shard, self.push_commit(shard).load(Acquire));
         let word = |i: usize| words[i].load(Relaxed);
         PushHeader {
             seq: word(0),
@@ -60,8 +76,8 @@ impl StoreReader {
     }
 
     /// Changes all of it at once.
-    pub fn set_push_header(&self, header: &PushHeader) {
-        let commit = &self.segments[0][AT_PUSH_COMMIT];
+    pub fn set_push_header(&self, shard: usize, header: &PushHeader) {
+        let commit = self.push_commit(shard);
         let next = commit.load(Relaxed).wrapping_add(1);
         let PushHeader {
             seq,
@@ -80,7 +96,7 @@ impl StoreReader {
             epoch.unwrap_or(0),
             incarnation,
         ];
-        for (to, word) in self.push_words(next).iter().zip(words) {
+        for (to, word) in self.push_words(shard, next).iter().zip(words) {
             to.store(word, Relaxed);
         }
         commit.store(next, Release);
@@ -100,21 +116,21 @@ impl StoreReader {
         });
     }
 
-    /// The value that the registry has acknowledged.
-    pub fn acked(&self, number: usize) -> Point {
-        self.value_at(number, self.push_header().acked_seq)
+    /// The value that its shard has acknowledged.
+    pub fn acked(&self, shard: usize, number: usize) -> Point {
+        self.value_at(number, self.push_header(shard).acked_seq)
     }
 
     /// The value that was sent last.
-    pub fn sent(&self, number: usize) -> Point {
-        self.value_at(number, self.push_header().seq)
+    pub fn sent(&self, shard: usize, number: usize) -> Point {
+        self.value_at(number, self.push_header(shard).seq)
     }
 
     /// Keeps the value that the batch `seq` is going to carry; the header has to follow before it is
     /// sent.
-    pub fn set_sent(&self, number: usize, seq: u64, sent: &Point) {
+    pub fn set_sent(&self, shard: usize, number: usize, seq: u64, sent: &Point) {
         let (shape, record) = self.record(number);
-        let acked = newest(shape, record, self.push_header().acked_seq);
+        let acked = newest(shape, record, self.push_header(shard).acked_seq);
         write_value(shape, record, 1 - acked.unwrap_or(0), seq, sent);
     }
 
@@ -129,9 +145,9 @@ impl StoreReader {
 
     /// To be called once when an exporter takes over: what its predecessor was writing when it was
     /// killed, and never sent, is forgotten.
-    pub fn resume_push(&self) {
-        let seq = self.push_header().seq;
+    pub fn resume_push(&self, shard_of: impl Fn(usize) -> usize) {
         for number in 0..self.len() {
+            let seq = self.push_header(shard_of(number)).seq;
             let (shape, record) = self.record(number);
             for side in [0, 1] {
                 if record[shape.sent_at(side)].load(Acquire) > seq {
@@ -150,8 +166,13 @@ impl StoreReader {
         }
     }
 
-    fn push_words(&self, commit: u64) -> &[AtomicU64] {
-        let at = AT_PUSH_HEADERS + (commit & 1) as usize * PUSH_HEADER_WORDS;
+    fn push_commit(&self, shard: usize) -> &AtomicU64 {
+        &self.segments[0][AT_PUSH_STATE + shard * PUSH_STATE_WORDS]
+    }
+
+    fn push_words(&self, shard: usize, commit: u64) -> &[AtomicU64] {
+        let side = (commit & 1) as usize;
+        let at = AT_PUSH_STATE + shard * PUSH_STATE_WORDS + 1 + side * PUSH_HEADER_WORDS;
         &self.segments[0][at..at + PUSH_HEADER_WORDS]
     }
 }

@@ -191,13 +191,13 @@ impl StoreReader {
         Some(Process { pid, start_time })
     }
 
-    /// The id under which its values go to registries: the name, and 128 random bits. It changes
-    /// with the incarnation in the push state.
+    /// The id under which its values go to registries: the name, and 128 random bits.
     pub fn writer_id(&self) -> String {
-        self.writer_id_of(self.push_header().incarnation)
+        self.writer_id_of(0)
     }
 
-    /// The id that it has, or would have, in that incarnation.
+    /// The id that it has for a shared registry which has made it take a new one that often
+    /// ([`PushHeader::incarnation`](crate::PushHeader::incarnation)).
     pub fn writer_id_of(&self, incarnation: u64) -> String {
         let (name, id) = (&self.identity.name, hex(self.id));
         match incarnation {

@@ -204,21 +204,27 @@ fn what_was_sent_and_not_acknowledged_is_told_apart() {
         epoch: Some(0),
         incarnation: 0,
     };
-    assert_eq!((reader.acked(0), reader.sent(0)), (value(0.0), value(0.0)));
+    assert_eq!(
+        (reader.acked(0, 0), reader.sent(0, 0)),
+        (value(0.0), value(0.0))
+    );
     for seq in 1..5 {
         let of = |seq: u64| value(seq as f64);
-        reader.set_sent(0, seq, &of(seq));
+        reader.set_sent(0, 0, seq, &of(seq));
         // Killed here, the batch was never sent.
         assert_eq!(
-            (reader.acked(0), reader.sent(0)),
+            (reader.acked(0, 0), reader.sent(0, 0)),
             (of(seq - 1), of(seq - 1))
         );
-        reader.set_push_header(&header(seq, seq - 1));
-        assert_eq!((reader.acked(0), reader.sent(0)), (of(seq - 1), of(seq)));
-        reader.set_push_header(&header(seq, seq));
-        assert_eq!((reader.acked(0), reader.sent(0)), (of(seq), of(seq)));
+        reader.set_push_header(0, &header(seq, seq - 1));
+        assert_eq!(
+            (reader.acked(0, 0), reader.sent(0, 0)),
+            (of(seq - 1), of(seq))
+        );
+        reader.set_push_header(0, &header(seq, seq));
+        assert_eq!((reader.acked(0, 0), reader.sent(0, 0)), (of(seq), of(seq)));
     }
-    assert_eq!(reader.push_header(), header(4, 4));
+    assert_eq!(reader.push_header(0), header(4, 4));
 }
 
 #[test]
@@ -227,20 +233,20 @@ fn a_successor_forgets_what_its_predecessor_was_about_to_send() {
     let family = store.family(&counter("hits"), None).unwrap();
     store.series(&family, &[]).unwrap();
     reader.refresh().unwrap();
-    reader.set_sent(0, 1, &Point::Scalar(1.0));
+    reader.set_sent(0, 0, 1, &Point::Scalar(1.0));
     let header = PushHeader {
         seq: 1,
         sent_seq: 1,
         acked_seq: 1,
         ..PushHeader::default()
     };
-    reader.set_push_header(&header);
-    reader.set_sent(0, 2, &Point::Scalar(2.0));
+    reader.set_push_header(0, &header);
+    reader.set_sent(0, 0, 2, &Point::Scalar(2.0));
 
-    reader.resume_push();
+    reader.resume_push(|_| 0);
     let header = PushHeader { seq: 2, ..header };
-    reader.set_push_header(&header);
-    assert_eq!(reader.sent(0), Point::Scalar(1.0));
+    reader.set_push_header(0, &header);
+    assert_eq!(reader.sent(0, 0), Point::Scalar(1.0));
 }
 
 #[test]
@@ -277,8 +283,8 @@ fn read_all(fd: OwnedFd) {
     for i in 0..reader.len() {
         let view = reader.series(i);
         view.family.layout.as_ref().map(Layout::len);
-        let _ = (reader.point(i), reader.base(i), reader.acked(i));
-        let _ = (reader.sent(i), reader.is_retired(i));
+        let _ = (reader.point(i), reader.base(i), reader.acked(0, i));
+        let _ = (reader.sent(0, i), reader.is_retired(i));
     }
     let _ = (reader.writer_id(), reader.process());
 }

@@ -85,6 +85,42 @@ pub enum BackendError {
         /// Host and port, or the path of the socket.
         address: String,
     },
+    /// The key's slot is on another node of a cluster.
+    #[error(
+        "redis at {address} is a node of a cluster and does not hold {key}: set exporter.redis.cluster"
+    )]
+    Moved {
+        /// Host and port.
+        address: String,
+        /// The key of the registry.
+        key: String,
+    },
+    /// The cluster is not whole, or about to change.
+    #[error("the cluster of redis at {address} cannot answer now: {message}")]
+    ClusterDown {
+        /// Host and port.
+        address: String,
+        /// The server's words.
+        message: String,
+    },
+    /// Sentinels that do not answer, or name a primary that is none.
+    #[error("no sentinel of {sentinels} leads to the primary {master}: {reason}")]
+    NoPrimary {
+        /// The name of the primary.
+        master: String,
+        /// Those that were asked.
+        sentinels: String,
+        /// What was wrong with the last one.
+        reason: String,
+    },
+    /// A sentinel that watches others.
+    #[error("sentinel {sentinel} does not know {master}: check exporter.redis.sentinel.master")]
+    UnknownMaster {
+        /// Its host and port.
+        sentinel: String,
+        /// The name of the primary.
+        master: String,
+    },
     /// Any other error of the server, in its words.
     #[error("redis at {address} answered {command} with: {message}")]
     Refused {

@@ -1,25 +1,29 @@
 //! The registry that instances share, behind the `METRICS.*` commands of a Redis.
 
 mod address;
+mod link;
 mod reply;
+mod topology;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics_model::{Epoch, ExposeRequest, Format, Page, PushReply};
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, Value};
-use tokio::sync::Mutex;
+use redis::{Cmd, Value};
 
 use super::BackendError;
 use crate::Settings;
+use link::Link;
 use reply::Command;
+use topology::Topology;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How an `OpenMetrics` page ends, and only the last shard's does.
+const END: &[u8] = b"# EOF\n";
 
-/// One registry in one Redis, over one connection that is made when it is needed and made again
-/// when it breaks. Nothing is connected, and so nothing can fail, until the first command.
+/// The registry that instances share: one key, or several over which its families are spread
+/// (*shards*), each a registry of its own.
 #[derive(Debug, Clone)]
 pub struct RedisBackend {
     shared: Arc<Shared>,
@@ -27,45 +31,79 @@ pub struct RedisBackend {
 
 #[derive(Debug)]
 struct Shared {
-    client: Client,
+    topology: Topology,
     /// For messages: never with a password.
     address: String,
-    key: String,
-    link: Mutex<Link>,
-}
-
-#[derive(Debug, Default)]
-struct Link {
-    connection: Option<MultiplexedConnection>,
-    /// The last attempt that failed. Who waited for that attempt shares its result, so that scrapes
-    /// that wait for a hung server do not wait for each other.
-    failed: Option<(Instant, BackendError)>,
+    keys: Vec<String>,
+    /// One for all shards, or one for each where each may be on another node.
+    links: Vec<Link>,
 }
 
 impl RedisBackend {
-    /// Prepares the connection that these settings describe.
+    /// Prepares the connections that these settings describe.
     pub fn new(settings: &Settings) -> Result<Self, BackendError> {
-        let (client, address) = address::client(&settings.redis)?;
+        let topology = Topology::new(settings)?;
+        let keys = settings.registry_keys();
+        let links = match topology {
+            Topology::Cluster(_) => keys.len(),
+            Topology::Single(_) | Topology::Sentinel { .. } => 1,
+        };
         Ok(Self {
             shared: Arc::new(Shared {
-                client,
-                address,
-                key: settings.registry_key(),
-                link: Mutex::default(),
+                address: topology.describe(),
+                topology,
+                keys,
+                links: std::iter::repeat_with(Link::default).take(links).collect(),
             }),
         })
     }
 
-    /// Host and port, or the path of the socket.
+    /// Host and port, or the path of the socket, or who knows where it is.
     pub fn address(&self) -> &str {
         &self.shared.address
     }
 
+    /// Over how many keys families are spread; at least 1.
+    pub fn shards(&self) -> usize {
+        self.shared.keys.len()
+    }
+
     /// See [`Backend::page`](super::Backend::page). Always paged, so that no other client waits.
+    /// The shards follow each other; a cursor says which one, and where in it.
     pub async fn page(&self, request: &ExposeRequest) -> Result<Page, BackendError> {
+        let shards = self.shards();
+        let cursor = request.cursor.as_deref().unwrap_or(b"0");
+        let (shard, cursor) = split_cursor(cursor).ok_or(BackendError::StaleCursor)?;
+        if shard >= shards {
+            return Err(BackendError::StaleCursor);
+        }
+        let mut page = self.shard_page(shard, cursor, request).await?;
+        if shards == 1 {
+            return Ok(page);
+        }
+        let is_last = shard + 1 == shards;
+        page.next = match page.next {
+            Some(next) => Some(format!("{shard}/{next}")),
+            None if is_last => None,
+            None => {
+                if page.body.ends_with(END) {
+                    page.body.truncate(page.body.len() - END.len());
+                }
+                Some(format!("{}/0", shard + 1))
+            }
+        };
+        Ok(page)
+    }
+
+    async fn shard_page(
+        &self,
+        shard: usize,
+        cursor: &[u8],
+        request: &ExposeRequest,
+    ) -> Result<Page, BackendError> {
         let mut command = redis::cmd("METRICS.EXPOSE");
         command
-            .arg(&self.shared.key)
+            .arg(&self.shared.keys[shard])
             .arg("FORMAT")
             .arg(match request.format {
                 Format::Text => "TEXT",
@@ -80,33 +118,34 @@ impl RedisBackend {
                 .arg(request.names.len())
                 .arg(&request.names);
         }
-        command
-            .arg("CURSOR")
-            .arg(request.cursor.as_deref().unwrap_or(b"0"));
+        command.arg("CURSOR").arg(cursor);
         if let Some(series) = request.count {
             command.arg("COUNT").arg(series);
         }
-        let about = self.about("METRICS.EXPOSE");
-        about.page(self.send(&about, &command).await?)
+        let about = self.about("METRICS.EXPOSE", shard);
+        about.page(self.send(shard, &about, &command).await?)
     }
 
-    /// Which life of the registry this is; `None` if there is none yet.
-    pub async fn epoch(&self) -> Result<Option<Epoch>, BackendError> {
-        let mut command = redis::cmd("METRICS.INFO");
-        command.arg(&self.shared.key);
-        let about = self.about("METRICS.INFO");
-        match self.send(&about, &command).await {
-            Ok(reply) => about.epoch(reply).map(Some),
-            Err(BackendError::Refused { message, .. }) if message.ends_with("no such key") => {
-                Ok(None)
+    /// Which lives of the registry's shards these are; nothing of those that are not there yet.
+    pub async fn epochs(&self) -> Result<Vec<Epoch>, BackendError> {
+        let mut epochs = Vec::new();
+        for (shard, key) in self.shared.keys.iter().enumerate() {
+            let mut command = redis::cmd("METRICS.INFO");
+            command.arg(key);
+            let about = self.about("METRICS.INFO", shard);
+            match self.send(shard, &about, &command).await {
+                Ok(reply) => epochs.push(about.epoch(reply)?),
+                Err(BackendError::Refused { message, .. }) if message.ends_with("no such key") => {}
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        Ok(epochs)
     }
 
-    /// Sends one batch of a writer. Repeating it, with the same seq and bytes, changes nothing.
+    /// Sends one batch of a writer to a shard. Repeating it, with the same seq and bytes, changes nothing.
     pub async fn push(
         &self,
+        shard: usize,
         writer: &[u8],
         seq: u64,
         epoch: Option<Epoch>,
@@ -115,119 +154,61 @@ impl RedisBackend {
     ) -> Result<PushReply, BackendError> {
         let mut command = redis::cmd("METRICS.PUSH");
         command
-            .arg(&self.shared.key)
+            .arg(&self.shared.keys[shard])
             .arg(writer)
             .arg(seq)
             .arg(batch);
         with_epoch(&mut command, epoch);
         command.arg("LEASE").arg(lease_ms);
-        let about = self.about("METRICS.PUSH");
-        about.push_reply(self.send(&about, &command).await?)
+        let about = self.about("METRICS.PUSH", shard);
+        about.push_reply(self.send(shard, &about, &command).await?)
     }
 
-    /// Says that a writer is gone for good.
+    /// Says to a shard that a writer is gone for good.
     pub async fn leave(
         &self,
+        shard: usize,
         writer: &[u8],
         seq: u64,
         epoch: Option<Epoch>,
     ) -> Result<PushReply, BackendError> {
         let mut command = redis::cmd("METRICS.LEAVE");
-        command.arg(&self.shared.key).arg(writer).arg(seq);
+        command.arg(&self.shared.keys[shard]).arg(writer).arg(seq);
         with_epoch(&mut command, epoch);
-        let about = self.about("METRICS.LEAVE");
-        about.push_reply(self.send(&about, &command).await?)
+        let about = self.about("METRICS.LEAVE", shard);
+        about.push_reply(self.send(shard, &about, &command).await?)
     }
 
-    fn about(&self, name: &'static str) -> Command<'_> {
+    fn about(&self, name: &'static str, shard: usize) -> Command<'_> {
         Command {
             name,
-            key: &self.shared.key,
+            key: &self.shared.keys[shard],
             address: &self.shared.address,
         }
     }
 
-    /// Sends one command. A connection that turns out to be dead, because the server was restarted
-    /// since the last command, is replaced once; all our commands may be repeated.
-    async fn send(&self, about: &Command<'_>, command: &Cmd) -> Result<Value, BackendError> {
-        let (mut connection, is_fresh) = self.connection(about).await?;
-        let error = match connection.send_packed_command(command).await {
-            Ok(reply) => return reply.extract_error().map_err(|error| about.error(&error)),
-            Err(error) => about.error(&error),
-        };
-        if !error.breaks_connection() {
-            return Err(error);
-        }
-        self.forget().await;
-        if is_fresh || matches!(error, BackendError::TimedOut { .. }) {
-            return Err(error);
-        }
-        let (mut connection, _) = self.connection(about).await?;
-        let reply = connection.send_packed_command(command).await;
-        match reply.and_then(Value::extract_error) {
-            Ok(reply) => Ok(reply),
-            Err(error) => {
-                let error = about.error(&error);
-                if error.breaks_connection() {
-                    self.forget().await;
-                }
-                Err(error)
-            }
-        }
-    }
-
-    /// The connection, and whether it was made just now.
-    async fn connection(
+    async fn send(
         &self,
+        shard: usize,
         about: &Command<'_>,
-    ) -> Result<(MultiplexedConnection, bool), BackendError> {
-        let asked = Instant::now();
-        let mut link = self.shared.link.lock().await;
-        if let Some(connection) = &link.connection {
-            return Ok((connection.clone(), false));
-        }
-        if let Some((at, error)) = &link.failed
-            && *at > asked
-        {
-            return Err(error.clone());
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT));
-        let client = &self.shared.client;
-        match client
-            .get_multiplexed_async_connection_with_config(&config)
+        command: &Cmd,
+    ) -> Result<Value, BackendError> {
+        let Shared {
+            topology, links, ..
+        } = &*self.shared;
+        links[shard % links.len()]
+            .send(topology, about, command)
             .await
-        {
-            Ok(connection) => {
-                *link = Link {
-                    connection: Some(connection.clone()),
-                    failed: None,
-                };
-                Ok((connection, true))
-            }
-            Err(error) => {
-                let error = about.connect_error(&error);
-                link.failed = Some((Instant::now(), error.clone()));
-                Err(error)
-            }
-        }
-    }
-
-    async fn forget(&self) {
-        self.shared.link.lock().await.connection = None;
     }
 }
 
-impl BackendError {
-    /// Whether the connection is of no more use. After a timeout the reply may still come, and
-    /// would only be in the way.
-    fn breaks_connection(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::TimedOut { .. }
-        )
-    }
+/// `<shard>/<cursor>`; the first shard's is a bare one too.
+fn split_cursor(cursor: &[u8]) -> Option<(usize, &[u8])> {
+    let Some(at) = cursor.iter().position(|&byte| byte == b'/') else {
+        return Some((0, cursor));
+    };
+    let shard = std::str::from_utf8(&cursor[..at]).ok()?.parse().ok()?;
+    Some((shard, &cursor[at + 1..]))
 }
 
 fn with_epoch(command: &mut Cmd, epoch: Option<Epoch>) {

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
@@ -11,6 +12,7 @@ use super::state::{Farewell, State};
 use crate::RedisBackend;
 use crate::backend::BackendError;
 use crate::refresh::RefreshRequest;
+use crate::stores::SharedPush;
 
 /// For how long a writer's live values are shown after its exporter was last heard of.
 const LEASE_MS: u64 = 15_000;
@@ -109,11 +111,22 @@ async fn run(
     }
 }
 
-/// One turn of every writer. Where the server cannot be reached, the turn of the others is in vain.
+/// One turn of every writer, at every shard. Where a shard cannot be reached, the turn of the other
+/// writers there is in vain; the other shards are not kept waiting for it.
 async fn round(state: &State, redis: &RedisBackend) -> Result<(), BackendError> {
+    let turns = (0..redis.shards()).map(|shard| shard_round(state, redis, shard));
+    let turns = join_all(turns).await;
+    turns.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+}
+
+async fn shard_round(
+    state: &State,
+    redis: &RedisBackend,
+    shard: usize,
+) -> Result<(), BackendError> {
     let mut first_error = None;
-    for number in state.shared_writers() {
-        if let Err(error) = push(state, redis, number).await {
+    for number in state.shared_writers(shard) {
+        if let Err(error) = push(state, redis, shard, number).await {
             state.own.push_failed();
             if !is_about_one_batch(&error) {
                 return Err(error);
@@ -125,21 +138,27 @@ async fn round(state: &State, redis: &RedisBackend) -> Result<(), BackendError> 
 }
 
 /// One writer's turn: what is new and, if it has ended, its farewell.
-async fn push(state: &State, redis: &RedisBackend, number: u64) -> Result<(), BackendError> {
+async fn push(
+    state: &State,
+    redis: &RedisBackend,
+    shard: usize,
+    number: u64,
+) -> Result<(), BackendError> {
     for _ in 0..BATCHES_IN_A_ROUND {
-        if let Some(next) = state.next_shared(number) {
-            let push = &next.push;
+        if let Some(SharedPush { writer, push }) = state.next_shared(shard, number) {
             let reply = redis
-                .push(&next.writer, push.seq, push.epoch, LEASE_MS, &push.batch)
+                .push(shard, &writer, push.seq, push.epoch, LEASE_MS, &push.batch)
                 .await?;
-            state.on_shared_reply(number, &reply);
+            state.on_shared_reply(shard, number, &reply);
             continue;
         }
-        let Farewell::Leave(leave) = state.farewell(number) else {
+        let Farewell::Leave(leave) = state.farewell(shard, number) else {
             return Ok(());
         };
-        let reply = redis.leave(&leave.writer, leave.seq, leave.epoch).await?;
-        if state.on_farewell_reply(number, &reply) {
+        let reply = redis
+            .leave(shard, &leave.writer, leave.seq, leave.epoch)
+            .await?;
+        if state.on_farewell_reply(shard, number, &reply) {
             return Ok(());
         }
     }

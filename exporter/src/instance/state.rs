@@ -23,9 +23,6 @@ use crate::own_metrics::OwnMetrics;
 use crate::stores::{SharedLeave, SharedPush, Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
 
-/// How long the shared registry may hear nothing of a writer that has nothing to say; its lease is
-/// three times that.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// New series alone are committed this often: a successor would find them in the stores, but not
 /// when they began.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,8 +54,6 @@ struct Entry {
     watched: Watched,
     /// This instance's registry would not have its last values.
     was_refused: bool,
-    has_left_shared: bool,
-    sent_at: Option<Instant>,
 }
 
 /// How far a writer has got. Each step is done again by a successor that does not know of it.
@@ -111,7 +106,7 @@ impl State {
         let options = WriterOptions {
             instance: booted.instance,
             ttl_ms: booted.settings.redis.ttl_seconds * 1000,
-            is_shared: shared.is_some(),
+            shards: shared.as_ref().map_or(0, RedisBackend::shards),
         };
         let state = Self {
             registry: Embedded::new(Arc::new(Mutex::new(registry))),
@@ -154,8 +149,6 @@ impl State {
             life: Life::Live,
             watched: Watched::No,
             was_refused: false,
-            has_left_shared: !self.options.is_shared,
-            sent_at: None,
         };
         inner.writers.insert(number, entry);
         inner.has_new_series = true;
@@ -235,48 +228,46 @@ impl State {
     /// The writers of which nothing is left to be done: they are forgotten here.
     pub(crate) fn settle(&self) -> Vec<u64> {
         let mut inner = self.inner.borrow_mut();
-        let is_over = |entry: &Entry| entry.life == Life::Committed && entry.has_left_shared;
+        let is_over =
+            |entry: &Entry| entry.life == Life::Committed && entry.writer.has_left_shared();
         let over = inner.writers.extract_if(.., |_, entry| is_over(entry));
         over.map(|(number, _)| number).collect()
     }
 
-    /// The writers that the shared registry has to do with.
-    pub(crate) fn shared_writers(&self) -> Vec<u64> {
+    /// The writers that a shard of the shared registry has to do with.
+    pub(crate) fn shared_writers(&self, shard: usize) -> Vec<u64> {
         let inner = self.inner.borrow();
         let staying = inner
             .writers
             .iter()
-            .filter(|(_, entry)| !entry.has_left_shared);
+            .filter(|(_, entry)| entry.writer.is_in_shard(shard));
         staying.map(|(&number, _)| number).collect()
     }
 
-    /// What that writer has to send to the shared registry now.
-    pub(crate) fn next_shared(&self, number: u64) -> Option<SharedPush> {
+    /// What that writer has to send to a shard now.
+    pub(crate) fn next_shared(&self, shard: usize, number: u64) -> Option<SharedPush> {
         let mut inner = self.inner.borrow_mut();
         let entry = inner.writers.get_mut(&number)?;
-        let is_due = entry.sent_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
-        let heartbeat = entry.life == Life::Live && is_due;
-        entry.writer.next_shared(now_ms(), heartbeat)
+        let heartbeat = entry.life == Life::Live;
+        entry.writer.next_shared(shard, now_ms(), heartbeat)
     }
 
     /// Takes the answer to that.
-    pub(crate) fn on_shared_reply(&self, number: u64, reply: &PushReply) {
+    pub(crate) fn on_shared_reply(&self, shard: usize, number: u64, reply: &PushReply) {
         self.own.pushed(reply.status);
         if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number) {
-            entry.sent_at = Some(Instant::now());
-            entry.writer.on_shared_reply(reply, now_ms());
+            entry.writer.on_shared_reply(shard, reply, now_ms());
         }
     }
 
-    /// Once it has nothing more to send: how a writer that has ended leaves.
-    pub(crate) fn farewell(&self, number: u64) -> Farewell {
+    /// Once it has nothing more to send: how a writer that has ended leaves a shard.
+    pub(crate) fn farewell(&self, shard: usize, number: u64) -> Farewell {
         let mut inner = self.inner.borrow_mut();
         match inner.writers.get_mut(&number) {
             Some(entry) if entry.life == Life::Committed => {
-                if let Some(leave) = entry.writer.leave_shared() {
+                if let Some(leave) = entry.writer.leave_shared(shard) {
                     return Farewell::Leave(leave);
                 }
-                entry.has_left_shared = true;
                 self.settled.notify_one();
                 Farewell::None
             }
@@ -285,17 +276,17 @@ impl State {
     }
 
     /// Takes the answer to that; false if there is something to send first.
-    pub(crate) fn on_farewell_reply(&self, number: u64, reply: &PushReply) -> bool {
+    pub(crate) fn on_farewell_reply(&self, shard: usize, number: u64, reply: &PushReply) -> bool {
         self.own.pushed(reply.status);
         let mut inner = self.inner.borrow_mut();
         let Some(entry) = inner.writers.get_mut(&number) else {
             return true;
         };
-        entry.has_left_shared = entry.writer.on_shared_leave_reply(reply);
-        if entry.has_left_shared {
+        let has_left = entry.writer.on_shared_leave_reply(shard, reply);
+        if has_left {
             self.settled.notify_one();
         }
-        entry.has_left_shared
+        has_left
     }
 
     /// Notices a writer's beginning and, where the system does not tell, its end.

@@ -1,5 +1,7 @@
 //! The sections of the settings: keys, types, ranges and defaults.
 
+use metrics_store::MAX_SHARDS;
+
 use super::reader::Reader;
 use super::{
     AuthSettings, GunicornSettings, HttpSettings, ListenerTls, PrometheusSettings, RedisSettings,
@@ -107,7 +109,7 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
         sentinel: sentinel(reader)?,
         cluster: reader.boolean("redis.cluster")?.unwrap_or(false),
         shards: reader
-            .integer("redis.shards", 1..=1_024)?
+            .integer("redis.shards", 1..=MAX_SHARDS as i64)?
             .map_or(1, |shards| shards as u16),
     };
     if settings.shards > 1 && settings.key_prefix.contains(['{', '}']) {

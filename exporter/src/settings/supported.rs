@@ -20,21 +20,6 @@ impl Settings {
                 "ask for the password in a proxy in front of the exporter",
             ),
             (
-                self.redis.sentinel.is_some(),
-                "exporter.redis.sentinel.hosts",
-                "name the primary in exporter.redis.url",
-            ),
-            (
-                self.redis.cluster,
-                "exporter.redis.cluster",
-                "name a single Redis in exporter.redis.url",
-            ),
-            (
-                self.redis.shards > 1,
-                "exporter.redis.shards",
-                "leave it at 1",
-            ),
-            (
                 self.sidecar_mode && !self.redis.enabled,
                 "SIDECAR_MODE",
                 "use it with Redis, or let the application serve its own metrics",

@@ -38,7 +38,7 @@ fn nothing_set_gives_the_documented_defaults() {
         ("127.0.0.1", 6_379, 0)
     );
     assert_eq!(settings.redis.ttl_seconds, 300);
-    assert_eq!(settings.registry_key(), "gunicorn:metrics");
+    assert_eq!(settings.registry_keys(), ["gunicorn:metrics"]);
     assert_eq!(settings.flush_interval_ms, 1_000);
     assert_eq!(settings.http, HttpSettings::default());
     assert!(settings.cleanup_db_files);

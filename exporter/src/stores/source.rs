@@ -3,24 +3,45 @@
 use metrics_model::{FamilyType, Point, SeriesDef, Source};
 use metrics_store::StoreReader;
 
+use crate::backend::shard_of;
+
 /// Labels that name one worker or process of many, the series of which end after their TTL.
 const BOUND_TO_A_PROCESS: [&str; 2] = ["worker_id", "pid"];
 
-/// The series of a store that are on display, by their numbers in it. Sessions number these alone:
-/// a hidden series is between worker and exporter.
-#[derive(Debug, Default)]
+/// The series of a store that one registry is told of, by their numbers in it. A session numbers
+/// these alone: a hidden series is between worker and exporter, and a shard has its own families.
+#[derive(Debug)]
 pub(crate) struct Visible {
     numbers: Vec<usize>,
     seen: usize,
+    shard: usize,
+    shards: usize,
 }
 
 impl Visible {
+    /// Those of one shard of several.
+    pub(crate) fn of_shard(shard: usize, shards: usize) -> Self {
+        Self {
+            numbers: Vec::new(),
+            seen: 0,
+            shard,
+            shards,
+        }
+    }
+
+    /// All that are not hidden.
+    pub(crate) fn all() -> Self {
+        Self::of_shard(0, 1)
+    }
+
     /// Looks at the series that have come since; answers whether there are new ones on display.
     pub(crate) fn extend(&mut self, reader: &StoreReader) -> bool {
         let known = self.numbers.len();
         let new = self.seen..reader.len();
-        self.numbers
-            .extend(new.filter(|&number| !reader.series(number).family.is_hidden()));
+        self.numbers.extend(new.filter(|&number| {
+            let family = reader.series(number).family;
+            !family.is_hidden() && shard_of(&family.spec(), self.shards) == self.shard
+        }));
         self.seen = reader.len();
         self.numbers.len() > known
     }

@@ -1,16 +1,14 @@
 //! One store, and the sessions that bring it into the registries.
 //!
 //! The session with this instance's registry lives and dies with the exporter: the registry
-//! remembers what it has seen, and is snapshotted with that memory. The session with the shared
-//! registry goes on under a successor, so what it knows is kept in the store itself: values before
-//! they are sent, and then the header, which makes them count (see `metrics_store::PushHeader`).
+//! remembers what it has seen, and is snapshotted with that memory. The sessions with the shared
+//! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
-use metrics_model::{
-    Epoch, Limits, Outcome, Point, Push, PushReply, Saved, SavedPoint, Session, SessionOptions,
-};
-use metrics_store::{Process, PushHeader, Role, StoreError, StoreReader};
+use metrics_model::{Outcome, Point, Push, PushReply, Session};
+use metrics_store::{Process, Role, StoreError, StoreReader};
 
-use super::{StoreSource, Visible};
+use super::shard::{ShardSession, session_options};
+use super::{SharedLeave, SharedPush, StoreSource, Visible};
 use crate::backend::{BackendError, Embedded};
 
 /// Writers of this instance's registry leave when their process has ended, not before: ten years.
@@ -25,8 +23,8 @@ pub(crate) struct WriterOptions {
     pub(crate) instance: String,
     /// How long series and the shared key outlive their last writer; 0 = for ever.
     pub(crate) ttl_ms: u64,
-    /// Whether there is a shared registry.
-    pub(crate) is_shared: bool,
+    /// Over how many keys the families of the shared registry are spread; 0 = there is none.
+    pub(crate) shards: usize,
 }
 
 /// See the [module](self).
@@ -38,27 +36,21 @@ pub(crate) struct Writer {
     visible: Visible,
     options: WriterOptions,
     local: Session,
-    shared: Option<Session>,
+    shared: Vec<ShardSession>,
     /// Whether the store was found damaged: said once.
     is_damaged: bool,
 }
 
 impl Writer {
     pub(crate) fn new(
-        mut reader: StoreReader,
+        reader: StoreReader,
         forked_as: Option<Process>,
         options: &WriterOptions,
     ) -> Self {
-        let mut visible = Visible::default();
+        let mut visible = Visible::all();
         visible.extend(&reader);
-        let id = reader.writer_id();
-        let local = Session::new(id.into_bytes(), session_options(0));
-        let shared = options.is_shared.then(|| {
-            reader.resume_push();
-            let saved = saved(&mut reader, &visible);
-            let id = reader.writer_id();
-            Session::resume(id.into_bytes(), session_options(options.ttl_ms), saved)
-        });
+        let local = Session::new(reader.writer_id().into_bytes(), session_options(0));
+        let shared = ShardSession::resume_all(&reader, options.shards, options.ttl_ms);
         Self {
             reader,
             forked_as,
@@ -88,6 +80,9 @@ impl Writer {
     pub(crate) fn refresh(&mut self) -> Result<bool, StoreError> {
         let refreshed = self.reader.refresh();
         let has_new = self.visible.extend(&self.reader);
+        for session in &mut self.shared {
+            session.extend(&self.reader);
+        }
         match refreshed {
             Ok(()) => Ok(has_new),
             // What stands before the damage goes on being read.
@@ -139,70 +134,49 @@ impl Writer {
         Ok(())
     }
 
-    /// What the shared registry is to be sent now, saved before it is sent. With `heartbeat`, an
-    /// empty batch where nothing is new.
-    pub(crate) fn next_shared(&mut self, now_ms: u64, heartbeat: bool) -> Option<SharedPush> {
+    /// What a shard of the shared registry is to be sent now, saved before it is sent; with a
+    /// heartbeat where nothing is new and none was sent for a while.
+    pub(crate) fn next_shared(
+        &mut self,
+        shard: usize,
+        now_ms: u64,
+        heartbeat: bool,
+    ) -> Option<SharedPush> {
         let pid = format!("{}:{}", self.options.instance, self.pid());
-        let session = self.shared.as_mut()?;
-        let was_in_flight = session.is_in_flight();
-        let source = StoreSource {
-            reader: &self.reader,
-            visible: &self.visible,
-            pid: &pid,
-            ttl_ms: self.options.ttl_ms,
-        };
-        let push = if heartbeat {
-            session.heartbeat(&source, now_ms)
-        } else {
-            session.next(&source, now_ms)
-        }?;
-        if !was_in_flight {
-            for number in session.take_touched() {
-                let in_store = self.visible.in_store(number);
-                if let Some(saved) = session.saved_point(number) {
-                    self.reader.set_base(in_store, &saved.base);
-                    self.reader.set_sent(in_store, push.seq, &saved.sent);
-                }
-            }
-            save_header(&self.reader, session);
-        }
-        Some(SharedPush {
-            writer: session.writer().to_vec(),
-            push,
-        })
+        let session = self.shared.get_mut(shard)?;
+        session.next(&self.reader, &pid, self.options.ttl_ms, now_ms, heartbeat)
     }
 
-    /// Takes the shared registry's answer.
-    pub(crate) fn on_shared_reply(&mut self, reply: &PushReply, now_ms: u64) {
-        let Some(session) = self.shared.as_mut() else {
-            return;
-        };
-        if session.on_reply(reply, now_ms) == Outcome::Gone {
-            self.reborn();
-            return;
+    /// Takes a shard's answer.
+    pub(crate) fn on_shared_reply(&mut self, shard: usize, reply: &PushReply, now_ms: u64) {
+        if let Some(session) = self.shared.get_mut(shard) {
+            session.on_reply(&self.reader, reply, now_ms);
         }
-        save_answer(&self.reader, &self.visible, session);
     }
 
-    /// The seq and epoch to leave the shared registry with; `None` if it has never heard of it.
-    pub(crate) fn leave_shared(&self) -> Option<SharedLeave> {
-        let session = self.shared.as_ref()?;
-        let (seq, epoch) = session.leave()?;
-        Some(SharedLeave {
-            writer: session.writer().to_vec(),
-            seq,
-            epoch,
-        })
+    /// The seq and epoch to leave a shard with; `None` if it has never heard of this writer.
+    pub(crate) fn leave_shared(&mut self, shard: usize) -> Option<SharedLeave> {
+        self.shared.get_mut(shard)?.leave()
     }
 
     /// Takes the answer to that; false if there is something to send first.
-    pub(crate) fn on_shared_leave_reply(&mut self, reply: &PushReply) -> bool {
-        let Some(session) = self.shared.as_mut() else {
-            return true;
-        };
-        let has_left = session.on_leave_reply(reply);
-        save_answer(&self.reader, &self.visible, session);
-        has_left
+    pub(crate) fn on_shared_leave_reply(&mut self, shard: usize, reply: &PushReply) -> bool {
+        match self.shared.get_mut(shard) {
+            Some(session) => session.on_leave_reply(&self.reader, reply),
+            None => true,
+        }
+    }
+
+    /// Whether a shard has still to be told something.
+    pub(crate) fn is_in_shard(&self, shard: usize) -> bool {
+        self.shared
+            .get(shard)
+            .is_some_and(|session| !session.has_left())
+    }
+
+    /// Whether it has left the shared registry, all of it.
+    pub(crate) fn has_left_shared(&self) -> bool {
+        self.shared.iter().all(ShardSession::has_left)
     }
 
     /// Its process has ended: the requests that it took with it did reach the application, so they
@@ -236,101 +210,4 @@ impl Writer {
     fn pid(&self) -> u32 {
         self.process().map_or(0, |process| process.pid)
     }
-
-    /// The shared registry believes that this writer has left. It goes on as another one, counting
-    /// nothing again that was acknowledged.
-    fn reborn(&mut self) {
-        let Some(session) = self.shared.take() else {
-            return;
-        };
-        let old = self.reader.writer_id();
-        let header = self.reader.push_header();
-        let points = (0..self.visible.len())
-            .filter_map(|number| Some((number, session.saved_point(number)?.acked.clone())))
-            .collect::<Vec<_>>();
-        let id = self.reader.writer_id_of(header.incarnation + 1);
-        let mut session = session.reborn(id.clone().into_bytes());
-        for (number, acked) in points {
-            let in_store = self.visible.in_store(number);
-            if let Some(saved) = session.saved_point(number) {
-                self.reader.set_base(in_store, &saved.base);
-            }
-            self.reader.restart_push(in_store, &acked);
-        }
-        session.take_touched();
-        self.reader.set_push_header(&PushHeader {
-            incarnation: header.incarnation + 1,
-            ..PushHeader::default()
-        });
-        tracing::error!("the shared registry says that writer {old} has left; it goes on as {id}");
-        self.shared = Some(session);
-    }
-}
-
-/// One batch for the shared registry.
-#[derive(Debug)]
-pub(crate) struct SharedPush {
-    pub(crate) writer: Vec<u8>,
-    pub(crate) push: Push,
-}
-
-/// One LEAVE for the shared registry.
-#[derive(Debug)]
-pub(crate) struct SharedLeave {
-    pub(crate) writer: Vec<u8>,
-    pub(crate) seq: u64,
-    pub(crate) epoch: Option<Epoch>,
-}
-
-fn session_options(registry_ttl_ms: u64) -> SessionOptions {
-    SessionOptions {
-        registry_ttl_ms,
-        tombstone_retention_ms: Limits::default().tombstone_retention_ms,
-    }
-}
-
-fn saved(reader: &mut StoreReader, visible: &Visible) -> Saved {
-    let header = reader.push_header();
-    if header == PushHeader::default() {
-        return Saved::default();
-    }
-    let points = (0..visible.len()).map(|number| {
-        let number = visible.in_store(number);
-        SavedPoint {
-            family_type: reader.series(number).family.family_type,
-            base: reader.base(number),
-            acked: reader.acked(number),
-            sent: reader.sent(number),
-        }
-    });
-    Saved {
-        seq: header.seq,
-        sent_seq: header.sent_seq,
-        acked_seq: header.acked_seq,
-        acked_at_ms: header.acked_at_ms,
-        epoch: header.epoch.map(Epoch),
-        points: points.collect(),
-    }
-}
-
-/// After an answer only bases may have changed, and the header, which makes what was sent
-/// acknowledged.
-fn save_answer(reader: &StoreReader, visible: &Visible, session: &mut Session) {
-    for number in session.take_touched() {
-        if let Some(saved) = session.saved_point(number) {
-            reader.set_base(visible.in_store(number), &saved.base);
-        }
-    }
-    save_header(reader, session);
-}
-
-fn save_header(reader: &StoreReader, session: &Session) {
-    reader.set_push_header(&PushHeader {
-        seq: session.seq(),
-        sent_seq: session.sent_seq(),
-        acked_seq: session.acked_seq(),
-        acked_at_ms: session.acked_at_ms(),
-        epoch: session.epoch().map(|epoch| epoch.0),
-        incarnation: reader.push_header().incarnation,
-    });
 }

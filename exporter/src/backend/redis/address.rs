@@ -1,5 +1,6 @@
 //! From settings to a client: host and port, URL or unix socket, with or without TLS.
 
+use std::fmt;
 use std::path::Path;
 
 use redis::{
@@ -8,32 +9,118 @@ use redis::{
 };
 
 use super::super::BackendError;
-use crate::settings::{RedisSettings, RedisTls};
+use crate::settings::{RedisSettings, RedisTls, SentinelSettings};
 
-/// The client, which connects when asked to, and the address as messages name it.
-pub(super) fn client(settings: &RedisSettings) -> Result<(Client, String), BackendError> {
-    let info = with_tls(connection_info(settings)?, settings)?;
-    let address = match info.addr() {
-        ConnectionAddr::Unix(path) => path.display().to_string(),
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            let host = if host.contains(':') {
-                format!("[{host}]")
-            } else {
-                host.clone()
-            };
-            format!("{host}:{port}")
+/// How to reach a server, and how to log in there: the same for all nodes of a cluster, and for
+/// every primary that a sentinel names.
+pub(super) struct Address {
+    info: ConnectionInfo,
+    certificates: Option<TlsCertificates>,
+}
+
+impl Address {
+    /// Of the server that the settings name.
+    pub(super) fn new(settings: &RedisSettings) -> Result<Self, BackendError> {
+        let info = with_tls(connection_info(settings)?, settings)?;
+        let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+        let certificates = is_tls.then(|| certificates(&settings.ssl)).transpose()?;
+        let address = Self { info, certificates };
+        // Now, so that what is wrong with it is said before anything starts.
+        address.client()?;
+        Ok(address)
+    }
+
+    /// Host and port of the settings of sentinels, with their own login.
+    pub(super) fn sentinels(
+        settings: &RedisSettings,
+        sentinels: &SentinelSettings,
+    ) -> Result<Vec<Self>, BackendError> {
+        let mut login = RedisConnectionInfo::default();
+        if let Some(username) = &sentinels.username {
+            login = login.set_username(username);
         }
-        _ => return Err(wrong("the URL names no address that can be used here")),
-    };
-    let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
-    let client = if is_tls {
-        Client::build_with_tls(info, certificates(&settings.ssl)?)
-    } else {
-        Client::open(info)
-    };
-    // What the library says may quote the URL, and with it the password.
-    let client = client.map_err(|_| wrong("the address or the certificates cannot be used"))?;
-    Ok((client, address))
+        if let Some(password) = &sentinels.password {
+            login = login.set_password(password.reveal());
+        }
+        let template = Self::new(settings)?;
+        let address = |host: &String| {
+            let (host, port) = host
+                .rsplit_once(':')
+                .and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)))
+                .ok_or_else(|| wrong("a sentinel's address cannot be understood"))?;
+            let mut address = template
+                .at(host, port)
+                .ok_or_else(|| wrong("sentinels are set and the URL names a unix socket"))?;
+            address.info = address.info.set_redis_settings(login.clone());
+            Ok(address)
+        };
+        sentinels.hosts.iter().map(address).collect()
+    }
+
+    /// Another node, reached and logged in to in the same way; an empty host is this one's. `None`
+    /// for a unix socket, which is nowhere else.
+    pub(super) fn at(&self, host: &str, port: u16) -> Option<Self> {
+        let or_own = |own: &String| {
+            if host.is_empty() {
+                own.clone()
+            } else {
+                host.to_owned()
+            }
+        };
+        let addr = match self.info.addr().clone() {
+            ConnectionAddr::Tcp(own, _) => ConnectionAddr::Tcp(or_own(&own), port),
+            ConnectionAddr::TcpTls {
+                host: own,
+                insecure,
+                tls_params,
+                ..
+            } => ConnectionAddr::TcpTls {
+                host: or_own(&own),
+                port,
+                insecure,
+                tls_params,
+            },
+            _ => return None,
+        };
+        Some(Self {
+            info: self.info.clone().set_addr(addr),
+            certificates: self.certificates.clone(),
+        })
+    }
+
+    /// A client, which connects when asked to.
+    pub(super) fn client(&self) -> Result<Client, BackendError> {
+        let info = self.info.clone();
+        let client = match &self.certificates {
+            Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+            None => Client::open(info),
+        };
+        // What the library says may quote the URL, and with it the password.
+        client.map_err(|_| wrong("the address or the certificates cannot be used"))
+    }
+}
+
+/// As messages name it: never with a password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.info.addr() {
+            ConnectionAddr::Unix(path) => write!(f, "{}", path.display()),
+            ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+                if host.contains(':') {
+                    write!(f, "[{host}]:{port}")
+                } else {
+                    write!(f, "{host}:{port}")
+                }
+            }
+            other => write!(f, "{other}"),
+        }
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
 }
 
 fn connection_info(settings: &RedisSettings) -> Result<ConnectionInfo, BackendError> {

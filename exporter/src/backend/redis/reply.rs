@@ -10,6 +10,7 @@ use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 pub(super) struct Command<'a> {
     pub(super) name: &'static str,
     pub(super) key: &'a str,
+    /// Where replies are said to come from: one server, or what stands for it.
     pub(super) address: &'a str,
 }
 
@@ -71,8 +72,9 @@ impl Command<'_> {
 
     /// Why there is no connection. What the library says is not repeated where it could quote what
     /// was sent: it logs in while it connects.
-    pub(super) fn connect_error(&self, error: &RedisError) -> BackendError {
-        let address = self.address.to_owned();
+    pub(super) fn connect_error(&self, address: &str, error: &RedisError) -> BackendError {
+        let name = address;
+        let address = name.to_owned();
         if error.is_timeout() {
             return BackendError::TimedOut {
                 address,
@@ -85,13 +87,13 @@ impl Command<'_> {
                 address,
                 reason: reason(error),
             },
-            _ => self.error(error),
+            _ => self.error(name, error),
         }
     }
 
     /// Why there is no reply.
-    pub(super) fn error(&self, error: &RedisError) -> BackendError {
-        let address = self.address.to_owned();
+    pub(super) fn error(&self, address: &str, error: &RedisError) -> BackendError {
+        let address = address.to_owned();
         let key = self.key.to_owned();
         let command = self.name;
         if error.is_timeout() {
@@ -113,6 +115,11 @@ impl Command<'_> {
             "LOADING" => BackendError::Loading { address },
             "READONLY" => BackendError::ReadOnly { address },
             "NOAUTH" | "WRONGPASS" => BackendError::LoginRefused { address },
+            "MOVED" => BackendError::Moved { address, key },
+            "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" => BackendError::ClusterDown {
+                address,
+                message: one_line(detail),
+            },
             "NOPERM" => BackendError::NoPermission {
                 address,
                 command,
@@ -129,6 +136,37 @@ impl Command<'_> {
             },
         }
     }
+}
+
+/// What a sentinel says of a primary: `[host, port]`.
+pub(super) fn host_and_port(reply: Value) -> Option<(String, u16)> {
+    let [host, port] = array(reply)?;
+    Some((text(host)?, text(port)?.parse().ok()?))
+}
+
+/// The answer to ROLE.
+pub(super) fn is_primary(role: &Value) -> bool {
+    matches!(role, Value::Array(items) if matches!(items.first(), Some(Value::BulkString(role)) if role == b"master"))
+}
+
+/// The nodes in the answer to CLUSTER SLOTS: `[[start, end, [host, port, ...], ...], ...]`.
+pub(super) fn nodes(slots: Value) -> Vec<(String, u16)> {
+    let items = |value: Value| match value {
+        Value::Array(items) => items,
+        _ => Vec::new(),
+    };
+    let node = |value: Value| {
+        let mut fields = items(value).into_iter();
+        let host = text(fields.next()?)?;
+        Some((host, u16::try_from(number(fields.next()?)?).ok()?))
+    };
+    let mut nodes: Vec<(String, u16)> = items(slots)
+        .into_iter()
+        .flat_map(|range| items(range).into_iter().skip(2).filter_map(node))
+        .collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
 }
 
 /// The system's words for an error of the connection.

@@ -1,0 +1,249 @@
+//! A connection to the primary that holds a key, made when it is needed, and made again when it
+//! breaks or the primary is another one.
+
+use std::time::Instant;
+
+use redis::{Cmd, RedisError, Value};
+use tokio::sync::Mutex;
+
+use super::reply::Command;
+use super::topology::{Connection, Topology, connect, connect_by_sentinel, nodes};
+use crate::backend::BackendError;
+
+/// How often one command is passed on from node to node of a cluster.
+const REDIRECTS: usize = 5;
+
+/// See the [module](self). Nothing is connected, and so nothing can fail, until the first command.
+#[derive(Debug, Default)]
+pub(super) struct Link {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connection: Option<Connection>,
+    /// The last attempt that failed. Who waited for that attempt shares its result, so that scrapes
+    /// that wait for a hung server do not wait for each other.
+    failed: Option<(Instant, BackendError)>,
+    /// Cluster: where the key was said to be.
+    target: Option<(String, u16)>,
+    /// Cluster: the nodes that were seen, for when the one of the settings is away.
+    known: Vec<(String, u16)>,
+}
+
+/// What to do after a command has failed.
+enum Next {
+    /// The key is there, for now or for good.
+    Ask(String, u16),
+    /// Connect again.
+    Reconnect,
+    /// Nothing would be another time.
+    GiveUp,
+}
+
+impl Link {
+    /// Sends one command to the primary. A connection that turns out to be dead, because the server
+    /// was restarted or replaced since the last command, is replaced once; all our commands may be
+    /// repeated.
+    pub(super) async fn send(
+        &self,
+        topology: &Topology,
+        about: &Command<'_>,
+        command: &Cmd,
+    ) -> Result<Value, BackendError> {
+        let mut has_reconnected = false;
+        let mut redirects = 0;
+        loop {
+            let (mut connection, is_fresh) = self.connection(topology, about).await?;
+            let reply = connection.redis.send_packed_command(command).await;
+            let error = match reply.and_then(Value::extract_error) {
+                Ok(reply) => return Ok(reply),
+                Err(error) => error,
+            };
+            let next = self.after(topology, &connection, &error, about).await;
+            let error = about.error(&connection.address, &error);
+            match next {
+                Next::Ask(host, port) => {
+                    return ask(topology, &host, port, about, command).await;
+                }
+                Next::Reconnect
+                    if redirects < REDIRECTS && matches!(error, BackendError::Moved { .. }) =>
+                {
+                    redirects += 1;
+                }
+                Next::Reconnect if !has_reconnected && !is_fresh => has_reconnected = true,
+                Next::Reconnect | Next::GiveUp => return Err(error),
+            }
+        }
+    }
+
+    /// Forgets what the error says is no longer so.
+    async fn after(
+        &self,
+        topology: &Topology,
+        connection: &Connection,
+        error: &RedisError,
+        about: &Command<'_>,
+    ) -> Next {
+        let is_cluster = matches!(topology, Topology::Cluster(_));
+        if is_cluster && let Some((target, _slot)) = error.redirect_node() {
+            let Some((host, port)) = host_and_port(target, &connection.address) else {
+                return Next::GiveUp;
+            };
+            if error.code() == Some("ASK") {
+                return Next::Ask(host, port);
+            }
+            let mut state = self.state.lock().await;
+            state.connection = None;
+            state.target = Some((host, port));
+            return Next::Reconnect;
+        }
+        match about.error(&connection.address, error) {
+            // The reply may still come, and would only be in the way.
+            BackendError::TimedOut { .. } => {
+                self.forget().await;
+                Next::GiveUp
+            }
+            BackendError::Unreachable { .. } | BackendError::Disconnected { .. } => {
+                self.forget().await;
+                Next::Reconnect
+            }
+            // It was the primary once; whoever is now is found by asking again.
+            BackendError::ReadOnly { .. } if matches!(topology, Topology::Sentinel { .. }) => {
+                self.forget().await;
+                Next::Reconnect
+            }
+            _ => Next::GiveUp,
+        }
+    }
+
+    async fn forget(&self) {
+        let mut state = self.state.lock().await;
+        state.connection = None;
+        state.target = None;
+    }
+
+    /// The connection, and whether it was made just now.
+    async fn connection(
+        &self,
+        topology: &Topology,
+        about: &Command<'_>,
+    ) -> Result<(Connection, bool), BackendError> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok((connection.clone(), false));
+        }
+        if let Some((at, error)) = &state.failed
+            && *at > asked
+        {
+            return Err(error.clone());
+        }
+        let connected = match topology {
+            Topology::Single(server) => connect(server, about).await,
+            Topology::Sentinel {
+                sentinels,
+                master,
+                server,
+            } => connect_by_sentinel(sentinels, master, server, about).await,
+            Topology::Cluster(_) => state.connect_to_node(topology, about).await,
+        };
+        match connected {
+            Ok(connection) => {
+                state.connection = Some(connection.clone());
+                state.failed = None;
+                Ok((connection, true))
+            }
+            Err(error) => {
+                state.target = None;
+                state.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
+impl State {
+    /// To the node that has the key, if that was said; else to any, which will say it.
+    async fn connect_to_node(
+        &mut self,
+        topology: &Topology,
+        about: &Command<'_>,
+    ) -> Result<Connection, BackendError> {
+        let Topology::Cluster(seed) = topology else {
+            return Err(BackendError::Settings("there is no cluster".to_owned()));
+        };
+        if let Some((host, port)) = self.target.take()
+            && let Some(node) = seed.at(&host, port)
+        {
+            return connect(&node, about).await;
+        }
+        let mut connected = connect(seed, about).await;
+        for at in 0..self.known.len() {
+            if connected.is_ok() {
+                break;
+            }
+            let (host, port) = &self.known[at];
+            if let Some(node) = seed.at(host, *port)
+                && let Ok(connection) = connect(&node, about).await
+            {
+                connected = Ok(connection);
+            }
+        }
+        let mut connection = connected?;
+        let known = nodes(&mut connection).await;
+        if !known.is_empty() {
+            self.known = known;
+        }
+        Ok(connection)
+    }
+}
+
+/// A slot is on its way to another node, and this key is there already.
+async fn ask(
+    topology: &Topology,
+    host: &str,
+    port: u16,
+    about: &Command<'_>,
+    command: &Cmd,
+) -> Result<Value, BackendError> {
+    let Topology::Cluster(seed) = topology else {
+        return Err(BackendError::Settings("there is no cluster".to_owned()));
+    };
+    let Some(node) = seed.at(host, port) else {
+        return Err(BackendError::Settings("a node has no address".to_owned()));
+    };
+    let mut connection = connect(&node, about).await?;
+    let mut pair = redis::pipe();
+    pair.cmd("ASKING").add_command(command.clone());
+    let replies = connection.redis.send_packed_commands(&pair, 1, 1).await;
+    replies
+        .and_then(|mut replies| replies.pop().unwrap_or(Value::Nil).extract_error())
+        .map_err(|error| about.error(&connection.address, &error))
+}
+
+/// `host:port` of a redirection; without a host it is the node that answered.
+fn host_and_port(target: &str, answered: &str) -> Option<(String, u16)> {
+    let (host, port) = target.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    let host = match host {
+        "" | "?" => answered.rsplit_once(':')?.0,
+        host => host,
+    };
+    Some((host.trim_matches(['[', ']']).to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_names_a_host_or_means_the_one_that_answered() {
+        let answered = "cache:6379";
+        let of = |target| host_and_port(target, answered);
+        assert_eq!(of("10.0.0.1:7000"), Some(("10.0.0.1".to_owned(), 7000)));
+        assert_eq!(of("::1:7000"), Some(("::1".to_owned(), 7000)));
+        assert_eq!(of(":7000"), Some(("cache".to_owned(), 7000)));
+        assert_eq!(of("cache"), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! Where the primary is: said by the settings, by sentinels, or by the nodes of a cluster.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Value};
+
+use super::address::Address;
+use super::reply::{self, Command};
+use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use crate::Settings;
+use crate::backend::BackendError;
+
+/// What the settings say of the servers.
+#[derive(Debug)]
+pub(super) enum Topology {
+    /// One, which is the primary.
+    Single(Address),
+    /// Whichever these say is the primary of that name.
+    Sentinel {
+        sentinels: Vec<Address>,
+        master: String,
+        /// How to log in to the primary.
+        server: Address,
+    },
+    /// Each key has a primary of its own, of which any node knows.
+    Cluster(Address),
+}
+
+/// A connection, and where it leads.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    pub(super) redis: MultiplexedConnection,
+    pub(super) address: String,
+}
+
+impl Topology {
+    pub(super) fn new(settings: &Settings) -> Result<Self, BackendError> {
+        let redis = &settings.redis;
+        let server = Address::new(redis)?;
+        match &redis.sentinel {
+            Some(_) if redis.cluster => Err(BackendError::Settings(
+                "sentinel.hosts and cluster are both set, allowed is one of them".to_owned(),
+            )),
+            Some(sentinel) => Ok(Self::Sentinel {
+                sentinels: Address::sentinels(redis, sentinel)?,
+                master: sentinel.master.clone(),
+                server,
+            }),
+            None if redis.cluster && server.at("", 0).is_none() => Err(BackendError::Settings(
+                "cluster is set and the URL names a unix socket".to_owned(),
+            )),
+            None if redis.cluster => Ok(Self::Cluster(server)),
+            None => Ok(Self::Single(server)),
+        }
+    }
+
+    /// For messages: never with a password.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Single(server) => server.to_string(),
+            Self::Sentinel {
+                sentinels, master, ..
+            } => format!("{master} of {}", list(sentinels)),
+            Self::Cluster(server) => format!("cluster {server}"),
+        }
+    }
+}
+
+/// Connects and logs in.
+pub(super) async fn connect(
+    address: &Address,
+    about: &Command<'_>,
+) -> Result<Connection, BackendError> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+    let name = address.to_string();
+    let connected = address
+        .client()?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await;
+    match connected {
+        Ok(redis) => Ok(Connection {
+            redis,
+            address: name,
+        }),
+        Err(error) => Err(about.connect_error(&name, &error)),
+    }
+}
+
+/// Connects to the primary that one of the sentinels names, if it says itself that it is one: right
+/// after a failover a sentinel may not have heard of it yet.
+pub(super) async fn connect_by_sentinel(
+    sentinels: &[Address],
+    master: &str,
+    server: &Address,
+    about: &Command<'_>,
+) -> Result<Connection, BackendError> {
+    let mut last = None;
+    for sentinel in sentinels {
+        match ask_sentinel(sentinel, master, server, about).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(BackendError::NoPrimary {
+        master: master.to_owned(),
+        sentinels: list(sentinels),
+        reason: last.map_or_else(|| "there are none".to_owned(), |error| error.to_string()),
+    })
+}
+
+async fn ask_sentinel(
+    sentinel: &Address,
+    master: &str,
+    server: &Address,
+    about: &Command<'_>,
+) -> Result<Connection, BackendError> {
+    let mut asked = connect(sentinel, about).await?;
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("get-master-addr-by-name").arg(master);
+    let reply = asked.redis.send_packed_command(&command).await;
+    let reply = reply
+        .and_then(Value::extract_error)
+        .map_err(|error| about.error(&asked.address, &error))?;
+    let named = reply::host_and_port(reply);
+    let primary = named.and_then(|(host, port)| server.at(&host, port));
+    let primary = primary.ok_or_else(|| BackendError::UnknownMaster {
+        sentinel: asked.address.clone(),
+        master: master.to_owned(),
+    })?;
+    let mut connection = connect(&primary, about).await?;
+    let command = redis::cmd("ROLE");
+    let role = connection.redis.send_packed_command(&command).await;
+    match role.and_then(Value::extract_error) {
+        Ok(role) if !reply::is_primary(&role) => Err(BackendError::ReadOnly {
+            address: connection.address,
+        }),
+        // A user that may not ask is told with the first write.
+        Ok(_) => Ok(connection),
+        Err(error) if error.code() == Some("NOPERM") => Ok(connection),
+        Err(error) => Err(about.error(&connection.address, &error)),
+    }
+}
+
+/// The nodes of a cluster as one of them knows them; empty where this user may not ask.
+pub(super) async fn nodes(connection: &mut Connection) -> Vec<(String, u16)> {
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let asked = connection.redis.send_packed_command(&command);
+    match tokio::time::timeout(Duration::from_secs(1), asked).await {
+        Ok(Ok(slots)) => reply::nodes(slots),
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+fn list(addresses: &[Address]) -> String {
+    let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
+    names.join(", ")
+}

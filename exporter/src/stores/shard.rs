@@ -1,0 +1,259 @@
+//! The session of one store with one shard of the shared registry.
+//!
+//! It goes on under a successor of this exporter, so what it knows is kept in the store itself:
+//! values before they are sent, and then the header, which makes them count (see
+//! `metrics_store::PushHeader`).
+
+use std::time::{Duration, Instant};
+
+use metrics_model::{
+    Epoch, FamilyType, Limits, Outcome, Push, PushReply, Saved, SavedPoint, Session, SessionOptions,
+};
+use metrics_store::{PushHeader, StoreReader};
+
+use super::{StoreSource, Visible};
+use crate::backend::shard_of;
+
+/// How long a shard may hear nothing of a writer that has nothing to say; its lease is three times
+/// that.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct ShardSession {
+    shard: usize,
+    session: Session,
+    visible: Visible,
+    sent_at: Option<Instant>,
+    has_left: bool,
+}
+
+/// One batch for a shard.
+#[derive(Debug)]
+pub(crate) struct SharedPush {
+    pub(crate) writer: Vec<u8>,
+    pub(crate) push: Push,
+}
+
+/// One LEAVE for a shard.
+#[derive(Debug)]
+pub(crate) struct SharedLeave {
+    pub(crate) writer: Vec<u8>,
+    pub(crate) seq: u64,
+    pub(crate) epoch: Option<Epoch>,
+}
+
+impl ShardSession {
+    /// A session for each of `shards`, each going on where a predecessor was.
+    pub(crate) fn resume_all(reader: &StoreReader, shards: usize, ttl_ms: u64) -> Vec<Self> {
+        if shards == 0 {
+            return Vec::new();
+        }
+        if let Some(before) = reader.push_shards()
+            && before != shards
+        {
+            spread_anew(reader, before, shards);
+        }
+        reader.set_push_shards(shards);
+        reader.resume_push(|number| shard_of(&reader.series(number).family.spec(), shards));
+        let resume = |shard| {
+            let mut visible = Visible::of_shard(shard, shards);
+            visible.extend(reader);
+            let id = reader.writer_id_of(reader.push_header(shard).incarnation);
+            let saved = saved(reader, shard, &visible);
+            Self {
+                shard,
+                session: Session::resume(id.into_bytes(), session_options(ttl_ms), saved),
+                visible,
+                sent_at: None,
+                has_left: false,
+            }
+        };
+        (0..shards).map(resume).collect()
+    }
+
+    /// Looks for series that have come since.
+    pub(crate) fn extend(&mut self, reader: &StoreReader) {
+        self.visible.extend(reader);
+    }
+
+    /// What is to be sent now, saved before it is sent; with `heartbeat`, an empty batch where
+    /// nothing is new and nothing was sent for a while.
+    pub(crate) fn next(
+        &mut self,
+        reader: &StoreReader,
+        pid: &str,
+        ttl_ms: u64,
+        now_ms: u64,
+        heartbeat: bool,
+    ) -> Option<SharedPush> {
+        let was_in_flight = self.session.is_in_flight();
+        let source = StoreSource {
+            reader,
+            visible: &self.visible,
+            pid,
+            ttl_ms,
+        };
+        let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
+        let push = if heartbeat && is_due {
+            self.session.heartbeat(&source, now_ms)
+        } else {
+            self.session.next(&source, now_ms)
+        }?;
+        if !was_in_flight {
+            for number in self.session.take_touched() {
+                let in_store = self.visible.in_store(number);
+                if let Some(saved) = self.session.saved_point(number) {
+                    reader.set_base(in_store, &saved.base);
+                    reader.set_sent(self.shard, in_store, push.seq, &saved.sent);
+                }
+            }
+            self.save_header(reader);
+        }
+        Some(SharedPush {
+            writer: self.session.writer().to_vec(),
+            push,
+        })
+    }
+
+    /// Takes the answer to that.
+    pub(crate) fn on_reply(&mut self, reader: &StoreReader, reply: &PushReply, now_ms: u64) {
+        self.sent_at = Some(Instant::now());
+        if self.session.on_reply(reply, now_ms) == Outcome::Gone {
+            self.reborn(reader);
+        } else {
+            self.save_answer(reader);
+        }
+    }
+
+    /// The seq and epoch to leave with; `None` if the shard has never heard of this writer, which
+    /// has left then.
+    pub(crate) fn leave(&mut self) -> Option<SharedLeave> {
+        let Some((seq, epoch)) = self.session.leave() else {
+            self.has_left = true;
+            return None;
+        };
+        Some(SharedLeave {
+            writer: self.session.writer().to_vec(),
+            seq,
+            epoch,
+        })
+    }
+
+    /// Takes the answer to that; false if there is something to send first.
+    pub(crate) fn on_leave_reply(&mut self, reader: &StoreReader, reply: &PushReply) -> bool {
+        self.has_left = self.session.on_leave_reply(reply);
+        self.save_answer(reader);
+        self.has_left
+    }
+
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left
+    }
+
+    /// The shard believes that this writer has left. It goes on as another one, counting nothing
+    /// again that was acknowledged.
+    fn reborn(&mut self, reader: &StoreReader) {
+        let header = reader.push_header(self.shard);
+        let old = reader.writer_id_of(header.incarnation);
+        let id = reader.writer_id_of(header.incarnation + 1);
+        let options = self.session.options();
+        let unknown = Session::new(Vec::new(), options);
+        let mut session =
+            std::mem::replace(&mut self.session, unknown).reborn(id.clone().into_bytes());
+        for number in session.take_touched() {
+            let in_store = self.visible.in_store(number);
+            if let Some(saved) = session.saved_point(number) {
+                reader.set_base(in_store, &saved.base);
+                reader.restart_push(in_store, &saved.acked);
+            }
+        }
+        let header = PushHeader {
+            incarnation: header.incarnation + 1,
+            ..PushHeader::default()
+        };
+        reader.set_push_header(self.shard, &header);
+        tracing::error!("the shared registry says that writer {old} has left; it goes on as {id}");
+        self.session = session;
+    }
+
+    /// After an answer only bases may have changed, and the header, which makes what was sent
+    /// acknowledged.
+    fn save_answer(&mut self, reader: &StoreReader) {
+        for number in self.session.take_touched() {
+            if let Some(saved) = self.session.saved_point(number) {
+                reader.set_base(self.visible.in_store(number), &saved.base);
+            }
+        }
+        self.save_header(reader);
+    }
+
+    fn save_header(&self, reader: &StoreReader) {
+        let session = &self.session;
+        let header = PushHeader {
+            seq: session.seq(),
+            sent_seq: session.sent_seq(),
+            acked_seq: session.acked_seq(),
+            acked_at_ms: session.acked_at_ms(),
+            epoch: session.epoch().map(|epoch| epoch.0),
+            incarnation: reader.push_header(self.shard).incarnation,
+        };
+        reader.set_push_header(self.shard, &header);
+    }
+}
+
+pub(crate) fn session_options(registry_ttl_ms: u64) -> SessionOptions {
+    SessionOptions {
+        registry_ttl_ms,
+        tombstone_retention_ms: Limits::default().tombstone_retention_ms,
+    }
+}
+
+fn saved(reader: &StoreReader, shard: usize, visible: &Visible) -> Saved {
+    let header = reader.push_header(shard);
+    if header == PushHeader::default() {
+        return Saved::default();
+    }
+    let points = (0..visible.len()).map(|number| {
+        let number = visible.in_store(number);
+        SavedPoint {
+            family_type: reader.series(number).family.family_type,
+            base: reader.base(number),
+            acked: reader.acked(shard, number),
+            sent: reader.sent(shard, number),
+        }
+    });
+    Saved {
+        seq: header.seq,
+        sent_seq: header.sent_seq,
+        acked_seq: header.acked_seq,
+        acked_at_ms: header.acked_at_ms,
+        epoch: header.epoch.map(Epoch),
+        points: points.collect(),
+    }
+}
+
+/// Another number of shards: the families are elsewhere now, in registries that do not know this
+/// writer. It goes on there with what the old ones have not acknowledged, under new ids, as after
+/// the loss of a registry.
+fn spread_anew(reader: &StoreReader, before: usize, shards: usize) {
+    for number in 0..reader.len() {
+        let family = reader.series(number).family;
+        let acked = reader.acked(shard_of(&family.spec(), before), number);
+        let base = match family.family_type {
+            FamilyType::Gauge(_) => acked.zero(),
+            _ => acked.clone(),
+        };
+        reader.set_base(number, &base);
+        reader.restart_push(number, &acked);
+    }
+    let incarnations = (0..before).map(|shard| reader.push_header(shard).incarnation);
+    let incarnation = incarnations.max().unwrap_or(0) + 1;
+    for shard in 0..before.max(shards) {
+        let header = PushHeader {
+            incarnation,
+            ..PushHeader::default()
+        };
+        reader.set_push_header(shard, &header);
+    }
+}
