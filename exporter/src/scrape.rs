@@ -233,14 +233,15 @@ fn registry_info(epochs: &[Epoch]) -> String {
     if epochs.is_empty() {
         return String::new();
     }
-    let mut text = format!(
+    let samples = epochs
+        .iter()
+        .map(|epoch| format!("{REGISTRY_INFO}{{registry=\"{epoch}\"}} 1\n"));
+    format!(
         "# HELP {REGISTRY_INFO} The shared registry that this page comes from\n\
-         # TYPE {REGISTRY_INFO} gauge\n"
-    );
-    for epoch in epochs {
-        text += &format!("{REGISTRY_INFO}{{registry=\"{epoch}\"}} 1\n");
-    }
-    text
+         # TYPE {REGISTRY_INFO} gauge\n\
+         {}",
+        samples.collect::<String>()
+    )
 }
 
 /// Bytes on their way out.

@@ -3,13 +3,14 @@
 use metrics_model::{FamilySpec, FamilyType};
 
 /// In which of `shards` shards a family lives, wholly: CRC-32 (IEEE) of its name, a counter's
-/// without `_total`, modulo their number. Part of the contract: every client computes the same.
+/// without `_total`, an info's without `_info`, modulo their number. Part of the contract: every client computes the same.
 pub(crate) fn shard_of(family: &FamilySpec<'_>, shards: usize) -> usize {
     if shards < 2 {
         return 0;
     }
     let name = match family.family_type {
         FamilyType::Counter => family.name.strip_suffix("_total").unwrap_or(family.name),
+        FamilyType::Info => family.name.strip_suffix("_info").unwrap_or(family.name),
         _ => family.name,
     };
     crc32(name.as_bytes()) as usize % shards

@@ -109,7 +109,7 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
         sentinel: sentinel(reader)?,
         cluster: reader.boolean("redis.cluster")?.unwrap_or(false),
         shards: reader
-            .integer("redis.shards", 1..=MAX_SHARDS as i64)?
+            .integer("redis.shards", 1..=i64::try_from(MAX_SHARDS).unwrap_or(1))?
             .map_or(1, |shards| shards as u16),
     };
     if settings.shards > 1 && settings.key_prefix.contains(['{', '}']) {

@@ -277,7 +277,7 @@ fn a_bad_value_is_named_with_its_place_and_what_is_allowed() {
         (
             "GUNICORN_EXPORTER_REDIS_SHARDS",
             "0",
-            r#"GUNICORN_EXPORTER_REDIS_SHARDS is "0", allowed is a whole number from 1 to 1024"#,
+            r#"GUNICORN_EXPORTER_REDIS_SHARDS is "0", allowed is a whole number from 1 to 64"#,
         ),
     ] {
         assert_eq!(refused("", &[(variable, value)]), words);
@@ -354,14 +354,6 @@ fn what_this_version_does_not_do_is_refused_and_not_ignored() {
                 ("GUNICORN_EXPORTER_AUTH_PASSWORD_HASH", "$2b$10$"),
             ],
             "exporter.auth.username",
-        ),
-        (
-            vec![("GUNICORN_EXPORTER_REDIS_CLUSTER", "yes")],
-            "exporter.redis.cluster",
-        ),
-        (
-            vec![("GUNICORN_EXPORTER_REDIS_SHARDS", "2")],
-            "exporter.redis.shards",
         ),
         (vec![("SIDECAR_MODE", "1")], "SIDECAR_MODE"),
         (
