@@ -350,8 +350,9 @@ mod tests {
         #[test]
         fn a_bound_is_in_the_bucket_that_it_ends(schema in NATIVE_SCHEMAS, number in -1000..1000i32) {
             let bound = upper_bound(schema, number);
-            prop_assume!(bound > f64::MIN_POSITIVE && bound.is_finite());
-            prop_assert_eq!(bucket_of(schema, bound), number);
+            if bound > f64::MIN_POSITIVE && bound.is_finite() {
+                prop_assert_eq!(bucket_of(schema, bound), number);
+            }
         }
 
         #[test]
@@ -359,7 +360,7 @@ mod tests {
             from in NATIVE_SCHEMAS, to in NATIVE_SCHEMAS,
             observations in prop::collection::vec(-1e9..1e9, 0..50),
         ) {
-            prop_assume!(to <= from);
+            let (from, to) = (from.max(to), from.min(to));
             let (mut fine, mut coarse) =
                 (NativeHistogram::empty(from, 0.0), NativeHistogram::empty(to, 0.0));
             for observation in observations {

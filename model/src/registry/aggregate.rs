@@ -6,6 +6,7 @@ use std::ops::Bound;
 use super::Registry;
 use super::series::{Buckets, Gauge, Member, Part, Total};
 use super::writer::Phase;
+use crate::sum::Sum;
 use crate::{
     FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, format_number, upper_bound,
 };
@@ -142,12 +143,12 @@ impl Registry {
             (Total::Counter(sum), _) => Some(SeriesView::Number(sum.value())),
             (Total::Gauge(gauge), family_type) => {
                 let mode = family_type.gauge_mode()?;
-                *visited += gauge.members.len() + gauge.ghosts.len();
                 if mode.is_per_writer() {
+                    *visited += gauge.members.len() + gauge.ghosts.len();
                     let values = self.per_writer(gauge, mode, series.ttl_ms, now_ms);
                     (!values.is_empty()).then_some(SeriesView::PerWriter(values))
                 } else {
-                    let number = self.fold(gauge, mode, series.ttl_ms, now_ms)?;
+                    let number = self.fold(gauge, mode, series.ttl_ms, now_ms, visited)?;
                     Some(SeriesView::Number(number))
                 }
             }
@@ -185,7 +186,25 @@ impl Registry {
         members.chain(ghosts).collect()
     }
 
-    fn fold(&self, gauge: &Gauge, mode: GaugeMode, ttl_ms: u64, now_ms: u64) -> Option<f64> {
+    fn fold(
+        &self,
+        gauge: &Gauge,
+        mode: GaugeMode,
+        ttl_ms: u64,
+        now_ms: u64,
+        visited: &mut usize,
+    ) -> Option<f64> {
+        // Kept up to date, for as many writers as there may be.
+        let is_summed = match mode {
+            GaugeMode::Sum => true,
+            GaugeMode::LiveSum => self.is_settled_at(now_ms),
+            _ => false,
+        };
+        if is_summed && gauge.odd == 0 {
+            let is_shown = gauge.live > 0 || gauge.retired.is_some();
+            return is_shown.then(|| gauge.sum.value() + gauge.retired.unwrap_or(0.0));
+        }
+        *visited += gauge.members.len() + gauge.ghosts.len();
         let shown = || {
             gauge
                 .present()
@@ -193,9 +212,12 @@ impl Registry {
         };
         let values = || shown().map(|member| member.value).chain(gauge.retired);
         match mode {
-            GaugeMode::Sum if gauge.odd == 0 => {
-                let is_empty = gauge.members.is_empty() && gauge.retired.is_none();
-                (!is_empty).then(|| gauge.sum.value() + gauge.retired.unwrap_or(0.0))
+            GaugeMode::Sum | GaugeMode::LiveSum if values().all(f64::is_finite) => {
+                let mut sum = None;
+                for value in values() {
+                    sum.get_or_insert_with(Sum::default).add(value);
+                }
+                sum.map(Sum::value)
             }
             GaugeMode::Sum | GaugeMode::LiveSum => values().reduce(|a, b| a + b),
             // `f64::min` and `max` ignore a NaN where there is a number.
@@ -217,6 +239,9 @@ impl Registry {
 
     /// Whether a writer's value is to be seen, given the mode and where the writer is in its life.
     fn is_shown(&self, member: &Member, mode: GaugeMode, ttl_ms: u64, now_ms: u64) -> bool {
+        if self.is_settled_at(now_ms) {
+            return member.is_live;
+        }
         let writer = &self.writers[member.writer];
         if mode.is_live() {
             return writer.is_live_at(now_ms);

@@ -133,6 +133,7 @@ impl Registry {
                     entry.place(),
                     Member {
                         writer: id,
+                        is_live: true,
                         value: value - entry.last,
                         time,
                     },

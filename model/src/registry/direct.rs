@@ -382,6 +382,7 @@ impl Registry {
             place,
             Member {
                 writer,
+                is_live: true,
                 value,
                 time,
             },

@@ -196,7 +196,14 @@ impl Registry {
             return;
         }
         entry.set_owned(owned);
+        let place = entry.place();
         let series = &mut self.series[entry.series];
+        if let Total::Gauge(gauge) = &mut series.total {
+            let mode = self.families[series.family].family_type.gauge_mode();
+            if mode.is_some_and(GaugeMode::is_live) {
+                gauge.set_live(place, writer, owned);
+            }
+        }
         if owned {
             series.owners += 1;
         } else {
@@ -267,6 +274,16 @@ impl Registry {
         }
         self.series_heap_bytes -= before;
         self.series_heap_bytes += series.total.heap_bytes();
+    }
+
+    /// Whether every entry agrees with its writer at that time.
+    #[inline]
+    pub(super) fn is_settled_at(&self, now_ms: u64) -> bool {
+        self.unsettled.is_empty()
+            && self
+                .leases
+                .first()
+                .is_none_or(|(end_ms, _)| *end_ms > now_ms)
     }
 
     /// How many writers own a series at that time, and since when it has been idle if none does.

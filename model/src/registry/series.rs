@@ -97,9 +97,11 @@ pub(super) struct Gauge {
     pub(super) members: Vec<Member>,
     /// Places in `members` that are free.
     pub(super) holes: Vec<u32>,
-    /// Of the finite members, in the mode `sum`.
+    /// Of the finite members that are live, in the modes `sum` (all of them are) and `livesum`.
     pub(super) sum: Sum,
-    /// How many members are not finite, in the mode `sum`.
+    /// How many members are live.
+    pub(super) live: u32,
+    /// How many of those are not finite.
     pub(super) odd: u32,
     /// What writers that have gone leave behind in `min`, `max` and `sum`.
     pub(super) retired: Option<f64>,
@@ -111,6 +113,8 @@ pub(super) struct Gauge {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     pub(super) writer: u32,
+    /// In the live modes: whether its writer is, as far as settled (see `lifetime`).
+    pub(super) is_live: bool,
     pub(super) value: f64,
     /// Unix seconds, in the timed modes.
     pub(super) time: f64,
@@ -147,11 +151,11 @@ impl Gauge {
     pub(super) fn set(&mut self, place: u32, new: Member) -> u32 {
         if self.is_member(place, new.writer) {
             let old = std::mem::replace(&mut self.members[place as usize], new);
-            self.sum_out(old.value);
-            self.sum_in(new.value);
+            self.sum_out(old);
+            self.sum_in(new);
             return place;
         }
-        self.sum_in(new.value);
+        self.sum_in(new);
         if let Some(hole) = self.holes.pop() {
             self.members[hole as usize] = new;
             return hole;
@@ -168,6 +172,7 @@ impl Gauge {
             &mut self.members[place as usize],
             Member {
                 writer: NONE,
+                is_live: false,
                 value: 0.0,
                 time: 0.0,
             },
@@ -176,30 +181,57 @@ impl Gauge {
         if self.holes.len() == self.members.len() {
             // Nobody is left: no rounding and no memory should be, either.
             (self.members, self.holes) = (Vec::new(), Vec::new());
-            (self.sum, self.odd) = (Sum::default(), 0);
+            (self.sum, self.live, self.odd) = Default::default();
         } else {
-            self.sum_out(member.value);
+            self.sum_out(member);
         }
         Some(member)
+    }
+
+    /// A writer's lease has ended, or begun again.
+    pub(super) fn set_live(&mut self, place: u32, writer: u32, is_live: bool) {
+        if self.is_member(place, writer) {
+            let member = &mut self.members[place as usize];
+            let was = *member;
+            member.is_live = is_live;
+            let is = *member;
+            self.sum_out(was);
+            self.sum_in(is);
+        }
+    }
+
+    /// Counts its members again, after they were read from bytes.
+    pub(super) fn count_members(&mut self) {
+        let live = || self.present().filter(|member| member.is_live);
+        let odd = live().filter(|member| !member.value.is_finite()).count();
+        (self.live, self.odd) = (live().count() as u32, odd as u32);
     }
 
     pub(super) fn present(&self) -> impl Iterator<Item = &Member> {
         self.members.iter().filter(|member| member.writer != NONE)
     }
 
-    fn sum_in(&mut self, value: f64) {
-        if value.is_finite() {
-            self.sum.add(value)
+    fn sum_in(&mut self, member: Member) {
+        if !member.is_live {
+            return;
+        }
+        self.live += 1;
+        if member.value.is_finite() {
+            self.sum.add(member.value);
         } else {
-            self.odd += 1
+            self.odd += 1;
         }
     }
 
-    fn sum_out(&mut self, value: f64) {
-        if value.is_finite() {
-            self.sum.add(-value)
+    fn sum_out(&mut self, member: Member) {
+        if !member.is_live {
+            return;
+        }
+        self.live -= 1;
+        if member.value.is_finite() {
+            self.sum.add(-member.value);
         } else {
-            self.odd -= 1
+            self.odd -= 1;
         }
     }
 }

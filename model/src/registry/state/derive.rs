@@ -1,10 +1,10 @@
 //! What follows from the state: indexes, counts, queues. And whether its parts agree.
 
-use crate::FamilyType;
 use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
 use crate::registry::writer::{BucketMemory, Phase};
 use crate::registry::{Registry, exemplars};
+use crate::{FamilyType, GaugeMode};
 
 impl Registry {
     /// Rebuilds what follows from the rest; names what does not agree.
@@ -151,9 +151,22 @@ impl Registry {
         Ok(())
     }
 
-    fn derive_members(&self) -> Result<(), &'static str> {
-        for (_, series) in self.series.iter() {
-            let Total::Gauge(gauge) = &series.total else {
+    fn derive_members(&mut self) -> Result<(), &'static str> {
+        for (id, writer) in self.writers.iter() {
+            let not_owned = writer.entries.iter().filter(|entry| !entry.is_owned());
+            for entry in not_owned.filter(|_| !writer.id.is_empty()) {
+                let series = &mut self.series[entry.series];
+                let mode = self.families[series.family].family_type.gauge_mode();
+                if let Total::Gauge(gauge) = &mut series.total
+                    && mode.is_some_and(GaugeMode::is_live)
+                    && gauge.is_member(entry.place(), id)
+                {
+                    gauge.members[entry.place() as usize].is_live = false;
+                }
+            }
+        }
+        for (_, series) in self.series.iter_mut() {
+            let Total::Gauge(gauge) = &mut series.total else {
                 continue;
             };
             if gauge
@@ -162,6 +175,7 @@ impl Registry {
             {
                 return Err("writer of a value");
             }
+            gauge.count_members();
         }
         Ok(())
     }

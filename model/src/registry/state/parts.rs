@@ -161,6 +161,8 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
     let members = get_list(from, 17, |from| {
         Ok(Member {
             writer: get_id(from)?,
+            // Follows from what the writer owns.
+            is_live: true,
             value: from.float()?,
             time: from.float()?,
         })
@@ -184,10 +186,6 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
             at,
         );
     }
-    let odd = members
-        .iter()
-        .filter(|m| m.writer != NONE && !m.value.is_finite())
-        .count() as u32;
     let sum = get_sum(from)?;
     let (has_retired, retired) = (get_flag(from)?, from.float()?);
     let ghosts = get_list(from, 19, |from| {
@@ -203,7 +201,8 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
         members,
         holes,
         sum,
-        odd,
+        live: 0,
+        odd: 0,
         retired: has_retired.then_some(retired),
         ghosts,
     })
