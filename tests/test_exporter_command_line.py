@@ -98,9 +98,8 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", ["check-config", "standalone"])
 def test_what_is_not_supported_yet_does_not_start(command: str) -> None:
-    environment = {"PROMETHEUS_SSL_CERTFILE": "/c.pem", "PROMETHEUS_SSL_KEYFILE": "/k.pem"}
-    assert refused(command, environment=environment).startswith(
-        "exporter.prometheus.ssl.enabled is set and this version does not support it yet: "
+    assert refused(command, environment={"GUNICORN_EXPORTER_HTTP_EXEMPLARS": "true"}).startswith(
+        "exporter.http.exemplars is set and this version does not support it yet: "
     )
 
 

@@ -1,7 +1,6 @@
 """The exporter in front of a Redis that wants TLS, and a certificate of its client."""
 
-import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +9,10 @@ from test_exporter_standalone import ask, declare_some
 
 from harness import Exporter, RedisServer, scrape
 from harness.ports import free_port
+from harness.tls import Authority
 
 
-class Authority(NamedTuple):
+class Certificates(NamedTuple):
     """Who signs, and what was signed: the server's and the client's certificate are the same here."""
 
     ca: Path
@@ -21,28 +21,16 @@ class Authority(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Made anew for these tests."""
-    directory = tmp_path_factory.mktemp("tls")
-    made = Authority(directory / "ca.pem", directory / "cert.pem", directory / "key.pem")
-    ca_key = directory / "ca-key.pem"
-    new_key: Sequence[str | Path] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *new_key, "-keyout", ca_key, "-out", made.ca, "-subj", "/CN=authority")
-    signed: Sequence[str | Path] = ["-CA", made.ca, "-CAkey", ca_key, "-addext", "subjectAltName=DNS:localhost"]
-    leaf: Sequence[str | Path] = ["-addext", "basicConstraints=critical,CA:FALSE"]
-    openssl("req", "-x509", *new_key, *signed, *leaf, "-keyout", made.key, "-out", made.cert, "-subj", "/CN=localhost")
-    return made
-
-
-def openssl(*arguments: str | Path) -> None:
-    """One command of openssl."""
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
+    made = Authority(tmp_path_factory.mktemp("tls"))
+    return Certificates(made.ca, *made.sign("localhost"))
 
 
 class TlsRedis(RedisServer):
     """One that listens for TLS besides its socket."""
 
-    def __init__(self, authority: Authority) -> None:
+    def __init__(self, authority: Certificates) -> None:
         self.tls_port = free_port()
         super().__init__(
             settings={
@@ -61,7 +49,7 @@ class TlsRedis(RedisServer):
         )
 
 
-def test_both_sides_show_their_certificates(authority: Authority) -> None:
+def test_both_sides_show_their_certificates(authority: Certificates) -> None:
     client = {"ENABLED": "true", "CERT_FILE": str(authority.cert), "KEY_FILE": str(authority.key)}
     with TlsRedis(authority) as redis:
         declare_some(redis)
@@ -76,7 +64,7 @@ def test_both_sides_show_their_certificates(authority: Authority) -> None:
             assert line.startswith(f"redis at localhost:{redis.tls_port} cannot be reached: invalid peer certificate")
 
 
-def test_a_client_without_a_certificate_is_told_so(authority: Authority) -> None:
+def test_a_client_without_a_certificate_is_told_so(authority: Certificates) -> None:
     with TlsRedis(authority) as redis:
         with redis.exporter({"ENABLED": "true", "CA_FILE": str(authority.ca)}) as exporter:
             answer = ask(exporter, "/metrics")

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use gunicorn_prometheus_exporter::settings::{
     GunicornSettings, Loaded, Origin, Settings, SettingsError,
 };
-use gunicorn_prometheus_exporter::{RedisBackend, StandaloneError};
+use gunicorn_prometheus_exporter::{Protection, RedisBackend, StandaloneError};
 use serde::Serialize;
 
 use crate::health::NotHealthy;
@@ -69,7 +69,7 @@ pub(crate) enum Task {
 
 impl Cli {
     /// All settings, with the flags before the environment.
-    pub(crate) fn settings(&self) -> Result<Loaded, Failure> {
+    pub(crate) fn settings(&self) -> Result<Loaded, SettingsError> {
         // An empty variable, as a compose file leaves it, names no file.
         let path = self
             .config
@@ -105,6 +105,7 @@ impl Cli {
             return Ok(Task::Health);
         }
         settings.check_supported()?;
+        Protection::of(settings).map_err(StandaloneError::Protection)?;
         if settings.redis.enabled {
             RedisBackend::new(settings).map_err(StandaloneError::Backend)?;
         }

@@ -1,12 +1,14 @@
 //! `health`: asks a running exporter, as a container's health check does.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use gunicorn_prometheus_exporter::settings::PrometheusSettings;
 
 const PATIENCE: Duration = Duration::from_secs(3);
+/// An exporter that says this serves: whoever may scrape it shows a certificate.
+const WANTS_CERTIFICATE: &str = "a certificate is wanted";
 
 /// The exporter is not healthy, or not there.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +17,7 @@ pub(crate) enum NotHealthy {
     Silent {
         host: String,
         port: u16,
-        reason: std::io::Error,
+        reason: io::Error,
     },
     #[error("the exporter at {host}:{port} is not healthy: {answer}")]
     Unwell {
@@ -25,7 +27,7 @@ pub(crate) enum NotHealthy {
     },
 }
 
-/// Returns when `/healthz` answers 200.
+/// Returns when `/healthz` answers 200, or is only told to whoever shows a certificate.
 pub(crate) fn ask(settings: &PrometheusSettings) -> Result<(), NotHealthy> {
     let port = settings.metrics_port;
     // An address that stands for all of them is reached on loopback.
@@ -34,13 +36,14 @@ pub(crate) fn ask(settings: &PrometheusSettings) -> Result<(), NotHealthy> {
         "::" => "::1",
         address => address,
     };
-    let answer = request(host, port).map_err(|reason| NotHealthy::Silent {
+    let is_tls = settings.ssl.enabled;
+    let answer = request(host, port, is_tls).map_err(|reason| NotHealthy::Silent {
         host: host.to_owned(),
         port,
         reason,
     })?;
     let status = answer.lines().next().unwrap_or_default();
-    if status.starts_with("HTTP/1.1 200 ") {
+    if status.starts_with("HTTP/1.1 200 ") || status == WANTS_CERTIFICATE {
         return Ok(());
     }
     Err(NotHealthy::Unwell {
@@ -50,22 +53,109 @@ pub(crate) fn ask(settings: &PrometheusSettings) -> Result<(), NotHealthy> {
     })
 }
 
-fn request(host: &str, port: u16) -> std::io::Result<String> {
-    let mut last = std::io::ErrorKind::AddrNotAvailable.into();
+fn request(host: &str, port: u16, is_tls: bool) -> io::Result<String> {
+    let mut last = io::ErrorKind::AddrNotAvailable.into();
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, PATIENCE) {
-            Ok(mut stream) => {
+            Ok(stream) => {
                 stream.set_read_timeout(Some(PATIENCE))?;
                 stream.set_write_timeout(Some(PATIENCE))?;
-                stream.write_all(
-                    b"GET /healthz HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n",
-                )?;
-                let mut answer = Vec::new();
-                stream.take(4_096).read_to_end(&mut answer)?;
-                return Ok(String::from_utf8_lossy(&answer).into_owned());
+                return if is_tls {
+                    tls::ask(stream)
+                } else {
+                    ask_over(stream)
+                };
             }
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+fn ask_over(mut stream: impl Read + Write) -> io::Result<String> {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(4_096).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// The question over TLS. It holds no secret and its answer is one word, and who asks is on the same
+/// machine: so whose certificate is shown does not matter, and need not name this address.
+mod tls {
+    use std::io;
+    use std::net::TcpStream;
+    use std::sync::Arc;
+
+    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+    use rustls::crypto::{CryptoProvider, ring};
+    use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+    use rustls::{
+        AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
+        SignatureScheme, StreamOwned,
+    };
+
+    pub(super) fn ask(stream: TcpStream) -> io::Result<String> {
+        let provider = Arc::new(ring::default_provider());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(io::Error::other)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        match super::ask_over(StreamOwned::new(connection, stream)) {
+            Err(error) if wants_certificate(&error) => Ok(super::WANTS_CERTIFICATE.to_owned()),
+            answer => answer,
+        }
+    }
+
+    fn wants_certificate(error: &io::Error) -> bool {
+        let tls = error.get_ref().and_then(|error| error.downcast_ref());
+        matches!(
+            tls,
+            Some(Error::AlertReceived(AlertDescription::CertificateRequired))
+        )
+    }
+
+    /// Trusts whoever holds the key of the certificate that is shown.
+    #[derive(Debug)]
+    struct Anybody(Arc<CryptoProvider>);
+
+    impl ServerCertVerifier for Anybody {
+        fn verify_server_cert(
+            &self,
+            _end_entity: &CertificateDer<'_>,
+            _intermediates: &[CertificateDer<'_>],
+            _server_name: &ServerName<'_>,
+            _ocsp_response: &[u8],
+            _now: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Ok(ServerCertVerified::assertion())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signed: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            let algorithms = &self.0.signature_verification_algorithms;
+            rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            self.0.signature_verification_algorithms.supported_schemes()
+        }
+    }
 }

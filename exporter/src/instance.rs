@@ -42,7 +42,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::settings::Scope;
-use crate::{Backend, Refresh};
+use crate::{Backend, Protection, ProtectionError, Refresh, TlsFiles};
 use boot::Booted;
 use link::{AsyncLink, Message};
 use pusher::Pusher;
@@ -66,6 +66,8 @@ pub(crate) enum InstanceError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Store(#[from] metrics_store::StoreError),
+    #[error(transparent)]
+    Protection(#[from] ProtectionError),
     #[error(transparent)]
     Backend(#[from] crate::BackendError),
     #[error("cannot {action}: {source}")]
@@ -151,6 +153,7 @@ struct Instance {
     ended: mpsc::UnboundedReceiver<u64>,
     refreshes: RefreshRequests,
     app: App,
+    serves_tls: bool,
     server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     pusher: Option<Pusher>,
 }
@@ -171,6 +174,9 @@ impl Instance {
         let (watcher, ended) = mpsc::unbounded_channel();
         let flush_interval = Duration::from_millis(booted.settings.flush_interval_ms.max(10));
         let scope = booted.settings.prometheus.scope;
+        let serves_tls = booted.settings.prometheus.ssl.enabled;
+        let protection = Protection::default();
+        protection.use_password(booted.settings.auth.as_ref())?;
         let (state, early) = State::new(booted, watcher)?;
         let state = Rc::new(state);
         let (asker, refreshes): (Refresh, RefreshRequests) = refresh();
@@ -180,6 +186,7 @@ impl Instance {
             shared: shared.clone().map(Backend::Redis),
             scope,
             refresh: Some(asker),
+            protection,
             own: state.own.clone(),
         };
         let pusher = shared.map(|redis| Pusher::start(Rc::clone(&state), redis, flush_interval));
@@ -190,6 +197,7 @@ impl Instance {
             ended,
             refreshes,
             app,
+            serves_tls,
             server: None,
             pusher,
         };
@@ -244,6 +252,7 @@ impl Instance {
     /// Does what a message says; the last one says how to end.
     fn take(&mut self, message: ToExporter, descriptors: Vec<OwnedFd>) -> Option<End> {
         match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
+            (ToExporter::Tls, Ok([files])) => self.use_certificates(files),
             (ToExporter::Listener, Ok([listener])) => self.listen(listener),
             (ToExporter::Store(store), Ok([file])) => self.state.open(&store, file),
             (ToExporter::Dead { number }, _) => self.state.ended(number),
@@ -258,8 +267,23 @@ impl Instance {
         None
     }
 
+    fn use_certificates(&self, files: OwnedFd) {
+        let used = TlsFiles::from_memory(files)
+            .map_err(ProtectionError::from)
+            .and_then(|files| self.app.protection.use_certificates(&files));
+        if let Err(error) = used {
+            tracing::error!("the certificates stay what they were: {error}");
+            self.state.own.failed("tls");
+        }
+    }
+
     /// Serves on a listener, instead of the one before.
     fn listen(&mut self, listener: OwnedFd) {
+        if self.serves_tls && self.app.protection.tls().is_none() {
+            tracing::error!("/metrics is not served: TLS is on and there are no certificates");
+            self.state.own.failed("tls");
+            return;
+        }
         let (stop, stopped) = oneshot::channel();
         let app = self.app.clone();
         let task = tokio::task::spawn_local(async move {

@@ -12,11 +12,13 @@
 
 #![forbid(unsafe_code)]
 
+mod auth;
 pub mod backend;
 mod instance;
 mod listen;
 mod negotiate;
 mod own_metrics;
+mod protection;
 mod refresh;
 mod routes;
 mod scrape;
@@ -24,13 +26,17 @@ mod server;
 pub mod settings;
 mod standalone;
 mod stores;
+mod tls;
 
+pub use auth::AuthError;
 pub use backend::{Backend, BackendError, Embedded, RedisBackend};
 pub use instance::run_instance;
 pub use listen::{Listening, bind, listen};
 pub use own_metrics::OwnMetrics;
+pub use protection::{Protection, ProtectionError};
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};
 pub use routes::App;
 pub use server::serve;
 pub use settings::Settings;
 pub use standalone::{StandaloneError, standalone};
+pub use tls::{TlsError, TlsFiles};

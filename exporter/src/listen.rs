@@ -15,14 +15,19 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct Listening {
     /// Bound and listening.
     pub listener: TcpListener,
-    /// `http://<address>:<port>`.
+    /// `http://<address>:<port>`, or `https://`.
     pub url: String,
 }
 
 /// Binds address and port of the settings, once.
 pub fn bind(settings: &PrometheusSettings) -> io::Result<Listening> {
     let listener = TcpListener::bind((settings.bind_address.as_str(), settings.metrics_port))?;
-    let url = format!("http://{}", listener.local_addr()?);
+    let scheme = if settings.ssl.enabled {
+        "https"
+    } else {
+        "http"
+    };
+    let url = format!("{scheme}://{}", listener.local_addr()?);
     Ok(Listening { listener, url })
 }
 

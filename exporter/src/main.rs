@@ -35,7 +35,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?;
-            Ok(runtime.block_on(standalone(&loaded.settings))?)
+            let read_again = || cli.settings().map(|loaded| loaded.settings);
+            Ok(runtime.block_on(standalone(&loaded.settings, read_again))?)
         }
         Task::Health => Ok(health::ask(&loaded.settings.prometheus)?),
         Task::CheckConfig => cli::print_settings(&loaded),

@@ -23,6 +23,7 @@ pub struct OwnMetrics {
     push_lag_seconds: Gauge<f64, AtomicU64>,
     errors: Family<ErrorLabels, Counter>,
     connections: Gauge,
+    made_room: Counter,
     listening: Gauge,
 }
 
@@ -94,6 +95,12 @@ impl OwnMetrics {
             "Open connections of scrapers",
             connections.clone(),
         );
+        let made_room = Counter::default();
+        registry.register(
+            "connections_evicted",
+            "Connections ended early to make room for others",
+            made_room.clone(),
+        );
         let listening = Gauge::default();
         registry.register(
             "listening",
@@ -108,6 +115,7 @@ impl OwnMetrics {
             push_lag_seconds,
             errors,
             connections,
+            made_room,
             listening,
         }
     }
@@ -168,6 +176,11 @@ impl OwnMetrics {
 
     pub(crate) fn connected(&self) {
         self.connections.inc();
+    }
+
+    /// A connection had to go, because others came.
+    pub(crate) fn made_room(&self) {
+        self.made_room.inc();
     }
 
     pub(crate) fn disconnected(&self) {

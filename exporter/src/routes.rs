@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::body::Body;
 use hyper::header::{
     ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
 use metrics_model::ExposeRequest;
@@ -14,6 +15,7 @@ use tokio::time::Instant;
 use crate::backend::{Backend, BackendError};
 use crate::negotiate;
 use crate::own_metrics::OwnMetrics;
+use crate::protection::Protection;
 use crate::refresh::Refresh;
 use crate::scrape::{Outcome, PageBody, Scrape};
 use crate::settings::Scope;
@@ -35,6 +37,8 @@ pub struct App {
     pub scope: Scope,
     /// The flusher of this instance; a standalone exporter has none.
     pub refresh: Option<Refresh>,
+    /// Whom it answers, and how.
+    pub protection: Protection,
     /// What happens here.
     pub own: Arc<OwnMetrics>,
 }
@@ -65,7 +69,16 @@ impl Route {
 impl App {
     /// Answers one request. The request's own body is not read.
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<PageBody> {
-        let Some(route) = Route::of(request.uri().path()) else {
+        let route = Route::of(request.uri().path());
+        // Whoever looks after the health of a container has no password.
+        let is_open = matches!(route, Some(Route::Healthy | Route::Ready));
+        if !is_open
+            && let Some(auth) = self.protection.auth()
+            && !auth.allows(request.headers()).await
+        {
+            return unauthorized();
+        }
+        let Some(route) = route else {
             return line(
                 StatusCode::NOT_FOUND,
                 "not found: the metrics are at /metrics",
@@ -213,6 +226,16 @@ fn no_instance() -> Response<PageBody> {
         StatusCode::NOT_FOUND,
         "not found: this exporter serves no instance of its own, the shared metrics are at /metrics",
     )
+}
+
+fn unauthorized() -> Response<PageBody> {
+    let mut response = line(
+        StatusCode::UNAUTHORIZED,
+        "a user and a password are needed here: exporter.auth names them",
+    );
+    let scheme = HeaderValue::from_static("Basic realm=\"metrics\", charset=\"UTF-8\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    response
 }
 
 fn unavailable(error: &BackendError) -> Response<PageBody> {

@@ -1,5 +1,6 @@
-//! The listener and its connections: HTTP/1.1 with keepalive, a limit, and little patience.
+//! The listener and its connections: HTTP/1.1 with keepalive, TLS if asked for, and little patience.
 
+mod connections;
 mod stream;
 
 use std::convert::Infallible;
@@ -11,22 +12,30 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use crate::routes::App;
+use connections::{Connections, Seat, Seated};
 use stream::PatientStream;
 
-/// How many connections are open at once; the next waits in the listener's backlog.
-const MAX_CONNECTIONS: usize = 256;
+/// How many connections are open at once: half of the descriptors that a process usually may have.
+const MAX_CONNECTIONS: usize = 512;
 /// How much of a request's head is read.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
+/// How long a TLS handshake takes at most.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an orderly end waits for the scrapes that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long accepting pauses when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
+/// What somebody is told who speaks HTTP where HTTPS is spoken.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 49\r\nConnection: close\r\n\r\nthis port speaks HTTPS: ask for https:// instead\n";
 
 /// Serves `app` at `listener` until `shutdown` is ready, then finishes what it is answering.
 pub async fn serve(
@@ -37,23 +46,26 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let app = Arc::new(app);
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let connections = Connections::new(MAX_CONNECTIONS);
     let graceful = GracefulShutdown::new();
     let mut shutdown = pin!(shutdown);
     app.own.set_listening(true);
     loop {
-        let accepted = async {
-            // Closed is what this semaphore never is.
-            let permit = Arc::clone(&connections).acquire_owned().await.ok();
-            (permit, listener.accept().await)
-        };
         tokio::select! {
             () = &mut shutdown => break,
-            (permit, accepted) = accepted => match accepted {
-                Ok((stream, _)) => spawn(stream, Arc::clone(&app), permit, &graceful),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let connection = Connection {
+                        app: Arc::clone(&app),
+                        seat: Arc::new(connections.admit()),
+                        watcher: graceful.watcher(),
+                    };
+                    tokio::spawn(connection.run(stream));
+                }
                 Err(error) => {
                     tracing::error!("no connection can be accepted: {error}");
                     app.own.failed("accept");
+                    connections.make_room();
                     tokio::time::sleep(PAUSE).await;
                 }
             },
@@ -61,42 +73,83 @@ pub async fn serve(
     }
     drop(listener);
     app.own.set_listening(false);
-    if tokio::time::timeout(DRAIN, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    if timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("scrapes that were not answered within {DRAIN:?} are broken off");
     }
     Ok(())
 }
 
-fn spawn(
-    stream: TcpStream,
+/// One connection, from its beginning to its end.
+struct Connection {
     app: Arc<App>,
-    permit: Option<OwnedSemaphorePermit>,
-    graceful: &GracefulShutdown,
-) {
-    let own = Arc::clone(&app.own);
-    // Without it the last part of a page waits for an acknowledgement; failing to set it costs time
-    // and nothing else.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(app.answer(request).await) }
-    });
-    let connection = http1::Builder::new()
-        // `PatientStream` has its own, which lets idle connections be.
-        .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(PatientStream::new(stream)), service);
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
+    seat: Arc<Seat>,
+    watcher: Watcher,
+}
+
+impl Connection {
+    async fn run(self, stream: TcpStream) {
+        let own = Arc::clone(&self.app.own);
+        let given_away = self.seat.given_away();
         own.connected();
-        if let Err(error) = connection.await {
-            tracing::debug!("a connection ends: {error}");
+        tokio::select! {
+            () = self.talk(stream) => {}
+            () = given_away => {
+                tracing::debug!("a connection is ended to make room for another");
+                own.made_room();
+            }
         }
         own.disconnected();
-        drop(permit);
-    });
+    }
+
+    async fn talk(self, stream: TcpStream) {
+        // Without it the last part of a page waits for an acknowledgement; failing to set it costs
+        // time and nothing else.
+        let _ = stream.set_nodelay(true);
+        match self.app.protection.tls() {
+            None => self.speak(stream).await,
+            Some(acceptor) => match timeout(HANDSHAKE, shake_hands(acceptor, stream)).await {
+                Ok(Ok(stream)) => self.speak(stream).await,
+                Ok(Err(error)) => {
+                    tracing::debug!("a TLS handshake fails: {error}");
+                    self.app.own.failed("tls");
+                }
+                Err(_) => self.app.own.failed("tls"),
+            },
+        }
+    }
+
+    async fn speak<S: AsyncRead + AsyncWrite + Unpin + 'static>(self, stream: S) {
+        let Self { app, seat, watcher } = self;
+        let service = service_fn(move |request| {
+            let app = Arc::clone(&app);
+            let answering = seat.answer();
+            async move {
+                let response = app.answer(request).await;
+                let response = response.map(|body| Seated { body, answering });
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            // `PatientStream` has its own, which lets idle connections be.
+            .header_read_timeout(None)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(PatientStream::new(stream)), service);
+        if let Err(error) = watcher.watch(connection).await {
+            tracing::debug!("a connection ends: {error}");
+        }
+    }
+}
+
+async fn shake_hands(
+    acceptor: TlsAcceptor,
+    mut stream: TcpStream,
+) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let mut first = [0];
+    // A handshake begins with the byte 22, a request with the letter of a method.
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        stream.write_all(NOT_TLS).await?;
+        return Err(std::io::Error::other("the client speaks plain HTTP"));
+    }
+    acceptor.accept(stream).await
 }

@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::settings::Settings;
+use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
 use metrics_store::{
     Boot, Control, Identity, NewStore, Place, Process, Role, Snapshots, StoreError, StoreFile,
     ToExporter,
@@ -56,6 +57,9 @@ struct Inner {
     /// What the exporter is to do; `None` until the arbiter is ready.
     task: Option<Task>,
     listener: Listener,
+    /// The certificates that it is served with, in memory of their own: workers drop the descriptor,
+    /// and have no key.
+    certificates: Option<OwnedFd>,
     exporter: Option<Exporter>,
     pause: Pause,
 }
@@ -115,6 +119,18 @@ impl Instance {
     /// The worker of that slot has ended, or was never forked.
     fn worker_ended(&self, number: u64) {
         lock(&self.inner).end(number);
+    }
+
+    /// Reads the files that the metrics are served with, if the settings name some, and passes them
+    /// on. Raises `ValueError`, with one line, where that is not possible; those from before stay.
+    fn read_certificates(&self, settings: &LoadedSettings) -> PyResult<()> {
+        let read = || -> Result<Option<OwnedFd>, TlsError> {
+            let files = TlsFiles::read(&settings.settings().prometheus.ssl)?;
+            files.as_ref().map(TlsFiles::to_memory).transpose()
+        };
+        let certificates = read().map_err(|error| PyValueError::new_err(error.to_string()))?;
+        lock(&self.inner).use_certificates(certificates);
+        Ok(())
     }
 
     /// What the exporter is to do, from the next [`supervise`](Self::supervise) on. A running one is
@@ -217,6 +233,7 @@ impl Instance {
             stores: BTreeMap::new(),
             task: None,
             listener: Listener::default(),
+            certificates: None,
             exporter: None,
             pause: Pause::default(),
         };
@@ -349,6 +366,22 @@ impl Inner {
         }
     }
 
+    fn use_certificates(&mut self, certificates: Option<OwnedFd>) {
+        self.certificates = certificates;
+        self.pass_certificates();
+    }
+
+    fn pass_certificates(&mut self) {
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        match self.certificates.as_ref().map(OwnedFd::try_clone) {
+            None => {}
+            Some(Ok(copy)) => exporter.send(&ToExporter::Tls, vec![copy]),
+            Some(Err(error)) => exporter.lose(format!("cannot be given certificates: {error}")),
+        }
+    }
+
     fn supervise(&mut self, now: Instant) -> Vec<Line> {
         let mut lines = Vec::new();
         let Some(task) = self.task.clone() else {
@@ -406,6 +439,7 @@ impl Inner {
         for number in numbers {
             self.tell_of(number);
         }
+        self.pass_certificates();
         if let Some(listener) = self.listener.duplicate()
             && let Some(exporter) = &mut self.exporter
         {
@@ -451,6 +485,7 @@ impl Inner {
     fn forked(&mut self) {
         self.exporter = None;
         self.listener = Listener::default();
+        self.certificates = None;
         self.snapshots = None;
         self.task = None;
         // The newest is that of the worker which this child may be about to become.

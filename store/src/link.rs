@@ -59,6 +59,9 @@ pub struct NewStore {
 pub enum ToExporter {
     /// The first message. Descriptors: control, first snapshot, second snapshot.
     Boot(Boot),
+    /// The certificates that the listener is to be served with, from now on; where TLS is on, they
+    /// come before it. Descriptor: the files' contents, as the exporter's crate writes them.
+    Tls,
     /// The socket that `/metrics` is served on; without one, nothing is served. It comes after the
     /// stores that there are, so that no page lacks one. Descriptor: the listener.
     Listener,

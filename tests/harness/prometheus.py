@@ -23,7 +23,7 @@ _JOB = """
   - job_name: "{job}"
     static_configs:
       - targets: {targets}
-"""
+{more}"""
 
 
 class Prometheus(Guard):
@@ -31,12 +31,14 @@ class Prometheus(Guard):
 
     name = "prometheus"
 
-    def __init__(self, jobs: Mapping[str, Sequence[str]], *, interval: str = "1s") -> None:
-        """`jobs` maps a job's name to its targets, each `host:port`."""
+    def __init__(self, jobs: Mapping[str, Sequence[str]], *, interval: str = "1s", more: str = "") -> None:
+        """`jobs` maps a job's name to its targets, each `host:port`; `more` are settings of every job, as YAML."""
         super().__init__()
         self.port = free_port()
         self.config_path = self.directory / "prometheus.yml"
-        text = "".join(_JOB.format(job=job, targets=json.dumps(list(targets))) for job, targets in jobs.items())
+        text = "".join(
+            _JOB.format(job=job, targets=json.dumps(list(targets)), more=more) for job, targets in jobs.items()
+        )
         self.config_path.write_text(_CONFIG.format(interval=interval, jobs=text))
 
     def command(self) -> Sequence[str | Path]:

@@ -59,6 +59,21 @@ fn listener_tls(reader: &mut Reader<'_>) -> Result<ListenerTls, SettingsError> {
             });
         }
     }
+    // A listener that was meant to know its clients must not be open to all.
+    let (has_tls, has_authorities) = (
+        tls.enabled || enabled == Some(false),
+        tls.client_cafile.is_some() || tls.client_capath.is_some(),
+    );
+    if tls.client_auth_required && !(has_tls && has_authorities) {
+        return Err(SettingsError::Pair {
+            set: "exporter.prometheus.ssl.client_auth_required",
+            missing: if has_tls {
+                "exporter.prometheus.ssl.client_cafile"
+            } else {
+                "exporter.prometheus.ssl.certfile"
+            },
+        });
+    }
     Ok(tls)
 }
 
@@ -214,8 +229,11 @@ pub(super) fn auth(reader: &mut Reader<'_>) -> Result<Option<AuthSettings>, Sett
     let username = reader.text("auth.username")?;
     let hash = reader.parsed(
         "auth.password_hash",
-        "a bcrypt hash, which begins with $2",
-        |text| text.starts_with("$2").then(|| Secret::new(text)),
+        "a bcrypt hash, as htpasswd -nB prints it",
+        |text| {
+            let is_one: Result<bcrypt::HashParts, _> = text.parse();
+            is_one.is_ok().then(|| Secret::new(text))
+        },
     )?;
     both(
         ("exporter.auth.username", username.is_some()),

@@ -10,16 +10,6 @@ impl Settings {
         let http = &self.http;
         let asked = [
             (
-                self.prometheus.ssl.enabled,
-                "exporter.prometheus.ssl.enabled",
-                "serve TLS from a proxy in front of the exporter",
-            ),
-            (
-                self.auth.is_some(),
-                "exporter.auth.username",
-                "ask for the password in a proxy in front of the exporter",
-            ),
-            (
                 self.sidecar_mode && !self.redis.enabled,
                 "SIDECAR_MODE",
                 "use it with Redis, or let the application serve its own metrics",

@@ -252,7 +252,7 @@ fn a_bad_value_is_named_with_its_place_and_what_is_allowed() {
         (
             "GUNICORN_EXPORTER_AUTH_PASSWORD_HASH",
             "plain",
-            "GUNICORN_EXPORTER_AUTH_PASSWORD_HASH is (not shown), allowed is a bcrypt hash, which begins with $2",
+            "GUNICORN_EXPORTER_AUTH_PASSWORD_HASH is (not shown), allowed is a bcrypt hash, as htpasswd -nB prints it",
         ),
         (
             "GUNICORN_EXPORTER_HTTP_SKIP_PATHS",
@@ -326,6 +326,19 @@ fn settings_that_need_each_other_are_set_together() {
         refused("", &[("PROMETHEUS_SSL_ENABLED", "true")]),
         "exporter.prometheus.ssl.enabled is set and exporter.prometheus.ssl.certfile is not: set both or neither"
     );
+    let required = ("PROMETHEUS_SSL_CLIENT_AUTH_REQUIRED", "true");
+    assert_eq!(
+        refused("", &[required]),
+        "exporter.prometheus.ssl.client_auth_required is set and exporter.prometheus.ssl.certfile is not: set both or neither"
+    );
+    let pair = [
+        ("PROMETHEUS_SSL_CERTFILE", "c"),
+        ("PROMETHEUS_SSL_KEYFILE", "k"),
+    ];
+    assert_eq!(
+        refused("", &[required, pair[0], pair[1]]),
+        "exporter.prometheus.ssl.client_auth_required is set and exporter.prometheus.ssl.client_cafile is not: set both or neither"
+    );
     assert_eq!(
         refused(
             "",
@@ -341,20 +354,6 @@ fn settings_that_need_each_other_are_set_together() {
 #[test]
 fn what_this_version_does_not_do_is_refused_and_not_ignored() {
     for (variables, key) in [
-        (
-            vec![
-                ("PROMETHEUS_SSL_CERTFILE", "c"),
-                ("PROMETHEUS_SSL_KEYFILE", "k"),
-            ],
-            "exporter.prometheus.ssl.enabled",
-        ),
-        (
-            vec![
-                ("GUNICORN_EXPORTER_AUTH_USERNAME", "u"),
-                ("GUNICORN_EXPORTER_AUTH_PASSWORD_HASH", "$2b$10$"),
-            ],
-            "exporter.auth.username",
-        ),
         (vec![("SIDECAR_MODE", "1")], "SIDECAR_MODE"),
         (
             vec![("GUNICORN_EXPORTER_HTTP_EXEMPLARS", "1")],

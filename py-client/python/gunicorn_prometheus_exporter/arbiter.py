@@ -60,7 +60,14 @@ class Supervisor:
 
     def read_settings(self, log: Any) -> None:
         """Before the arbiter listens, and at HUP. Raises ``ValueError`` with one line."""
-        self.settings = config.load()
+        settings = config.load()
+        if not (settings.sidecar_mode or self.without_server):
+            # Here, because the exporter may have given up the privilege to read the key.
+            try:
+                self.instance.read_certificates(settings)
+            except ValueError as error:
+                raise config.ConfigError(str(error)) from None
+        self.settings = settings
         if self.settings.warnings != self.warnings:
             self.warnings = self.settings.warnings
             for warning in self.warnings:

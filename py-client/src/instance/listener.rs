@@ -28,9 +28,14 @@ impl Listener {
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         match opened {
             Ok(socket) => {
+                let scheme = if prometheus.ssl.enabled {
+                    "https"
+                } else {
+                    "http"
+                };
                 lines.push((
                     "info",
-                    format!("Metrics at: http://{address}:{port}/metrics"),
+                    format!("Metrics at: {scheme}://{address}:{port}/metrics"),
                 ));
                 self.socket = Some(socket);
                 self.reported = None;

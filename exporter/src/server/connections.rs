@@ -1,0 +1,216 @@
+//! Who is connected, and who has to go when there is no room.
+//!
+//! # How it works
+//!
+//! There are as many places as this process can afford. When all are taken, whoever comes next gets
+//! the place of the connection that has been waiting longest for a request; only if all are being
+//! answered, of the one that has been answered longest. So a crowd of connections that say nothing,
+//! or read nothing, pushes out itself: a scraper's request is read as soon as it is connected.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// All places. Clones are the same.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    limit: usize,
+    places: Arc<Mutex<Places>>,
+}
+
+#[derive(Debug, Default)]
+struct Places {
+    taken: BTreeMap<u64, Place>,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Place {
+    is_answered: bool,
+    since: Instant,
+    leave: Arc<Notify>,
+}
+
+/// One connection's place, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Seat {
+    number: u64,
+    leave: Arc<Notify>,
+    connections: Connections,
+}
+
+impl Connections {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            places: Arc::default(),
+        }
+    }
+
+    /// A place for a new connection; when all are taken, one that was given away.
+    pub(super) fn admit(&self) -> Seat {
+        let mut places = self.lock();
+        if places.taken.len() >= self.limit {
+            places.give_away();
+        }
+        let number = places.next;
+        places.next += 1;
+        let leave = Arc::new(Notify::new());
+        let place = Place {
+            is_answered: false,
+            since: Instant::now(),
+            leave: Arc::clone(&leave),
+        };
+        places.taken.insert(number, place);
+        Seat {
+            number,
+            leave,
+            connections: self.clone(),
+        }
+    }
+
+    /// Ends the connection that is missed least: the system has no room for another.
+    pub(super) fn make_room(&self) {
+        self.lock().give_away();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Places {
+    fn give_away(&mut self) {
+        let missed_least = self
+            .taken
+            .iter()
+            .min_by_key(|(number, place)| (place.is_answered, place.since, **number))
+            .map(|(number, _)| *number);
+        if let Some(place) = missed_least.and_then(|number| self.taken.remove(&number)) {
+            place.leave.notify_one();
+        }
+    }
+}
+
+impl Seat {
+    /// Returns when the place is given to somebody else.
+    pub(super) fn given_away(&self) -> impl Future<Output = ()> + use<> {
+        let leave = Arc::clone(&self.leave);
+        async move { leave.notified().await }
+    }
+
+    /// A request has been read; it is answered until what is returned is dropped.
+    pub(super) fn answer(self: &Arc<Self>) -> Answering {
+        self.set(true);
+        Answering(Arc::clone(self))
+    }
+
+    fn set(&self, is_answered: bool) {
+        if let Some(place) = self.connections.lock().taken.get_mut(&self.number) {
+            place.is_answered = is_answered;
+            place.since = Instant::now();
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.connections.lock().taken.remove(&self.number);
+    }
+}
+
+/// While it lives, its connection is being answered.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Seat>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.set(false);
+    }
+}
+
+/// A body that knows whose place it keeps.
+pub(super) struct Seated<B> {
+    pub(super) body: B,
+    #[expect(dead_code, reason = "kept to be dropped with the body")]
+    pub(super) answering: Answering,
+}
+
+impl<B: Body + Unpin> Body for Seated<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    async fn is_given_away(seat: &Seat) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), seat.given_away())
+            .await
+            .is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_silent_connection_goes_first() {
+        let connections = Connections::new(3);
+        let mut seats = Vec::new();
+        for _ in 0..3 {
+            seats.push(Arc::new(connections.admit()));
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        let answering = seats[0].answer();
+        let fourth = Arc::new(connections.admit());
+        assert!(!is_given_away(&seats[0]).await);
+        assert!(is_given_away(&seats[1]).await);
+        // Answered, it waits from now on: later than the others.
+        drop(answering);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        connections.make_room();
+        assert!(is_given_away(&seats[2]).await);
+        assert!(!is_given_away(&fourth).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn when_all_are_answered_the_first_of_them_goes() {
+        let connections = Connections::new(2);
+        let first = Arc::new(connections.admit());
+        let _first = first.answer();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let second = Arc::new(connections.admit());
+        let _second = second.answer();
+        let _third = connections.admit();
+        assert!(is_given_away(&first).await);
+        assert!(!is_given_away(&second).await);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_makes_room() {
+        let connections = Connections::new(1);
+        drop(connections.admit());
+        let seat = connections.admit();
+        assert!(!is_given_away(&seat).await);
+    }
+}

@@ -1,0 +1,293 @@
+"""TLS, certificates of clients and a password on the listener, of the exporter alone and of an instance."""
+
+import base64
+import http.client
+import os
+import shutil
+import signal
+import ssl
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from test_exporter_command_line import refused, run
+from test_exporter_standalone import Answer, ask, declare_some, fill
+
+from harness import Exporter, Gunicorn, Prometheus, RedisServer, eventually
+from harness.tls import Authority, Pair
+
+# The passwords are `s3cret` and `other`; the cost is low so that the tests are not.
+HASH = "$2b$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK"
+OTHER_HASH = "$2b$05$abcdefghijklmnopqrstuuVQd15VhR/oN1H3pzUR5lME0fZO6.qRW"
+
+
+class Certificates(NamedTuple):
+    """What the tests need of one authority."""
+
+    authority: Authority
+    server: Pair
+    client: Pair
+    stranger: Pair
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Made anew for these tests."""
+    authority = Authority(tmp_path_factory.mktemp("tls"))
+    stranger = Authority(tmp_path_factory.mktemp("strangers"), "strangers").sign("stranger")
+    return Certificates(authority, authority.sign("server"), authority.sign("client"), stranger)
+
+
+def tls(pair: Pair, **more: object) -> dict[str, str]:
+    """The environment of an exporter that serves with this pair."""
+    variables = {"certfile": pair.cert, "keyfile": pair.key, **more}
+    return {f"PROMETHEUS_SSL_{name.upper()}": str(value) for name, value in variables.items()}
+
+
+def password(password_hash: str = HASH) -> dict[str, str]:
+    """The environment of an exporter that wants to be told user and password."""
+    return {"GUNICORN_EXPORTER_AUTH_USERNAME": "prom", "GUNICORN_EXPORTER_AUTH_PASSWORD_HASH": password_hash}
+
+
+def basic(credentials: str) -> dict[str, str]:
+    """The header that carries them."""
+    return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
+
+
+def connect(port: int, certificates: Certificates, client: Pair | None = None) -> http.client.HTTPSConnection:
+    """A connection whose server's certificate is checked."""
+    context = ssl.create_default_context(cafile=str(certificates.authority.ca))
+    if client is not None:
+        context.load_cert_chain(client.cert, client.key)
+    return http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
+
+
+def get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """One request on an open connection."""
+    connection.request("GET", path, headers=dict(headers or {}))
+    response = connection.getresponse()
+    return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+
+def subject(port: int, certificates: Certificates) -> str:
+    """Whose certificate a new connection is shown."""
+    connection = connect(port, certificates)
+    try:
+        connection.connect()
+        shown = connection.sock.getpeercert()
+        assert shown is not None
+        return str(shown["subject"][0][0][1])
+    finally:
+        connection.close()
+
+
+def test_the_page_is_served_over_tls(redis: RedisServer, certificates: Certificates) -> None:
+    with Exporter(redis=redis, environment=tls(certificates.server)) as exporter:
+        fill(redis, series=3_000, label_bytes=500)
+        connection = connect(exporter.port, certificates)
+        try:
+            for _ in range(2):
+                page = get(connection, "/metrics")
+                assert page.status == 200
+                assert page.body.count(b"\nbig_total{") == 3_000
+        finally:
+            connection.close()
+        healthy = run("health", environment=exporter.environment)
+        assert (healthy.returncode, healthy.stderr) == (0, "")
+        assert f"https://127.0.0.1:{exporter.port}/metrics" in exporter.log
+
+
+def test_who_speaks_http_to_tls_is_told_so(redis: RedisServer, certificates: Certificates) -> None:
+    with Exporter(redis=redis, environment=tls(certificates.server)) as exporter:
+        answer = ask(exporter, "/metrics")
+        assert (answer.status, answer.body) == (400, b"this port speaks HTTPS: ask for https:// instead\n")
+
+
+@pytest.mark.parametrize("place", ["client_cafile", "client_capath"])
+def test_a_client_shows_its_certificate(
+    redis: RedisServer, certificates: Certificates, place: str, tmp_path: Path
+) -> None:
+    authorities = certificates.authority.ca
+    if place == "client_capath":
+        authorities = tmp_path
+        shutil.copy(certificates.authority.ca, tmp_path / "0123abcd.0")
+    settings = tls(certificates.server, **{place: authorities}, client_auth_required="true")
+    with Exporter(redis=redis, environment=settings) as exporter:
+        connection = connect(exporter.port, certificates, certificates.client)
+        assert get(connection, "/metrics").status == 200
+        connection.close()
+        for stranger in (None, certificates.stranger):
+            connection = connect(exporter.port, certificates, stranger)
+            with pytest.raises((ssl.SSLError, ConnectionError)):
+                get(connection, "/metrics")
+            connection.close()
+        # A container asks for its own health: it is there, whoever may scrape it.
+        assert run("health", environment=exporter.environment).returncode == 0
+
+
+def test_a_certificate_may_be_optional(redis: RedisServer, certificates: Certificates) -> None:
+    settings = tls(certificates.server, client_cafile=certificates.authority.ca)
+    with Exporter(redis=redis, environment=settings) as exporter:
+        for client in (None, certificates.client):
+            connection = connect(exporter.port, certificates, client)
+            assert get(connection, "/metrics").status == 200
+            connection.close()
+        connection = connect(exporter.port, certificates, certificates.stranger)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            get(connection, "/metrics")
+        connection.close()
+
+
+def test_everything_but_health_wants_the_password(redis: RedisServer) -> None:
+    with Exporter(redis=redis, environment=password()) as exporter:
+        declare_some(redis)
+        for path in ("/metrics", "/metrics/instance", "/-/metrics", "/", "/nothing"):
+            for headers in ({}, basic("prom:wrong"), basic("root:s3cret"), {"Authorization": "Bearer s3cret"}):
+                refusal = ask(exporter, path, **headers)
+                assert refusal.status == 401, (path, headers)
+                assert refusal.headers["www-authenticate"].startswith("Basic realm=")
+                assert b"temperature" not in refusal.body
+        for path in ("/healthz", "/readyz", "/-/healthy", "/-/ready"):
+            assert ask(exporter, path).status == 200
+        assert b"\ntemperature -2.5\n" in ask(exporter, "/metrics", **basic("prom:s3cret")).body
+        assert ask(exporter, "/nothing", **basic("prom:s3cret")).status == 404
+        assert "s3cret" not in exporter.log
+
+
+def test_guessing_does_not_keep_the_scraper_waiting(redis: RedisServer) -> None:
+    """Its password was checked before; guesses are checked one at a time, beside the thread that serves."""
+    hard = HASH.replace("$05$", "$13$")
+    with Exporter(redis=redis, environment=password(hard)) as exporter:
+        guesses = [http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=60) for _ in range(20)]
+        try:
+            for number, guess in enumerate(guesses):
+                guess.request("GET", "/metrics", headers=basic(f"prom:{number}"))
+            started = time.monotonic()
+            assert ask(exporter, "/healthz").status == 200
+            # Twenty hashes of this cost take ten seconds and more.
+            assert time.monotonic() - started < 5
+        finally:
+            for guess in guesses:
+                guess.close()
+
+
+def test_certificate_and_password_are_exchanged_without_dropping_connections(
+    redis: RedisServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    served = Pair(tmp_path / "cert.pem", tmp_path / "key.pem")
+    for source, target in zip(certificates.server, served, strict=True):
+        shutil.copy(source, target)
+    config = tmp_path / "exporter.yml"
+    write_config(config, HASH)
+    arguments = ["--config", str(config)]
+    with Exporter(redis=redis, environment=tls(served), arguments=arguments) as exporter:
+        connection = connect(exporter.port, certificates)
+        assert get(connection, "/metrics", basic("prom:s3cret")).status == 200
+        assert subject(exporter.port, certificates) == "server"
+
+        renewed = certificates.authority.sign("renewed")
+        for source, target in zip(renewed, served, strict=True):
+            shutil.copy(source, target)
+        write_config(config, OTHER_HASH)
+        exporter.send(signal.SIGHUP)
+        eventually(lambda: subject(exporter.port, certificates), equals="renewed")
+        # The connection from before goes on; the password is asked for with each request.
+        assert get(connection, "/metrics", basic("prom:s3cret")).status == 401
+        assert get(connection, "/metrics", basic("prom:other")).status == 200
+
+        served.key.write_text("-----BEGIN PRIVATE KEY-----\n")
+        exporter.send(signal.SIGHUP)
+        eventually(lambda: "SIGHUP: certificates and password stay what they were" in exporter.log)
+        assert subject(exporter.port, certificates) == "renewed"
+        assert get(connection, "/metrics", basic("prom:other")).status == 200
+        connection.close()
+
+
+def write_config(path: Path, password_hash: str) -> None:
+    """A file with a password."""
+    path.write_text(f"exporter:\n  auth:\n    username: prom\n    password_hash: '{password_hash}'\n")
+
+
+def test_an_instance_renews_its_certificate_at_hup(certificates: Certificates, tmp_path: Path) -> None:
+    served = Pair(tmp_path / "cert.pem", tmp_path / "key.pem")
+    for source, target in zip(certificates.server, served, strict=True):
+        shutil.copy(source, target)
+    served.key.chmod(0o600)
+    # The exporter gives up its privileges; the arbiter has read the key before.
+    with Gunicorn(environment={**tls(served), **password()}, arguments=["--user=nobody"]) as gunicorn:
+        exporter = eventually(gunicorn.exporter_pid)
+        connection = eventually(lambda: opened(gunicorn.metrics_port, certificates))
+        assert get(connection, "/metrics").status == 401
+        assert get(connection, "/metrics", basic("prom:s3cret")).status == 200
+        renewed = certificates.authority.sign("renewed")
+        for source, target in zip(renewed, served, strict=True):
+            shutil.copy(source, target)
+        gunicorn.send(signal.SIGHUP)
+        eventually(lambda: subject(gunicorn.metrics_port, certificates), equals="renewed")
+        assert get(connection, "/metrics", basic("prom:s3cret")).status == 200
+        assert gunicorn.exporter_pid() == exporter
+        connection.close()
+        # A key that is not there any more changes nothing.
+        served.key.unlink()
+        gunicorn.send(signal.SIGHUP)
+        eventually(lambda: "the metrics settings stay what they were" in gunicorn.log)
+        assert subject(gunicorn.metrics_port, certificates) == "renewed"
+        # The next exporter is given what the arbiter has read.
+        gunicorn_exporter = gunicorn.exporter_pid()
+        os.kill(gunicorn_exporter, signal.SIGKILL)
+        eventually(lambda: gunicorn.exporter_pid() != gunicorn_exporter)
+        assert eventually(lambda: subject(gunicorn.metrics_port, certificates)) == "renewed"
+
+
+def opened(port: int, certificates: Certificates) -> http.client.HTTPSConnection:
+    """A connection, once there is somebody."""
+    connection = connect(port, certificates)
+    connection.connect()
+    return connection
+
+
+def test_an_instance_without_its_key_does_not_start(certificates: Certificates) -> None:
+    pair = Pair(certificates.server.cert, Path("/nonexistent/key.pem"))
+    gunicorn = Gunicorn(environment=tls(pair))
+    with pytest.raises(RuntimeError, match=r"keyfile is /nonexistent/key\.pem, which cannot be read"):
+        gunicorn.start()
+
+
+def test_what_cannot_be_served_with_is_one_line(certificates: Certificates, tmp_path: Path) -> None:
+    setting = "exporter.prometheus.ssl"
+    nothing = tmp_path / "nothing.pem"
+    nothing.write_text("")
+    other = certificates.client
+    missing = tmp_path / "none.pem"
+    server = certificates.server
+    for settings, line in [
+        (tls(Pair(missing, server.key)), f"{setting}.certfile is {missing}, which cannot be read: No such file"),
+        (tls(Pair(nothing, server.key)), f"{setting}.certfile holds no certificate in PEM"),
+        (tls(Pair(server.cert, nothing)), f"{setting}.keyfile holds no private key in PEM"),
+        (tls(Pair(server.cert, other.key)), f"{setting}.keyfile is wrong: "),
+        (tls(server, client_cafile=nothing), f"{setting}.client_cafile holds no certificate in PEM"),
+        (tls(server, client_auth_required="yes"), f"{setting}.client_auth_required is set and "),
+    ]:
+        assert refused("check-config", environment=settings).startswith(line)
+
+
+def test_prometheus_scrapes_over_tls_with_its_certificate_and_a_password(
+    redis: RedisServer, certificates: Certificates
+) -> None:
+    settings = tls(certificates.server, client_cafile=certificates.authority.ca, client_auth_required="true")
+    client = f"""
+    scheme: https
+    basic_auth: {{username: prom, password: s3cret}}
+    tls_config:
+      ca_file: {certificates.authority.ca}
+      cert_file: {certificates.client.cert}
+      key_file: {certificates.client.key}
+"""
+    with Exporter(redis=redis, environment={**settings, **password()}) as exporter:
+        declare_some(redis)
+        with Prometheus({"exporter": [f"localhost:{exporter.port}"]}, more=client) as prometheus:
+            eventually(lambda: prometheus.value('up{job="exporter"}'), equals=1.0)
+            eventually(lambda: prometheus.value("temperature"), equals=-2.5)
+            assert [target["lastError"] for target in prometheus.targets()] == [""]
