@@ -59,6 +59,14 @@ pub enum BackendError {
         /// Host and port, or the path of the socket.
         address: String,
     },
+    /// The same, of a sentinel.
+    #[error(
+        "sentinel {address} refuses to log in: check exporter.redis.sentinel.username and exporter.redis.sentinel.password"
+    )]
+    SentinelLoginRefused {
+        /// Its host and port.
+        address: String,
+    },
     /// The user's rights do not reach that far.
     #[error("redis at {address} does not allow this user {command} on {key}")]
     NoPermission {

@@ -101,6 +101,7 @@ pub(super) async fn connect_by_sentinel(
     for sentinel in sentinels {
         match ask_sentinel(sentinel, master, server, about).await {
             Ok(connection) => return Ok(connection),
+            Err(error @ BackendError::UnknownMaster { .. }) => return Err(error),
             Err(error) => last = Some(error),
         }
     }
@@ -117,13 +118,13 @@ async fn ask_sentinel(
     server: &Address,
     about: &Command<'_>,
 ) -> Result<Connection, BackendError> {
-    let mut asked = connect(sentinel, about).await?;
+    let mut asked = connect(sentinel, about).await.map_err(of_sentinel)?;
     let mut command = redis::cmd("SENTINEL");
     command.arg("get-master-addr-by-name").arg(master);
     let reply = asked.redis.send_packed_command(&command).await;
     let reply = reply
         .and_then(Value::extract_error)
-        .map_err(|error| about.error(&asked.address, &error))?;
+        .map_err(|error| of_sentinel(about.error(&asked.address, &error)))?;
     let named = reply::host_and_port(reply);
     let primary = named.and_then(|(host, port)| server.at(&host, port));
     let primary = primary.ok_or_else(|| BackendError::UnknownMaster {
@@ -141,6 +142,14 @@ async fn ask_sentinel(
         Ok(_) => Ok(connection),
         Err(error) if error.code() == Some("NOPERM") => Ok(connection),
         Err(error) => Err(about.error(&connection.address, &error)),
+    }
+}
+
+/// A sentinel has a login of its own.
+fn of_sentinel(error: BackendError) -> BackendError {
+    match error {
+        BackendError::LoginRefused { address } => BackendError::SentinelLoginRefused { address },
+        other => other,
     }
 }
 

@@ -1,0 +1,147 @@
+"""Families spread over shards, on one Redis and in a Cluster: counts are exact, whatever moves or dies."""
+
+import signal
+import time
+import urllib.error
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from harness import Exporter, Gunicorn, Load, RedisServer, eventually, scrape
+from harness.cluster import Cluster
+from harness.redis import Client
+from harness.scrape import OPENMETRICS
+
+SHARDS = 4
+KEYS = [f"gunicorn:metrics:{{{shard}}}" for shard in range(SHARDS)]
+REQUESTS = "gunicorn_worker_requests_total"
+DURATIONS = "gunicorn_worker_request_duration_seconds_count"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """Three primaries, one replica."""
+    with Cluster() as one:
+        yield one
+
+
+def test_families_are_where_the_checksum_of_their_name_says(redis: RedisServer) -> None:
+    environment = {"GUNICORN_EXPORTER_REDIS_SHARDS": str(SHARDS)}
+    with Gunicorn(redis=redis, environment=environment) as gunicorn:
+        assert gunicorn.get("/").status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=1.0)
+        spread = {
+            key: {line.split()[2] for line in page(redis, key).splitlines() if line.startswith("# TYPE")}
+            for key in KEYS
+        }
+        assert sum(len(names) > 0 for names in spread.values()) == SHARDS
+        for shard, key in enumerate(KEYS):
+            for name in spread[key]:
+                assert zlib.crc32(name.removesuffix("_total").encode()) % SHARDS == shard
+
+
+def test_the_pages_of_all_shards_are_one(redis: RedisServer) -> None:
+    """One page in each format, with one end, from the instance and from an exporter that only reads."""
+    environment = {"GUNICORN_EXPORTER_REDIS_SHARDS": str(SHARDS)}
+    with (
+        Gunicorn(redis=redis, environment=environment, workers=2) as gunicorn,
+        Exporter(redis=redis, environment=environment) as exporter,
+    ):
+        with Load([gunicorn.port]) as load:
+            load.wait_for(50)
+        for url in (gunicorn.metrics_url, exporter.metrics_url):
+            for accept in (None, OPENMETRICS):
+                eventually(lambda: scrape(url, accept=accept).sum(REQUESTS), equals=float(len(load.outcomes)))
+                whole = scrape(url, accept=accept)
+                assert whole.sum(DURATIONS) == len(load.outcomes)
+                assert len(whole.values_of("registry", "gunicorn_exporter_registry_info")) == SHARDS
+                assert whole.body.count("# EOF\n") == (accept == OPENMETRICS)
+
+
+def test_another_number_of_shards_counts_nothing_twice(redis: RedisServer) -> None:
+    """At HUP the families move to keys that do not know them yet: those begin with what is new."""
+    config = "import os\nos.environ['GUNICORN_EXPORTER_REDIS_SHARDS'] = open('shards').read()\n"
+    gunicorn = Gunicorn(redis=redis, workers=2, config=config)
+    (gunicorn.directory / "shards").write_text("1")
+    with gunicorn:
+        with Load([gunicorn.port]) as load:
+            load.wait_for(100)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=float(len(load.outcomes)))
+        before = set(gunicorn.worker_pids())
+        (gunicorn.directory / "shards").write_text("3")
+        with Load([gunicorn.port]) as more:
+            more.wait_for(50)
+            gunicorn.send(signal.SIGHUP)
+            eventually(lambda: before.isdisjoint(gunicorn.worker_pids()))
+            more.wait_for(50)
+        total = float(len(load.outcomes) + len(more.outcomes))
+        eventually(lambda: scrape(f"{gunicorn.metrics_url}/instance").sum(REQUESTS), equals=total)
+        keys = ["gunicorn:metrics", *KEYS[:3]]
+        eventually(lambda: sum(samples(page(redis, key), REQUESTS) for key in keys), equals=total)
+
+
+def test_a_cluster_that_is_resharded_loses_nothing(cluster: Cluster) -> None:
+    environment = cluster.environment(shards=SHARDS)
+    with Gunicorn(workers=2, environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
+        with Load([gunicorn.port]) as load:
+            load.wait_for(200)
+            for turn in range(2 * SHARDS):
+                key = KEYS[turn % SHARDS]
+                owner = cluster.owner(key)
+                cluster.move(key, next(node for node in cluster.primaries if node is not owner))
+                load.wait_for(50)
+        assert load.statuses() == {200: len(load.outcomes)}
+        for url in (exporter.metrics_url, gunicorn.metrics_url):
+            eventually(lambda: scrape(url).sum(REQUESTS), equals=float(len(load.outcomes)), within=60)
+            assert scrape(url).sum(DURATIONS) == len(load.outcomes)
+
+
+def test_a_primary_that_dies_is_replaced_and_counts_are_exact(cluster: Cluster) -> None:
+    """It is also the node that the settings name: the others are known by then."""
+    environment = cluster.environment(shards=SHARDS)
+    with Gunicorn(workers=2, environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
+        dying = cluster.primaries[0]
+        if not any(cluster.owner(key) is dying for key in KEYS):
+            cluster.move(KEYS[0], dying)
+        with Load([gunicorn.port]) as load:
+            load.wait_for(200)
+            eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS) > 0)
+            dying.kill()
+            end = time.monotonic() + 5
+            eventually(lambda: time.monotonic() > end)
+            load.wait_for(200)
+        assert load.statuses() == {200: len(load.outcomes)}
+        for url in (exporter.metrics_url, gunicorn.metrics_url):
+            eventually(lambda: scrape(url).sum(REQUESTS), equals=float(len(load.outcomes)), within=60)
+            assert scrape(url).sum(DURATIONS) == len(load.outcomes)
+
+
+def test_a_cluster_without_the_setting_is_named(cluster: Cluster) -> None:
+    node = next(node for node in cluster.primaries if node is not cluster.owner("gunicorn:metrics"))
+    with Exporter(
+        environment={"REDIS_ENABLED": "true", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(node.port)}
+    ) as one:
+        answer = eventually(lambda: refusal(one))
+        assert answer == (
+            f"redis at 127.0.0.1:{node.port} is a node of a cluster and does not hold gunicorn:metrics: "
+            "set exporter.redis.cluster"
+        )
+
+
+def refusal(exporter: Exporter) -> str:
+    """The one line of a 503."""
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        scrape(exporter.metrics_url)
+    return refused.value.read().decode().strip()
+
+
+def page(redis: RedisServer, key: str) -> str:
+    """The whole page of one shard."""
+    client: Client = redis.client
+    return str(client.execute_command("METRICS.EXPOSE", key))  # type: ignore[no-untyped-call]
+
+
+def samples(text: str, name: str) -> float:
+    """The sum of the samples of that name."""
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + "{"))
