@@ -39,4 +39,5 @@ pub use routes::App;
 pub use server::serve;
 pub use settings::Settings;
 pub use standalone::{StandaloneError, standalone};
+pub use stores::{GatherError, Gathering};
 pub use tls::{TlsError, TlsFiles};

@@ -1,9 +1,11 @@
 //! Worker stores as writers of registries: what is read of them, and how far it has got.
 
+mod gathering;
 mod shard;
 mod source;
 mod writer;
 
+pub use gathering::{GatherError, Gathering};
 pub(crate) use shard::{SharedLeave, SharedPush};
 pub(crate) use source::{StoreSource, Visible};
 pub(crate) use writer::{Writer, WriterOptions};

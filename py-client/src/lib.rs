@@ -4,6 +4,7 @@
 //! arbiter   Instance: control memory, stores, listener, exporter process     instance.rs
 //! worker    WorkerSlot.adopt ─▶ Recorder: pre_request, post_request          recorder.rs
 //! any       Value: the numbers of prometheus_client's metrics                value.rs
+//! tests     Processes: several processes played by one                       processes.rs
 //! exporter  run_instance: the exporter's crate                               exporter_process.rs
 //! ```
 
@@ -12,6 +13,7 @@ mod exporter_process;
 mod failure;
 mod instance;
 mod process;
+mod processes;
 mod recorder;
 mod settings;
 mod store;
@@ -30,6 +32,8 @@ mod _native {
     use super::failure::report_failure;
     #[pymodule_export]
     use super::instance::{Instance, WorkerSlot};
+    #[pymodule_export]
+    use super::processes::Processes;
     #[pymodule_export]
     use super::recorder::Recorder;
     #[pymodule_export]

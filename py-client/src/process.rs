@@ -31,8 +31,8 @@ pub(crate) fn store() -> Option<Arc<WorkerStore>> {
 }
 
 /// From now on this process writes `store`.
-pub(crate) fn use_store(store: WorkerStore) {
-    *lock(&STORE) = Some(Arc::new(store));
+pub(crate) fn use_store(store: impl Into<Arc<WorkerStore>>) {
+    *lock(&STORE) = Some(store.into());
     TURN.fetch_add(1, Ordering::Relaxed);
 }
 

@@ -313,7 +313,10 @@ impl Group {
                 }
             }
             FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
-                series.set(0, state.own[0])
+                // Another object of that name may have set it before.
+                if was_retired || state.own[0] != 0.0 {
+                    series.set(0, state.own[0]);
+                }
             }
             FamilyType::Counter
             | FamilyType::Histogram

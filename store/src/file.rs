@@ -13,7 +13,7 @@ use crate::layout::{
     MAX_NAME,
 };
 use crate::memory::{FIRST_SEGMENT, WORD, allocate};
-use crate::{StoreError, WorkerStore};
+use crate::{Process, StoreError, WorkerStore};
 
 /// What kind of process writes a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -114,7 +114,16 @@ impl StoreFile {
     ///
     /// When it cannot be mapped, or is no store.
     pub fn adopt(self) -> Result<WorkerStore, StoreError> {
-        WorkerStore::adopt(self.file)
+        WorkerStore::adopt(self.file, Process::current())
+    }
+
+    /// As [`adopt`](Self::adopt), on behalf of another process: for tests that play several in one.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn adopt_as(self, process: Process) -> Result<WorkerStore, StoreError> {
+        WorkerStore::adopt(self.file, process)
     }
 }
 

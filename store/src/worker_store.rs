@@ -54,7 +54,7 @@ struct Inner {
 }
 
 impl WorkerStore {
-    pub(crate) fn adopt(file: OwnedFd) -> Result<Self, StoreError> {
+    pub(crate) fn adopt(file: OwnedFd, process: Process) -> Result<Self, StoreError> {
         let copy = file.try_clone().map_err(|error| {
             StoreError::system("duplicate a descriptor")(crate::error::errno(&error))
         })?;
@@ -79,10 +79,9 @@ impl WorkerStore {
             inner.series.insert((family as u32, labels.clone()), series);
         }
 
-        let me = Process::current();
         let header = inner.segments[0];
-        header[AT_START_TIME].store(me.start_time, Relaxed);
-        header[AT_PID].store(me.pid.into(), Release);
+        header[AT_START_TIME].store(process.start_time, Relaxed);
+        header[AT_PID].store(process.pid.into(), Release);
         Ok(Self {
             identity: reader.identity().clone(),
             writer_id: reader.writer_id(),

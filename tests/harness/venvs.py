@@ -26,6 +26,13 @@ class Venv:
         return venv
 
     @classmethod
+    def prometheus_client(cls, version: str = "newest") -> "Venv":
+        """The environment with that prometheus_client and that one's own tests, our wheel, and pytest."""
+        venv = cls(f"prometheus_client-{version}")
+        venv.refresh()
+        return venv
+
+    @classmethod
     def default(cls) -> "Venv":
         """The newest gunicorn, unless `make test-matrix` named another environment."""
         venv = cls(os.environ.get("HARNESS_VENV", "gunicorn-newest"))

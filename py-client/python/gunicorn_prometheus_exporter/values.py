@@ -31,13 +31,18 @@ def install() -> None:
     values.ValueClass = StoreValue
     for metric in _registered():
         _take_over(metric)
+    wrap_metrics()
+    # prometheus_client says this of its own files; here it is not so.
+    for message in ("Removal of labels has not been implemented", "Clearing labels has not been implemented"):
+        warnings.filterwarnings("ignore", message=message, category=UserWarning)
+
+
+def wrap_metrics() -> None:
+    """Wrappers where numbers do not pass through a value; harmless with any value class."""
     base: Any = metrics.MetricWrapperBase
     for name in ("remove", "remove_by_labels", "clear"):
         if hasattr(base, name):
             _wrap_removal(base, name)
-    # prometheus_client says this of its own files; here it is not so.
-    for message in ("Removal of labels has not been implemented", "Clearing labels has not been implemented"):
-        warnings.filterwarnings("ignore", message=message, category=UserWarning)
 
 
 def _registered() -> list[Any]:

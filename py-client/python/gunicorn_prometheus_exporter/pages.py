@@ -1,0 +1,32 @@
+"""A page of metrics as ``prometheus_client``'s objects, in the order in which that has samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+_ORDER = {"_sum": 0, "_bucket": 1, "_count": 2}
+
+
+def families(page: str) -> Iterator[Metric]:
+    """The families of an OpenMetrics page."""
+    for family in text_string_to_metric_families(page):  # type: ignore[no-untyped-call]
+        if family.type == "histogram":
+            _reorder(family)
+        yield family
+
+
+def _reorder(histogram: Metric) -> None:
+    """Sum, buckets and count of one series after the other; a page ends with the sum."""
+    groups: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
+    for sample in histogram.samples:
+        labels = tuple(sorted(label for label in sample.labels.items() if label[0] != "le"))
+        groups.setdefault(labels, []).append(sample)
+    histogram.samples = [
+        sample
+        for group in groups.values()
+        for sample in sorted(group, key=lambda one: _ORDER.get(one.name.removeprefix(histogram.name), 3))
+    ]

@@ -1,0 +1,73 @@
+"""``prometheus_client``'s own tests of multiprocess mode, on our stores.
+
+    # conftest.py, beside a copy of prometheus_client's tests/test_multiprocess.py
+    from gunicorn_prometheus_exporter.testing import *
+
+puts our value class, our collector and our ``mark_process_dead`` in the place of its own, with fresh
+stores for each test. Nothing of this is used outside tests.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from prometheus_client import Metric, multiprocess
+from prometheus_client import values as client_values
+
+from . import _native, pages, values
+
+__all__ = ["MultiProcessCollector", "MultiProcessValue", "fresh_stores", "mark_process_dead"]
+
+_processes = _native.Processes()
+
+
+def MultiProcessValue(process_identifier: Callable[[], int] = os.getpid) -> type[values.StoreValue]:  # noqa: N802
+    """A value class that writes the store of whichever process ``process_identifier`` says this is."""
+
+    class PlayedValue(values.StoreValue):
+        def __new__(cls, *args: Any, **kwargs: Any) -> PlayedValue:
+            _processes.become_process(process_identifier())
+            return super().__new__(cls, *args, **kwargs)
+
+        def inc(self, amount: float) -> None:
+            _processes.become_process(process_identifier())
+            super().inc(amount)
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            _processes.become_process(process_identifier())
+            super().set(value, timestamp)
+
+        def get(self) -> float:
+            _processes.become_process(process_identifier())
+            return super().get()
+
+    return PlayedValue
+
+
+class MultiProcessCollector(multiprocess.MultiProcessCollector):
+    """All played processes. The path is checked as ever, and not looked into: stores are memory."""
+
+    def collect(self) -> Iterator[Metric]:
+        """What a scraper would see."""
+        return pages.families(_processes.page().decode())
+
+
+def mark_process_dead(pid: int, _path: str | None = None) -> None:
+    """What only a living process has is gone."""
+    _processes.end_process(pid)
+
+
+@pytest.fixture(autouse=True)
+def fresh_stores() -> None:
+    """No test sees what another has counted."""
+    global _processes
+    _processes = _native.Processes()
+
+
+client_values.MultiProcessValue = MultiProcessValue
+multiprocess.MultiProcessCollector = MultiProcessCollector  # type: ignore[misc]
+multiprocess.mark_process_dead = mark_process_dead
+values.wrap_metrics()

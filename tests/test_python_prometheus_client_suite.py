@@ -1,0 +1,45 @@
+"""prometheus_client's own tests of multiprocess mode pass on our stores, in the words of that version."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness import Venv
+from harness.paths import VENVS
+
+# What these two look into are the files of prometheus_client, of which we have none: everything else has to pass.
+ABOUT_ITS_FILES = {
+    "test_initialization_detects_pid_change": "lists the *.db files of each process",
+    "test_merge_no_accumulate": "merges *.db files that it finds by glob",
+}
+ON_THIS_MACHINE = sorted(path.name.removeprefix("prometheus_client-") for path in VENVS.glob("prometheus_client-*"))
+
+
+@pytest.mark.parametrize("version", ON_THIS_MACHINE)
+def test_the_multiprocess_tests_of_prometheus_client_pass(version: str, tmp_path: Path) -> None:
+    """With one line in a conftest.py; whichever versions `scripts/setup` has put here."""
+    venv = Venv.prometheus_client(version)
+    shutil.copy(venv.directory / "upstream" / "test_multiprocess.py", tmp_path)
+    (tmp_path / "conftest.py").write_text("from gunicorn_prometheus_exporter.testing import *\n")
+    exceptions = " and ".join(f"not {name}" for name in ABOUT_ITS_FILES)
+    done = subprocess.run(
+        [venv.bin / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", exceptions, "test_multiprocess.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+    counts = re.search(r"(\d+) passed, (\d+) deselected", done.stdout)
+    assert counts is not None, done.stdout[-500:]
+    passed, deselected = map(int, counts.groups())
+    assert passed >= 26
+    assert deselected == len(ABOUT_ITS_FILES)
+
+
+def test_the_oldest_and_the_newest_prometheus_client_are_among_them() -> None:
+    """They are what `scripts/setup test` puts here."""
+    assert {"0.19", "newest"} <= set(ON_THIS_MACHINE)
