@@ -42,7 +42,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::settings::Scope;
-use crate::{Backend, Protection, ProtectionError, Refresh, TlsFiles};
+use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
 use boot::Booted;
 use link::{AsyncLink, Message};
 use pusher::Pusher;
@@ -186,6 +186,7 @@ impl Instance {
             shared: shared.clone().map(Backend::Redis),
             scope,
             refresh: Some(asker),
+            renderings: Renderings::default(),
             protection,
             own: state.own.clone(),
         };

@@ -36,6 +36,7 @@ pub use own_metrics::OwnMetrics;
 pub use protection::{Protection, ProtectionError};
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};
 pub use routes::App;
+pub use scrape::Renderings;
 pub use server::serve;
 pub use settings::Settings;
 pub use standalone::{StandaloneError, standalone};

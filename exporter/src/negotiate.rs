@@ -35,11 +35,39 @@ pub(crate) fn format(headers: &HeaderMap) -> Format {
     }
 }
 
-/// Whether gzip was asked for by name.
-pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
-    ranges(headers, &ACCEPT_ENCODING)
-        .iter()
-        .any(|range| range.name == "gzip" && range.weight > 0)
+/// How a page is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Identity,
+    Gzip,
+    Zstd,
+}
+
+impl Encoding {
+    /// The value of `Content-Encoding`; `None` for a page as it is.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        match self {
+            Self::Identity => None,
+            Self::Gzip => Some("gzip"),
+            Self::Zstd => Some("zstd"),
+        }
+    }
+}
+
+/// What is asked for by name, with the highest weight. Of equals zstd, which is faster and smaller;
+/// whoever asks for nothing, or for anything (`*`), gets the page as it is.
+pub(crate) fn encoding(headers: &HeaderMap) -> Encoding {
+    let ranges = ranges(headers, &ACCEPT_ENCODING);
+    let weight = |name: &str| {
+        let named = ranges.iter().filter(|range| range.name == name);
+        named.map(|range| range.weight).max().unwrap_or(0)
+    };
+    let (gzip, zstd) = (weight("gzip"), weight("zstd"));
+    match (gzip, zstd) {
+        (0, 0) => Encoding::Identity,
+        _ if zstd >= gzip => Encoding::Zstd,
+        _ => Encoding::Gzip,
+    }
 }
 
 /// When the scraper stops waiting.
@@ -206,17 +234,21 @@ mod tests {
     }
 
     #[test]
-    fn gzip_is_used_only_when_asked_for() {
+    fn pages_are_compressed_only_when_asked_for() {
         for (accept, expected) in [
-            ("gzip", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("br, zstd", false),
-            ("*", false),
-            ("", false),
+            ("gzip", Encoding::Gzip),
+            ("deflate, GZIP;q=0.5", Encoding::Gzip),
+            ("gzip;q=0", Encoding::Identity),
+            ("br, deflate", Encoding::Identity),
+            ("*", Encoding::Identity),
+            ("", Encoding::Identity),
+            ("gzip, deflate, br, zstd", Encoding::Zstd),
+            ("zstd;q=0.5, gzip", Encoding::Gzip),
+            ("zstd;q=0, gzip;q=0.1", Encoding::Gzip),
+            ("identity, zstd;q=0", Encoding::Identity),
         ] {
             assert_eq!(
-                accepts_gzip(&headers(ACCEPT_ENCODING, accept)),
+                encoding(&headers(ACCEPT_ENCODING, accept)),
                 expected,
                 "{accept}"
             );

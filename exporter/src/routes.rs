@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hyper::body::Body;
 use hyper::header::{
-    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER,
+    ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, VARY,
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
@@ -17,7 +17,7 @@ use crate::negotiate;
 use crate::own_metrics::OwnMetrics;
 use crate::protection::Protection;
 use crate::refresh::Refresh;
-use crate::scrape::{Outcome, PageBody, Scrape};
+use crate::scrape::{Outcome, PageBody, Renderings, Scrape};
 use crate::settings::Scope;
 
 /// How long a scrape waits for the flusher of its instance, at most; never more than half of the
@@ -37,6 +37,8 @@ pub struct App {
     pub scope: Scope,
     /// The flusher of this instance; a standalone exporter has none.
     pub refresh: Option<Refresh>,
+    /// What is being rendered.
+    pub renderings: Renderings,
     /// Whom it answers, and how.
     pub protection: Protection,
     /// What happens here.
@@ -136,12 +138,17 @@ impl App {
         let limit = negotiate::deadline(request.headers());
         self.refreshed(scope, REFRESH_LIMIT.min(limit / 2)).await;
         let format = negotiate::format(request.headers());
-        let gzip = negotiate::accepts_gzip(request.headers());
+        let encoding = negotiate::encoding(request.headers());
         let scrape = Scrape {
+            scope,
             backend: backend.clone(),
-            format,
-            names: negotiate::names(request.uri().query()),
-            gzip,
+            request: ExposeRequest {
+                format,
+                names: negotiate::names(request.uri().query()),
+                ..ExposeRequest::default()
+            },
+            encoding,
+            shows_flushed: self.refresh.is_some(),
             deadline: started + limit,
             whole: request.version() < Version::HTTP_11,
             head_only: request.method() == Method::HEAD,
@@ -151,15 +158,16 @@ impl App {
                 started,
             },
         };
-        match scrape.start().await {
+        match scrape.start(&self.renderings).await {
             Ok(body) => {
                 let mut response = Response::new(body);
                 let headers = response.headers_mut();
                 let content_type = negotiate::content_type(format);
                 headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-                if gzip {
-                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                if let Some(name) = encoding.name() {
+                    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
                 }
+                headers.insert(VARY, HeaderValue::from_static("Accept, Accept-Encoding"));
                 response
             }
             Err(error) => {

@@ -5,37 +5,43 @@
 //! The head of the response goes out after the first page, so that what is wrong at the start is a
 //! 503. The other pages are fetched by a task that is one page ahead of the scraper, so memory is
 //! flat however large the registry. What goes wrong later breaks the connection off: a page that is
-//! not whole never looks whole.
+//! not whole never looks whole. Scrapes of the same moment share their pages (`rendering`).
 
-use std::io::Write;
+mod encoder;
+mod rendering;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::body::{Body, Frame, SizeHint};
-use metrics_model::{Epoch, ExposeRequest, Format};
+use metrics_model::{Epoch, ExposeRequest};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Backend, BackendError};
+use crate::negotiate::Encoding;
 use crate::own_metrics::{OwnMetrics, ScrapeResult};
+use crate::settings::Scope;
+use encoder::Encoder;
+use rendering::Reader;
+pub use rendering::Renderings;
 
-/// How often a scrape starts again before its first page is sent.
-const RESTARTS: u8 = 3;
 /// The sample that names the shared registry a page comes from, so that a rule can tell when one
 /// Prometheus scrapes the same registry twice.
 const REGISTRY_INFO: &str = "gunicorn_exporter_registry_info";
 
 /// What is asked for.
 pub(crate) struct Scrape {
+    pub(crate) scope: Scope,
     pub(crate) backend: Backend,
-    pub(crate) format: Format,
-    pub(crate) names: Vec<String>,
-    pub(crate) gzip: bool,
+    /// Without a cursor.
+    pub(crate) request: ExposeRequest,
+    pub(crate) encoding: Encoding,
     pub(crate) deadline: Instant,
+    /// The page shows what was flushed just before.
+    pub(crate) shows_flushed: bool,
     /// Keep the whole page back until it is complete: for HTTP/1.0, where the end of the connection
     /// is the end of the page, however it came about.
     pub(crate) whole: bool,
@@ -46,40 +52,22 @@ pub(crate) struct Scrape {
 
 impl Scrape {
     /// The body, once its first page is there.
-    pub(crate) async fn start(self) -> Result<PageBody, BackendError> {
+    pub(crate) async fn start(self, renderings: &Renderings) -> Result<PageBody, BackendError> {
         let Self {
-            backend,
-            format,
-            names,
-            gzip,
-            deadline,
-            whole,
-            head_only,
-            outcome,
+            deadline, outcome, ..
         } = self;
-        let pages = Pages {
-            backend,
-            request: ExposeRequest {
-                format,
-                names,
-                cursor: Some(b"0".to_vec()),
-                ..ExposeRequest::default()
-            },
-            sent: false,
-            done: false,
-        };
         let stream = PageStream {
-            pages,
-            encoder: Encoder::new(gzip),
+            reader: renderings.join(self.scope, &self.backend, &self.request, self.shows_flushed),
+            encoder: Encoder::new(self.encoding)?,
         };
-        match timeout_at(deadline, stream.start(whole)).await {
+        match timeout_at(deadline, stream.start(self.whole)).await {
             Ok(Ok((first, None))) => {
                 outcome.end(ScrapeResult::Complete);
                 Ok(PageBody::Whole(Some(first)))
             }
             Ok(Ok((first, Some(rest)))) => {
                 let (sender, receiver) = mpsc::channel(1);
-                if head_only {
+                if self.head_only {
                     outcome.end(ScrapeResult::Complete);
                 } else {
                     tokio::spawn(rest.send(first, sender, deadline, outcome));
@@ -113,25 +101,25 @@ impl Outcome {
 
 /// Pages and their encoding.
 struct PageStream {
-    pages: Pages,
+    reader: Reader,
     encoder: Encoder,
 }
 
 impl PageStream {
-    /// The first page, preceded by the registry's name, and what is to follow; `None` if that was
-    /// all, as it is for most applications.
+    /// The first pages and what is to follow; `None` if that was all, as it is for most
+    /// applications.
     async fn start(mut self, whole: bool) -> Result<(Bytes, Option<Self>), BackendError> {
-        let (epochs, page) = tokio::join!(self.pages.epochs(), self.pages.next());
-        let page = page?.unwrap_or_default();
         let mut first = Vec::new();
-        let info = registry_info(&epochs?);
-        first.extend_from_slice(&self.encoder.encode(info.into_bytes())?);
-        first.extend_from_slice(&self.encoder.encode(page)?);
-        while whole && let Some(page) = self.pages.next().await? {
-            first.extend_from_slice(&self.encoder.encode(page)?);
-        }
-        if !self.pages.done {
-            return Ok((first.into(), Some(self)));
+        while let Some(page) = self.reader.next().await? {
+            let is_last = self.reader.is_at_end();
+            let encoded = self.encoder.encode(page)?;
+            if first.is_empty() && is_last && matches!(self.encoder, Encoder::Identity) {
+                return Ok((encoded, None));
+            }
+            if first.is_empty() && !whole && !is_last {
+                return Ok((encoded, Some(self)));
+            }
+            first.extend_from_slice(&encoded);
         }
         first.extend_from_slice(&self.encoder.finish()?);
         Ok((first.into(), None))
@@ -146,7 +134,7 @@ impl PageStream {
     ) {
         let result = timeout_at(deadline, async {
             send(&sender, first).await?;
-            while let Some(page) = self.pages.next().await.map_err(BrokenOff::Backend)? {
+            while let Some(page) = self.reader.next().await.map_err(BrokenOff::Backend)? {
                 let page = self.encoder.encode(page).map_err(BrokenOff::Backend)?;
                 send(&sender, page).await?;
             }
@@ -177,59 +165,34 @@ async fn send(sender: &mpsc::Sender<Chunk>, bytes: Bytes) -> Result<(), BrokenOf
         .map_err(|_| BrokenOff::Gone)
 }
 
-/// The run of pages that make one whole.
-struct Pages {
-    backend: Backend,
-    request: ExposeRequest,
-    sent: bool,
-    done: bool,
-}
-
-impl Pages {
-    async fn next(&mut self) -> Result<Option<Vec<u8>>, BackendError> {
-        let mut restarts = 0;
-        while !self.done {
-            match self.backend.page(&self.request).await {
-                Ok(page) => {
-                    self.sent = true;
-                    self.done = page.next.is_none();
-                    self.request.cursor = page.next.map(String::into_bytes);
-                    return Ok(Some(page.body));
-                }
-                Err(BackendError::StaleCursor) if !self.sent && restarts < RESTARTS => {
-                    restarts += 1;
-                    self.request.cursor = Some(b"0".to_vec());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
+/// What precedes the first page of a shared registry: which one it is, if the scraper wants to see
+/// that.
+///
+/// A user of Redis that may run EXPOSE and nothing else is a good practice, and gets its page
+/// without these samples.
+async fn registry_info(
+    backend: &Backend,
+    request: &ExposeRequest,
+) -> Result<Vec<u8>, BackendError> {
+    let names = &request.names;
+    let is_wanted = names.is_empty() || names.iter().any(|name| name == REGISTRY_INFO);
+    let Backend::Redis(redis) = backend else {
+        return Ok(Vec::new());
+    };
+    if !is_wanted {
+        return Ok(Vec::new());
     }
-
-    /// The epochs of a shared registry's shards, if the scraper wants to see them.
-    ///
-    /// A user of Redis that may run EXPOSE and nothing else is a good practice, and gets its page
-    /// without these samples.
-    fn epochs(&self) -> impl Future<Output = Result<Vec<Epoch>, BackendError>> + use<> {
-        let names = &self.request.names;
-        let wanted = names.is_empty() || names.iter().any(|name| name == REGISTRY_INFO);
-        let backend = self.backend.clone();
-        async move {
-            match backend {
-                Backend::Redis(redis) if wanted => match redis.epochs().await {
-                    Err(error @ BackendError::NoPermission { .. }) => {
-                        tracing::debug!("{REGISTRY_INFO} is left out: {error}");
-                        Ok(Vec::new())
-                    }
-                    epochs => epochs,
-                },
-                Backend::Redis(_) | Backend::Embedded(_) => Ok(Vec::new()),
-            }
+    match redis.epochs().await {
+        Ok(epochs) => Ok(registry_samples(&epochs).into_bytes()),
+        Err(error @ BackendError::NoPermission { .. }) => {
+            tracing::debug!("{REGISTRY_INFO} is left out: {error}");
+            Ok(Vec::new())
         }
+        Err(error) => Err(error),
     }
 }
 
-fn registry_info(epochs: &[Epoch]) -> String {
+fn registry_samples(epochs: &[Epoch]) -> String {
     if epochs.is_empty() {
         return String::new();
     }
@@ -242,45 +205,6 @@ fn registry_info(epochs: &[Epoch]) -> String {
          {}",
         samples.collect::<String>()
     )
-}
-
-/// Bytes on their way out.
-enum Encoder {
-    Identity,
-    Gzip(Box<GzEncoder<Vec<u8>>>),
-}
-
-impl Encoder {
-    fn new(gzip: bool) -> Self {
-        if gzip {
-            // The fastest level: text of metrics repeats itself so much that the others gain little.
-            Self::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
-        } else {
-            Self::Identity
-        }
-    }
-
-    fn encode(&mut self, page: Vec<u8>) -> Result<Bytes, BackendError> {
-        match self {
-            Self::Identity => Ok(page.into()),
-            Self::Gzip(encoder) => {
-                encoder
-                    .write_all(&page)
-                    .map_err(|_| BackendError::Compression)?;
-                Ok(std::mem::take(encoder.get_mut()).into())
-            }
-        }
-    }
-
-    fn finish(self) -> Result<Bytes, BackendError> {
-        match self {
-            Self::Identity => Ok(Bytes::new()),
-            Self::Gzip(encoder) => encoder
-                .finish()
-                .map(Bytes::from)
-                .map_err(|_| BackendError::Compression),
-        }
-    }
 }
 
 /// The body of every response.

@@ -132,6 +132,8 @@ impl Connection {
         let connection = http1::Builder::new()
             // `PatientStream` has its own, which lets idle connections be.
             .header_read_timeout(None)
+            // Whoever has said all that it has to say may close its half.
+            .half_close(true)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
             .serve_connection(TokioIo::new(PatientStream::new(stream)), service);

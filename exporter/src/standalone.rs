@@ -9,6 +9,7 @@ use crate::listen::listen;
 use crate::own_metrics::OwnMetrics;
 use crate::protection::{Protection, ProtectionError};
 use crate::routes::App;
+use crate::scrape::Renderings;
 use crate::server::serve;
 use crate::settings::{Scope, Settings, SettingsError};
 
@@ -64,6 +65,7 @@ pub async fn standalone(
         shared: Some(Backend::Redis(redis)),
         scope: Scope::Shared,
         refresh: None,
+        renderings: Renderings::default(),
         protection: protection.clone(),
         own,
     };

@@ -1,0 +1,465 @@
+//! Scrapes that come together are rendered once.
+//!
+//! # How it works
+//!
+//! A *rendering* is one run of pages, and any number of readers. Whoever wants a page that is not
+//! there yet fetches it, and the others wait for it; pages are kept until the slowest reader has
+//! them. Nobody is slowed down by another: a reader that is [`WINDOW_BYTES`] behind goes on by
+//! itself, from the cursor where it is. So memory is bounded, however slow who reads and however
+//! large what is read.
+//!
+//! A scrape joins a rendering only before its first page: all readers see the same moment, and none
+//! a moment before it asked. Where a scrape has had its own instance flushed, it joins only before
+//! that page was even asked for, so that it is sure to see what was flushed.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use bytes::Bytes;
+use metrics_model::ExposeRequest;
+use tokio::sync::Notify;
+
+use super::registry_info;
+use crate::backend::{Backend, BackendError};
+use crate::settings::Scope;
+
+/// How far readers may be apart.
+const WINDOW_BYTES: usize = 4 * 1024 * 1024;
+/// How often a rendering starts again before its first page is there.
+const RESTARTS: u8 = 3;
+
+/// What is being rendered. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Renderings {
+    open: Arc<Mutex<Vec<Weak<Rendering>>>>,
+}
+
+/// One reader of a rendering.
+pub(super) struct Reader {
+    rendering: Arc<Rendering>,
+    /// Its number among the readers; `None` once it goes on by itself.
+    number: Option<u64>,
+    cursor: Option<Vec<u8>>,
+}
+
+#[derive(Debug)]
+struct Rendering {
+    scope: Scope,
+    backend: Backend,
+    request: ExposeRequest,
+    state: Mutex<State>,
+    /// A page is there, or has failed, or whoever was fetching it is gone.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    pages: VecDeque<Part>,
+    /// The number of the first of them.
+    first: u64,
+    bytes: usize,
+    next: Next,
+    is_fetching: bool,
+    /// The first page has been asked for.
+    is_asked: bool,
+    readers: Vec<Place>,
+    readers_ever: u64,
+}
+
+/// A page, and the cursor of the one after it.
+#[derive(Debug, Clone)]
+struct Part {
+    page: Bytes,
+    next: Option<Vec<u8>>,
+}
+
+/// Which page a reader wants next.
+#[derive(Debug)]
+struct Place {
+    reader: u64,
+    page: u64,
+}
+
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    First,
+    Page(Vec<u8>),
+    End,
+    Failed(BackendError),
+}
+
+impl Renderings {
+    /// Joins a rendering of the same, or begins one. A scrape `shows_flushed` when it must show what
+    /// was flushed before it came here.
+    pub(super) fn join(
+        &self,
+        scope: Scope,
+        backend: &Backend,
+        request: &ExposeRequest,
+        shows_flushed: bool,
+    ) -> Reader {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|rendering| rendering.strong_count() > 0);
+        let joined = open
+            .iter()
+            .filter_map(Weak::upgrade)
+            .filter(|rendering| rendering.scope == scope && is_same(&rendering.request, request))
+            .find_map(|rendering| rendering.admit(shows_flushed));
+        if let Some(reader) = joined {
+            return reader;
+        }
+        let rendering = Arc::new(Rendering {
+            scope,
+            backend: backend.clone(),
+            request: request.clone(),
+            state: Mutex::default(),
+            changed: Notify::new(),
+        });
+        open.push(Arc::downgrade(&rendering));
+        rendering.begin()
+    }
+}
+
+/// Whether they ask for the same bytes.
+fn is_same(one: &ExposeRequest, other: &ExposeRequest) -> bool {
+    one.format == other.format && one.created == other.created && one.names == other.names
+}
+
+impl Rendering {
+    fn begin(self: Arc<Self>) -> Reader {
+        let number = self.lock().add_reader();
+        Reader {
+            rendering: self,
+            number: Some(number),
+            cursor: None,
+        }
+    }
+
+    /// Another reader, if it is not too late.
+    fn admit(self: Arc<Self>, shows_flushed: bool) -> Option<Reader> {
+        let state = self.lock();
+        let is_open = matches!(state.next, Next::First) && !(shows_flushed && state.is_asked);
+        drop(state);
+        is_open.then(|| self.begin())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The page at a cursor. The first is preceded by the name of the registry.
+    async fn render(&self, cursor: Option<&[u8]>) -> Result<Part, BackendError> {
+        let request = |cursor: &[u8]| ExposeRequest {
+            cursor: Some(cursor.to_vec()),
+            ..self.request.clone()
+        };
+        if let Some(cursor) = cursor {
+            let page = self.backend.page(&request(cursor)).await?;
+            return Ok(Part::new(Vec::new(), page));
+        }
+        let first = request(b"0");
+        let (info, page) = tokio::join!(
+            registry_info(&self.backend, &self.request),
+            self.first_page(&first)
+        );
+        // Of two errors the page's says more.
+        let page = page?;
+        Ok(Part::new(info?, page))
+    }
+
+    /// A registry that changes between the shards' pages, or is rendered for the first time.
+    async fn first_page(
+        &self,
+        request: &ExposeRequest,
+    ) -> Result<metrics_model::Page, BackendError> {
+        let mut restarts = 0;
+        loop {
+            match self.backend.page(request).await {
+                Err(BackendError::StaleCursor) if restarts < RESTARTS => restarts += 1,
+                page => return page,
+            }
+        }
+    }
+}
+
+impl Part {
+    fn new(mut before: Vec<u8>, page: metrics_model::Page) -> Self {
+        let page_bytes = if before.is_empty() {
+            page.body
+        } else {
+            before.extend_from_slice(&page.body);
+            before
+        };
+        Self {
+            page: page_bytes.into(),
+            next: page.next.map(String::into_bytes),
+        }
+    }
+}
+
+impl State {
+    fn add_reader(&mut self) -> u64 {
+        let reader = self.readers_ever;
+        self.readers_ever += 1;
+        self.readers.push(Place { reader, page: 0 });
+        reader
+    }
+
+    fn remove_reader(&mut self, reader: u64) {
+        self.readers.retain(|place| place.reader != reader);
+        self.forget_read();
+    }
+
+    /// The page that a reader wants, or what is to be done for it.
+    fn look(&mut self, reader: u64) -> Look {
+        let Some(place) = self.readers.iter_mut().find(|place| place.reader == reader) else {
+            return Look::LeftBehind;
+        };
+        if let Some(part) = self.pages.get((place.page - self.first) as usize).cloned() {
+            place.page += 1;
+            self.forget_read();
+            return Look::There(part);
+        }
+        let cursor = match &self.next {
+            Next::First => None,
+            Next::Page(cursor) => Some(cursor.clone()),
+            Next::End => return Look::End,
+            Next::Failed(error) => return Look::Failed(error.clone()),
+        };
+        if self.is_fetching {
+            return Look::Coming;
+        }
+        self.is_fetching = true;
+        self.is_asked = true;
+        Look::Fetch(cursor)
+    }
+
+    fn put(&mut self, fetched: Result<Part, BackendError>) {
+        match fetched {
+            Ok(part) => {
+                self.next = part.next.clone().map_or(Next::End, Next::Page);
+                self.bytes += part.page.len();
+                self.pages.push_back(part);
+                while self.bytes > WINDOW_BYTES && self.pages.len() > 1 {
+                    self.forget_first();
+                }
+                let first = self.first;
+                self.readers.retain(|place| place.page >= first);
+            }
+            Err(error) => self.next = Next::Failed(error),
+        }
+    }
+
+    /// Pages that every reader has are not needed any more.
+    fn forget_read(&mut self) {
+        let wanted = self.readers.iter().map(|place| place.page).min();
+        while !self.pages.is_empty() && wanted.is_none_or(|wanted| wanted > self.first) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some(part) = self.pages.pop_front() {
+            self.bytes -= part.page.len();
+            self.first += 1;
+        }
+    }
+}
+
+/// What a reader finds.
+enum Look {
+    There(Part),
+    /// It is fetched by another.
+    Coming,
+    /// It is to be fetched, by this one for all.
+    Fetch(Option<Vec<u8>>),
+    /// It is no longer kept.
+    LeftBehind,
+    End,
+    Failed(BackendError),
+}
+
+/// While it lives, its reader fetches the next page for all.
+struct Fetching<'a>(&'a Rendering);
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_fetching = false;
+        self.0.changed.notify_waiters();
+    }
+}
+
+impl Reader {
+    /// The next page; `None` after the last.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BackendError> {
+        let part = match self.number {
+            Some(number) => self.shared(number).await?,
+            None => self.alone().await?,
+        };
+        Ok(part.map(|part| {
+            self.cursor = part.next;
+            part.page
+        }))
+    }
+
+    /// Whether the page that was read was the last.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.cursor.is_none()
+    }
+
+    async fn shared(&mut self, number: u64) -> Result<Option<Part>, BackendError> {
+        let rendering = Arc::clone(&self.rendering);
+        loop {
+            // Before the look, so that what changes after it is not missed.
+            let mut changed = std::pin::pin!(rendering.changed.notified());
+            changed.as_mut().enable();
+            let looked = rendering.lock().look(number);
+            let cursor = match looked {
+                Look::There(part) => return Ok(Some(part)),
+                Look::End => return Ok(None),
+                Look::Failed(error) => return Err(error),
+                Look::LeftBehind => {
+                    self.number = None;
+                    return self.alone().await;
+                }
+                Look::Coming => {
+                    changed.await;
+                    continue;
+                }
+                Look::Fetch(cursor) => cursor,
+            };
+            let fetching = Fetching(&rendering);
+            let fetched = rendering.render(cursor.as_deref()).await;
+            rendering.lock().put(fetched);
+            drop(fetching);
+        }
+    }
+
+    /// Others are too far ahead: from where this one is.
+    async fn alone(&self) -> Result<Option<Part>, BackendError> {
+        match &self.cursor {
+            None => Ok(None),
+            Some(cursor) => self.rendering.render(Some(cursor)).await.map(Some),
+        }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.rendering.lock().remove_reader(number);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_model::{Epoch, Labels, Limits, Registry};
+
+    use super::*;
+    use crate::backend::Embedded;
+
+    const SERIES: usize = 120_000;
+
+    fn backend() -> (Backend, Arc<Mutex<Registry>>) {
+        let mut registry = Registry::new(Epoch(7), Limits::default(), 1);
+        for number in 0..SERIES {
+            let stamp = registry.stamp(1, &Limits::default(), false);
+            let value = format!("{number:060}");
+            let labels = Labels::new([("number", value.as_str())]).unwrap();
+            registry.inc(&stamp, "of", &labels, 1.0, None).unwrap();
+        }
+        let registry = Arc::new(Mutex::new(registry));
+        (
+            Backend::Embedded(Embedded::new(Arc::clone(&registry))),
+            registry,
+        )
+    }
+
+    fn count(registry: &Mutex<Registry>) {
+        let mut registry = registry.lock().unwrap();
+        let stamp = registry.stamp(1, &Limits::default(), false);
+        let none = Labels::none();
+        registry.inc(&stamp, "late", &none, 1.0, None).unwrap();
+    }
+
+    async fn rest(reader: &mut Reader) -> Vec<u8> {
+        let mut text = Vec::new();
+        while let Some(page) = reader.next().await.unwrap() {
+            text.extend_from_slice(&page);
+        }
+        text
+    }
+
+    #[tokio::test]
+    async fn scrapes_that_come_together_read_the_same_pages() {
+        let (backend, _) = backend();
+        let renderings = Renderings::default();
+        let request = ExposeRequest::default();
+        let join = || renderings.join(Scope::Instance, &backend, &request, true);
+        let (mut one, mut other) = (join(), join());
+        loop {
+            let (page, same) = (one.next().await.unwrap(), other.next().await.unwrap());
+            assert_eq!(
+                page.as_ref().map(|page| page.as_ptr()),
+                same.as_ref().map(|page| page.as_ptr())
+            );
+            if page.is_none() {
+                break;
+            }
+        }
+        assert!(Arc::ptr_eq(&one.rendering, &other.rendering));
+    }
+
+    #[tokio::test]
+    async fn what_is_under_way_or_different_is_not_joined() {
+        let (backend, registry) = backend();
+        let renderings = Renderings::default();
+        let request = ExposeRequest::default();
+        let mut first = renderings.join(Scope::Instance, &backend, &request, true);
+        let of_late = ExposeRequest {
+            names: vec!["late_total".to_owned()],
+            ..ExposeRequest::default()
+        };
+        let other = renderings.join(Scope::Instance, &backend, &of_late, true);
+        assert!(!Arc::ptr_eq(&first.rendering, &other.rendering));
+        first.next().await.unwrap();
+        count(&registry);
+        let mut second = renderings.join(Scope::Instance, &backend, &request, true);
+        let text = rest(&mut second).await;
+        assert!(text.starts_with(b"# TYPE late_total counter\nlate_total 1\n"));
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_left_behind_goes_on_by_itself() {
+        let (backend, _) = backend();
+        let renderings = Renderings::default();
+        let request = ExposeRequest::default();
+        let join = || renderings.join(Scope::Instance, &backend, &request, false);
+        let (mut fast, mut slow) = (join(), join());
+        let beginning = slow.next().await.unwrap().unwrap();
+        let whole = rest(&mut fast).await;
+        assert!(whole.len() > 2 * WINDOW_BYTES);
+        assert!(fast.rendering.lock().bytes <= WINDOW_BYTES);
+        let read = [beginning.to_vec(), rest(&mut slow).await].concat();
+        assert!(slow.number.is_none());
+        assert_eq!(read, whole);
+        assert_eq!(slow.rendering.lock().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_goes_away_leaves_its_pages_to_the_others() {
+        let (backend, _) = backend();
+        let renderings = Renderings::default();
+        let request = ExposeRequest::default();
+        let join = || renderings.join(Scope::Instance, &backend, &request, false);
+        let (mut one, other) = (join(), join());
+        let mut text = one.next().await.unwrap().unwrap().to_vec();
+        assert!(one.rendering.lock().bytes > 0);
+        drop(other);
+        assert_eq!(one.rendering.lock().bytes, 0);
+        text.extend(rest(&mut one).await);
+        assert_eq!(text.split(|&byte| byte == b'\n').count(), SERIES + 2);
+    }
+}
