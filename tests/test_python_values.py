@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness import Gunicorn, Scrape, eventually, scrape
+from harness.scrape import OPENMETRICS
 
 PER_PROCESS = ("all", "liveall")
 
@@ -125,3 +126,51 @@ def test_metrics_that_exist_already_keep_their_numbers() -> None:
         seen = page(gunicorn)
         assert seen.value("early_sizes_bucket", le="10.0") == 1
         assert seen.value("early_sizes_sum") == 5
+
+
+def openmetrics(gunicorn: Gunicorn) -> Scrape:
+    """The same page with what only OpenMetrics can say."""
+    page(gunicorn)
+    return scrape(gunicorn.metrics_url, accept=OPENMETRICS)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--preload"]], ids=["each-worker-loads", "preloaded"])
+def test_infos_and_enums_say_what_the_workers_say(arguments: list[str]) -> None:
+    """Whoever has loaded the application; what they say later replaces what they said."""
+    with Gunicorn("apps.numbers:app", arguments=arguments) as gunicorn:
+        seen = openmetrics(gunicorn)
+        assert seen.families["number_build"].type == "info"
+        assert [s.labels for s in seen.samples("number_build_info")] == [{"stage": "test", "version": "1"}]
+        assert seen.families["number_phase"].type == "stateset"
+        assert phases(seen) == {"starting": 1, "running": 0, "stopping": 0}
+        gunicorn.get("/?version=2&phase=running")
+        seen = openmetrics(gunicorn)
+        assert [s.labels for s in seen.samples("number_build_info")] == [{"stage": "test", "version": "2"}]
+        assert phases(seen) == {"starting": 0, "running": 1, "stopping": 0}
+
+
+def phases(seen: Scrape) -> dict[str, float]:
+    """Which state is true."""
+    return {sample.labels["number_phase"]: sample.value for sample in seen.samples("number_phase")}
+
+
+def test_units_are_on_the_page() -> None:
+    """`prometheus_client` does not tell them to its values."""
+    with Gunicorn("apps.numbers:app") as gunicorn:
+        assert openmetrics(gunicorn).families["number_distance_metres"].unit == "metres"
+
+
+@pytest.mark.xfail(reason="registries keep exemplars, pages do not show them yet")
+def test_exemplars_are_those_of_the_last_observation_of_their_bucket(two: Gunicorn) -> None:
+    """In OpenMetrics, whichever worker has seen it."""
+    for size in (3, 4, 0.5):
+        two.get(f"/?traced={size}")
+    seen = openmetrics(two)
+    shown = {s.labels["le"]: s.exemplar for s in seen.samples("number_sizes_bucket")}
+    assert shown["1.0"] is not None
+    assert shown["10.0"] is not None
+    assert (shown["1.0"].labels, shown["1.0"].value) == ({"trace_id": "abc"}, 0.5)
+    assert (shown["10.0"].labels, shown["10.0"].value) == ({"trace_id": "abc"}, 4)
+    event = seen.samples("number_events_total", kind="traced")[0].exemplar
+    assert event is not None
+    assert event.labels == {"trace_id": "def"}

@@ -41,5 +41,5 @@ mod _native {
     #[pymodule_export]
     use super::store::{count_event, set_worker_state};
     #[pymodule_export]
-    use super::value::Value;
+    use super::value::{Value, set_unit};
 }

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use metrics_store::WorkerStore;
 
@@ -41,6 +42,13 @@ pub(crate) fn forked() {
     *lock(&STORE) = None;
     FORKS.fetch_add(1, Ordering::Relaxed);
     TURN.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Unix time in seconds; 0 on a machine whose clock is before 1970.
+pub(crate) fn unix_time() -> f64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0.0, |elapsed| elapsed.as_secs_f64())
 }
 
 /// Locks what is consistent at every step, whatever a holder has met.

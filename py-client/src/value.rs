@@ -9,62 +9,39 @@
 //! # What if
 //!
 //! *The process forks*: the child's values begin at zero, in the child's own store, when they are
-//! next used. *There is no store yet* (before the arbiter has one, or between a fork and
+//! next used; what an info or an enum says is as true in the child as before. *There is no store yet* (before the arbiter has one, or between a fork and
 //! `init_process`): numbers are kept here, and go to the store as soon as there is one.
 //! *A counter is reset, or removed and made again*: the store's number never goes down; the group
 //! keeps the difference. *The store has no memory*: the process goes on with numbers of its own.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+mod group;
 
-use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout};
-use metrics_store::{Series, StoreError, WorkerStore};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use metrics_model::{Exemplar, FamilyType, GaugeMode};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::failure::report;
 use crate::process::{self, lock};
+pub(crate) use group::fill_store;
+use group::{Group, Metric, remember};
 
 /// A number of a metric; what `prometheus_client.values.ValueClass` is while we are installed.
 #[pyclass(frozen, subclass, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Value {
     group: Arc<Group>,
     cell: usize,
-}
-
-/// One series, and the values that it is made of.
-struct Group {
-    family_type: FamilyType,
-    name: String,
-    help: String,
-    labels: Vec<(String, String)>,
-    state: Mutex<State>,
-}
-
-struct State {
-    /// When `series` was looked up; see [`crate::process`].
-    turn: u64,
-    forks: u64,
-    /// `None`: numbers are kept in `own` alone.
-    series: Option<Series>,
-    /// Where the group has no series: its numbers. Where it has one: what the store's numbers were
-    /// when this process' began, which it takes off when it is asked for them.
-    own: Vec<f64>,
-    /// Of a histogram: its bounds as text.
-    bounds: Vec<String>,
-    /// All values are there.
-    complete: bool,
-    /// Removed from its metric; who still holds it counts for nobody.
-    removed: bool,
-    /// Of a `mostrecent` gauge without a series: when it was set.
-    time: f64,
+    /// The last one that this process has given it.
+    exemplar: Mutex<Option<Py<PyAny>>>,
 }
 
 /// Groups that wait for their other values, by name and labels.
 static INCOMPLETE: Mutex<Option<HashMap<String, Arc<Group>>>> = Mutex::new(None);
-/// Every group, so that numbers kept without a store get into it.
-static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
+/// Units by the names of their metrics: `prometheus_client` does not tell its values.
+static UNITS: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
 
 #[pymethods]
 impl Value {
@@ -93,10 +70,27 @@ impl Value {
             _ => None,
         };
         let key = group_key(&metric_name, &labels);
-        let start = || Group::new(family_type, metric_name, help_text, labels);
+        let unit = lock(&UNITS)
+            .as_ref()
+            .and_then(|units| units.get(&metric_name).cloned());
+        let start = || {
+            Group::new(Metric {
+                family_type,
+                name: metric_name,
+                help: help_text,
+                unit: unit.unwrap_or_default(),
+                labels,
+            })
+        };
 
         let (group, cell) = match (family_type, part) {
-            (FamilyType::Counter | FamilyType::Gauge(_), _) => {
+            (
+                FamilyType::Counter
+                | FamilyType::Gauge(_)
+                | FamilyType::Info
+                | FamilyType::StateSet,
+                _,
+            ) => {
                 let group = start();
                 lock(&group.state).complete = true;
                 (group, 0)
@@ -129,7 +123,11 @@ impl Value {
             // A metric is visible from the start, at zero.
             drop(group.current(py));
         }
-        Ok(Self { group, cell })
+        Ok(Self {
+            group,
+            cell,
+            exemplar: Mutex::new(None),
+        })
     }
 
     /// Values of several processes are put together.
@@ -158,7 +156,7 @@ impl Value {
             state.time = timestamp.unwrap_or_default();
             return;
         };
-        match self.group.family_type {
+        match self.group.metric.family_type {
             FamilyType::Gauge(mode) if mode.is_timed() => {
                 series.set_timed(value, timestamp.unwrap_or_default());
             }
@@ -187,13 +185,42 @@ impl Value {
         }
     }
 
-    /// Exemplars are not kept across processes yet.
-    #[expect(clippy::unused_self, reason = "prometheus_client calls it on a value")]
-    fn set_exemplar(&self, _exemplar: &Bound<'_, PyAny>) {}
+    /// Keeps an observation with labels of its own; `exemplar` is `prometheus_client`'s. One that no
+    /// registry would take is not kept.
+    fn set_exemplar(&self, py: Python<'_>, exemplar: &Bound<'_, PyAny>) {
+        let (labels, value, time) =
+            match exemplar.extract::<(HashMap<String, String>, f64, Option<f64>)>() {
+                Ok(parts) => parts,
+                Err(error) => return report(py, "exemplars", &error),
+            };
+        let labels = || {
+            labels
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str()))
+        };
+        let time = time.unwrap_or_else(process::unix_time);
+        if let Err(error) = Exemplar::new(labels(), value, time) {
+            return report(py, "exemplars", &error);
+        }
+        let series = self.group.current(py).series;
+        if let (Some(series), Some(store)) = (series, process::store())
+            && let Err(error) = store.set_exemplar(
+                &series,
+                self.cell as u32,
+                &labels().collect::<Vec<_>>(),
+                value,
+                time,
+            )
+        {
+            report(py, "exemplars", &error);
+        }
+        *lock(&self.exemplar) = Some(exemplar.clone().unbind());
+    }
 
-    #[expect(clippy::unused_self, reason = "prometheus_client calls it on a value")]
-    fn get_exemplar(&self) -> Option<Py<PyAny>> {
-        None
+    fn get_exemplar(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        lock(&self.exemplar)
+            .as_ref()
+            .map(|exemplar| exemplar.clone_ref(py))
     }
 
     /// The metric has removed this series: what this process owns of it ends.
@@ -209,152 +236,12 @@ impl Value {
     }
 }
 
-impl Group {
-    fn new(
-        family_type: FamilyType,
-        name: String,
-        help: String,
-        labels: Vec<(String, String)>,
-    ) -> Arc<Self> {
-        let cells = match family_type {
-            FamilyType::Summary => 2,
-            _ => 1,
-        };
-        Arc::new(Self {
-            family_type,
-            name,
-            help,
-            labels,
-            state: Mutex::new(State {
-                turn: 0,
-                forks: process::forks(),
-                series: None,
-                own: vec![0.0; cells],
-                bounds: Vec::new(),
-                complete: false,
-                removed: false,
-                time: 0.0,
-            }),
-        })
-    }
-
-    /// Another value of this group is made: the sum of a summary, or a bucket of a histogram.
-    fn join(&self, bound: Option<String>) -> usize {
-        let mut state = lock(&self.state);
-        let Some(bound) = bound else {
-            state.complete = true;
-            return 0;
-        };
-        state.complete = bound == "+Inf";
-        state.bounds.push(bound);
-        state.own.push(0.0);
-        state.own.len() - 1
-    }
-
-    fn is_timed(&self) -> bool {
-        matches!(self.family_type, FamilyType::Gauge(mode) if mode.is_timed())
-    }
-
-    /// The state, with the series in the store that this process writes now.
-    #[inline]
-    fn current(&self, py: Python<'_>) -> MutexGuard<'_, State> {
-        let mut state = lock(&self.state);
-        if state.turn != process::turn()
-            && let Err(error) = self.move_to_store(&mut state)
-        {
-            // Logging may use metrics, this one among them.
-            drop(state);
-            report(py, "values", &error);
-            state = lock(&self.state);
-        }
-        state
-    }
-
-    #[cold]
-    fn move_to_store(&self, state: &mut State) -> Result<(), StoreError> {
-        if !state.complete || state.removed {
-            return Ok(());
-        }
-        let forked = state.forks != process::forks();
-        if forked || state.series.is_some() {
-            // What the process before had counted is in its store, and stays there.
-            state.own.fill(0.0);
-            state.time = 0.0;
-        }
-        state.turn = process::turn();
-        state.forks = process::forks();
-        state.series = None;
-        if let Some(store) = process::store() {
-            let series = self.find(&store, state)?;
-            self.begin(series, state);
-            state.series = Some(series);
-        }
-        Ok(())
-    }
-
-    fn find(&self, store: &WorkerStore, state: &State) -> Result<Series, StoreError> {
-        let layout = Layout::new(state.bounds.iter().map(String::as_str)).ok();
-        let spec = FamilySpec {
-            help: &self.help,
-            ..FamilySpec::new(&self.name, self.family_type)
-        };
-        let family = store.family(&spec, layout.as_ref())?;
-        let labels: Vec<_> = self.labels.iter().map(|(n, v)| (&**n, &**v)).collect();
-        store.series(&family, &labels)
-    }
-
-    /// The numbers that were kept here go to the series.
-    fn begin(&self, series: Series, state: &mut State) {
-        let was_retired = series.is_retired();
-        match self.family_type {
-            FamilyType::Gauge(mode) if mode.is_timed() => {
-                if was_retired || state.time > 0.0 {
-                    series.set_timed(state.own[0], state.time);
-                }
-            }
-            FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
-                // Another object of that name may have set it before.
-                if was_retired || state.own[0] != 0.0 {
-                    series.set(0, state.own[0]);
-                }
-            }
-            FamilyType::Counter
-            | FamilyType::Histogram
-            | FamilyType::NativeHistogram
-            | FamilyType::Summary => {
-                for (cell, own) in state.own.iter_mut().enumerate() {
-                    let already = series.get(cell);
-                    series.add(cell, *own);
-                    *own = already;
-                }
-            }
-        }
-        if was_retired {
-            series.revive();
-        }
-    }
-}
-
-/// This process has a store now: the numbers that were kept without one go there.
-pub(crate) fn fill_store(py: Python<'_>) {
-    let groups: Vec<_> = lock(&GROUPS).iter().filter_map(Weak::upgrade).collect();
-    for group in groups {
-        let has_numbers = {
-            let state = lock(&group.state);
-            state.series.is_none() && state.forks == process::forks()
-        };
-        if has_numbers {
-            drop(group.current(py));
-        }
-    }
-}
-
-fn remember(group: &Arc<Group>) {
-    let mut groups = lock(&GROUPS);
-    if groups.len() == groups.capacity() {
-        groups.retain(|group| group.strong_count() > 0);
-    }
-    groups.push(Arc::downgrade(group));
+/// The metric of that name, the values of which are about to be made, has a unit.
+#[pyfunction]
+pub(crate) fn set_unit(metric_name: String, unit: String) {
+    lock(&UNITS)
+        .get_or_insert_default()
+        .insert(metric_name, unit);
 }
 
 fn group_key(name: &str, labels: &[(String, String)]) -> String {
@@ -371,13 +258,15 @@ fn family_type(typ: &str, mode: &str) -> PyResult<FamilyType> {
         "counter" => Ok(FamilyType::Counter),
         "histogram" => Ok(FamilyType::Histogram),
         "summary" => Ok(FamilyType::Summary),
+        "info" => Ok(FamilyType::Info),
+        "stateset" => Ok(FamilyType::StateSet),
         "gauge" if mode.is_empty() => Ok(FamilyType::Gauge(GaugeMode::All)),
         "gauge" => mode
             .parse()
             .map(FamilyType::Gauge)
             .map_err(|error| PyValueError::new_err(format!("{error}"))),
         other => Err(PyValueError::new_err(format!(
-            "unknown type '{other}', expected counter, gauge, histogram or summary"
+            "unknown type '{other}', expected counter, gauge, histogram, summary, info or stateset"
         ))),
     }
 }

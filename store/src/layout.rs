@@ -11,7 +11,11 @@
 //! ```text
 //! family    head, type and text length, text: name, help, unit, bounds
 //! series    head, flags, family, text length, cells, base, 2 × (seq, values), text: labels
+//! exemplar  head, turn, series and cell, text length, value, time, room for a text: labels
 //! ```
+//!
+//! An exemplar is written over by the next one of its cell. Its turn is odd while that happens, and
+//! stays so if the writer is killed in it: then there is none.
 
 use metrics_model::{FamilyType, Layout, Point};
 
@@ -50,12 +54,20 @@ pub(crate) const MAX_STORE: usize = 256 * 1024 * 1024 / crate::memory::WORD;
 pub(crate) const KIND_FAMILY: u64 = 1;
 pub(crate) const KIND_SERIES: u64 = 2;
 pub(crate) const KIND_PADDING: u64 = 3;
+pub(crate) const KIND_EXEMPLAR: u64 = 4;
 
 pub(crate) const FAMILY_HEAD: usize = 2;
 pub(crate) const SERIES_HEAD: usize = 4;
 /// In a series' record: whether it is retired.
 pub(crate) const AT_FLAGS: usize = 1;
 pub(crate) const RETIRED: u64 = 1;
+/// In an exemplar's record.
+pub(crate) const AT_TURN: usize = 1;
+pub(crate) const AT_CELL: usize = 2;
+pub(crate) const AT_TEXT_LEN: usize = 3;
+pub(crate) const AT_VALUE: usize = 4;
+pub(crate) const AT_TIME: usize = 5;
+pub(crate) const EXEMPLAR_HEAD: usize = 6;
 
 /// How a series' values lie in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! The exporter's side: what a store holds, whoever wrote it and however it ended.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use metrics_model::{FamilySpec, FamilyType, Layout, Point};
+use metrics_model::{FamilySpec, FamilyType, Layout, Point, SourceExemplar};
 
 use crate::file::{hex, may_be_mapped};
 use crate::layout::{
@@ -66,6 +67,16 @@ pub struct StoreReader {
     used: usize,
     families: Vec<FamilyDef>,
     series: Vec<Place>,
+    /// Where the exemplars of a series are, by its number: nearly none has any.
+    exemplars: HashMap<u32, Vec<ExemplarPlace>>,
+}
+
+/// Where the record of an exemplar is.
+#[derive(Debug)]
+struct ExemplarPlace {
+    at: usize,
+    words: usize,
+    cell: u32,
 }
 
 /// Where a series' record is.
@@ -100,6 +111,7 @@ impl StoreReader {
             used: HEADER,
             families: Vec::new(),
             series: Vec::new(),
+            exemplars: HashMap::new(),
         };
         reader.refresh()?;
         Ok(reader)
@@ -164,6 +176,20 @@ impl StoreReader {
         }
     }
 
+    /// The exemplars that it has now, of each cell the last.
+    pub fn exemplars(&self, number: usize) -> Vec<SourceExemplar> {
+        let places = u32::try_from(number)
+            .ok()
+            .and_then(|number| self.exemplars.get(&number));
+        places
+            .into_iter()
+            .flatten()
+            .filter_map(|place| {
+                words(&self.segments, place.at, place.words).and_then(record::read_exemplar)
+            })
+            .collect()
+    }
+
     /// Whether its writer has removed it (it may come back).
     pub fn is_retired(&self, number: usize) -> bool {
         self.record(number).1[AT_FLAGS].load(Acquire) & RETIRED != 0
@@ -226,6 +252,15 @@ impl StoreReader {
             .map(|place| (place.family, &place.labels, place.shape, place.at))
     }
 
+    /// Series, cell, place and words of each exemplar that counts.
+    pub(crate) fn exemplar_records(&self) -> impl Iterator<Item = (u32, u32, usize, usize)> {
+        self.exemplars.iter().flat_map(|(series, places)| {
+            places
+                .iter()
+                .map(|place| (*series, place.cell, place.at, place.words))
+        })
+    }
+
     /// A series' shape, and the words of its record.
     pub(crate) fn record(&self, number: usize) -> (Shape, &[AtomicU64]) {
         let Place { at, shape, .. } = self.series[number];
@@ -256,6 +291,16 @@ impl StoreReader {
                 shape,
                 labels,
             }),
+            Record::Exemplar { series, cell } => {
+                let places = self.exemplars.entry(series).or_default();
+                // One with larger labels has a record of its own, and then that counts.
+                places.retain(|place| place.cell != cell);
+                places.push(ExemplarPlace {
+                    at,
+                    words: length,
+                    cell,
+                });
+            }
             Record::Padding => {}
         }
         Ok(length)

@@ -1,15 +1,19 @@
 //! Records: the text that defines families and series, into words and back.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::{AtomicU64, fence};
 
-use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
+use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS, SourceExemplar};
 
 use crate::layout::{
-    FAMILY_HEAD, KIND_FAMILY, KIND_PADDING, KIND_SERIES, MAX_RECORD, SERIES_HEAD, Shape,
+    AT_CELL, AT_TEXT_LEN, AT_TIME, AT_TURN, AT_VALUE, EXEMPLAR_HEAD, FAMILY_HEAD, KIND_EXEMPLAR,
+    KIND_FAMILY, KIND_PADDING, KIND_SERIES, MAX_RECORD, SERIES_HEAD, Shape,
 };
 use crate::memory::WORD;
 use crate::reader::FamilyDef;
+
+/// Bytes for the labels of an exemplar, at least: a trace and a span with their names.
+const MIN_EXEMPLAR_TEXT: usize = 128;
 
 /// Label names and values.
 pub(crate) type Labels = Box<[(Box<str>, Box<str>)]>;
@@ -24,6 +28,8 @@ pub(crate) enum Record {
         shape: Shape,
         labels: Labels,
     },
+    /// Room for an exemplar of that series' cell.
+    Exemplar { series: u32, cell: u32 },
     /// The rest of a segment.
     Padding,
 }
@@ -79,12 +85,74 @@ pub(crate) fn series<'a>(
     Ok(words)
 }
 
+/// An exemplar's record, with room for larger labels, or its length in words where that is too much.
+pub(crate) fn exemplar(
+    series: u32,
+    cell: u32,
+    labels: &[(&str, &str)],
+    value: f64,
+    time: f64,
+) -> Result<Vec<u64>, usize> {
+    let mut text = Vec::new();
+    for (name, value) in labels {
+        put(&mut text, name);
+        put(&mut text, value);
+    }
+    let len = text.len();
+    text.resize(len.next_power_of_two().max(MIN_EXEMPLAR_TEXT), 0);
+    let mut words = vec![0; EXEMPLAR_HEAD];
+    words[AT_TURN] = 2;
+    words[AT_CELL] = u64::from(series) | u64::from(cell) << 32;
+    words[AT_TEXT_LEN] = len as u64;
+    words[AT_VALUE] = value.to_bits();
+    words[AT_TIME] = time.to_bits();
+    finish(&mut words, KIND_EXEMPLAR, &text)?;
+    Ok(words)
+}
+
+/// An exemplar from its record; `None` while it is written, or where it is none.
+pub(crate) fn read_exemplar(record: &[AtomicU64]) -> Option<SourceExemplar> {
+    let turn = record[AT_TURN].load(Acquire);
+    let words: Vec<_> = record.iter().map(|word| word.load(Relaxed)).collect();
+    fence(Acquire);
+    if turn % 2 == 1 || record[AT_TURN].load(Relaxed) != turn {
+        return None;
+    }
+    let len = usize::try_from(words[AT_TEXT_LEN]).ok()?;
+    let text: Vec<u8> = words[EXEMPLAR_HEAD..]
+        .iter()
+        .flat_map(|word| word.to_ne_bytes())
+        .collect();
+    let mut text = text.get(..len)?;
+    let mut labels = Vec::new();
+    while !text.is_empty() {
+        labels.push((take(&mut text)?, take(&mut text)?));
+    }
+    Some(SourceExemplar {
+        labels,
+        value: f64::from_bits(words[AT_VALUE]),
+        time: f64::from_bits(words[AT_TIME]),
+    })
+}
+
+fn read_exemplar_place(record: &[AtomicU64]) -> Option<Record> {
+    if record.len() < EXEMPLAR_HEAD {
+        return None;
+    }
+    let place = record[AT_CELL].load(Relaxed);
+    Some(Record::Exemplar {
+        series: place as u32,
+        cell: (place >> 32) as u32,
+    })
+}
+
 /// Reads a record; every word is read once, so that nothing changes between check and use.
 /// `None`: it is none.
 pub(crate) fn read(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
     match record.first()?.load(Relaxed) & 0xff {
         KIND_FAMILY => read_family(record).map(Record::Family),
         KIND_SERIES => read_series(record, families),
+        KIND_EXEMPLAR => read_exemplar_place(record),
         KIND_PADDING => Some(Record::Padding),
         _ => None,
     }

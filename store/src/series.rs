@@ -20,13 +20,23 @@ use crate::layout::RETIRED;
 /// Methods that take a cell panic when the series has no such cell, as slices do.
 #[derive(Debug, Clone, Copy)]
 pub struct Series {
+    number: u32,
     flags: &'static AtomicU64,
     cells: &'static [AtomicU64],
 }
 
 impl Series {
-    pub(crate) fn new(flags: &'static AtomicU64, cells: &'static [AtomicU64]) -> Self {
-        Self { flags, cells }
+    pub(crate) fn new(number: u32, flags: &'static AtomicU64, cells: &'static [AtomicU64]) -> Self {
+        Self {
+            number,
+            flags,
+            cells,
+        }
+    }
+
+    /// Its number in the store, from 0 in the order of creation.
+    pub(crate) fn number(&self) -> u32 {
+        self.number
     }
 
     /// Adds to a cell.
@@ -100,7 +110,7 @@ mod tests {
 
     fn series(cells: usize) -> Series {
         let cells = (0..cells).map(|_| AtomicU64::new(0)).collect::<Vec<_>>();
-        Series::new(Box::leak(Box::new(AtomicU64::new(0))), cells.leak())
+        Series::new(0, Box::leak(Box::new(AtomicU64::new(0))), cells.leak())
     }
 
     #[test]

@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU64, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
 
 use crate::layout::{
-    AT_FLAGS, AT_PID, AT_START_TIME, AT_USED, KIND_PADDING, MAX_RECORD, MAX_STORE, SERIES_HEAD,
-    Shape,
+    AT_FLAGS, AT_PID, AT_START_TIME, AT_TURN, AT_USED, KIND_PADDING, MAX_RECORD, MAX_STORE,
+    SERIES_HEAD, Shape,
 };
 use crate::memory::{Segment, WORD, allocate, segment_bounds, segment_of};
 use crate::reader::{FamilyDef, StoreReader};
@@ -43,6 +43,23 @@ impl Family {
     }
 }
 
+/// The record of an exemplar.
+#[derive(Debug, Clone, Copy)]
+struct Slot(&'static [AtomicU64]);
+
+impl Slot {
+    /// A reader that looks meanwhile sees the odd turn, or that it has changed, and takes neither.
+    fn write(self, words: &[u64]) {
+        let turn = self.0[AT_TURN].load(Relaxed) | 1;
+        self.0[AT_TURN].store(turn, Relaxed);
+        fence(Release);
+        for (cell, word) in self.0.iter().zip(words).skip(AT_TURN + 1) {
+            cell.store(*word, Relaxed);
+        }
+        self.0[AT_TURN].store(turn.wrapping_add(1), Release);
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     segments: Vec<&'static [AtomicU64]>,
@@ -51,6 +68,8 @@ struct Inner {
     /// Families of one name differ in their layout only.
     families_by_name: HashMap<Box<str>, Vec<u32>>,
     series: HashMap<(u32, record::Labels), Series>,
+    /// Where the exemplar of a series' cell is.
+    exemplars: HashMap<(u32, u32), Slot>,
 }
 
 impl WorkerStore {
@@ -70,6 +89,7 @@ impl WorkerStore {
             families: Vec::new(),
             families_by_name: HashMap::new(),
             series: HashMap::new(),
+            exemplars: HashMap::new(),
         };
         for def in reader.families() {
             inner.remember(def.clone());
@@ -77,6 +97,10 @@ impl WorkerStore {
         for (family, labels, shape, at) in reader.records() {
             let series = inner.series_at(at, shape);
             inner.series.insert((family as u32, labels.clone()), series);
+        }
+        for (series, cell, at, words) in reader.exemplar_records() {
+            let slot = inner.slot_at(at, words);
+            inner.exemplars.insert((series, cell), slot);
         }
 
         let header = inner.segments[0];
@@ -135,6 +159,34 @@ impl WorkerStore {
         key.sort_unstable();
         self.lock()
             .series(self.file.as_fd(), *family, key.into_boxed_slice())
+    }
+
+    /// Keeps an observation, or an increment, with labels of its own; the one before of the same
+    /// cell is written over.
+    ///
+    /// # Errors
+    ///
+    /// When the labels are too large, or no memory is left.
+    pub fn set_exemplar(
+        &self,
+        series: &Series,
+        cell: u32,
+        labels: &[(&str, &str)],
+        value: f64,
+        time: f64,
+    ) -> Result<(), StoreError> {
+        let words = record::exemplar(series.number(), cell, labels, value, time)
+            .map_err(|words| too_large("an exemplar", words * WORD, MAX_RECORD * WORD))?;
+        let mut inner = self.lock();
+        match inner.exemplars.get(&(series.number(), cell)) {
+            Some(slot) if slot.0.len() >= words.len() => slot.write(&words),
+            _ => {
+                let at = inner.append(self.file.as_fd(), &words)?;
+                let slot = inner.slot_at(at, words.len());
+                inner.exemplars.insert((series.number(), cell), slot);
+            }
+        }
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -247,13 +299,21 @@ impl Inner {
         number
     }
 
+    /// To be called once for each series, in their order, and then kept.
     fn series_at(&self, at: usize, shape: Shape) -> Series {
         let segment = segment_of(at);
         let record = &self.segments[segment][at - segment_bounds(segment).0..];
         Series::new(
+            self.series.len() as u32,
             &record[AT_FLAGS],
             &record[SERIES_HEAD..SERIES_HEAD + shape.cells()],
         )
+    }
+
+    fn slot_at(&self, at: usize, words: usize) -> Slot {
+        let segment = segment_of(at);
+        let start = at - segment_bounds(segment).0;
+        Slot(&self.segments[segment][start..start + words])
     }
 
     /// Writes a record behind the last one, and only then makes it count. Answers where it is.

@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout, Point};
+use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout, Point, SourceExemplar};
 use metrics_store::{
     Identity, Place, Process, PushHeader, Role, StoreError, StoreFile, StoreReader, WorkerStore,
 };
@@ -335,4 +335,26 @@ proptest! {
             prop_assert_eq!(seen, wanted);
         }
     }
+}
+
+#[test]
+fn an_exemplar_is_the_last_of_its_cell_also_when_it_needs_more_room() {
+    let (writer, mut reader) = store();
+    let family = writer.family(&counter("seen"), None).unwrap();
+    let series = writer.series(&family, &[]).unwrap();
+    let long = "x".repeat(400);
+    for (trace, time) in [("first", 1.0), (&long, 2.0), ("third", 3.0)] {
+        writer
+            .set_exemplar(&series, 0, &[("trace", trace)], 5.0, time)
+            .unwrap();
+        reader.refresh().unwrap();
+        let exemplar = SourceExemplar {
+            labels: vec![("trace".into(), trace.into())],
+            value: 5.0,
+            time,
+        };
+        assert_eq!(reader.exemplars(0), [exemplar]);
+    }
+    let again = StoreReader::open(reader.as_fd().try_clone_to_owned().unwrap()).unwrap();
+    assert_eq!(again.exemplars(0), reader.exemplars(0));
 }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qsl
 
-from prometheus_client import Counter, Gauge, Histogram, Summary
+from prometheus_client import Counter, Enum, Gauge, Histogram, Info, Summary
 
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent")
 GAUGES = {mode: Gauge(f"number_{mode}", f"A gauge in mode {mode}", multiprocess_mode=mode) for mode in MODES}  # type: ignore[arg-type]
@@ -13,6 +13,10 @@ EVENTS = Counter("number_events", "Events, by kind", ["kind"])
 LEVEL = Gauge("number_level", "A gauge with labels", ["kind"], multiprocess_mode="livesum")
 SIZES = Histogram("number_sizes", "Sizes", buckets=(1, 10))
 WAITS = Summary("number_waits", "Waits")
+BUILD = Info("number_build", "What runs")
+BUILD.info({"version": "1", "stage": "test"})
+PHASE = Enum("number_phase", "What it is doing", states=["starting", "running", "stopping"])
+DISTANCE = Gauge("number_distance", "How far", unit="metres", multiprocess_mode="livesum")
 STARTS = Counter("number_starts", "Times that this module was imported")
 STARTS.inc()
 
@@ -20,7 +24,11 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`/?set=7` `event=a` `reset=a` `remove=a` `clear=` `level=a` `observe=3` `wait=2` `fork=`; answers its pid."""
+    """Does what the query says, in its order, and answers its pid.
+
+    `/?set=7` `event=a` `reset=a` `remove=a` `clear=` `level=a` `observe=3` `wait=2` `fork=`
+    `version=2` `phase=running` `traced=3`
+    """
     for action, argument in parse_qsl(environ["QUERY_STRING"], keep_blank_values=True):
         _do(action, argument)
     body = str(os.getpid()).encode()
@@ -47,6 +55,13 @@ def _do(action: str, argument: str) -> None:
         SIZES.observe(float(argument))
     elif action == "wait":
         WAITS.observe(float(argument))
+    elif action == "version":
+        BUILD.info({"version": argument, "stage": "test"})
+    elif action == "phase":
+        PHASE.state(argument)
+    elif action == "traced":
+        SIZES.observe(float(argument), exemplar={"trace_id": "abc"})
+        EVENTS.labels("traced").inc(exemplar={"trace_id": "def"})
     elif action == "fork":
         _fork()
 

@@ -1,6 +1,6 @@
 //! A store as a registry's session sees it.
 
-use metrics_model::{FamilyType, Point, SeriesDef, Source};
+use metrics_model::{FamilyType, Point, SeriesDef, Source, SourceExemplar};
 use metrics_store::StoreReader;
 
 use crate::backend::shard_of;
@@ -91,7 +91,16 @@ impl Source for StoreSource<'_> {
     }
 
     fn point(&self, number: usize) -> Point {
-        self.reader.point(self.visible.in_store(number))
+        let in_store = self.visible.in_store(number);
+        // An info is 1 as soon as there is one: it must not be seen between its record and its value.
+        if self.reader.series(in_store).family.family_type == FamilyType::Info {
+            return Point::Scalar(1.0);
+        }
+        self.reader.point(in_store)
+    }
+
+    fn exemplars(&self, number: usize) -> Vec<SourceExemplar> {
+        self.reader.exemplars(self.visible.in_store(number))
     }
 
     fn is_retired(&self, number: usize) -> bool {

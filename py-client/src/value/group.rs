@@ -1,0 +1,211 @@
+//! One series of a metric: where its numbers are, before and after forks, resets and removals.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use metrics_model::{FamilySpec, FamilyType, Layout};
+use metrics_store::{Role, Series, StoreError, WorkerStore};
+use pyo3::prelude::*;
+
+use crate::failure::report;
+use crate::process::{self, lock};
+
+/// One series, and the values that it is made of.
+pub(super) struct Group {
+    pub(super) metric: Metric,
+    pub(super) state: Mutex<State>,
+}
+
+/// What a series is.
+pub(super) struct Metric {
+    pub(super) family_type: FamilyType,
+    pub(super) name: String,
+    pub(super) help: String,
+    pub(super) unit: String,
+    pub(super) labels: Vec<(String, String)>,
+}
+
+pub(super) struct State {
+    /// When `series` was looked up; see [`crate::process`].
+    turn: u64,
+    forks: u64,
+    /// `None`: numbers are kept in `own` alone.
+    pub(super) series: Option<Series>,
+    /// Where the group has no series: its numbers. Where it has one: what the store's numbers were
+    /// when this process' began, which it takes off when it is asked for them.
+    pub(super) own: Vec<f64>,
+    /// Of a histogram: its bounds as text.
+    pub(super) bounds: Vec<String>,
+    /// All values are there.
+    pub(super) complete: bool,
+    /// Removed from its metric; who still holds it counts for nobody.
+    pub(super) removed: bool,
+    /// Of a `mostrecent` gauge without a series: when it was set.
+    pub(super) time: f64,
+}
+
+/// Every group, so that numbers kept without a store get into it.
+static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
+
+impl Group {
+    pub(super) fn new(metric: Metric) -> Arc<Self> {
+        let cells = match metric.family_type {
+            FamilyType::Summary => 2,
+            _ => 1,
+        };
+        Arc::new(Self {
+            metric,
+            state: Mutex::new(State {
+                turn: 0,
+                forks: process::forks(),
+                series: None,
+                own: vec![0.0; cells],
+                bounds: Vec::new(),
+                complete: false,
+                removed: false,
+                time: 0.0,
+            }),
+        })
+    }
+
+    /// Another value of this group is made: the sum of a summary, or a bucket of a histogram.
+    pub(super) fn join(&self, bound: Option<String>) -> usize {
+        let mut state = lock(&self.state);
+        let Some(bound) = bound else {
+            state.complete = true;
+            return 0;
+        };
+        state.complete = bound == "+Inf";
+        state.bounds.push(bound);
+        state.own.push(0.0);
+        state.own.len() - 1
+    }
+
+    pub(super) fn is_timed(&self) -> bool {
+        matches!(self.metric.family_type, FamilyType::Gauge(mode) if mode.is_timed())
+    }
+
+    /// Whether it says what is so, rather than what this process has counted or set: a child goes on
+    /// saying it.
+    fn is_fact(&self) -> bool {
+        matches!(
+            self.metric.family_type,
+            FamilyType::Info | FamilyType::StateSet
+        )
+    }
+
+    /// The state, with the series in the store that this process writes now.
+    #[inline]
+    pub(super) fn current(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        let mut state = lock(&self.state);
+        if state.turn != process::turn()
+            && let Err(error) = self.move_to_store(&mut state)
+        {
+            // Logging may use metrics, this one among them.
+            drop(state);
+            report(py, "values", &error);
+            state = lock(&self.state);
+        }
+        state
+    }
+
+    #[cold]
+    fn move_to_store(&self, state: &mut State) -> Result<(), StoreError> {
+        if !state.complete || state.removed {
+            return Ok(());
+        }
+        let forked = state.forks != process::forks();
+        if self.is_fact() {
+            if let Some(series) = state.series {
+                state.own[0] = series.get(0);
+            }
+        } else if forked || state.series.is_some() {
+            // What the process before had counted is in its store, and stays there.
+            state.own.fill(0.0);
+            state.time = 0.0;
+        }
+        state.turn = process::turn();
+        state.forks = process::forks();
+        state.series = None;
+        if let Some(store) = process::store() {
+            if self.is_fact() && store.identity().role == Role::Arbiter {
+                // An arbiter that has loaded the application is not one of those who run it.
+                return Ok(());
+            }
+            let series = self.find(&store, state)?;
+            self.begin(series, state);
+            state.series = Some(series);
+        }
+        Ok(())
+    }
+
+    fn find(&self, store: &WorkerStore, state: &State) -> Result<Series, StoreError> {
+        let layout = Layout::new(state.bounds.iter().map(String::as_str)).ok();
+        let spec = FamilySpec {
+            help: &self.metric.help,
+            unit: &self.metric.unit,
+            ..FamilySpec::new(&self.metric.name, self.metric.family_type)
+        };
+        let family = store.family(&spec, layout.as_ref())?;
+        let labels: Vec<_> = self
+            .metric
+            .labels
+            .iter()
+            .map(|(n, v)| (&**n, &**v))
+            .collect();
+        store.series(&family, &labels)
+    }
+
+    /// The numbers that were kept here go to the series.
+    fn begin(&self, series: Series, state: &mut State) {
+        let was_retired = series.is_retired();
+        match self.metric.family_type {
+            FamilyType::Gauge(mode) if mode.is_timed() => {
+                if was_retired || state.time > 0.0 {
+                    series.set_timed(state.own[0], state.time);
+                }
+            }
+            FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
+                // Another object of that name may have set it before.
+                if was_retired || state.own[0] != 0.0 {
+                    series.set(0, state.own[0]);
+                }
+                state.own[0] = 0.0;
+            }
+            FamilyType::Counter
+            | FamilyType::Histogram
+            | FamilyType::NativeHistogram
+            | FamilyType::Summary => {
+                for (cell, own) in state.own.iter_mut().enumerate() {
+                    let already = series.get(cell);
+                    series.add(cell, *own);
+                    *own = already;
+                }
+            }
+        }
+        if was_retired {
+            series.revive();
+        }
+    }
+}
+
+/// This process has a store now: the numbers that were kept without one go there.
+pub(crate) fn fill_store(py: Python<'_>) {
+    let groups: Vec<_> = lock(&GROUPS).iter().filter_map(Weak::upgrade).collect();
+    for group in groups {
+        let has_numbers = {
+            let state = lock(&group.state);
+            state.series.is_none() && state.forks == process::forks() || group.is_fact()
+        };
+        if has_numbers {
+            drop(group.current(py));
+        }
+    }
+}
+
+pub(super) fn remember(group: &Arc<Group>) {
+    let mut groups = lock(&GROUPS);
+    if groups.len() == groups.capacity() {
+        groups.retain(|group| group.strong_count() > 0);
+    }
+    groups.push(Arc::downgrade(group));
+}
