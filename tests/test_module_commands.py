@@ -228,10 +228,10 @@ WRONG = [
     (("METRICS.INC", "m", "hits", "BY", "one"), "'one' is no number"),
     (("METRICS.INC", "m", "hits", "BY"), "option BY lacks its value"),
     (("METRICS.INC", "m", "hits", "BY", "1", "by", "1"), "option BY is given twice"),
-    (("METRICS.INC", "m", "hits", "WITH", "1"), "unknown option 'WITH', expected BY, LABELS or TTL"),
+    (("METRICS.INC", "m", "hits", "WITH", "1"), "unknown option 'WITH', expected BY, LABELS, EXEMPLAR or TTL"),
     (
         ("METRICS.INC", "m", "hits", "STAMP", "1", "00000000000000ff", "0"),
-        "unknown option 'STAMP', expected BY, LABELS or TTL",
+        "unknown option 'STAMP', expected BY, LABELS, EXEMPLAR or TTL",
     ),
     (("METRICS.INC", "m", "hits", "TTL", "-1"), "'-1' is no number of milliseconds"),
     (("METRICS.INC", "m", "hits", "LABELS", "2", "a", "1"), "option LABELS lacks its value"),
@@ -246,10 +246,15 @@ WRONG = [
     (("METRICS.DECLARE", "m", "x", "GAUGE", "MODE", "mean"), "unknown gauge mode 'mean', expected one of all, "),
     (("METRICS.DECLARE", "m", "x", "COUNTER", "MODE", "sum"), "MODE only goes with GAUGE"),
     (("METRICS.DECLARE", "m", "x", "COUNTER", "BUCKETS", "1", "1"), "BUCKETS only goes with HISTOGRAM"),
+    (("METRICS.DECLARE", "m", "x", "METER"), "unknown type 'METER', expected COUNTER, GAUGE, "),
     (
-        ("METRICS.DECLARE", "m", "x", "NATIVEHISTOGRAM"),
-        "unknown type 'NATIVEHISTOGRAM', expected COUNTER, GAUGE, HISTOGRAM or SUMMARY",
+        ("METRICS.DECLARE", "m", "x", "NATIVEHISTOGRAM", "SCHEMA", "9"),
+        "schema '9' is out of range, expected a whole number from -4 to 8",
     ),
+    (("METRICS.DECLARE", "m", "x", "COUNTER", "SCHEMA", "3"), "SCHEMA only goes with NATIVEHISTOGRAM"),
+    (("METRICS.FAMILIES", "m", "CURSOR", "x"), "'x' is no cursor: begin with 0"),
+    (("METRICS.WRITERS", "m", "CURSOR", "-1"), "'-1' is no cursor: begin with 0"),
+    (("METRICS.WRITERS", "m", "COUNT", "1"), "unknown option 'COUNT', expected CURSOR"),
     (
         ("METRICS.DECLARE", "m", "x", "HISTOGRAM", "BUCKETS", "2", "1", "0.5"),
         "bucket bounds must be finite numbers in ascending order, found '0.5'",
@@ -293,6 +298,8 @@ def test_a_key_of_another_type_is_left_alone(redis: RedisServer) -> None:
         ("METRICS.DEL", "text", "x"),
         ("METRICS.TTL", "text", "x", "1"),
         ("METRICS.INFO", "text"),
+        ("METRICS.FAMILIES", "text"),
+        ("METRICS.WRITERS", "text"),
     ):
         message = refused(redis, *words)
         assert message == "WRONGTYPE Operation against a key holding the wrong kind of value"
@@ -348,7 +355,23 @@ def test_what_reads_is_read_only(redis: RedisServer) -> None:
 
 def test_no_input_stops_the_server(redis: RedisServer) -> None:
     strange = [b"", b"\0", b"\xff" * 10, b"\r\n", b"%s%n", b"9" * 400, b"-1", b"18446744073709551616", b"A" * 10_000]
-    names = ["DECLARE", "INC", "SET", "ADD", "OBSERVE", "PUSH", "LEAVE", "EXPOSE", "GET", "DEL", "TTL", "INFO", "LOAD"]
+    names = [
+        "DECLARE",
+        "INC",
+        "SET",
+        "ADD",
+        "OBSERVE",
+        "PUSH",
+        "LEAVE",
+        "EXPOSE",
+        "GET",
+        "DEL",
+        "TTL",
+        "INFO",
+        "LOAD",
+        "FAMILIES",
+        "WRITERS",
+    ]
     options = [b"LABELS", b"BUCKETS", b"TTL", b"CURSOR", b"NAMES", b"EPOCH", b"STAMP"]
     with Redis(unix_socket_path=str(redis.socket)) as client:
         pipeline = client.pipeline(transaction=False)

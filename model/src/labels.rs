@@ -42,11 +42,14 @@ impl Labels {
     pub fn new<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelError> {
-        let mut pairs = pairs.into_iter().collect::<Vec<_>>();
+        let (mut few, mut many) = ([("", ""); FEW], Vec::new());
+        let pairs = gather(pairs.into_iter().fuse(), &mut few, &mut many);
         if pairs.len() > MAX_LABELS {
             return Err(LabelError::TooMany(pairs.len()));
         }
-        for (name, _) in &pairs {
+        let mut are_legacy = true;
+        for (name, _) in &*pairs {
+            are_legacy &= is_legacy_label_name(name);
             if name.is_empty() {
                 return Err(LabelError::EmptyName);
             }
@@ -54,14 +57,18 @@ impl Labels {
                 return Err(LabelError::Reserved((*name).to_owned()));
             }
         }
-        pairs.sort_unstable_by_key(|(name, _)| (is_legacy_label_name(name), *name));
+        if are_legacy {
+            pairs.sort_unstable_by_key(|(name, _)| *name);
+        } else {
+            pairs.sort_unstable_by_key(|(name, _)| (is_legacy_label_name(name), *name));
+        }
         if let Some(twice) = pairs.windows(2).find(|two| two[0].0 == two[1].0) {
             return Err(LabelError::Twice(twice[0].0.to_owned()));
         }
 
         let mut text =
             String::with_capacity(pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum());
-        for (name, value) in pairs.into_iter().filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             if !text.is_empty() {
                 text.push(',');
             }
@@ -88,6 +95,31 @@ impl Labels {
     }
 }
 
+/// As many labels are sorted without memory of their own.
+const FEW: usize = 8;
+
+/// All pairs, in one of two places: single commands have their labels read here each time.
+fn gather<'p, 'a>(
+    mut pairs: impl Iterator<Item = (&'a str, &'a str)>,
+    few: &'p mut [(&'a str, &'a str); FEW],
+    many: &'p mut Vec<(&'a str, &'a str)>,
+) -> &'p mut [(&'a str, &'a str)] {
+    let mut count = 0;
+    for (place, pair) in few.iter_mut().zip(&mut pairs) {
+        *place = pair;
+        count += 1;
+    }
+    match pairs.next() {
+        None => &mut few[..count],
+        Some(next) => {
+            many.extend_from_slice(few);
+            many.push(next);
+            many.extend(pairs);
+            many
+        }
+    }
+}
+
 /// Appends one label.
 pub(crate) fn push_label(text: &mut String, name: &str, value: &str) {
     if is_legacy_label_name(name) {
@@ -104,6 +136,13 @@ pub(crate) fn push_label(text: &mut String, name: &str, value: &str) {
 
 /// Appends a label value with `\`, `"` and line feeds escaped.
 pub(crate) fn push_escaped(text: &mut String, value: &str) {
+    if !value
+        .bytes()
+        .any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
+    {
+        text.push_str(value);
+        return;
+    }
     for part in value.split_inclusive(['\\', '"', '\n']) {
         match part.as_bytes().last() {
             Some(b'\\') => text.extend([&part[..part.len() - 1], "\\\\"]),

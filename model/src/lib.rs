@@ -14,6 +14,7 @@ mod bytes;
 mod exemplar;
 mod exposition;
 mod family;
+mod footprint;
 mod gauge_mode;
 mod labels;
 mod layout;

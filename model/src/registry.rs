@@ -289,6 +289,11 @@ impl Registry {
         self.series.len()
     }
 
+    /// How many series have expired and were removed so far.
+    pub fn expired_count(&self) -> u64 {
+        self.expired
+    }
+
     /// How many entries of batches were left out, by reason.
     pub fn rejected(&self) -> impl Iterator<Item = (Reason, u64)> {
         Reason::EVERY

@@ -2,6 +2,8 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::footprint::allocated_for;
+
 /// A vector whose freed places are used again.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
@@ -79,7 +81,8 @@ impl<T> Slab<T> {
 
     /// Bytes of the slab itself, without what its things own.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<Option<T>>() + self.free.capacity() * size_of::<u32>()
+        allocated_for::<Option<T>>(self.places.capacity())
+            + allocated_for::<u32>(self.free.capacity())
     }
 }
 

@@ -40,11 +40,13 @@ check_functions!(
     RedisModule_CloseKey,
     RedisModule_CreateCommand,
     RedisModule_CreateDataType,
+    RedisModule_CreateString,
     RedisModule_DigestAddStringBuffer,
     RedisModule_DigestEndSequence,
     RedisModule_EmitAOF,
     RedisModule_Free,
     RedisModule_FreeCallReply,
+    RedisModule_FreeString,
     RedisModule_GetContextFlags,
     RedisModule_GetRandomBytes,
     RedisModule_GetSelectedDb,
@@ -60,6 +62,7 @@ check_functions!(
     RedisModule_ModuleTypeGetType,
     RedisModule_ModuleTypeGetValue,
     RedisModule_ModuleTypeSetValue,
+    RedisModule_NotifyKeyspaceEvent,
     RedisModule_OpenKey,
     RedisModule_Realloc,
     RedisModule_RegisterInfoFunc,
@@ -74,6 +77,7 @@ check_functions!(
     RedisModule_SaveStringBuffer,
     RedisModule_SaveUnsigned,
     RedisModule_SetModuleOptions,
+    RedisModule_SignalModifiedKey,
     RedisModule_StringPtrLen,
     RedisModule_SubscribeToServerEvent,
     RedisModule_WrongArity,
@@ -129,6 +133,25 @@ impl Context {
     pub(crate) fn database(self) -> c_int {
         // SAFETY: the context is valid as long as `self`.
         unsafe { call!(RedisModule_GetSelectedDb(self.0)) }
+    }
+
+    /// Tells clients that WATCH the key, or have it in their cache, that it has changed.
+    pub(crate) fn signal_change(self, key: *mut raw::RedisModuleString) {
+        // SAFETY: both are valid while the command runs.
+        unsafe { call!(RedisModule_SignalModifiedKey(self.0, key)) };
+    }
+
+    /// Tells those who subscribed to keyspace events of that class.
+    pub(crate) fn notify(self, class: c_int, event: &CStr, key: *mut raw::RedisModuleString) {
+        // SAFETY: both are valid while the command runs, and Redis copies the event's name.
+        unsafe {
+            call!(RedisModule_NotifyKeyspaceEvent(
+                self.0,
+                class,
+                event.as_ptr(),
+                key
+            ))
+        };
     }
 
     /// Logs one line.

@@ -21,6 +21,7 @@ mod parts;
 mod refusal;
 mod reply;
 mod target;
+mod trailer;
 
 use std::error::Error;
 use std::ffi::{CStr, c_int};
@@ -30,7 +31,8 @@ use redis_module::raw;
 
 use crate::api::{Context, OK, REFUSED, call};
 use crate::command::{
-    Add, Declare, Del, Expose, Get, Inc, Info, Leave, Load, Observe, Push, Set, Ttl, register,
+    Add, Declare, Del, Expose, Families, Get, Inc, Info, Leave, Load, Observe, Push, Set, Ttl,
+    Writers, register,
 };
 
 #[global_allocator]
@@ -57,6 +59,8 @@ fn load(context: Context, arguments: &[&[u8]]) -> Result<(), Box<dyn Error>> {
     register::<Del>(context)?;
     register::<Ttl>(context)?;
     register::<Info>(context)?;
+    register::<Families>(context)?;
+    register::<Writers>(context)?;
     register::<Load>(context)?;
 
     config::load(context, arguments)?;
@@ -113,11 +117,12 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
 
 /// Errors of RDB and RESTORE are handled here instead of ending the server; replicas may go on reading
 /// while they load; and Valkey may migrate slots atomically, for which it only wants to hear that the
-/// AOF form is complete.
+/// AOF form is complete. What a command opens for writing it need not have changed: it says so itself.
 fn set_options(context: Context) {
     const VALKEY_HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
-    let mut options =
-        raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD;
+    let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS
+        | raw::REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD
+        | raw::REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED;
     if api::valkey::must_obey_client().is_some() {
         options |= VALKEY_HANDLE_ATOMIC_SLOT_MIGRATION;
     }

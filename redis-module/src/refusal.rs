@@ -2,7 +2,7 @@
 
 use metrics_model::{
     DecodeError, ExemplarError, ExposeError, LabelError, RegistryError, UnknownFamilyType,
-    UnknownGaugeMode, WrongBound, WrongEpoch, WrongStamp,
+    UnknownGaugeMode, WrongBound, WrongEpoch, WrongListCursor, WrongStamp,
 };
 
 /// Everything that can be wrong with a command. Nothing has changed then.
@@ -40,6 +40,10 @@ pub(crate) enum Refusal {
     Format(String),
     #[error("schema '{0}' is out of range, expected a whole number from -4 to 8")]
     Schema(String),
+    #[error("there are more than {0} entries, ask for them in pages: CURSOR 0")]
+    LongListing(usize),
+    #[error(transparent)]
+    ListCursor(#[from] WrongListCursor),
     #[error("no such key")]
     NoKey,
     #[error("a writer id must not be empty")]

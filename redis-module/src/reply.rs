@@ -1,5 +1,6 @@
 //! Replies. The same in RESP2 and RESP3, but for the map of `METRICS.INFO` and for nil.
 
+use std::cell::RefCell;
 use std::ffi::c_long;
 
 use metrics_model::{PushReply, format_number};
@@ -7,6 +8,11 @@ use redis_module::raw;
 
 use crate::api::{self, Context, call};
 use crate::refusal::Refusal;
+
+thread_local! {
+    /// Room for the text of a number: commands run on one thread, and most of them answer one.
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// In characters.
 const LONGEST_ERROR: usize = 1000;
@@ -39,16 +45,28 @@ impl Reply {
 
     /// A value of a metric, in Go's spelling.
     pub(crate) fn number(self, number: f64) {
-        let mut text = Vec::with_capacity(24);
-        format_number(number, &mut text);
-        self.bulk(&text);
+        TEXT.with_borrow_mut(|text| {
+            text.clear();
+            format_number(number, text);
+            self.bulk(text);
+        });
     }
 
     /// How many there are of something.
     pub(crate) fn integer(self, integer: u64) {
-        let integer = i64::try_from(integer).unwrap_or(i64::MAX);
+        self.signed(i64::try_from(integer).unwrap_or(i64::MAX));
+    }
+
+    /// The same where it may be below zero.
+    pub(crate) fn signed(self, integer: i64) {
         // SAFETY: see `ok`.
         unsafe { call!(RedisModule_ReplyWithLongLong(self.0.as_ptr(), integer)) };
+    }
+
+    /// One entry of a map: a name and a string.
+    pub(crate) fn field(self, name: &str, value: &[u8]) {
+        self.bulk(name.as_bytes());
+        self.bulk(value);
     }
 
     pub(crate) fn bulk(self, bytes: &[u8]) {

@@ -7,7 +7,7 @@
 //! that every copy goes through the same states. An ordinary client's trailer is just an unknown
 //! option.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 use metrics_model::{Epoch, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp};
 use redis_module::raw;
@@ -17,6 +17,7 @@ use crate::config;
 use crate::data_type::MetricSet;
 use crate::key::{Key, NoSuchFunction};
 use crate::refusal::Refusal;
+use crate::trailer::with_trailer;
 
 /// The key of a command, not opened yet.
 pub(crate) struct Target<'a> {
@@ -27,6 +28,8 @@ pub(crate) struct Target<'a> {
     /// What follows it, the key first.
     args: &'a [*mut raw::RedisModuleString],
     name: *mut raw::RedisModuleString,
+    /// What subscribers of keyspace events hear of a change.
+    event: &'static CStr,
     /// What has been decided already, by another server.
     decided: Option<Stamp>,
 }
@@ -38,6 +41,11 @@ pub(crate) trait Effect {
         true
     }
 
+    /// Whether somebody who watches the key should hear of it.
+    fn is_news(&self) -> bool {
+        self.is_change()
+    }
+
     /// When the key is to end, if the write says so.
     fn expire_at_ms(&self) -> Option<u64> {
         None
@@ -46,7 +54,13 @@ pub(crate) trait Effect {
 
 impl Effect for () {}
 impl Effect for f64 {}
-impl Effect for u64 {}
+
+/// How many series. A write to none of them is replicated all the same, as others may have expired by it.
+impl Effect for u64 {
+    fn is_news(&self) -> bool {
+        *self > 0
+    }
+}
 
 impl Effect for PushReply {
     fn is_change(&self) -> bool {
@@ -66,6 +80,7 @@ impl<'a> Target<'a> {
     pub(crate) fn unstamped(
         context: Context,
         argv: &'a [*mut raw::RedisModuleString],
+        event: &'static CStr,
     ) -> Result<TargetAndRest<'a>, Refusal> {
         let [command, args @ ..] = argv else {
             return Err(Refusal::Arity);
@@ -79,6 +94,7 @@ impl<'a> Target<'a> {
             command: *command,
             args,
             name: *name,
+            event,
             decided: None,
         };
         Ok((target, rest))
@@ -88,8 +104,9 @@ impl<'a> Target<'a> {
     pub(crate) fn stamped(
         context: Context,
         argv: &'a [*mut raw::RedisModuleString],
+        event: &'static CStr,
     ) -> Result<TargetAndRest<'a>, Refusal> {
-        let (mut target, rest) = Self::unstamped(context, argv)?;
+        let (mut target, rest) = Self::unstamped(context, argv, event)?;
         if !target.is_repetition() {
             return Ok((target, rest));
         }
@@ -137,8 +154,10 @@ impl<'a> Target<'a> {
     ) -> Result<T, Refusal> {
         let mut key = Key::open_for_writing(self.context, self.name)?;
         if let Some(set) = key.value()? {
+            let expired_before = set.registry.expired_count();
             let (stamp, done) = self.change(set, act)?;
-            self.pass_on(&mut key, &stamp, &done, done.is_change());
+            let has_expired = set.registry.expired_count() > expired_before;
+            self.pass_on(key, &stamp, &done, done.is_change(), has_expired);
             return Ok(done);
         }
         let stamp = self.decided.unwrap_or_else(stamp_of_new_key);
@@ -146,7 +165,7 @@ impl<'a> Target<'a> {
         let mut registry = Registry::new(stamp.epoch(), limits, stamp.now_ms());
         let done = act(&mut registry, &stamp)?;
         key.set(MetricSet::new(registry));
-        self.pass_on(&mut key, &stamp, &done, true);
+        self.pass_on(key, &stamp, &done, true, false);
         Ok(done)
     }
 
@@ -159,8 +178,10 @@ impl<'a> Target<'a> {
         let Some(set) = key.value()? else {
             return Ok(None);
         };
+        let expired_before = set.registry.expired_count();
         let (stamp, done) = self.change(set, |registry, stamp| Ok(act(registry, stamp)))?;
-        self.pass_on(&mut key, &stamp, &done, done.is_change());
+        let has_expired = set.registry.expired_count() > expired_before;
+        self.pass_on(key, &stamp, &done, done.is_change(), has_expired);
         Ok(Some(done))
     }
 
@@ -169,6 +190,9 @@ impl<'a> Target<'a> {
         let mut key = Key::open_for_writing(self.context, self.name)?;
         key.value()?;
         key.set(MetricSet::restored(registry));
+        drop(key);
+        self.context.signal_change(self.name);
+        self.notify(raw::REDISMODULE_NOTIFY_MODULE, self.event);
         Ok(())
     }
 
@@ -202,19 +226,41 @@ impl<'a> Target<'a> {
     }
 
     /// What follows from a write. The key's end is not replicated: whoever repeats the write works
-    /// out the same one.
-    fn pass_on(&self, key: &mut Key, stamp: &Stamp, done: &impl Effect, is_change: bool) {
+    /// out the same one. Others hear of a change when the key is closed, since they may do anything.
+    fn pass_on(
+        &self,
+        mut key: Key,
+        stamp: &Stamp,
+        done: &impl Effect,
+        is_change: bool,
+        has_expired: bool,
+    ) {
         if is_change && self.decided.is_some() {
             // To this replica's own append only file; Redis passes the primary's stream on by itself.
             self.replicate_verbatim();
         } else if is_change {
             self.replicate(stamp);
         }
-        if let Some(at_ms) = done.expire_at_ms()
-            && let Err(NoSuchFunction) = key.expire_at(at_ms)
-        {
-            self.expire_by_command(at_ms);
+        let ends_at_ms = done.expire_at_ms();
+        let is_set = ends_at_ms.map(|at_ms| key.expire_at(at_ms));
+        drop(key);
+        if done.is_news() {
+            self.context.signal_change(self.name);
+            self.notify(raw::REDISMODULE_NOTIFY_MODULE, self.event);
         }
+        if has_expired {
+            self.context.signal_change(self.name);
+            self.notify(raw::REDISMODULE_NOTIFY_MODULE, c"metrics.expired");
+        }
+        match (ends_at_ms, is_set) {
+            (Some(at_ms), Some(Err(NoSuchFunction))) => self.expire_by_command(at_ms),
+            (Some(_), Some(Ok(()))) => self.notify(raw::REDISMODULE_NOTIFY_GENERIC, c"expire"),
+            _ => {}
+        }
+    }
+
+    fn notify(&self, class: c_int, event: &CStr) {
+        self.context.notify(class, event, self.name);
     }
 
     /// The command as it was sent, and the stamp.
@@ -222,36 +268,22 @@ impl<'a> Target<'a> {
         // The name as it was sent: the command may have been renamed.
         // SAFETY: the string is valid while the command runs.
         let command = unsafe { api::bytes_of(self.command) };
-        let trailer = stamp.to_args();
-        let format = if trailer.len() == LONGEST_TRAILER {
-            c"vbbbbb"
-        } else {
-            c"vbbbb"
-        };
-        // The format tells how many are read.
-        let part = |number: usize| trailer.get(number).map_or("", String::as_str);
-        // SAFETY: Redis' own strings end with NUL, and it has found the command by this name. The
-        // arguments are those that the format names (a vector and its length, buffers and their
-        // lengths), and Redis copies them; one that the format does not name is not looked at.
-        unsafe {
-            call!(RedisModule_Replicate(
-                self.context.as_ptr(),
-                command.as_ptr().cast(),
-                format.as_ptr(),
-                self.args.as_ptr(),
-                self.args.len(),
-                part(0).as_ptr(),
-                part(0).len(),
-                part(1).as_ptr(),
-                part(1).len(),
-                part(2).as_ptr(),
-                part(2).len(),
-                part(3).as_ptr(),
-                part(3).len(),
-                part(4).as_ptr(),
-                part(4).len(),
-            ));
-        }
+        with_trailer(stamp, |trailer| {
+            // SAFETY: Redis' own strings end with NUL, and it has found the command by this name. The
+            // arguments are those that the format names, two vectors and their lengths; Redis retains
+            // the strings that it keeps.
+            unsafe {
+                call!(RedisModule_Replicate(
+                    self.context.as_ptr(),
+                    command.as_ptr().cast(),
+                    c"vv".as_ptr(),
+                    self.args.as_ptr(),
+                    self.args.len(),
+                    trailer.as_ptr(),
+                    trailer.len(),
+                ));
+            }
+        });
     }
 
     /// For servers before 7.0.

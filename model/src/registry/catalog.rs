@@ -4,6 +4,7 @@ use std::hash::BuildHasher;
 
 use super::series::{Family, Series, Total};
 use super::{Reason, Registry, RegistryError};
+use crate::footprint::allocated;
 use crate::name::{kept_name, sample_suffixes};
 use crate::{FamilySpec, FamilyType, Labels, Layout};
 
@@ -205,7 +206,7 @@ impl Registry {
             ttl_ms: of.ttl_ms.unwrap_or(self.limits.default_ttl_ms),
             total: Total::zero(of.family_type),
         };
-        self.series_heap_bytes += labels.len() + series.total.heap_bytes();
+        self.series_heap_bytes += allocated(labels.len()) + series.total.heap_bytes();
         let id = self.series.insert(series);
         self.index_series(id);
         id
@@ -302,7 +303,7 @@ impl Registry {
             found.remove();
         }
         if let Some(series) = self.series.remove(id) {
-            self.series_heap_bytes -= series.labels.len() + series.total.heap_bytes();
+            self.series_heap_bytes -= allocated(series.labels.len()) + series.total.heap_bytes();
             self.families[series.family].identities -= 1;
             self.end_family_if_empty(series.family);
         }

@@ -169,7 +169,12 @@ impl Writer {
             id: &self.id,
             state,
             seq: self.seq,
-            series: self.entries.len(),
+            // Of one that is gone there may be entries left that nobody has got round to.
+            series: if self.is_gone() {
+                0
+            } else {
+                self.entries.len()
+            },
             lease_left_ms: (!is_endless).then_some(left_ms),
             pid: &self.pid,
         }

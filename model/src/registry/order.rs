@@ -1,5 +1,7 @@
 //! The order in which a family's series were created, which is the order in which they are shown.
 
+use crate::footprint::allocated_for;
+
 /// Ids with ascending creation numbers, in chunks: appending is O(1), and removing moves a few
 /// hundred ids at most, however many there are. Costs a little over four bytes for each.
 #[derive(Debug, Default)]
@@ -76,9 +78,9 @@ impl Order {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.chunks
             .iter()
-            .map(|chunk| chunk.ids.capacity() * size_of::<u32>())
+            .map(|chunk| allocated_for::<u32>(chunk.ids.capacity()))
             .sum::<usize>()
-            + self.chunks.capacity() * size_of::<Chunk>()
+            + allocated_for::<Chunk>(self.chunks.capacity())
     }
 
     fn chunk_of(&self, no: u64) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! Series and families as a registry keeps them.
 
 use super::order::Order;
+use crate::footprint::{allocated, allocated_for};
 use crate::sum::Sum;
 use crate::{FamilyType, NATIVE_SCHEMAS, NativeHistogram, Point};
 
@@ -81,12 +82,12 @@ impl Total {
             Self::Counter(_) => 0,
             Self::Gauge(gauge) => gauge.heap_bytes(),
             Self::Buckets(buckets) => {
-                let counts = |part: &Part| part.counts.len() * size_of::<u64>();
-                size_of::<Buckets>()
-                    + buckets.parts.capacity() * size_of::<Part>()
+                let counts = |part: &Part| allocated_for::<u64>(part.counts.len());
+                allocated(size_of::<Buckets>())
+                    + allocated_for::<Part>(buckets.parts.capacity())
                     + buckets.parts.iter().map(counts).sum::<usize>()
             }
-            Self::Native(native) => size_of::<Native>() + native.histogram.heap_bytes(),
+            Self::Native(native) => allocated(size_of::<Native>()) + native.histogram.heap_bytes(),
         }
     }
 }
@@ -132,10 +133,10 @@ pub(super) struct Ghost {
 
 impl Gauge {
     pub(super) fn heap_bytes(&self) -> usize {
-        size_of::<Self>()
-            + self.members.capacity() * size_of::<Member>()
-            + self.holes.capacity() * size_of::<u32>()
-            + self.ghosts.capacity() * size_of::<Ghost>()
+        allocated(size_of::<Self>())
+            + allocated_for::<Member>(self.members.capacity())
+            + allocated_for::<u32>(self.holes.capacity())
+            + allocated_for::<Ghost>(self.ghosts.capacity())
     }
 
     /// Whether that place is that writer's.

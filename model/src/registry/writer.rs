@@ -5,6 +5,7 @@ use std::hash::BuildHasher;
 
 use super::series::NONE;
 use crate::NativeHistogram;
+use crate::footprint::{allocated, allocated_for};
 
 /// Where a writer is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -239,13 +240,13 @@ impl Writer {
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        let counts = |memory: &BucketMemory| memory.counts.len() * size_of::<u64>();
-        self.id.len()
-            + self.pid.len()
-            + self.entries.capacity() * size_of::<Entry>()
+        let counts = |memory: &BucketMemory| allocated_for::<u64>(memory.counts.len());
+        allocated(self.id.len())
+            + allocated(self.pid.len())
+            + allocated_for::<Entry>(self.entries.capacity())
             + self.by_series.capacity() * 8 / 7 * (size_of::<u32>() + 1)
-            + self.index.capacity() * size_of::<u32>()
-            + self.buckets.capacity() * size_of::<BucketMemory>()
+            + allocated_for::<u32>(self.index.capacity())
+            + allocated_for::<BucketMemory>(self.buckets.capacity())
             + self.buckets.iter().map(counts).sum::<usize>()
             + self.natives.capacity() * size_of::<NativeHistogram>()
             + self

@@ -1,7 +1,8 @@
 //! `METRICS.ADD key family number [MODE mode] [WRITER id] [LEASE ms] [LABELS n name value ...] [TTL ms]`
 
+use super::about::{FAMILY, LABELS, LEASE, MODE, TTL};
 use super::set::Request;
-use super::{About, Access, Command};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -13,10 +14,21 @@ pub(crate) struct Add;
 impl Command for Add {
     const ABOUT: About = About {
         name: c"METRICS.ADD",
-        flags: c"write deny-oom",
+        event: c"metrics.add",
+        flags: c"write deny-oom fast",
         access: Access::ReadWrite,
         arity: 4,
         summary: c"Adds to a gauge for one writer and answers the writer's new value.",
+        complexity: c"O(1)",
+        arguments: &[
+            FAMILY,
+            Argument::number(c"increment"),
+            MODE,
+            Argument::text(c"writer").after(c"WRITER").optional(),
+            LEASE,
+            LABELS,
+            TTL,
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = f64;

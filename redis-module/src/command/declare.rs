@@ -2,7 +2,8 @@
 
 use metrics_model::{Declaration, FamilySpec, FamilyType, Layout};
 
-use super::{About, Access, Command};
+use super::about::{BUCKETS, FAMILY, MODE, TTL};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -21,10 +22,22 @@ pub(crate) struct Request<'a> {
 impl Command for Declare {
     const ABOUT: About = About {
         name: c"METRICS.DECLARE",
-        flags: c"write deny-oom",
+        event: c"metrics.declare",
+        flags: c"write deny-oom fast",
         access: Access::Write,
         arity: 4,
         summary: c"Creates a metric family, or confirms it.",
+        complexity: c"O(1)",
+        arguments: &[
+            FAMILY,
+            TYPE,
+            MODE,
+            Argument::text(c"help").after(c"HELP").optional(),
+            Argument::text(c"unit").after(c"UNIT").optional(),
+            BUCKETS,
+            Argument::integer(c"schema").after(c"SCHEMA").optional(),
+            TTL,
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = ();
@@ -92,3 +105,16 @@ impl Command for Declare {
         reply.ok();
     }
 }
+
+const TYPE: Argument = Argument::one_of(
+    c"type",
+    &[
+        Argument::word(c"counter", c"COUNTER"),
+        Argument::word(c"gauge", c"GAUGE"),
+        Argument::word(c"histogram", c"HISTOGRAM"),
+        Argument::word(c"nativehistogram", c"NATIVEHISTOGRAM"),
+        Argument::word(c"summary", c"SUMMARY"),
+        Argument::word(c"info", c"INFO"),
+        Argument::word(c"stateset", c"STATESET"),
+    ],
+);

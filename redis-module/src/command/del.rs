@@ -2,6 +2,7 @@
 
 use metrics_model::Labels;
 
+use super::about::{FAMILY, LABELS};
 use super::{About, Access, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
@@ -19,10 +20,13 @@ pub(crate) struct Request<'a> {
 impl Command for Del {
     const ABOUT: About = About {
         name: c"METRICS.DEL",
-        flags: c"write",
+        event: c"metrics.del",
+        flags: c"write fast",
         access: Access::Delete,
         arity: 3,
         summary: c"Removes a series, or a family, and answers how many series that were.",
+        complexity: c"O(1)",
+        arguments: &[FAMILY, LABELS],
     };
     type Request<'a> = Request<'a>;
     type Answer = u64;

@@ -2,7 +2,7 @@
 
 use metrics_model::{Epoch, ExposeRequest, Format, Limits, Page, Registry};
 
-use super::{About, Access, Command};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::{Refusal, shown};
 use crate::reply::Reply;
@@ -22,10 +22,13 @@ const MAX_NAMES: usize = 10_000;
 impl Command for Expose {
     const ABOUT: About = About {
         name: c"METRICS.EXPOSE",
+        event: c"metrics.expose",
         flags: c"readonly",
         access: Access::Read,
         arity: 2,
         summary: c"Renders a registry as Prometheus or OpenMetrics text, whole or in pages.",
+        complexity: c"O(N) where N is the number of series of the page",
+        arguments: ARGUMENTS,
     };
     type Request<'a> = ExposeRequest;
     type Answer = Answer;
@@ -100,3 +103,33 @@ fn read_names(args: &mut Args<'_>) -> Result<Vec<String>, Refusal> {
         .map(|_| Ok(args.text("sample name")?.to_owned()))
         .collect()
 }
+
+const ARGUMENTS: &[Argument] = &[
+    Argument::one_of(
+        c"format",
+        &[
+            Argument::word(c"text", c"TEXT"),
+            Argument::word(c"openmetrics", c"OPENMETRICS"),
+        ],
+    )
+    .after(c"FORMAT")
+    .optional(),
+    Argument::word(c"created", c"CREATED").optional(),
+    Argument::group(
+        c"names",
+        &[
+            Argument::integer(c"numnames"),
+            Argument::text(c"sample").repeated(),
+        ],
+    )
+    .after(c"NAMES")
+    .optional(),
+    Argument::group(
+        c"page",
+        &[
+            Argument::text(c"cursor").after(c"CURSOR"),
+            Argument::integer(c"count").after(c"COUNT").optional(),
+        ],
+    )
+    .optional(),
+];

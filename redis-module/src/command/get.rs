@@ -2,6 +2,7 @@
 
 use metrics_model::{Aggregate, Labels};
 
+use super::about::{FAMILY, LABELS};
 use super::{About, Access, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
@@ -19,10 +20,13 @@ pub(crate) struct Request<'a> {
 impl Command for Get {
     const ABOUT: About = About {
         name: c"METRICS.GET",
-        flags: c"readonly",
+        event: c"metrics.get",
+        flags: c"readonly fast",
         access: Access::Read,
         arity: 3,
         summary: c"Answers the value of one series.",
+        complexity: c"O(N) where N is the number of buckets, or of writers of a gauge whose mode is folded at reading",
+        arguments: &[FAMILY, LABELS],
     };
     type Request<'a> = Request<'a>;
     type Answer = Option<Aggregate>;

@@ -2,7 +2,8 @@
 
 use metrics_model::{Exemplar, Labels};
 
-use super::{About, Access, Command};
+use super::about::{EXEMPLAR, FAMILY, LABELS, TTL};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -22,10 +23,19 @@ pub(crate) struct Request<'a> {
 impl Command for Inc {
     const ABOUT: About = About {
         name: c"METRICS.INC",
-        flags: c"write deny-oom",
+        event: c"metrics.inc",
+        flags: c"write deny-oom fast",
         access: Access::ReadWrite,
         arity: 3,
         summary: c"Adds to a counter and answers its new total.",
+        complexity: c"O(1)",
+        arguments: &[
+            FAMILY,
+            Argument::number(c"increment").after(c"BY").optional(),
+            LABELS,
+            EXEMPLAR,
+            TTL,
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = f64;

@@ -12,10 +12,13 @@ pub(crate) struct Info;
 impl Command for Info {
     const ABOUT: About = About {
         name: c"METRICS.INFO",
+        event: c"metrics.info",
         flags: c"readonly",
         access: Access::Read,
         arity: 2,
         summary: c"Answers what a registry says of itself: sizes, epoch, limits, what it left out.",
+        complexity: c"O(N) where N is the number of writers",
+        arguments: &[],
     };
     type Request<'a> = ();
     type Answer = Vec<(&'static str, String)>;

@@ -2,7 +2,8 @@
 
 use metrics_model::{Epoch, PushReply, PushStatus};
 
-use super::{About, Access, Command};
+use super::about::EPOCH;
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -20,10 +21,13 @@ pub(crate) struct Request<'a> {
 impl Command for Leave {
     const ABOUT: About = About {
         name: c"METRICS.LEAVE",
-        flags: c"write",
+        event: c"metrics.leave",
+        flags: c"write fast",
         access: Access::Write,
         arity: 4,
         summary: c"Notes that a writer is gone for good.",
+        complexity: c"O(1)",
+        arguments: &[Argument::text(c"writer"), Argument::integer(c"seq"), EPOCH],
     };
     type Request<'a> = Request<'a>;
     type Answer = PushReply;

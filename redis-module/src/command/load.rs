@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use metrics_model::Registry;
 
-use super::{About, Access, Command};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -46,10 +46,17 @@ pub(crate) fn forget_begun() {
 impl Command for Load {
     const ABOUT: About = About {
         name: c"METRICS.LOAD",
+        event: c"metrics.load",
         flags: c"write",
         access: Access::Restore,
         arity: 5,
         summary: c"One part of a registry; servers send this to each other.",
+        complexity: c"O(N) where N is the size of the registry, with the last part",
+        arguments: &[
+            Argument::integer(c"part"),
+            Argument::integer(c"numparts"),
+            Argument::text(c"bytes"),
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = ();

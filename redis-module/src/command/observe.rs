@@ -2,7 +2,8 @@
 
 use metrics_model::{Exemplar, Labels, Layout, Observation};
 
-use super::{About, Access, Command};
+use super::about::{BUCKETS, EXEMPLAR, FAMILY, LABELS, TTL};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -23,10 +24,20 @@ pub(crate) struct Request<'a> {
 impl Command for Observe {
     const ABOUT: About = About {
         name: c"METRICS.OBSERVE",
-        flags: c"write deny-oom",
+        event: c"metrics.observe",
+        flags: c"write deny-oom fast",
         access: Access::Write,
         arity: 4,
         summary: c"Counts one observation in a histogram or summary.",
+        complexity: c"O(log(N)) where N is the number of buckets",
+        arguments: &[
+            FAMILY,
+            Argument::number(c"value"),
+            BUCKETS,
+            LABELS,
+            EXEMPLAR,
+            TTL,
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = ();

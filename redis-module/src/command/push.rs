@@ -2,7 +2,8 @@
 
 use metrics_model::{Batch, Epoch, PushReply};
 
-use super::{About, Access, Command};
+use super::about::{EPOCH, LEASE};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -27,10 +28,19 @@ impl Command for Push {
     // definitions left out, which the stamp says.
     const ABOUT: About = About {
         name: c"METRICS.PUSH",
+        event: c"metrics.push",
         flags: c"write",
         access: Access::Write,
         arity: 5,
         summary: c"Applies one batch of a writer's absolute values, exactly once.",
+        complexity: c"O(N) where N is the number of entries of the batch, at most 4096",
+        arguments: &[
+            Argument::text(c"writer"),
+            Argument::integer(c"seq"),
+            Argument::text(c"batch"),
+            EPOCH,
+            LEASE,
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = PushReply;

@@ -2,7 +2,8 @@
 
 use metrics_model::{GaugeMode, GaugeWrite, Labels};
 
-use super::{About, Access, Command};
+use super::about::{FAMILY, LABELS, LEASE, MODE, TTL};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -64,10 +65,21 @@ impl<'a> Request<'a> {
 impl Command for Set {
     const ABOUT: About = About {
         name: c"METRICS.SET",
-        flags: c"write deny-oom",
+        event: c"metrics.set",
+        flags: c"write deny-oom fast",
         access: Access::Write,
         arity: 4,
         summary: c"Sets a gauge for one writer.",
+        complexity: c"O(1)",
+        arguments: &[
+            FAMILY,
+            Argument::number(c"value"),
+            MODE,
+            Argument::text(c"writer").after(c"WRITER").optional(),
+            LEASE,
+            LABELS,
+            TTL,
+        ],
     };
     type Request<'a> = Request<'a>;
     type Answer = f64;

@@ -2,7 +2,8 @@
 
 use metrics_model::Labels;
 
-use super::{About, Access, Command};
+use super::about::{FAMILY, LABELS};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -20,10 +21,14 @@ pub(crate) struct Request<'a> {
 impl Command for Ttl {
     const ABOUT: About = About {
         name: c"METRICS.TTL",
+        event: c"metrics.ttl",
         flags: c"write",
         access: Access::Write,
         arity: 4,
         summary: c"Sets the idle time after which series expire, and answers for how many.",
+        complexity:
+            c"O(1) with labels, O(N) without, where N is the number of series of the family",
+        arguments: &[FAMILY, Argument::integer(c"milliseconds"), LABELS],
     };
     type Request<'a> = Request<'a>;
     type Answer = u64;

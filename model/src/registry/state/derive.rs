@@ -1,5 +1,6 @@
 //! What follows from the state: indexes, counts, queues. And whether its parts agree.
 
+use crate::footprint::allocated;
 use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
 use crate::registry::writer::{BucketMemory, Phase};
@@ -61,7 +62,7 @@ impl Registry {
             let has_total = self.has_total(id);
             with_total += usize::from(has_total);
             let (of, is_mortal) = (series.family, has_total && series.ttl_ms > 0);
-            self.series_heap_bytes += series.labels.len() + series.total.heap_bytes();
+            self.series_heap_bytes += allocated(series.labels.len()) + series.total.heap_bytes();
             self.families[of].identities += 1;
             self.families[of].mortals += u32::from(is_mortal);
             self.mortals += usize::from(is_mortal);

@@ -1,0 +1,41 @@
+//! How much memory an allocation takes, as far as that can be told from its size.
+
+/// The bytes that an allocator with size classes sets aside: those of jemalloc, which most servers are
+/// built with, four to each doubling. Others round up by about as much.
+pub(crate) fn allocated(bytes: usize) -> usize {
+    match bytes {
+        0 => 0,
+        1..=8 => 8,
+        9..=128 => bytes.next_multiple_of(16),
+        _ => bytes.next_multiple_of((bytes - 1).next_power_of_two() / 8),
+    }
+}
+
+/// The same for a vector or boxed slice of so many things.
+pub(crate) fn allocated_for<T>(count: usize) -> usize {
+    allocated(count * size_of::<T>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_up_to_classes() {
+        for (bytes, class) in [
+            (0, 0),
+            (1, 8),
+            (24, 32),
+            (128, 128),
+            (129, 160),
+            (160, 160),
+            (161, 192),
+            (256, 256),
+            (257, 320),
+            (1025, 1280),
+            (3_000_000, 3 << 20),
+        ] {
+            assert_eq!(allocated(bytes), class, "{bytes}");
+        }
+    }
+}

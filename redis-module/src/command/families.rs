@@ -1,0 +1,169 @@
+//! `METRICS.FAMILIES key [CURSOR c]`
+
+use metrics_model::{Epoch, FamilyType, Limits, Registry};
+
+use super::about::CURSOR;
+use super::{About, Access, Command};
+use crate::args::Args;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::target::Target;
+
+/// Which families there are.
+pub(crate) struct Families;
+
+/// One family, copied: replies are sent when the key is closed.
+pub(crate) struct Family {
+    name: String,
+    family_type: FamilyType,
+    help: String,
+    unit: String,
+    series: usize,
+    ttl_ms: Option<u64>,
+    buckets: Vec<String>,
+    schema: Option<i8>,
+}
+
+/// What a listing answers: with a cursor, the next one too.
+pub(crate) struct Listed<T> {
+    pub(super) entries: Vec<T>,
+    pub(super) next: Option<String>,
+}
+
+/// The beginning of every listing.
+const START: &[u8] = b"0";
+
+/// The option CURSOR, on which all listings agree.
+pub(super) fn parse_cursor<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Refusal> {
+    let mut cursor = None;
+    while let Some(option) = args.option() {
+        match option.as_str() {
+            "CURSOR" => args.once(&mut cursor, Args::bytes)?,
+            _ => return Err(args.unknown_option("CURSOR")),
+        }
+    }
+    Ok(cursor)
+}
+
+impl<T> Listed<T> {
+    /// One page: where none was asked for, it has to be all there is.
+    pub(super) fn read(
+        cursor: Option<&[u8]>,
+        target: &Target<'_>,
+        list: impl FnOnce(&Registry, u64, &[u8]) -> Result<(Vec<T>, Option<String>), Refusal>,
+    ) -> Result<Self, Refusal> {
+        target.read(|registry, now_ms| {
+            let cursor_or_start = cursor.unwrap_or(START);
+            let (entries, next) = if let Some(registry) = registry {
+                list(registry, now_ms, cursor_or_start)?
+            } else {
+                // There is nothing to list; a wrong cursor is wrong all the same.
+                let empty = Registry::new(Epoch(0), Limits::default(), now_ms);
+                list(&empty, now_ms, cursor_or_start)?
+            };
+            match (cursor, next) {
+                (None, Some(_)) => Err(Refusal::LongListing(entries.len())),
+                (None, None) => Ok(Self {
+                    entries,
+                    next: None,
+                }),
+                (Some(_), next) => Ok(Self {
+                    entries,
+                    next: Some(next.unwrap_or_else(|| "0".to_owned())),
+                }),
+            }
+        })
+    }
+
+    pub(super) fn reply(self, reply: Reply, entry: impl Fn(T)) {
+        if let Some(next) = self.next {
+            reply.array(2);
+            reply.bulk(next.as_bytes());
+        }
+        reply.array(self.entries.len());
+        self.entries.into_iter().for_each(entry);
+    }
+}
+
+impl Command for Families {
+    const ABOUT: About = About {
+        name: c"METRICS.FAMILIES",
+        event: c"",
+        flags: c"readonly",
+        access: Access::Read,
+        arity: 2,
+        summary: c"Answers which metric families there are, whole or in pages.",
+        complexity: c"O(N) where N is the number of families of the page, at most 500",
+        arguments: &[CURSOR],
+    };
+    type Request<'a> = Option<&'a [u8]>;
+    type Answer = Listed<Family>;
+
+    fn parse<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Refusal> {
+        parse_cursor(args)
+    }
+
+    fn act(cursor: Option<&[u8]>, target: &Target<'_>) -> Result<Listed<Family>, Refusal> {
+        Listed::read(cursor, target, |registry, _now_ms, cursor| {
+            let (page, next) = registry.list_families(cursor)?;
+            let families = page.into_iter().map(|family| Family {
+                name: family.name.to_owned(),
+                family_type: family.family_type,
+                help: family.help.to_owned(),
+                unit: family.unit.to_owned(),
+                series: family.series,
+                ttl_ms: family.ttl_ms,
+                buckets: family.buckets.into_iter().map(str::to_owned).collect(),
+                schema: family.schema,
+            });
+            Ok((families.collect(), next))
+        })
+    }
+
+    fn reply(answer: Listed<Family>, reply: Reply) {
+        answer.reply(reply, |family| {
+            let mode = match family.family_type {
+                FamilyType::Gauge(mode) => Some(mode.name()),
+                _ => None,
+            };
+            let fields = 5
+                + usize::from(mode.is_some())
+                + usize::from(family.ttl_ms.is_some())
+                + usize::from(!family.buckets.is_empty())
+                + usize::from(family.schema.is_some());
+            reply.map(fields);
+            reply.field("name", family.name.as_bytes());
+            reply.field("type", word_of(family.family_type).as_bytes());
+            if let Some(mode) = mode {
+                reply.field("mode", mode.as_bytes());
+            }
+            reply.field("help", family.help.as_bytes());
+            reply.field("unit", family.unit.as_bytes());
+            reply.bulk(b"series");
+            reply.integer(family.series as u64);
+            if let Some(ttl_ms) = family.ttl_ms {
+                reply.bulk(b"ttl_ms");
+                reply.integer(ttl_ms);
+            }
+            if !family.buckets.is_empty() {
+                reply.bulk(b"buckets");
+                reply.array(family.buckets.len());
+                for bound in &family.buckets {
+                    reply.bulk(bound.as_bytes());
+                }
+            }
+            if let Some(schema) = family.schema {
+                reply.bulk(b"schema");
+                reply.signed(schema.into());
+            }
+        });
+    }
+}
+
+/// The word that METRICS.DECLARE takes for it.
+fn word_of(family_type: FamilyType) -> &'static str {
+    match family_type {
+        FamilyType::NativeHistogram => "nativehistogram",
+        other => other.name(),
+    }
+}
