@@ -9,6 +9,7 @@
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make fuzz               the properties of the model, with many more cases; FUZZ_CASES=1000000
+#   make model-check        every order of events that the push protocol may meet, up to a bound
 #   make docker             builds the images of docker-compose.yml, starts them, asks them, and stops them
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ PYTEST_WORKERS ?= 3
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix lint bench fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix lint bench model-check fuzz docker setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -46,6 +47,7 @@ test-rust:
 	    $(CARGO) test --workspace --exclude redis-metrics --quiet --lib --bins --tests; \
 	fi
 	$(CARGO) test --workspace --exclude redis-metrics --quiet --doc
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1
 
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
@@ -67,6 +69,12 @@ lint: setup-lint
 
 bench: setup-bench build
 	-$(DEVELOPER)/python -m bench $(ARGS)
+
+# The slice of it that `make test` runs takes seconds; this, minutes and some GB of memory.
+model-check: setup-build
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 3
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 3 --counts 1 --faults 1 --silences 0
 
 fuzz: setup-build
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release -p metrics-model --lib --tests

@@ -25,6 +25,7 @@ mod apply;
 mod catalog;
 mod direct;
 mod exemplars;
+mod healing;
 mod lifetime;
 mod listing;
 mod order;
@@ -45,20 +46,21 @@ pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, SeriesView};
 pub use direct::{Declaration, GaugeWrite, Observation};
 use exemplars::Kept;
+use healing::Rollback;
 pub use listing::{FamilyEntry, Listing, WriterEntry, WriterState, WrongListCursor};
 pub use push::{PushReply, PushStatus};
 use series::{Family, Series};
 use writer::{Phase, Writer};
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Registry {
     epoch: Epoch,
     limits: Limits,
     last_stamp_ms: u64,
     healing_since_ms: Option<u64>,
     /// Not part of the state: when this server came by a state that may be behind what was shown.
-    rolled_back_at_ms: Option<u64>,
+    rollback: Option<Rollback>,
 
     families: Slab<Family>,
     by_name: BTreeMap<Box<str>, u32>,
@@ -211,7 +213,7 @@ impl Registry {
             limits,
             last_stamp_ms: now_ms,
             healing_since_ms: None,
-            rolled_back_at_ms: None,
+            rollback: None,
             families: Slab::default(),
             by_name: BTreeMap::new(),
             claims: HashMap::new(),
@@ -248,40 +250,6 @@ impl Registry {
     /// The time of the last write, in Unix milliseconds.
     pub fn last_stamp_ms(&self) -> u64 {
         self.last_stamp_ms
-    }
-
-    /// What the primary decides for the next command: time never runs backwards, limits change with
-    /// a write, and healing begins and ends with one.
-    pub fn stamp(&self, clock_ms: u64, configured: &Limits, out_of_memory: bool) -> Stamp {
-        let now_ms = clock_ms.max(self.last_stamp_ms);
-        let healing_begins = self.rolled_back_at_ms.is_some() && self.has_leases();
-        let since = self
-            .healing_since_ms
-            .or(self.rolled_back_at_ms.filter(|_| healing_begins));
-        let healing_ends =
-            since.is_some_and(|since| now_ms >= since.saturating_add(configured.healing_time_ms));
-        Stamp {
-            now_ms,
-            epoch: self.epoch,
-            refuse_definitions: out_of_memory,
-            healing_begins,
-            healing_ends,
-            limits: (*configured != self.limits).then_some(*configured),
-        }
-    }
-
-    /// This state was loaded, or this server was promoted, at that time: it may be behind what
-    /// others have seen of it. Not part of the state, and never called on a replica.
-    pub fn rolled_back(&mut self, clock_ms: u64) {
-        self.rolled_back_at_ms = Some(clock_ms);
-    }
-
-    /// Whether what a page would show may be behind what an earlier page has shown.
-    pub fn is_healing(&self, now_ms: u64) -> bool {
-        let since = self
-            .healing_since_ms
-            .or(self.rolled_back_at_ms.filter(|_| self.has_leases()));
-        since.is_some_and(|since| now_ms < since.saturating_add(self.limits.healing_time_ms))
     }
 
     /// How many series have a total or are remembered by a writer.
@@ -374,13 +342,5 @@ impl Registry {
 
     fn reject(&mut self, reason: Reason) {
         self.rejected[reason as usize] += 1;
-    }
-
-    /// Whether writers held leases when the state was last written (an endless one is none).
-    fn has_leases(&self) -> bool {
-        self.leases
-            .range((self.last_stamp_ms + 1, 0)..(u64::MAX, 0))
-            .next()
-            .is_some()
     }
 }

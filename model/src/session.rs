@@ -93,7 +93,7 @@ pub enum Outcome {
 }
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Session {
     writer: Vec<u8>,
     options: SessionOptions,
@@ -118,7 +118,7 @@ pub struct Session {
     touched: Vec<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SeriesState {
     saved: SavedPoint,
     index: u32,
@@ -138,7 +138,7 @@ enum Stage {
     Steady,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct InFlight {
     push: Push,
     sent: Vec<usize>,

@@ -5,7 +5,7 @@ use std::ops::{Index, IndexMut};
 use crate::footprint::allocated_for;
 
 /// A vector whose freed places are used again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Slab<T> {
     places: Vec<Option<T>>,
     free: Vec<u32>,

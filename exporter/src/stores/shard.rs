@@ -14,9 +14,9 @@ use metrics_store::{PushHeader, StoreReader};
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
 
-/// How long a shard may hear nothing of a writer that has nothing to say; its lease is three times
-/// that.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a shard may hear nothing of a writer that has nothing to say: less than the time that a
+/// registry gives writers to come back after it was rolled back, by more than a flush.
+const HEARTBEAT: Duration = Duration::from_secs(3);
 
 /// See the [module](self).
 #[derive(Debug)]

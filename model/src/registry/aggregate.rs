@@ -56,7 +56,7 @@ impl Registry {
     /// The value of one series, or `None` where there is nothing to show.
     pub fn get(&self, now_ms: u64, family: &str, labels: &Labels) -> Option<Aggregate> {
         let id = self.find_series(self.family_named(family)?, labels.as_str())?;
-        Some(match self.view(id, now_ms, &mut 0)? {
+        Some(match self.total_of(id, now_ms, &mut 0)? {
             SeriesView::Number(number) => Aggregate::Number(number),
             SeriesView::PerWriter(values) => {
                 Aggregate::Number(values.into_iter().map(|(_, value)| value).sum())
@@ -131,9 +131,17 @@ impl Registry {
         self.series[id].start_ms
     }
 
-    /// What a series shows at that time, if anything; adds the number of values looked at.
+    /// What a page shows of a series at that time, if anything; adds the number of values looked at.
     #[inline]
     pub(crate) fn view(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
+        if self.is_undecided(id) {
+            return None;
+        }
+        self.total_of(id, now_ms, visited)
+    }
+
+    #[inline]
+    fn total_of(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
         *visited += 1;
         if !self.has_total(id) || self.is_expired(id, now_ms) {
             return None;

@@ -11,7 +11,7 @@ use crate::{Exemplar, FamilyType, Labels};
 const MAX_OF_NATIVE: usize = 10;
 
 /// An exemplar and the bucket in whose place it stands.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) slot: u64,
     pub(super) exemplar: Exemplar,

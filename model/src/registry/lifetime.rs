@@ -42,7 +42,7 @@ impl Registry {
         if let Some(writer) = healed {
             self.writers[writer].is_healed = true;
         }
-        self.rolled_back_at_ms = None;
+        self.end_rollback(stamp);
         self.last_stamp_ms = stamp.now_ms;
         self.advance(stamp.now_ms);
         if stamp.healing_ends {
@@ -51,51 +51,6 @@ impl Registry {
         self.settle(SETTLED_PER_WRITE);
         self.clear_condemned(SETTLED_PER_WRITE);
         self.purge(PURGED_PER_WRITE, stamp.now_ms);
-    }
-
-    /// Leases held when the state was last written run on from now, and nobody is believed to be
-    /// up to date until heard of.
-    fn begin_healing(&mut self, now_ms: u64) {
-        let pause = now_ms.saturating_sub(self.last_stamp_ms);
-        let held = self
-            .leases
-            .iter()
-            .copied()
-            .filter(|(end, _)| *end > self.last_stamp_ms);
-        for (end, id) in held.collect::<Vec<_>>() {
-            self.leases.remove(&(end, id));
-            let writer = &mut self.writers[id];
-            writer.lease_end_ms = end.saturating_add(pause);
-            writer.is_healed = false;
-            self.leases.insert((writer.lease_end_ms, id));
-        }
-        self.healing_since_ms = Some(now_ms);
-    }
-
-    /// What writers own that have not come back may be behind what was shown: it begins anew.
-    fn end_healing(&mut self, now_ms: u64) {
-        self.healing_since_ms = None;
-        let missing = self
-            .leases
-            .iter()
-            .map(|(_, id)| *id)
-            .filter(|id| !self.writers[*id].is_healed);
-        for id in missing.collect::<Vec<_>>() {
-            let owned = self.writers[id]
-                .entries
-                .iter()
-                .filter(|entry| entry.is_owned());
-            for series in owned.map(|entry| entry.series).collect::<Vec<_>>() {
-                let is_gauge = matches!(self.series[series].total, Total::Gauge(_));
-                if !is_gauge && self.has_total(series) && self.series[series].start_ms < now_ms {
-                    self.drop_total(series);
-                    // The family goes on: this series is its own successor.
-                    let restarted = self.begin_total(series, now_ms);
-                    debug_assert_eq!(restarted, Ok(()));
-                }
-            }
-            self.writers[id].is_healed = true;
-        }
     }
 
     /// Takes every step of a writer's life that is due.

@@ -4,13 +4,13 @@ use crate::footprint::allocated_for;
 
 /// Ids with ascending creation numbers, in chunks: appending is O(1), and removing moves a few
 /// hundred ids at most, however many there are. Costs a little over four bytes for each.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
     chunks: Vec<Chunk>,
     len: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Chunk {
     /// The number of the first id that was put here; it may have been removed since.
     first_no: u64,

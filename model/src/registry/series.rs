@@ -8,7 +8,7 @@ use crate::{FamilyType, NATIVE_SCHEMAS, NativeHistogram, Point};
 /// No writer, no place.
 pub(super) const NONE: u32 = u32::MAX;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Family {
     pub(super) name: Box<str>,
     pub(super) family_type: FamilyType,
@@ -39,7 +39,7 @@ pub(super) struct Family {
 ///
 /// It exists as long as it has a total *or* a writer remembers what it last sent of it: dropping a
 /// total (expiry, DEL) never drops a memory, so nothing old is counted again.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) labels: Box<str>,
     pub(super) family: u32,
@@ -57,7 +57,7 @@ pub(super) struct Series {
     pub(super) total: Total,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Total {
     Counter(Sum),
     Gauge(Box<Gauge>),
@@ -93,7 +93,7 @@ impl Total {
 }
 
 /// The values that writers have set.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Gauge {
     pub(super) members: Vec<Member>,
     /// Places in `members` that are free.
@@ -122,7 +122,7 @@ pub(super) struct Member {
 }
 
 /// The value of a writer that has gone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Ghost {
     pub(super) writer_id: Box<[u8]>,
     pub(super) pid: Box<str>,
@@ -238,12 +238,12 @@ impl Gauge {
 }
 
 /// Totals of a histogram, one for each bucket layout that its writers use; of a summary, one.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Buckets {
     pub(super) parts: Vec<Part>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Part {
     pub(super) layout: u32,
     pub(super) sum: ObservedSum,
@@ -271,7 +271,7 @@ impl Buckets {
 }
 
 /// The total of a native histogram.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Native {
     /// In the lowest schema and with the highest zero threshold of all its writers.
     pub(super) histogram: NativeHistogram,

@@ -20,7 +20,7 @@ pub(super) enum Phase {
     Forgotten,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Writer {
     pub(super) id: Box<[u8]>,
     /// The text of the `pid` label of its series in the per-writer modes.
@@ -63,7 +63,7 @@ pub(super) struct Entry {
     pub(super) last: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct BucketMemory {
     pub(super) layout: u32,
     pub(super) sum: f64,
