@@ -29,6 +29,8 @@ mod pusher;
 mod state;
 mod watch;
 
+pub(crate) use figures::Activity;
+
 use std::future::ready;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -301,6 +303,9 @@ impl Instance {
     fn flush(&mut self) {
         self.state.flush();
         self.release();
+        if self.state.needs_store() {
+            self.link.send(&ToArbiter::Worn);
+        }
         self.link.flush();
     }
 

@@ -1,6 +1,7 @@
 //! Worker stores as writers of registries: what is read of them, and how far it has got.
 
 mod gathering;
+mod in_flight;
 mod shard;
 mod source;
 mod writer;

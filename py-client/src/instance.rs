@@ -15,6 +15,7 @@
 
 mod exporter;
 mod listener;
+mod slot;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -26,18 +27,18 @@ use std::time::{Duration, Instant};
 use gunicorn_prometheus_exporter::settings::Settings;
 use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
 use metrics_store::{
-    Boot, Control, Identity, NewStore, Place, Process, Role, Snapshots, StoreError, StoreFile,
-    ToExporter,
+    Boot, Control, Facts, Identity, ListenerFacts, NewStore, Place, Process, Role, Snapshots,
+    StoreError, StoreFile, ToExporter,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::endpoints::EndpointTable;
 use crate::process::{self, lock};
 use crate::settings::LoadedSettings;
 use crate::value::fill_store;
 use exporter::{End, Exporter, Pause};
 use listener::Listener;
+pub(crate) use slot::WorkerSlot;
 
 /// A line for the log: its level as `logging` spells it, and the text.
 type Line = (&'static str, String);
@@ -80,6 +81,7 @@ struct Task {
     owner: Option<(u32, u32)>,
     name: String,
     serves: bool,
+    facts: Facts,
     settings: Settings,
 }
 
@@ -101,14 +103,8 @@ impl Instance {
         let (number, slot, worker_id) = inner
             .take_slot(name)
             .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        Ok(WorkerSlot {
-            number,
-            slot,
-            worker_id,
-            duration_bounds: http.buckets.clone(),
-            endpoint_limit: http.endpoint_limit as usize,
-            instance: Arc::clone(&self.inner),
-        })
+        let instance = Arc::clone(&self.inner);
+        Ok(WorkerSlot::new(number, slot, worker_id, http, instance))
     }
 
     /// The worker of that slot runs as `pid`.
@@ -134,7 +130,13 @@ impl Instance {
     }
 
     /// What the exporter is to do, from the next [`supervise`](Self::supervise) on. A running one is
-    /// replaced if that has changed. `owner` are the ids that it gives up its privileges for.
+    /// replaced if that has changed. `owner` are the ids that it gives up its privileges for;
+    /// `listeners` the application's sockets: inode, whether it is a unix socket, and name; `build`
+    /// the labels of `gunicorn_build_info`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is named where it is called"
+    )]
     fn configure(
         &self,
         interpreter: OsString,
@@ -143,13 +145,28 @@ impl Instance {
         settings: &LoadedSettings,
         serves: bool,
         owner: Option<(u32, u32)>,
+        listeners: Vec<(u64, bool, String)>,
+        mut build: Vec<(String, String)>,
     ) {
+        build.push(("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()));
+        let listeners = listeners
+            .into_iter()
+            .map(|(inode, is_unix, name)| ListenerFacts {
+                inode,
+                is_unix,
+                name,
+            });
+        let facts = Facts {
+            listeners: listeners.collect(),
+            build,
+        };
         lock(&self.inner).configure(Task {
             interpreter,
             extension,
             owner,
             name,
             serves,
+            facts,
             settings: settings.settings().clone(),
         });
     }
@@ -180,51 +197,6 @@ impl Instance {
     }
 }
 
-/// The place of one worker: a slot and a store.
-#[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
-pub(crate) struct WorkerSlot {
-    /// Number of the store.
-    #[pyo3(get)]
-    number: u64,
-    /// Number of the slot.
-    #[pyo3(get)]
-    slot: u32,
-    /// `<instance>:<slot>`.
-    #[pyo3(get)]
-    worker_id: String,
-    /// Bounds of request durations by endpoint, in seconds.
-    #[pyo3(get)]
-    duration_bounds: Vec<f64>,
-    endpoint_limit: usize,
-    instance: Arc<Mutex<Inner>>,
-}
-
-#[pymethods]
-impl WorkerSlot {
-    /// In the worker: from now on this process writes the slot's store.
-    fn adopt(&self, py: Python<'_>) -> PyResult<()> {
-        let stores = std::mem::take(&mut lock(&self.instance).stores);
-        let store = stores
-            .into_iter()
-            .find_map(|(number, held)| (number == self.number).then_some(held.file))
-            .ok_or_else(|| PyRuntimeError::new_err("this worker's store is not there"))?;
-        let store = store
-            .adopt()
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        process::use_store(store);
-        fill_store(py);
-        Ok(())
-    }
-
-    /// The table of paths that may become labels.
-    fn endpoints(&self) -> EndpointTable {
-        EndpointTable::new(
-            Arc::clone(&lock(&self.instance).control),
-            self.endpoint_limit,
-        )
-    }
-}
-
 impl Instance {
     fn create() -> Result<Self, StoreError> {
         let mut inner = Inner {
@@ -239,11 +211,7 @@ impl Instance {
         };
         let own = inner.new_store(Role::Arbiter, 0, "arbiter")?;
         inner.begin(own, std::process::id());
-        let exporters = inner.new_store(Role::Exporter, 0, "exporter")?;
-        // Whichever exporter runs writes it, so it has no process of its own.
-        if let Some(held) = inner.stores.get_mut(&exporters) {
-            held.is_begun = true;
-        }
+        inner.new_exporter_store()?;
         let file = inner.duplicate(own)?;
         process::use_store(StoreFile::from_fd(file).adopt()?);
         Ok(Self {
@@ -281,6 +249,27 @@ impl Inner {
         };
         self.stores.insert(number, held);
         Ok(number)
+    }
+
+    /// Whichever exporter runs writes it, so it has no process of its own.
+    fn new_exporter_store(&mut self) -> Result<u64, StoreError> {
+        let number = self.new_store(Role::Exporter, 0, "exporter")?;
+        if let Some(held) = self.stores.get_mut(&number) {
+            held.is_begun = true;
+        }
+        Ok(number)
+    }
+
+    /// Another exporter with another store of its own follows, which leaves behind what is no more.
+    fn renew_exporter(&mut self, lines: &mut Vec<Line>) {
+        if let Err(error) = self.new_exporter_store() {
+            // The old one does: it grows.
+            lines.push(("warning", format!("the exporter keeps its store: {error}")));
+            return;
+        }
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Replace, Vec::new());
+        }
     }
 
     fn begin(&mut self, number: u64, pid: u32) {
@@ -405,9 +394,16 @@ impl Inner {
         let Some(exporter) = &mut self.exporter else {
             return;
         };
-        for number in exporter.attend(now) {
+        let said = exporter.attend(now);
+        for number in said.released {
             self.stores.remove(&number);
         }
+        if said.is_worn {
+            self.renew_exporter(lines);
+        }
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
         if let Some(why) = exporter.end() {
             match why {
                 End::Failed(why) => {
@@ -458,6 +454,7 @@ impl Inner {
         let boot = Boot {
             settings: serde_json::to_value(&task.settings)?,
             instance: task.name.clone(),
+            facts: task.facts.clone(),
         };
         let mut exporter = Exporter::start(&task.interpreter, &task.extension, task.owner, now)?;
         exporter.send(&ToExporter::Boot(boot), memory);

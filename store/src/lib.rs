@@ -36,7 +36,10 @@ pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS};
 pub use error::StoreError;
 pub use file::{Identity, Place, Role, StoreFile};
 pub use layout::MAX_SHARDS;
-pub use link::{ArbiterLink, Boot, ExporterLink, Link, LinkError, NewStore, ToArbiter, ToExporter};
+pub use link::{
+    ArbiterLink, Boot, ExporterLink, Facts, Link, LinkError, ListenerFacts, NewStore, ToArbiter,
+    ToExporter,
+};
 pub use process::Process;
 pub use push_state::PushHeader;
 pub use reader::{FamilyDef, SeriesView, StoreReader};

@@ -38,6 +38,28 @@ pub struct Boot {
     pub settings: serde_json::Value,
     /// The instance's name, the first part of each `worker_id`.
     pub instance: String,
+    /// What it is to say of the instance.
+    pub facts: Facts,
+}
+
+/// What only the arbiter knows, for the exporter to tell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The application's listeners.
+    pub listeners: Vec<ListenerFacts>,
+    /// Labels of `gunicorn_build_info`: what runs, and which version of it.
+    pub build: Vec<(String, String)>,
+}
+
+/// A socket on which the application is served: its name, not the socket itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerFacts {
+    /// The socket's inode, by which the system tells of it.
+    pub inode: u64,
+    /// Whether it is a unix socket.
+    pub is_unix: bool,
+    /// What people call it: address and port, or path.
+    pub name: String,
 }
 
 /// A store that the exporter is to read.
@@ -95,6 +117,8 @@ pub enum ToArbiter {
         /// Its number.
         number: u64,
     },
+    /// Most of what is in its own store is no more: it needs another one.
+    Worn,
     /// It ends now, and has kept its promises.
     Bye,
 }

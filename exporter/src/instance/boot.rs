@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use metrics_store::{Control, Counter, LinkError, Snapshots, ToArbiter, ToExporter};
+use metrics_store::{Control, Counter, Facts, LinkError, Snapshots, ToArbiter, ToExporter};
 use tokio::time::sleep;
 
 use super::InstanceError;
@@ -17,6 +17,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 pub(crate) struct Booted {
     pub(crate) settings: Settings,
     pub(crate) instance: String,
+    pub(crate) facts: Facts,
     pub(crate) control: Control,
     pub(crate) snapshots: Snapshots,
     /// What came while it waited for the lock.
@@ -38,6 +39,7 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
     let mut booted = Booted {
         settings: serde_json::from_value(boot.settings)?,
         instance: boot.instance,
+        facts: boot.facts,
         control: Control::open(control)?,
         snapshots: Snapshots::from_fds(first, second),
         early: Vec::new(),

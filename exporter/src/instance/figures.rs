@@ -2,71 +2,157 @@
 //!
 //! It is written into a store of the exporter's own, which passes from one exporter to the next: the
 //! successor is the same writer, so nothing is shown twice.
+//!
+//! # Why the store is exchanged now and then
+//!
+//! A store only grows, and a registry remembers all that a writer has ever sent. Since the end of a
+//! worker has its second in a label, each makes another series. So when most of what is in the store
+//! is no more ([`Figures::is_worn`]), the arbiter makes another: what is still true moves there
+//! ([`Figures::move_to`]), and the old one leaves like the store of a worker that has ended.
+
+mod backlog;
+mod process;
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use metrics_model::{FamilySpec, FamilyType, GaugeMode};
-use metrics_store::{Family, Process, Series, StoreError, StoreFile, StoreReader, WorkerStore};
-use rustix::param::{clock_ticks_per_second, page_size};
+use metrics_store::{
+    Facts, Family, Process, Series, StoreError, StoreFile, StoreReader, WorkerStore,
+};
+use rustix::param::clock_ticks_per_second;
+
+use process::{Seen, see, uptime_seconds};
 
 const STATE: &str = "gunicorn_worker_state";
-const STATE_HELP: &str = "Current state of the worker (1=running, 0=stopped)";
-const MEMORY: &str = "gunicorn_worker_memory_bytes";
-const CPU: &str = "gunicorn_worker_cpu_percent";
-const UPTIME: &str = "gunicorn_worker_uptime_seconds";
+/// What nobody says but the exporter: a successor says it again, of what is then.
+const MEASURED: [(&str, &str); 4] = [
+    (
+        "gunicorn_worker_memory_bytes",
+        "Memory usage of the worker process",
+    ),
+    (
+        "gunicorn_worker_cpu_percent",
+        "CPU usage of the worker process",
+    ),
+    (
+        "gunicorn_worker_uptime_seconds",
+        "Uptime of the worker process",
+    ),
+    (
+        "gunicorn_worker_open_files",
+        "Files that the worker process has open",
+    ),
+];
+const WORKERS: &str = "gunicorn_workers";
+const CONNECTIONS: &str = "gunicorn_backlog_connections";
+const LIMIT: &str = "gunicorn_backlog_limit";
+const BUILD: &str = "gunicorn_build_info";
+
+/// Series that are no more, before the store is exchanged.
+const WORN: usize = 500;
 
 /// The exporter's own store, and the series in it.
 pub(crate) struct Figures {
     store: WorkerStore,
-    families: Families,
+    /// Those of [`MEASURED`].
+    measured: [Family; 4],
+    state: Family,
     running: HashMap<Box<str>, Worker>,
-    /// By worker id: the series that says since when it is stopped.
-    stopped: HashMap<Box<str>, Series>,
+    /// By worker id: the series that says since when it is stopped, and that second.
+    stopped: HashMap<Box<str>, (Series, Box<str>)>,
+    workers: [Series; Activity::EVERY.len()],
+    listeners: Vec<Listener>,
+    build: Option<Series>,
+    /// How many series there are that nobody needs any more.
+    retired: usize,
 }
 
-struct Families {
-    memory: Family,
-    cpu: Family,
-    uptime: Family,
-    state: Family,
+/// What a worker does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    /// It was forked, and does not record yet.
+    Starting,
+    /// It waits for requests.
+    Idle,
+    /// It has at least one.
+    Busy,
+}
+
+impl Activity {
+    const EVERY: [(Self, &str); 3] = [
+        (Self::Starting, "starting"),
+        (Self::Idle, "idle"),
+        (Self::Busy, "busy"),
+    ];
 }
 
 struct Worker {
     process: Process,
-    memory: Series,
-    cpu: Series,
-    uptime: Series,
+    /// Those of [`MEASURED`].
+    series: [Series; 4],
     /// When it was looked at last, and the CPU time that it had used then, in clock ticks.
     last: Option<(Instant, u64)>,
 }
 
-/// What `/proc` says of a process.
-struct Seen {
-    memory_bytes: u64,
-    cpu_ticks: u64,
+struct Listener {
+    inode: u64,
+    is_unix: bool,
+    connections: Series,
+    limit: Series,
 }
 
 impl Figures {
     /// Goes on with the store of a predecessor, or begins with an empty one.
-    pub(crate) fn open(file: &OwnedFd) -> Result<Self, FiguresError> {
+    pub(crate) fn open(file: &OwnedFd, facts: &Facts) -> Result<Self, FiguresError> {
         let copy = || file.try_clone().map_err(FiguresError::Descriptor);
         let store = StoreFile::from_fd(copy()?).adopt()?;
-        let families = Families {
-            memory: gauge(&store, MEMORY, "Memory usage of the worker process")?,
-            cpu: gauge(&store, CPU, "CPU usage of the worker process")?,
-            uptime: gauge(&store, UPTIME, "Uptime of the worker process")?,
-            state: gauge(&store, STATE, STATE_HELP)?,
-        };
+        let [memory, cpu, uptime, files] = MEASURED.map(|(name, help)| gauge(&store, name, help));
+        let measured = [memory?, cpu?, uptime?, files?];
+        let state = gauge(
+            &store,
+            STATE,
+            "Current state of the worker (1=running, 0=stopped)",
+        )?;
+        let family = gauge(
+            &store,
+            WORKERS,
+            "Workers by what they do: starting, idle or busy",
+        )?;
+        let of = |(_, name)| store.series(&family, &[("state", name)]);
+        let [starting, idle, busy] = Activity::EVERY.map(of);
         let mut figures = Self {
-            store,
-            families,
+            measured,
+            state,
             running: HashMap::new(),
             stopped: HashMap::new(),
+            workers: [starting?, idle?, busy?],
+            listeners: Vec::new(),
+            build: None,
+            retired: 0,
+            store,
         };
         figures.take_over(&StoreReader::open(copy()?)?)?;
+        figures.listen(facts)?;
+        figures.build(facts)?;
         Ok(figures)
+    }
+
+    /// Goes on in another store: this one has nothing to say any more.
+    pub(crate) fn move_to(self, file: &OwnedFd, facts: &Facts) -> Result<Self, FiguresError> {
+        let mut next = Self::open(file, facts)?;
+        for (worker_id, (_, second)) in &self.stopped {
+            next.stop(worker_id, second)?;
+        }
+        self.retire_all();
+        Ok(next)
+    }
+
+    /// Whether most of what is in the store is no more.
+    pub(crate) fn is_worn(&self) -> bool {
+        let alive = MEASURED.len() * self.running.len() + self.stopped.len();
+        self.retired > WORN + 2 * alive
     }
 
     /// A worker runs, in a slot in which another may have stopped before.
@@ -75,19 +161,19 @@ impl Figures {
         worker_id: &str,
         process: Process,
     ) -> Result<(), StoreError> {
-        if let Some(stopped) = self.stopped.remove(worker_id) {
+        if let Some((stopped, _)) = self.stopped.remove(worker_id) {
             stopped.retire();
+            self.retired += 1;
         }
         let series = |family: &Family| -> Result<Series, StoreError> {
             let series = self.store.series(family, &[("worker_id", worker_id)])?;
             series.revive();
             Ok(series)
         };
+        let [memory, cpu, uptime, files] = self.measured.each_ref().map(series);
         let worker = Worker {
             process,
-            memory: series(&self.families.memory)?,
-            cpu: series(&self.families.cpu)?,
-            uptime: series(&self.families.uptime)?,
+            series: [memory?, cpu?, uptime?, files?],
             last: None,
         };
         self.running.insert(worker_id.into(), worker);
@@ -103,62 +189,148 @@ impl Figures {
         if let Some(worker) = self.running.remove(worker_id) {
             worker.retire();
         }
-        if self.stopped.contains_key(worker_id) {
-            return Ok(());
-        }
-        let second = second.to_string();
-        let labels = [
-            ("worker_id", worker_id),
-            ("state", "stopped"),
-            ("timestamp", &second),
-        ];
-        let series = self.store.series(&self.families.state, &labels)?;
-        series.revive();
-        series.set(0, 0.0);
-        self.stopped.insert(worker_id.into(), series);
-        Ok(())
+        self.stop(worker_id, &second.to_string())
     }
 
-    /// Looks at all running workers.
-    pub(crate) fn measure(&mut self) {
+    /// Says what the workers do, looks at each, and at the listeners.
+    pub(crate) fn measure(&mut self, activities: impl Iterator<Item = Activity>) {
+        let mut counts = [0.0; Activity::EVERY.len()];
+        for activity in activities {
+            counts[activity as usize] += 1.0;
+        }
+        for (series, count) in self.workers.iter().zip(counts) {
+            series.set(0, count);
+        }
         for worker in self.running.values_mut() {
             // One that has just ended keeps its last figures until its end is known.
             if let Some(seen) = see(worker.process) {
                 worker.show(&seen);
             }
         }
+        self.measure_backlogs();
+    }
+
+    fn stop(&mut self, worker_id: &str, second: &str) -> Result<(), StoreError> {
+        if self.stopped.contains_key(worker_id) {
+            return Ok(());
+        }
+        let labels = [
+            ("worker_id", worker_id),
+            ("state", "stopped"),
+            ("timestamp", second),
+        ];
+        let series = self.store.series(&self.state, &labels)?;
+        series.revive();
+        series.set(0, 0.0);
+        let stopped = (series, second.into());
+        self.stopped.insert(worker_id.into(), stopped);
+        Ok(())
+    }
+
+    fn measure_backlogs(&self) {
+        let of_tcp = self.listeners.iter().any(|listener| !listener.is_unix);
+        let of_tcp = of_tcp.then(backlog::of_tcp).and_then(Result::ok);
+        for listener in &self.listeners {
+            let found = if listener.is_unix {
+                backlog::of_unix(listener.inode).ok().flatten()
+            } else {
+                let found = of_tcp.as_ref();
+                found.and_then(|found| found.get(&listener.inode).copied())
+            };
+            // Where the system does not say, there is nothing on display.
+            match found {
+                Some(found) => {
+                    listener.connections.set(0, found.connections.into());
+                    listener.limit.set(0, found.limit.into());
+                    listener.revive();
+                }
+                None => listener.retire(),
+            }
+        }
+    }
+
+    fn listen(&mut self, facts: &Facts) -> Result<(), StoreError> {
+        let help = "Connections that wait to be accepted";
+        let connections = gauge(&self.store, CONNECTIONS, help)?;
+        let help = "Connections that may wait to be accepted";
+        let limit = gauge(&self.store, LIMIT, help)?;
+        for known in &facts.listeners {
+            let labels = [("listener", known.name.as_str())];
+            let listener = Listener {
+                inode: known.inode,
+                is_unix: known.is_unix,
+                connections: self.store.series(&connections, &labels)?,
+                limit: self.store.series(&limit, &labels)?,
+            };
+            self.listeners.push(listener);
+        }
+        Ok(())
+    }
+
+    fn build(&mut self, facts: &Facts) -> Result<(), StoreError> {
+        if facts.build.is_empty() {
+            return Ok(());
+        }
+        let spec = FamilySpec {
+            help: "Versions of what runs here; always 1",
+            // One, however many instances say the same.
+            ..FamilySpec::new(BUILD, FamilyType::Gauge(GaugeMode::LiveMax))
+        };
+        let family = self.store.family(&spec, None)?;
+        let labels: Vec<_> = facts
+            .build
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
+        let series = self.store.series(&family, &labels)?;
+        series.set(0, 1.0);
+        series.revive();
+        self.build = Some(series);
+        Ok(())
     }
 
     /// What a predecessor said stays so far as it is still true: which workers have stopped. How
-    /// running ones are is said again, of those that are.
+    /// everything else is is said again, of what is there.
     fn take_over(&mut self, reader: &StoreReader) -> Result<(), StoreError> {
         for number in 0..reader.len() {
+            let view = reader.series(number);
+            let is_state = &*view.family.name == STATE;
             if reader.is_retired(number) {
+                self.retired += usize::from(is_state);
                 continue;
             }
-            let view = reader.series(number);
-            let labels = view
+            let of = |wanted: &str| {
+                let mut labels = view.labels.iter();
+                labels.find_map(|(name, value)| (&**name == wanted).then_some(&**value))
+            };
+            if let (true, Some(worker_id), Some(second)) =
+                (is_state, of("worker_id"), of("timestamp"))
+            {
+                self.stop(worker_id, second)?;
+                continue;
+            }
+            if &*view.family.name == WORKERS {
+                continue;
+            }
+            let labels: Vec<_> = view
                 .labels
                 .iter()
                 .map(|(name, value)| (&**name, &**value))
-                .collect::<Vec<_>>();
-            let family = match &*view.family.name {
-                MEMORY => self.families.memory,
-                CPU => self.families.cpu,
-                UPTIME => self.families.uptime,
-                STATE => self.families.state,
-                _ => continue,
-            };
-            let series = self.store.series(&family, &labels)?;
-            let worker_id = labels.iter().find(|(name, _)| *name == "worker_id");
-            match (&*view.family.name, worker_id) {
-                (STATE, Some((_, worker_id))) => {
-                    self.stopped.insert((*worker_id).into(), series);
-                }
-                _ => series.retire(),
-            }
+                .collect();
+            let family = self.store.family(&view.family.spec(), None)?;
+            self.store.series(&family, &labels)?.retire();
         }
         Ok(())
+    }
+
+    fn retire_all(&self) {
+        self.running.values().for_each(Worker::retire);
+        self.stopped
+            .values()
+            .for_each(|(series, _)| series.retire());
+        self.workers.iter().for_each(Series::retire);
+        self.listeners.iter().for_each(Listener::retire);
+        self.build.iter().for_each(Series::retire);
     }
 }
 
@@ -173,9 +345,14 @@ pub(crate) enum FiguresError {
 
 impl Worker {
     fn show(&mut self, seen: &Seen) {
-        self.memory.set(0, seen.memory_bytes as f64);
+        let [memory, cpu, uptime, files] = &self.series;
+        memory.set(0, seen.memory_bytes as f64);
         if let Some(seconds) = uptime_seconds(self.process) {
-            self.uptime.set(0, seconds);
+            uptime.set(0, seconds);
+        }
+        match seen.open_files {
+            Some(open) => files.set(0, open as f64),
+            None => files.retire(),
         }
         let now = Instant::now();
         let Some((then, ticks)) = self.last else {
@@ -187,15 +364,25 @@ impl Worker {
         if elapsed >= 1.0 {
             let used =
                 seen.cpu_ticks.saturating_sub(ticks) as f64 / clock_ticks_per_second() as f64;
-            self.cpu.set(0, 100.0 * used / elapsed);
+            cpu.set(0, 100.0 * used / elapsed);
             self.last = Some((now, seen.cpu_ticks));
         }
     }
 
     fn retire(&self) {
-        for series in [self.memory, self.cpu, self.uptime] {
-            series.retire();
-        }
+        self.series.iter().for_each(Series::retire);
+    }
+}
+
+impl Listener {
+    fn retire(&self) {
+        self.connections.retire();
+        self.limit.retire();
+    }
+
+    fn revive(&self) {
+        self.connections.revive();
+        self.limit.revive();
     }
 }
 
@@ -207,44 +394,59 @@ fn gauge(store: &WorkerStore, name: &str, help: &str) -> Result<Family, StoreErr
     store.family(&spec, None)
 }
 
-fn see(process: Process) -> Option<Seen> {
-    let pid = process.pid;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the command, which is in parentheses and may contain anything: fields 3 to 22 and more.
-    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-    let user: u64 = fields.nth(11)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let start_time: u64 = fields.nth(6)?.parse().ok()?;
-    if start_time != process.start_time {
-        return None;
-    }
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
-    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(Seen {
-        memory_bytes: pages * page_size() as u64,
-        cpu_ticks: user + system,
-    })
-}
-
-fn uptime_seconds(process: Process) -> Option<f64> {
-    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
-    let machine: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
-    let ticks_per_second = clock_ticks_per_second() as f64;
-    // In whole ticks, which is how exact both are.
-    let ticks = (machine * ticks_per_second).round() - process.start_time as f64;
-    Some(ticks.max(0.0) / ticks_per_second)
-}
-
 #[cfg(test)]
 mod tests {
+    use metrics_store::{Control, Identity, Place, Role};
+
     use super::*;
 
+    fn file(control: &Control) -> OwnedFd {
+        let identity = Identity {
+            role: Role::Exporter,
+            number: control.next_store_number(),
+            slot: 0,
+            name: "exporter".to_owned(),
+        };
+        let file = StoreFile::create(&identity, Place::Memory).unwrap();
+        std::os::fd::AsFd::as_fd(&file)
+            .try_clone_to_owned()
+            .unwrap()
+    }
+
+    fn on_display(file: &OwnedFd) -> Vec<String> {
+        let reader = StoreReader::open(file.try_clone().unwrap()).unwrap();
+        let live = (0..reader.len()).filter(|&number| !reader.is_retired(number));
+        let states = live.filter(|&number| &*reader.series(number).family.name == STATE);
+        let labels = states.map(|number| format!("{:?}", reader.series(number).labels));
+        labels.collect()
+    }
+
     #[test]
-    fn this_process_has_memory_and_has_run_for_a_while() {
-        let me = Process::current();
-        let seen = see(me).unwrap();
-        assert!(seen.memory_bytes > 100_000, "{}", seen.memory_bytes);
-        let seconds = uptime_seconds(me).unwrap();
-        assert!((0.0..86_400.0).contains(&seconds), "{seconds}");
+    fn a_store_in_which_most_is_no_more_is_exchanged_for_a_small_one() {
+        let control = Control::create().unwrap();
+        let facts = Facts::default();
+        let mut own = file(&control);
+        let mut figures = Figures::open(&own, &facts).unwrap();
+        let (mut stores, mut largest) = (1, 0);
+        for second in 0..3_000 {
+            figures
+                .worker_started("shop:0", Process::current())
+                .unwrap();
+            figures.worker_stopped("shop:0", second).unwrap();
+            let reader = StoreReader::open(own.try_clone().unwrap()).unwrap();
+            largest = largest.max(reader.len());
+            if figures.is_worn() {
+                let next = file(&control);
+                figures = figures.move_to(&next, &facts).unwrap();
+                assert_eq!(on_display(&own), Vec::<String>::new());
+                own = next;
+                stores += 1;
+            }
+            let now = on_display(&own);
+            assert_eq!(now.len(), 1, "{now:?}");
+            assert!(now[0].contains(&format!("\"{second}\"")), "{now:?}");
+        }
+        assert_eq!(stores, 6);
+        assert!(largest < 600, "{largest} series in one store");
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use metrics_model::{Epoch, Limits, PushReply, Registry};
-use metrics_store::{Control, Counter, NewStore, Process, Role, Snapshots, StoreReader};
+use metrics_store::{Control, Counter, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::{Notify, mpsc};
 
@@ -35,6 +35,7 @@ pub(crate) struct State {
     /// A writer has left the shared registry.
     pub(crate) settled: Notify,
     control: Control,
+    facts: Facts,
     snapshots: Snapshots,
     options: WriterOptions,
     ended: mpsc::UnboundedSender<u64>,
@@ -43,7 +44,9 @@ pub(crate) struct State {
 
 struct Inner {
     writers: BTreeMap<u64, Entry>,
-    figures: Option<Figures>,
+    /// With the number of their store.
+    figures: Option<(u64, Figures)>,
+    has_asked_for_store: bool,
     has_new_series: bool,
     committed_at: Option<Instant>,
 }
@@ -52,6 +55,8 @@ struct Entry {
     writer: Writer,
     life: Life,
     watched: Watched,
+    /// The figures know of it.
+    is_told_of: bool,
     /// This instance's registry would not have its last values.
     was_refused: bool,
 }
@@ -114,12 +119,14 @@ impl State {
             own,
             settled: Notify::new(),
             control: booted.control,
+            facts: booted.facts,
             snapshots: booted.snapshots,
             options,
             ended,
             inner: RefCell::new(Inner {
                 writers: BTreeMap::new(),
                 figures: None,
+                has_asked_for_store: false,
                 has_new_series: false,
                 committed_at: None,
             }),
@@ -135,10 +142,7 @@ impl State {
             return;
         }
         if store.role == Role::Exporter {
-            match Figures::open(&file) {
-                Ok(figures) => inner.figures = Some(figures),
-                Err(error) => self.report("figures", number, &error),
-            }
+            self.open_own(&mut inner, number, &file);
         }
         let reader = match StoreReader::open(file) {
             Ok(reader) => reader,
@@ -148,10 +152,43 @@ impl State {
             writer: Writer::new(reader, store.process, &self.options),
             life: Life::Live,
             watched: Watched::No,
+            is_told_of: false,
             was_refused: false,
         };
         inner.writers.insert(number, entry);
         inner.has_new_series = true;
+    }
+
+    /// Goes on in a store of its own; the one before leaves. The newest counts, whichever arbiter has
+    /// made it.
+    fn open_own(&self, inner: &mut Inner, number: u64, file: &OwnedFd) {
+        let before = inner.figures.take();
+        let old = before.as_ref().map(|(number, _)| *number);
+        let opened = match before {
+            Some((_, figures)) => figures.move_to(file, &self.facts),
+            None => Figures::open(file, &self.facts),
+        };
+        match opened {
+            Ok(figures) => inner.figures = Some((number, figures)),
+            Err(error) => self.report("figures", number, &error),
+        }
+        inner.has_asked_for_store = false;
+        if let Some(entry) = old.and_then(|old| inner.writers.get_mut(&old))
+            && entry.life == Life::Live
+        {
+            entry.life = Life::Ended;
+        }
+        // They are to be told of in the new one.
+        for entry in inner.writers.values_mut() {
+            entry.is_told_of = false;
+        }
+    }
+
+    /// Whether another store is to be asked for, said once.
+    pub(crate) fn needs_store(&self) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let is_worn = matches!(&inner.figures, Some((_, figures)) if figures.is_worn());
+        is_worn && !std::mem::replace(&mut inner.has_asked_for_store, true)
     }
 
     /// A writer's process has ended.
@@ -212,7 +249,8 @@ impl State {
         let inner = &mut *inner;
         for (&number, entry) in &mut inner.writers {
             if entry.life == Life::Live {
-                self.look_after(number, entry, inner.figures.as_mut());
+                let figures = inner.figures.as_mut().map(|(_, figures)| figures);
+                self.look_after(number, entry, figures);
             }
         }
         self.keep_figures(inner);
@@ -294,14 +332,16 @@ impl State {
         let Some(process) = entry.writer.process() else {
             return;
         };
+        if let (Role::Worker, false, Some(figures)) =
+            (entry.writer.role(), entry.is_told_of, figures)
+        {
+            entry.is_told_of = true;
+            if let Err(error) = figures.worker_started(entry.writer.name(), process) {
+                self.report("figures", number, &error);
+            }
+        }
         match entry.watched {
             Watched::No => {
-                if let (Role::Worker, Some(figures)) = (entry.writer.role(), figures) {
-                    let started = figures.worker_started(entry.writer.name(), process);
-                    if let Err(error) = started {
-                        self.report("figures", number, &error);
-                    }
-                }
                 entry.watched = if watch(process, number, self.ended.clone()) {
                     Watched::BySystem
                 } else {
@@ -318,7 +358,7 @@ impl State {
 
     /// Says in the exporter's own store which workers have stopped, and how the others are.
     fn keep_figures(&self, inner: &mut Inner) {
-        let Some(figures) = &mut inner.figures else {
+        let Some((_, figures)) = &mut inner.figures else {
             return;
         };
         let is_worker = |entry: &&Entry| entry.writer.role() == Role::Worker;
@@ -334,7 +374,9 @@ impl State {
                 self.report("figures", number, &error);
             }
         }
-        figures.measure();
+        let live = inner.writers.values().filter(is_worker);
+        let live = live.filter(|entry| entry.life == Life::Live);
+        figures.measure(live.map(|entry| entry.writer.activity()));
     }
 
     fn flush_writer(&self, number: u64, entry: &mut Entry) -> bool {

@@ -4,12 +4,14 @@
 //! remembers what it has seen, and is snapshotted with that memory. The sessions with the shared
 //! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
-use metrics_model::{Outcome, Point, Push, PushReply, Session};
+use metrics_model::{Outcome, Push, PushReply, Session};
 use metrics_store::{Process, Role, StoreError, StoreReader};
 
+use super::in_flight::InFlight;
 use super::shard::{ShardSession, session_options};
 use super::{SharedLeave, SharedPush, StoreSource, Visible};
 use crate::backend::{BackendError, Embedded};
+use crate::instance::Activity;
 
 /// Writers of this instance's registry leave when their process has ended, not before: ten years.
 const LOCAL_LEASE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
@@ -34,6 +36,7 @@ pub(crate) struct Writer {
     /// What the arbiter says; a worker says it itself as soon as it adopts the store.
     forked_as: Option<Process>,
     visible: Visible,
+    in_flight: InFlight,
     options: WriterOptions,
     local: Session,
     shared: Vec<ShardSession>,
@@ -49,12 +52,15 @@ impl Writer {
     ) -> Self {
         let mut visible = Visible::all();
         visible.extend(&reader);
+        let mut in_flight = InFlight::default();
+        in_flight.extend(&reader);
         let local = Session::new(reader.writer_id().into_bytes(), session_options(0));
         let shared = ShardSession::resume_all(&reader, options.shards, options.ttl_ms);
         Self {
             reader,
             forked_as,
             visible,
+            in_flight,
             options: options.clone(),
             local,
             shared,
@@ -80,6 +86,7 @@ impl Writer {
     pub(crate) fn refresh(&mut self) -> Result<bool, StoreError> {
         let refreshed = self.reader.refresh();
         let has_new = self.visible.extend(&self.reader);
+        self.in_flight.extend(&self.reader);
         for session in &mut self.shared {
             session.extend(&self.reader);
         }
@@ -179,31 +186,19 @@ impl Writer {
         self.shared.iter().all(ShardSession::has_left)
     }
 
-    /// Its process has ended: the requests that it took with it did reach the application, so they
-    /// are added to its requests, and counted as aborted. Doing it again changes nothing.
+    /// Its process has ended, and took the requests with it that it had.
     pub(crate) fn count_aborted(&mut self) {
-        let read = |family| {
-            let number = self.reader.find(family).next()?;
-            match self.reader.point(number) {
-                Point::Scalar(value) => Some((number, value)),
-                _ => None,
-            }
-        };
-        let (Some((_, started)), Some((_, finished))) =
-            (read("__requests_started"), read("__requests_finished"))
-        else {
-            return;
-        };
-        let cut_off = started - finished;
-        if cut_off.is_nan() || cut_off <= 0.0 {
-            return;
-        }
-        // The worker's own series, so that a successor that does this again writes the same.
-        if let Some((number, _)) = read("gunicorn_http_aborted") {
-            self.reader.complete(number, cut_off);
-        }
-        if let Some((number, _)) = read("gunicorn_worker_requests") {
-            self.reader.complete(number, started);
+        self.in_flight.abort(&self.reader);
+    }
+
+    /// What it does.
+    pub(crate) fn activity(&self) -> Activity {
+        if self.reader.process().is_none() {
+            Activity::Starting
+        } else if self.in_flight.count(&self.reader) > 0.0 {
+            Activity::Busy
+        } else {
+            Activity::Idle
         }
     }
 

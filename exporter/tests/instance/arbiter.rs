@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::Settings;
 use metrics_store::{
-    ArbiterLink, Boot, Control, Identity, NewStore, Place, Role, Snapshots, StoreFile, ToArbiter,
-    ToExporter,
+    ArbiterLink, Boot, Control, Facts, Identity, ListenerFacts, NewStore, Place, Role, Snapshots,
+    StoreFile, ToArbiter, ToExporter,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -85,7 +85,7 @@ impl Instance {
         instance
     }
 
-    fn add_store(&mut self, role: Role, name: &str) -> NewStore {
+    pub(crate) fn add_store(&mut self, role: Role, name: &str) -> NewStore {
         let identity = Identity {
             role,
             number: self.control.next_store_number(),
@@ -109,6 +109,17 @@ impl Instance {
         (store.number, Guarded::play("play_worker", copy(file)))
     }
 
+    fn facts(&self) -> Facts {
+        Facts {
+            listeners: vec![ListenerFacts {
+                inode: rustix::fs::fstat(&self.listener).unwrap().st_ino,
+                is_unix: false,
+                name: "here".to_owned(),
+            }],
+            build: vec![("version".to_owned(), "1.2.3".to_owned())],
+        }
+    }
+
     fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
@@ -120,6 +131,7 @@ impl Instance {
         let boot = Boot {
             settings: serde_json::to_value(&self.settings).unwrap(),
             instance: "shop:8000".to_owned(),
+            facts: self.facts(),
         };
         let [first, second] = self.snapshots.as_fds().map(copy);
         let descriptors = vec![copy(&self.control), first, second];

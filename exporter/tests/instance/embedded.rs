@@ -1,6 +1,6 @@
 //! One instance without Redis: what is on its page, whoever dies.
 
-use metrics_store::{LinkError, ToArbiter, ToExporter};
+use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
 use rustix::process::Signal;
 
 use crate::arbiter::{Exporter, Instance, has};
@@ -171,4 +171,56 @@ fn the_next_exporter_goes_on_as_the_same_writers() {
         has(&page, r#"gunicorn_worker_state{state="stopped""#),
         "{page}"
     );
+}
+
+#[test]
+fn the_page_tells_of_workers_listeners_and_versions() {
+    let mut instance = Instance::new(&[]);
+    let (_, _worker) = instance.worker("shop:8000:0");
+    let _exporter = instance.export();
+    let page = instance.page_with("/metrics", "done 1");
+    for line in [
+        r#"gunicorn_workers{state="busy"} 1"#,
+        r#"gunicorn_workers{state="idle"} 0"#,
+        r#"gunicorn_workers{state="starting"} 0"#,
+        r#"gunicorn_backlog_connections{listener="here"} 0"#,
+        r#"gunicorn_backlog_limit{listener="here"} "#,
+        r#"gunicorn_build_info{version="1.2.3"} 1"#,
+        r#"gunicorn_worker_open_files{worker_id="shop:8000:0"} "#,
+    ] {
+        assert!(has(&page, line), "{line} is not in {page}");
+    }
+}
+
+#[test]
+fn an_exporter_that_gets_another_store_of_its_own_goes_on_there() {
+    let mut instance = Instance::new(&[]);
+    let (number, mut worker) = instance.worker("shop:8000:0");
+    let (_, _other) = instance.worker("shop:8000:1");
+    let mut exporter = instance.export();
+    instance.page_with("/metrics", "done 2");
+    worker.kill();
+    assert_eq!(exporter.next_message(), ToArbiter::Released { number });
+    let stopped = |page: &str| -> Vec<String> {
+        let lines = page.lines().filter(|line| line.contains(r#"state="stopped""#));
+        lines.map(str::to_owned).collect()
+    };
+    let before = stopped(&instance.get("/metrics"));
+    assert_eq!(before.len(), 1, "{before:?}");
+
+    let old = instance.stores[0].0.number;
+    instance.add_store(Role::Exporter, "shop:8000");
+    exporter.link.send(&ToExporter::Replace, vec![]).unwrap();
+    assert_eq!(exporter.next_message(), ToArbiter::Bye);
+    let mut next = instance.export();
+    assert_eq!(next.next_message(), ToArbiter::Released { number: old });
+    let page = instance.get("/metrics");
+    assert_eq!(stopped(&page), before);
+    for line in [
+        r#"gunicorn_workers{state="busy"} 1"#,
+        r#"gunicorn_build_info{version="1.2.3"} 1"#,
+        r#"gunicorn_worker_memory_bytes{worker_id="shop:8000:1"} "#,
+    ] {
+        assert!(has(&page, line), "{line} is not in {page}");
+    }
 }

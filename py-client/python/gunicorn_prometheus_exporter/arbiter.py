@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gunicorn
 from gunicorn.arbiter import Arbiter
 
 from . import _native, config, values
@@ -87,6 +88,8 @@ class Supervisor:
             self.settings,
             serves=not (self.settings.sidecar_mode or self.without_server),
             owner=(cfg.uid, cfg.gid) if gives_up_privileges else None,
+            listeners=_listeners(arbiter.LISTENERS),
+            build=_build(cfg),
         )
         _write_lines(arbiter.log, self.instance.supervise())
 
@@ -362,6 +365,33 @@ def _count_signal(reason: str, by: int) -> None:
 def _write_lines(log: Any, lines: list[tuple[str, str]]) -> None:
     for level, text in lines:
         getattr(log, level)("%s", text)
+
+
+def _listeners(sockets: list[Any]) -> list[tuple[int, bool, str]]:
+    """Of each: the inode by which the system tells of it, whether it is a unix socket, and its name."""
+    found = []
+    for listener in sockets:
+        address = listener.getsockname()
+        is_unix = not isinstance(address, tuple)
+        name = os.fsdecode(address) if is_unix else _host_and_port(address)
+        found.append((os.fstat(listener.fileno()).st_ino, is_unix, name))
+    return found
+
+
+def _host_and_port(address: tuple[Any, ...]) -> str:
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    return f"{host}:{address[1]}"
+
+
+def _build(cfg: Any) -> list[tuple[str, str]]:
+    """The labels of ``gunicorn_build_info``, beside our own version."""
+    python = ".".join(str(part) for part in sys.version_info[:3])
+    return [
+        ("gunicorn_version", gunicorn.__version__),
+        ("python_version", python),
+        ("python_implementation", sys.implementation.name),
+        ("worker_class", cfg.worker_class_str),
+    ]
 
 
 def _default_name(cfg: Any, listeners: list[Any]) -> str:

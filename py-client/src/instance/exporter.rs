@@ -27,6 +27,15 @@ pub(super) struct Exporter {
     lost: Option<String>,
 }
 
+/// What an exporter has asked for.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// The stores that may go.
+    pub(super) released: Vec<u64>,
+    /// It needs another store of its own.
+    pub(super) is_worn: bool,
+}
+
 /// How an exporter has ended.
 #[derive(Debug)]
 pub(super) enum End {
@@ -67,9 +76,9 @@ impl Exporter {
         self.lost.get_or_insert(why);
     }
 
-    /// Reads what it has said, and asks whether it is there. Answers the stores it has released.
-    pub(super) fn attend(&mut self, now: Instant) -> Vec<u64> {
-        let released = self.receive();
+    /// Reads what it has said, and asks whether it is there.
+    pub(super) fn attend(&mut self, now: Instant) -> Said {
+        let said = self.receive();
         if let Err(error) = self.link.flush() {
             self.fail(&error);
         }
@@ -83,7 +92,7 @@ impl Exporter {
                 self.send(&ToExporter::Ping, Vec::new());
             }
         }
-        released
+        said
     }
 
     /// Whether it is over, and how. It is killed if it should not be and is not gone.
@@ -132,22 +141,23 @@ impl Exporter {
         }
     }
 
-    fn receive(&mut self) -> Vec<u64> {
-        let mut released = Vec::new();
+    fn receive(&mut self) -> Said {
+        let mut said = Said::default();
         loop {
             match self.link.receive() {
-                Ok(None) => return released,
+                Ok(None) => return said,
                 Ok(Some((message, _))) => {
                     self.pinged = None;
                     match message {
                         ToArbiter::Ready | ToArbiter::Pong => {}
-                        ToArbiter::Released { number } => released.push(number),
+                        ToArbiter::Released { number } => said.released.push(number),
+                        ToArbiter::Worn => said.is_worn = true,
                         ToArbiter::Bye => self.said_bye = true,
                     }
                 }
                 Err(error) => {
                     self.fail(&error);
-                    return released;
+                    return said;
                 }
             }
         }

@@ -1,0 +1,67 @@
+//! What `/proc` says of a process.
+
+use metrics_store::Process;
+use rustix::param::{clock_ticks_per_second, page_size};
+
+/// How a process is now.
+pub(super) struct Seen {
+    pub(super) memory_bytes: u64,
+    pub(super) cpu_ticks: u64,
+    /// `None` where its table of files may not be read.
+    pub(super) open_files: Option<u64>,
+}
+
+/// `None` for one that has ended, or cannot be seen from here.
+pub(super) fn see(process: Process) -> Option<Seen> {
+    let pid = process.pid;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // After the command, which is in parentheses and may contain anything: fields 3 to 22 and more.
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let user: u64 = fields.nth(11)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let start_time: u64 = fields.nth(6)?.parse().ok()?;
+    if start_time != process.start_time {
+        return None;
+    }
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Seen {
+        memory_bytes: pages * page_size() as u64,
+        cpu_ticks: user + system,
+        open_files: open_files(pid),
+    })
+}
+
+/// How long it has run.
+pub(super) fn uptime_seconds(process: Process) -> Option<f64> {
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let machine: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
+    let ticks_per_second = clock_ticks_per_second() as f64;
+    // In whole ticks, which is how exact both are.
+    let ticks = (machine * ticks_per_second).round() - process.start_time as f64;
+    Some(ticks.max(0.0) / ticks_per_second)
+}
+
+fn open_files(pid: u32) -> Option<u64> {
+    let directory = format!("/proc/{pid}/fd");
+    // Since Linux 6.2 the directory's size is their number; before, they are counted.
+    match std::fs::metadata(&directory).ok()?.len() {
+        0 => Some(std::fs::read_dir(&directory).ok()?.count() as u64),
+        files => Some(files),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_memory_and_files_and_has_run_for_a_while() {
+        let me = Process::current();
+        let seen = see(me).unwrap();
+        assert!(seen.memory_bytes > 100_000, "{}", seen.memory_bytes);
+        assert!(seen.open_files.unwrap() >= 3, "{:?}", seen.open_files);
+        let seconds = uptime_seconds(me).unwrap();
+        assert!((0.0..86_400.0).contains(&seconds), "{seconds}");
+    }
+}

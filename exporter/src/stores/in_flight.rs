@@ -1,0 +1,89 @@
+//! Requests that a worker has begun and not finished: what it does, and what its death cut off.
+//!
+//! A worker counts both, hidden, by method where it does so; what is shown of them is written here
+//! when it has ended.
+
+use metrics_model::Point;
+use metrics_store::StoreReader;
+
+const STARTED: &str = "__requests_started";
+const FINISHED: &str = "__requests_finished";
+const ABORTED: &str = "gunicorn_http_aborted";
+const REQUESTS: &str = "gunicorn_worker_requests";
+const METHOD: &str = "method";
+
+/// Where these series are in one store.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight {
+    started: Vec<usize>,
+    finished: Vec<usize>,
+    aborted: Vec<usize>,
+    requests: Option<usize>,
+    seen: usize,
+}
+
+impl InFlight {
+    /// Looks at the series that have come since.
+    pub(crate) fn extend(&mut self, reader: &StoreReader) {
+        for number in self.seen..reader.len() {
+            match &*reader.series(number).family.name {
+                STARTED => self.started.push(number),
+                FINISHED => self.finished.push(number),
+                ABORTED => self.aborted.push(number),
+                REQUESTS => self.requests = Some(number),
+                _ => {}
+            }
+        }
+        self.seen = reader.len();
+    }
+
+    /// How many there are now.
+    pub(crate) fn count(&self, reader: &StoreReader) -> f64 {
+        // A request may finish between the two looks, never start unseen.
+        let finished = sum(reader, &self.finished);
+        (sum(reader, &self.started) - finished).max(0.0)
+    }
+
+    /// The worker has ended: the requests that it took with it did reach the application, so they are
+    /// added to its requests, and counted as aborted. Doing it again changes nothing.
+    pub(crate) fn abort(&self, reader: &StoreReader) {
+        let mut cut_off = 0.0;
+        for &started in &self.started {
+            let method = label(reader, started, METHOD);
+            let of_method = |number: &&usize| label(reader, **number, METHOD) == method;
+            let finished = self.finished.iter().find(of_method);
+            let finished = finished.map_or(0.0, |&number| value(reader, number));
+            let aborted = value(reader, started) - finished;
+            if aborted.is_nan() || aborted <= 0.0 {
+                continue;
+            }
+            cut_off += aborted;
+            // The worker's own series, so that a successor that does this again writes the same.
+            let shown = self.aborted.iter().find(of_method);
+            if let Some(&shown) = shown.or(self.aborted.first()) {
+                reader.complete(shown, aborted);
+            }
+        }
+        if let Some(requests) = self.requests
+            && cut_off > 0.0
+        {
+            reader.complete(requests, sum(reader, &self.started));
+        }
+    }
+}
+
+fn sum(reader: &StoreReader, numbers: &[usize]) -> f64 {
+    numbers.iter().map(|&number| value(reader, number)).sum()
+}
+
+fn value(reader: &StoreReader, number: usize) -> f64 {
+    match reader.point(number) {
+        Point::Scalar(value) => value,
+        _ => 0.0,
+    }
+}
+
+fn label<'a>(reader: &'a StoreReader, number: usize, wanted: &str) -> Option<&'a str> {
+    let mut labels = reader.series(number).labels.iter();
+    labels.find_map(|(name, value)| (&**name == wanted).then_some(&**value))
+}

@@ -1,0 +1,76 @@
+//! The place that the arbiter keeps for one worker.
+
+use std::sync::{Arc, Mutex};
+
+use gunicorn_prometheus_exporter::settings::HttpSettings;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use super::Inner;
+use crate::endpoints::EndpointTable;
+use crate::process::{self, lock};
+use crate::value::fill_store;
+
+/// The place of one worker: a slot and a store.
+#[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
+pub(crate) struct WorkerSlot {
+    /// Number of the store.
+    #[pyo3(get)]
+    number: u64,
+    /// Number of the slot.
+    #[pyo3(get)]
+    slot: u32,
+    /// `<instance>:<slot>`.
+    #[pyo3(get)]
+    worker_id: String,
+    /// Bounds of request durations by endpoint, in seconds.
+    #[pyo3(get)]
+    duration_bounds: Vec<f64>,
+    endpoint_limit: usize,
+    instance: Arc<Mutex<Inner>>,
+}
+
+impl WorkerSlot {
+    pub(super) fn new(
+        number: u64,
+        slot: u32,
+        worker_id: String,
+        http: &HttpSettings,
+        instance: Arc<Mutex<Inner>>,
+    ) -> Self {
+        Self {
+            number,
+            slot,
+            worker_id,
+            duration_bounds: http.buckets.clone(),
+            endpoint_limit: http.endpoint_limit as usize,
+            instance,
+        }
+    }
+}
+
+#[pymethods]
+impl WorkerSlot {
+    /// In the worker: from now on this process writes the slot's store.
+    fn adopt(&self, py: Python<'_>) -> PyResult<()> {
+        let stores = std::mem::take(&mut lock(&self.instance).stores);
+        let store = stores
+            .into_iter()
+            .find_map(|(number, held)| (number == self.number).then_some(held.file))
+            .ok_or_else(|| PyRuntimeError::new_err("this worker's store is not there"))?;
+        let store = store
+            .adopt()
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        process::use_store(store);
+        fill_store(py);
+        Ok(())
+    }
+
+    /// The table of paths that may become labels.
+    fn endpoints(&self) -> EndpointTable {
+        EndpointTable::new(
+            Arc::clone(&lock(&self.instance).control),
+            self.endpoint_limit,
+        )
+    }
+}
