@@ -4,25 +4,49 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use gunicorn_prometheus_exporter::settings::{
     GunicornSettings, Loaded, Origin, Settings, SettingsError,
 };
-use gunicorn_prometheus_exporter::{Protection, RedisBackend, StandaloneError};
+use gunicorn_prometheus_exporter::{
+    BackendError, Protection, PushError, RedisBackend, StandaloneError,
+};
 use serde::Serialize;
 
 use crate::health::NotHealthy;
 use crate::logging::LogFormat;
+use crate::push_command::{PushFailure, PushWords};
 
-/// `EX_USAGE` of sysexits.h: the command line, the environment or the file is wrong.
+/// The exit codes of sysexits.h that are used: the command line, the environment or the settings are
+/// wrong; a file that was given is; it is not there; Redis is not there; try again.
 const USAGE: u8 = 64;
+const DATA: u8 = 65;
+const NO_INPUT: u8 = 66;
+const UNAVAILABLE: u8 = 69;
+const TRY_AGAIN: u8 = 75;
+
+const EXAMPLES: &str = "\
+Examples:
+  Serve what applications share in a Redis:
+    gunicorn-prometheus-exporter --redis-url redis://redis.internal:6379
+  Look at the settings in force, and whether they can be used:
+    gunicorn-prometheus-exporter check-config --config exporter.yml
+  Push what a nightly job has measured:
+    nightly-job | gunicorn-prometheus-exporter push --job nightly
+  Complete words in bash:
+    source <(gunicorn-prometheus-exporter completions bash)
+
+Exit status: 0 success; 64 wrong words or settings; 65 a pushed file is wrong; 66 it cannot be read;
+69 Redis cannot be used; 75 try again later; 1 anything else.";
 
 /// Serves the metrics of Gunicorn applications to Prometheus.
 ///
 /// Settings are taken from the flags, then from the environment, then from the file, then from the
-/// defaults. Without a command, the Redis that they name is served.
+/// defaults. Without a command, the Redis that they name is served. An application without Redis
+/// needs no exporter of its own: its arbiter starts one.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -48,23 +72,35 @@ pub(crate) struct Cli {
     pub(crate) log_format: LogFormat,
 }
 
-#[derive(Debug, Clone, Copy, Subcommand)]
+#[derive(Debug, Clone, Subcommand)]
 enum Command {
     /// Does what the settings say; the default
     Serve,
     /// Serves the metrics that applications share in one Redis
+    ///
+    /// SIGHUP reads certificates and password again; connections go on. SIGTERM finishes what is
+    /// being answered, and ends.
     Standalone,
     /// Asks a running exporter whether it is healthy: exit status 0 or 1
     Health,
+    /// Writes what a batch job has measured into the Redis that applications share
+    Push(PushWords),
     /// Prints the settings in force, without passwords: exit status 0 or 64
     CheckConfig,
+    /// Prints a script with which a shell completes the words of this program
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
 }
 
 /// What the program is to do.
-pub(crate) enum Task {
+pub(crate) enum Task<'a> {
     Standalone,
     Health,
+    Push(&'a PushWords),
     CheckConfig,
+    Completions(Shell),
 }
 
 impl Cli {
@@ -92,30 +128,44 @@ impl Cli {
         };
         let mut loaded = Settings::load(path.zip(text.as_deref()), &env)
             .map_err(|error| name_flag(error, &flags))?;
-        let is_standalone = matches!(self.command, Some(Command::Standalone));
-        if is_standalone || self.redis_url.is_some() {
+        let is_of_redis = matches!(self.command, Some(Command::Standalone));
+        if is_of_redis || self.redis_url.is_some() {
             loaded.settings.redis.enabled = true;
         }
         Ok(loaded)
     }
 
-    /// What to do with those settings; checked as far as it can be without a connection.
-    pub(crate) fn task(&self, settings: &Settings) -> Result<Task, Failure> {
-        if matches!(self.command, Some(Command::Health)) {
-            return Ok(Task::Health);
+    /// What needs no settings.
+    pub(crate) fn task_without_settings(&self) -> Option<Task<'_>> {
+        match self.command {
+            Some(Command::Completions { shell }) => Some(Task::Completions(shell)),
+            _ => None,
         }
-        settings.check_supported()?;
-        Protection::of(settings).map_err(StandaloneError::Protection)?;
+    }
+
+    /// What to do with those settings; checked as far as it can be without a connection.
+    pub(crate) fn task(&self, settings: &Settings) -> Result<Task<'_>, Failure> {
+        match &self.command {
+            Some(Command::Health) => return Ok(Task::Health),
+            Some(Command::Completions { shell }) => return Ok(Task::Completions(*shell)),
+            _ => settings.check_supported()?,
+        }
         if settings.redis.enabled {
             RedisBackend::new(settings).map_err(StandaloneError::Backend)?;
         }
+        if let Some(Command::Push(words)) = &self.command {
+            return if settings.redis.enabled {
+                Ok(Task::Push(words))
+            } else {
+                Err(Failure::NowhereToPush)
+            };
+        }
+        Protection::of(settings).map_err(StandaloneError::Protection)?;
         match self.command {
             Some(Command::CheckConfig) => Ok(Task::CheckConfig),
             Some(Command::Standalone) => Ok(Task::Standalone),
-            None | Some(Command::Serve | Command::Health) if settings.redis.enabled => {
-                Ok(Task::Standalone)
-            }
-            None | Some(Command::Serve | Command::Health) => Err(Failure::NothingToServe),
+            _ if settings.redis.enabled => Ok(Task::Standalone),
+            _ => Err(Failure::NothingToServe),
         }
     }
 }
@@ -166,6 +216,10 @@ pub(crate) enum Failure {
         "there is nothing to serve: set REDIS_ENABLED=true or --redis-url; an application without Redis serves its own metrics"
     )]
     NothingToServe,
+    #[error("there is nowhere to push to: set REDIS_ENABLED=true or --redis-url")]
+    NowhereToPush,
+    #[error(transparent)]
+    Push(#[from] PushFailure),
     #[error(transparent)]
     Standalone(#[from] StandaloneError),
     #[error(transparent)]
@@ -181,7 +235,18 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         complain(&self.to_string());
         match self {
-            Self::Settings(_) | Self::NothingToServe | Self::Standalone(_) => ExitCode::from(USAGE),
+            Self::Settings(_)
+            | Self::NothingToServe
+            | Self::NowhereToPush
+            | Self::Standalone(_)
+            | Self::Push(PushFailure::Label(_)) => ExitCode::from(USAGE),
+            Self::Push(PushFailure::Unreadable { .. }) => ExitCode::from(NO_INPUT),
+            Self::Push(PushFailure::File { .. }) => ExitCode::from(DATA),
+            Self::Push(PushFailure::Push(error)) => ExitCode::from(match error {
+                PushError::Backend(BackendError::Healing) | PushError::Replaced => TRY_AGAIN,
+                PushError::Backend(_) => UNAVAILABLE,
+                _ => DATA,
+            }),
             Self::NotHealthy(_) | Self::Print(_) | Self::Io(_) => ExitCode::FAILURE,
         }
     }
@@ -209,6 +274,15 @@ pub(crate) fn print_settings(loaded: &Loaded) -> Result<(), Failure> {
     let text =
         serde_saphyr::to_string(&shown).map_err(|error| Failure::Print(error.to_string()))?;
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
+}
+
+/// `completions`.
+pub(crate) fn print_completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    Ok(std::io::stdout().lock().write_all(&script)?)
 }
 
 fn complain(line: &str) {

@@ -3,6 +3,7 @@
 mod cli;
 mod health;
 mod logging;
+mod push_command;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
+    if let Some(Task::Completions(shell)) = cli.task_without_settings() {
+        return cli::print_completions(shell);
+    }
     logging::start(cli.log_format);
     // Which provider of cryptography: nobody has chosen one before the first line of the program.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -32,13 +36,19 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     }
     match cli.task(&loaded.settings)? {
         Task::Standalone => {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
             let read_again = || cli.settings().map(|loaded| loaded.settings);
-            Ok(runtime.block_on(standalone(&loaded.settings, read_again))?)
+            Ok(runtime()?.block_on(standalone(&loaded.settings, read_again))?)
         }
         Task::Health => Ok(health::ask(&loaded.settings.prometheus)?),
+        Task::Push(words) => Ok(words.run(&runtime()?, &loaded.settings)?),
         Task::CheckConfig => cli::print_settings(&loaded),
+        Task::Completions(shell) => cli::print_completions(shell),
     }
+}
+
+/// One thread is enough for all that this program does.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }

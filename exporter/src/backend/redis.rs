@@ -2,6 +2,7 @@
 
 mod address;
 mod link;
+mod replace;
 mod reply;
 mod topology;
 
@@ -14,6 +15,7 @@ use redis::{Cmd, Value};
 use super::BackendError;
 use crate::Settings;
 use link::Link;
+pub(crate) use replace::Replacement;
 use reply::Command;
 use topology::Topology;
 

@@ -1,0 +1,220 @@
+//! What is pushed: families and series, whichever format they came in.
+
+use std::collections::HashMap;
+
+use metrics_model::{FamilyType, GaugeMode, Layout, Point, format_number};
+
+use super::PushError;
+
+/// One family of a file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Family {
+    /// A counter's without `_total`.
+    pub(super) name: String,
+    pub(super) family_type: FamilyType,
+    pub(super) help: String,
+    pub(super) unit: String,
+    pub(super) series: Vec<Series>,
+}
+
+/// One series of it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Series {
+    pub(super) labels: LabelPairs,
+    pub(super) layout: Option<Layout>,
+    pub(super) point: Point,
+}
+
+/// Names and values, sorted by name.
+pub(super) type LabelPairs = Vec<(String, String)>;
+
+/// A file, read.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Parsed {
+    pub(super) families: Vec<Family>,
+    /// How many quantiles of summaries there were, which no registry can add up.
+    pub(super) quantiles: usize,
+}
+
+/// The values stay when the job is gone, and the next push takes their place.
+pub(super) const GAUGE: FamilyType = FamilyType::Gauge(GaugeMode::Sum);
+
+/// A family while its samples are being read.
+#[derive(Debug)]
+pub(super) struct Draft {
+    family: Family,
+    series: Vec<DraftSeries>,
+    by_labels: HashMap<LabelPairs, usize>,
+}
+
+#[derive(Debug, Default)]
+struct DraftSeries {
+    labels: LabelPairs,
+    value: Option<f64>,
+    sum: Option<f64>,
+    count: Option<f64>,
+    /// Upper bound as text, cumulative count.
+    buckets: Vec<(String, f64)>,
+}
+
+/// Which part of a series a sample is.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Part {
+    Value,
+    Sum,
+    Count,
+    Bucket(String),
+}
+
+impl Draft {
+    pub(super) fn new(name: &str, family_type: FamilyType) -> Self {
+        Self {
+            family: Family {
+                name: name.to_owned(),
+                family_type,
+                help: String::new(),
+                unit: String::new(),
+                series: Vec::new(),
+            },
+            series: Vec::new(),
+            by_labels: HashMap::new(),
+        }
+    }
+
+    pub(super) fn family_type(&self) -> FamilyType {
+        self.family.family_type
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.family.name
+    }
+
+    pub(super) fn has_samples(&self) -> bool {
+        !self.series.is_empty()
+    }
+
+    pub(super) fn describe(&mut self, help: Option<String>, unit: Option<String>) {
+        if let Some(help) = help {
+            self.family.help = help;
+        }
+        if let Some(unit) = unit {
+            self.family.unit = unit;
+        }
+    }
+
+    /// Takes one sample; answers false if there was one like it.
+    pub(super) fn add(&mut self, labels: LabelPairs, part: Part, value: f64) -> bool {
+        let number = *self.by_labels.entry(labels).or_insert_with_key(|labels| {
+            self.series.push(DraftSeries {
+                labels: labels.clone(),
+                ..DraftSeries::default()
+            });
+            self.series.len() - 1
+        });
+        let series = &mut self.series[number];
+        let place = match part {
+            Part::Value => &mut series.value,
+            Part::Sum => &mut series.sum,
+            Part::Count => &mut series.count,
+            Part::Bucket(bound) => {
+                let is_new = series.buckets.iter().all(|(known, _)| *known != bound);
+                series.buckets.push((bound, value));
+                return is_new;
+            }
+        };
+        place.replace(value).is_none()
+    }
+
+    /// The family, if its samples make whole series.
+    pub(super) fn finish(mut self) -> Result<Family, PushError> {
+        for draft in std::mem::take(&mut self.series) {
+            let labels = draft.labels.clone();
+            let (layout, point) = match self.family.family_type {
+                FamilyType::Histogram => draft
+                    .histogram()
+                    .map(|(layout, point)| (Some(layout), point)),
+                FamilyType::Summary => draft.summary().map(|point| (None, point)),
+                FamilyType::Counter => match draft.value {
+                    Some(value) if value >= 0.0 && value.is_finite() => {
+                        Ok((None, Point::Scalar(value)))
+                    }
+                    value => Err(format!(
+                        "a counter is {}, allowed is a finite number from 0 on",
+                        value.map_or_else(|| "missing".to_owned(), spelled)
+                    )),
+                },
+                _ => draft
+                    .value
+                    .map(|value| (None, Point::Scalar(value)))
+                    .ok_or_else(|| "a value is missing".to_owned()),
+            }
+            .map_err(|reason| PushError::Family {
+                family: self.family.name.clone(),
+                reason,
+            })?;
+            self.family.series.push(Series {
+                labels,
+                layout,
+                point,
+            });
+        }
+        Ok(self.family)
+    }
+}
+
+impl DraftSeries {
+    fn histogram(mut self) -> Result<(Layout, Point), String> {
+        let number = |text: &str| {
+            text.parse::<f64>()
+                .map_err(|_| format!("le=\"{text}\" is no number"))
+        };
+        let mut bounds = Vec::new();
+        for (text, value) in std::mem::take(&mut self.buckets) {
+            bounds.push((number(&text)?, text, value));
+        }
+        bounds.sort_by(|one, other| one.0.total_cmp(&other.0));
+        if bounds.last().is_none_or(|last| last.0 != f64::INFINITY) {
+            let count = self
+                .count
+                .ok_or("it has neither _count nor a bucket le=\"+Inf\"")?;
+            bounds.push((f64::INFINITY, "+Inf".to_owned(), count));
+        }
+        let mut counts = Vec::with_capacity(bounds.len());
+        let mut below = 0;
+        for (_, text, value) in &bounds {
+            let cumulative = whole(*value)?;
+            let count = cumulative.checked_sub(below);
+            counts.push(count.ok_or_else(|| {
+                format!("bucket le=\"{text}\" counts less than the one below it")
+            })?);
+            below = cumulative;
+        }
+        let layout = Layout::new(bounds.iter().map(|(_, text, _)| text.as_str()))
+            .map_err(|error| error.to_string())?;
+        let sum = self.sum.unwrap_or(0.0);
+        Ok((layout, Point::Buckets { sum, counts }))
+    }
+
+    fn summary(self) -> Result<Point, String> {
+        let count = whole(self.count.ok_or("it has no _count")?)?;
+        Ok(Point::Buckets {
+            sum: self.sum.unwrap_or(0.0),
+            counts: vec![count],
+        })
+    }
+}
+
+/// A number as pages show it.
+pub(super) fn spelled(value: f64) -> String {
+    let mut text = Vec::new();
+    format_number(value, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Counts of observations are whole.
+fn whole(value: f64) -> Result<u64, String> {
+    if value >= 0.0 && value.fract() == 0.0 && value < 9_007_199_254_740_992.0 {
+        return Ok(value as u64);
+    }
+    Err(format!("{} is no count of observations", spelled(value)))
+}

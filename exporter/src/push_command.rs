@@ -1,0 +1,189 @@
+//! `push`: its words, its file, and what is shown of its progress.
+
+use std::io::{self, IsTerminal, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, ValueEnum};
+use gunicorn_prometheus_exporter::settings::Settings;
+use gunicorn_prometheus_exporter::{PushError, PushFormat, PushRequest, push};
+
+/// How often a line on the terminal is written anew.
+const REDRAW: Duration = Duration::from_millis(100);
+
+/// What a batch job has measured, in Prometheus' text format, `OpenMetrics` or protobuf, into the
+/// Redis that applications share.
+///
+/// Each series gets the label `job`, and those of --instance and --label: together they name a group.
+/// A push takes the place of what was pushed for the same group before; pushing a file twice changes
+/// nothing. Infos, statesets and what has no type are kept as gauges; quantiles of summaries, exemplars
+/// and start times are left out; time stamps are refused.
+#[derive(Debug, Clone, Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct PushWords {
+    /// The file; without one, or for -, standard input
+    file: Option<PathBuf>,
+
+    /// The name of the job: the label `job` of each series
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    job: String,
+
+    /// The label `instance` of each series
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
+
+    /// Another label of the group; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+
+    /// Take the place of the file's families only; others that the group has stay
+    #[arg(long)]
+    keep_others: bool,
+
+    /// How long series outlive their last push, in seconds; 0 = for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    ttl: u32,
+
+    /// How the file is written
+    #[arg(long, value_enum, default_value_t = FileFormat::Auto)]
+    format: FileFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FileFormat {
+    /// Whatever it looks like
+    Auto,
+    /// Prometheus' text format, or OpenMetrics
+    Text,
+    /// Protobuf messages, each after its length
+    Protobuf,
+}
+
+/// Why it was not pushed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PushFailure {
+    #[error("{file} cannot be read: {reason}")]
+    Unreadable { file: String, reason: io::Error },
+    #[error("{file}: {reason}")]
+    File { file: String, reason: PushError },
+    #[error("--label is {0:?}, allowed is NAME=VALUE, each name once")]
+    Label(String),
+    #[error(transparent)]
+    Push(PushError),
+}
+
+impl PushWords {
+    pub(crate) fn run(
+        &self,
+        runtime: &tokio::runtime::Runtime,
+        settings: &Settings,
+    ) -> Result<(), PushFailure> {
+        let labels = self.labels()?;
+        let file = match self.file.as_deref() {
+            Some(path) if path != Path::new("-") => path.display().to_string(),
+            _ => "standard input".to_owned(),
+        };
+        let request = PushRequest {
+            bytes: self.read().map_err(|reason| PushFailure::Unreadable {
+                file: file.clone(),
+                reason,
+            })?,
+            format: match self.format {
+                FileFormat::Auto => PushFormat::Auto,
+                FileFormat::Text => PushFormat::Text,
+                FileFormat::Protobuf => PushFormat::Protobuf,
+            },
+            labels,
+            keeps_others: self.keep_others,
+            ttl: Duration::from_secs(self.ttl.into()),
+        };
+        let mut progress = Progress::new();
+        let pushed = runtime.block_on(push(settings, &request, &mut |done, of| {
+            progress.show(done, of);
+        }));
+        progress.clear();
+        let pushed = pushed.map_err(|reason| {
+            if reason.is_of_file() {
+                PushFailure::File { file, reason }
+            } else {
+                PushFailure::Push(reason)
+            }
+        })?;
+        if pushed.quantiles > 0 {
+            let quantiles = pushed.quantiles;
+            tracing::warn!(
+                "{quantiles} quantiles of summaries are left out: nobody can add them up"
+            );
+        }
+        tracing::info!(
+            "pushed {} series of {} families, {} that were pushed before are gone",
+            pushed.series,
+            pushed.families,
+            pushed.removed
+        );
+        Ok(())
+    }
+
+    fn labels(&self) -> Result<Vec<(String, String)>, PushFailure> {
+        let mut labels = vec![("job".to_owned(), self.job.clone())];
+        if let Some(instance) = &self.instance {
+            labels.push(("instance".to_owned(), instance.clone()));
+        }
+        for label in &self.label {
+            let wrong = || PushFailure::Label(label.clone());
+            let (name, value) = label.split_once('=').ok_or_else(wrong)?;
+            if name.is_empty() || labels.iter().any(|(known, _)| known == name) {
+                return Err(wrong());
+            }
+            labels.push((name.to_owned(), value.to_owned()));
+        }
+        labels.retain(|(_, value)| !value.is_empty());
+        Ok(labels)
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        match self.file.as_deref() {
+            Some(path) if path != Path::new("-") => std::fs::read(path),
+            _ => {
+                let mut bytes = Vec::new();
+                io::stdin().lock().read_to_end(&mut bytes)?;
+                Ok(bytes)
+            }
+        }
+    }
+}
+
+/// A line on the terminal, if there is one.
+struct Progress {
+    is_shown: bool,
+    drawn: Option<Instant>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            is_shown: io::stderr().is_terminal(),
+            drawn: None,
+        }
+    }
+
+    fn show(&mut self, done: usize, of: usize) {
+        let is_new = self.drawn.is_none_or(|drawn| drawn.elapsed() > REDRAW);
+        if self.is_shown && is_new {
+            self.drawn = Some(Instant::now());
+            self.write(&format!("\r{done} of {of} series"));
+        }
+    }
+
+    fn clear(&mut self) {
+        if self.drawn.take().is_some() {
+            self.write("\r\x1b[K");
+        }
+    }
+
+    fn write(&mut self, text: &str) {
+        // Without a terminal there is nobody to show it to.
+        self.is_shown = io::stderr().write_all(text.as_bytes()).is_ok();
+    }
+}
