@@ -8,6 +8,7 @@
 //! option.
 
 use std::ffi::{CStr, c_int};
+use std::ptr;
 
 use metrics_model::{Epoch, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp};
 use redis_module::raw;
@@ -269,6 +270,11 @@ impl<'a> Target<'a> {
         // SAFETY: the string is valid while the command runs.
         let command = unsafe { api::bytes_of(self.command) };
         with_trailer(stamp, |trailer| {
+            let count = self.args.len() + trailer.len();
+            if count <= MOST_SINGLE {
+                self.replicate_few(command, trailer);
+                return;
+            }
             // SAFETY: Redis' own strings end with NUL, and it has found the command by this name. The
             // arguments are those that the format names, two vectors and their lengths; Redis retains
             // the strings that it keeps.
@@ -284,6 +290,44 @@ impl<'a> Target<'a> {
                 ));
             }
         });
+    }
+
+    /// The same for few arguments, one by one: for a vector Redis would enlarge its own list.
+    fn replicate_few(&self, command: &[u8], trailer: &[*mut raw::RedisModuleString]) {
+        let mut texts = [ptr::null_mut(); MOST_SINGLE];
+        let given = self.args.iter().chain(trailer);
+        let mut count = 0;
+        for (place, text) in texts.iter_mut().zip(given) {
+            *place = *text;
+            count += 1;
+        }
+        let format = &SINGLE[MOST_SINGLE - count..];
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = texts;
+        // SAFETY: as in `replicate`; the format names the first `count` strings, and arguments that it
+        // does not name are not looked at.
+        unsafe {
+            call!(RedisModule_Replicate(
+                self.context.as_ptr(),
+                command.as_ptr().cast(),
+                format.as_ptr().cast(),
+                a,
+                b,
+                c,
+                d,
+                e,
+                f,
+                g,
+                h,
+                i,
+                j,
+                k,
+                l,
+                m,
+                n,
+                o,
+                p,
+            ));
+        }
     }
 
     /// For servers before 7.0.
@@ -305,6 +349,11 @@ impl<'a> Target<'a> {
         }
     }
 }
+
+/// As many arguments are replicated one by one.
+const MOST_SINGLE: usize = 16;
+/// The format of that many strings; that of fewer is its end.
+const SINGLE: &[u8; MOST_SINGLE + 1] = b"ssssssssssssssss\0";
 
 /// `STAMP ms epoch flags limits`
 const LONGEST_TRAILER: usize = 5;
