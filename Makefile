@@ -5,7 +5,7 @@
 #                           ends by itself, ARGS=--embedded needs no Redis
 #   make build              the module, the exporter and the wheel, under target/
 #   make test               everything that is tested, in under 20 minutes on two cores; PYTEST_ARGS="-k kill"
-#   make test-matrix        the package under every Python (3.10 and later) of this machine
+#   make test-matrix        the package under every Python (3.10 and later) of this machine, the module on every server
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make fuzz               the properties of the model, with many more cases; FUZZ_CASES=1000000
@@ -28,7 +28,7 @@ PYTEST_WORKERS ?= 3
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix lint bench model-check fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers lint bench model-check fuzz docker setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -52,10 +52,17 @@ test-rust:
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
-test-matrix: setup-matrix build
+test-matrix: setup-matrix build test-servers
 	for venv in .venvs/python-3.*; do \
 	    echo "== $$($$venv/bin/python --version)"; \
 	    HARNESS_VENV=$$(basename $$venv) $(DEVELOPER)/python -m pytest -q -k "python_ or readme or faults" $(PYTEST_ARGS) || exit 1; \
+	done
+
+# All of the module's tests on each server; the two newest are built from sources, some minutes each.
+test-servers: setup-servers build
+	for server in get-redis-6.2 get-valkey get-redis-8 get-valkey-9; do \
+	    echo "== $$server"; \
+	    HARNESS_REDIS=$$(scripts/$$server) $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) tests/test_module_*.py $(PYTEST_ARGS) || exit 1; \
 	done
 
 lint: setup-lint

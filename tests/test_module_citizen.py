@@ -10,6 +10,7 @@ from test_module_push import Writer
 
 from harness import RedisServer, eventually
 from harness.batch import Batch, Buckets, counter, gauge, histogram
+from harness.redis import since_7
 
 COMMANDS = {
     "declare": "write", "inc": "write", "set": "write", "add": "write", "observe": "write", "push": "write",
@@ -36,6 +37,7 @@ def answer(redis: RedisServer, *words: object) -> Any:
 # --- what the server says of the commands -----------------------------------------------------------------------------
 
 
+@since_7
 @pytest.mark.parametrize("name", COMMANDS)
 def test_command_docs_say_what_it_is_what_it_costs_and_what_it_takes(redis: RedisServer, name: str) -> None:
     docs = answer(redis, "COMMAND", "DOCS", f"METRICS.{name}")[f"METRICS.{name.upper()}"]
@@ -46,6 +48,7 @@ def test_command_docs_say_what_it_is_what_it_costs_and_what_it_takes(redis: Redi
     assert (arguments[0]["name"], arguments[0]["type"], arguments[0]["key_spec_index"]) == ("key", "key", 0)
 
 
+@since_7
 def test_command_docs_spell_the_grammar(redis: RedisServer) -> None:
     docs = answer(redis, "COMMAND", "DOCS", "METRICS.INC")["METRICS.INC"]
     by_name = {argument["name"]: argument for argument in docs["arguments"]}
@@ -58,6 +61,7 @@ def test_command_docs_spell_the_grammar(redis: RedisServer) -> None:
     assert [part["name"] for part in labels["arguments"][1]["arguments"]] == ["name", "value"]
 
 
+@since_7
 @pytest.mark.parametrize(("name", "access"), COMMANDS.items())
 def test_the_server_knows_what_each_command_does_with_its_key(redis: RedisServer, name: str, access: str) -> None:
     (found,) = answer(redis, "COMMAND", "INFO", f"METRICS.{name}")

@@ -7,6 +7,7 @@ import pytest
 from redis import Redis, ResponseError
 
 from harness import RedisServer
+from harness.redis import since_7
 from harness.scrape import Scrape
 
 
@@ -194,6 +195,7 @@ def test_get_answers_nil_for_what_is_not_there(redis: RedisServer) -> None:
     assert redis.execute("METRICS.GET", "m", "hits", "LABELS", "1", "code", "200") == "1"
 
 
+@since_7
 def test_info_says_what_is_in_there(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", "m", "hits")
     with Redis(unix_socket_path=str(redis.socket), protocol=3, decode_responses=True) as client:
@@ -310,6 +312,7 @@ def test_a_key_of_another_type_is_left_alone(redis: RedisServer) -> None:
 # --- in company -------------------------------------------------------------------------------------------------------
 
 
+@since_7
 @pytest.mark.parametrize("protocol", [2, 3])
 def test_replies_are_the_same_in_both_protocols(redis: RedisServer, protocol: int) -> None:
     with Redis(unix_socket_path=str(redis.socket), protocol=protocol, decode_responses=True) as client:
@@ -341,6 +344,7 @@ def test_commands_work_in_transactions_and_scripts(redis: RedisServer) -> None:
     assert redis.execute("EVAL", script, 1, "m") == "4"
 
 
+@since_7
 def test_what_reads_is_read_only(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", "m", "hits")
     redis.execute("ACL", "SETUSER", "scraper", "on", "nopass", "%R~m*", "+@all")

@@ -10,6 +10,7 @@ from test_module_push import Writer
 
 from harness import RedisServer, eventually
 from harness.batch import Batch, Buckets, Timed, counter, gauge, histogram, summary
+from harness.redis import since_7
 
 DEBUG = {"enable-debug-command": "local"}
 AOF = {"appendonly": "yes", "appendfsync": "always", **DEBUG}
@@ -98,7 +99,7 @@ def test_a_value_of_several_megabytes_survives_a_rewrite_without_preamble() -> N
         digest = redis.execute("DEBUG", "DIGEST-VALUE", "m")
         redis.execute("BGREWRITEAOF")
         eventually(lambda: redis.client.info("persistence")["aof_rewrite_in_progress"], equals=0)
-        rewritten = b"".join(path.read_bytes() for path in Path(redis.directory, "appendonlydir").glob("*.base.aof"))
+        rewritten = b"".join(path.read_bytes() for path in Path(redis.directory).rglob("*.aof"))
         assert rewritten.count(b"METRICS.LOAD") > 2
         redis.kill()
         redis.start()
@@ -121,6 +122,7 @@ def test_a_replica_shows_the_same(redis: RedisServer) -> None:
         eventually(lambda: state(replica), equals=state(redis))
 
 
+@since_7
 def test_a_replica_forgets_what_its_primary_forgets(redis: RedisServer) -> None:
     retention = ("writer-retention", "tombstone-retention")
     for setting in retention:
@@ -147,6 +149,7 @@ def test_a_replica_forgets_what_its_primary_forgets(redis: RedisServer) -> None:
         assert redis.execute("DEBUG", "DIGEST-VALUE", "m") == digest
 
 
+@since_7
 def test_a_replica_that_is_configured_otherwise_decides_alike(redis: RedisServer) -> None:
     limits = ["max-series", "5", "default-ttl", "1"]
     with RedisServer(settings=DEBUG, replica_of=redis, module_arguments=limits) as replica:
@@ -198,6 +201,7 @@ def shown(redis: RedisServer) -> str:
         return str(error).split()[0]
 
 
+@since_7
 def test_a_promoted_replica_heals_before_it_is_scraped(redis: RedisServer) -> None:
     redis.execute("CONFIG", "SET", "metrics.healing-time", 1_000)
     with RedisServer(settings=DEBUG, replica_of=redis, module_arguments=["healing-time", "1000"]) as replica:

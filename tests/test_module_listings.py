@@ -8,6 +8,7 @@ from test_module_push import Writer
 
 from harness import RedisServer
 from harness.batch import Batch, counter
+from harness.redis import since_7
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def resp3(redis: RedisServer) -> Iterator[Redis]:
         yield client
 
 
+@since_7
 def test_families_say_what_they_are(redis: RedisServer, resp3: Redis) -> None:
     redis.execute("METRICS.DECLARE", "m", "wait_seconds", "HISTOGRAM", "HELP", "Waiting", "UNIT", "seconds", "TTL", 7)
     redis.execute("METRICS.OBSERVE", "m", "wait_seconds", 1, "BUCKETS", 2, "0.5", "1.0")
@@ -57,6 +59,7 @@ def test_an_older_client_gets_the_same_as_flat_arrays(redis: RedisServer) -> Non
     assert listed == [["name", "hits", "type", "counter", "help", "", "unit", "", "series", 1]]
 
 
+@since_7
 def test_writers_tell_their_state_and_their_lease(redis: RedisServer, resp3: Redis) -> None:
     pushing = Writer(redis).begin()
     pushing.push(Batch.full().define(counter("hits"), {}, 1).define(counter("misses"), {}, 1), lease_ms=60_000)
@@ -77,6 +80,7 @@ def test_writers_tell_their_state_and_their_lease(redis: RedisServer, resp3: Red
     assert (gone["id"], gone["state"], gone["series"], gone["lease_ms"]) == ("gone", "left", 0, 0)
 
 
+@since_7
 def test_pages_are_complete_though_families_come_and_go_in_between(redis: RedisServer) -> None:
     redis.execute_all(("METRICS.INC", "m", f"f{number:04}") for number in range(1600))
     listed: list[str] = []
@@ -96,6 +100,7 @@ def test_pages_are_complete_though_families_come_and_go_in_between(redis: RedisS
     assert listed == [f"f{number:04}" for number in range(1600)]
 
 
+@since_7
 def test_pages_of_writers_are_complete(redis: RedisServer) -> None:
     redis.execute_all(("METRICS.SET", "m", "depth", 1, "WRITER", f"w{number}") for number in range(1200))
     listed: list[str] = []

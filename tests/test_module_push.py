@@ -8,6 +8,7 @@ from redis import ResponseError
 
 from harness import RedisServer, eventually
 from harness.batch import Batch, Buckets, Timed, counter, gauge, histogram, summary
+from harness.redis import since_7
 from harness.scrape import Scrape
 
 HITS, WAIT = counter("hits", help="Hits"), histogram("wait")
@@ -177,6 +178,7 @@ def test_what_does_not_fit_is_left_out_and_counted(redis: RedisServer) -> None:
     assert redis.client.info("metrics")["metrics_rejected_samples"] == 3
 
 
+@since_7
 def test_past_the_limit_new_series_are_left_out(redis: RedisServer) -> None:
     redis.execute("CONFIG", "SET", "metrics.max-series", 2)
     writer = Writer(redis).begin()
