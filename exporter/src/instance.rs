@@ -25,6 +25,7 @@
 mod boot;
 mod figures;
 mod link;
+mod pages;
 mod pusher;
 mod state;
 mod watch;
@@ -157,6 +158,7 @@ struct Instance {
     app: App,
     serves_tls: bool,
     server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    pages: Option<JoinHandle<()>>,
     pusher: Option<Pusher>,
 }
 
@@ -202,6 +204,7 @@ impl Instance {
             app,
             serves_tls,
             server: None,
+            pages: None,
             pusher,
         };
         Ok((instance, early))
@@ -257,6 +260,10 @@ impl Instance {
         match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
             (ToExporter::Tls, Ok([files])) => self.use_certificates(files),
             (ToExporter::Listener, Ok([listener])) => self.listen(listener),
+            (ToExporter::Pages, Ok([listener])) => {
+                let served = pages::serve(listener, self.app.clone());
+                self.pages = Some(tokio::task::spawn_local(served));
+            }
             (ToExporter::Store(store), Ok([file])) => self.state.open(&store, file),
             (ToExporter::Dead { number }, _) => self.state.ended(number),
             (ToExporter::Ping, _) => self.link.send(&ToArbiter::Pong),
@@ -362,6 +369,10 @@ impl Instance {
     }
 
     async fn finish(&mut self, end: End, deadline: Instant) {
+        if let Some(pages) = self.pages.take() {
+            // A successor answers at the same socket.
+            pages.abort();
+        }
         let drained = self.server.take().map(|(stop, task)| {
             let _already_ended = stop.send(());
             // Whoever is being answered may read on while the rest is done.

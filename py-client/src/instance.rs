@@ -15,6 +15,7 @@
 
 mod exporter;
 mod listener;
+mod pages;
 mod slot;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ use metrics_store::{
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::process::{self, lock};
 use crate::settings::LoadedSettings;
@@ -61,6 +63,8 @@ struct Inner {
     /// The certificates that it is served with, in memory of their own: workers drop the descriptor,
     /// and have no key.
     certificates: Option<OwnedFd>,
+    /// Where processes of this instance ask for its page.
+    pages: Option<OwnedFd>,
     exporter: Option<Exporter>,
     pause: Pause,
 }
@@ -127,6 +131,16 @@ impl Instance {
         let certificates = read().map_err(|error| PyValueError::new_err(error.to_string()))?;
         lock(&self.inner).use_certificates(certificates);
         Ok(())
+    }
+
+    /// Opens the socket on which processes of this instance ask for its page, and answers its name;
+    /// `None` where the system has no names that go with their socket.
+    fn open_pages<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let Some((socket, name)) = pages::open()? else {
+            return Ok(None);
+        };
+        lock(&self.inner).pages = Some(socket);
+        Ok(Some(PyBytes::new(py, &name)))
     }
 
     /// What the exporter is to do, from the next [`supervise`](Self::supervise) on. A running one is
@@ -206,6 +220,7 @@ impl Instance {
             task: None,
             listener: Listener::default(),
             certificates: None,
+            pages: None,
             exporter: None,
             pause: Pause::default(),
         };
@@ -436,6 +451,11 @@ impl Inner {
             self.tell_of(number);
         }
         self.pass_certificates();
+        if let Some(exporter) = &mut self.exporter
+            && let Some(Ok(pages)) = self.pages.as_ref().map(OwnedFd::try_clone)
+        {
+            exporter.send(&ToExporter::Pages, vec![pages]);
+        }
         if let Some(listener) = self.listener.duplicate()
             && let Some(exporter) = &mut self.exporter
         {
@@ -483,6 +503,7 @@ impl Inner {
         self.exporter = None;
         self.listener = Listener::default();
         self.certificates = None;
+        self.pages = None;
         self.snapshots = None;
         self.task = None;
         // The newest is that of the worker which this child may be about to become.

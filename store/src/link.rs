@@ -87,6 +87,8 @@ pub enum ToExporter {
     /// The socket that `/metrics` is served on; without one, nothing is served. It comes after the
     /// stores that there are, so that no page lacks one. Descriptor: the listener.
     Listener,
+    /// The socket on which processes of this instance ask for its page. Descriptor: the listener.
+    Pages,
     /// A store to read. Descriptor: the store.
     Store(NewStore),
     /// The writer of that store has ended.

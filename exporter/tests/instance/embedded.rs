@@ -202,7 +202,9 @@ fn an_exporter_that_gets_another_store_of_its_own_goes_on_there() {
     worker.kill();
     assert_eq!(exporter.next_message(), ToArbiter::Released { number });
     let stopped = |page: &str| -> Vec<String> {
-        let lines = page.lines().filter(|line| line.contains(r#"state="stopped""#));
+        let lines = page
+            .lines()
+            .filter(|line| line.contains(r#"state="stopped""#));
         lines.map(str::to_owned).collect()
     };
     let before = stopped(&instance.get("/metrics"));

@@ -21,7 +21,7 @@ from typing import Any
 import gunicorn
 from gunicorn.arbiter import Arbiter
 
-from . import _native, config, values
+from . import _native, config, merged, values
 
 _LOG = logging.getLogger("gunicorn.error")
 
@@ -133,6 +133,7 @@ def install() -> None:
     try:
         _supervisor = Supervisor()
         values.install()
+        merged.install(_supervisor.instance.open_pages())
     except RuntimeError as error:
         # The application is worth more than its metrics.
         _LOG.error("nothing is metered: %s", error)

@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client.utils import floatToGoString
 
-from . import _native, bodies, frameworks
+from . import _native, bodies, collectors, frameworks
 
 _bound_text: Callable[[float], str] = floatToGoString
 Recording = _native.Recorder
@@ -32,6 +32,18 @@ def start(worker: Any) -> Recording | None:
         worker.log.error("this worker is not metered: %s", error)
         return None
     return recorder
+
+
+def evaluator(worker: Any) -> Callable[[], None]:
+    """What asks custom collectors, now and then; to be called in ``notify``."""
+    slot: _native.WorkerSlot | None = worker.metrics_slot
+    if worker.metrics_recorder is None or slot is None:
+        return nothing
+    return collectors.Evaluator(slot)
+
+
+def nothing() -> None:
+    """Nobody is asked."""
 
 
 def integrate_frameworks() -> None:

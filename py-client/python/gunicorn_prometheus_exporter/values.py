@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import time
 import warnings
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,10 @@ _NUMBERED: tuple[Any, ...] = (metrics.Counter, metrics.Gauge, metrics.Summary, m
 #: Where an ``Info`` or ``Enum`` keeps its values, which ``prometheus_client`` does not make.
 _FACTS = "_gunicorn_prometheus_exporter_facts"
 _WRAPPED = "_gunicorn_prometheus_exporter_wrapped"
+
+
+#: Gauges that have a function, with it; a worker asks them (:mod:`.collectors`).
+FUNCTIONS: weakref.WeakKeyDictionary[metrics.Gauge, Callable[[], float]] = weakref.WeakKeyDictionary()
 
 
 class StoreValue(_native.Value):
@@ -54,6 +59,7 @@ def wrap_metrics() -> None:
             _wrap_removal(base, name)
     for numbered in _NUMBERED:
         _wrap_units(numbered)
+    _wrap_function()
     _wrap_then(metrics.Info, "info", _say_info)
     _wrap_then(metrics.Enum, "__init__", _say_state)
     _wrap_then(metrics.Enum, "state", _say_state)
@@ -135,6 +141,17 @@ def _wrap_units(metric_type: Any) -> None:
         original(self)
 
     metric_type._metric_init = metric_init
+
+
+def _wrap_function() -> None:
+    original = metrics.Gauge.set_function
+
+    @functools.wraps(original)
+    def set_function(self: metrics.Gauge, f: Callable[[], float]) -> None:
+        original(self, f)
+        FUNCTIONS[self] = f
+
+    metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
 
 
 def _wrap_then(metric_type: Any, name: str, then: Callable[[Any], None]) -> None:

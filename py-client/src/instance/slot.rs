@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use gunicorn_prometheus_exporter::settings::HttpSettings;
+use metrics_store::Counter;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
@@ -64,6 +65,11 @@ impl WorkerSlot {
         process::use_store(store);
         fill_store(py);
         Ok(())
+    }
+
+    /// How many scrapes this instance has answered.
+    fn scrapes(&self) -> u64 {
+        lock(&self.instance).control.counted(Counter::Scrapes)
     }
 
     /// The table of paths that may become labels.

@@ -1,0 +1,167 @@
+"""Numbers that somebody has to ask for: gauges with ``set_function``, and custom collectors.
+
+A worker asks for them in ``notify``, which Gunicorn calls at least once a second: only if there was a
+scrape since the last time, and for at most a hundredth of its time. So a page shows what they were soon
+after the scrape before, and ``gunicorn_exporter_collected_timestamp_seconds`` says when that was.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from prometheus_client import (
+    GC_COLLECTOR,
+    PLATFORM_COLLECTOR,
+    PROCESS_COLLECTOR,
+    REGISTRY,
+    Metric,
+    metrics,
+    multiprocess,
+)
+
+from . import _native, values
+
+_SHARE_OF_TIME = 0.01
+_DEFAULT = (GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR)
+_SCALARS = ("counter", "gauge", "unknown", "untyped", "info", "stateset")
+
+
+class Evaluator:
+    """When a worker asks, and what it was told."""
+
+    def __init__(self, slot: _native.WorkerSlot) -> None:
+        self._slot = slot
+        self._scrapes = -1
+        self._not_before = 0.0
+        self._told: dict[Any, _Told] = {}
+        self._when: Any = None
+
+    def __call__(self) -> None:
+        """Asks if it is time to."""
+        scrapes = self._slot.scrapes()
+        if scrapes == self._scrapes:
+            return
+        began = time.monotonic()
+        if began < self._not_before:
+            return
+        self._scrapes = scrapes
+        self._evaluate()
+        ended = time.monotonic()
+        self._not_before = ended + (ended - began) / _SHARE_OF_TIME
+
+    def _evaluate(self) -> None:
+        custom = [collector for collector in list(REGISTRY._collector_to_names) if _is_custom(collector)]
+        functions = list(values.FUNCTIONS.items())
+        if not custom and not functions:
+            return
+        for gauge, function in functions:
+            try:
+                gauge._value.set(float(function()))
+            except Exception as error:  # it is the application's, and may do anything
+                _native.report_failure("set_function", f"{gauge._name}: {type(error).__name__}: {error}")
+        told: set[Any] = set()
+        for collector in custom:
+            try:
+                for family in collector.collect():
+                    told.update(self._tell(family))
+            except Exception as error:  # the same
+                name = type(collector).__name__
+                _native.report_failure("custom_collectors", f"{name}: {type(error).__name__}: {error}")
+        for key in self._told.keys() - told:
+            self._told.pop(key).retire()
+        if self._when is None:
+            help_text = "When custom collectors and functions of gauges were asked, where it is longest ago"
+            self._when = values.StoreValue("gauge", _WHEN, _WHEN, (), (), help_text, multiprocess_mode="livemin")
+        self._when.set(time.time())
+
+    def _tell(self, family: Metric) -> Iterable[Any]:
+        """Takes over a family's samples; returns what they are kept under."""
+        if family.type not in (*_SCALARS, "histogram", "summary"):
+            raise TypeError(f"{family.name} is a {family.type}, which processes cannot put together")
+        if family.unit:
+            _native.set_unit(family.name, family.unit)
+        for labels, samples in _by_series(family).items():
+            key = (family.name, family.type, labels)
+            told = self._told.get(key)
+            if told is None:
+                told = self._told[key] = _Told(family, labels)
+            told.take(samples)
+            yield key
+
+
+_WHEN = "gunicorn_exporter_collected_timestamp_seconds"
+
+
+class _Told:
+    """One series of a custom collector, in this process' store."""
+
+    def __init__(self, family: Metric, labels: tuple[tuple[str, str], ...]) -> None:
+        self._family = family
+        self._labels = labels
+        self._values: dict[str, values.StoreValue] = {}
+
+    def take(self, samples: dict[str, float]) -> None:
+        """Sets what was told: sample names without the family's, or a bucket's bound."""
+        if not self._values:
+            self._make(samples)
+        before = 0.0
+        for suffix, value in self._values.items():
+            told = samples.get(suffix, 0.0)
+            if suffix.startswith("le="):
+                # A page counts what is in a bucket and below it, a store what is in it.
+                told, before = told - before, told
+            value.set(told)
+
+    def retire(self) -> None:
+        """The collector has not named it any more."""
+        for value in self._values.values():
+            value.retire()
+
+    def _make(self, samples: dict[str, float]) -> None:
+        kind = self._family.type
+        if kind == "histogram":
+            self._add("_sum", "histogram", "_sum")
+            for bound in sorted((s for s in samples if s.startswith("le=")), key=lambda s: float(s[3:])):
+                self._add(bound, "histogram", "_bucket", ("le", bound[3:]))
+        elif kind == "summary":
+            self._add("_count", "summary", "_count")
+            self._add("_sum", "summary", "_sum")
+        else:
+            stored = kind if kind in ("counter", "info", "stateset") else "gauge"
+            for suffix in samples:
+                self._add(suffix, stored, "")
+
+    def _add(self, suffix: str, kind: str, part: str, *more: tuple[str, str]) -> None:
+        labels = [*self._labels, *more]
+        name = self._family.name
+        self._values[suffix] = values.StoreValue(
+            kind,
+            name,
+            name + part,
+            tuple(label for label, _ in labels),
+            tuple(text for _, text in labels),
+            self._family.documentation,
+            multiprocess_mode="liveall" if kind == "gauge" else "",
+        )
+
+
+def _by_series(family: Metric) -> dict[tuple[tuple[str, str], ...], dict[str, float]]:
+    """A family's samples by the labels of their series. Quantiles and start times cannot be put together."""
+    found: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
+    for sample in family.samples:
+        suffix = sample.name.removeprefix(family.name)
+        if suffix in ("_created", "_gsum", "_gcount") or (family.type == "summary" and "quantile" in sample.labels):
+            continue
+        labels = dict(sample.labels)
+        if suffix == "_bucket":
+            suffix = "le=" + labels.pop("le")
+        found.setdefault(tuple(sorted(labels.items())), {})[suffix] = float(sample.value)
+    return found
+
+
+def _is_custom(collector: Any) -> bool:
+    return collector not in _DEFAULT and not isinstance(
+        collector, (metrics.MetricWrapperBase, multiprocess.MultiProcessCollector)
+    )

@@ -1,0 +1,151 @@
+"""``generate_latest()`` and ``MultiProcessCollector`` in a process of ours: all processes of the instance.
+
+They ask the exporter, which has just read every store, for the page that ``/metrics/instance`` shows.
+An application that serves its metrics itself, as it would with ``prometheus_client``'s files, shows the
+same numbers whichever worker answers. Where the exporter does not answer within a second, there are this
+process' own numbers, and the failure is counted.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import prometheus_client
+from prometheus_client import REGISTRY, Metric, exposition, multiprocess
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from . import _native, pages
+
+_LIMIT_SECONDS = 1.0
+_END = b"# EOF\n"
+
+#: Where the exporter answers; ``None`` where there is none, and everything is as without us.
+address: bytes | None = None
+_is_installed = False
+
+
+def install(answers_at: bytes | None) -> None:
+    """From now on this process and its children ask at that address."""
+    global address, _is_installed
+    address = answers_at
+    if _is_installed:
+        return
+    _is_installed = True
+    latest = exposition.generate_latest
+    exposition.generate_latest = prometheus_client.generate_latest = _merging(latest)
+    openmetrics.generate_latest = _merging(openmetrics.generate_latest)
+    _replace_collector(multiprocess.MultiProcessCollector)
+    multiprocess.mark_process_dead = _ignoring_no_path(multiprocess.mark_process_dead)
+
+
+def families() -> list[Metric]:
+    """The families of this instance; ``OSError`` or ``ValueError`` where the exporter does not answer."""
+    return list(pages.families(_fetch().decode()))
+
+
+class MergedRegistry:
+    """The families of a registry, with the numbers of all processes."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Families that nobody else knows of, such as those about this process, are its own."""
+        try:
+            everywhere = {family.name: family for family in families()}
+        except (OSError, ValueError) as error:
+            _native.report_failure("generate_latest", str(error))
+            yield from self._registry.collect()
+            return
+        only_names = getattr(self._registry, "_name_set", None)
+        for own in self._registry.collect():
+            merged: Any = everywhere.get(own.name)
+            if merged is None:
+                yield own
+                continue
+            restricted = merged._restricted_metric(only_names) if only_names else merged
+            if restricted:
+                yield restricted
+
+
+def _merging(original: Callable[..., bytes]) -> Callable[..., bytes]:
+    @functools.wraps(original)
+    def generate_latest(registry: Any = REGISTRY, *args: Any, **kwargs: Any) -> bytes:
+        if address is not None and not _has_collector(registry):
+            registry = MergedRegistry(registry)
+        return original(registry, *args, **kwargs)
+
+    return generate_latest
+
+
+def _has_collector(registry: Any) -> bool:
+    """Whether it asks for everything by itself."""
+    collectors = getattr(registry, "_collector_to_names", {})
+    return any(isinstance(collector, multiprocess.MultiProcessCollector) for collector in collectors)
+
+
+def _replace_collector(collector: Any) -> None:
+    # The methods and not the class, which others may have imported already.
+    original_init, original_collect = collector.__init__, collector.collect
+
+    @functools.wraps(original_init)
+    def init(self: Any, registry: Any, path: str | None = None) -> None:
+        if address is None:
+            original_init(self, registry, path)
+            return
+        self._path = path
+        if registry:
+            registry.register(self)
+
+    @functools.wraps(original_collect)
+    def collect(self: Any) -> Any:
+        if address is None:
+            return original_collect(self)
+        try:
+            return families()
+        except (OSError, ValueError) as error:
+            _native.report_failure("generate_latest", str(error))
+            return _own_families()
+
+    collector.__init__, collector.collect = init, collect
+
+
+def _own_families() -> Iterator[Metric]:
+    for collector in list(getattr(REGISTRY, "_collector_to_names", {})):
+        if not isinstance(collector, multiprocess.MultiProcessCollector):
+            yield from collector.collect()
+
+
+def _ignoring_no_path(original: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(original)
+    def mark_process_dead(pid: int, path: str | None = None) -> None:
+        """The exporter notices the end of every process; only files, where there are any, are for the original."""
+        if path or "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
+            original(pid, path)
+
+    return mark_process_dead
+
+
+def _fetch() -> bytes:
+    if address is None:
+        raise OSError("this process has no exporter to ask")
+    deadline = time.monotonic() + _LIMIT_SECONDS
+    parts: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as exporter:
+        exporter.settimeout(_LIMIT_SECONDS)
+        exporter.connect(address)
+        while True:
+            exporter.settimeout(max(deadline - time.monotonic(), 0.001))
+            part = exporter.recv(1 << 16)
+            if not part:
+                break
+            parts.append(part)
+    page = b"".join(parts)
+    if not page.endswith(_END):
+        raise OSError(f"the exporter's page is cut off after {len(page)} bytes")
+    return page

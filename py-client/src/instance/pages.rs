@@ -1,0 +1,27 @@
+//! The socket on which processes of an instance ask for its page. It has a name in no file system, so
+//! that nothing is left of it, and workers of any user and directory find it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// The listener and its name, as Python's `socket` takes it; `None` where there are no such names.
+#[cfg(target_os = "linux")]
+pub(super) fn open() -> io::Result<Option<(OwnedFd, Vec<u8>)>> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    let mut random = [0; 16];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let name = format!("gunicorn-metrics-{:032x}", u128::from_ne_bytes(random));
+    let socket = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name)?)?;
+    let mut spelled = vec![0];
+    spelled.extend_from_slice(name.as_bytes());
+    Ok(Some((socket.into(), spelled)))
+}
+
+/// See the other.
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unnecessary_wraps, reason = "the other one may fail")]
+pub(super) fn open() -> io::Result<Option<(OwnedFd, Vec<u8>)>> {
+    Ok(None)
+}

@@ -1,0 +1,66 @@
+"""What somebody has to ask for, and an application that shows its metrics itself."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Metric, generate_latest, multiprocess
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
+
+REQUESTS = Counter("shown_requests", "Requests to this application")
+STARTED = time.time()
+Gauge("asked_uptime_seconds", "How long this worker runs", multiprocess_mode="max").set_function(
+    lambda: time.time() - STARTED
+)
+
+
+class Pool:
+    """A custom collector, as a connection pool may have one."""
+
+    asked = 0
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing that would call `collect` at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """One of each type."""
+        Pool.asked += 1
+        connections = GaugeMetricFamily("pool_connections", "Connections", labels=["state"])
+        connections.add_metric(["idle"], 3)
+        yield connections
+        yield CounterMetricFamily("pool_waits", "Waits", value=7)
+        buckets = [("1.0", 2.0), ("5.0", 5.0), ("+Inf", 7.0)]
+        yield HistogramMetricFamily("pool_waited", "Waited", buckets=buckets, sum_value=21)
+        yield SummaryMetricFamily("pool_used", "Used", count_value=4, sum_value=10)
+        yield InfoMetricFamily("pool", "About it", value={"driver": "none"})
+
+
+REGISTRY.register(Pool())
+
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+
+
+def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """`/latest`, `/multiprocess`, `/asked` (how often the collector was), anything else counts."""
+    path = environ["PATH_INFO"]
+    if path == "/latest":
+        body = generate_latest()
+    elif path == "/multiprocess":
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        body = generate_latest(registry)
+    elif path == "/asked":
+        body = str(Pool.asked).encode()
+    else:
+        REQUESTS.inc()
+        body = str(os.getpid()).encode()
+    start_response("200 OK", [("Content-Length", str(len(body)))])
+    return [body]

@@ -1,0 +1,71 @@
+"""Numbers that are asked for, and applications that show their metrics themselves."""
+
+import os
+import signal
+
+import pytest
+
+from harness import Gunicorn, Scrape, eventually, scrape
+from harness.scrape import OPENMETRICS
+
+TEXT = "text/plain"
+
+
+def test_custom_collectors_and_functions_are_on_the_page() -> None:
+    """Of two workers: gauges by process, counters and histograms summed, functions in their gauge's mode."""
+    with Gunicorn("apps.collected:app", workers=2) as gunicorn:
+        eventually(lambda: _both_were_asked(gunicorn))
+        seen = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
+        assert {s.value for s in seen.samples("pool_connections", state="idle")} == {3}
+        assert len(seen.values_of("pid", "pool_connections")) == 2
+        assert [seen.value("pool_waited_bucket", le=le) for le in ("1.0", "5.0", "+Inf")] == [4, 10, 14]
+        assert seen.value("pool_waited_sum") == 42
+        assert (seen.value("pool_used_count"), seen.value("pool_used_sum")) == (8, 20)
+        assert seen.value("pool_info", driver="none") == 1
+        assert seen.value("asked_uptime_seconds") > 0
+        assert seen.value("gunicorn_exporter_collected_timestamp_seconds") > 1e9
+
+
+def _both_were_asked(gunicorn: Gunicorn) -> None:
+    assert scrape(gunicorn.metrics_url).value("pool_waits_total") == 14
+
+
+def test_collectors_are_asked_only_after_a_scrape() -> None:
+    """However many requests there are."""
+    with Gunicorn("apps.collected:app") as gunicorn:
+        eventually(lambda: gunicorn.get("/asked").body == b"1" or pytest.fail("not asked yet"))
+        for _ in range(50):
+            gunicorn.get("/asked")
+        assert gunicorn.get("/asked").body == b"1"
+        scrape(gunicorn.metrics_url)
+        eventually(lambda: gunicorn.get("/asked").body, equals=b"2")
+
+
+@pytest.mark.parametrize("path", ["/latest", "/multiprocess"])
+def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
+    """Whichever of them answers, and at once."""
+    with Gunicorn("apps.collected:app", workers=3) as gunicorn:
+        for _ in range(20):
+            gunicorn.get("/")
+        for _ in range(6):
+            seen = Scrape(gunicorn.get(path).body.decode(), TEXT)
+            assert seen.value("shown_requests_total") == 20
+        if path == "/latest":
+            assert seen.families["process_open_fds"].samples, "what is about this process only is its own"
+        else:
+            assert seen.sum("gunicorn_worker_requests_total") > 20
+
+
+def test_without_an_exporter_an_application_shows_its_own_numbers() -> None:
+    """A hung one is not waited for longer than a second; the failure is counted."""
+    with Gunicorn("apps.collected:app") as gunicorn:
+        gunicorn.get("/")
+        exporter = gunicorn.exporter_pid()
+        os.kill(exporter, signal.SIGSTOP)
+        try:
+            seen = Scrape(gunicorn.get("/latest").body.decode(), TEXT)
+            assert seen.value("shown_requests_total") == 1
+        finally:
+            os.kill(exporter, signal.SIGCONT)
+        counted = "gunicorn_exporter_errors_total"
+        eventually(lambda: scrape(gunicorn.metrics_url).value(counted, where="generate_latest"), equals=1)
