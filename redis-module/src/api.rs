@@ -201,6 +201,13 @@ pub(crate) fn clock_ms() -> u64 {
     u64::try_from(now).unwrap_or(0)
 }
 
+/// Whether this process is one that the server forked to save.
+pub(crate) fn is_child() -> bool {
+    // SAFETY: without a context only the server's own flags are answered.
+    let flags = unsafe { call!(RedisModule_GetContextFlags(ptr::null_mut())) };
+    flags.cast_unsigned() & raw::REDISMODULE_CTX_FLAGS_IS_CHILD != 0
+}
+
 /// A number nobody has used before.
 pub(crate) fn random_u64() -> u64 {
     let mut bytes = [0; size_of::<u64>()];

@@ -38,6 +38,7 @@ pub(crate) use self::{
 };
 use crate::api::{Context, OK};
 use crate::args::Args;
+use crate::failpoint;
 use crate::guard::guard;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -91,6 +92,7 @@ fn carry_out<C: Command>(
     context: Context,
     argv: &[*mut raw::RedisModuleString],
 ) -> Result<C::Answer, Refusal> {
+    failpoint::reached(C::ABOUT.name.to_str().unwrap_or_default());
     let (target, rest) = match C::ABOUT.access {
         Access::Read | Access::Restore => Target::unstamped(context, argv, C::ABOUT.event)?,
         Access::Write | Access::ReadWrite | Access::Delete => {

@@ -16,6 +16,7 @@ use redis_module::raw;
 
 use crate::api::{self, call};
 use crate::authority::Authority;
+use crate::failpoint;
 use crate::guard::guard;
 use crate::parts;
 
@@ -170,14 +171,25 @@ unsafe extern "C" fn free(value: *mut c_void) {
 }
 
 unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
-    guard(|| {
+    guard_saving(|| {
+        failpoint::reached("rdb_save");
         // SAFETY: a value of our type, and the stream that Redis saves it to.
         unsafe { parts::save(io, &set_of(value).registry.encode_snapshot()) };
     });
 }
 
+/// A defect while a child saves must not pass for a value that is saved: the child ends, the server reports
+/// that saving has failed, and the file before it stays. Without a child (SAVE, DUMP) Redis offers no way
+/// to say so; what is written then is incomplete, and refused by whoever loads it.
+fn guard_saving(save: impl FnOnce()) {
+    if guard(save).is_none() && api::is_child() {
+        std::process::abort();
+    }
+}
+
 unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, encoding: c_int) -> *mut c_void {
     let load = || {
+        failpoint::reached("rdb_load");
         if encoding != ENCODING {
             return Err(LoadError::Encoding(encoding));
         }
@@ -211,19 +223,26 @@ unsafe extern "C" fn aof_rewrite(
     key: *mut raw::RedisModuleString,
     value: *mut c_void,
 ) {
-    guard(|| {
+    guard_saving(|| {
+        failpoint::reached("aof_rewrite");
         // SAFETY: a value of our type, its key, and the file that Redis rewrites.
         unsafe { parts::emit(io, key, &set_of(value).registry.encode_snapshot()) };
     });
 }
 
 unsafe extern "C" fn mem_usage(value: *const c_void) -> usize {
-    // SAFETY: a value of our type.
-    guard(|| size_of::<MetricSet>() + unsafe { set_of(value) }.registry.memory_bytes()).unwrap_or(0)
+    let bytes = guard(|| {
+        failpoint::reached("mem_usage");
+        // SAFETY: a value of our type.
+        let set = unsafe { set_of(value) };
+        size_of::<MetricSet>() + set.registry.memory_bytes()
+    });
+    bytes.unwrap_or(0)
 }
 
 unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_void) {
     guard(|| {
+        failpoint::reached("digest");
         // SAFETY: a value of our type; the bytes are read before the call returns.
         unsafe {
             let bytes = set_of(value).registry.encode_snapshot();
@@ -250,6 +269,7 @@ unsafe extern "C" fn copy(
     value: *const c_void,
 ) -> *mut c_void {
     let copied = guard(|| {
+        failpoint::reached("copy");
         // SAFETY: a value of our type.
         let bytes = unsafe { set_of(value) }.registry.encode_snapshot();
         Registry::decode_snapshot(&bytes).map_or(ptr::null_mut(), |registry| {

@@ -14,6 +14,7 @@ mod command;
 mod config;
 mod data_type;
 mod events;
+mod failpoint;
 mod guard;
 mod info;
 mod key;
@@ -95,6 +96,7 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     let context = unsafe { Context::new(context) };
     let loaded = guard::guard(|| {
         api::valkey::look_up();
+        failpoint::look_up();
         set_options(context);
         let argv: &[*mut raw::RedisModuleString] = match usize::try_from(argc) {
             // SAFETY: Redis passes `argc` strings, which it keeps until this function returns.

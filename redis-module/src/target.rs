@@ -302,7 +302,6 @@ impl<'a> Target<'a> {
             count += 1;
         }
         let format = &SINGLE[MOST_SINGLE - count..];
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = texts;
         // SAFETY: as in `replicate`; the format names the first `count` strings, and arguments that it
         // does not name are not looked at.
         unsafe {
@@ -310,22 +309,22 @@ impl<'a> Target<'a> {
                 self.context.as_ptr(),
                 command.as_ptr().cast(),
                 format.as_ptr().cast(),
-                a,
-                b,
-                c,
-                d,
-                e,
-                f,
-                g,
-                h,
-                i,
-                j,
-                k,
-                l,
-                m,
-                n,
-                o,
-                p,
+                texts[0],
+                texts[1],
+                texts[2],
+                texts[3],
+                texts[4],
+                texts[5],
+                texts[6],
+                texts[7],
+                texts[8],
+                texts[9],
+                texts[10],
+                texts[11],
+                texts[12],
+                texts[13],
+                texts[14],
+                texts[15],
             ));
         }
     }
