@@ -16,6 +16,13 @@ const DEFAULT_DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) fn content_type(format: Format) -> &'static str {
     match format {
         Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+        Format::Text1 => "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
+        Format::OpenMetrics2 => {
+            "application/openmetrics-text; version=2.0.0; charset=utf-8; escaping=underscores"
+        }
+        Format::Protobuf => {
+            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores"
+        }
         Format::OpenMetrics => {
             "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
         }

@@ -13,40 +13,99 @@
 //! Label texts were escaped when the series was created: a sample is two copies and a number.
 
 mod cursor;
+mod names;
 mod number;
+mod openmetrics2;
+mod protobuf;
+mod renderer;
 mod text;
 
+use std::str::FromStr;
+
 use crate::name::{REJECTED, sample_suffixes};
-use crate::registry::FamilyView;
-use crate::{FamilyType, Registry};
+use crate::registry::{FamilyView, SeriesView};
+use crate::{Exemplar, FamilySpec, FamilyType, Registry};
 use cursor::Cursor;
 pub use cursor::WrongCursor;
+pub use names::{Escaping, UnknownEscaping};
 pub use number::{format_number, parse_number};
+use openmetrics2::OpenMetrics2;
+use protobuf::Protobuf;
+use renderer::{Renderer, Shown};
 use text::Text;
 
 /// A page ends after that many bytes …
 const PAGE_BYTES: usize = 64 * 1024;
 /// … or after that many values were looked at, so that no page takes longer than a millisecond.
 const PAGE_VALUES: usize = 10_000;
+/// So many writers of one series are looked at before it is asked whether the page is full.
+pub(crate) const WRITERS_IN_A_STEP: usize = 64;
 /// What is asked for without a cursor must fit in this.
 const WHOLE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The form of a page.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
     #[default]
     Text,
+    /// Prometheus text format 1.0.0, which knows quoted names.
+    Text1,
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
+    /// `OpenMetrics` 2.0.0.
+    OpenMetrics2,
+    /// `io.prometheus.client.MetricFamily` messages, each behind its length.
+    Protobuf,
+}
+
+/// A format nobody knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown format '{0}', expected TEXT, TEXT1, OPENMETRICS, OPENMETRICS2 or PROTOBUF")]
+pub struct UnknownFormat(String);
+
+impl Format {
+    /// Every format.
+    pub const EVERY: [Self; 5] = [
+        Self::Text,
+        Self::Text1,
+        Self::OpenMetrics,
+        Self::OpenMetrics2,
+        Self::Protobuf,
+    ];
+
+    /// The word of the command `METRICS.EXPOSE`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Text => "TEXT",
+            Self::Text1 => "TEXT1",
+            Self::OpenMetrics => "OPENMETRICS",
+            Self::OpenMetrics2 => "OPENMETRICS2",
+            Self::Protobuf => "PROTOBUF",
+        }
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownFormat;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::EVERY
+            .into_iter()
+            .find(|format| format.word().eq_ignore_ascii_case(text))
+            .ok_or_else(|| UnknownFormat(text.to_owned()))
+    }
 }
 
 /// What to render.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExposeRequest {
     /// The form.
     pub format: Format,
-    /// Whether the start times of series are shown as samples of their own (`_created`).
+    /// How names are written that older formats cannot have.
+    pub escaping: Escaping,
+    /// Whether the start times of series are shown as samples of their own (`_created`), where the
+    /// format has no better place for them.
     pub created: bool,
     /// Only whole families that have one of these samples; empty: all.
     pub names: Vec<String>,
@@ -73,6 +132,8 @@ pub enum ExposeError {
     StaleCursor,
     #[error("the registry was rolled back and waits for its writers, try again soon")]
     Healing,
+    #[error("text 0.0.4 has no quoted names: ESCAPING ALLOWUTF8 goes with the other formats")]
+    NoQuotedNames,
     #[error("the page is larger than 4 MiB, ask for it in parts with CURSOR 0")]
     TooLarge,
     #[error(transparent)]
@@ -97,77 +158,69 @@ impl Registry {
         if from.epoch != self.epoch() || from.up_to > self.last_created_no() {
             return Err(ExposeError::StaleCursor);
         }
-        let bytes = if request.cursor.is_some() {
-            PAGE_BYTES
-        } else {
-            WHOLE_BYTES
-        };
-        let values = if request.cursor.is_some() {
-            PAGE_VALUES
-        } else {
-            usize::MAX
-        };
-        let mut page = Budget {
-            bytes,
-            values,
+        if request.escaping == Escaping::AllowUtf8 && request.format == Format::Text {
+            return Err(ExposeError::NoQuotedNames);
+        }
+        let (format, escaping) = (request.format, request.escaping);
+        match format {
+            Format::Text | Format::Text1 | Format::OpenMetrics => {
+                self.page(Text::new(format, escaping, request.created), from, request)
+            }
+            Format::OpenMetrics2 => self.page(OpenMetrics2::new(escaping), from, request),
+            Format::Protobuf => self.page(Protobuf::new(escaping), from, request),
+        }
+    }
+
+    fn page(
+        &self,
+        mut out: impl Renderer,
+        from: Cursor,
+        request: &ExposeRequest,
+    ) -> Result<Page, ExposeError> {
+        let is_part = request.cursor.is_some();
+        let mut budget = Budget {
+            bytes: if is_part { PAGE_BYTES } else { WHOLE_BYTES },
+            values: if is_part { PAGE_VALUES } else { usize::MAX },
             series: request.count.unwrap_or(usize::MAX).max(1),
         };
-        let mut text = Text::new(request.format, request.created);
-        let next = self.render(&mut text, &from, request, &mut page);
-        match next {
-            Some(_) if request.cursor.is_none() => Err(ExposeError::TooLarge),
-            Some(next) => Ok(Page {
-                body: text.out,
-                next: Some(next.to_string()),
-            }),
-            None => {
-                self.render_rejected(&mut text, request);
-                text.end();
-                Ok(Page {
-                    body: text.out,
-                    next: None,
-                })
-            }
+        let next = self.render(&mut out, from, request, &mut budget);
+        if next.is_some() && !is_part {
+            return Err(ExposeError::TooLarge);
         }
+        if next.is_none() {
+            self.render_rejected(&mut out, request);
+            out.end();
+        }
+        Ok(Page {
+            body: out.into_bytes(),
+            next: next.map(|next| next.to_string()),
+        })
     }
 
     /// Renders from a cursor until the page is full, and says where it goes on.
     fn render(
         &self,
-        text: &mut Text,
-        from: &Cursor,
+        out: &mut impl Renderer,
+        from: Cursor,
         request: &ExposeRequest,
         page: &mut Budget,
     ) -> Option<Cursor> {
-        for family in self.families_from(&from.family) {
+        let mut at = from;
+        for family in self.families_from(&at.family.clone()) {
             if !is_asked_for(request, family.spec.name, family.spec.family_type) {
                 continue;
             }
-            let begin = Cursor {
-                after: 0,
-                has_head: false,
-                of_start_times: false,
-                family: family.spec.name.to_owned(),
-                ..from.clone()
-            };
-            let continues = *from.family == *family.spec.name;
-            let mut at = if continues {
-                from.clone()
-            } else {
-                begin.clone()
-            };
+            if *at.family != *family.spec.name {
+                at.begin(family.spec.name, false);
+            }
             loop {
-                if self.render_section(text, &family, &mut at, page) {
+                if self.render_section(out, &family, &mut at, page) {
                     return Some(at);
                 }
-                if at.of_start_times || !text.has_family_of_start_times(family.spec.family_type) {
+                if at.of_start_times || !out.has_family_of_start_times(family.spec.family_type) {
                     break;
                 }
-                let of_start_times = true;
-                at = Cursor {
-                    of_start_times,
-                    ..begin.clone()
-                };
+                at.begin(family.spec.name, true);
             }
         }
         None
@@ -177,39 +230,106 @@ impl Registry {
     /// before they ended, with the cursor where it stopped.
     fn render_section(
         &self,
-        text: &mut Text,
+        out: &mut impl Renderer,
         family: &FamilyView<'_>,
         at: &mut Cursor,
         page: &mut Budget,
     ) -> bool {
-        text.family(&family.spec, at.of_start_times);
+        out.family(&family.spec, at.of_start_times);
+        let mode = family.spec.family_type.gauge_mode();
+        let is_per_writer = mode.is_some_and(crate::GaugeMode::is_per_writer);
         for (no, id) in self.series_after(family.id, at.after) {
             if no > at.up_to {
                 break;
             }
-            if page.is_spent(text.out.len()) {
+            if page.is_spent(out.size()) && out.may_pause() {
                 return true;
+            }
+            if is_per_writer {
+                if self.render_writers(out, family, (no, id), at, page) {
+                    return true;
+                }
+                continue;
             }
             let mut visited = 0;
             if let Some(view) = self.view(id, at.time_ms, &mut visited) {
-                if !at.has_head {
-                    text.head(&family.spec);
-                    at.has_head = true;
-                }
-                text.series(self.labels_of(id), &view, self.start_ms_of(id));
+                self.render_series(out, family, id, &view, at);
             }
             page.spend(visited);
             at.after = no;
         }
+        out.end_family();
         false
     }
 
-    /// What was left out, so that a page never hides that it is not everything.
-    fn render_rejected(&self, text: &mut Text, request: &ExposeRequest) {
-        let mut counts = self.rejected().peekable();
-        if counts.peek().is_some() && is_asked_for(request, REJECTED, FamilyType::Counter) {
-            text.rejected(counts.map(|(reason, count)| (reason.name(), count)));
+    /// Renders one series of a mode that shows each writer, of which there may be more than a page
+    /// can hold; true if the page was full before they ended.
+    fn render_writers(
+        &self,
+        out: &mut impl Renderer,
+        family: &FamilyView<'_>,
+        (no, id): (u64, u32),
+        at: &mut Cursor,
+        page: &mut Budget,
+    ) -> bool {
+        while let Some((values, next)) = self.writers_of(id, at.time_ms, at.writer) {
+            if !values.is_empty() {
+                let view = SeriesView::PerWriter(values);
+                self.render_series(out, family, id, &view, at);
+            }
+            page.visit(WRITERS_IN_A_STEP);
+            at.writer = next;
+            if page.is_spent(out.size()) && out.may_pause() {
+                return true;
+            }
         }
+        page.spend(1);
+        (at.after, at.writer) = (no, 0);
+        false
+    }
+
+    fn render_series(
+        &self,
+        out: &mut impl Renderer,
+        family: &FamilyView<'_>,
+        id: u32,
+        view: &SeriesView<'_>,
+        at: &mut Cursor,
+    ) {
+        if !at.has_head {
+            out.head(&family.spec);
+            at.has_head = true;
+        }
+        let exemplars = self.exemplars_of(id).collect::<Vec<&Exemplar>>();
+        out.series(&Shown {
+            labels: self.labels_of(id),
+            view,
+            start_ms: self.start_ms_of(id),
+            exemplars: &exemplars,
+        });
+    }
+
+    /// What was left out, so that a page never hides that it is not everything.
+    fn render_rejected(&self, out: &mut impl Renderer, request: &ExposeRequest) {
+        let mut counts = self.rejected().peekable();
+        if counts.peek().is_none() || !is_asked_for(request, REJECTED, FamilyType::Counter) {
+            return;
+        }
+        let spec = FamilySpec {
+            help: "Entries of batches that the registry left out, by reason.",
+            ..FamilySpec::new(REJECTED, FamilyType::Counter)
+        };
+        out.family(&spec, false);
+        out.head(&spec);
+        for (reason, count) in counts {
+            out.series(&Shown {
+                labels: &format!("reason=\"{}\"", reason.name()),
+                view: &SeriesView::Number(count as f64),
+                start_ms: 0,
+                exemplars: &[],
+            });
+        }
+        out.end_family();
     }
 }
 
@@ -225,9 +345,13 @@ impl Budget {
         bytes >= self.bytes || self.values == 0 || self.series == 0
     }
 
-    fn spend(&mut self, values: usize) {
+    fn visit(&mut self, values: usize) {
         self.values = self.values.saturating_sub(values);
-        self.series -= 1;
+    }
+
+    fn spend(&mut self, values: usize) {
+        self.visit(values);
+        self.series = self.series.saturating_sub(1);
     }
 }
 

@@ -7,7 +7,7 @@ pub(crate) fn allocated(bytes: usize) -> usize {
         0 => 0,
         1..=8 => 8,
         9..=128 => bytes.next_multiple_of(16),
-        _ => bytes.next_multiple_of((bytes - 1).next_power_of_two() / 8),
+        _ => bytes.next_multiple_of(bytes.next_power_of_two() / 8),
     }
 }
 

@@ -35,7 +35,8 @@ pub use batch::{
 pub use bytes::DecodeError;
 pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
 pub use exposition::{
-    ExposeError, ExposeRequest, Format, Page, WrongCursor, format_number, parse_number,
+    Escaping, ExposeError, ExposeRequest, Format, Page, UnknownEscaping, UnknownFormat,
+    WrongCursor, format_number, parse_number,
 };
 pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
 pub use gauge_mode::{GaugeMode, UnknownGaugeMode};

@@ -58,13 +58,6 @@ pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str
     }
 }
 
-/// `[a-zA-Z_:][a-zA-Z0-9_:]*`, the metric names of text 0.0.4 and OpenMetrics 1.0.
-pub(crate) fn is_legacy_name(name: &str) -> bool {
-    name.bytes()
-        .enumerate()
-        .all(|(at, byte)| is_name_byte(at, byte) || byte == b':')
-}
-
 /// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of text 0.0.4 and OpenMetrics 1.0.
 pub(crate) fn is_legacy_label_name(name: &str) -> bool {
     name.bytes()
@@ -74,18 +67,4 @@ pub(crate) fn is_legacy_label_name(name: &str) -> bool {
 
 fn is_name_byte(at: usize, byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || (at > 0 && byte.is_ascii_digit())
-}
-
-/// The escaping scheme `underscores`: each character that a legacy name cannot have becomes `_`.
-pub(crate) fn push_underscored(out: &mut Vec<u8>, name: &str, is_label: bool) {
-    for (at, character) in name.chars().enumerate() {
-        match u8::try_from(character) {
-            Ok(byte)
-                if byte.is_ascii() && (is_name_byte(at, byte) || (byte == b':' && !is_label)) =>
-            {
-                out.push(byte);
-            }
-            _ => out.push(b'_'),
-        }
-    }
 }

@@ -1,8 +1,9 @@
 //! Why a command is refused, in the words that its sender reads.
 
 use metrics_model::{
-    DecodeError, ExemplarError, ExposeError, LabelError, RegistryError, UnknownFamilyType,
-    UnknownGaugeMode, WrongBound, WrongEpoch, WrongListCursor, WrongStamp,
+    DecodeError, ExemplarError, ExposeError, LabelError, RegistryError, UnknownEscaping,
+    UnknownFamilyType, UnknownFormat, UnknownGaugeMode, WrongBound, WrongEpoch, WrongListCursor,
+    WrongStamp,
 };
 
 /// Everything that can be wrong with a command. Nothing has changed then.
@@ -36,8 +37,6 @@ pub(crate) enum Refusal {
         found: u64,
         most: u64,
     },
-    #[error("unknown format '{0}', this version has TEXT and OPENMETRICS")]
-    Format(String),
     #[error("schema '{0}' is out of range, expected a whole number from -4 to 8")]
     Schema(String),
     #[error("there are more than {0} entries, ask for them in pages: CURSOR 0")]
@@ -78,6 +77,10 @@ pub(crate) enum Refusal {
     Stamp(#[from] WrongStamp),
     #[error(transparent)]
     Exemplar(#[from] ExemplarError),
+    #[error(transparent)]
+    Format(#[from] UnknownFormat),
+    #[error(transparent)]
+    Escaping(#[from] UnknownEscaping),
     #[error(transparent)]
     Expose(#[from] ExposeError),
 }

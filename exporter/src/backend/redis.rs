@@ -9,7 +9,7 @@ mod topology;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_model::{Epoch, ExposeRequest, Format, Page, PushReply};
+use metrics_model::{Epoch, ExposeRequest, Page, PushReply};
 use redis::{Cmd, Value};
 
 use super::BackendError;
@@ -107,10 +107,9 @@ impl RedisBackend {
         command
             .arg(&self.shared.keys[shard])
             .arg("FORMAT")
-            .arg(match request.format {
-                Format::Text => "TEXT",
-                Format::OpenMetrics => "OPENMETRICS",
-            });
+            .arg(request.format.word())
+            .arg("ESCAPING")
+            .arg(request.escaping.word());
         if request.created {
             command.arg("CREATED");
         }

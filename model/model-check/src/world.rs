@@ -295,14 +295,14 @@ impl World {
             .all(is_known)
     }
 
-    /// Whether what a failover does now is promised. Two cases are not, and are documented: a writer
+    /// Whether what a failover does now is promised. Three cases are not, and are documented: a writer
     /// has left since the copy was made; nobody in the copy holds a lease, so that it does not wait
-    /// for anybody to come back.
+    /// for anybody to come back; an earlier rollback gave up a writer, which the copy may not know.
     fn may_fail_over(&self) -> bool {
         self.replica.as_ref().is_some_and(|replica| {
             let mut promoted = Registry::clone(replica);
             promoted.rolled_back(self.now_ms);
-            !self.replica_misses_leave && promoted.is_healing(self.now_ms)
+            !self.replica_misses_leave && !self.has_given_up && promoted.is_healing(self.now_ms)
         })
     }
 

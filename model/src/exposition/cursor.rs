@@ -14,6 +14,8 @@ pub(super) struct Cursor {
     pub(super) up_to: u64,
     /// The last series of the family that was gone through.
     pub(super) after: u64,
+    /// In the modes that show each writer: how far the one after that was gone through.
+    pub(super) writer: u64,
     /// Whether the family's HELP and TYPE have been shown.
     pub(super) has_head: bool,
     /// Whether it is among the family's start times, which follow its samples.
@@ -33,19 +35,28 @@ impl Cursor {
             time_ms,
             up_to,
             after: 0,
+            writer: 0,
             has_head: false,
             of_start_times: false,
             family: String::new(),
         }
     }
 
+    /// Goes on with the beginning of a family, or of its start times.
+    pub(super) fn begin(&mut self, family: &str, of_start_times: bool) {
+        (self.after, self.writer, self.has_head) = (0, 0, false);
+        self.of_start_times = of_start_times;
+        self.family.clear();
+        self.family.push_str(family);
+    }
+
     pub(super) fn parse(text: &[u8]) -> Result<Self, WrongCursor> {
         let text = std::str::from_utf8(text).map_err(|_| WrongCursor)?;
-        let mut parts = text.splitn(6, '.');
+        let mut parts = text.splitn(7, '.');
         let mut next = || parts.next().ok_or(WrongCursor);
         let epoch = next()?.parse().map_err(|_| WrongCursor)?;
         let mut number = || u64::from_str_radix(next()?, 16).map_err(|_| WrongCursor);
-        let (time_ms, up_to, after) = (number()?, number()?, number()?);
+        let (time_ms, up_to, after, writer) = (number()?, number()?, number()?, number()?);
         let flags = number()?;
         if flags > 3 {
             return Err(WrongCursor);
@@ -57,6 +68,7 @@ impl Cursor {
             time_ms,
             up_to,
             after,
+            writer,
             has_head,
             of_start_times,
             family,
@@ -71,13 +83,14 @@ impl fmt::Display for Cursor {
             time_ms,
             up_to,
             after,
+            writer,
             has_head,
             of_start_times,
             family,
         } = self;
         write!(
             f,
-            "{epoch}.{time_ms:x}.{up_to:x}.{after:x}.{}.{family}",
+            "{epoch}.{time_ms:x}.{up_to:x}.{after:x}.{writer:x}.{}.{family}",
             u8::from(*has_head) | u8::from(*of_start_times) << 1
         )
     }
@@ -91,9 +104,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back(epoch: u64, numbers: (u64, u64, u64, bool, bool), family in ".*") {
-            let (time_ms, up_to, after, has_head, of_start_times) = numbers;
-            let cursor = Cursor { epoch: Epoch(epoch), time_ms, up_to, after, has_head, of_start_times, family };
+        fn a_cursor_reads_back(epoch: u64, numbers: (u64, u64, u64, u64, bool, bool), family in ".*") {
+            let (time_ms, up_to, after, writer, has_head, of_start_times) = numbers;
+            let cursor = Cursor { epoch: Epoch(epoch), time_ms, up_to, after, writer, has_head, of_start_times, family };
             prop_assert_eq!(Cursor::parse(cursor.to_string().as_bytes()), Ok(cursor));
         }
 

@@ -1,186 +1,130 @@
-//! Text format 0.0.4 and `OpenMetrics` 1.0.0, which share everything but the details.
+//! Text formats 0.0.4 and 1.0.0 and `OpenMetrics` 1.0.0, which share everything but the details.
 //!
 //! Sources: "Text-based format" in Prometheus' *Exposition formats*, and the `OpenMetrics`
 //! specification 1.0.0.
 
-use super::Format;
+use super::names::{Escaping, is_legacy, push_quoted};
 use super::number::format_number;
-use crate::labels::{parse, push_escaped};
-use crate::name::{REJECTED, is_legacy_name, push_underscored};
+use super::renderer::{Renderer, Shown};
+use super::{Format, PAGE_BYTES};
+use crate::labels::push_escaped;
 use crate::registry::{BucketView, SeriesView};
-use crate::{FamilySpec, FamilyType, GaugeMode};
+use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode};
 
 /// A page as it is written.
 pub(super) struct Text {
-    pub(super) out: Vec<u8>,
-    format: Format,
+    out: Vec<u8>,
+    is_open_metrics: bool,
+    escaping: Escaping,
     created: bool,
     /// Whether the family at hand shows the start times of another.
     is_of_start_times: bool,
     family_type: FamilyType,
-    /// The family's name as this format spells it; kept apart so that samples only copy it.
-    name: Vec<u8>,
-    /// How its plain samples begin: the name, which a counter's ends in `_total`, and a brace.
-    sample_head: Vec<u8>,
-    /// Scratch: labels in the spelling of a format that knows no quoted names.
-    plain_labels: String,
+    /// The family's name as this format spells it.
+    name: String,
+    /// How samples begin, kept apart so that writing one only copies it.
+    plain: Head,
+    bucket: Head,
+    sum: Head,
+    count: Head,
+    created_head: Head,
+}
+
+/// How a sample begins: its name, and what opens the labels.
+#[derive(Default)]
+struct Head {
+    with_labels: Vec<u8>,
+    without: Vec<u8>,
+}
+
+impl Head {
+    /// Of the sample of a family: `name_suffix{`, or `{"name_suffix",` where the name needs quotes.
+    fn set(&mut self, family: &str, suffix: &str) {
+        self.with_labels.clear();
+        self.without.clear();
+        if is_legacy(family) {
+            self.with_labels.extend_from_slice(family.as_bytes());
+            self.with_labels.extend_from_slice(suffix.as_bytes());
+            self.without.clone_from(&self.with_labels);
+            self.with_labels.push(b'{');
+        } else {
+            self.with_labels.push(b'{');
+            push_quoted(&mut self.with_labels, &format!("{family}{suffix}"));
+            self.without.clone_from(&self.with_labels);
+            self.with_labels.push(b',');
+            self.without.push(b'}');
+        }
+    }
 }
 
 impl Text {
-    pub(super) fn new(format: Format, created: bool) -> Self {
+    pub(super) fn new(format: Format, escaping: Escaping, created: bool) -> Self {
         Self {
-            out: Vec::with_capacity(80 * 1024),
-            format,
+            out: Vec::with_capacity(PAGE_BYTES + 16 * 1024),
+            is_open_metrics: format == Format::OpenMetrics,
+            escaping,
             created,
             is_of_start_times: false,
             family_type: FamilyType::Counter,
-            name: Vec::new(),
-            sample_head: Vec::new(),
-            plain_labels: String::new(),
+            name: String::new(),
+            plain: Head::default(),
+            bucket: Head::default(),
+            sum: Head::default(),
+            count: Head::default(),
+            created_head: Head::default(),
         }
     }
 
-    /// Whether start times are a family of their own: text 0.0.4 has no place for them inside.
-    pub(super) fn has_family_of_start_times(&self, family_type: FamilyType) -> bool {
-        self.created && self.format == Format::Text && family_type.gauge_mode().is_none()
-    }
-
-    /// Sets the family of the series that follow: itself, or the one of its start times.
-    pub(super) fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool) {
-        self.family_type = spec.family_type;
-        self.is_of_start_times = of_start_times;
-        self.name.clear();
-        if is_legacy_name(spec.name) {
-            self.name.extend_from_slice(spec.name.as_bytes());
-        } else {
-            push_underscored(&mut self.name, spec.name, false);
-        }
-        if of_start_times {
-            self.name.extend_from_slice(b"_created");
-            self.family_type = FamilyType::Gauge(GaugeMode::MostRecent);
-        }
-        self.sample_head.clone_from(&self.name);
-        match self.family_type {
-            FamilyType::Counter => self.sample_head.extend_from_slice(b"_total"),
-            FamilyType::Info => self.sample_head.extend_from_slice(b"_info"),
-            _ => {}
-        }
-        self.sample_head.push(b'{');
-    }
-
-    /// HELP, TYPE and UNIT.
-    pub(super) fn head(&mut self, spec: &FamilySpec<'_>) {
-        // In text 0.0.4 a counter's family is called as its samples are.
-        let suffix: &[u8] = match (self.format, self.family_type) {
-            (Format::Text, FamilyType::Counter) => b"_total",
-            (Format::Text, FamilyType::Info) => b"_info",
-            _ => b"",
-        };
-        if !spec.help.is_empty() {
-            self.meta(b"# HELP ", suffix);
-            self.help(spec.help);
-        }
-        self.meta(b"# TYPE ", suffix);
-        let type_name = match (self.format, self.family_type) {
-            (_, FamilyType::NativeHistogram) => "histogram",
-            (Format::Text, FamilyType::Info | FamilyType::StateSet) => "gauge",
-            (_, other) => other.name(),
-        };
-        self.out.extend_from_slice(type_name.as_bytes());
-        self.out.push(b'\n');
-        // The specification wants the unit to be the name's ending.
-        let is_ending = spec
-            .name
-            .strip_suffix(spec.unit)
-            .is_some_and(|rest| rest.ends_with('_'));
-        if self.format == Format::OpenMetrics && !spec.unit.is_empty() && is_ending {
-            self.meta(b"# UNIT ", b"");
-            self.out.extend_from_slice(spec.unit.as_bytes());
-            self.out.push(b'\n');
-        }
-    }
-
-    fn meta(&mut self, keyword: &[u8], suffix: &[u8]) {
+    /// `# HELP name `, the name in quotes where it needs them.
+    fn meta(&mut self, keyword: &[u8], suffix: &str) {
         self.out.extend_from_slice(keyword);
-        self.out.extend_from_slice(&self.name);
-        self.out.extend_from_slice(suffix);
+        let name = format!("{}{suffix}", self.name);
+        if is_legacy(&name) {
+            self.out.extend_from_slice(name.as_bytes());
+        } else {
+            push_quoted(&mut self.out, &name);
+        }
         self.out.push(b' ');
     }
 
     fn help(&mut self, help: &str) {
-        let mut escaped = String::with_capacity(help.len());
-        if self.format == Format::OpenMetrics {
+        if self.is_open_metrics {
+            let mut escaped = String::with_capacity(help.len());
             push_escaped(&mut escaped, help);
+            self.out.extend_from_slice(escaped.as_bytes());
         } else {
-            escaped = help.replace('\\', "\\\\").replace('\n', "\\n");
+            let escaped = help.replace('\\', "\\\\").replace('\n', "\\n");
+            self.out.extend_from_slice(escaped.as_bytes());
         }
-        self.out.extend_from_slice(escaped.as_bytes());
         self.out.push(b'\n');
     }
 
-    /// All samples of one series.
-    pub(super) fn series(&mut self, labels: &str, view: &SeriesView<'_>, start_ms: u64) {
-        if labels.starts_with('"') {
-            let mut plain = std::mem::take(&mut self.plain_labels);
-            underscore_labels(labels, &mut plain);
-            self.samples(&plain, view, start_ms);
-            self.plain_labels = plain;
-        } else {
-            self.samples(labels, view, start_ms);
-        }
+    fn native_as_classic(&mut self, labels: &str, count: u64, sum: f64, shown: &Shown<'_>) {
+        // These formats have no native histograms: what is left is one bucket of all.
+        self.bucket(labels, "+Inf", count);
+        self.end_sample(shown.exemplars.iter().max_by(newest).copied());
+        self.sum_and_count(labels, sum, count);
+        self.created(labels, shown.start_ms);
     }
 
-    fn samples(&mut self, labels: &str, view: &SeriesView<'_>, start_ms: u64) {
-        match view {
-            _ if self.is_of_start_times => self.plain_sample(labels, start_ms as f64 / 1000.0),
-            SeriesView::Number(number) => {
-                self.plain_sample(labels, *number);
-                if self.created && self.family_type == FamilyType::Counter {
-                    self.created(labels, start_ms);
-                }
-            }
-            SeriesView::PerWriter(values) => {
-                let mut pid_label = String::new();
-                for (pid, value) in values {
-                    pid_label.clear();
-                    if !pid.is_empty() {
-                        pid_label.push_str("pid=\"");
-                        push_escaped(&mut pid_label, pid);
-                        pid_label.push('"');
-                    }
-                    self.sample(b"", labels, &pid_label, *value);
-                }
-            }
-            SeriesView::Buckets(view) => self.buckets(labels, view, start_ms),
-            // These formats have no native histograms: what is left is one bucket of all.
-            SeriesView::Native(native) => {
-                let count = native.count();
-                self.bucket(labels, "+Inf", count);
-                self.sample(b"_sum", labels, "", native.sum);
-                self.sample(b"_count", labels, "", count as f64);
-                self.created(labels, start_ms);
-            }
-        }
-    }
-
-    fn buckets(&mut self, labels: &str, view: &BucketView<'_>, start_ms: u64) {
+    fn buckets(&mut self, labels: &str, view: &BucketView<'_>, shown: &Shown<'_>) {
         let mut count = 0;
         let is_histogram = self.family_type == FamilyType::Histogram;
         let bounds = view.layout.texts().chain(["+Inf"]);
-        for (bound, in_bucket) in bounds.zip(view.counts.iter()) {
+        for (at, (bound, in_bucket)) in bounds.zip(view.counts.iter()).enumerate() {
             count += in_bucket;
             if is_histogram {
                 self.bucket(labels, bound, count);
+                self.end_sample(exemplar_of(shown.exemplars, view, at));
             }
         }
-        self.sample(b"_sum", labels, "", view.sum);
-        self.sample(b"_count", labels, "", count as f64);
-        self.created(labels, start_ms);
+        self.sum_and_count(labels, view.sum, count);
+        self.created(labels, shown.start_ms);
     }
 
+    /// A bucket's sample up to its value.
     fn bucket(&mut self, labels: &str, bound: &str, count: u64) {
-        self.out.extend_from_slice(&self.name);
-        self.out.extend_from_slice(b"_bucket{");
+        self.out.extend_from_slice(&self.bucket.with_labels);
         if !labels.is_empty() {
             self.out.extend_from_slice(labels.as_bytes());
             self.out.push(b',');
@@ -188,97 +132,231 @@ impl Text {
         self.out.extend_from_slice(b"le=\"");
         self.out.extend_from_slice(bound.as_bytes());
         // OpenMetrics 1.0.0, "Canonical Numbers": whole bounds end in `.0`.
-        if self.format == Format::OpenMetrics
-            && bound.bytes().all(|b| b.is_ascii_digit() || b == b'-')
-        {
+        if self.is_open_metrics && bound.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
             self.out.extend_from_slice(b".0");
         }
         self.out.extend_from_slice(b"\"} ");
         format_number(count as f64, &mut self.out);
+    }
+
+    /// What comes after a value: an exemplar, where the format has them.
+    fn end_sample(&mut self, exemplar: Option<&Exemplar>) {
+        if let (true, Some(exemplar)) = (self.is_open_metrics, exemplar) {
+            push_exemplar(&mut self.out, self.escaping, exemplar);
+        }
         self.out.push(b'\n');
     }
 
-    /// The sample of a counter or gauge: most of what there is, so it has the shortest way.
-    #[inline]
-    fn plain_sample(&mut self, labels: &str, value: f64) {
-        self.out.extend_from_slice(&self.sample_head);
-        if labels.is_empty() {
-            self.out.pop();
-            self.out.push(b' ');
-        } else {
-            self.out.extend_from_slice(labels.as_bytes());
-            self.out.extend_from_slice(b"} ");
-        }
-        format_number(value, &mut self.out);
+    fn sum_and_count(&mut self, labels: &str, sum: f64, count: u64) {
+        push_sample(&mut self.out, &self.sum, labels, "", sum);
         self.out.push(b'\n');
-    }
-
-    fn sample(&mut self, suffix: &[u8], labels: &str, more_labels: &str, value: f64) {
-        self.out.extend_from_slice(&self.name);
-        self.out.extend_from_slice(suffix);
-        if !labels.is_empty() || !more_labels.is_empty() {
-            self.out.push(b'{');
-            self.out.extend_from_slice(labels.as_bytes());
-            if !labels.is_empty() && !more_labels.is_empty() {
-                self.out.push(b',');
-            }
-            self.out.extend_from_slice(more_labels.as_bytes());
-            self.out.push(b'}');
-        }
-        self.out.push(b' ');
-        format_number(value, &mut self.out);
+        push_sample(&mut self.out, &self.count, labels, "", count as f64);
         self.out.push(b'\n');
     }
 
     fn created(&mut self, labels: &str, start_ms: u64) {
-        if !self.created || self.format != Format::OpenMetrics {
+        if !self.created || !self.is_open_metrics || start_ms == 0 {
             return;
         }
-        self.out.extend_from_slice(&self.name);
-        self.out.extend_from_slice(b"_created");
-        if !labels.is_empty() {
-            self.out.push(b'{');
-            self.out.extend_from_slice(labels.as_bytes());
-            self.out.push(b'}');
-        }
-        let (seconds, millis) = (start_ms / 1000, start_ms % 1000);
-        self.out
-            .extend_from_slice(format!(" {seconds}.{millis:03}\n").as_bytes());
-    }
-
-    /// What the registry left out, by reason.
-    pub(super) fn rejected<'a>(&mut self, counts: impl Iterator<Item = (&'a str, u64)>) {
-        let spec = FamilySpec {
-            help: "Entries of batches that the registry left out, by reason.",
-            ..FamilySpec::new(REJECTED, FamilyType::Counter)
-        };
-        self.family(&spec, false);
-        self.head(&spec);
-        for (reason, count) in counts {
-            self.sample(b"_total", "", &format!("reason=\"{reason}\""), count as f64);
-        }
-    }
-
-    /// The end of the last page.
-    pub(super) fn end(&mut self) {
-        if self.format == Format::OpenMetrics {
-            self.out.extend_from_slice(b"# EOF\n");
-        }
+        push_name_and_labels(&mut self.out, &self.created_head, labels, "");
+        push_seconds(&mut self.out, start_ms);
+        self.out.push(b'\n');
     }
 }
 
-/// Label names that need quotes in the newer formats, by the escaping scheme `underscores`.
-fn underscore_labels(labels: &str, plain: &mut String) {
-    plain.clear();
-    for (name, value) in parse(labels) {
-        if !plain.is_empty() {
-            plain.push(',');
-        }
-        let mut legacy = Vec::with_capacity(name.len());
-        push_underscored(&mut legacy, name, true);
-        plain.push_str(&String::from_utf8_lossy(&legacy));
-        plain.push_str("=\"");
-        plain.push_str(value);
-        plain.push('"');
+impl Renderer for Text {
+    /// Text 0.0.4 and 1.0.0 have no place for start times inside.
+    fn has_family_of_start_times(&self, family_type: FamilyType) -> bool {
+        self.created && !self.is_open_metrics && family_type.gauge_mode().is_none()
     }
+
+    fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool) {
+        self.family_type = spec.family_type;
+        self.is_of_start_times = of_start_times;
+        self.name = family_name(self.escaping, spec);
+        if of_start_times {
+            self.name.push_str("_created");
+            self.family_type = FamilyType::Gauge(GaugeMode::MostRecent);
+        }
+        let suffix = match self.family_type {
+            FamilyType::Counter => "_total",
+            FamilyType::Info => "_info",
+            _ => "",
+        };
+        self.plain.set(&self.name, suffix);
+        if self.family_type.gauge_mode().is_none() {
+            self.bucket.set(&self.name, "_bucket");
+            self.sum.set(&self.name, "_sum");
+            self.count.set(&self.name, "_count");
+            self.created_head.set(&self.name, "_created");
+        }
+    }
+
+    /// HELP, TYPE and UNIT.
+    fn head(&mut self, spec: &FamilySpec<'_>) {
+        // In the text formats a counter's and an info's family is called as its samples are.
+        let suffix = match self.family_type {
+            FamilyType::Counter if !self.is_open_metrics => "_total",
+            FamilyType::Info if !self.is_open_metrics => "_info",
+            _ => "",
+        };
+        if !spec.help.is_empty() {
+            self.meta(b"# HELP ", suffix);
+            self.help(spec.help);
+        }
+        self.meta(b"# TYPE ", suffix);
+        let type_name = match self.family_type {
+            FamilyType::NativeHistogram => "histogram",
+            FamilyType::Info | FamilyType::StateSet if !self.is_open_metrics => "gauge",
+            other => other.name(),
+        };
+        self.out.extend_from_slice(type_name.as_bytes());
+        self.out.push(b'\n');
+        if self.is_open_metrics && has_unit(spec) {
+            self.meta(b"# UNIT ", "");
+            self.out.extend_from_slice(spec.unit.as_bytes());
+            self.out.push(b'\n');
+        }
+    }
+
+    fn series(&mut self, shown: &Shown<'_>) {
+        let labels = self.escaping.labels(shown.labels);
+        let labels = &*labels;
+        match shown.view {
+            _ if self.is_of_start_times => {
+                push_sample(
+                    &mut self.out,
+                    &self.plain,
+                    labels,
+                    "",
+                    shown.start_ms as f64 / 1000.0,
+                );
+                self.out.push(b'\n');
+            }
+            SeriesView::Number(number) => {
+                push_sample(&mut self.out, &self.plain, labels, "", *number);
+                self.end_sample(shown.exemplars.iter().max_by(newest).copied());
+                if self.family_type == FamilyType::Counter {
+                    self.created(labels, shown.start_ms);
+                }
+            }
+            SeriesView::PerWriter(values) => {
+                let mut pid_label = String::new();
+                for (pid, value) in values {
+                    set_pid_label(&mut pid_label, pid);
+                    push_sample(&mut self.out, &self.plain, labels, &pid_label, *value);
+                    self.out.push(b'\n');
+                }
+            }
+            SeriesView::Buckets(view) => self.buckets(labels, view, shown),
+            SeriesView::Native(native) => {
+                self.native_as_classic(labels, native.count(), native.sum, shown);
+            }
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.out.len()
+    }
+
+    fn end(&mut self) {
+        if self.is_open_metrics {
+            self.out.extend_from_slice(b"# EOF\n");
+        }
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        self.out
+    }
+}
+
+/// A family's name without the suffix of its samples. The suffix is escaped with it, as Prometheus'
+/// own libraries do, because it belongs to the name there.
+pub(super) fn family_name(escaping: Escaping, spec: &FamilySpec<'_>) -> String {
+    let suffix = match spec.family_type {
+        FamilyType::Counter => "_total",
+        FamilyType::Info => "_info",
+        _ => "",
+    };
+    let mut name = escaping
+        .name(&format!("{}{suffix}", spec.name))
+        .into_owned();
+    if name.ends_with(suffix) {
+        name.truncate(name.len() - suffix.len());
+    }
+    name
+}
+
+/// Whether a family's unit may be shown: it has to be the name's ending.
+pub(super) fn has_unit(spec: &FamilySpec<'_>) -> bool {
+    let rest = spec.name.strip_suffix(spec.unit);
+    !spec.unit.is_empty() && rest.is_some_and(|rest| rest.ends_with('_'))
+}
+
+/// The newest exemplar whose value is in a bucket.
+pub(super) fn exemplar_of<'e>(
+    exemplars: &[&'e Exemplar],
+    view: &BucketView<'_>,
+    bucket: usize,
+) -> Option<&'e Exemplar> {
+    if exemplars.is_empty() {
+        return None;
+    }
+    let of_bucket = exemplars
+        .iter()
+        .filter(|e| view.layout.bucket_of(e.value) == bucket);
+    of_bucket.max_by(newest).copied()
+}
+
+pub(super) fn newest(one: &&&Exemplar, other: &&&Exemplar) -> std::cmp::Ordering {
+    one.time.total_cmp(&other.time)
+}
+
+/// ` # {labels} value time`.
+pub(super) fn push_exemplar(out: &mut Vec<u8>, escaping: Escaping, exemplar: &Exemplar) {
+    out.extend_from_slice(b" # {");
+    out.extend_from_slice(escaping.labels(exemplar.labels.as_str()).as_bytes());
+    out.extend_from_slice(b"} ");
+    format_number(exemplar.value, out);
+    out.push(b' ');
+    push_seconds(out, (exemplar.time * 1000.0).round() as u64);
+}
+
+/// A time in seconds, exact to the millisecond.
+pub(super) fn push_seconds(out: &mut Vec<u8>, ms: u64) {
+    out.extend_from_slice(format!("{}.{:03}", ms / 1000, ms % 1000).as_bytes());
+}
+
+pub(super) fn set_pid_label(label: &mut String, pid: &str) {
+    label.clear();
+    if !pid.is_empty() {
+        label.push_str("pid=\"");
+        push_escaped(label, pid);
+        label.push('"');
+    }
+}
+
+/// A sample up to its value: most of what there is, so it has the shortest way.
+#[inline]
+fn push_sample(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &str, value: f64) {
+    push_name_and_labels(out, head, labels, more_labels);
+    format_number(value, out);
+}
+
+#[inline]
+fn push_name_and_labels(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &str) {
+    if labels.is_empty() && more_labels.is_empty() {
+        out.extend_from_slice(&head.without);
+        out.push(b' ');
+        return;
+    }
+    out.extend_from_slice(&head.with_labels);
+    out.extend_from_slice(labels.as_bytes());
+    if !more_labels.is_empty() {
+        if !labels.is_empty() {
+            out.push(b',');
+        }
+        out.extend_from_slice(more_labels.as_bytes());
+    }
+    out.extend_from_slice(b"} ");
 }

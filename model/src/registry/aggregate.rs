@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::ops::Bound;
 
 use super::Registry;
-use super::series::{Buckets, Gauge, Member, Part, Total};
+use super::series::{Buckets, Gauge, Member, NONE, Part, Total};
 use super::writer::Phase;
+use crate::exposition::WRITERS_IN_A_STEP;
 use crate::sum::Sum;
 use crate::{
     FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, format_number, upper_bound,
@@ -173,6 +174,48 @@ impl Registry {
                 Some(SeriesView::Native(&native.histogram))
             }
         }
+    }
+
+    /// In the modes that show each writer: the next few values of a series and where it goes on;
+    /// `None` at the end. Places do not change while a writer has a value, so that one who was there
+    /// throughout is met exactly once.
+    pub(crate) fn writers_of(
+        &self,
+        id: u32,
+        now_ms: u64,
+        from: u64,
+    ) -> Option<(Vec<(&str, f64)>, u64)> {
+        let series = &self.series[id];
+        let (Total::Gauge(gauge), Some(mode)) = (
+            &series.total,
+            self.families[series.family].family_type.gauge_mode(),
+        ) else {
+            return None;
+        };
+        if !self.has_total(id) || self.is_expired(id, now_ms) {
+            return None;
+        }
+        let (from, members) = (from as usize, gauge.members.len());
+        if from >= members + gauge.ghosts.len() {
+            return None;
+        }
+        let to = from.saturating_add(WRITERS_IN_A_STEP);
+        let shown = gauge
+            .members
+            .iter()
+            .take(to)
+            .skip(from)
+            .filter(|member| member.writer != NONE)
+            .filter(|member| self.is_shown(member, mode, series.ttl_ms, now_ms))
+            .map(|member| (&*self.writers[member.writer].pid, member.value));
+        let ghosts = gauge
+            .ghosts
+            .iter()
+            .take(to.saturating_sub(members))
+            .skip(from.saturating_sub(members))
+            .filter(|ghost| ghost.until_ms > now_ms)
+            .map(|ghost| (&*ghost.pid, ghost.value));
+        Some((shown.chain(ghosts).collect(), to as u64))
     }
 
     fn per_writer<'a>(

@@ -1,10 +1,10 @@
-//! `METRICS.EXPOSE key [FORMAT format] [CREATED] [NAMES n sample ...] [CURSOR c [COUNT series]]`
+//! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [NAMES n sample ...] [CURSOR c [COUNT series]]`
 
-use metrics_model::{Epoch, ExposeRequest, Format, Limits, Page, Registry};
+use metrics_model::{Epoch, ExposeRequest, Limits, Page, Registry};
 
 use super::{About, Access, Argument, Command};
 use crate::args::Args;
-use crate::refusal::{Refusal, shown};
+use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
@@ -26,7 +26,8 @@ impl Command for Expose {
         flags: c"readonly",
         access: Access::Read,
         arity: 2,
-        summary: c"Renders a registry as Prometheus or OpenMetrics text, whole or in pages.",
+        summary:
+            c"Renders a registry as Prometheus or OpenMetrics text or protobuf, whole or in pages.",
         complexity: c"O(N) where N is the number of series of the page",
         arguments: ARGUMENTS,
     };
@@ -34,16 +35,20 @@ impl Command for Expose {
     type Answer = Answer;
 
     fn parse(args: &mut Args<'_>) -> Result<ExposeRequest, Refusal> {
-        let (mut format, mut created, mut names, mut cursor, mut count) = Default::default();
+        let (mut format, mut escaping, mut created, mut names, mut cursor, mut count) =
+            Default::default();
         while let Some(option) = args.option() {
             match option.as_str() {
-                "FORMAT" => args.once(&mut format, read_format)?,
+                "FORMAT" => args.once(&mut format, Args::word)?,
+                "ESCAPING" => args.once(&mut escaping, Args::word)?,
                 "CREATED" => args.once(&mut created, |_| Ok(()))?,
                 "NAMES" => args.once(&mut names, read_names)?,
                 "CURSOR" => args.once(&mut cursor, |args| Ok(args.bytes()?.to_vec()))?,
                 "COUNT" => args.once(&mut count, |args| args.whole("number of series"))?,
                 _ => {
-                    return Err(args.unknown_option("FORMAT, CREATED, NAMES, CURSOR or COUNT"));
+                    return Err(
+                        args.unknown_option("FORMAT, ESCAPING, CREATED, NAMES, CURSOR or COUNT")
+                    );
                 }
             }
         }
@@ -55,6 +60,7 @@ impl Command for Expose {
         }
         Ok(ExposeRequest {
             format: format.unwrap_or_default(),
+            escaping: escaping.unwrap_or_default(),
             created: created.is_some(),
             names: names.unwrap_or_default(),
             cursor,
@@ -88,15 +94,6 @@ impl Command for Expose {
     }
 }
 
-fn read_format(args: &mut Args<'_>) -> Result<Format, Refusal> {
-    let word = args.bytes()?;
-    match word.to_ascii_uppercase().as_slice() {
-        b"TEXT" => Ok(Format::Text),
-        b"OPENMETRICS" => Ok(Format::OpenMetrics),
-        _ => Err(Refusal::Format(shown(word))),
-    }
-}
-
 fn read_names(args: &mut Args<'_>) -> Result<Vec<String>, Refusal> {
     let count = args.count("number of names", MAX_NAMES)?;
     (0..count)
@@ -109,10 +106,24 @@ const ARGUMENTS: &[Argument] = &[
         c"format",
         &[
             Argument::word(c"text", c"TEXT"),
+            Argument::word(c"text1", c"TEXT1"),
             Argument::word(c"openmetrics", c"OPENMETRICS"),
+            Argument::word(c"openmetrics2", c"OPENMETRICS2"),
+            Argument::word(c"protobuf", c"PROTOBUF"),
         ],
     )
     .after(c"FORMAT")
+    .optional(),
+    Argument::one_of(
+        c"escaping",
+        &[
+            Argument::word(c"underscores", c"UNDERSCORES"),
+            Argument::word(c"dots", c"DOTS"),
+            Argument::word(c"values", c"VALUES"),
+            Argument::word(c"allowutf8", c"ALLOWUTF8"),
+        ],
+    )
+    .after(c"ESCAPING")
     .optional(),
     Argument::word(c"created", c"CREATED").optional(),
     Argument::group(

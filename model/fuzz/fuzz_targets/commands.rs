@@ -1,0 +1,121 @@
+//! Any sequence of commands with any arguments leaves a registry that can be read, copied, and
+//! compared with its copy.
+#![no_main]
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use metrics_model::{
+    Declaration, Epoch, Exemplar, ExposeRequest, FamilySpec, FamilyType, GaugeMode, GaugeWrite,
+    Labels, Layout, Limits, Observation, Registry,
+};
+
+#[derive(Debug, Arbitrary)]
+struct Call<'a> {
+    pause_ms: u32,
+    family: &'a str,
+    labels: Vec<(&'a str, &'a str)>,
+    number: f64,
+    ttl_ms: Option<u16>,
+    command: Command<'a>,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Command<'a> {
+    Declare { kind: u8, mode: u8, help: &'a str, unit: &'a str, bounds: Vec<&'a str>, schema: Option<i8> },
+    Inc { exemplar: Option<Vec<(&'a str, &'a str)>> },
+    Set { mode: Option<u8>, writer: &'a [u8], lease_ms: Option<u16> },
+    Add { mode: Option<u8>, writer: &'a [u8] },
+    Observe { bounds: Option<Vec<&'a str>>, exemplar: Option<Vec<(&'a str, &'a str)>> },
+    Leave { writer: &'a [u8] },
+    Del { whole: bool },
+    Ttl { whole: bool },
+    Get,
+    Load,
+}
+
+fn exemplar(pairs: Option<&Vec<(&str, &str)>>, value: f64) -> Option<Exemplar> {
+    Exemplar::new(pairs?.iter().copied(), value, 0.0).ok()
+}
+
+fn call(registry: &mut Registry, call: &Call<'_>) {
+    let now_ms = registry.last_stamp_ms() + u64::from(call.pause_ms);
+    let stamp = registry.stamp(now_ms, &Limits::default(), call.pause_ms == 3);
+    let Ok(labels) = Labels::new(call.labels.iter().copied()) else {
+        return;
+    };
+    let (family, value, ttl_ms) = (call.family, call.number, call.ttl_ms.map(u64::from));
+    let gauge = |mode: Option<u8>, writer, lease_ms: Option<u16>| GaugeWrite {
+        family,
+        labels: &labels,
+        value,
+        mode: mode.and_then(|mode| GaugeMode::from_number(mode % 10)),
+        writer,
+        lease_ms: lease_ms.map(u64::from),
+        ttl_ms,
+    };
+    match &call.command {
+        Command::Declare { kind, mode, help, unit, bounds, schema } => {
+            let Some(family_type) = FamilyType::from_numbers(*kind, *mode) else {
+                return;
+            };
+            let layout = Layout::new(bounds.iter().copied()).ok();
+            let spec = FamilySpec { help, unit, ..FamilySpec::new(family, family_type) };
+            let declaration = Declaration {
+                layout: layout.as_ref(),
+                schema: schema.filter(|schema| metrics_model::NATIVE_SCHEMAS.contains(schema)),
+                ttl_ms,
+            };
+            drop(registry.declare(&stamp, &spec, &declaration));
+        }
+        Command::Inc { exemplar: pairs } => {
+            let exemplar = exemplar(pairs.as_ref(), value);
+            drop(registry.inc_with(&stamp, family, &labels, value, exemplar.as_ref(), ttl_ms));
+        }
+        Command::Set { mode, writer, lease_ms } => {
+            drop(registry.set(&stamp, &gauge(*mode, writer, *lease_ms)));
+        }
+        Command::Add { mode, writer } => drop(registry.add(&stamp, &gauge(*mode, writer, None))),
+        Command::Observe { bounds, exemplar: pairs } => {
+            let layout = bounds.as_ref().and_then(|bounds| Layout::new(bounds.iter().copied()).ok());
+            let exemplar = exemplar(pairs.as_ref(), value);
+            let observation = Observation {
+                family,
+                labels: &labels,
+                value,
+                layout: layout.as_ref(),
+                exemplar: exemplar.as_ref(),
+                ttl_ms,
+            };
+            drop(registry.observe(&stamp, &observation));
+        }
+        Command::Leave { writer } if !writer.is_empty() => {
+            registry.leave(&stamp, writer, 0, None);
+        }
+        Command::Leave { .. } => {}
+        Command::Del { whole } => {
+            registry.del(&stamp, family, (!whole).then_some(&labels));
+        }
+        Command::Ttl { whole } => {
+            registry.set_ttl(&stamp, family, (!whole).then_some(&labels), ttl_ms.unwrap_or(0));
+        }
+        Command::Get => drop(registry.get(now_ms, family, &labels)),
+        Command::Load => {
+            *registry = Registry::decode_snapshot(&registry.encode_snapshot()).expect("it reads back");
+            registry.rolled_back(now_ms);
+        }
+    }
+}
+
+fuzz_target!(|calls: Vec<Call<'_>>| {
+    let mut registry = Registry::new(Epoch(1), Limits::default(), 1000);
+    for one in &calls {
+        call(&mut registry, one);
+    }
+    let copy = Registry::decode_snapshot(&registry.encode_snapshot()).expect("it reads back");
+    assert_eq!(copy.encode_snapshot(), registry.encode_snapshot());
+    let now_ms = registry.last_stamp_ms();
+    let page = |registry: &Registry| registry.expose(now_ms, &ExposeRequest::default()).map(|page| page.body).ok();
+    // Whatever the names and labels are, the page is text.
+    let body = page(&registry);
+    assert!(body.is_none_or(|body| std::str::from_utf8(&body).is_ok()));
+});

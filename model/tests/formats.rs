@@ -1,0 +1,356 @@
+//! One registry in every format, whole and in pages.
+#![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
+
+mod support;
+
+use metrics_model::{
+    Declaration, Epoch, Escaping, Exemplar, ExposeRequest, FamilySpec, FamilyType, Format,
+    GaugeMode, GaugeWrite, Labels, Layout, Limits, Observation, Registry, Stamp,
+};
+use support::{labels, observation};
+
+const EPOCH: Epoch = Epoch(7);
+
+fn at(now_ms: u64) -> Stamp {
+    Stamp::at(now_ms, EPOCH)
+}
+
+/// A family of every type.
+fn registry() -> Registry {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    let declare = |registry: &mut Registry, spec: FamilySpec<'_>| {
+        registry
+            .declare(&at(1000), &spec, &Declaration::default())
+            .unwrap();
+    };
+    for (name, family_type, help, unit) in [
+        (
+            "calls",
+            FamilyType::Counter,
+            "Calls \"by\" path.\nAll of them",
+            "",
+        ),
+        ("build", FamilyType::Info, "", ""),
+        ("mode", FamilyType::StateSet, "", ""),
+        ("wait_seconds", FamilyType::Histogram, "", "seconds"),
+        ("size", FamilyType::NativeHistogram, "", ""),
+        ("load", FamilyType::Summary, "", ""),
+    ] {
+        declare(
+            &mut registry,
+            FamilySpec {
+                help,
+                unit,
+                ..FamilySpec::new(name, family_type)
+            },
+        );
+    }
+    let none = Labels::none();
+    let path = labels(&[("path", "/a\"b")]);
+    let trace = Exemplar::new([("trace", "x")].into_iter(), 2.0, 0.0).unwrap();
+    registry
+        .inc_with(&at(2500), "calls", &path, 2.0, Some(&trace), None)
+        .unwrap();
+    let set = |registry: &mut Registry, family, labels: &Labels, value, mode, writer| {
+        let write = GaugeWrite {
+            family,
+            labels,
+            value,
+            mode,
+            writer,
+            lease_ms: None,
+            ttl_ms: None,
+        };
+        registry.set(&at(2500), &write).unwrap();
+    };
+    set(
+        &mut registry,
+        "build",
+        &labels(&[("version", "1")]),
+        1.0,
+        None,
+        b"",
+    );
+    set(
+        &mut registry,
+        "mode",
+        &labels(&[("mode", "fast")]),
+        1.0,
+        None,
+        b"",
+    );
+    set(
+        &mut registry,
+        "busy",
+        &none,
+        3.0,
+        Some(GaugeMode::All),
+        b"w1",
+    );
+    set(
+        &mut registry,
+        "busy",
+        &none,
+        4.5,
+        Some(GaugeMode::All),
+        b"w2",
+    );
+    let layout = Layout::new(["0.5", "1"]).unwrap();
+    for value in [0.25, 0.75, 7.0] {
+        let exemplar = (value == 0.75).then_some(&trace);
+        let observation = Observation {
+            exemplar,
+            ..observation("wait_seconds", &none, value, Some(&layout))
+        };
+        registry.observe(&at(2500), &observation).unwrap();
+    }
+    for value in [0.0, 1.0, 2.0, -1.0] {
+        registry
+            .observe(&at(2500), &observation("size", &none, value, None))
+            .unwrap();
+        registry
+            .observe(&at(2500), &observation("load", &none, value.abs(), None))
+            .unwrap();
+    }
+    registry
+}
+
+fn page(registry: &Registry, format: Format, escaping: Escaping) -> Vec<u8> {
+    let request = ExposeRequest {
+        format,
+        escaping,
+        ..ExposeRequest::default()
+    };
+    registry.expose(3000, &request).unwrap().body
+}
+
+fn text(format: Format) -> String {
+    String::from_utf8(page(&registry(), format, Escaping::Underscores)).unwrap()
+}
+
+#[test]
+fn text_0_0_4_shows_everything_in_the_types_it_has() {
+    assert_eq!(
+        text(Format::Text),
+        r##"# TYPE build_info gauge
+build_info{version="1"} 1
+# TYPE busy gauge
+busy{pid="w1"} 3
+busy{pid="w2"} 4.5
+# HELP calls_total Calls "by" path.\nAll of them
+# TYPE calls_total counter
+calls_total{path="/a\"b"} 2
+# TYPE load summary
+load_sum 4
+load_count 4
+# TYPE mode gauge
+mode{mode="fast"} 1
+# TYPE size histogram
+size_bucket{le="+Inf"} 4
+size_sum 2
+size_count 4
+# TYPE wait_seconds histogram
+wait_seconds_bucket{le="0.5"} 1
+wait_seconds_bucket{le="1"} 2
+wait_seconds_bucket{le="+Inf"} 3
+wait_seconds_sum 8
+wait_seconds_count 3
+"##
+    );
+    assert_eq!(text(Format::Text1), text(Format::Text));
+}
+
+#[test]
+fn open_metrics_1_has_types_units_and_exemplars() {
+    assert_eq!(
+        text(Format::OpenMetrics),
+        r##"# TYPE build info
+build_info{version="1"} 1
+# TYPE busy gauge
+busy{pid="w1"} 3
+busy{pid="w2"} 4.5
+# HELP calls Calls \"by\" path.\nAll of them
+# TYPE calls counter
+calls_total{path="/a\"b"} 2 # {trace="x"} 2 2.500
+# TYPE load summary
+load_sum 4
+load_count 4
+# TYPE mode stateset
+mode{mode="fast"} 1
+# TYPE size histogram
+size_bucket{le="+Inf"} 4
+size_sum 2
+size_count 4
+# TYPE wait_seconds histogram
+# UNIT wait_seconds seconds
+wait_seconds_bucket{le="0.5"} 1
+wait_seconds_bucket{le="1.0"} 2
+wait_seconds_bucket{le="+Inf"} 3 # {trace="x"} 2 2.500
+wait_seconds_sum 8
+wait_seconds_count 3
+# EOF
+"##
+    );
+}
+
+#[test]
+fn open_metrics_2_has_composite_values_and_start_times() {
+    assert_eq!(
+        text(Format::OpenMetrics2),
+        r##"# TYPE build_info info
+build_info{version="1"} 1
+# TYPE busy gauge
+busy{pid="w1"} 3
+busy{pid="w2"} 4.5
+# TYPE calls_total counter
+# HELP calls_total Calls \"by\" path.\nAll of them
+calls_total{path="/a\"b"} 2 st@2.500 # {trace="x"} 2 2.500
+# TYPE load summary
+load {count:4,sum:4,quantile:[]} st@2.500
+# TYPE mode stateset
+mode{mode="fast"} 1
+# TYPE size histogram
+size {count:4,sum:2,schema:3,zero_threshold:2.938735877055719e-39,zero_count:1,negative_spans:[0:1],negative_buckets:[1],positive_spans:[0:1,7:1],positive_buckets:[1,1]} st@2.500
+# TYPE wait_seconds histogram
+# UNIT wait_seconds seconds
+wait_seconds {count:3,sum:8,bucket:[0.5:1,1:2,+Inf:3]} st@2.500 # {trace="x"} 2 2.500
+# EOF
+"##
+    );
+}
+
+#[test]
+fn names_of_utf_8_are_quoted_or_escaped() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    let labels = labels(&[("http.method", "GET"), ("a_b", "1")]);
+    registry
+        .inc(&at(1), "my.calls", &labels, 1.0, None)
+        .unwrap();
+    let shown = |format, escaping| String::from_utf8(page(&registry, format, escaping)).unwrap();
+    for (escaping, expected) in [
+        (
+            Escaping::Underscores,
+            "# TYPE my_calls_total counter\nmy_calls_total{http_method=\"GET\",a_b=\"1\"} 1\n",
+        ),
+        (
+            Escaping::Dots,
+            "# TYPE my_dot_calls__total counter\nmy_dot_calls__total{http_dot_method=\"GET\",a__b=\"1\"} 1\n",
+        ),
+        (
+            Escaping::Values,
+            "# TYPE U__my_2e_calls__total counter\nU__my_2e_calls__total{U__http_2e_method=\"GET\",a_b=\"1\"} 1\n",
+        ),
+        (
+            Escaping::AllowUtf8,
+            "# TYPE \"my.calls_total\" counter\n{\"my.calls_total\",\"http.method\"=\"GET\",a_b=\"1\"} 1\n",
+        ),
+    ] {
+        assert_eq!(shown(Format::Text1, escaping), expected, "{escaping:?}");
+    }
+    assert_eq!(
+        shown(Format::OpenMetrics2, Escaping::AllowUtf8),
+        "# TYPE \"my.calls_total\" counter\n{\"my.calls_total\",\"http.method\"=\"GET\",a_b=\"1\"} 1 st@0.001\n# EOF\n"
+    );
+    let request = ExposeRequest {
+        escaping: Escaping::AllowUtf8,
+        ..ExposeRequest::default()
+    };
+    assert_eq!(
+        registry.expose(3, &request).unwrap_err().to_string(),
+        "text 0.0.4 has no quoted names: ESCAPING ALLOWUTF8 goes with the other formats"
+    );
+}
+
+/// Pages until the end, and how large the largest was.
+fn pages(registry: &Registry, request: &ExposeRequest) -> (Vec<u8>, usize, usize) {
+    let (mut all, mut largest, mut count) = (Vec::new(), 0, 0);
+    let mut cursor = b"0".to_vec();
+    loop {
+        let request = ExposeRequest {
+            cursor: Some(cursor),
+            ..request.clone()
+        };
+        let page = registry.expose(3000, &request).unwrap();
+        all.extend_from_slice(&page.body);
+        (largest, count) = (largest.max(page.body.len()), count + 1);
+        match page.next {
+            Some(next) => cursor = next.into_bytes(),
+            None => return (all, largest, count),
+        }
+    }
+}
+
+#[test]
+fn pages_join_to_the_whole_in_every_format() {
+    let mut registry = registry();
+    for number in 0..3000 {
+        let labels = labels(&[("n", &number.to_string())]);
+        registry.inc(&at(2600), "many", &labels, 1.5, None).unwrap();
+        registry
+            .observe(&at(2600), &observation("seconds", &labels, 0.1, None))
+            .unwrap();
+    }
+    for format in Format::EVERY {
+        for created in [false, true] {
+            let request = ExposeRequest {
+                format,
+                created,
+                ..ExposeRequest::default()
+            };
+            let whole = registry.expose(3000, &request).unwrap().body;
+            let (joined, largest, count) = pages(&registry, &request);
+            assert!(joined == whole, "{format:?}");
+            assert!(
+                count > 3 && largest < 90 * 1024,
+                "{format:?}: {count} pages of up to {largest}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_gauge_of_eighty_thousand_writers_takes_many_pages_each_of_bounded_size() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    let none = Labels::none();
+    for number in 0..80_000 {
+        let writer = format!("writer-{number:05}");
+        for (family, mode) in [("all", GaugeMode::All), ("most", GaugeMode::Max)] {
+            let write = GaugeWrite {
+                family,
+                labels: &none,
+                value: f64::from(number),
+                mode: Some(mode),
+                writer: writer.as_bytes(),
+                lease_ms: None,
+                ttl_ms: None,
+            };
+            registry.set(&at(1000), &write).unwrap();
+        }
+    }
+    for format in Format::EVERY {
+        let request = ExposeRequest {
+            format,
+            ..ExposeRequest::default()
+        };
+        let (joined, largest, count) = pages(&registry, &request);
+        assert!(
+            count > 30 && largest < 90 * 1024,
+            "{format:?}: {count} pages of up to {largest}"
+        );
+        let found = joined
+            .windows(13)
+            .filter(|window| window.starts_with(b"writer-"))
+            .count();
+        assert_eq!(found, 80_000, "{format:?}");
+    }
+    let names = vec!["most".to_owned()];
+    let request = ExposeRequest {
+        names,
+        ..ExposeRequest::default()
+    };
+    let body = registry.expose(3000, &request).unwrap().body;
+    assert_eq!(
+        String::from_utf8(body).unwrap(),
+        "# TYPE most gauge\nmost 79999\n"
+    );
+}
