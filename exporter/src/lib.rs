@@ -8,7 +8,8 @@
 //!                              └─▶ refresh: before a page, the flusher of this instance is asked
 //! ```
 //!
-//! Exposition bytes pass through unread: rendering is `metrics-model`'s, here or inside Redis.
+//! Exposition bytes pass through unread: rendering is `metrics-model`'s, here or inside Redis. Only
+//! `page`, what a browser gets at `/`, reads a few families of them back.
 
 #![forbid(unsafe_code)]
 
@@ -18,6 +19,7 @@ mod instance;
 mod listen;
 mod negotiate;
 mod own_metrics;
+mod page;
 mod protection;
 mod push;
 mod refresh;

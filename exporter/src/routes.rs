@@ -1,5 +1,7 @@
 //! What is at which path.
 
+mod live_page;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +17,12 @@ use tokio::time::Instant;
 use crate::backend::{Backend, BackendError};
 use crate::negotiate;
 use crate::own_metrics::OwnMetrics;
+use crate::page;
 use crate::protection::Protection;
 use crate::refresh::Refresh;
 use crate::scrape::{Outcome, PageBody, Renderings, Scrape};
 use crate::settings::Scope;
+use live_page::page_part;
 
 /// How long a scrape waits for the flusher of its instance, at most; never more than half of the
 /// time that the scraper gives.
@@ -51,6 +55,10 @@ enum Route {
     Metrics,
     InstanceMetrics,
     OwnMetrics,
+    Root,
+    PageFigures,
+    PageScript,
+    PageStyle,
     Healthy,
     Ready,
 }
@@ -61,6 +69,10 @@ impl Route {
             "/metrics" => Some(Self::Metrics),
             "/metrics/instance" => Some(Self::InstanceMetrics),
             "/-/metrics" => Some(Self::OwnMetrics),
+            "/" => Some(Self::Root),
+            "/-/page.json" => Some(Self::PageFigures),
+            "/-/page.js" => Some(Self::PageScript),
+            "/-/page.css" => Some(Self::PageStyle),
             "/healthz" | "/-/healthy" => Some(Self::Healthy),
             "/readyz" | "/-/ready" => Some(Self::Ready),
             _ => None,
@@ -99,17 +111,14 @@ impl App {
             return allowing(response);
         }
         let response = match route {
-            Route::Metrics => match (&self.shared, &self.instance, self.scope) {
-                (Some(shared), _, Scope::Shared) => {
-                    self.scrape(&request, shared, Scope::Shared, "/metrics")
-                        .await
-                }
-                (_, Some(instance), _) => {
-                    self.scrape(&request, instance, Scope::Instance, "/metrics")
-                        .await
-                }
-                (_, None, _) => no_instance(),
+            Route::Root if page::is_wanted(request.headers()) => self.live_page().await,
+            Route::Root | Route::Metrics => match self.what_metrics_means() {
+                Some((backend, scope)) => self.scrape(&request, backend, scope, "/metrics").await,
+                None => no_instance(),
             },
+            Route::PageFigures => self.page_figures().await,
+            Route::PageScript => page_part(page::SCRIPT, "text/javascript; charset=utf-8"),
+            Route::PageStyle => page_part(page::STYLE, "text/css; charset=utf-8"),
             Route::InstanceMetrics => match &self.instance {
                 Some(instance) => {
                     self.scrape(&request, instance, Scope::Instance, "/metrics/instance")
@@ -125,6 +134,15 @@ impl App {
             return head(response);
         }
         response
+    }
+
+    /// The registry of `/metrics`, and whose it is.
+    fn what_metrics_means(&self) -> Option<(&Backend, Scope)> {
+        match (&self.shared, &self.instance, self.scope) {
+            (Some(shared), _, Scope::Shared) => Some((shared, Scope::Shared)),
+            (_, Some(instance), _) => Some((instance, Scope::Instance)),
+            (_, None, _) => None,
+        }
     }
 
     async fn scrape<B>(
@@ -210,11 +228,7 @@ impl App {
 
     /// Whether `/metrics` would be answered.
     async fn ready(&self) -> Response<PageBody> {
-        let backend = match self.scope {
-            Scope::Shared => self.shared.as_ref().or(self.instance.as_ref()),
-            Scope::Instance => self.instance.as_ref(),
-        };
-        let Some(backend) = backend else {
+        let Some((backend, _)) = self.what_metrics_means() else {
             return no_instance();
         };
         let first_series = ExposeRequest {

@@ -1,0 +1,401 @@
+//! The page as it is without a script: what was counted since the start.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+
+use super::figures::{Endpoint, Exception, Figures, Worker};
+
+/// More than this share of failures is a warning, and more than that is an alarm. The script has
+/// the same limits, for the last minute.
+const SOME_FAIL: f64 = 0.01;
+const MANY_FAIL: f64 = 0.05;
+/// How many rows a person reads without a script.
+const ROWS: usize = 50;
+
+/// The whole page. `scope` says in words whose figures these are.
+pub(crate) fn page(figures: &Figures, scope: &str) -> String {
+    let (level, headline) = verdict(figures);
+    let mut html = String::with_capacity(16 * 1_024);
+    begin(&mut html, level, &headline, scope);
+    // Writing to a string cannot fail.
+    let _ = body(&mut html, figures);
+    html.push_str(END);
+    html
+}
+
+/// The page when the registry does not answer; it comes to life when that does.
+pub(crate) fn unavailable(reason: &str) -> String {
+    let mut html = String::new();
+    begin(&mut html, "bad", "No figures", reason);
+    let _ = body(&mut html, &Figures::default());
+    html.push_str(END);
+    html
+}
+
+fn verdict(figures: &Figures) -> (&'static str, String) {
+    let failures = figures.statuses.server_errors + figures.aborted;
+    let answered = figures.statuses.all() + figures.aborted;
+    let share = failures / answered.max(1.0);
+    if figures.workers.is_empty() {
+        ("idle", "Waiting for the first worker".to_owned())
+    } else if figures.running == 0 {
+        ("bad", "No worker is running".to_owned())
+    } else if share > MANY_FAIL {
+        ("bad", format!("{} of requests fail", Percent(share)))
+    } else if share > SOME_FAIL {
+        ("warn", format!("{} of requests fail", Percent(share)))
+    } else if answered == 0.0 {
+        ("good", "Ready, no requests yet".to_owned())
+    } else {
+        ("good", "Healthy".to_owned())
+    }
+}
+
+fn begin(html: &mut String, level: &str, headline: &str, scope: &str) {
+    let _ = write!(
+        html,
+        r##"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{headline} – Gunicorn</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="-/page.css">
+<script src="-/page.js" defer></script>
+<noscript><meta http-equiv="refresh" content="5"></noscript>
+</head>
+<body>
+<a class="skip" href="#endpoints">Skip to the endpoints</a>
+<header>
+<div role="status" aria-live="polite">
+<h1 id="verdict" class="{level}"><span class="dot" aria-hidden="true"></span><span id="headline">{headline}</span></h1>
+</div>
+<p id="scope">{scope}</p>
+<p class="when"><span id="when">Counted since the start.</span> <button id="pause" type="button" hidden>Pause</button></p>
+</header>
+<main>
+"##,
+        headline = Text(headline),
+        scope = Text(scope),
+    );
+}
+
+const END: &str = r#"</main>
+<footer>
+<p>Quantiles are estimated from the buckets of the histograms, as Prometheus does it.
+The same numbers for a scraper: <a href="metrics">/metrics</a>; the exporter's own: <a href="-/metrics">/-/metrics</a>.</p>
+</footer>
+</body>
+</html>
+"#;
+
+fn body(html: &mut String, figures: &Figures) -> fmt::Result {
+    let durations = &figures.durations;
+    let statuses = &figures.statuses;
+    let failed = statuses.server_errors + figures.aborted;
+    html.push_str("<section class=\"tiles\" aria-label=\"At a glance\">\n");
+    tile(html, "rate", "Requests", Count(figures.requests), "in all")?;
+    let p50 = Seconds(durations.quantile(0.5));
+    let (p95, p99) = (
+        Seconds(durations.quantile(0.95)),
+        Seconds(durations.quantile(0.99)),
+    );
+    tile(
+        html,
+        "latency",
+        "Latency, 95 %",
+        p95,
+        &format!("half {p50}, 99 % {p99}"),
+    )?;
+    let share = Percent(failed / (statuses.all() + figures.aborted).max(1.0));
+    let note = format!(
+        "{} errors, {} cut off",
+        Count(statuses.server_errors),
+        Count(figures.aborted)
+    );
+    tile(html, "failing", "Failing", share, &note)?;
+    match figures.in_progress {
+        Some(requests) => tile(html, "progress", "In progress", Count(requests), "now")?,
+        None => tile(html, "progress", "In progress", "–", "not told")?,
+    }
+    let restarts = figures.restarts.values().fold(0.0, |sum, one| sum + one);
+    let note = format!("{} restarts", Count(restarts));
+    tile(html, "workers", "Workers", figures.running, &note)?;
+    html.push_str("</section>\n");
+
+    if figures.requests == 0.0 {
+        html.push_str(EMPTY);
+    }
+    endpoints(html, figures)?;
+    exceptions(html, &figures.exceptions)?;
+    workers(html, figures)?;
+    reasons(html, figures)
+}
+
+const EMPTY: &str = r#"<section id="empty" class="empty">
+<h2>Nothing has been asked yet</h2>
+<p>This page draws what the workers of this application do, as they do it. Send it a request, for example
+<code>curl http://localhost:8000/</code>, and watch.</p>
+<p>No worker is listed? Then gunicorn runs without our worker class:
+<code>gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app</code></p>
+</section>
+"#;
+
+fn tile(html: &mut String, id: &str, name: &str, value: impl Display, note: &str) -> fmt::Result {
+    writeln!(
+        html,
+        "<div class=\"tile\" id=\"{id}\"><h2>{name}</h2><p class=\"value\">{value}</p>\
+         <p class=\"note\">{}</p><svg class=\"spark\" role=\"img\" aria-label=\"{name}, last five minutes\" \
+         viewBox=\"0 0 240 48\" preserveAspectRatio=\"none\"></svg></div>",
+        Text(note)
+    )
+}
+
+fn endpoints(html: &mut String, figures: &Figures) -> fmt::Result {
+    html.push_str(
+        "<section id=\"endpoints\"><div class=\"title\"><h2>Endpoints</h2>\
+         <div class=\"sorts\" role=\"group\" aria-label=\"Order of endpoints\" hidden>\
+         <button type=\"button\" data-sort=\"rate\" aria-pressed=\"true\">Busiest</button>\
+         <button type=\"button\" data-sort=\"p95\" aria-pressed=\"false\">Slowest</button>\
+         <button type=\"button\" data-sort=\"failing\" aria-pressed=\"false\">Failing</button></div></div>\n\
+         <table><thead><tr><th scope=\"col\">Endpoint</th><th scope=\"col\" class=\"load\">Requests</th>\
+         <th scope=\"col\">Half</th><th scope=\"col\">95 %</th><th scope=\"col\">4xx</th>\
+         <th scope=\"col\">5xx</th></tr></thead>\n<tbody id=\"endpoint-rows\">\n",
+    );
+    for endpoint in figures.endpoints.iter().take(ROWS) {
+        let Endpoint {
+            method,
+            endpoint,
+            statuses,
+            durations,
+        } = endpoint;
+        writeln!(
+            html,
+            "<tr><th scope=\"row\"><span class=\"method\">{}</span> {}</th>\
+             <td data-name=\"Requests\" class=\"load\">{}</td>\
+             <td data-name=\"Half\">{}</td><td data-name=\"95 %\">{}</td>\
+             <td data-name=\"4xx\">{}</td><td data-name=\"5xx\"{}>{}</td></tr>",
+            Text(method),
+            Text(endpoint),
+            Count(statuses.all()),
+            Seconds(durations.quantile(0.5)),
+            Seconds(durations.quantile(0.95)),
+            Count(statuses.client_errors),
+            hot(statuses.server_errors),
+            Count(statuses.server_errors),
+        )?;
+    }
+    html.push_str("</tbody></table>\n<p id=\"more-endpoints\" class=\"note\">");
+    let left_out =
+        figures.more_endpoints + figures.endpoints.len() - figures.endpoints.len().min(ROWS);
+    if left_out > 0 {
+        write!(html, "And {left_out} more, with fewer requests.")?;
+    }
+    html.push_str("</p></section>\n");
+    Ok(())
+}
+
+fn exceptions(html: &mut String, exceptions: &[Exception]) -> fmt::Result {
+    html.push_str("<section><h2>What fails</h2>\n<ul id=\"exceptions\" class=\"lines\">\n");
+    for exception in exceptions.iter().take(20) {
+        writeln!(
+            html,
+            "<li><b>{}</b> <span>in <span class=\"method\">{}</span> {}</span> <i>{} ×</i></li>",
+            Text(&exception.exception),
+            Text(&exception.method),
+            Text(&exception.endpoint),
+            Count(exception.count)
+        )?;
+    }
+    if exceptions.is_empty() {
+        html.push_str("<li class=\"none\">No exceptions.</li>\n");
+    }
+    html.push_str("</ul></section>\n");
+    Ok(())
+}
+
+fn workers(html: &mut String, figures: &Figures) -> fmt::Result {
+    html.push_str(
+        "<section><h2>Workers</h2>\n<table><thead><tr><th scope=\"col\">Worker</th>\
+         <th scope=\"col\">State</th><th scope=\"col\" class=\"load\">Requests</th>\
+         <th scope=\"col\">CPU</th><th scope=\"col\">Memory</th><th scope=\"col\">Up</th>\
+         <th scope=\"col\">Restarts</th></tr></thead>\n<tbody id=\"worker-rows\">\n",
+    );
+    for worker in figures.workers.iter().take(ROWS) {
+        let Worker {
+            id,
+            state,
+            requests,
+            restarts,
+            memory_bytes,
+            cpu_percent,
+            uptime_seconds,
+            ..
+        } = worker;
+        writeln!(
+            html,
+            "<tr><th scope=\"row\">{}</th><td data-name=\"State\">{}</td>\
+             <td data-name=\"Requests\" class=\"load\">{}</td><td data-name=\"CPU\">{cpu_percent:.0} %</td>\
+             <td data-name=\"Memory\">{:.0} MB</td><td data-name=\"Up\">{}</td>\
+             <td data-name=\"Restarts\">{}</td></tr>",
+            Text(id),
+            Text(state),
+            Count(*requests),
+            memory_bytes / 1e6,
+            Uptime(*uptime_seconds),
+            Count(*restarts),
+        )?;
+    }
+    html.push_str("</tbody></table></section>\n");
+    Ok(())
+}
+
+fn reasons(html: &mut String, figures: &Figures) -> fmt::Result {
+    html.push_str("<section><h2>Restarts and signals</h2>\n<ul id=\"restarts\" class=\"lines\">\n");
+    for (reason, count) in &figures.restarts {
+        let (reason, count) = (Text(reason), Count(*count));
+        writeln!(
+            html,
+            "<li><b>{reason}</b> <span>ended a worker</span> <i>{count} ×</i></li>"
+        )?;
+    }
+    for (signal, count) in &figures.signals {
+        let (signal, count) = (Text(signal), Count(*count));
+        writeln!(
+            html,
+            "<li><b>{signal}</b> <span>reached the arbiter</span> <i>{count} ×</i></li>"
+        )?;
+    }
+    if figures.restarts.is_empty() && figures.signals.is_empty() {
+        html.push_str("<li class=\"none\">None.</li>\n");
+    }
+    html.push_str("</ul></section>\n");
+    Ok(())
+}
+
+fn hot(errors: f64) -> &'static str {
+    if errors > 0.0 { " class=\"hot\"" } else { "" }
+}
+
+/// Text that is no markup: labels come from applications, and some of them from their clients.
+struct Text<'a>(&'a str);
+
+impl Display for Text<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            '&' => f.write_str("&amp;"),
+            '<' => f.write_str("&lt;"),
+            '>' => f.write_str("&gt;"),
+            '"' => f.write_str("&quot;"),
+            '\'' => f.write_str("&#39;"),
+            other => f.write_char(other),
+        })
+    }
+}
+
+/// A whole number with thin spaces between thousands, as the script writes it.
+struct Count(f64);
+
+impl Display for Count {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let digits = format!("{:.0}", self.0);
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place).is_multiple_of(3) {
+                f.write_char('\u{202f}')?;
+            }
+            f.write_char(digit)?;
+        }
+        Ok(())
+    }
+}
+
+struct Percent(f64);
+
+impl Display for Percent {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let percent = self.0 * 100.0;
+        let digits = usize::from(percent > 0.0 && percent < 9.95);
+        write!(f, "{percent:.digits$}\u{202f}%")
+    }
+}
+
+/// A duration; a dash where there is none.
+struct Seconds(Option<f64>);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("–"),
+            Some(seconds) if seconds < 0.001 => write!(f, "{:.2}\u{202f}ms", seconds * 1e3),
+            Some(seconds) if seconds < 0.01 => write!(f, "{:.1}\u{202f}ms", seconds * 1e3),
+            Some(seconds) if seconds < 0.9995 => write!(f, "{:.0}\u{202f}ms", seconds * 1e3),
+            Some(seconds) => write!(f, "{seconds:.1}\u{202f}s"),
+        }
+    }
+}
+
+struct Uptime(f64);
+
+impl Display for Uptime {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.0 as u64 {
+            seconds @ 0..120 => write!(f, "{seconds}\u{202f}s"),
+            seconds @ 120..7_200 => write!(f, "{}\u{202f}min", seconds / 60),
+            seconds @ 7_200..172_800 => write!(f, "{}\u{202f}h", seconds / 3_600),
+            seconds => write!(f, "{}\u{202f}d", seconds / 86_400),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_label_holds_is_never_markup() {
+        let page = "gunicorn_http_requests_total{endpoint=\"/<script>\\\"&'\",method=\"GET\",status=\"200\"} 1\n";
+        let html = page_of(page);
+        assert!(html.contains("/&lt;script&gt;&quot;&amp;&#39;"), "{html}");
+        assert!(!html.contains("/<script>"));
+        assert!(unavailable("<b>").contains("&lt;b&gt;"));
+    }
+
+    #[test]
+    fn the_headline_says_whether_it_is_healthy() {
+        let running = "gunicorn_worker_state{worker_id=\"a\",state=\"running\"} 1\n";
+        let requests = |status: u16, count: u32| {
+            format!("{running}gunicorn_http_requests_total{{status=\"{status}\"}} {count}\n")
+        };
+        for (page, headline) in [
+            (String::new(), "Waiting for the first worker"),
+            (
+                running.replace("running", "stopped"),
+                "No worker is running",
+            ),
+            (running.to_owned(), "Ready, no requests yet"),
+            (requests(404, 5), "Healthy"),
+            (requests(500, 5), "100\u{202f}% of requests fail"),
+        ] {
+            let html = page_of(&page);
+            assert!(
+                html.contains(&format!("id=\"headline\">{headline}<")),
+                "{html}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        assert_eq!(Count(1_234_567.0).to_string(), "1\u{202f}234\u{202f}567");
+        assert_eq!(Percent(0.0).to_string(), "0\u{202f}%");
+        assert_eq!(Percent(0.0123).to_string(), "1.2\u{202f}%");
+        assert_eq!(Seconds(Some(0.0042)).to_string(), "4.2\u{202f}ms");
+        assert_eq!(Seconds(Some(2.0)).to_string(), "2.0\u{202f}s");
+        assert_eq!(Uptime(7_300.0).to_string(), "2\u{202f}h");
+    }
+
+    fn page_of(text: &str) -> String {
+        page(&Figures::of(text, 1), "here")
+    }
+}

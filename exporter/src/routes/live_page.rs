@@ -1,0 +1,147 @@
+//! The live page and its parts (see [`crate::page`]).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use hyper::{Response, StatusCode};
+use metrics_model::ExposeRequest;
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::{App, no_instance, unavailable};
+use crate::backend::BackendError;
+use crate::negotiate::Encoding;
+use crate::page::{self, FAMILIES, Figures};
+use crate::scrape::{Outcome, PageBody, Scrape};
+use crate::settings::Scope;
+
+/// How long a person is kept waiting.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long the workers' latest is waited for.
+const REFRESH_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the script gets.
+#[derive(Serialize)]
+struct Answer<'a> {
+    scope: &'a str,
+    figures: &'a Figures,
+}
+
+impl App {
+    pub(super) async fn live_page(&self) -> Response<PageBody> {
+        let (status, html) = match self.figures().await {
+            None => return no_instance(),
+            Some((scope, Ok(figures))) => (StatusCode::OK, page::page(&figures, in_words(scope))),
+            Some((_, Err(error))) => {
+                let html = page::unavailable(&error.to_string());
+                (StatusCode::SERVICE_UNAVAILABLE, html)
+            }
+        };
+        let mut response = html_part(html, "text/html; charset=utf-8");
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(VARY, HeaderValue::from_static("Accept"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+
+    pub(super) async fn page_figures(&self) -> Response<PageBody> {
+        let (scope, figures) = match self.figures().await {
+            None => return no_instance(),
+            Some((_, Err(error))) => return unavailable(&error),
+            Some((scope, Ok(figures))) => (in_words(scope), figures),
+        };
+        let answer = Answer {
+            scope,
+            figures: &figures,
+        };
+        match serde_json::to_string(&answer) {
+            Ok(text) => {
+                let mut response = html_part(text, "application/json");
+                let fresh = HeaderValue::from_static("no-store");
+                response.headers_mut().insert(CACHE_CONTROL, fresh);
+                response
+            }
+            Err(error) => {
+                tracing::error!("the figures of the page cannot be written: {error}");
+                let text = "the figures of the page cannot be written";
+                super::line(StatusCode::INTERNAL_SERVER_ERROR, text)
+            }
+        }
+    }
+
+    /// The figures of what `/metrics` means; `None` where that means nothing.
+    async fn figures(&self) -> Option<(Scope, Result<Figures, BackendError>)> {
+        let (backend, scope) = self.what_metrics_means()?;
+        let started = Instant::now();
+        self.refreshed(scope, REFRESH_LIMIT).await;
+        let scrape = Scrape {
+            scope,
+            backend: backend.clone(),
+            request: ExposeRequest {
+                names: FAMILIES.map(str::to_owned).to_vec(),
+                ..ExposeRequest::default()
+            },
+            encoding: Encoding::Identity,
+            shows_flushed: self.refresh.is_some(),
+            deadline: started + DEADLINE,
+            whole: true,
+            head_only: false,
+            outcome: Outcome {
+                own: Arc::clone(&self.own),
+                path: "/",
+                started,
+            },
+        };
+        let figures = scrape.start(&self.renderings).await.map(|body| {
+            let text = match body {
+                PageBody::Whole(Some(text)) => text,
+                // `whole` keeps everything back until it is there, so there are no others.
+                PageBody::Whole(None) | PageBody::Pages(_) => bytes::Bytes::new(),
+            };
+            Figures::of(&String::from_utf8_lossy(&text), now_ms())
+        });
+        Some((scope, figures))
+    }
+}
+
+/// The script or the style sheet.
+pub(super) fn page_part(text: &'static str, content_type: &'static str) -> Response<PageBody> {
+    let mut response = html_part(text.to_owned(), content_type);
+    // They change with the program only, which may be a new one under the same address.
+    let checked = HeaderValue::from_static("no-cache");
+    response.headers_mut().insert(CACHE_CONTROL, checked);
+    response
+}
+
+fn html_part(text: String, content_type: &'static str) -> Response<PageBody> {
+    let mut response = Response::new(text.into());
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (CONTENT_TYPE, content_type),
+        (CONTENT_SECURITY_POLICY, page::SECURITY_POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn in_words(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Shared => "All instances that share this Redis.",
+        Scope::Instance => "This instance.",
+    }
+}
+
+/// Unix milliseconds.
+fn now_ms() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as u64)
+}

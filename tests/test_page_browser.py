@@ -1,0 +1,205 @@
+"""The live page in a real browser: what a person sees, on a desk and on a phone, with scripts and without."""
+
+import http.client
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from harness import Exporter, Gunicorn, RedisServer, eventually
+from harness.paths import ROOT
+
+SHOP = ROOT / "examples" / "flask_app"
+CHROMIUM = (
+    "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync"
+    " --no-first-run"
+)
+DESK, PHONE = (1280, 900), (390, 844)
+# The contrast that WCAG 2 asks for text of this size.
+CONTRAST = 4.5
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM.split())
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Gunicorn]:
+    """The example with some history: pages, orders, and a defect."""
+    config = (SHOP / "gunicorn.conf.py").read_text()
+    with Gunicorn("shop:app", workers=2, config=config, app_directory=SHOP) as gunicorn:
+        for _ in range(10):
+            gunicorn.get("/")
+            gunicorn.get("/books/1")
+        gunicorn.get("/broken")
+        yield gunicorn
+
+
+def _address(gunicorn: Gunicorn) -> str:
+    return f"http://127.0.0.1:{gunicorn.metrics_port}/"
+
+
+def _open(
+    browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light", scripts: bool = True
+) -> tuple[Page, list[str]]:
+    """The page, and what the browser complained about."""
+    width, height = size
+    context = browser.new_context(
+        viewport={"width": width, "height": height},
+        color_scheme="dark" if scheme == "dark" else "light",
+        java_script_enabled=scripts,
+    )
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request", lambda request: None if request.url.startswith((url, "data:")) else complaints.append(request.url)
+    )
+    page.goto(url)
+    return page, complaints
+
+
+def _answer(port: int, path: str, accept: str) -> tuple[int, dict[str, str], str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"Accept": accept})
+        response = connection.getresponse()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        return response.status, headers, response.read().decode()
+    finally:
+        connection.close()
+
+
+def test_browsers_get_the_page_and_scrapers_the_metrics(shop: Gunicorn) -> None:
+    """By what they accept."""
+    status, headers, text = _answer(shop.metrics_port, "/", "text/html,application/xhtml+xml,*/*;q=0.8")
+    assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert text.startswith("<!doctype html>")
+    for accept in ("*/*", "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"):
+        status, headers, text = _answer(shop.metrics_port, "/", accept)
+        assert headers["content-type"].startswith("text/plain")
+        assert "gunicorn_worker_requests_total{" in text
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_page_is_drawn_as_it_happens(browser: Browser, shop: Gunicorn, size: tuple[int, int], scheme: str) -> None:
+    """Nothing is loaded from elsewhere, nothing is refused, nothing has to be scrolled sideways, all can be read."""
+    page, complaints = _open(browser, _address(shop), size, scheme)
+    page.wait_for_selector("#rate .spark polyline", state="attached")
+    before = page.inner_text("#rate .note")
+    shop.get("/books/2")
+    page.wait_for_function("before => document.querySelector('#rate .note').innerText !== before", arg=before)
+    assert page.inner_text("#workers .value") == "2"
+    assert "/books/<int:number>" in page.inner_text("#endpoint-rows")
+    assert "ZeroDivisionError" in page.inner_text("#exceptions")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    assert _worst_contrast(page) >= CONTRAST
+    assert complaints == []
+    page.context.close()
+
+
+def test_a_keyboard_reaches_every_control(browser: Browser, shop: Gunicorn) -> None:
+    """In the order of the page; the choice is told to those who cannot see it."""
+    page, _ = _open(browser, _address(shop))
+    page.wait_for_selector("#rate .spark polyline", state="attached")
+    reached = []
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.innerText"))
+    assert reached == ["Skip to the endpoints", "Pause", "Busiest", "Slowest", "Failing"]
+    page.keyboard.press("Enter")
+    assert page.get_attribute("[data-sort=failing]", "aria-pressed") == "true"
+    assert page.inner_text("#endpoint-rows tr:first-child th").endswith("/broken")
+    page.context.close()
+
+
+def test_without_scripts_the_numbers_are_there(browser: Browser, shop: Gunicorn) -> None:
+    """Counted since the start, and nothing on the page that would not work."""
+    page, _ = _open(browser, _address(shop), scripts=False)
+    assert page.inner_text("#when") == "Counted since the start."
+    assert "ZeroDivisionError" in page.inner_text("#exceptions")
+    row = page.inner_text("#endpoint-rows tr:has-text('/broken')")
+    assert row.split()[-1] == "1"
+    assert not page.is_visible("button")
+    page.context.close()
+
+
+def test_an_idle_application_is_told_what_to_do(browser: Browser) -> None:
+    """The empty state teaches, and goes when the first request comes."""
+    config = (SHOP / "gunicorn.conf.py").read_text()
+    with Gunicorn("shop:app", workers=1, config=config, app_directory=SHOP) as gunicorn:
+        page, _ = _open(browser, _address(gunicorn))
+        assert "curl" in page.inner_text("#empty")
+        gunicorn.get("/")
+        page.wait_for_selector("#empty", state="hidden")
+        page.context.close()
+
+
+def test_the_page_says_what_is_wrong_with_redis_and_comes_back(browser: Browser) -> None:
+    """No figure is shown as if it were fresh."""
+    redis = RedisServer()
+    with redis, Exporter(redis=redis) as exporter:
+        page, _ = _open(browser, f"{exporter.url}/")
+        assert page.inner_text("#headline") == "Waiting for the first worker"
+        redis.kill()
+        page.wait_for_function("document.querySelector('#headline').innerText === 'No figures'")
+        assert "redis" in page.inner_text("#scope")
+        status, _headers, text = _answer(exporter.port, "/", "text/html")
+        assert status == 503
+        assert "No figures" in text
+        redis.start()
+        page.wait_for_function("document.querySelector('#headline').innerText === 'Waiting for the first worker'")
+        page.context.close()
+
+
+def test_the_figures_of_the_page_are_those_of_the_metrics(shop: Gunicorn) -> None:
+    """The script adds nothing up that a scraper would add up otherwise."""
+
+    def total() -> float:
+        figures = json.loads(_answer(shop.metrics_port, "/-/page.json", "*/*")[2])["figures"]
+        assert sum(worker["requests"] for worker in figures["workers"]) == figures["requests"]
+        return float(figures["requests"])
+
+    before = total()
+    for _ in range(3):
+        shop.get("/")
+    eventually(total, equals=before + 3)
+
+
+_COLOURS = """() => {
+  const luminance = colour => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(Number)
+      .map(part => part / 255).map(part => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = node => {
+    for (; node; node = node.parentElement) {
+      const colour = getComputedStyle(node).backgroundColor;
+      if (colour !== 'rgba(0, 0, 0, 0)') return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const ratios = [];
+  for (const node of document.querySelectorAll('body *')) {
+    const hasText = [...node.childNodes].some(child => child.nodeType === 3 && child.textContent.trim());
+    if (!hasText || !node.checkVisibility()) continue;
+    const [one, other] = [luminance(getComputedStyle(node).color), luminance(behind(node))];
+    ratios.push((Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05));
+  }
+  return Math.min(...ratios);
+}"""
+
+
+def _worst_contrast(page: Page) -> float:
+    """Of all text that is shown, against what is behind it."""
+    return float(page.evaluate(_COLOURS))
