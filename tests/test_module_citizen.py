@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from test_module_push import Writer
+from test_module_servers import binary
 
 from harness import RedisServer, eventually
 from harness.batch import Batch, Buckets, counter, gauge, histogram
@@ -214,3 +215,38 @@ def test_unlink_frees_a_large_registry_in_the_background(redis: RedisServer) -> 
     eventually(lambda: redis.client.info("memory")["lazyfreed_objects"], equals=before["lazyfreed_objects"] + 1)
     assert redis.client.info("memory")["used_memory"] < before["used_memory"] - 20_000 * 100
     assert redis.client.info("metrics")["metrics_series"] == 0
+
+
+@pytest.mark.parametrize("name", ["redis-8", "valkey-9"])
+def test_active_defragmentation_moves_what_a_registry_is_made_of(name: str) -> None:
+    settings = {
+        "enable-debug-command": "local",
+        "active-defrag-ignore-bytes": "1",
+        "active-defrag-threshold-lower": "1",
+        "active-defrag-cycle-min": "60",
+        "active-defrag-cycle-max": "70",
+        "hz": "100",
+    }
+    with RedisServer(binary=binary(name), settings=settings) as redis:
+        fill_counters(redis)
+        fill_histograms(redis)
+        # Two of three go: what is left is scattered over pages that are mostly empty.
+        redis.execute_all(
+            ("METRICS.DEL", "m", "http_requests", "LABELS", 2, "path", f"/things/{n}", "method", "GET")
+            for n in range(20_000)
+            if n % 3
+        )
+        before = redis.execute("DEBUG", "DIGEST-VALUE", "m")
+        redis.execute("CONFIG", "SET", "activedefrag", "yes")
+
+        def hits() -> bool:
+            return int(redis.client.info("stats")["active_defrag_hits"]) > 3_000
+
+        eventually(hits, equals=True)
+        assert redis.execute("DEBUG", "DIGEST-VALUE", "m") == before
+        assert (
+            redis.execute("METRICS.INC", "m", "http_requests", "LABELS", 2, "path", "/things/0", "method", "GET") == "2"
+        )
+        assert len(str(redis.execute("METRICS.EXPOSE", "m", "CURSOR", "0"))) > 60_000
+        redis.execute("DEL", "m")
+        eventually(lambda: redis.client.info("metrics")["metrics_series"], equals=0)

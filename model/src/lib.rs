@@ -50,7 +50,7 @@ pub use native_histogram::{
 pub use point::Point;
 pub use registry::{
     Aggregate, Declaration, FamilyEntry, GaugeWrite, Listing, Observation, PushReply, PushStatus,
-    Reason, Registry, RegistryError, WriterEntry, WriterState, WrongListCursor,
+    Reason, Registry, RegistryError, Relocate, WriterEntry, WriterState, WrongListCursor,
 };
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
 pub use source::{SeriesDef, Source, SourceExemplar};

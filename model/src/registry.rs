@@ -30,6 +30,7 @@ mod lifetime;
 mod listing;
 mod order;
 mod push;
+mod relocate;
 mod series;
 mod state;
 mod writer;
@@ -49,6 +50,7 @@ use exemplars::Kept;
 use healing::Rollback;
 pub use listing::{FamilyEntry, Listing, WriterEntry, WriterState, WrongListCursor};
 pub use push::{PushReply, PushStatus};
+pub use relocate::Relocate;
 use series::{Family, Series};
 use writer::{Phase, Writer};
 

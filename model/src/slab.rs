@@ -40,6 +40,15 @@ impl<T> Slab<T> {
         self.places.get(id as usize)?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.places.get_mut(id as usize)?.as_mut()
+    }
+
+    /// How many places there are, free ones too.
+    pub(crate) fn place_count(&self) -> usize {
+        self.places.len()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }

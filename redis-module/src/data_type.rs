@@ -5,7 +5,7 @@
 //! ever holds a string of hundreds of megabytes.
 //!
 //! Deliberately absent: `unlink` (there is nothing to undo when a key goes), `aux` (nothing lives
-//! outside the keys), `defrag` (its own issue).
+//! outside the keys).
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -16,9 +16,9 @@ use redis_module::raw;
 
 use crate::api::{self, call};
 use crate::authority::Authority;
-use crate::failpoint;
 use crate::guard::guard;
 use crate::parts;
+use crate::{defrag, failpoint};
 
 /// Exactly nine characters, of which RDB keeps a 54-bit form: it can never change.
 const NAME: &CStr = c"metricset";
@@ -129,7 +129,7 @@ pub(crate) fn register(context: api::Context) -> Result<(), TypeRefused> {
         free_effort: Some(free_effort),
         unlink: None,
         copy: Some(copy),
-        defrag: None,
+        defrag: Some(defrag::defrag),
         mem_usage2: None,
         free_effort2: None,
         unlink2: None,

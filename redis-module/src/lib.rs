@@ -13,6 +13,7 @@ mod authority;
 mod command;
 mod config;
 mod data_type;
+mod defrag;
 mod events;
 mod failpoint;
 mod guard;

@@ -1,0 +1,84 @@
+//! Moving a registry's memory elsewhere, a piece at a time, for an allocator that wants to close gaps.
+//!
+//! What is large is moved too (an allocator that has no better place for it says so at once), but what
+//! matters are the many small pieces: label texts, gauges, histograms, writers' memories.
+
+use super::Registry;
+use super::series::Total;
+use super::writer::Writer;
+
+/// Who moves memory: each method may put the same contents at another address.
+pub trait Relocate {
+    /// A text.
+    fn text(&mut self, text: &mut Box<str>);
+    /// A boxed value, by its own memory alone.
+    fn boxed<T>(&mut self, boxed: &mut Box<T>);
+    /// A slice.
+    fn slice<T>(&mut self, slice: &mut Box<[T]>);
+    /// A vector with its capacity.
+    fn vector<T>(&mut self, vector: &mut Vec<T>);
+    /// Whether it is enough for now.
+    fn should_stop(&mut self) -> bool;
+}
+
+/// As many pieces are moved between two looks at the clock.
+const STEP: usize = 16;
+
+impl Registry {
+    /// Goes on from a position (0 at first), and answers where to go on the next time; `None` at the end.
+    pub fn relocate(&mut self, from: usize, by: &mut impl Relocate) -> Option<usize> {
+        let (series, writers) = (self.series.place_count(), self.writers.place_count());
+        for at in from..series + writers {
+            if at > from && at % STEP == 0 && by.should_stop() {
+                return Some(at);
+            }
+            if at < series {
+                self.relocate_series(at as u32, by);
+            } else if let Some(writer) = self.writers.get_mut((at - series) as u32) {
+                writer.relocate(by);
+            }
+        }
+        None
+    }
+
+    fn relocate_series(&mut self, id: u32, by: &mut impl Relocate) {
+        let Some(series) = self.series.get_mut(id) else {
+            return;
+        };
+        by.text(&mut series.labels);
+        match &mut series.total {
+            Total::Counter(_) => {}
+            Total::Gauge(gauge) => {
+                by.boxed(gauge);
+                by.vector(&mut gauge.members);
+                by.vector(&mut gauge.holes);
+                by.vector(&mut gauge.ghosts);
+            }
+            Total::Buckets(buckets) => {
+                by.boxed(buckets);
+                by.vector(&mut buckets.parts);
+                for part in &mut buckets.parts {
+                    by.slice(&mut part.counts);
+                }
+            }
+            Total::Native(native) => {
+                by.boxed(native);
+                by.vector(&mut native.histogram.positive);
+                by.vector(&mut native.histogram.negative);
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn relocate(&mut self, by: &mut impl Relocate) {
+        by.slice(&mut self.id);
+        by.text(&mut self.pid);
+        by.vector(&mut self.entries);
+        by.vector(&mut self.index);
+        by.vector(&mut self.buckets);
+        for memory in &mut self.buckets {
+            by.slice(&mut memory.counts);
+        }
+    }
+}
