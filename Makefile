@@ -8,7 +8,7 @@
 #   make test-matrix        the package under every Python (3.10 and later) of this machine, the module on every server
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
-#   make fuzz               the properties of the model, with many more cases; FUZZ_CASES=1000000
+#   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
 #   make model-check        every order of events that the push protocol may meet, up to a bound
 #   make docker             builds the images of docker-compose.yml, starts them, asks them, and stops them
 
@@ -21,6 +21,7 @@ DEVELOPER := .venvs/developer/bin
 PYTHON_CODE := tests scripts bench examples py-client/python
 RELEASE := target/release
 FUZZ_CASES ?= 100000
+FUZZ_SECONDS ?= 3600
 # Tests wait more than they compute.
 PYTEST_WORKERS ?= 3
 
@@ -79,11 +80,14 @@ bench: setup-bench build
 
 # The slice of it that `make test` runs takes seconds; this, minutes and some GB of memory.
 model-check: setup-build
-	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 3
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 2
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 3 --counts 1 --faults 1 --silences 0
 
-fuzz: setup-build
+# Coverage-guided, with address sanitizer, each target for FUZZ_SECONDS at the same time; what `make test`
+# has of it are the committed corpora and the same laws as properties.
+fuzz: setup-fuzz
+	scripts/fuzz $(FUZZ_SECONDS)
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release -p metrics-model --lib --tests
 
 docker: setup-docker

@@ -132,7 +132,7 @@ fn text(format: Format) -> String {
 fn text_0_0_4_shows_everything_in_the_types_it_has() {
     assert_eq!(
         text(Format::Text),
-        r##"# TYPE build_info gauge
+        r#"# TYPE build_info gauge
 build_info{version="1"} 1
 # TYPE busy gauge
 busy{pid="w1"} 3
@@ -155,7 +155,7 @@ wait_seconds_bucket{le="1"} 2
 wait_seconds_bucket{le="+Inf"} 3
 wait_seconds_sum 8
 wait_seconds_count 3
-"##
+"#
     );
     assert_eq!(text(Format::Text1), text(Format::Text));
 }
@@ -164,7 +164,7 @@ wait_seconds_count 3
 fn open_metrics_1_has_types_units_and_exemplars() {
     assert_eq!(
         text(Format::OpenMetrics),
-        r##"# TYPE build info
+        r#"# TYPE build info
 build_info{version="1"} 1
 # TYPE busy gauge
 busy{pid="w1"} 3
@@ -189,7 +189,7 @@ wait_seconds_bucket{le="+Inf"} 3 # {trace="x"} 2 2.500
 wait_seconds_sum 8
 wait_seconds_count 3
 # EOF
-"##
+"#
     );
 }
 
@@ -197,7 +197,7 @@ wait_seconds_count 3
 fn open_metrics_2_has_composite_values_and_start_times() {
     assert_eq!(
         text(Format::OpenMetrics2),
-        r##"# TYPE build_info info
+        r#"# TYPE build_info info
 build_info{version="1"} 1
 # TYPE busy gauge
 busy{pid="w1"} 3
@@ -215,7 +215,7 @@ size {count:4,sum:2,schema:3,zero_threshold:2.938735877055719e-39,zero_count:1,n
 # UNIT wait_seconds seconds
 wait_seconds {count:3,sum:8,bucket:[0.5:1,1:2,+Inf:3]} st@2.500 # {trace="x"} 2 2.500
 # EOF
-"##
+"#
     );
 }
 

@@ -3,6 +3,7 @@
 //! Source: "Escaping schemes" of Prometheus' *Content negotiation*, as its own libraries do it.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::str::FromStr;
 
 use crate::labels::{parse, push_escaped};
@@ -77,7 +78,9 @@ impl Escaping {
             })),
             Self::Values => Cow::Owned(translated(name, "U__", |character, out| match character {
                 '_' => out.push_str("__"),
-                other => out.push_str(&format!("_{:x}_", u32::from(other))),
+                other => {
+                    let _ = write!(out, "_{:x}_", u32::from(other));
+                }
             })),
         }
     }

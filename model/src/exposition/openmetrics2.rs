@@ -194,7 +194,7 @@ impl Renderer for OpenMetrics2 {
                 self.name_and_labels(&labels, "");
                 format_number(*number, &mut self.out);
                 let is_counter = self.family_type == FamilyType::Counter;
-                let newest = shown.exemplars.iter().max_by(newest).copied();
+                let newest = newest(shown.exemplars.iter().copied());
                 self.end_sample(
                     if is_counter { shown.start_ms } else { 0 },
                     newest.into_iter(),

@@ -87,7 +87,7 @@ impl Protobuf {
         if self.family_type != FamilyType::Counter {
             return self.end_metric(2);
         }
-        if let Some(exemplar) = shown.exemplars.iter().max_by(newest) {
+        if let Some(exemplar) = newest(shown.exemplars.iter().copied()) {
             put_exemplar(&mut self.inner, 2, self.escaping, exemplar);
         }
         put_time(&mut self.inner, 3, shown.start_ms);

@@ -102,7 +102,7 @@ impl Text {
     fn native_as_classic(&mut self, labels: &str, count: u64, sum: f64, shown: &Shown<'_>) {
         // These formats have no native histograms: what is left is one bucket of all.
         self.bucket(labels, "+Inf", count);
-        self.end_sample(shown.exemplars.iter().max_by(newest).copied());
+        self.end_sample(newest(shown.exemplars.iter().copied()));
         self.sum_and_count(labels, sum, count);
         self.created(labels, shown.start_ms);
     }
@@ -235,7 +235,7 @@ impl Renderer for Text {
             }
             SeriesView::Number(number) => {
                 push_sample(&mut self.out, &self.plain, labels, "", *number);
-                self.end_sample(shown.exemplars.iter().max_by(newest).copied());
+                self.end_sample(newest(shown.exemplars.iter().copied()));
                 if self.family_type == FamilyType::Counter {
                     self.created(labels, shown.start_ms);
                 }
@@ -305,11 +305,12 @@ pub(super) fn exemplar_of<'e>(
     let of_bucket = exemplars
         .iter()
         .filter(|e| view.layout.bucket_of(e.value) == bucket);
-    of_bucket.max_by(newest).copied()
+    newest(of_bucket.copied())
 }
 
-pub(super) fn newest(one: &&&Exemplar, other: &&&Exemplar) -> std::cmp::Ordering {
-    one.time.total_cmp(&other.time)
+/// The one whose time is latest.
+pub(super) fn newest<'e>(exemplars: impl Iterator<Item = &'e Exemplar>) -> Option<&'e Exemplar> {
+    exemplars.max_by(|one, other| one.time.total_cmp(&other.time))
 }
 
 /// ` # {labels} value time`.

@@ -1,0 +1,65 @@
+//! What fuzzing has found interesting (model/fuzz/corpus) goes through the same motions here, so that
+//! a defect once found stays found.
+#![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
+
+use std::path::Path;
+
+use metrics_model::{Batch, Epoch, ExposeRequest, Format, Limits, Registry};
+
+fn files(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fuzz/corpus")
+        .join(target);
+    let files = std::fs::read_dir(folder).unwrap();
+    files
+        .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect()
+}
+
+fn read_in_every_format(registry: &Registry, now_ms: u64) {
+    for format in Format::EVERY {
+        let request = ExposeRequest {
+            format,
+            ..ExposeRequest::default()
+        };
+        drop(registry.expose(now_ms, &request));
+    }
+}
+
+#[test]
+fn batches_of_the_corpus_are_refused_or_survived() {
+    let files = files("batch");
+    assert!(!files.is_empty());
+    for bytes in files {
+        let Ok(batch) = Batch::decode(&bytes) else {
+            continue;
+        };
+        let mut registry = Registry::new(Epoch(1), Limits::default(), 1000);
+        for (now_ms, writer, seq) in [(2000, b"a", 1), (2001, b"b", 1), (3000, b"a", 2)] {
+            let stamp = registry.stamp(now_ms, &Limits::default(), false);
+            registry.push(&stamp, writer, seq, Some(Epoch(1)), 500, &batch);
+        }
+        read_in_every_format(&registry, 3000);
+        let copy = Registry::decode_snapshot(&registry.encode_snapshot()).unwrap();
+        assert_eq!(copy.encode_snapshot(), registry.encode_snapshot());
+    }
+}
+
+#[test]
+fn snapshots_of_the_corpus_are_refused_or_go_on() {
+    let files = files("snapshot");
+    assert!(!files.is_empty());
+    for bytes in files {
+        let Ok(mut registry) = Registry::decode_snapshot(&bytes) else {
+            continue;
+        };
+        let limits = *registry.limits();
+        for pause_ms in [0, 1, 4_000_000] {
+            let now_ms = registry.last_stamp_ms().saturating_add(pause_ms);
+            read_in_every_format(&registry, now_ms);
+            let stamp = registry.stamp(now_ms, &limits, false);
+            registry.leave(&stamp, b"w", 1, None);
+        }
+        Registry::decode_snapshot(&registry.encode_snapshot()).unwrap();
+    }
+}
