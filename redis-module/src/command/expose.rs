@@ -22,7 +22,7 @@ const MAX_NAMES: usize = 10_000;
 impl Command for Expose {
     const ABOUT: About = About {
         name: c"METRICS.EXPOSE",
-        event: c"metrics.expose",
+        event: c"",
         flags: c"readonly",
         access: Access::Read,
         arity: 2,

@@ -20,7 +20,7 @@ pub(crate) struct Request<'a> {
 impl Command for Get {
     const ABOUT: About = About {
         name: c"METRICS.GET",
-        event: c"metrics.get",
+        event: c"",
         flags: c"readonly fast",
         access: Access::Read,
         arity: 3,

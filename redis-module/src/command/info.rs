@@ -12,7 +12,7 @@ pub(crate) struct Info;
 impl Command for Info {
     const ABOUT: About = About {
         name: c"METRICS.INFO",
-        event: c"metrics.info",
+        event: c"",
         flags: c"readonly",
         access: Access::Read,
         arity: 2,
