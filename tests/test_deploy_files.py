@@ -1,0 +1,167 @@
+"""What ships for platforms is what those platforms accept, as far as that can be told without them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import hcl2
+import pytest
+import redis
+import yaml
+
+from harness import Exporter, Gunicorn, RedisServer, eventually, scrape
+from harness.paths import MODULE, ROOT
+
+DEPLOY = ROOT / "deploy"
+BIN = Path(sys.executable).parent
+MANIFESTS = sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+
+
+def _run(*command: str | Path, **environment: str) -> str:
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_kubernetes_knows_every_field(manifest: Path) -> None:
+    """Against the schemas of its API."""
+    assert "passed" in _run(BIN / "kubernetes-validate", "--strict", manifest)
+
+
+def test_no_pod_of_a_shared_registry_is_scraped_beside_the_exporter() -> None:
+    """Each would answer for all of them."""
+    scraped = [
+        document["metadata"]["name"]
+        for document in yaml.safe_load_all((DEPLOY / "kubernetes" / "shared.yaml").read_text())
+        if "prometheus.io/scrape" in str(document.get("spec", {}).get("template", {}).get("metadata", {}))
+    ]
+    assert scraped == ["metrics-exporter"]
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
+def test_nothing_needs_root(manifest: Path) -> None:
+    """Nor writes to its image, nor gains rights, nor holds a token of the cluster."""
+    for document in yaml.safe_load_all(manifest.read_text()):
+        if document["kind"] not in ("Deployment", "DaemonSet", "StatefulSet"):
+            continue
+        pod = document["spec"]["template"]["spec"]
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """With programs that exist, as it looks for them."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("this machine has no systemd")
+    units = []
+    for unit in sorted((DEPLOY / "systemd").glob("*.service")):
+        lines = [
+            "ExecStart=/bin/true" if line.startswith("ExecStart=") else line for line in unit.read_text().splitlines()
+        ]
+        units.append(tmp_path / unit.name)
+        units[-1].write_text("\n".join(lines) + "\n")
+    assert _run("systemd-analyze", "verify", *units) == ""
+
+
+def test_redis_starts_with_the_fragment_and_its_users_can_do_what_they_must(tmp_path: Path) -> None:
+    """And nothing more: who pushes cannot read other keys, who reads cannot write."""
+    fragment = (DEPLOY / "redis" / "metrics.conf").read_text()
+    assert "/usr/local/lib/libredis_metrics.so" in fragment
+    (tmp_path / "metrics.conf").write_text(fragment.replace("/usr/local/lib/libredis_metrics.so", str(MODULE)))
+    (tmp_path / "users.acl").write_text(_without_comments((DEPLOY / "redis" / "users.acl").read_text()))
+    socket = tmp_path / "redis.sock"
+    (tmp_path / "redis.conf").write_text(
+        f"include {tmp_path}/metrics.conf\naclfile {tmp_path}/users.acl\nport 0\nunixsocket {socket}\ndir {tmp_path}\n"
+    )
+    url = f"unix://{socket}?user={{}}&pass={{}}"
+    push = {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": url.format("gunicorn", "change-me")}
+    read = {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": url.format("exporter", "change-me-too")}
+    with Configured(tmp_path / "redis.conf", socket):
+        with Gunicorn(environment=push) as gunicorn, Exporter(environment=read) as exporter:
+            gunicorn.get("/order")
+            for page in (gunicorn.metrics_url, exporter.metrics_url):
+                eventually(lambda page=page: scrape(page).sum("gunicorn_worker_requests_total"), equals=1)  # type: ignore[misc]
+        writer = redis.Redis(unix_socket_path=str(socket), username="gunicorn", password="change-me")
+        reader = redis.Redis(unix_socket_path=str(socket), username="exporter", password="change-me-too")
+        for client, command in (
+            (writer, ("GET", "session:1")),
+            (writer, ("METRICS.PUSH", "other:metrics", "w", 1, b"")),
+            (reader, ("METRICS.PUSH", "gunicorn:metrics", "w", 1, b"")),
+            (reader, ("FLUSHALL",)),
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def _without_comments(text: str) -> str:
+    return "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("#"))
+
+
+class Configured(RedisServer):
+    """A redis-server that is told everything by one file."""
+
+    def __init__(self, config: Path, socket: Path) -> None:
+        """`socket` is where the file puts it."""
+        super().__init__()
+        self.config = config
+        self.socket = socket
+
+    def command(self) -> list[str | Path]:
+        """As an administrator starts it."""
+        return ["redis-server", self.config]
+
+    def assert_ready(self) -> None:
+        """Somebody may log in."""
+        client = redis.Redis(unix_socket_path=str(self.socket), username="exporter", password="change-me-too")
+        assert client.ping()
+
+
+def test_ansible_accepts_the_playbook() -> None:
+    """Its syntax, its modules and their arguments' names."""
+    directory = DEPLOY / "ansible"
+    arguments = ("--syntax-check", "-i", directory / "inventory.ini", directory / "playbook.yml")
+    _run(BIN / "ansible-playbook", *arguments, LC_ALL="C.UTF-8", ANSIBLE_LOCAL_TEMP="/tmp")
+    for name in ("../../target/release", "../redis/metrics.conf", "../systemd/gunicorn-prometheus-exporter.service"):
+        assert name in (directory / "playbook.yml").read_text()
+
+
+def test_terraform_files_are_terraform() -> None:
+    """Their syntax, and where Terraform is, their form; providers are not loaded here."""
+    for path in (DEPLOY / "terraform").glob("*.tf"):
+        assert hcl2.loads(path.read_text())
+    if shutil.which("terraform"):
+        _run("terraform", f"-chdir={DEPLOY / 'terraform'}", "fmt", "-check")
+
+
+def test_cloud_definitions_say_what_their_platforms_need() -> None:
+    """Names of fields, and that nothing of ours is started twice or left without a port."""
+    task = json.loads((DEPLOY / "cloud" / "ecs-task.json").read_text())
+    assert task["networkMode"] == "awsvpc"
+    assert {port["containerPort"] for port in task["containerDefinitions"][0]["portMappings"]} == {8000, 9091}
+    service = yaml.safe_load((DEPLOY / "cloud" / "cloud-run.yaml").read_text())
+    assert service["apiVersion"] == "serving.knative.dev/v1"
+    assert service["spec"]["template"]["metadata"]["annotations"]["run.googleapis.com/cpu-throttling"] == "false"
+    group = yaml.safe_load((DEPLOY / "cloud" / "aci.yaml").read_text())
+    assert {port["port"] for port in group["properties"]["ipAddress"]["ports"]} == {8000, 9091}
+
+
+def test_compose_mounts_files_that_exist() -> None:
+    """Beside docker-compose.yml."""
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    for name, service in compose["services"].items():
+        if "build" in service:
+            assert (ROOT / service["build"]["dockerfile"]).is_file(), name
+        for volume in service.get("volumes", ()):
+            assert (ROOT / volume.split(":")[0]).exists(), volume
