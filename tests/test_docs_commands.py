@@ -1,0 +1,59 @@
+"""Whatever the documentation links to is there, and whatever it says to type exists."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.paths import EXPORTER, ROOT, built
+
+PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """To files of this repository; addresses elsewhere are not asked."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path) -> None:
+    """`deploy/…`, `examples/…` and `scripts/…` in the text."""
+    for name in re.findall(r"`((?:deploy|examples|scripts|docs|bench)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists(), f"{page.name} names {name}"
+
+
+def test_words_of_the_exporter_that_are_named_exist() -> None:
+    """In whatever page they stand."""
+    help_text = subprocess.run([built(EXPORTER), "--help"], capture_output=True, text=True, check=True).stdout
+    commands = set(re.findall(r"^  ([a-z-]+)", help_text.split("Commands:")[1].split("Options:")[0], re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"gunicorn-prometheus-exporter ([a-z][a-z-]+)", page.read_text()))
+        assert named <= commands, f"{page.name} names {named - commands}"
+
+
+def test_make_has_the_words_that_are_named() -> None:
+    """In whatever page they stand."""
+    makefile = (ROOT / "Makefile").read_text()
+    words = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    for page in PAGES:
+        named = set(re.findall(r"`make ([a-z-]+)", page.read_text()))
+        named |= set(re.findall(r"^    make ([a-z-]+)", page.read_text(), re.MULTILINE))
+        assert named <= words, f"{page.name} names {named - words}"
+
+
+def test_lines_of_troubleshooting_are_those_of_the_program() -> None:
+    """Each quoted line is found in the source that writes it, whatever stands for `…`."""
+    folders = (ROOT / "exporter" / "src", ROOT / "model" / "src")
+    source = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.rs"))
+    source = re.sub(r"\\\n\s*", "", source)
+    quoted = re.findall(r"^\| `([^`|]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
+    lines = [line for line in quoted if " " in line and not line.startswith("endpoint=")]
+    assert len(lines) > 15
+    for line in lines:
+        for part in re.split(r"…", line):
+            words = part.strip(" :;,()")
+            if len(words) > 3:
+                assert words in source, f"nothing writes {words!r}, of {line!r}"
