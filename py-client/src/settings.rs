@@ -74,6 +74,11 @@ impl LoadedSettings {
     }
 
     #[getter]
+    fn redis_url(&self) -> Option<&str> {
+        self.settings().redis.url.as_ref().map(Secret::reveal)
+    }
+
+    #[getter]
     fn instance(&self) -> Option<&str> {
         self.settings().instance.as_deref()
     }

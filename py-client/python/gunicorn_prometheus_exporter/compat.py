@@ -7,6 +7,7 @@ by the exporter alone, so there is nothing to set up in a worker, and no client 
 from __future__ import annotations
 
 import enum
+import importlib
 import json
 import socket
 from typing import Any
@@ -201,6 +202,43 @@ class RedisStorageManager:
             return False
         return True
 
+    def get_client(self) -> Any:
+        """A client of the ``redis`` package for the one server that the settings name; ``None`` without either.
+
+        Where they name Sentinels or a Cluster, make the client that goes with them.
+        """
+        if not self.is_enabled():
+            return None
+        try:
+            redis = importlib.import_module("redis")
+        except ImportError:
+            return None
+        loaded = config.load()
+        if loaded.redis_url is not None:
+            return redis.Redis.from_url(loaded.redis_url)
+        settings: dict[str, Any] = json.loads(loaded.to_json())["redis"]
+        options: dict[str, Any] = {name: settings[name] for name in ("host", "port", "db", "username")}
+        tls = settings["ssl"]
+        if tls["enabled"]:
+            options.update(
+                ssl=True,
+                ssl_ca_certs=tls["ca_file"],
+                ssl_certfile=tls["cert_file"],
+                ssl_keyfile=tls["key_file"],
+                ssl_cert_reqs="required" if tls["verify"] else "none",
+            )
+        return redis.Redis(password=loaded.redis_password, **options)
+
+    def get_collector(self) -> Any:
+        """What is shared, as a collector; ``None`` where there is no client."""
+        client = self.get_client()
+        if client is None:
+            return None
+        return importlib.import_module(".backend.core", __package__).RedisMultiProcessCollector(None, client)
+
+    def cleanup_keys(self) -> None:
+        """The registry forgets dead processes by itself."""
+
 
 _storage = RedisStorageManager()
 
@@ -225,5 +263,19 @@ def is_redis_enabled() -> bool:
     return _storage.is_enabled()
 
 
-def mark_process_dead_redis(_pid: int, *_args: Any) -> None:
-    """The exporter notices the end of every process by itself."""
+def get_prometheus_gevent_worker() -> type[Any] | None:
+    """The class, where gevent is installed."""
+    return _worker("PrometheusGeventWorker")
+
+
+def get_prometheus_eventlet_worker() -> type[Any] | None:
+    """The class, where eventlet is installed, and Gunicorn still has its worker."""
+    return _worker("PrometheusEventletWorker")
+
+
+def _worker(name: str) -> type[Any] | None:
+    try:
+        found: type[Any] = getattr(importlib.import_module(__package__), name)
+    except (ImportError, RuntimeError):
+        return None
+    return found

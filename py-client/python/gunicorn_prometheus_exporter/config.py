@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from . import _native
 
+_ELSEWHERE = (
+    "ConfigManager",
+    "ConfigState",
+    "ExporterConfig",
+    "cleanup_config",
+    "get_config",
+    "get_config_manager",
+    "initialize_config",
+)
 _path: Path | None = None
 #: Variables that a program has given itself; they count more than the environment's.
 overrides: dict[str, str] = {}
@@ -60,3 +71,10 @@ def _load(path: Path | None) -> _native.Settings:
         raise
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def __getattr__(name: str) -> Any:
+    """The names that were here in the package before this one."""
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(".compat", __package__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

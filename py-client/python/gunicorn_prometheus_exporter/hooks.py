@@ -10,8 +10,14 @@ from typing import Any
 
 from . import arbiter
 from .config import load_yaml_config
+from .hook_classes import EnvironmentManager, HookContext, HookManager, MetricsServerManager, ProcessManager
 
 __all__ = [
+    "EnvironmentManager",
+    "HookContext",
+    "HookManager",
+    "MetricsServerManager",
+    "ProcessManager",
     "default_on_exit",
     "default_on_starting",
     "default_post_fork",
