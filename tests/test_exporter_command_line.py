@@ -49,8 +49,8 @@ def test_a_word_that_is_no_command() -> None:
 
 def test_without_redis_there_is_nothing_to_serve() -> None:
     assert refused() == (
-        "there is nothing to serve: set REDIS_ENABLED=true or --redis-url; "
-        "an application without Redis serves its own metrics"
+        "there is nothing to serve: set REDIS_ENABLED=true, --redis-url or PROMETHEUS_MULTIPROC_DIR; "
+        "an application without any of them serves its own metrics"
     )
 
 

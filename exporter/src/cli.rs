@@ -10,7 +10,7 @@ use gunicorn_prometheus_exporter::settings::{
     GunicornSettings, Loaded, Origin, Settings, SettingsError,
 };
 use gunicorn_prometheus_exporter::{
-    BackendError, Protection, PushError, RedisBackend, StandaloneError,
+    BackendError, Protection, PushError, RedisBackend, SidecarError, StandaloneError,
 };
 use serde::Serialize;
 
@@ -43,8 +43,8 @@ Exit status: 0 success; 64 wrong words or settings; 65 a pushed file is wrong; 6
 /// Serves the metrics of Gunicorn applications to Prometheus.
 ///
 /// Settings are taken from the flags, then from the environment, then from the file, then from the
-/// defaults. Without a command, the Redis that they name is served. An application without Redis
-/// needs no exporter of its own: its arbiter starts one.
+/// defaults. Without a command, the Redis or the directory that they name is served. An
+/// application without either needs no exporter of its own: its arbiter starts one.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -81,6 +81,8 @@ enum Command {
     /// SIGHUP reads certificates and password again; connections go on. SIGTERM finishes what is
     /// being answered, and ends.
     Standalone,
+    /// Serves an application that does not serve itself: from its directory, or from its Redis
+    Sidecar,
     /// Asks a running exporter whether it is healthy: exit status 0 or 1
     Health,
     /// Writes what a batch job has measured into the Redis that applications share
@@ -97,6 +99,7 @@ enum Command {
 /// What the program is to do.
 pub(crate) enum Task<'a> {
     Standalone,
+    Sidecar,
     Health,
     Push(&'a PushWords),
     CheckConfig,
@@ -165,6 +168,7 @@ impl Cli {
             Some(Command::CheckConfig) => Ok(Task::CheckConfig),
             Some(Command::Standalone) => Ok(Task::Standalone),
             _ if settings.redis.enabled => Ok(Task::Standalone),
+            _ if settings.prometheus.multiproc_dir.is_some() => Ok(Task::Sidecar),
             _ => Err(Failure::NothingToServe),
         }
     }
@@ -213,7 +217,7 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(
-        "there is nothing to serve: set REDIS_ENABLED=true or --redis-url; an application without Redis serves its own metrics"
+        "there is nothing to serve: set REDIS_ENABLED=true, --redis-url or PROMETHEUS_MULTIPROC_DIR; an application without any of them serves its own metrics"
     )]
     NothingToServe,
     #[error("there is nowhere to push to: set REDIS_ENABLED=true or --redis-url")]
@@ -222,6 +226,8 @@ pub(crate) enum Failure {
     Push(#[from] PushFailure),
     #[error(transparent)]
     Standalone(#[from] StandaloneError),
+    #[error(transparent)]
+    Sidecar(#[from] SidecarError),
     #[error(transparent)]
     NotHealthy(#[from] NotHealthy),
     #[error("the settings cannot be printed: {0}")]
@@ -247,7 +253,9 @@ impl Failure {
                 PushError::Backend(_) => UNAVAILABLE,
                 _ => DATA,
             }),
-            Self::NotHealthy(_) | Self::Print(_) | Self::Io(_) => ExitCode::FAILURE,
+            Self::Sidecar(_) | Self::NotHealthy(_) | Self::Print(_) | Self::Io(_) => {
+                ExitCode::FAILURE
+            }
         }
     }
 }

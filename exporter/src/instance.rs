@@ -24,6 +24,7 @@
 
 mod boot;
 mod figures;
+mod files;
 mod link;
 mod pages;
 mod pusher;
@@ -46,10 +47,10 @@ use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::settings::Scope;
 use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
-use boot::Booted;
+pub(crate) use boot::Booted;
 use link::{AsyncLink, Message};
 use pusher::Pusher;
-use state::State;
+pub(crate) use state::State;
 
 /// How long workers may take to notice that their arbiter is gone, and Redis to take what is left.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ mod push_command;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gunicorn_prometheus_exporter::standalone;
+use gunicorn_prometheus_exporter::{Settings, sidecar, standalone};
 
 use cli::{Cli, Failure, Task};
 
@@ -34,13 +34,13 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    match cli.task(&loaded.settings)? {
-        Task::Standalone => {
-            let read_again = || cli.settings().map(|loaded| loaded.settings);
-            Ok(runtime()?.block_on(standalone(&loaded.settings, read_again))?)
-        }
-        Task::Health => Ok(health::ask(&loaded.settings.prometheus)?),
-        Task::Push(words) => Ok(words.run(&runtime()?, &loaded.settings)?),
+    let read_again = || cli.settings().map(|loaded| loaded.settings);
+    let settings: &Settings = &loaded.settings;
+    match cli.task(settings)? {
+        Task::Standalone => Ok(runtime()?.block_on(standalone(settings, read_again))?),
+        Task::Sidecar => Ok(runtime()?.block_on(sidecar(settings, read_again))?),
+        Task::Health => Ok(health::ask(&settings.prometheus)?),
+        Task::Push(words) => Ok(words.run(&runtime()?, settings)?),
         Task::CheckConfig => cli::print_settings(&loaded),
         Task::Completions(shell) => cli::print_completions(shell),
     }

@@ -81,7 +81,7 @@ pub async fn standalone(
 }
 
 /// Reads certificates and password again at each SIGHUP; what cannot be used changes nothing.
-async fn follow(
+pub(crate) async fn follow(
     protection: &Protection,
     mut hangup: Signal,
     read_again: impl Fn() -> Result<Settings, SettingsError>,

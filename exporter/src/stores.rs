@@ -1,11 +1,15 @@
 //! Worker stores as writers of registries: what is read of them, and how far it has got.
 
+mod db;
+mod directory;
 mod gathering;
 mod in_flight;
 mod shard;
 mod source;
 mod writer;
 
+pub(crate) use db::DbFiles;
+pub(crate) use directory::Directory;
 pub use gathering::{GatherError, Gathering};
 pub(crate) use shard::{SharedLeave, SharedPush};
 pub(crate) use source::{StoreSource, Visible};

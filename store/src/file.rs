@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,9 @@ pub struct Identity {
     /// What people call it (`<instance>:<slot>`); the readable part of the writer id.
     pub name: String,
 }
+
+/// How the names of stores in a directory end.
+pub const STORE_SUFFIX: &str = ".store";
 
 /// Where a store's memory comes from.
 #[derive(Debug, Clone, Copy)]
@@ -125,6 +129,19 @@ impl StoreFile {
     pub fn adopt_as(self, process: Process) -> Result<WorkerStore, StoreError> {
         WorkerStore::adopt(self.file, process)
     }
+
+    /// Whether a living process has adopted it, also one of another pid namespace: that process
+    /// holds the `fcntl` lock on the file.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot tell.
+    pub fn is_held(file: BorrowedFd<'_>) -> Result<bool, StoreError> {
+        let any = Flock::from(FlockType::WriteLock);
+        rustix::process::fcntl_getlk(file, &any)
+            .map(|holder| holder.is_some())
+            .map_err(StoreError::system("ask for the lock of a store"))
+    }
 }
 
 impl AsFd for StoreFile {
@@ -153,7 +170,7 @@ pub(crate) fn may_be_mapped(file: BorrowedFd<'_>) -> bool {
 }
 
 fn open_new(directory: &Path, number: u64, id: [u8; 16]) -> Result<OwnedFd, StoreError> {
-    let path = directory.join(format!("{number}-{}.store", hex(id)));
+    let path = directory.join(format!("{number}-{}{STORE_SUFFIX}", hex(id)));
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(StoreError::system(
         "create a store in the metrics directory",

@@ -34,7 +34,7 @@ mod worker_store;
 pub use control::{Control, Counter};
 pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS};
 pub use error::StoreError;
-pub use file::{Identity, Place, Role, StoreFile};
+pub use file::{Identity, Place, Role, STORE_SUFFIX, StoreFile};
 pub use layout::MAX_SHARDS;
 pub use link::{
     ArbiterLink, Boot, ExporterLink, Facts, Link, LinkError, ListenerFacts, NewStore, ToArbiter,

@@ -9,6 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
 
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
 use crate::layout::{
     AT_FLAGS, AT_PID, AT_START_TIME, AT_TURN, AT_USED, KIND_PADDING, MAX_RECORD, MAX_STORE,
     SERIES_HEAD, Shape,
@@ -103,15 +106,34 @@ impl WorkerStore {
             inner.exemplars.insert((series, cell), slot);
         }
 
+        let (identity, writer_id) = (reader.identity().clone(), reader.writer_id());
+        // Its descriptor is closed before the store is held.
+        drop(reader);
         let header = inner.segments[0];
         header[AT_START_TIME].store(process.start_time, Relaxed);
         header[AT_PID].store(process.pid.into(), Release);
-        Ok(Self {
-            identity: reader.identity().clone(),
-            writer_id: reader.writer_id(),
+        let store = Self {
+            identity,
+            writer_id,
             file,
             inner: Mutex::new(inner),
-        })
+        };
+        store.hold()?;
+        Ok(store)
+    }
+
+    /// Shows everybody who has the file that this process lives: by an `fcntl` lock on it, which
+    /// ends with the process, or when this process closes any other descriptor of the file (then
+    /// this has to be called again). See [`StoreFile::is_held`](crate::StoreFile::is_held).
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot lock. That another process holds it is none: it ends soon.
+    pub fn hold(&self) -> Result<(), StoreError> {
+        match rustix::fs::fcntl_lock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
+            Err(error) => Err(StoreError::system("lock a store")(error)),
+        }
     }
 
     /// Whose store it is.
@@ -360,7 +382,7 @@ fn map(file: BorrowedFd<'_>, number: usize) -> Result<&'static [AtomicU64], Stor
         .map_err(|source| grow_error(start + len, source))
 }
 
-fn grow_error(words: usize, source: rustix::io::Errno) -> StoreError {
+fn grow_error(words: usize, source: Errno) -> StoreError {
     StoreError::Grow {
         bytes: (words * WORD) as u64,
         source,

@@ -80,11 +80,11 @@ class Watched:
     def fail_over(self) -> None:
         """Asks the sentinels for another primary."""
         with Client(port=self.sentinels[0].port, password=self.password or None) as client:
-            client.execute_command("SENTINEL", "FAILOVER", MASTER)  # type: ignore[no-untyped-call]
+            client.execute_command("SENTINEL", "FAILOVER", MASTER)
 
     def _seen_by(self, sentinel: Sentinel) -> tuple[str, str]:
         with Client(port=sentinel.port, password=self.password or None, decode_responses=True) as client:
-            fields = client.execute_command("SENTINEL", "MASTER", MASTER)  # type: ignore[no-untyped-call]
+            fields = client.execute_command("SENTINEL", "MASTER", MASTER)
         pairs = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
         return str(pairs["num-slaves"]), str(pairs["num-other-sentinels"])
 

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 use super::InstanceError;
 use super::link::{AsyncLink, Message};
 use crate::Settings;
+use crate::stores::Directory;
 
 /// How often a predecessor's lock is tried; the arbiter kills one that hangs.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
@@ -20,6 +21,8 @@ pub(crate) struct Booted {
     pub(crate) facts: Facts,
     pub(crate) control: Control,
     pub(crate) snapshots: Snapshots,
+    /// File mode: the directory, which is this process' to read.
+    pub(crate) directory: Option<Directory>,
     /// What came while it waited for the lock.
     pub(crate) early: Vec<Message>,
 }
@@ -42,6 +45,7 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
         facts: boot.facts,
         control: Control::open(control)?,
         snapshots: Snapshots::from_fds(first, second),
+        directory: None,
         early: Vec::new(),
     };
     while !booted.control.try_lock_exporter()? {

@@ -136,6 +136,8 @@ impl Figures {
         figures.take_over(&StoreReader::open(copy()?)?)?;
         figures.listen(facts)?;
         figures.build(facts)?;
+        // A copy of the descriptor was closed.
+        figures.store.hold()?;
         Ok(figures)
     }
 

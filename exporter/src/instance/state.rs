@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::boot::Booted;
 use super::figures::Figures;
+use super::files::Files;
 use super::link::Message;
 use super::watch::watch;
 use super::{InstanceError, now_ms};
@@ -34,27 +35,29 @@ pub(crate) struct State {
     pub(crate) own: Arc<OwnMetrics>,
     /// A writer has left the shared registry.
     pub(crate) settled: Notify,
+    /// File mode: what is in the directory.
+    pub(super) files: Option<RefCell<Files>>,
     control: Control,
     facts: Facts,
     snapshots: Snapshots,
-    options: WriterOptions,
+    pub(super) options: WriterOptions,
     ended: mpsc::UnboundedSender<u64>,
-    inner: RefCell<Inner>,
+    pub(super) inner: RefCell<Inner>,
 }
 
-struct Inner {
-    writers: BTreeMap<u64, Entry>,
+pub(super) struct Inner {
+    pub(super) writers: BTreeMap<u64, Entry>,
     /// With the number of their store.
     figures: Option<(u64, Figures)>,
     has_asked_for_store: bool,
-    has_new_series: bool,
+    pub(super) has_new_series: bool,
     committed_at: Option<Instant>,
 }
 
-struct Entry {
-    writer: Writer,
-    life: Life,
-    watched: Watched,
+pub(super) struct Entry {
+    pub(super) writer: Writer,
+    pub(super) life: Life,
+    pub(super) watched: Watched,
     /// The figures know of it.
     is_told_of: bool,
     /// This instance's registry would not have its last values.
@@ -63,7 +66,7 @@ struct Entry {
 
 /// How far a writer has got. Each step is done again by a successor that does not know of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
+pub(super) enum Life {
     /// Its process runs, or has not begun.
     Live,
     /// Its process has ended.
@@ -76,13 +79,16 @@ enum Life {
 
 /// How the end of its process is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Watched {
+pub(super) enum Watched {
     /// Not yet: nobody has adopted the store.
     No,
     /// The system says so.
     BySystem,
     /// Asked at each flush.
     ByAsking,
+    /// A file that no arbiter has told of: its process may be in another pid namespace, and holds
+    /// the lock on it (see `files.rs`).
+    ByLock,
 }
 
 /// What an ended writer still has to say to the shared registry.
@@ -93,6 +99,18 @@ pub(crate) enum Farewell {
     None,
     /// This.
     Leave(SharedLeave),
+}
+
+impl Entry {
+    pub(super) fn new(writer: Writer, watched: Watched) -> Self {
+        Self {
+            writer,
+            life: Life::Live,
+            watched,
+            is_told_of: false,
+            was_refused: false,
+        }
+    }
 }
 
 impl State {
@@ -113,11 +131,18 @@ impl State {
             ttl_ms: booted.settings.redis.ttl_seconds * 1000,
             shards: shared.as_ref().map_or(0, RedisBackend::shards),
         };
+        let registry = Embedded::new(Arc::new(Mutex::new(registry)));
+        let files = booted
+            .directory
+            .map(|directory| Files::open(directory, &registry, &booted.settings))
+            .transpose()
+            .map_err(InstanceError::system("read the metrics directory"))?;
         let state = Self {
-            registry: Embedded::new(Arc::new(Mutex::new(registry))),
+            registry,
             shared,
             own,
             settled: Notify::new(),
+            files,
             control: booted.control,
             facts: booted.facts,
             snapshots: booted.snapshots,
@@ -141,6 +166,9 @@ impl State {
         if inner.writers.contains_key(&number) {
             return;
         }
+        if let Some(files) = &self.files {
+            files.borrow_mut().told_of(number, &file);
+        }
         if store.role == Role::Exporter {
             self.open_own(&mut inner, number, &file);
         }
@@ -148,13 +176,8 @@ impl State {
             Ok(reader) => reader,
             Err(error) => return self.report("store", number, &error),
         };
-        let entry = Entry {
-            writer: Writer::new(reader, store.process, &self.options),
-            life: Life::Live,
-            watched: Watched::No,
-            is_told_of: false,
-            was_refused: false,
-        };
+        let writer = Writer::new(reader, store.process, &self.options);
+        let entry = Entry::new(writer, Watched::No);
         inner.writers.insert(number, entry);
         inner.has_new_series = true;
     }
@@ -245,6 +268,12 @@ impl State {
     /// Brings everything that stores hold into this instance's registry, and commits it if a writer
     /// has ended.
     pub(crate) fn flush(&self) {
+        self.scan();
+        self.flush_writers();
+        self.flush_db_files();
+    }
+
+    fn flush_writers(&self) {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         for (&number, entry) in &mut inner.writers {
@@ -269,7 +298,9 @@ impl State {
         let is_over =
             |entry: &Entry| entry.life == Life::Committed && entry.writer.has_left_shared();
         let over = inner.writers.extract_if(.., |_, entry| is_over(entry));
-        over.map(|(number, _)| number).collect()
+        let over = over.map(|(number, _)| number).collect();
+        drop(inner);
+        self.remove_files(over)
     }
 
     /// The writers that a shard of the shared registry has to do with.
@@ -348,7 +379,7 @@ impl State {
                     Watched::ByAsking
                 };
             }
-            Watched::BySystem => return,
+            Watched::BySystem | Watched::ByLock => return,
             Watched::ByAsking => {}
         }
         if entry.watched == Watched::ByAsking && !process.is_alive() {
@@ -363,7 +394,8 @@ impl State {
         };
         let is_worker = |entry: &&Entry| entry.writer.role() == Role::Worker;
         for (&number, entry) in &inner.writers {
-            if entry.life != Life::Ended || !is_worker(&entry) {
+            let is_own = entry.watched != Watched::ByLock;
+            if entry.life != Life::Ended || !is_worker(&entry) || !is_own {
                 continue;
             }
             let name = entry.writer.name();
@@ -424,7 +456,15 @@ impl State {
         }
     }
 
-    fn report(&self, r#where: &'static str, number: u64, error: &dyn std::fmt::Display) {
+    /// Commits this instance's registry now: its process is about to end.
+    pub(crate) fn commit_now(&self) {
+        let mut inner = self.inner.borrow_mut();
+        inner.has_new_series = true;
+        inner.committed_at = None;
+        self.commit(&mut inner);
+    }
+
+    pub(super) fn report(&self, r#where: &'static str, number: u64, error: &dyn std::fmt::Display) {
         tracing::error!("store {number}: {error}");
         self.own.failed(r#where);
     }

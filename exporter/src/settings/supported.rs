@@ -10,11 +10,6 @@ impl Settings {
         let http = &self.http;
         let asked = [
             (
-                self.sidecar_mode && !self.redis.enabled,
-                "SIDECAR_MODE",
-                "use it with Redis, or let the application serve its own metrics",
-            ),
-            (
                 !http.skip_paths.is_empty(),
                 "exporter.http.skip_paths",
                 "leave it out",

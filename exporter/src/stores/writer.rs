@@ -14,9 +14,9 @@ use crate::backend::{BackendError, Embedded};
 use crate::instance::Activity;
 
 /// Writers of this instance's registry leave when their process has ended, not before: ten years.
-const LOCAL_LEASE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+pub(super) const LOCAL_LEASE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
 /// A batch of a session that the registry keeps refusing is a defect; it must not stop the others.
-const LOCAL_ROUNDS: usize = 10_000;
+pub(super) const LOCAL_ROUNDS: usize = 10_000;
 
 /// What is the same for all writers of an instance.
 #[derive(Debug, Clone)]
@@ -71,6 +71,11 @@ impl Writer {
     /// The worker's id, or what else the store is called.
     pub(crate) fn name(&self) -> &str {
         &self.reader.identity().name
+    }
+
+    /// Whether the process that writes it holds its file (file mode).
+    pub(crate) fn is_held(&self) -> Result<bool, StoreError> {
+        self.reader.is_held()
     }
 
     pub(crate) fn role(&self) -> Role {

@@ -1,0 +1,439 @@
+//! The `.db` files that `prometheus_client` itself writes into a directory, as one writer of this
+//! instance's registry.
+//!
+//! # How it works
+//!
+//! All files together are one writer, whose values are the aggregates (`view.rs`). They go through a
+//! session like any other writer's; only, here a counter may go down: its process called `reset()`,
+//! or somebody deleted a file. Then the writer leaves, the series that went down are removed, and a
+//! new writer goes on with all others where the old one was, so that the page says what
+//! `MultiProcessCollector` says.
+//!
+//! # When a process dies
+//!
+//! Its files are folded into one (`retired.rs`) and deleted, if it is proven that it is dead: it was
+//! seen with its file open before. Of a process in another pid namespace that can never be said, so
+//! its files stay.
+
+mod file;
+mod retired;
+mod view;
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use metrics_model::{Labels, Limits, Outcome, Saved, SavedPoint, Session, Source, WriterState};
+use metrics_store::Process;
+
+use crate::backend::{BackendError, Embedded};
+use crate::progress::Progress;
+use file::{DbError, DbFile, DbName};
+use retired::{Last, Retired};
+use view::{DbView, Target};
+
+use super::shard::session_options;
+use super::writer::{LOCAL_LEASE_MS, LOCAL_ROUNDS};
+
+const WRITER: &str = "db-files/";
+/// Before the process, of the gauges that tell processes apart.
+const PROCESS: &str = "db-process/";
+/// How often a process is looked for that was not found.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct DbFiles {
+    directory: PathBuf,
+    view: DbView,
+    files: HashMap<String, Known>,
+    retired: Retired,
+    /// Where the retired values go; empty when they must be looked up again.
+    retired_targets: Vec<(Target, f64, f64)>,
+    /// By the text of `pid`.
+    sessions: HashMap<Box<str>, Session>,
+    /// Whether a value that the registry refuses is one that has gone down while nobody looked.
+    is_resumed: bool,
+    /// Which series the page shows.
+    shown: Vec<bool>,
+    removes_dead: bool,
+    ttl_ms: u64,
+}
+
+#[derive(Debug)]
+struct Known {
+    name: DbName,
+    file: DbFile,
+    read_to: usize,
+    values: Vec<(usize, Target)>,
+    process: Option<Process>,
+    looked_at: Option<Instant>,
+    is_damaged: bool,
+}
+
+/// Why `.db` files are not all on the page.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DbFilesError {
+    #[error(transparent)]
+    Registry(#[from] BackendError),
+    #[error("what remains of processes that are gone cannot be kept: {0}")]
+    Retired(#[from] io::Error),
+    #[error("{name} is left out: {reason}")]
+    File { name: String, reason: DbError },
+}
+
+impl DbFiles {
+    /// Goes on where `registry` says that a predecessor was. With `removes_dead`, files of processes
+    /// that are proven dead are folded and deleted.
+    pub(crate) fn open(
+        directory: &Path,
+        registry: &Embedded,
+        removes_dead: bool,
+        ttl_ms: u64,
+    ) -> io::Result<Self> {
+        let (id, is_resumed) = writer_of(registry);
+        Ok(Self {
+            directory: directory.to_owned(),
+            view: DbView::new(ttl_ms),
+            files: HashMap::new(),
+            retired: Retired::open(directory)?,
+            retired_targets: Vec::new(),
+            sessions: HashMap::from([(Box::default(), new_session(id))]),
+            is_resumed,
+            shown: Vec::new(),
+            removes_dead,
+            ttl_ms,
+        })
+    }
+
+    /// Brings what the files hold now into the registry. `names` are the `.db` files that there are.
+    /// The first error is answered after everything else is done.
+    pub(crate) fn flush(
+        &mut self,
+        names: &[String],
+        registry: &Embedded,
+        now_ms: u64,
+    ) -> Result<(), DbFilesError> {
+        let read = self.read(names);
+        let folded = if self.removes_dead {
+            self.fold_dead(now_ms)
+        } else {
+            Ok(())
+        };
+        self.add_up();
+        let changed = self.view.settle();
+        self.bring(registry, &changed, now_ms)?;
+        folded?;
+        read
+    }
+
+    fn read(&mut self, names: &[String]) -> Result<(), DbFilesError> {
+        let mut first_error = Ok(());
+        let mut progress = Progress::new("reading .db files", names.len());
+        self.files.retain(|name, _| names.contains(name));
+        for name in names {
+            progress.step();
+            match self.read_one(name) {
+                Ok(()) => {}
+                // Deleted since the directory was read, as a dead process' live gauges are.
+                Err(DbError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                    self.files.remove(name);
+                }
+                Err(reason) => {
+                    let known = self.files.get_mut(name);
+                    let is_said =
+                        known.is_some_and(|known| std::mem::replace(&mut known.is_damaged, true));
+                    if !is_said && first_error.is_ok() {
+                        let name = name.clone();
+                        first_error = Err(DbFilesError::File { name, reason });
+                    }
+                }
+            }
+        }
+        first_error
+    }
+
+    fn read_one(&mut self, name: &str) -> Result<(), DbError> {
+        let path = self.directory.join(name);
+        let found = fs::metadata(&path)?;
+        let identity = (found.dev(), found.ino());
+        let is_known = |known: &Known| known.file.identity() == identity;
+        if !self.files.get(name).is_some_and(is_known) {
+            self.files.remove(name);
+            let Some(db_name) = DbName::parse(name) else {
+                return Ok(());
+            };
+            let file = DbFile::open(&path)?;
+            if self.retired.is_folded(file.identity()) {
+                fs::remove_file(&path)?;
+                return Ok(());
+            }
+            let known = Known {
+                name: db_name,
+                file,
+                read_to: 0,
+                values: Vec::new(),
+                process: None,
+                looked_at: None,
+                is_damaged: false,
+            };
+            self.files.insert(name.to_owned(), known);
+        }
+        let Some(known) = self.files.get_mut(name) else {
+            return Ok(());
+        };
+        if known.file.read()? < known.read_to {
+            known.read_to = 0;
+            known.values.clear();
+        }
+        for entry in known.file.entries(known.read_to) {
+            let entry = entry?;
+            let (_, key) = known.file.key(entry)?;
+            if let Some(target) = self.view.target(&known.name, key) {
+                known.values.push((entry.value_at, target));
+            }
+            known.read_to = entry.end;
+        }
+        Ok(())
+    }
+
+    /// Files whose process was seen with them, and is no more.
+    fn fold_dead(&mut self, now_ms: u64) -> Result<(), DbFilesError> {
+        let mut dead = Vec::new();
+        for (name, known) in &mut self.files {
+            if known.process.is_none() {
+                if known.looked_at.is_none_or(|at| at.elapsed() >= LOOK_AGAIN) {
+                    known.looked_at = Some(Instant::now());
+                    known.process = holder(&known.name.pid, known.file.identity());
+                }
+                continue;
+            }
+            let is_over = known.process.is_some_and(|process| !process.is_alive());
+            // A later process of the same id may have gone on with the file.
+            if is_over && !known.is_damaged {
+                known.process = holder(&known.name.pid, known.file.identity());
+                if known.process.is_none() {
+                    dead.push(name.clone());
+                }
+            }
+        }
+        if self.ttl_ms > 0 && self.retired.expire(now_ms.saturating_sub(self.ttl_ms))? {
+            self.retired_targets.clear();
+        }
+        if dead.is_empty() {
+            return Ok(());
+        }
+        // Once more: now nobody writes.
+        for name in &dead {
+            if let Err(reason) = self.read_one(name) {
+                let name = name.clone();
+                return Err(DbFilesError::File { name, reason });
+            }
+        }
+        let files = dead.iter().filter_map(|name| {
+            let known = self.files.get(name)?;
+            let last = |entry: file::DbEntry| {
+                let (key, _) = known.file.key(entry).ok()?;
+                let (value, time) = known.file.value(entry.value_at);
+                Some(Last { key, value, time })
+            };
+            let values = known.file.entries(0).flatten().filter_map(last).collect();
+            Some((&known.name, known.file.identity(), values))
+        });
+        self.retired.fold(files, now_ms)?;
+        self.retired_targets.clear();
+        let mut deleted = Vec::new();
+        for name in &dead {
+            let known = self.files.remove(name);
+            fs::remove_file(self.directory.join(name))?;
+            deleted.extend(known.map(|known| known.file.identity()));
+        }
+        Ok(self.retired.forget(&deleted)?)
+    }
+
+    fn add_up(&mut self) {
+        if self.retired_targets.is_empty() {
+            for (name, last) in self.retired.values() {
+                if let Ok(key) = serde_json::from_str(last.key)
+                    && let Some(target) = self.view.target(&name, key)
+                {
+                    self.retired_targets.push((target, last.value, last.time));
+                }
+            }
+        }
+        self.view.clear();
+        for &(target, value, time) in &self.retired_targets {
+            self.view.add(target, value, time);
+        }
+        for known in self.files.values() {
+            for &(value_at, target) in &known.values {
+                let (value, time) = known.file.value(value_at);
+                self.view.add(target, value, time);
+            }
+        }
+    }
+
+    fn bring(
+        &mut self,
+        registry: &Embedded,
+        changed: &[usize],
+        now_ms: u64,
+    ) -> Result<(), BackendError> {
+        let part = self.view.part("");
+        let begins_anew: Vec<usize> = (0..part.len())
+            .filter(|&number| {
+                let sent = self
+                    .sessions
+                    .get("")
+                    .and_then(|session| session.saved_point(number));
+                let Some(saved) = sent else { return false };
+                let in_view = part.in_view(number);
+                if saved.family_type.gauge_mode().is_some() {
+                    return false;
+                }
+                if part.is_retired(number) {
+                    return self.shown.get(in_view).is_some_and(|&shown| shown);
+                }
+                changed.contains(&in_view) || self.view.is_less(in_view, &saved.sent)
+            })
+            .collect();
+        self.shown = (0..self.view.len())
+            .map(|number| !self.view.is_gone(number))
+            .collect();
+        if !begins_anew.is_empty() {
+            self.begin_anew(registry, &begins_anew, now_ms)?;
+        }
+        let mut is_whole = true;
+        for pid in self.view.pids() {
+            is_whole &= self.push(&pid, registry, now_ms)? || !pid.is_empty();
+        }
+        if std::mem::take(&mut self.is_resumed) && !is_whole {
+            let every = (0..self.view.part("").len()).collect::<Vec<_>>();
+            self.begin_anew(registry, &every, now_ms)?;
+            self.push("", registry, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Answers whether the registry took everything.
+    fn push(&mut self, pid: &str, registry: &Embedded, now_ms: u64) -> Result<bool, BackendError> {
+        let part = self.view.part(pid);
+        let session = self
+            .sessions
+            .entry(pid.into())
+            .or_insert_with(|| new_session(format!("{PROCESS}{pid}")));
+        let mut is_whole = true;
+        for _ in 0..LOCAL_ROUNDS {
+            let Some(push) = session.next(&part, now_ms) else {
+                break;
+            };
+            let writer = session.writer();
+            let reply = registry.push(writer, push.seq, push.epoch, LOCAL_LEASE_MS, &push.batch)?;
+            is_whole &= reply.left_out == 0;
+            if session.on_reply(&reply, now_ms) == Outcome::Gone {
+                break;
+            }
+        }
+        Ok(is_whole)
+    }
+
+    /// The writer leaves, those series are removed, and a new writer goes on with the others.
+    fn begin_anew(
+        &mut self,
+        registry: &Embedded,
+        removed: &[usize],
+        now_ms: u64,
+    ) -> Result<(), BackendError> {
+        // Taken away first: gauges of a writer that leaves would stay. Totals do anyway.
+        self.view.hides_all = true;
+        let pushed = self.push("", registry, now_ms);
+        self.view.hides_all = false;
+        pushed?;
+        let part = self.view.part("");
+        let Some(session) = self.sessions.get_mut("") else {
+            return Ok(());
+        };
+        if let Some((seq, epoch)) = session.leave() {
+            registry.leave(session.writer(), seq, epoch);
+        }
+        for &number in removed {
+            let removed = part.series(number);
+            let pairs = removed
+                .labels
+                .iter()
+                .map(|(name, value)| (&**name, &**value));
+            if let Ok(labels) = Labels::new(pairs) {
+                let mut registry = registry.lock();
+                let stamp = registry.stamp(now_ms, &Limits::default(), false);
+                registry.del(&stamp, removed.family.name, Some(&labels));
+            }
+        }
+        let points = (0..part.len()).map_while(|number| {
+            let saved = session.saved_point(number)?;
+            let is_counted = saved.family_type.gauge_mode().is_none() && !removed.contains(&number);
+            let base = if is_counted {
+                saved.acked.clone()
+            } else {
+                part.point(number).zero()
+            };
+            Some(SavedPoint {
+                family_type: saved.family_type,
+                acked: base.clone(),
+                sent: base.clone(),
+                base,
+            })
+        });
+        let saved = Saved {
+            points: points.collect(),
+            ..Saved::default()
+        };
+        let (id, _) = writer_of(registry);
+        *session = Session::resume(id.into_bytes(), session_options(0), saved);
+        Ok(())
+    }
+}
+
+fn new_session(id: String) -> Session {
+    Session::new(id.into_bytes(), session_options(0))
+}
+
+/// The id of the writer that stands for these files: the one that has not left, and whether there is
+/// one.
+fn writer_of(registry: &Embedded) -> (String, bool) {
+    let registry = registry.lock();
+    let now_ms = registry.last_stamp_ms();
+    let (mut cursor, mut last) = ("0".to_owned(), 0);
+    while let Ok((writers, next)) = registry.list_writers(now_ms, cursor.as_bytes()) {
+        for writer in writers {
+            let id = String::from_utf8_lossy(writer.id);
+            let number = id
+                .strip_prefix(WRITER)
+                .and_then(|number| number.parse::<u64>().ok());
+            match number {
+                Some(_) if writer.state != WriterState::Left => return (id.into_owned(), true),
+                Some(number) => last = last.max(number),
+                None => {}
+            }
+        }
+        match next {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    (format!("{WRITER}{}", last + 1), false)
+}
+
+/// The process of that id, if it has that file open.
+fn holder(pid: &str, identity: (u64, u64)) -> Option<Process> {
+    let process = Process::of(pid.parse().ok()?)?;
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let mut files = descriptors
+        .flatten()
+        .filter_map(|entry| fs::metadata(entry.path()).ok());
+    files
+        .any(|file| (file.dev(), file.ino()) == identity)
+        .then_some(process)
+}

@@ -1,0 +1,285 @@
+"""A directory of prometheus_client's own .db files: our page says what its MultiProcessCollector says of them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from apps.db_writer import MODES
+from harness import Exporter, eventually, scrape
+from harness.paths import TESTS
+from harness.process import clean_environment
+
+Said = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+# Sums of these are exact in any order.
+NUMBERS = st.integers(-1000, 1000).map(lambda number: number / 8)
+TEXTS = st.sampled_from(["a", "b", 'q"uote', "back\\slash", "new\nline", "zwölf", "𝄞"])
+
+
+def operation(name: str, kind: str, methods: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """One call of a metric of that kind; the labels are the same for all calls of one name."""
+    labelled = name.endswith("_by")
+    return st.sampled_from(sorted(methods)).flatmap(
+        lambda method: st.fixed_dictionaries(
+            {
+                "name": st.just(name),
+                "kind": st.just(kind),
+                "labels": st.fixed_dictionaries({"first": TEXTS, "second": TEXTS}) if labelled else st.just({}),
+                "layout": st.sampled_from([[0.5, 1, 10], [0.25, 1, 2.5, 100], [1]]),
+                "method": st.just(method),
+                "arguments": st.tuples(*methods[method]),
+            }
+        )
+    )
+
+
+def operations() -> st.SearchStrategy[list[dict[str, Any]]]:
+    """What one process does in one go."""
+    amounts = NUMBERS.map(abs)
+    every = []
+    for suffix in ("", "_by"):
+        every += [
+            operation(f"hits{suffix}", "counter", {"inc": [amounts]}),
+            operation(f"waits{suffix}", "summary", {"observe": [NUMBERS]}),
+            operation(f"sizes{suffix}", "histogram", {"observe": [NUMBERS]}),
+        ]
+        for mode in MODES:
+            methods = {"set": [NUMBERS]} if "recent" in mode else {"set": [NUMBERS], "inc": [NUMBERS], "dec": [NUMBERS]}
+            every.append(operation(f"level_{mode}{suffix}", mode, methods))
+    return st.lists(st.one_of(every), min_size=1, max_size=25)
+
+
+class Process:
+    """A program that writes files of its own there."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process = subprocess.Popen(
+            [sys.executable, TESTS / "apps" / "db_writer.py"],
+            env=clean_environment({"PROMETHEUS_MULTIPROC_DIR": str(directory)}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, todo: Sequence[dict[str, Any]]) -> None:
+        """Returns when it is done."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(todo) + "\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "done\n"
+
+    def kill(self) -> None:
+        """As the kernel does when memory runs out."""
+        self.process.kill()
+        self.process.communicate()
+
+    @property
+    def files(self) -> list[str]:
+        """Those that there are of it."""
+        return [path.name for path in self.directory.glob(f"*_{self.process.pid}.db")]
+
+
+@contextmanager
+def writers(directory: Path, count: int) -> Iterator[list[Process]]:
+    """Some processes, ended at the end."""
+    with ExitStack() as stack:
+        made = []
+        for _ in range(count):
+            made.append(Process(directory))
+            stack.callback(made[-1].kill)
+        yield made
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Where the files are."""
+    path = tmp_path / "metrics"
+    path.mkdir()
+    return path
+
+
+def sidecar(directory: Path, *, cleanup: bool = False) -> Exporter:
+    """The exporter beside it."""
+    environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory), "CLEANUP_DB_FILES": str(cleanup).lower()}
+    return Exporter("sidecar", environment=environment)
+
+
+def collected(directory: Path) -> tuple[Said, dict[str, str]]:
+    """What prometheus_client says of the files: samples, and types by family."""
+    collector = MultiProcessCollector(CollectorRegistry(), path=str(directory))  # type: ignore[no-untyped-call]
+    return said(collector.collect())  # type: ignore[no-untyped-call]
+
+
+def shown(exporter: Exporter) -> tuple[Said, dict[str, str]]:
+    """What our page says."""
+    return said(scrape(exporter.metrics_url).families.values())
+
+
+def assert_agree(exporter: Exporter, directory: Path) -> None:
+    """The page and the collector say the same; the error names what differs."""
+    (ours, our_types), (theirs, their_types) = shown(exporter), collected(directory)
+    differing = {
+        key: (ours.get(key), theirs.get(key)) for key in ours.keys() | theirs if ours.get(key) != theirs.get(key)
+    }
+    assert differing == {}
+    assert our_types == their_types
+
+
+def said(families: Sequence[Metric] | Any) -> tuple[Said, dict[str, str]]:
+    """Bounds are compared as numbers, and an empty label is none. A family without a sample says nothing."""
+    samples: Said = {}
+    types: dict[str, str] = {}
+    for family in families:
+        for sample in family.samples:
+            labels = {name: value for name, value in sample.labels.items() if value}
+            if "le" in labels:
+                labels["le"] = repr(float(labels["le"]))
+            key = (sample.name, frozenset(labels.items()))
+            assert key not in samples, f"{key} is there twice"
+            samples[key] = sample.value
+            types[family.name] = family.type
+    return samples, types
+
+
+@settings(
+    max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+)
+@given(st.lists(st.lists(operations(), min_size=1, max_size=3), min_size=1, max_size=3))
+def test_the_page_is_what_the_collector_says(tmp_path_factory: pytest.TempPathFactory, work: list[Any]) -> None:
+    """Random work by random processes, seen while it goes on, after deaths, and by a sidecar that comes late."""
+    directory = tmp_path_factory.mktemp("metrics")
+    with writers(directory, len(work)) as processes, sidecar(directory) as exporter:
+        for step in range(max(map(len, work))):
+            for process, todo in zip(processes, work, strict=True):
+                if step < len(todo):
+                    process.do(todo[step])
+            assert_agree(exporter, directory)
+        dying = processes[0]
+        dying.kill()
+        assert_agree(exporter, directory)
+        for path in directory.glob(f"gauge_live*_{dying.process.pid}.db"):
+            path.unlink()
+        assert_agree(exporter, directory)
+        exporter.stop()
+        exporter.start()
+        assert_agree(exporter, directory)
+
+
+def call(name: str, kind: str, method: str, *arguments: float) -> dict[str, Any]:
+    """One operation."""
+    return {"name": name, "kind": kind, "labels": {}, "layout": [1, 10], "method": method, "arguments": arguments}
+
+
+def test_a_counter_that_is_reset_and_a_file_that_is_deleted_go_down(directory: Path) -> None:
+    with writers(directory, 2) as (first, second), sidecar(directory) as exporter:
+        for process in (first, second):
+            process.do([call("hits", "counter", "inc", 5), call("sizes", "histogram", "observe", 3)])
+        assert_agree(exporter, directory)
+        first.do([call("hits", "counter", "reset")])
+        assert shown(exporter)[0]["hits_total", frozenset()] == 5
+        assert_agree(exporter, directory)
+        for name in second.files:
+            (directory / name).unlink()
+        assert_agree(exporter, directory)
+        first.do([call("hits", "counter", "inc", 2)])
+        assert_agree(exporter, directory)
+
+
+def test_files_of_the_dead_are_folded_and_deleted(directory: Path) -> None:
+    """Nothing changes on the page but what only the living say, also for a successor of the exporter."""
+    work = [
+        call("hits", "counter", "inc", 5),
+        call("sizes", "histogram", "observe", 3),
+        call("waits", "summary", "observe", 2),
+    ]
+    work += [call(f"level_{mode}", mode, "set", 7) for mode in MODES]
+    with writers(directory, 3) as processes, sidecar(directory, cleanup=True) as exporter:
+        for number, process in enumerate(processes):
+            process.do([*work, call("level_max", "max", "set", number), call("level_min", "min", "set", -number)])
+        assert_agree(exporter, directory)
+        for dying in processes[:2]:
+            after = directory.parent / "after"
+            shutil.copytree(directory, after)
+            for path in after.glob(f"gauge_live*_{dying.process.pid}.db"):
+                path.unlink()
+            expected = collected(after) if dying is processes[0] else None
+            dying.kill()
+            eventually(lambda: dying.files, equals=[])
+            if expected:
+                assert shown(exporter) == expected
+            shutil.rmtree(after)
+        exporter.kill()
+        exporter.start()
+        samples, _ = shown(exporter)
+        assert samples["hits_total", frozenset()] == 15
+        assert samples["sizes_count", frozenset()] == 3
+        assert samples["waits_sum", frozenset()] == 6
+        assert samples["level_max", frozenset()] == 2
+        assert samples["level_min", frozenset()] == -2
+        assert samples["level_sum", frozenset()] == 21
+        assert samples["level_livesum", frozenset()] == 7
+        assert len([key for key in samples if key[0] == "level_all"]) == 3
+        assert len([key for key in samples if key[0] == "level_liveall"]) == 1
+
+
+def test_files_of_which_nobody_knows_whether_they_are_dead_stay(directory: Path) -> None:
+    with writers(directory, 1) as (process,):
+        process.do([call("hits", "counter", "inc", 5)])
+    files = process.files
+    with sidecar(directory, cleanup=True) as exporter:
+        assert shown(exporter)[0]["hits_total", frozenset()] == 5
+        shutil.copy(directory / files[0], directory / "counter_uwsgi-1.db")
+        eventually(lambda: shown(exporter)[0]["hits_total", frozenset()], equals=10)
+        assert process.files == files
+
+
+def test_a_damaged_file_is_left_out_and_named_once(directory: Path) -> None:
+    (directory / "counter_1.db").write_bytes(b"\x40\0\0\0\0\0\0\0\xff\xff\xff\x7f" + bytes(64))
+    with writers(directory, 1) as (process,), sidecar(directory) as exporter:
+        process.do([call("hits", "counter", "inc", 5)])
+        for _ in range(3):
+            assert shown(exporter)[0]["hits_total", frozenset()] == 5
+        assert exporter.log.count("counter_1.db is left out: it is damaged at byte 8") == 1
+
+
+def test_two_sidecars_take_turns(directory: Path) -> None:
+    """The second waits, says so, and goes on where the first was."""
+    with writers(directory, 1) as (process,), sidecar(directory) as first:
+        process.do([call("hits", "counter", "inc", 5)])
+        assert shown(first)[0]["hits_total", frozenset()] == 5
+        second = sidecar(directory)
+        with second.log_path.open("ab") as log:
+            command = [str(word) for word in second.command()]
+            second.process = subprocess.Popen(command, env=second.environment, stdout=log, stderr=log)
+        try:
+            eventually(lambda: f"another process reads {directory}" in second.log)
+            first.kill()
+            eventually(lambda: shown(second)[0]["hits_total", frozenset()], equals=5)
+        finally:
+            assert second.stop() == 0
+
+
+def test_a_sidecar_without_anything_to_read_says_so() -> None:
+    with pytest.raises(RuntimeError, match="there is nothing to serve: set REDIS_ENABLED=true"):
+        Exporter("sidecar").start()
+
+
+def test_an_orderly_end_is_exit_status_0(directory: Path) -> None:
+    with sidecar(directory) as exporter:
+        os.kill(exporter.pid, 15)
+        assert exporter.process is not None
+        assert exporter.process.wait(15) == 0
