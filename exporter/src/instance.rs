@@ -46,6 +46,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::settings::Scope;
+use crate::stores::Directory;
 use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
 pub(crate) use boot::Booted;
 use link::{AsyncLink, Message};
@@ -161,6 +162,8 @@ struct Instance {
     server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     pages: Option<JoinHandle<()>>,
     pusher: Option<Pusher>,
+    /// File mode: the directory, while another process reads it.
+    awaited: Option<Directory>,
 }
 
 /// Why the main loop ends.
@@ -175,13 +178,14 @@ enum End {
 }
 
 impl Instance {
-    fn new(link: AsyncLink, booted: Booted) -> Result<(Self, Vec<Message>), InstanceError> {
+    fn new(link: AsyncLink, mut booted: Booted) -> Result<(Self, Vec<Message>), InstanceError> {
         let (watcher, ended) = mpsc::unbounded_channel();
         let flush_interval = Duration::from_millis(booted.settings.flush_interval_ms.max(10));
         let scope = booted.settings.prometheus.scope;
         let serves_tls = booted.settings.prometheus.ssl.enabled;
         let protection = Protection::default();
         protection.use_password(booted.settings.auth.as_ref())?;
+        let awaited = booted.awaited.take();
         let (state, early) = State::new(booted, watcher)?;
         let state = Rc::new(state);
         let (asker, refreshes): (Refresh, RefreshRequests) = refresh();
@@ -207,6 +211,7 @@ impl Instance {
             server: None,
             pages: None,
             pusher,
+            awaited,
         };
         Ok((instance, early))
     }
@@ -249,7 +254,13 @@ impl Instance {
                 },
                 Some(number) = self.ended.recv() => self.state.ended(number),
                 () = ready(()), if self.state.has_ended() => self.flush(),
-                _ = tick.tick() => self.flush(),
+                _ = tick.tick() => {
+                    self.flush();
+                    // The next exporter of this instance is the one that reads it.
+                    if self.awaited.as_ref().is_some_and(Directory::is_free) {
+                        return End::Replaced;
+                    }
+                }
                 Some(request) = self.refreshes.next() => self.refresh(request),
                 () = settled => self.release(),
             }

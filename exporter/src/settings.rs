@@ -255,6 +255,12 @@ impl Settings {
         settings
     }
 
+    /// Where worker stores are files; with Redis they are memory, whatever is set.
+    pub fn store_directory(&self) -> Option<&Path> {
+        let directory = self.prometheus.multiproc_dir.as_deref();
+        directory.filter(|_| !self.redis.enabled)
+    }
+
     /// The keys of the registry in Redis, one for each shard.
     pub fn registry_keys(&self) -> Vec<String> {
         let prefix = &self.redis.key_prefix;

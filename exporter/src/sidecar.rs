@@ -11,7 +11,6 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::{Backend, Renderings};
 use crate::instance::{Booted, InstanceError, State};
 use crate::listen::listen;
 use crate::protection::{Protection, ProtectionError};
@@ -21,6 +20,7 @@ use crate::server::serve;
 use crate::settings::{Scope, Settings, SettingsError};
 use crate::standalone::follow;
 use crate::stores::Directory;
+use crate::{Backend, Renderings};
 
 /// How often the lock of somebody else is tried.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
@@ -77,7 +77,7 @@ async fn run(
     settings: &Settings,
     read_again: impl Fn() -> Result<Settings, SettingsError>,
 ) -> Result<(), SidecarError> {
-    let path = settings.prometheus.multiproc_dir.as_deref();
+    let path = settings.store_directory();
     let path = path.ok_or(SidecarError::NoDirectory)?;
     let unusable = |source| SidecarError::Directory {
         path: path.display().to_string(),
@@ -101,6 +101,7 @@ async fn run(
         control: Control::create()?,
         snapshots: directory.snapshots().map_err(unusable)?,
         directory: Some(directory),
+        awaited: None,
         early: Vec::new(),
     };
     let (state, _nothing_came) = State::new(booted, watcher)?;

@@ -52,6 +52,8 @@ pub(crate) struct Instance {
 }
 
 struct Inner {
+    /// File mode: where stores are.
+    directory: Option<PathBuf>,
     control: Arc<Control>,
     /// `None` in a child.
     snapshots: Option<Snapshots>,
@@ -91,11 +93,13 @@ struct Task {
 
 #[pymethods]
 impl Instance {
-    /// Makes the memory of an instance, with a store for this process and one for the exporter.
+    /// Makes the memory of an instance, with a store for this process and one for the exporter. With
+    /// a directory, stores are files there.
     #[new]
-    fn new(py: Python<'_>) -> PyResult<Self> {
+    #[pyo3(signature = (directory=None))]
+    fn new(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<Self> {
         let instance =
-            Self::create().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+            Self::create(directory).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         fill_store(py);
         Ok(instance)
     }
@@ -174,6 +178,9 @@ impl Instance {
             listeners: listeners.collect(),
             build,
         };
+        let mut settings = settings.settings().clone();
+        // Said by a hook, it means the same: a sidecar reads the directory.
+        settings.sidecar_mode |= !serves;
         lock(&self.inner).configure(Task {
             interpreter,
             extension,
@@ -181,7 +188,7 @@ impl Instance {
             name,
             serves,
             facts,
-            settings: settings.settings().clone(),
+            settings,
         });
     }
 
@@ -212,8 +219,9 @@ impl Instance {
 }
 
 impl Instance {
-    fn create() -> Result<Self, StoreError> {
+    fn create(directory: Option<PathBuf>) -> Result<Self, StoreError> {
         let mut inner = Inner {
+            directory,
             control: Arc::new(Control::create()?),
             snapshots: Some(Snapshots::create()?),
             stores: BTreeMap::new(),
@@ -251,8 +259,12 @@ impl Inner {
             slot,
             name: name.to_owned(),
         };
+        let place = self
+            .directory
+            .as_deref()
+            .map_or(Place::Memory, Place::Directory);
         let held = Held {
-            file: StoreFile::create(&identity, Place::Memory)?,
+            file: StoreFile::create(&identity, place)?,
             new: NewStore {
                 number,
                 role,
@@ -400,6 +412,13 @@ impl Inner {
         self.attend(now, &mut lines);
         if self.exporter.is_none() && self.snapshots.is_some() && self.pause.is_over(now) {
             self.start(&task, now, &mut lines);
+        }
+        if self.directory.is_some()
+            && let Some(own) = process::store()
+            && let Err(error) = own.hold()
+        {
+            // Copies of its descriptor were closed here, and the lock with them.
+            lines.push(("error", error.to_string()));
         }
         lines
     }

@@ -83,6 +83,14 @@ impl LoadedSettings {
         self.settings().instance.as_deref()
     }
 
+    /// Where stores are files; `None`: they are memory.
+    #[getter]
+    fn store_directory(&self) -> Option<std::path::PathBuf> {
+        self.settings()
+            .store_directory()
+            .map(std::path::Path::to_owned)
+    }
+
     #[getter]
     fn sidecar_mode(&self) -> bool {
         self.settings().sidecar_mode

@@ -172,9 +172,13 @@ pub(crate) fn may_be_mapped(file: BorrowedFd<'_>) -> bool {
 fn open_new(directory: &Path, number: u64, id: [u8; 16]) -> Result<OwnedFd, StoreError> {
     let path = directory.join(format!("{number}-{}{STORE_SUFFIX}", hex(id)));
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(StoreError::system(
-        "create a store in the metrics directory",
-    ))
+    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(
+        StoreError::system("create a store in the metrics directory"),
+    )?;
+    // A sidecar of another user has the group in common (`fsGroup`); the umask would keep it out.
+    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP)
+        .map_err(StoreError::system("open a store to its group"))?;
+    Ok(file)
 }
 
 fn header(identity: &Identity, id: [u8; 16]) -> Vec<u8> {

@@ -23,6 +23,8 @@ pub(crate) struct Booted {
     pub(crate) snapshots: Snapshots,
     /// File mode: the directory, which is this process' to read.
     pub(crate) directory: Option<Directory>,
+    /// File mode: the directory, which another process reads.
+    pub(crate) awaited: Option<Directory>,
     /// What came while it waited for the lock.
     pub(crate) early: Vec<Message>,
 }
@@ -46,6 +48,7 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
         control: Control::open(control)?,
         snapshots: Snapshots::from_fds(first, second),
         directory: None,
+        awaited: None,
         early: Vec::new(),
     };
     while !booted.control.try_lock_exporter()? {
@@ -64,5 +67,40 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
         }
     }
     booted.control.count(Counter::Exporters);
+    take_directory(&mut booted);
     Ok(Some(booted))
+}
+
+/// File mode: whoever has the lock of the directory reads it, goes on with the registry that is kept
+/// there, and shows what all have written. Who has it not, and whom a sidecar serves, shows its own.
+fn take_directory(booted: &mut Booted) {
+    let settings = &booted.settings;
+    let Some(path) = settings
+        .store_directory()
+        .filter(|_| !settings.sidecar_mode)
+    else {
+        return;
+    };
+    let take = || -> std::io::Result<_> {
+        let directory = Directory::open(path)?;
+        let snapshots = directory
+            .try_lock()?
+            .then(|| directory.snapshots())
+            .transpose()?;
+        Ok((directory, snapshots))
+    };
+    match take() {
+        Ok((directory, Some(snapshots))) => {
+            booted.snapshots = snapshots;
+            booted.directory = Some(directory);
+        }
+        Ok((directory, None)) => {
+            tracing::warn!(
+                "another process reads {}: until it ends, this instance shows its own metrics alone (with a sidecar, set SIDECAR_MODE=true)",
+                path.display()
+            );
+            booted.awaited = Some(directory);
+        }
+        Err(error) => tracing::error!("{} cannot be read: {error}", path.display()),
+    }
 }

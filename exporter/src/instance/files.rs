@@ -19,8 +19,8 @@ use crate::stores::{DbFiles, Directory, Writer};
 
 /// Numbers of stores that no arbiter has told of begin here; an arbiter counts from 1.
 const FOREIGN: u64 = 1 << 63;
-/// How long a store that nobody holds may wait: for the worker that it was made for, or for the next
-/// of the exporters that pass theirs on.
+/// How long a store that nobody holds may wait: for the worker that it was made for, for the next of
+/// the exporters that pass theirs on, or for its arbiter.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The files of a directory that was locked.
@@ -29,8 +29,8 @@ pub(crate) struct Files {
     directory: Directory,
     db: DbFiles,
     db_names: Vec<String>,
-    /// By device and inode: the stores that the arbiter has told of.
-    told: HashMap<(u64, u64), u64>,
+    /// By device and inode: the numbers of stores that are read.
+    numbers: HashMap<(u64, u64), u64>,
     /// By number: the names of stores that are read.
     names: HashMap<u64, String>,
     /// Names that need not be looked at again.
@@ -56,7 +56,7 @@ impl Files {
             directory,
             db,
             db_names: Vec::new(),
-            told: HashMap::new(),
+            numbers: HashMap::new(),
             names: HashMap::new(),
             seen: HashSet::new(),
             foreign: FOREIGN,
@@ -64,11 +64,14 @@ impl Files {
         }))
     }
 
-    /// The arbiter has told of a store, which may be a file here.
-    pub(crate) fn told_of(&mut self, number: u64, file: &OwnedFd) {
-        if let Ok(found) = rustix::fs::fstat(file) {
-            self.told.insert((found.st_dev, found.st_ino), number);
-        }
+    /// The arbiter has told of a store, which may be a file here. Answers the number under which it
+    /// was found before, and is not to be read any more.
+    pub(crate) fn told_of(&mut self, number: u64, file: &OwnedFd) -> Option<u64> {
+        let found = rustix::fs::fstat(file).ok()?;
+        let before = self.numbers.insert((found.st_dev, found.st_ino), number)?;
+        let name = self.names.remove(&before)?;
+        self.names.insert(number, name);
+        Some(before)
     }
 }
 
@@ -84,6 +87,13 @@ impl State {
         files.db_names = listing.db_files;
         for name in listing.stores {
             if files.seen.contains(&name) {
+                continue;
+            }
+            if let Ok(identity) = files.directory.identity(&name)
+                && let Some(&number) = files.numbers.get(&identity)
+            {
+                files.names.insert(number, name.clone());
+                files.seen.insert(name);
                 continue;
             }
             match files.directory.open_store(&name) {
@@ -111,12 +121,6 @@ impl State {
     fn found(&self, files: &mut Files, name: String, file: File) {
         files.seen.insert(name.clone());
         let identity = file.metadata().map(|found| (found.dev(), found.ino()));
-        if let Ok(identity) = identity
-            && let Some(&number) = files.told.get(&identity)
-        {
-            files.names.insert(number, name);
-            return;
-        }
         let reader = match StoreReader::open(file.into()) {
             Ok(reader) => reader,
             Err(error) => {
@@ -126,6 +130,9 @@ impl State {
             }
         };
         files.foreign += 1;
+        if let Ok(identity) = identity {
+            files.numbers.insert(identity, files.foreign);
+        }
         let writer = Writer::new(reader, None, &self.options);
         let mut inner = self.inner.borrow_mut();
         inner
@@ -153,7 +160,7 @@ impl State {
         let mut files = files.borrow_mut();
         for number in &settled {
             files.free_since.remove(number);
-            files.told.retain(|_, told| told != number);
+            files.numbers.retain(|_, known| known != number);
             let Some(name) = files.names.remove(number) else {
                 continue;
             };
@@ -177,7 +184,9 @@ impl Files {
             self.free_since.remove(&number);
             return false;
         }
-        let waits = writer.process().is_none() || writer.role() == Role::Exporter;
+        // An arbiter lets go of its own for a moment, whenever it hands on a copy of the descriptor.
+        let waits =
+            writer.process().is_none() || matches!(writer.role(), Role::Exporter | Role::Arbiter);
         if !waits {
             return true;
         }

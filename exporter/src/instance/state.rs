@@ -167,7 +167,8 @@ impl State {
             return;
         }
         if let Some(files) = &self.files {
-            files.borrow_mut().told_of(number, &file);
+            let before = files.borrow_mut().told_of(number, &file);
+            before.and_then(|before| inner.writers.remove(&before));
         }
         if store.role == Role::Exporter {
             self.open_own(&mut inner, number, &file);

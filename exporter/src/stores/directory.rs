@@ -5,12 +5,13 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use metrics_store::{STORE_SUFFIX, Snapshots};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType};
 
 const LOCK: &str = "exporter.lock";
 const SNAPSHOTS: [&str; 2] = ["registry-0.snapshot", "registry-1.snapshot"];
@@ -51,6 +52,12 @@ impl Directory {
         }
     }
 
+    /// Whether no other process reads it now.
+    pub(crate) fn is_free(&self) -> bool {
+        let any = Flock::from(FlockType::WriteLock);
+        matches!(rustix::process::fcntl_getlk(&self.lock, &any), Ok(None))
+    }
+
     /// Where the reader keeps its registry.
     pub(crate) fn snapshots(&self) -> io::Result<Snapshots> {
         let [first, second] = SNAPSHOTS.map(|name| open(&self.path.join(name)));
@@ -80,6 +87,12 @@ impl Directory {
         listing.stores.sort_unstable();
         listing.db_files.sort_unstable();
         Ok(listing)
+    }
+
+    /// Device and inode of a store, for which nobody needs the right to read it.
+    pub(crate) fn identity(&self, name: &str) -> io::Result<(u64, u64)> {
+        let found = fs::metadata(self.path.join(name))?;
+        Ok((found.dev(), found.ino()))
     }
 
     /// Opens a store of it.

@@ -39,8 +39,8 @@ class Supervisor:
     """What an arbiter knows of its workers' metrics. There is one per arbiter process."""
 
     def __init__(self) -> None:
-        self.instance = _native.Instance()
         self.settings = config.load()
+        self.instance = _native.Instance(self.settings.store_directory)
         self.warnings: list[str] = []
         self.workers: dict[int, Any] = {}
         self.began: set[int] = set()
