@@ -1,7 +1,7 @@
 //! The settings, as Python sees them: parsed by the exporter's crate, once and for all parts.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gunicorn_prometheus_exporter::settings::{Loaded, Secret, Settings, SettingsError};
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
@@ -85,10 +85,10 @@ impl LoadedSettings {
 
     /// Where stores are files; `None`: they are memory.
     #[getter]
-    fn store_directory(&self) -> Option<std::path::PathBuf> {
+    fn store_directory(&self) -> Option<PathBuf> {
         self.settings()
             .store_directory()
-            .map(std::path::Path::to_owned)
+            .map(Path::to_owned)
     }
 
     #[getter]

@@ -200,6 +200,27 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A text in which every character counts, those at its ends too.
+    pub(super) fn verbatim(
+        &mut self,
+        key: &str,
+        allowed: &str,
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<Option<String>, SettingsError> {
+        let Some(found) = self.find(key)? else {
+            return Ok(None);
+        };
+        if found.is_list {
+            return Err(found.refused("a list", allowed));
+        }
+        let text = &found.texts[0];
+        if fits(text) {
+            Ok(Some(text.clone()))
+        } else {
+            Err(found.refused(&format!("{text:?}"), allowed))
+        }
+    }
+
     /// The value as `read` understands it; `None` from it means that it is none of `allowed`.
     pub(super) fn parsed<T>(
         &mut self,

@@ -109,11 +109,9 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
         username: reader.text("redis.username")?,
         password: reader.secret("redis.password")?,
         key_prefix: reader
-            .parsed(
-                "redis.key_prefix",
-                "1 to 200 characters, none of them a space or a control character",
-                key_prefix,
-            )?
+            .verbatim("redis.key_prefix", "1 to 200 bytes", |text| {
+                (1..=200).contains(&text.len())
+            })?
             .unwrap_or_else(|| "gunicorn".to_owned()),
         ttl_seconds: if ttl_disabled {
             0
@@ -271,12 +269,6 @@ fn url(text: &str) -> Option<String> {
         .iter()
         .any(|scheme| text.len() > scheme.len() && text.starts_with(scheme))
         .then(|| text.to_owned())
-}
-
-fn key_prefix(text: &str) -> Option<String> {
-    let fits = (1..=200).contains(&text.len());
-    let plain = !text.chars().any(|c| c.is_whitespace() || c.is_control());
-    (fits && plain).then(|| text.to_owned())
 }
 
 fn host_and_port(text: &str) -> Option<String> {

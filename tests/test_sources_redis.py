@@ -1,0 +1,60 @@
+"""How one Redis can be reached and what its keys may be called, from an instance and from an exporter."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from harness import Exporter, Gunicorn, RedisServer, eventually, scrape
+
+REQUESTS = "gunicorn_worker_requests_total"
+PASSWORD = "p@ss:w/ord?#%20 é"
+USER = "metrics-writer"
+
+
+def assert_counted_once(environment: Mapping[str, str]) -> None:
+    """One request is counted, in the page of the instance and in that of an exporter that only reads."""
+    with Gunicorn(environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
+        assert gunicorn.get("/").status == 200
+        for url in (gunicorn.metrics_url, exporter.metrics_url):
+            eventually(lambda: scrape(url).sum(REQUESTS), equals=1.0)
+
+
+def restricted(server: RedisServer) -> None:
+    """A user that may do what an exporter does, and nothing else."""
+    server.execute(
+        "ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~gunicorn:metrics*", "-@all",
+        "+metrics.push", "+metrics.leave", "+metrics.expose", "+metrics.info", "+select", "+client|setinfo",
+    )  # fmt: skip
+
+
+def test_a_user_with_a_password_of_every_kind_of_character() -> None:
+    """In settings of their own, as they are; in a URL, percent-encoded."""
+    with RedisServer(tcp=True) as server:
+        restricted(server)
+        host = {"REDIS_ENABLED": "true", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(server.port)}
+        login = {"GUNICORN_EXPORTER_REDIS_USERNAME": USER, "REDIS_PASSWORD": PASSWORD}
+        assert_counted_once({**host, **login})
+        server.execute("FLUSHALL")
+        url = f"redis://{USER}:{quote(PASSWORD, safe='')}@127.0.0.1:{server.port}/0"
+        assert_counted_once({"GUNICORN_EXPORTER_REDIS_URL": url})
+
+
+def test_a_password_on_a_unix_socket() -> None:
+    with RedisServer(settings={"requirepass": "two-words"}) as server:
+        url = f"unix://{server.socket}?pass=two-words"
+        with Exporter(environment={"GUNICORN_EXPORTER_REDIS_URL": url}) as exporter:
+            eventually(lambda: scrape(exporter.metrics_url))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["app{one}", "zwölf 𝄞", "*?[a]\\", "tab\there, line\nthere", " spaced ", "nul\0", "\"'"]
+)
+def test_a_key_prefix_of_any_characters(redis: RedisServer, tmp_path: Path, prefix: str) -> None:
+    config = tmp_path / "exporter.yml"
+    spelled = "".join(f"\\U{ord(character):08X}" for character in prefix)
+    config.write_text(f'exporter:\n  redis:\n    url: "{redis.url}"\n    key_prefix: "{spelled}"\n')
+    redis.execute("METRICS.INC", f"{prefix}:metrics", "hits")
+    with Exporter(arguments=["--config", str(config)]) as exporter:
+        assert scrape(exporter.metrics_url).value("hits_total") == 1
