@@ -9,7 +9,7 @@ mod topology;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_model::{Epoch, ExposeRequest, Page, PushReply};
+use metrics_model::{Epoch, ExposeRequest, Format, Page, PushReply};
 use redis::{Cmd, Value};
 
 use super::BackendError;
@@ -88,7 +88,8 @@ impl RedisBackend {
             Some(next) => Some(format!("{shard}/{next}")),
             None if is_last => None,
             None => {
-                if page.body.ends_with(END) {
+                let has_end = matches!(request.format, Format::OpenMetrics | Format::OpenMetrics2);
+                if has_end && page.body.ends_with(END) {
                     page.body.truncate(page.body.len() - END.len());
                 }
                 Some(format!("{}/0", shard + 1))
