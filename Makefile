@@ -6,6 +6,7 @@
 #   make build              the module, the exporter and the wheel, under target/
 #   make test               everything that is tested, in under 20 minutes on two cores; PYTEST_ARGS="-k kill"
 #   make test-matrix        the package under every Python (3.10 and later) of this machine, the module on every server
+#   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
@@ -29,7 +30,7 @@ PYTEST_WORKERS ?= 3
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers lint bench model-check fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint bench model-check fuzz docker setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -65,6 +66,13 @@ test-servers: setup-servers build
 	    echo "== $$server"; \
 	    HARNESS_REDIS=$$(scripts/$$server) $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) tests/test_module_*.py $(PYTEST_ARGS) || exit 1; \
 	done
+
+# The module's tests on a server under valgrind; a slice of it is in `make test`.
+test-valgrind: setup-valgrind build
+	rm -rf target/valgrind && mkdir -p target/valgrind
+	VALGRIND_LOGS=$(CURDIR)/target/valgrind HARNESS_REDIS=$(CURDIR)/scripts/redis-under-valgrind $(DEVELOPER)/python -m pytest -q \
+	    --numprocesses=$(PYTEST_WORKERS) --timeout=600 tests/test_module_{commands,push,expose,listings,durability,hostile,determinism}.py $(PYTEST_ARGS)
+	! grep -rh . target/valgrind
 
 lint: setup-lint
 	$(CARGO) fmt --all --check
