@@ -4,8 +4,6 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
-
 from harness import Exporter, RedisServer
 from harness.paths import EXPORTER, built
 from harness.ports import free_port
@@ -93,13 +91,6 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
     )
     assert refused("standalone", environment={"GUNICORN_EXPORTER_PROMETHEUS_SCOPE": "instance"}) == (
         "exporter.prometheus.scope is instance, allowed for an exporter that stands alone is shared"
-    )
-
-
-@pytest.mark.parametrize("command", ["check-config", "standalone"])
-def test_what_is_not_supported_yet_does_not_start(command: str) -> None:
-    assert refused(command, environment={"GUNICORN_EXPORTER_HTTP_EXEMPLARS": "true"}).startswith(
-        "exporter.http.exemplars is set and this version does not support it yet: "
     )
 
 

@@ -151,7 +151,7 @@ impl Cli {
         match &self.command {
             Some(Command::Health) => return Ok(Task::Health),
             Some(Command::Completions { shell }) => return Ok(Task::Completions(*shell)),
-            _ => settings.check_supported()?,
+            _ => {}
         }
         if settings.redis.enabled {
             RedisBackend::new(settings).map_err(StandaloneError::Backend)?;

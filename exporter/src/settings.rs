@@ -8,7 +8,6 @@ mod error;
 mod reader;
 mod secret;
 mod sections;
-mod supported;
 mod unknown;
 mod yaml;
 

@@ -3,14 +3,8 @@
 use std::sync::Arc;
 
 use metrics_store::{Control, Process};
-use pyo3::prelude::*;
 
 /// The table of this instance, as one worker uses it.
-#[pyclass(
-    frozen,
-    from_py_object,
-    module = "gunicorn_prometheus_exporter._native"
-)]
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointTable {
     control: Arc<Control>,

@@ -25,8 +25,6 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::endpoints::EndpointTable;
-    #[pymodule_export]
     use super::exporter_process::run_instance;
     #[pymodule_export]
     use super::failure::report_failure;

@@ -1,10 +1,11 @@
-//! Records requests: the two hooks that a worker calls for each of them.
+//! Records requests: the two hooks that a WSGI worker calls for each of them, and the same for the
+//! adapters of other workers (`begin`, `end`).
 //!
 //! # What it costs
 //!
-//! Per request two readings of the clock, five attributes and two dictionary entries of Gunicorn's
-//! objects, one table look-up and eleven additions to memory: no allocation, no lock that anybody
-//! waits for, no I/O. The slow paths are the first request of a route and status, and errors.
+//! Per request two readings of the clock, five attributes and three dictionary entries of Gunicorn's
+//! objects, one table look-up and some twenty additions to memory: no allocation, no lock that
+//! anybody waits for, no I/O. The slow paths are the first request of a route and status, and errors.
 //!
 //! # What if
 //!
@@ -13,17 +14,23 @@
 //! `failure.rs`; no hook ever raises. *The application forks and the child comes back here*: it
 //! records nothing, because the memory is its parent's.
 
+mod collections;
+mod errors;
 mod facts;
 mod families;
+mod finish;
+mod headers;
+mod load;
+mod method;
+mod options;
 mod route;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hashbrown::HashMap;
 use metrics_model::Layout;
-use metrics_store::{Series, StoreError, WorkerStore};
+use metrics_store::WorkerStore;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -31,76 +38,94 @@ use pyo3::types::{PyDict, PyString};
 
 use crate::endpoints::EndpointTable;
 use crate::failure::report;
+use crate::instance::WorkerSlot;
 use crate::process::{self, lock};
-use families::{ErrorKind, RouteFamilies, RouteSeries, WorkerSeries};
-use route::{
-    EndpointKind, OTHER, OwnedRouteKey, Route, RouteKey, UNKNOWN, UNMATCHED, method_label,
-};
-
-/// How many classes of exceptions become label values; a program may make classes without end.
-const MAX_ERROR_TYPES: usize = 100;
+use collections::Collections;
+use errors::{ErrorKind, Errors};
+use families::{Histogram, RouteFamilies, RouteSeries, WorkerSeries};
+use finish::Ended;
+use load::Load;
+use method::Method;
+pub(crate) use options::Options;
+use route::{EndpointKind, OwnedRouteKey, UNMATCHED};
 
 /// Counts the requests of one worker in the store of its process.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Recorder {
     turn: u64,
+    epoch: Instant,
     worker_id: String,
+    options: Options,
     store: Arc<WorkerStore>,
     endpoints: EndpointTable,
     families: RouteFamilies,
+    collections: Collections,
     state: Mutex<State>,
 }
 
 struct State {
     worker: WorkerSeries,
+    load: Load,
     /// Requests that have begun and not ended, by the address of Gunicorn's object.
-    open: HashMap<usize, Instant>,
+    open: HashMap<usize, Open>,
     routes: HashMap<OwnedRouteKey, RouteSeries>,
-    errors: HashMap<(ErrorKind, &'static str, String, String), Series>,
-    error_types: HashSet<String>,
+    /// From the first proxy on that says when it took a request.
+    queue: Option<Histogram>,
+    errors: Errors,
     /// The request that failed last and its endpoint: `handle_error` is told of it, but not of that.
     last_failed: Option<(usize, String)>,
 }
 
-/// What is known of a request when it has ended.
-struct Ended<'a> {
-    seconds: f64,
-    method: &'static str,
-    status: u16,
-    kind: EndpointKind,
-    endpoint: &'a str,
-    received: f64,
-    sent: f64,
+struct Open {
+    start: Instant,
+    method: Method,
 }
 
 #[pymethods]
 impl Recorder {
-    /// Records in the store that this process has taken; `bounds` are those of durations by endpoint.
+    /// Records in the store that this process has taken. The bounds are those of durations and sizes
+    /// by endpoint; `threads` is how many the worker has for requests, if it has a pool of them.
     #[new]
+    #[pyo3(signature = (slot, duration_bounds, size_bounds, threads=None))]
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a list becomes a vector of its own"
     )]
-    fn new(worker_id: String, endpoints: EndpointTable, bounds: Vec<String>) -> PyResult<Self> {
+    fn new(
+        slot: &WorkerSlot,
+        duration_bounds: Vec<String>,
+        size_bounds: Vec<String>,
+        threads: Option<u32>,
+    ) -> PyResult<Self> {
         let failed = |error: &dyn std::fmt::Display| PyRuntimeError::new_err(error.to_string());
         let store = process::store()
             .ok_or_else(|| PyRuntimeError::new_err("this process has no metrics store"))?;
-        let bounds =
-            Layout::new(bounds.iter().map(String::as_str)).map_err(|error| failed(&error))?;
-        let families = RouteFamilies::new(&store, &bounds).map_err(|error| failed(&error))?;
-        let worker = WorkerSeries::new(&store, &worker_id).map_err(|error| failed(&error))?;
+        let layout = |bounds: &[String]| {
+            Layout::new(bounds.iter().map(String::as_str)).map_err(|error| failed(&error))
+        };
+        let (durations, sizes) = (layout(&duration_bounds)?, layout(&size_bounds)?);
+        let worker_id = slot.worker_id();
+        let families =
+            RouteFamilies::new(&store, &durations, &sizes).map_err(|error| failed(&error))?;
+        let worker = WorkerSeries::new(&store, worker_id).map_err(|error| failed(&error))?;
+        let load = Load::new(&store, worker_id, threads).map_err(|error| failed(&error))?;
+        let collections = Collections::new(&store, worker_id).map_err(|error| failed(&error))?;
         Ok(Self {
             turn: process::turn(),
-            worker_id,
+            epoch: Instant::now(),
+            worker_id: worker_id.to_owned(),
+            options: slot.options(),
             store,
-            endpoints,
+            endpoints: slot.endpoints(),
             families,
+            collections,
             state: Mutex::new(State {
                 worker,
+                load,
                 open: HashMap::new(),
                 routes: HashMap::new(),
-                errors: HashMap::new(),
-                error_types: HashSet::new(),
+                queue: None,
+                errors: Errors::default(),
                 last_failed: None,
             }),
         })
@@ -109,10 +134,29 @@ impl Recorder {
     /// Gunicorn's hook `pre_request`.
     fn pre_request(&self, _worker: &Bound<'_, PyAny>, req: &Bound<'_, PyAny>) {
         let now = Instant::now();
-        if self.turn == process::turn() {
+        if self.turn != process::turn() {
+            return;
+        }
+        let py = req.py();
+        let attribute = |name| req.getattr(name).ok()?.cast_into::<PyString>().ok();
+        let method = attribute(intern!(py, "method"));
+        let method = method.as_ref().and_then(text).unwrap_or_default();
+        if self.options.skips() {
+            let path = attribute(intern!(py, "path"));
+            let path = path.as_ref().and_then(text).unwrap_or_default();
+            if self.options.skips_request(method, path) {
+                return;
+            }
+        }
+        let method = Method::named(method);
+        let begun = {
             let mut state = lock(&self.state);
-            state.worker.started.add(0, 1.0);
-            state.open.insert(req.as_ptr() as usize, now);
+            let open = Open { start: now, method };
+            state.open.insert(req.as_ptr() as usize, open);
+            state.load.begin(&self.store, method, now)
+        };
+        if let Err(error) = begun {
+            report(py, "recorder", &error);
         }
     }
 
@@ -129,7 +173,7 @@ impl Recorder {
         if self.turn != process::turn() {
             return;
         }
-        let Some(start) = lock(&self.state).open.remove(&(req.as_ptr() as usize)) else {
+        let Some(open) = lock(&self.state).open.remove(&(req.as_ptr() as usize)) else {
             return;
         };
 
@@ -139,8 +183,6 @@ impl Recorder {
             Some(error) if !facts::has_begun(resp) => Some(facts::status_of(error)),
             _ => facts::status(resp),
         };
-        let method = req.getattr(intern!(py, "method")).ok();
-        let method = method.as_ref().and_then(|method| method.cast().ok());
         let template = entry(
             environ,
             intern!(py, "gunicorn_prometheus_exporter.endpoint"),
@@ -149,27 +191,102 @@ impl Recorder {
             Some(template) => (EndpointKind::Template, Some(template)),
             None => (EndpointKind::Path, entry(environ, intern!(py, "PATH_INFO"))),
         };
+        let queued = entry(environ, intern!(py, "HTTP_X_REQUEST_START"));
+        let trace = if self.options.exemplars {
+            entry(environ, intern!(py, "HTTP_TRACEPARENT"))
+        } else {
+            None
+        };
         let ended = Ended {
-            seconds: (now - start).as_secs_f64(),
-            method: method_label(method.and_then(text).unwrap_or_default()),
+            start: open.start,
+            end: now,
+            method: open.method,
             status: status.unwrap_or(route::NO_STATUS),
             kind,
             endpoint: endpoint.as_ref().and_then(text).unwrap_or_default(),
             received: facts::bytes_received(req, environ),
             sent: facts::bytes_sent(resp),
+            queued: queued.as_ref().and_then(text),
+            trace: trace.as_ref().and_then(text),
         };
-        if let Err(error) = self.finish(&ended) {
-            report(py, "recorder", &error);
-        }
+        self.finish(py, &ended);
 
         if let Some(error) = error {
             let name = facts::class_name(&error);
-            self.failed(py, req.as_ptr() as usize, &ended, &name);
+            let endpoint = self.failed(py, &ended, &name);
+            lock(&self.state).last_failed = Some((req.as_ptr() as usize, endpoint));
         }
         let swallowed = intern!(py, "gunicorn_prometheus_exporter.errors");
         if let Ok(Some(errors)) = environ.get_item(swallowed)
             && let Ok(errors) = errors.extract::<Vec<(String, bool)>>()
         {
+            self.swallowed(py, &ended, &errors);
+        }
+    }
+
+    /// For adapters: a request begins. Returns what `end` wants to be given; `None` where nothing is
+    /// to be recorded.
+    fn begin(&self, py: Python<'_>, method: &str, path: &str) -> Option<u64> {
+        let now = Instant::now();
+        if self.turn != process::turn() || self.options.skips_request(method, path) {
+            return None;
+        }
+        let begun = lock(&self.state)
+            .load
+            .begin(&self.store, Method::named(method), now);
+        if let Err(error) = begun {
+            report(py, "recorder", &error);
+        }
+        u64::try_from((now - self.epoch).as_nanos()).ok()
+    }
+
+    /// For adapters: that request has ended.
+    ///
+    /// `endpoint` is the route's template, if it is known; `status` 0: there was none. `headers` are
+    /// the values of `X-Request-Start` and `traceparent`. `errors` are those that the framework made
+    /// an answer of, as in `frameworks`; `error` came as far as the server.
+    #[pyo3(signature = (start, method, path, endpoint, status, sizes, headers, errors, error))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called in one place, by position"
+    )]
+    fn end(
+        &self,
+        py: Python<'_>,
+        start: u64,
+        method: &str,
+        path: &str,
+        endpoint: Option<&str>,
+        status: u16,
+        sizes: (f64, f64),
+        headers: (Option<&str>, Option<&str>),
+        errors: Option<Vec<(String, bool)>>,
+        error: Option<&Bound<'_, PyAny>>,
+    ) {
+        if self.turn != process::turn() {
+            return;
+        }
+        let ended = Ended {
+            start: self.epoch + std::time::Duration::from_nanos(start),
+            end: Instant::now(),
+            method: Method::named(method),
+            status,
+            kind: endpoint.map_or(EndpointKind::Path, |_| EndpointKind::Template),
+            endpoint: endpoint.unwrap_or(path),
+            received: sizes.0,
+            sent: sizes.1,
+            queued: headers.0,
+            trace: headers.1.filter(|_| self.options.exemplars),
+        };
+        self.finish(py, &ended);
+        if let Some(error) = error {
+            let name = facts::class_name(error);
+            let endpoint = self.failed(py, &ended, &name);
+            if status >= 500 {
+                self.count_error(py, ErrorKind::Handled, ended.method, &endpoint, &name);
+            }
+        }
+        if let Some(errors) = errors {
             self.swallowed(py, &ended, &errors);
         }
     }
@@ -187,165 +304,33 @@ impl Recorder {
             .as_ref()
             .and_then(|method| method.cast().ok())
             .and_then(text)
-            .map_or(UNKNOWN, method_label);
-        let failed = lock(&self.state).last_failed.take();
-        let endpoint = match (req, failed) {
-            (Some(req), Some((failed, endpoint))) if failed == req.as_ptr() as usize => endpoint,
-            _ => UNMATCHED.to_owned(),
-        };
+            .map_or(Method::UNKNOWN, Method::named);
         let name = facts::class_name(error);
-        self.count_error(py, ErrorKind::Handled, method, endpoint, name);
-    }
-}
-
-impl Recorder {
-    #[inline]
-    fn finish(&self, ended: &Ended<'_>) -> Result<(), StoreError> {
-        let mut state = lock(&self.state);
-        let worker = &state.worker;
-        worker.duration.observe(ended.seconds);
-        worker.request_size.observe(ended.received);
-        worker.response_size.observe(ended.sent);
-        worker.requests.add(0, 1.0);
-        worker.finished.add(0, 1.0);
-
-        let key = RouteKey {
-            kind: ended.kind,
-            method: ended.method,
-            status: ended.status,
-            endpoint: ended.endpoint,
-        };
-        if let Some(route) = state.routes.get(&key) {
-            route.count(ended.seconds);
-            return Ok(());
-        }
-        self.finish_slowly(&mut state, key, ended)
-    }
-
-    /// The first request of its route, or one whose path may not become a label.
-    #[cold]
-    fn finish_slowly(
-        &self,
-        state: &mut State,
-        key: RouteKey<'_>,
-        ended: &Ended<'_>,
-    ) -> Result<(), StoreError> {
-        let endpoint = self.endpoint(ended);
-        let status = match ended.status {
-            route::NO_STATUS => "<none>".to_owned(),
-            status => status.to_string(),
-        };
-        let series = self.families.route(
-            &self.store,
-            &Route {
-                method: ended.method,
-                endpoint,
-                status: &status,
-            },
-        )?;
-        series.count(ended.seconds);
-        // Only what is bounded is remembered.
-        if endpoint == ended.endpoint {
-            state.routes.insert(key.to_owned(), series);
-        }
-        Ok(())
-    }
-
-    /// The label: a route's template, or a path that is or may now be in the table.
-    fn endpoint<'a>(&self, ended: &Ended<'a>) -> &'a str {
-        if ended.kind == EndpointKind::Template {
-            return ended.endpoint;
-        }
-        let answered = (100..400).contains(&ended.status);
-        if self.endpoints.holds(ended.endpoint, answered) {
-            return ended.endpoint;
-        }
-        match ended.status {
-            404 | 405 => UNMATCHED,
-            _ => OTHER,
-        }
-    }
-
-    /// The request has ended by an exception that the application did not catch.
-    #[cold]
-    fn failed(&self, py: Python<'_>, request: usize, ended: &Ended<'_>, name: &str) {
-        let endpoint = self.endpoint(ended).to_owned();
-        self.count_error(
-            py,
-            ErrorKind::Failed,
-            ended.method,
-            endpoint.clone(),
-            name.to_owned(),
-        );
-        lock(&self.state).last_failed = Some((request, endpoint));
-    }
-
-    /// The framework has made an answer of these exceptions; `true`: one that nobody had expected.
-    #[cold]
-    fn swallowed(&self, py: Python<'_>, ended: &Ended<'_>, errors: &[(String, bool)]) {
-        let endpoint = self.endpoint(ended);
-        for (name, unexpected) in errors {
-            let count = |kind| {
-                self.count_error(py, kind, ended.method, endpoint.to_owned(), name.clone());
-            };
-            if *unexpected {
-                count(ErrorKind::Failed);
+        let failed = lock(&self.state).last_failed.take();
+        match (req, failed) {
+            (Some(req), Some((failed, endpoint))) if failed == req.as_ptr() as usize => {
+                self.count_error(py, ErrorKind::Handled, method, &endpoint, &name);
             }
-            count(ErrorKind::Handled);
-        }
-    }
-
-    fn count_error(
-        &self,
-        py: Python<'_>,
-        kind: ErrorKind,
-        method: &'static str,
-        endpoint: String,
-        name: String,
-    ) {
-        let counted = {
-            let mut state = lock(&self.state);
-            self.error_series(&mut state, (kind, method, endpoint, name))
-                .map(|series| series.add(0, 1.0))
-        };
-        if let Err(error) = counted {
-            report(py, "recorder", &error);
-        }
-    }
-
-    fn error_series(
-        &self,
-        state: &mut State,
-        mut key: (ErrorKind, &'static str, String, String),
-    ) -> Result<Series, StoreError> {
-        if !state.error_types.contains(&key.3) {
-            if state.error_types.len() >= MAX_ERROR_TYPES {
-                OTHER.clone_into(&mut key.3);
-            } else {
-                state.error_types.insert(key.3.clone());
+            _ => {
+                self.count_error(py, ErrorKind::Handled, method, UNMATCHED, &name);
+                self.count_error(py, ErrorKind::ByServer, method, UNMATCHED, &name);
             }
         }
-        if let Some(series) = state.errors.get(&key) {
-            return Ok(*series);
-        }
-        let (kind, method, endpoint, name) = &key;
-        let labels = [
-            ("worker_id", &*self.worker_id),
-            ("method", *method),
-            ("endpoint", &**endpoint),
-            ("error_type", &**name),
-        ];
-        let series = self.families.error(&self.store, *kind, &labels)?;
-        state.errors.insert(key, series);
-        Ok(series)
     }
-}
 
-impl RouteSeries {
-    #[inline]
-    fn count(&self, seconds: f64) {
-        self.requests.add(0, 1.0);
-        self.duration.observe(seconds);
+    /// One of Python's `gc.callbacks`.
+    fn collected(&self, phase: &str, info: &Bound<'_, PyDict>) {
+        if self.turn != process::turn() {
+            return;
+        }
+        if phase == "start" {
+            self.collections.begin();
+            return;
+        }
+        let number = |name| info.get_item(name).ok()??.extract::<u32>().ok();
+        let generation = number(intern!(info.py(), "generation")).unwrap_or(0);
+        let objects = number(intern!(info.py(), "collected")).unwrap_or(0);
+        self.collections.end(generation as usize, objects.into());
     }
 }
 

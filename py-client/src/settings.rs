@@ -41,13 +41,6 @@ pub(crate) fn load_settings(
 
 #[pymethods]
 impl LoadedSettings {
-    /// Whether this version does all that is asked for; raises `ValueError` otherwise.
-    fn check_supported(&self) -> PyResult<()> {
-        self.settings()
-            .check_supported()
-            .map_err(|error| python_error(&error))
-    }
-
     #[getter]
     fn metrics_port(&self) -> u16 {
         self.settings().prometheus.metrics_port
@@ -86,9 +79,7 @@ impl LoadedSettings {
     /// Where stores are files; `None`: they are memory.
     #[getter]
     fn store_directory(&self) -> Option<PathBuf> {
-        self.settings()
-            .store_directory()
-            .map(Path::to_owned)
+        self.settings().store_directory().map(Path::to_owned)
     }
 
     #[getter]

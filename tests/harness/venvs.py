@@ -26,6 +26,13 @@ class Venv:
         return venv
 
     @classmethod
+    def frameworks(cls) -> "Venv":
+        """The environment with the newest gunicorn, and every framework and server that the package knows."""
+        venv = cls("frameworks")
+        venv.refresh()
+        return venv
+
+    @classmethod
     def prometheus_client(cls, version: str = "newest") -> "Venv":
         """The environment with that prometheus_client and that one's own tests, our wheel, and pytest."""
         venv = cls(f"prometheus_client-{version}")

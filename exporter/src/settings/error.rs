@@ -105,12 +105,4 @@ pub enum SettingsError {
     /// Two settings that exclude each other.
     #[error("{0}")]
     Conflict(String),
-    /// Valid, but this version does not do it; better no start than a start without it.
-    #[error("{key} is set and this version does not support it yet: {instead}")]
-    NotSupported {
-        /// The key, as `exporter.auth.username`.
-        key: &'static str,
-        /// What to do now.
-        instead: &'static str,
-    },
 }

@@ -42,7 +42,6 @@ fn nothing_set_gives_the_documented_defaults() {
     assert_eq!(settings.flush_interval_ms, 1_000);
     assert_eq!(settings.http, HttpSettings::default());
     assert!(settings.cleanup_db_files);
-    assert_eq!(settings.check_supported(), Ok(()));
 }
 
 /// The YAML of the replaced package's README.
@@ -91,7 +90,6 @@ fn the_documented_file_is_understood_whole() {
     assert_eq!(settings.redis.host, "localhost");
     assert_eq!(settings.redis.password, None);
     assert_eq!(settings.prometheus.ssl, ListenerTls::default());
-    assert_eq!(settings.check_supported(), Ok(()));
 }
 
 #[test]
@@ -343,16 +341,6 @@ fn settings_that_need_each_other_are_set_together() {
             ]
         ),
         r#"exporter.redis.key_prefix is "a{b}", allowed with more than one shard is a prefix without braces"#
-    );
-}
-
-#[test]
-fn what_this_version_does_not_do_is_refused_and_not_ignored() {
-    let settings = load("", &[("GUNICORN_EXPORTER_HTTP_EXEMPLARS", "1")]);
-    let words = settings.unwrap().settings.check_supported().unwrap_err();
-    assert_eq!(
-        words.to_string(),
-        "exporter.http.exemplars is set and this version does not support it yet: leave it out"
     );
 }
 

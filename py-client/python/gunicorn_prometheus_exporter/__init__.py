@@ -16,6 +16,10 @@ _PLACES = {
     "PrometheusWorker": "workers",
     "PrometheusThreadWorker": "workers",
     "PrometheusGeventWorker": "gevent_worker",
+    "PrometheusEventletWorker": "eventlet_worker",
+    "PrometheusASGIWorker": "asgi_worker",
+    "PrometheusUvicornWorker": "uvicorn_worker",
+    "PrometheusTornadoWorker": "tornado_worker",
     "ConfigError": "config",
     "load_yaml_config": "config",
     "ConfigManager": "compat",
@@ -51,7 +55,7 @@ _PLACES = {
 _WORKERS = [name for name in _PLACES if name.endswith("Worker")]
 
 # `import *` asks for no library that may be missing.
-__all__ = sorted(name for name, place in _PLACES.items() if place != "gevent_worker")
+__all__ = sorted(name for name, place in _PLACES.items() if not place.endswith("_worker"))
 
 
 class MissingWorkerError(ImportError, RuntimeError):

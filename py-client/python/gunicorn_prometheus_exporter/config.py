@@ -64,9 +64,7 @@ def load() -> _native.Settings:
 
 def _load(path: Path | None) -> _native.Settings:
     try:
-        settings = _native.load_settings(path, {**os.environ, **overrides})
-        settings.check_supported()
-        return settings
+        return _native.load_settings(path, {**os.environ, **overrides})
     except FileNotFoundError:
         raise
     except ValueError as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from gunicorn.workers.ggevent import GeventWorker
-
+from . import MissingWorkerError
 from .workers import MeteredWorker
+
+try:
+    from gunicorn.workers.ggevent import GeventWorker
+except (ImportError, RuntimeError) as error:
+    raise MissingWorkerError(f"PrometheusGeventWorker needs the packages gevent and packaging: {error}") from error
 
 
 class PrometheusGeventWorker(MeteredWorker, GeventWorker):  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable
@@ -23,11 +24,16 @@ def start(worker: Any) -> Recording | None:
     try:
         slot.adopt()
         recorder = _native.Recorder(
-            slot.worker_id, slot.endpoints(), [_bound_text(bound) for bound in slot.duration_bounds]
+            slot,
+            [_bound_text(bound) for bound in slot.duration_bounds],
+            [_bound_text(bound) for bound in slot.size_bounds],
+            worker.cfg.threads if worker.has_threads else None,
         )
         _native.set_worker_state(slot.worker_id, "running", int(time.time()))
-        bodies.install()
-        _put_hooks(worker, recorder)
+        if worker.has_hooks:
+            bodies.install()
+            _put_hooks(worker, recorder)
+        gc.callbacks.append(recorder.collected)
     except Exception as error:  # an application is worth more than its metrics
         worker.log.error("this worker is not metered: %s", error)
         return None

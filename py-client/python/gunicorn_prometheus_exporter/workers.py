@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 class MeteredWorker:
     """What the worker classes add to Gunicorn's; it comes before the worker class in the bases."""
 
+    # Whether Gunicorn calls its hooks `pre_request` and `post_request` with all that they need.
+    has_hooks = True
+    # Whether requests are handled by a pool of threads.
+    has_threads = False
+
     cfg: Any
     log: Any
     metrics_slot: WorkerSlot | None = None
@@ -88,3 +93,5 @@ class PrometheusWorker(MeteredWorker, SyncWorker):  # type: ignore[misc]
 
 class PrometheusThreadWorker(MeteredWorker, ThreadWorker):  # type: ignore[misc]
     """The ``gthread`` worker: a pool of threads."""
+
+    has_threads = True

@@ -10,6 +10,7 @@ use pyo3::prelude::*;
 use super::Inner;
 use crate::endpoints::EndpointTable;
 use crate::process::{self, lock};
+use crate::recorder::Options;
 use crate::value::fill_store;
 
 /// The place of one worker: a slot and a store.
@@ -27,6 +28,10 @@ pub(crate) struct WorkerSlot {
     /// Bounds of request durations by endpoint, in seconds.
     #[pyo3(get)]
     duration_bounds: Vec<f64>,
+    /// Bounds of sizes by endpoint, in bytes.
+    #[pyo3(get)]
+    size_bounds: Vec<f64>,
+    options: Options,
     endpoint_limit: usize,
     instance: Arc<Mutex<Inner>>,
 }
@@ -44,9 +49,28 @@ impl WorkerSlot {
             slot,
             worker_id,
             duration_bounds: http.buckets.clone(),
+            size_bounds: http.size_buckets.clone(),
+            options: http.into(),
             endpoint_limit: http.endpoint_limit as usize,
             instance,
         }
+    }
+
+    pub(crate) fn worker_id(&self) -> &str {
+        &self.worker_id
+    }
+
+    /// What is recorded of requests.
+    pub(crate) fn options(&self) -> Options {
+        self.options.clone()
+    }
+
+    /// The table of paths that may become labels.
+    pub(crate) fn endpoints(&self) -> EndpointTable {
+        EndpointTable::new(
+            Arc::clone(&lock(&self.instance).control),
+            self.endpoint_limit,
+        )
     }
 }
 
@@ -70,13 +94,5 @@ impl WorkerSlot {
     /// How many scrapes this instance has answered.
     fn scrapes(&self) -> u64 {
         lock(&self.instance).control.counted(Counter::Scrapes)
-    }
-
-    /// The table of paths that may become labels.
-    fn endpoints(&self) -> EndpointTable {
-        EndpointTable::new(
-            Arc::clone(&lock(&self.instance).control),
-            self.endpoint_limit,
-        )
     }
 }

@@ -1,9 +1,13 @@
 //! The families that a request feeds, and the series of one worker among them.
 
+use std::sync::Arc;
+
 use metrics_model::{FamilySpec, FamilyType, Layout};
 use metrics_store::{Family, Series, StoreError, WorkerStore};
 
-use super::route::{Route, UNKNOWN};
+use super::errors::{ErrorKey, ErrorKind};
+use super::headers::queue_layout;
+use super::route::Route;
 
 /// The documented bounds of a worker's request durations, in seconds.
 pub(crate) const DURATION_BOUNDS: [&str; 8] =
@@ -22,13 +26,14 @@ pub(crate) const SIZE_BOUNDS: [&str; 7] = [
 /// A histogram's series with its bounds at hand.
 #[derive(Debug, Clone)]
 pub(super) struct Histogram {
-    series: Series,
-    bounds: Vec<f64>,
+    pub(super) series: Series,
+    bounds: Arc<[f64]>,
 }
 
 impl Histogram {
+    /// Returns the bucket.
     #[inline]
-    pub(super) fn observe(&self, value: f64) {
+    pub(super) fn observe(&self, value: f64) -> usize {
         // Most requests are quick and small, so looking from the lowest bound is the short way.
         let bucket = self
             .bounds
@@ -36,16 +41,13 @@ impl Histogram {
             .take_while(|bound| **bound < value)
             .count();
         self.series.observe(bucket, value);
+        bucket
     }
 }
 
 /// What every request of a worker is counted in.
 #[derive(Debug)]
 pub(super) struct WorkerSeries {
-    /// Hidden (names beginning with `__` are not shown): what the exporter needs to know of a worker
-    /// that was killed in the middle of a request.
-    pub(super) started: Series,
-    pub(super) finished: Series,
     pub(super) requests: Series,
     pub(super) duration: Histogram,
     pub(super) request_size: Histogram,
@@ -56,17 +58,10 @@ impl WorkerSeries {
     pub(super) fn new(store: &WorkerStore, worker_id: &str) -> Result<Self, StoreError> {
         let labels = [("worker_id", worker_id)];
         let counter = |name, help| store.series(&counter_family(store, name, help)?, &labels);
-        let histogram = |name, help, bounds| histogram(store, name, help, bounds, &labels);
-        // Written by the exporter when this worker has died in the middle of requests.
-        let aborted = counter_family(
-            store,
-            "gunicorn_http_aborted",
-            "Requests that were cut off by the end of their worker",
-        )?;
-        store.series(&aborted, &[("method", UNKNOWN)])?;
+        let histogram = |name, help, bounds| {
+            HistogramFamily::new(store, name, "", help, bounds)?.series(store, &labels)
+        };
         Ok(Self {
-            started: counter("__requests_started", "")?,
-            finished: counter("__requests_finished", "")?,
             requests: counter(
                 "gunicorn_worker_requests",
                 "Total number of requests handled by this worker",
@@ -95,47 +90,73 @@ impl WorkerSeries {
 pub(super) struct RouteSeries {
     pub(super) requests: Series,
     pub(super) duration: Histogram,
+    pub(super) request_size: Histogram,
+    pub(super) response_size: Histogram,
 }
 
 /// Makes the series of routes and errors as they are met.
 #[derive(Debug)]
 pub(super) struct RouteFamilies {
     requests: Family,
-    duration: Family,
-    duration_bounds: Vec<f64>,
+    duration: HistogramFamily,
+    request_size: HistogramFamily,
+    response_size: HistogramFamily,
+    queue: HistogramFamily,
     failed: Family,
     handled: Family,
+    exceptions: Family,
 }
 
 impl RouteFamilies {
-    pub(super) fn new(store: &WorkerStore, bounds: &Layout) -> Result<Self, StoreError> {
+    /// `durations` and `sizes` are the bounds of the settings.
+    pub(super) fn new(
+        store: &WorkerStore,
+        durations: &Layout,
+        sizes: &Layout,
+    ) -> Result<Self, StoreError> {
+        let counter = |name, help| counter_family(store, name, help);
+        let histogram =
+            |name, unit, help, bounds| HistogramFamily::new(store, name, unit, help, bounds);
         Ok(Self {
-            requests: counter_family(
-                store,
+            requests: counter(
                 "gunicorn_http_requests",
                 "Requests answered, by method, endpoint and status",
             )?,
-            duration: store.family(
-                &FamilySpec {
-                    help: "Seconds from the end of a request's head to the end of its response",
-                    unit: "seconds",
-                    ..FamilySpec::new(
-                        "gunicorn_http_request_duration_seconds",
-                        FamilyType::Histogram,
-                    )
-                },
-                Some(bounds),
+            duration: histogram(
+                "gunicorn_http_request_duration_seconds",
+                "seconds",
+                "Seconds from the end of a request's head to the end of its response",
+                durations,
             )?,
-            duration_bounds: bounds.values().collect(),
-            failed: counter_family(
-                store,
+            request_size: histogram(
+                "gunicorn_http_request_size_bytes",
+                "bytes",
+                "Bytes of request bodies that were read",
+                sizes,
+            )?,
+            response_size: histogram(
+                "gunicorn_http_response_size_bytes",
+                "bytes",
+                "Bytes of response bodies that were sent",
+                sizes,
+            )?,
+            queue: histogram(
+                "gunicorn_http_request_queue_seconds",
+                "seconds",
+                "Seconds from the X-Request-Start of a proxy to the beginning of a request",
+                &queue_layout(),
+            )?,
+            failed: counter(
                 "gunicorn_worker_failed_requests",
                 "Total number of failed requests handled by this worker",
             )?,
-            handled: counter_family(
-                store,
+            handled: counter(
                 "gunicorn_worker_error_handling",
                 "Total number of errors handled by this worker",
+            )?,
+            exceptions: counter(
+                "gunicorn_http_exceptions",
+                "Exceptions of requests, by who has answered them: framework or server",
             )?,
         })
     }
@@ -146,43 +167,96 @@ impl RouteFamilies {
         route: &Route<'_>,
     ) -> Result<RouteSeries, StoreError> {
         let (method, endpoint) = (("method", route.method), ("endpoint", route.endpoint));
+        let labels = [method, endpoint];
         Ok(RouteSeries {
             requests: store.series(
                 &self.requests,
                 &[method, endpoint, ("status", route.status)],
             )?,
-            duration: Histogram {
-                series: store.series(&self.duration, &[method, endpoint])?,
-                bounds: self.duration_bounds.clone(),
-            },
+            duration: self.duration.series(store, &labels)?,
+            request_size: self.request_size.series(store, &labels)?,
+            response_size: self.response_size.series(store, &labels)?,
         })
     }
 
-    /// The series of an error: a request that failed by it, or one that somebody handled.
+    /// Where the times are kept that requests have waited.
+    pub(super) fn queue(&self, store: &WorkerStore) -> Result<Histogram, StoreError> {
+        self.queue.series(store, &[])
+    }
+
+    /// The series of an error.
     pub(super) fn error(
         &self,
         store: &WorkerStore,
-        kind: ErrorKind,
-        labels: &[(&str, &str)],
+        worker_id: &str,
+        error: &ErrorKey,
     ) -> Result<Series, StoreError> {
-        let family = match kind {
-            ErrorKind::Failed => &self.failed,
-            ErrorKind::Handled => &self.handled,
+        let common = [
+            ("method", error.method.label()),
+            ("endpoint", &*error.endpoint),
+        ];
+        let of_worker = |family| {
+            let [method, endpoint] = common;
+            let name = ("error_type", &*error.name);
+            store.series(family, &[("worker_id", worker_id), method, endpoint, name])
         };
-        store.series(family, labels)
+        let of_all = |handled_by| {
+            let [method, endpoint] = common;
+            let (name, by) = (("exception", &*error.name), ("handled_by", handled_by));
+            store.series(&self.exceptions, &[method, endpoint, name, by])
+        };
+        match error.kind {
+            ErrorKind::Failed => of_worker(&self.failed),
+            ErrorKind::Handled => of_worker(&self.handled),
+            ErrorKind::ByFramework => of_all("framework"),
+            ErrorKind::ByServer => of_all("server"),
+        }
     }
 }
 
-/// Which of the two documented families an error is counted in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum ErrorKind {
-    /// The request ended by it.
-    Failed,
-    /// The server or the framework made an answer of it.
-    Handled,
+/// A family of histograms with its bounds at hand.
+#[derive(Debug)]
+struct HistogramFamily {
+    family: Family,
+    bounds: Arc<[f64]>,
 }
 
-fn counter_family(store: &WorkerStore, name: &str, help: &str) -> Result<Family, StoreError> {
+impl HistogramFamily {
+    fn new(
+        store: &WorkerStore,
+        name: &str,
+        unit: &str,
+        help: &str,
+        bounds: &Layout,
+    ) -> Result<Self, StoreError> {
+        let spec = FamilySpec {
+            help,
+            unit,
+            ..FamilySpec::new(name, FamilyType::Histogram)
+        };
+        Ok(Self {
+            family: store.family(&spec, Some(bounds))?,
+            bounds: bounds.values().collect(),
+        })
+    }
+
+    fn series(
+        &self,
+        store: &WorkerStore,
+        labels: &[(&str, &str)],
+    ) -> Result<Histogram, StoreError> {
+        Ok(Histogram {
+            series: store.series(&self.family, labels)?,
+            bounds: Arc::clone(&self.bounds),
+        })
+    }
+}
+
+pub(super) fn counter_family(
+    store: &WorkerStore,
+    name: &str,
+    help: &str,
+) -> Result<Family, StoreError> {
     let spec = FamilySpec {
         help,
         ..FamilySpec::new(name, FamilyType::Counter)
@@ -190,25 +264,7 @@ fn counter_family(store: &WorkerStore, name: &str, help: &str) -> Result<Family,
     store.family(&spec, None)
 }
 
-fn histogram(
-    store: &WorkerStore,
-    name: &str,
-    help: &str,
-    bounds: &Layout,
-    labels: &[(&str, &str)],
-) -> Result<Histogram, StoreError> {
-    let spec = FamilySpec {
-        help,
-        ..FamilySpec::new(name, FamilyType::Histogram)
-    };
-    let family = store.family(&spec, Some(bounds))?;
-    Ok(Histogram {
-        series: store.series(&family, labels)?,
-        bounds: bounds.values().collect(),
-    })
-}
-
-fn layout<const N: usize>(bounds: [&str; N]) -> Layout {
+pub(super) fn layout<const N: usize>(bounds: [&str; N]) -> Layout {
     // The bounds are those above: finite, and ascending.
     Layout::new(bounds).unwrap_or_else(|_| Layout::none())
 }

@@ -4,6 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use hashbrown::Equivalent;
 
+use super::method::Method;
+
 /// The labels of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route<'a> {
@@ -21,20 +23,6 @@ pub(super) const UNKNOWN: &str = "<unknown>";
 /// No status, because nothing was answered: the client had gone.
 pub(super) const NO_STATUS: u16 = 0;
 
-const METHODS: [&str; 9] = [
-    "GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE",
-];
-
-/// The label of a method: clients may send any word, so those that are not HTTP's own are one.
-#[inline]
-pub(super) fn method_label(method: &str) -> &'static str {
-    METHODS
-        .iter()
-        .find(|known| **known == method)
-        .copied()
-        .unwrap_or(OTHER)
-}
-
 /// How the endpoint of a request became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EndpointKind {
@@ -48,7 +36,7 @@ pub(super) enum EndpointKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RouteKey<'a> {
     pub(super) kind: EndpointKind,
-    pub(super) method: &'static str,
+    pub(super) method: Method,
     pub(super) status: u16,
     pub(super) endpoint: &'a str,
 }
@@ -68,7 +56,7 @@ impl RouteKey<'_> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct OwnedRouteKey {
     kind: EndpointKind,
-    method: &'static str,
+    method: Method,
     status: u16,
     endpoint: Box<str>,
 }

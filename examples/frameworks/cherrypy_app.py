@@ -1,0 +1,31 @@
+"""A shop in CherryPy; gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker cherrypy_app:app."""
+
+import cherrypy
+
+
+class Shop:
+    """Each method is a page."""
+
+    @cherrypy.expose
+    def item(self, number: str) -> str:
+        """A page with a parameter."""
+        return f"item {number}\n"
+
+    @cherrypy.expose
+    def upload(self) -> str:
+        """Takes a body."""
+        return str(len(cherrypy.request.body.read()))
+
+    @cherrypy.expose
+    def forbidden(self) -> str:
+        """An answer that is an exception inside the framework."""
+        raise cherrypy.HTTPError(403)
+
+    @cherrypy.expose
+    def broken(self) -> str:
+        """A defect."""
+        raise KeyError("broken")
+
+
+cherrypy.config.update({"environment": "embedded"})
+app = cherrypy.tree.mount(Shop(), "")

@@ -1,0 +1,42 @@
+"""A shop in Falcon; gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker falcon_app:app."""
+
+import falcon
+
+
+class Item:
+    """A route with a parameter."""
+
+    def on_get(self, _request: falcon.Request, response: falcon.Response, number: int) -> None:
+        """One item."""
+        response.text = f"item {number}\n"
+
+
+class Upload:
+    """Takes a body."""
+
+    def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
+        """How long it was."""
+        response.text = str(len(request.bounded_stream.read()))
+
+
+class Forbidden:
+    """An answer that is an exception inside the framework."""
+
+    def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
+        """Nobody may."""
+        raise falcon.HTTPForbidden
+
+
+class Broken:
+    """A defect."""
+
+    def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
+        """It fails."""
+        raise KeyError("broken")
+
+
+app = falcon.App()
+app.add_route("/item/{number:int}", Item())
+app.add_route("/upload", Upload())
+app.add_route("/forbidden", Forbidden())
+app.add_route("/broken", Broken())

@@ -1,0 +1,138 @@
+"""The worker class for tornado, which calls none of Gunicorn's hooks: requests are recorded where they
+pass from tornado's HTTP server to the application.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import MissingWorkerError
+from .frameworks import ENDPOINT, ERRORS
+from .workers import MeteredWorker
+
+try:
+    import tornado.httpserver
+    import tornado.httputil
+    import tornado.wsgi
+    from gunicorn.workers.gtornado import TornadoWorker
+except ImportError as error:
+    raise MissingWorkerError("PrometheusTornadoWorker needs the package tornado: install it") from error
+
+
+class PrometheusTornadoWorker(MeteredWorker, TornadoWorker):  # type: ignore[misc]
+    """The ``tornado`` worker: an event loop."""
+
+    has_hooks = False
+
+    def run(self) -> None:
+        """Serves; the server is made in here, of a class that is made here too."""
+        if self.metrics_recorder is not None:
+            _meter_server(self.metrics_recorder)
+        super().run()
+
+
+def _meter_server(recorder: Any) -> None:
+    server: Any = tornado.httpserver.HTTPServer
+    original = server.start_request
+
+    def start_request(self: Any, server_conn: Any, request_conn: Any) -> Any:
+        delegate = original(self, server_conn, request_conn)
+        # Another server that the application may have is its own affair.
+        if type(self).__module__ != TornadoWorker.__module__:
+            return delegate
+        return _Metered(recorder, delegate, request_conn)
+
+    server.start_request = start_request
+    # The WSGI environment is where the frameworks leave what they know.
+    container: Any = tornado.wsgi.WSGIContainer
+    make_environ = container.environ
+
+    def environ(*args: Any) -> Any:
+        made = make_environ(*args)
+        request = getattr(args[-1].connection, "metered_request", None)
+        if request is not None:
+            request.environ = made
+        return made
+
+    # Until tornado 6.3 it was a static method.
+    container.environ = staticmethod(environ) if isinstance(vars(container).get("environ"), staticmethod) else environ
+
+
+class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
+    """One request: passes everything on to the application's delegate, and counts what goes back."""
+
+    def __init__(self, recorder: Any, delegate: Any, connection: Any) -> None:
+        self.recorder = recorder
+        self.delegate = delegate
+        self.connection = connection
+        self.start: int | None = None
+        self.method = self.path = ""
+        self.headers: Any = {}
+        self.environ: dict[str, Any] = {}
+        self.status = 0
+        self.received = self.sent = 0
+
+    def headers_received(self, start_line: Any, headers: Any) -> Any:
+        self.method = start_line.method
+        self.path = start_line.path.partition("?")[0]
+        self.headers = headers
+        self.start = self.recorder.begin(self.method, self.path)
+        if self.start is not None:
+            self._follow(self.connection)
+        return self.delegate.headers_received(start_line, headers)
+
+    def data_received(self, chunk: bytes) -> Any:
+        self.received += len(chunk)
+        return self.delegate.data_received(chunk)
+
+    def finish(self) -> None:
+        self.delegate.finish()
+
+    def on_connection_close(self) -> None:
+        try:
+            self.delegate.on_connection_close()
+        finally:
+            self.end()
+
+    def end(self) -> None:
+        """Only the first call counts."""
+        if self.start is None:
+            return
+        start, self.start = self.start, None
+        self.recorder.end(
+            start,
+            self.method,
+            self.path,
+            self.environ.get(ENDPOINT),
+            self.status,
+            (self.received, self.sent),
+            (self.headers.get("X-Request-Start"), self.headers.get("Traceparent")),
+            self.environ.get(ERRORS),
+            None,
+        )
+
+    def _follow(self, connection: Any) -> None:
+        # There is one such object for each request, and the application answers by these three.
+        write_headers, write, finish = connection.write_headers, connection.write, connection.finish
+        connection.metered_request = self
+
+        def counting_write_headers(start_line: Any, headers: Any, chunk: bytes | None = None) -> Any:
+            written = write_headers(start_line, headers, chunk)
+            self.status = start_line.code
+            if chunk and self.method != "HEAD":
+                self.sent += len(chunk)
+            return written
+
+        def counting_write(chunk: bytes) -> Any:
+            written = write(chunk)
+            if self.method != "HEAD":
+                self.sent += len(chunk)
+            return written
+
+        def counting_finish() -> None:
+            finish()
+            self.end()
+
+        connection.write_headers = counting_write_headers
+        connection.write = counting_write
+        connection.finish = counting_finish

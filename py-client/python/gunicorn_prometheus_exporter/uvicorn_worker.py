@@ -1,0 +1,30 @@
+"""The worker class for uvicorn: a module of its own, so that nobody else loads uvicorn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import MissingWorkerError, asgi
+from .workers import MeteredWorker
+
+try:
+    from uvicorn_worker import UvicornWorker
+except ImportError:
+    try:
+        # Until uvicorn 0.30 it was a part of uvicorn.
+        from uvicorn.workers import UvicornWorker
+    except ImportError as error:
+        raise MissingWorkerError("PrometheusUvicornWorker needs the package uvicorn-worker: install it") from error
+
+
+class PrometheusUvicornWorker(MeteredWorker, UvicornWorker):  # type: ignore[misc]
+    """uvicorn under Gunicorn: an event loop."""
+
+    has_hooks = False
+    wsgi: Any
+
+    def load_wsgi(self) -> None:
+        """Loads the application, and puts the recorder round it."""
+        super().load_wsgi()
+        if self.metrics_recorder is not None:
+            self.wsgi = asgi.metered(self.wsgi, self.metrics_recorder)

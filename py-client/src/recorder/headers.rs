@@ -1,0 +1,89 @@
+//! What proxies say in headers: when they took a request, and of which trace it is a part.
+
+use metrics_model::Layout;
+
+/// Bounds of the time that requests wait in front of the server, in seconds.
+pub(super) const QUEUE_BOUNDS: [&str; 12] = [
+    "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "5.0", "30.0",
+];
+
+/// A clock that is wrong by more than this says nothing.
+const LONGEST_WAIT_SECONDS: f64 = 86_400.0;
+
+/// The Unix time, in seconds, of an `X-Request-Start`: `t=1700000000.123`, in seconds, milliseconds
+/// (Heroku) or microseconds (Apache).
+pub(super) fn request_start(text: &str) -> Option<f64> {
+    let text = text.trim();
+    let number: f64 = text.strip_prefix("t=").unwrap_or(text).parse().ok()?;
+    [(1e8, 1.0), (1e11, 1e3), (1e14, 1e6), (1e17, 1e9)]
+        .into_iter()
+        .rev()
+        .find(|(least, _)| number.is_finite() && number >= *least)
+        .map(|(_, unit)| number / unit)
+}
+
+/// How long a request has waited that began at `begun` (Unix time). Clocks that differ a little make
+/// it nothing; those that differ wildly, `None`.
+pub(super) fn wait(start: f64, begun: f64) -> Option<f64> {
+    let seconds = begun - start;
+    (seconds.abs() <= LONGEST_WAIT_SECONDS).then_some(seconds.max(0.0))
+}
+
+/// Trace and span of a `traceparent` (W3C Trace Context) whose trace is kept.
+pub(super) fn sampled_trace(text: &str) -> Option<(&str, &str)> {
+    let mut parts = text.trim().split('-');
+    let (_version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let flags = u8::from_str_radix(parts.next()?.get(..2)?, 16).ok()?;
+    let is_id = |text: &str, length| {
+        text.len() == length
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+            && text.bytes().any(|byte| byte != b'0')
+    };
+    (flags & 1 == 1 && is_id(trace, 32) && is_id(span, 16)).then_some((trace, span))
+}
+
+/// The bounds of waits.
+pub(super) fn queue_layout() -> Layout {
+    super::families::layout(QUEUE_BOUNDS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_proxy_is_understood_in_every_unit() {
+        for text in [
+            "1700000000.5",
+            "t=1700000000.5",
+            "1700000000500",
+            "1700000000500000",
+        ] {
+            assert_eq!(request_start(text), Some(1_700_000_000.5), "{text}");
+        }
+        for text in ["", "t=", "soon", "12", "-1700000000", "NaN", "inf"] {
+            assert_eq!(request_start(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn clocks_that_differ_make_no_negative_wait() {
+        assert_eq!(wait(10.0, 12.5), Some(2.5));
+        assert_eq!(wait(12.5, 10.0), Some(0.0));
+        assert_eq!(wait(0.0, 1e9), None);
+    }
+
+    #[test]
+    fn only_traces_that_are_kept_are_exemplars() {
+        let (trace, span) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+        let header = |flags: &str| format!("00-{trace}-{span}-{flags}");
+        assert_eq!(sampled_trace(&header("01")), Some((trace, span)));
+        assert_eq!(sampled_trace(&header("00")), None);
+        assert_eq!(sampled_trace(&header("x")), None);
+        assert_eq!(sampled_trace("00-0-0-01"), None);
+        assert_eq!(
+            sampled_trace(&format!("00-{}-{span}-01", "0".repeat(32))),
+            None
+        );
+    }
+}

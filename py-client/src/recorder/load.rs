@@ -1,0 +1,153 @@
+//! How busy a worker is: requests in progress, and the time and threads that they take.
+
+use std::time::Instant;
+
+use metrics_model::{FamilySpec, FamilyType, GaugeMode};
+use metrics_store::{Series, StoreError, WorkerStore};
+
+use super::families::counter_family;
+use super::method::Method;
+
+/// What is under way in one worker.
+#[derive(Debug)]
+pub(super) struct Load {
+    open: u32,
+    /// When `busy` was last brought up to date.
+    since: Instant,
+    busy: Series,
+    threads: Option<Threads>,
+    methods: [Option<MethodSeries>; Method::COUNT],
+}
+
+#[derive(Debug)]
+struct Threads {
+    total: u32,
+    busy: Series,
+    idle: Series,
+}
+
+/// The cells of one method.
+#[derive(Debug, Clone, Copy)]
+struct MethodSeries {
+    /// Hidden (names beginning with `__` are not shown): what the exporter needs to know of a worker
+    /// that was killed in the middle of a request.
+    started: Series,
+    finished: Series,
+    in_progress: Series,
+}
+
+impl Load {
+    /// `threads`: how many the worker has for requests, if it has a pool of them.
+    pub(super) fn new(
+        store: &WorkerStore,
+        worker_id: &str,
+        threads: Option<u32>,
+    ) -> Result<Self, StoreError> {
+        let busy = counter_family(
+            store,
+            "gunicorn_worker_busy_seconds",
+            "Seconds in which the worker had at least one request",
+        )?;
+        let threads = threads.map(|total| Threads::new(store, worker_id, total));
+        Ok(Self {
+            open: 0,
+            since: Instant::now(),
+            busy: store.series(&busy, &[("worker_id", worker_id)])?,
+            threads: threads.transpose()?,
+            methods: [None; Method::COUNT],
+        })
+    }
+
+    /// A request begins.
+    #[inline]
+    pub(super) fn begin(
+        &mut self,
+        store: &WorkerStore,
+        method: Method,
+        now: Instant,
+    ) -> Result<(), StoreError> {
+        let series = match self.methods[method.place()] {
+            Some(series) => series,
+            None => *self.methods[method.place()].insert(MethodSeries::new(store, method)?),
+        };
+        series.started.add(0, 1.0);
+        series.in_progress.add(0, 1.0);
+        self.pass(now);
+        self.open += 1;
+        self.show_threads();
+        Ok(())
+    }
+
+    /// A request that has begun ends.
+    #[inline]
+    pub(super) fn end(&mut self, method: Method, now: Instant) {
+        if let Some(series) = self.methods[method.place()] {
+            series.finished.add(0, 1.0);
+            series.in_progress.add(0, -1.0);
+        }
+        self.pass(now);
+        self.open = self.open.saturating_sub(1);
+        self.show_threads();
+    }
+
+    #[inline]
+    fn pass(&mut self, now: Instant) {
+        if self.open > 0 {
+            // Of two threads, the second to come here may have looked at the clock first.
+            let passed = now.saturating_duration_since(self.since);
+            self.busy.add(0, passed.as_secs_f64());
+        }
+        self.since = self.since.max(now);
+    }
+
+    #[inline]
+    fn show_threads(&self) {
+        if let Some(threads) = &self.threads {
+            let busy = self.open.min(threads.total);
+            threads.busy.set(0, busy.into());
+            threads.idle.set(0, (threads.total - busy).into());
+        }
+    }
+}
+
+impl Threads {
+    fn new(store: &WorkerStore, worker_id: &str, total: u32) -> Result<Self, StoreError> {
+        let spec = FamilySpec {
+            help: "Threads of the worker, by what they do: busy or idle",
+            ..FamilySpec::new(
+                "gunicorn_worker_threads",
+                FamilyType::Gauge(GaugeMode::LiveSum),
+            )
+        };
+        let family = store.family(&spec, None)?;
+        let of = |state| store.series(&family, &[("worker_id", worker_id), ("state", state)]);
+        let (busy, idle) = (of("busy")?, of("idle")?);
+        idle.set(0, total.into());
+        Ok(Self { total, busy, idle })
+    }
+}
+
+impl MethodSeries {
+    #[cold]
+    fn new(store: &WorkerStore, method: Method) -> Result<Self, StoreError> {
+        let labels = [("method", method.label())];
+        let counter = |name, help| store.series(&counter_family(store, name, help)?, &labels);
+        // Written by the exporter when this worker has died in the middle of requests.
+        counter(
+            "gunicorn_http_aborted",
+            "Requests that were cut off by the end of their worker",
+        )?;
+        let in_progress = FamilySpec {
+            help: "Requests that have begun and not ended",
+            ..FamilySpec::new(
+                "gunicorn_http_requests_in_progress",
+                FamilyType::Gauge(GaugeMode::LiveSum),
+            )
+        };
+        Ok(Self {
+            started: counter("__requests_started", "")?,
+            finished: counter("__requests_finished", "")?,
+            in_progress: store.series(&store.family(&in_progress, None)?, &labels)?,
+        })
+    }
+}

@@ -1,0 +1,50 @@
+//! What the settings `exporter.http` say to the recorder.
+
+use gunicorn_prometheus_exporter::settings::HttpSettings;
+
+/// What is recorded of requests, and of which.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Options {
+    skip_paths: Vec<String>,
+    skip_methods: Vec<String>,
+    pub(super) group_status: bool,
+    pub(super) exemplars: bool,
+}
+
+impl From<&HttpSettings> for Options {
+    fn from(http: &HttpSettings) -> Self {
+        Self {
+            skip_paths: http.skip_paths.clone(),
+            skip_methods: http
+                .skip_methods
+                .iter()
+                .map(|method| method.to_ascii_uppercase())
+                .collect(),
+            group_status: http.group_status,
+            exemplars: http.exemplars,
+        }
+    }
+}
+
+impl Options {
+    /// Whether there is anything that is not recorded.
+    #[inline]
+    pub(super) fn skips(&self) -> bool {
+        !(self.skip_paths.is_empty() && self.skip_methods.is_empty())
+    }
+
+    /// Whether requests of that method, or for that path, are not recorded.
+    pub(super) fn skips_request(&self, method: &str, path: &str) -> bool {
+        self.skip_methods.iter().any(|skipped| skipped == method)
+            || self.skip_paths.iter().any(|skipped| skipped == path)
+    }
+
+    /// The value of the label `status`.
+    pub(super) fn status_label(&self, status: u16) -> String {
+        match status {
+            super::route::NO_STATUS => "<none>".to_owned(),
+            status if self.group_status => format!("{}xx", status / 100),
+            status => status.to_string(),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+"""Requests as bytes, and what came back: what a client library hides."""
+
+import socket
+from typing import NamedTuple
+
+
+class Response(NamedTuple):
+    """One response as it was on the wire."""
+
+    status: int
+    body: bytes
+    is_complete: bool
+
+
+class Wire:
+    """A connection on which several requests may follow one another, or lie one behind the other."""
+
+    def __init__(self, port: int) -> None:
+        """To an application on loopback."""
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+        self._rest = b""
+
+    def send(self, data: bytes) -> None:
+        """Exactly these bytes."""
+        self._socket.sendall(data)
+
+    def request(self, method: str, path: str, *headers: str, body: bytes = b"") -> Response:
+        """One request, and its response."""
+        self.send(spell(method, path, *headers, body=body))
+        return self.response(method)
+
+    def interim(self) -> int:
+        """The status of a response without a body that is not the last (100)."""
+        head = self._until(b"\r\n\r\n")
+        return int(head.split()[1])
+
+    def response(self, method: str = "GET") -> Response:
+        """The next response; one that the server breaks off is not complete."""
+        head = self._until(b"\r\n\r\n")
+        if not head:
+            return Response(0, b"", is_complete=False)
+        lines = head.decode("latin-1").split("\r\n")
+        status = int(lines[0].split()[1])
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        if method == "HEAD" or status in (204, 304):
+            return Response(status, b"", is_complete=True)
+        if headers.get("transfer-encoding") == "chunked":
+            return self._chunks(status)
+        if "content-length" in headers:
+            length = int(headers["content-length"])
+            body = self._take(length)
+            return Response(status, body, len(body) == length)
+        body = self._rest
+        while data := self._receive():
+            body += data
+        return Response(status, body, is_complete=True)
+
+    def close(self) -> None:
+        """As a client that has had enough; what the server still sends is refused."""
+        self._socket.close()
+
+    def _chunks(self, status: int) -> Response:
+        body = b""
+        while True:
+            size = self._until(b"\r\n")
+            if not size:
+                return Response(status, body, is_complete=False)
+            chunk = self._take(int(size, 16))
+            body += chunk
+            self._take(2)
+            if not chunk:
+                return Response(status, body, is_complete=True)
+
+    def _until(self, end: bytes) -> bytes:
+        while end not in self._rest:
+            data = self._receive()
+            if not data:
+                return b""
+            self._rest += data
+        found, _, self._rest = self._rest.partition(end)
+        return found
+
+    def _take(self, length: int) -> bytes:
+        while len(self._rest) < length and (data := self._receive()):
+            self._rest += data
+        found, self._rest = self._rest[:length], self._rest[length:]
+        return found
+
+    def _receive(self) -> bytes:
+        try:
+            return self._socket.recv(65536)
+        except ConnectionResetError:
+            return b""
+
+    def __enter__(self) -> "Wire":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def spell(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
+    """A request as bytes."""
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
+    if body and not any(header.lower().startswith("transfer-encoding") for header in headers):
+        lines.append(f"Content-Length: {len(body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + body
