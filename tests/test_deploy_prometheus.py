@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness import Gunicorn, Load, Prometheus, eventually
+from harness import Gunicorn, Load, Prometheus, RedisServer, eventually
 from harness.paths import ROOT
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -99,6 +99,19 @@ def test_no_recorded_series_is_empty(prometheus: Prometheus) -> None:
     """The families that rules read are those that workers write."""
     for name, query in _recorded():
         assert eventually(lambda query=query: _figures(prometheus, query)), name  # type: ignore[misc]
+
+
+def test_a_registry_that_is_scraped_twice_is_noticed(redis: RedisServer) -> None:
+    """Two instances that share a Redis, both scraped by one Prometheus: the rule's expression finds them."""
+    rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
+    alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
+    expression = alerts["GunicornRegistryScrapedTwice"]["expr"]
+    with Gunicorn(redis=redis) as one, Gunicorn(redis=redis) as other:
+        targets = [f"127.0.0.1:{gunicorn.metrics_port}" for gunicorn in (one, other)]
+        with Prometheus({"shop": targets[:1]}) as right, Prometheus({"shop": targets}) as wrong:
+            eventually(lambda: wrong.value(expression), equals=2)
+            assert right.query("gunicorn_exporter_registry_info")
+            assert right.query(expression) == []
 
 
 def test_dashboards_are_what_grafana_provisions() -> None:
