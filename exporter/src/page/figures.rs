@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::samples::{Sample, samples};
 
 /// A sample of each family that is shown, as `name[]` wants them.
-pub(crate) const FAMILIES: [&str; 14] = [
+pub(crate) const FAMILIES: [&str; 15] = [
     "gunicorn_worker_requests_total",
     "gunicorn_worker_request_duration_seconds_bucket",
     "gunicorn_worker_failed_requests_total",
@@ -22,6 +22,7 @@ pub(crate) const FAMILIES: [&str; 14] = [
     "gunicorn_http_exceptions_total",
     "gunicorn_http_requests_in_progress",
     "gunicorn_http_aborted_total",
+    "gunicorn_backlog_connections",
 ];
 /// How many workers, endpoints and exceptions are sent: the ones with the most requests. The rest
 /// is in the totals, and counted in `more_*`.
@@ -40,6 +41,8 @@ pub(crate) struct Figures {
     pub(crate) aborted: f64,
     /// Requests that are being answered, where the workers tell.
     pub(crate) in_progress: Option<f64>,
+    /// Connections that no worker has accepted yet, where the system tells.
+    pub(crate) waiting: Option<f64>,
     /// Durations of all requests: the endpoints', which are finer, or the workers'.
     pub(crate) durations: Durations,
     #[serde(skip)]
@@ -208,6 +211,8 @@ impl Figures {
                 *exceptions.entry(key).or_default() += sample.value;
             } else if let Some(metric) = sample.name.strip_prefix("gunicorn_http_") {
                 figures.add_of_endpoint(&sample, metric, &mut endpoints);
+            } else if sample.name == "gunicorn_backlog_connections" {
+                *figures.waiting.get_or_insert_default() += sample.value;
             } else if sample.name == "gunicorn_master_worker_restart_total" {
                 add_reason(&mut figures.signals, &sample);
             }

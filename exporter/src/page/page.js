@@ -193,8 +193,8 @@ function drawEndpoints(recent, now) {
         loadCell(row.rate, largest),
         cell("Half", duration(row.p50)),
         cell("95 %", duration(row.p95)),
-        cell("4xx", count(row.client_errors)),
-        cell("5xx", count(row.server_errors), row.server_errors ? "hot" : ""),
+        cell("4xx", count(row.client_errors), row.client_errors ? "" : "zero"),
+        cell("5xx", count(row.server_errors), row.server_errors ? "hot" : "zero"),
       );
       return line;
     }),
@@ -256,7 +256,8 @@ function draw() {
   tile("rate", rate(recent.rate), `per second; ${count(now.requests)} in all`);
   tile("latency", duration(quantile(recent.durations, 0.95)), `half ${duration(quantile(recent.durations, 0.5))}, 99 % ${duration(quantile(recent.durations, 0.99))}`);
   tile("failing", percent(recent.failing), `${count(recent.server_errors)} errors, ${count(recent.aborted)} cut off`, level);
-  tile("progress", now.in_progress === null ? "–" : count(now.in_progress), now.in_progress === null ? "not told" : "now");
+  const told = (value) => (value === null ? "–" : count(value));
+  tile("progress", told(now.in_progress), `${told(now.waiting)} wait to be accepted`);
   const restarts = Object.values(now.restarts).reduce((sum, one) => sum + one, 0);
   tile("workers", count(now.running), `${count(restarts)} restarts`, now.workers.length && !now.running ? "bad" : "");
   drawEndpoints(recent, now);
@@ -294,7 +295,7 @@ function remember(now) {
     rate: step.rate,
     latency: quantile(step.durations, 0.95),
     failing: step.failing,
-    progress: now.in_progress,
+    progress: now.in_progress ?? now.waiting,
     workers: now.running,
   });
   while (marks[0].time < now.time_ms - KEPT_MS) marks.shift();

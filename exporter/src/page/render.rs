@@ -115,10 +115,16 @@ fn body(html: &mut String, figures: &Figures) -> fmt::Result {
         Count(figures.aborted)
     );
     tile(html, "failing", "Failing", share, &note)?;
-    match figures.in_progress {
-        Some(requests) => tile(html, "progress", "In progress", Count(requests), "now")?,
-        None => tile(html, "progress", "In progress", "–", "not told")?,
-    }
+    let told =
+        |count: Option<f64>| count.map_or("–".to_owned(), |count| Count(count).to_string());
+    let note = format!("{} wait to be accepted", told(figures.waiting));
+    tile(
+        html,
+        "progress",
+        "In progress",
+        told(figures.in_progress),
+        &note,
+    )?;
     let restarts = figures.restarts.values().fold(0.0, |sum, one| sum + one);
     let note = format!("{} restarts", Count(restarts));
     tile(html, "workers", "Workers", figures.running, &note)?;
@@ -275,7 +281,11 @@ fn reasons(html: &mut String, figures: &Figures) -> fmt::Result {
 }
 
 fn hot(errors: f64) -> &'static str {
-    if errors > 0.0 { " class=\"hot\"" } else { "" }
+    if errors > 0.0 {
+        " class=\"hot\""
+    } else {
+        " class=\"zero\""
+    }
 }
 
 /// Text that is no markup: labels come from applications, and some of them from their clients.
