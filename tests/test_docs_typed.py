@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -37,9 +37,9 @@ class Typed(Guard):
 
     name = "typed"
 
-    def __init__(self, line: str, path: str) -> None:
-        """`path` is where programs are looked for."""
-        super().__init__(environment={"PATH": path})
+    def __init__(self, line: str, environment: Mapping[str, str]) -> None:
+        """`environment` is that of the shell in which it is typed."""
+        super().__init__(environment=environment)
         self.line = line
         # What the commands take for granted: an application, and what `make build` left.
         shutil.copy(TESTS / "apps" / "plain.py", self.directory / "app.py")
@@ -54,6 +54,9 @@ class Typed(Guard):
         if "redis-server" in self.line:
             socket.create_connection(("127.0.0.1", 6379), timeout=5).close()
             return
+        if "SIDECAR_MODE" in self.line:
+            socket.create_connection(("127.0.0.1", 8000), timeout=5).close()
+            return
         with urllib.request.urlopen("http://127.0.0.1:9091/metrics", timeout=10) as answer:
             assert answer.status == 200
 
@@ -61,7 +64,8 @@ class Typed(Guard):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
     """Those that end do so without an error; those that serve answer, until the next of their kind."""
-    path = f"{Venv.default().bin}:{built(EXPORTER).parent}:{os.environ['PATH']}"
+    environment = {"TMPDIR": str(tmp_path)}
+    environment["PATH"] = f"{Venv.default().bin}:{built(EXPORTER).parent}:{os.environ['PATH']}"
     for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)):
         (tmp_path / ("exporter.yml" if number == 0 else f"exporter-{number}.yml")).write_text(text)
     for name in ("deploy", "target"):
@@ -73,25 +77,27 @@ def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
                 if line in ELSEWHERE or line.partition(" ARGS=")[0] in ELSEWHERE:
                     continue
                 line = line.replace("redis.internal", "127.0.0.1")
-                if re.search(r"redis-server|gunicorn -k|standalone", line):
+                if line.startswith("export "):
+                    environment |= _exported(line, environment)
+                elif re.search(r"redis-server|gunicorn -k|standalone|sidecar", line):
                     # One that has the ports of the one before takes its place.
-                    kind = "redis" if "redis-server" in line else "exporter"
+                    kind = "redis" if "redis-server" in line else "app" if "SIDECAR_MODE" in line else "exporter"
                     if kind in running:
                         running.pop(kind).stop()
-                    running[kind] = Typed(line, path)
+                    running[kind] = Typed(line, environment)
                     running[kind].start()
                 else:
-                    eventually(lambda line=line: _type(line, path, tmp_path))  # type: ignore[misc]
+                    eventually(lambda line=line: _type(line, environment, tmp_path))  # type: ignore[misc]
         finally:
             for typed in running.values():
                 typed.stop()
 
 
-def _type(line: str, path: str, directory: Path) -> None:
+def _type(line: str, environment: Mapping[str, str], directory: Path) -> None:
     done = subprocess.run(
         ["bash", "-c", line],
         cwd=directory,
-        env=clean_environment({"PATH": path}),
+        env=clean_environment(environment),
         capture_output=True,
         text=True,
         check=False,
@@ -99,6 +105,13 @@ def _type(line: str, path: str, directory: Path) -> None:
     )
     assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
     assert not done.stdout.startswith("ERR"), f"{line}\n{done.stdout}"
+
+
+def _exported(line: str, environment: Mapping[str, str]) -> dict[str, str]:
+    name = line.removeprefix("export ").partition("=")[0]
+    shell = ["bash", "-c", f'{line}; printf %s "${name}"']
+    done = subprocess.run(shell, env=clean_environment(environment), capture_output=True, text=True, check=True)
+    return {name: done.stdout}
 
 
 def test_what_is_not_typed_here_is_run_elsewhere() -> None:
