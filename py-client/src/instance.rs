@@ -8,7 +8,7 @@
 //!
 //! # What if
 //!
-//! *The exporter dies or hangs*: another is started, with growing pauses, and is given every store
+//! *There are two arbiters* (USR2): see `peer.rs`. *The exporter dies or hangs*: another is started, with growing pauses, and is given every store
 //! that the one before had not released. *A child is forked*: it drops all of this at once
 //! ([`Instance::forked`]), so that the exporter sees the end of the arbiter, and memory of ended
 //! workers is not kept by their siblings.
@@ -16,11 +16,13 @@
 mod exporter;
 mod listener;
 mod pages;
+mod peer;
 mod slot;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -28,8 +30,8 @@ use std::time::{Duration, Instant};
 use gunicorn_prometheus_exporter::settings::Settings;
 use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
 use metrics_store::{
-    Boot, Control, Facts, Identity, ListenerFacts, NewStore, Place, Process, Role, Snapshots,
-    StoreError, StoreFile, ToExporter,
+    Boot, Control, Facts, ListenerFacts, NurseryLink, Role, Snapshots, StoreFile, ToExporter,
+    ToPeer,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -40,7 +42,12 @@ use crate::settings::LoadedSettings;
 use crate::value::fill_store;
 use exporter::{End, Exporter, Pause};
 use listener::Listener;
+use peer::{Inheritance, Peer};
 pub(crate) use slot::WorkerSlot;
+use stores::Held;
+
+/// What workers say of their end, in the order of their numbers, from 1.
+pub(crate) const ENDS: [&str; 3] = ["quit", "term", "max_requests"];
 
 /// A line for the log: its level as `logging` spells it, and the text.
 type Line = (&'static str, String);
@@ -69,15 +76,10 @@ struct Inner {
     pages: Option<OwnedFd>,
     exporter: Option<Exporter>,
     pause: Pause,
-}
-
-/// A store, and what the exporter is told of it.
-struct Held {
-    file: StoreFile,
-    new: NewStore,
-    /// Its process exists (a worker's store is made before the fork).
-    is_begun: bool,
-    is_dead: bool,
+    /// The other arbiter, while there are two of this instance.
+    peer: Option<Peer>,
+    /// Where children of workers hand over their stores; `None` in a child.
+    nursery: Option<NurseryLink>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -93,15 +95,52 @@ struct Task {
 
 #[pymethods]
 impl Instance {
-    /// Makes the memory of an instance, with a store for this process and one for the exporter. With
-    /// a directory, stores are files there.
+    /// Makes the memory of an instance, with a store for this process and one for the exporter. An
+    /// arbiter that replaces another goes on with what that one has: `inherited` is the descriptor
+    /// which it was given ([`hand_over`](Self::hand_over)). With a directory, stores are files there.
     #[new]
-    #[pyo3(signature = (directory=None))]
-    fn new(py: Python<'_>, directory: Option<PathBuf>) -> PyResult<Self> {
-        let instance =
-            Self::create(directory).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+    #[pyo3(signature = (directory = None, inherited = None))]
+    fn new(
+        py: Python<'_>,
+        directory: Option<PathBuf>,
+        inherited: Option<RawFd>,
+    ) -> PyResult<Self> {
+        let create = || -> Result<Self, Box<dyn std::error::Error>> {
+            match inherited {
+                Some(fd) => Ok(Self::create(directory, peer::inherit(fd)?)?),
+                None => Ok(Self::create(directory, Inheritance::begin()?)?),
+            }
+        };
+        let instance = create().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         fill_store(py);
         Ok(instance)
+    }
+
+    /// Another arbiter is about to be executed in the place of this one: answers the descriptor that
+    /// it inherits, by which it gets everything. `None` while there is another one already.
+    fn hand_over(&self) -> PyResult<Option<RawFd>> {
+        let handed = lock(&self.inner).hand_over();
+        handed.map_err(|error| PyRuntimeError::new_err(error.to_string()))
+    }
+
+    /// It was started, or was not: the descriptor is for it alone.
+    fn handed_over(&self, fd: RawFd, has_started: bool) {
+        lock(&self.inner).handed_over(fd, has_started);
+    }
+
+    /// The next process that is forked is a worker, and gets its store when it adopts it; any other
+    /// makes one for itself as soon as it needs one.
+    #[staticmethod]
+    fn expect_worker(is_expected: bool) {
+        process::expect_worker(is_expected);
+    }
+
+    /// Why that worker ended, in its own words; `None` if it said nothing.
+    fn last_words(&self, number: u64) -> Option<&'static str> {
+        let inner = lock(&self.inner);
+        let said = inner.stores.get(&number)?.file.last_words();
+        ENDS.get(usize::try_from(said).ok()?.checked_sub(1)?)
+            .copied()
     }
 
     /// Takes the lowest free slot and a store for a worker that is about to be forked.
@@ -219,11 +258,14 @@ impl Instance {
 }
 
 impl Instance {
-    fn create(directory: Option<PathBuf>) -> Result<Self, StoreError> {
+    fn create(directory: Option<PathBuf>, from: Inheritance) -> Result<Self, Box<dyn std::error::Error>> {
+        let (nursery, for_children) = NurseryLink::pair()?;
+        let control = Arc::new(from.control);
+        process::give_birth_to(Arc::clone(&control), directory.clone(), for_children);
         let mut inner = Inner {
             directory,
-            control: Arc::new(Control::create()?),
-            snapshots: Some(Snapshots::create()?),
+            control,
+            snapshots: Some(from.snapshots),
             stores: BTreeMap::new(),
             task: None,
             listener: Listener::default(),
@@ -231,6 +273,8 @@ impl Instance {
             pages: None,
             exporter: None,
             pause: Pause::default(),
+            peer: from.peer,
+            nursery: Some(nursery),
         };
         let own = inner.new_store(Role::Arbiter, 0, "arbiter")?;
         inner.begin(own, std::process::id());
@@ -244,122 +288,6 @@ impl Instance {
 }
 
 impl Inner {
-    fn take_slot(&mut self, name: &str) -> Result<(u64, u32, String), StoreError> {
-        let slot = self.control.take_slot(Process::current())?;
-        let worker_id = format!("{name}:{slot}");
-        let number = self.new_store(Role::Worker, slot, &worker_id)?;
-        Ok((number, slot, worker_id))
-    }
-
-    fn new_store(&mut self, role: Role, slot: u32, name: &str) -> Result<u64, StoreError> {
-        let number = self.control.next_store_number();
-        let identity = Identity {
-            role,
-            number,
-            slot,
-            name: name.to_owned(),
-        };
-        let place = self
-            .directory
-            .as_deref()
-            .map_or(Place::Memory, Place::Directory);
-        let held = Held {
-            file: StoreFile::create(&identity, place)?,
-            new: NewStore {
-                number,
-                role,
-                slot,
-                process: None,
-            },
-            is_begun: false,
-            is_dead: false,
-        };
-        self.stores.insert(number, held);
-        Ok(number)
-    }
-
-    /// Whichever exporter runs writes it, so it has no process of its own.
-    fn new_exporter_store(&mut self) -> Result<u64, StoreError> {
-        let number = self.new_store(Role::Exporter, 0, "exporter")?;
-        if let Some(held) = self.stores.get_mut(&number) {
-            held.is_begun = true;
-        }
-        Ok(number)
-    }
-
-    /// Another exporter with another store of its own follows, which leaves behind what is no more.
-    fn renew_exporter(&mut self, lines: &mut Vec<Line>) {
-        if let Err(error) = self.new_exporter_store() {
-            // The old one does: it grows.
-            lines.push(("warning", format!("the exporter keeps its store: {error}")));
-            return;
-        }
-        if let Some(exporter) = &mut self.exporter {
-            exporter.send(&ToExporter::Replace, Vec::new());
-        }
-    }
-
-    fn begin(&mut self, number: u64, pid: u32) {
-        let Some(held) = self.stores.get_mut(&number) else {
-            return;
-        };
-        held.is_begun = true;
-        held.new.process = Process::of(pid);
-        if held.new.role == Role::Worker
-            && let Some(worker) = held.new.process
-        {
-            // From here on the slot is free again as soon as the worker is gone.
-            self.control
-                .give_slot(held.new.slot, Process::current(), worker);
-        }
-        self.tell_of(number);
-    }
-
-    fn end(&mut self, number: u64) {
-        let Some(held) = self.stores.get_mut(&number) else {
-            return;
-        };
-        if held.new.role == Role::Worker {
-            // The next worker may have the slot already, and then this arbiter owns it again: it is
-            // given back only by whom it was given to.
-            let owner = held.new.process.unwrap_or_else(Process::current);
-            self.control.free_slot(held.new.slot, owner);
-        }
-        if !held.is_begun {
-            self.stores.remove(&number);
-            return;
-        }
-        held.is_dead = true;
-        if let Some(exporter) = &mut self.exporter {
-            exporter.send(&ToExporter::Dead { number }, Vec::new());
-        }
-    }
-
-    /// Passes a store on to the exporter, if there is one.
-    fn tell_of(&mut self, number: u64) {
-        let Some(held) = self.stores.get(&number).filter(|held| held.is_begun) else {
-            return;
-        };
-        let Some(exporter) = &mut self.exporter else {
-            return;
-        };
-        match held.file.as_fd().try_clone_to_owned() {
-            Ok(fd) => exporter.send(&ToExporter::Store(held.new.clone()), vec![fd]),
-            Err(error) => exporter.lose(format!("cannot pass a store on: {error}")),
-        }
-        if held.is_dead {
-            exporter.send(&ToExporter::Dead { number }, Vec::new());
-        }
-    }
-
-    fn duplicate(&self, number: u64) -> Result<OwnedFd, StoreError> {
-        let file = &self.stores[&number].file;
-        rustix::io::fcntl_dupfd_cloexec(file, 0).map_err(|source| StoreError::System {
-            action: "duplicate a descriptor",
-            source,
-        })
-    }
-
     fn configure(&mut self, task: Task) {
         if self.task.as_ref() == Some(&task) {
             return;
@@ -372,7 +300,9 @@ impl Inner {
                 prometheus.metrics_port,
             )
         };
-        if self.task.as_ref().map(address) != Some(address(&task)) {
+        if let Some(before) = &self.task
+            && address(before) != address(&task)
+        {
             self.listener = Listener::default();
         }
         self.task = Some(task);
@@ -403,14 +333,22 @@ impl Inner {
         let Some(task) = self.task.clone() else {
             return lines;
         };
+        self.receive_from_peer();
         if task.serves
             && let Some(listener) = self.listener.open(&task.settings, &mut lines)
             && let Some(exporter) = &mut self.exporter
         {
             exporter.send(&ToExporter::Listener, vec![listener]);
         }
+        self.attend_children();
         self.attend(now, &mut lines);
-        if self.exporter.is_none() && self.snapshots.is_some() && self.pause.is_over(now) {
+        self.attend_peer(now, &mut lines);
+        let is_our_turn = self.peer.as_ref().is_none_or(|peer| !peer.has_our_turn());
+        if is_our_turn
+            && self.exporter.is_none()
+            && self.snapshots.is_some()
+            && self.pause.is_over(now)
+        {
             self.start(&task, now, &mut lines);
         }
         if self.directory.is_some()
@@ -431,6 +369,7 @@ impl Inner {
         let said = exporter.attend(now);
         for number in said.released {
             self.stores.remove(&number);
+            self.tell_peer(&ToPeer::Released { number }, Vec::new());
         }
         if said.is_worn {
             self.renew_exporter(lines);
@@ -440,6 +379,7 @@ impl Inner {
         };
         if let Some(why) = exporter.end() {
             match why {
+                End::Failed(_) if self.peer.as_ref().is_some_and(Peer::has_our_turn) => {}
                 End::Failed(why) => {
                     self.pause.lengthen(now, exporter.started);
                     lines.push((
@@ -450,6 +390,18 @@ impl Inner {
                 End::Asked => self.pause = Pause::default(),
             }
             self.exporter = None;
+        }
+    }
+
+    /// Another exporter with another store of its own follows, which leaves behind what is no more.
+    fn renew_exporter(&mut self, lines: &mut Vec<Line>) {
+        if let Err(error) = self.new_exporter_store() {
+            // The old one does: it grows.
+            lines.push(("warning", format!("the exporter keeps its store: {error}")));
+            return;
+        }
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Replace, Vec::new());
         }
     }
 
@@ -503,7 +455,7 @@ impl Inner {
     fn shut_down(&mut self, patience: Duration) -> Vec<Line> {
         let numbers: Vec<_> = self.stores.keys().copied().collect();
         for number in numbers {
-            if self.stores[&number].new.role != Role::Exporter {
+            if self.stores[&number].is_to_end() {
                 self.end(number);
             }
         }
@@ -511,7 +463,12 @@ impl Inner {
         let Some(mut exporter) = self.exporter.take() else {
             return Vec::new();
         };
-        exporter.send(&ToExporter::Shutdown, Vec::new());
+        // With another arbiter there is another exporter, which goes on with what there is.
+        let end = match self.peer {
+            Some(_) => ToExporter::Replace,
+            None => ToExporter::Shutdown,
+        };
+        exporter.send(&end, Vec::new());
         match exporter.wait_for_bye(patience) {
             Ok(()) => Vec::new(),
             Err(why) => vec![("warning", format!("the metrics exporter {why}"))],
@@ -525,8 +482,9 @@ impl Inner {
         self.pages = None;
         self.snapshots = None;
         self.task = None;
-        // The newest is that of the worker which this child may be about to become.
-        let newest = self.stores.keys().next_back().copied();
-        self.stores.retain(|number, _| Some(*number) == newest);
+        self.peer = None;
+        self.nursery = None;
+        // What has no process yet is that of the worker which this child may be about to become.
+        self.stores.retain(|_, held| !held.is_begun);
     }
 }

@@ -37,7 +37,7 @@ mod _native {
     #[pymodule_export]
     use super::settings::{LoadedSettings, load_settings};
     #[pymodule_export]
-    use super::store::{count_event, set_worker_state};
+    use super::store::{count_event, say_end, set_worker_state};
     #[pymodule_export]
     use super::value::{Value, set_unit};
 }

@@ -2,9 +2,10 @@
 
 use metrics_model::{FamilySpec, FamilyType, GaugeMode};
 use metrics_store::{Series, StoreError};
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
+use crate::instance::ENDS;
 use crate::process::store;
 
 /// Adds to a counter of this process; `by` may be 0, so that it is on display from the start.
@@ -54,4 +55,20 @@ fn series(spec: &FamilySpec<'_>, labels: &[(String, String)]) -> PyResult<Series
         .family(spec, None)
         .and_then(|family| store.series(&family, &labels));
     found.map_err(|error| PyRuntimeError::new_err(error.to_string()))
+}
+
+/// In a worker: says why it is about to end, which its arbiter may not know (`quit`, `term` or
+/// `max_requests`); the first reason stays.
+#[pyfunction]
+pub(crate) fn say_end(reason: &str) -> PyResult<()> {
+    let Some(number) = ENDS.iter().position(|known| *known == reason) else {
+        let allowed = ENDS.join(", ");
+        return Err(PyValueError::new_err(format!(
+            "'{reason}' is no end, allowed are {allowed}"
+        )));
+    };
+    if let Some(store) = store() {
+        store.say_last(number as u64 + 1);
+    }
+    Ok(())
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::StoreError;
 use crate::endpoints::ENDPOINT_WORDS;
@@ -105,6 +106,18 @@ impl Control {
             Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
             Err(other) => Err(StoreError::system("lock the control memory")(other)),
         }
+    }
+
+    /// The process that is the active exporter. Not to be asked by that process itself.
+    ///
+    /// # Errors
+    ///
+    /// When the system cannot say.
+    pub fn active_exporter(&self) -> Result<Option<u32>, StoreError> {
+        let held = fcntl_getlk(&self.file, &Flock::from(FlockType::WriteLock))
+            .map_err(StoreError::system("look who has the control memory's lock"))?;
+        let pid = held.and_then(|held| held.pid);
+        Ok(pid.map(|pid| pid.as_raw_nonzero().get().cast_unsigned()))
     }
 
     fn map(file: OwnedFd) -> Result<Self, StoreError> {

@@ -10,8 +10,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{
-    AT_ID, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED, HEADER, MAGIC,
-    MAX_NAME,
+    AT_ID, AT_LAST_WORDS, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED,
+    HEADER, MAGIC, MAX_NAME,
 };
 use crate::memory::{FIRST_SEGMENT, WORD, allocate};
 use crate::{Process, StoreError, WorkerStore};
@@ -107,6 +107,15 @@ impl StoreFile {
     /// A store that was made earlier: an inherited descriptor, or one that came over a link.
     pub fn from_fd(file: OwnedFd) -> Self {
         Self { file }
+    }
+
+    /// What its writer has said of its end ([`WorkerStore::say_last`]); 0 = nothing.
+    pub fn last_words(&self) -> u64 {
+        let mut words = [0; WORD];
+        match rustix::io::pread(&self.file, &mut words, (AT_LAST_WORDS * WORD) as u64) {
+            Ok(WORD) => u64::from_ne_bytes(words),
+            _ => 0,
+        }
     }
 
     /// This process becomes its writer: after the fork, in the worker. What is in it stays, and is

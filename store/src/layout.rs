@@ -37,6 +37,8 @@ pub(crate) const AT_NAME_LEN: usize = 9;
 pub(crate) const AT_NAME: usize = 10;
 /// Over how many shards the families were spread when the push state was written; 0 = it is not.
 pub(crate) const AT_SHARDS: usize = 48;
+/// Why its writer ends, in the writer's own words; 0 = it has said nothing.
+pub(crate) const AT_LAST_WORDS: usize = 49;
 /// For each shard: the commit, whose lowest bit says which of two headers is valid, and those two.
 pub(crate) const AT_PUSH_STATE: usize = 56;
 pub(crate) const PUSH_HEADER_WORDS: usize = 8;

@@ -37,8 +37,8 @@ pub use error::StoreError;
 pub use file::{Identity, Place, Role, STORE_SUFFIX, StoreFile};
 pub use layout::MAX_SHARDS;
 pub use link::{
-    ArbiterLink, Boot, ExporterLink, Facts, Link, LinkError, ListenerFacts, NewStore, ToArbiter,
-    ToExporter,
+    ArbiterLink, Boot, ChildLink, ExporterLink, Facts, FromChild, Link, LinkError, ListenerFacts,
+    NewStore, NurseryLink, PeerLink, ToArbiter, ToExporter, ToPeer,
 };
 pub use process::Process;
 pub use push_state::PushHeader;

@@ -26,6 +26,14 @@ pub type ArbiterLink = Link<ToExporter, ToArbiter>;
 /// The exporter's end.
 pub type ExporterLink = Link<ToArbiter, ToExporter>;
 
+/// Between two arbiters of one instance, the old one and the one that replaces it; the same in both
+/// directions.
+pub type PeerLink = Link<ToPeer, ToPeer>;
+/// The end at which the arbiter hears of children that its workers have forked.
+pub type NurseryLink = Link<(), FromChild>;
+/// The other end, which all of them share.
+pub type ChildLink = Link<FromChild, ()>;
+
 /// The longest message.
 const MAX_MESSAGE: usize = 128 * 1024;
 /// The most descriptors with one message.
@@ -119,10 +127,50 @@ pub enum ToArbiter {
         /// Its number.
         number: u64,
     },
+    /// Another exporter is active, and it waits for its turn.
+    Waiting,
     /// Most of what is in its own store is no more: it needs another one.
     Worn,
     /// It ends now, and has kept its promises.
     Bye,
+}
+
+/// From one arbiter of an instance to the other, while there are two of them (USR2). Each has the
+/// stores of both, so that whichever ends first, the other goes on with all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToPeer {
+    /// The first message of the old one. Descriptors: control, first snapshot, second snapshot.
+    Inherit,
+    /// The socket that `/metrics` is served on, and where that is. Descriptor: the listener.
+    Listener {
+        /// The address as it is configured.
+        address: String,
+        /// The port.
+        port: u16,
+    },
+    /// A store of the sender's. Descriptor: the store.
+    Store(NewStore),
+    /// Its writer has ended.
+    Dead {
+        /// Its number.
+        number: u64,
+    },
+    /// All that was in a dead writer's store is safe elsewhere.
+    Released {
+        /// Its number.
+        number: u64,
+    },
+    /// The new one's exporter is there: that of the old one is to commit, and to end.
+    Yield,
+}
+
+/// From a child that a worker has forked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum FromChild {
+    /// It has made a store for itself. Descriptor: the store.
+    Store(NewStore),
 }
 
 /// Why a link does not work.
@@ -166,8 +214,8 @@ pub struct Link<Out, In> {
     messages: PhantomData<fn(Out) -> In>,
 }
 
-impl ArbiterLink {
-    /// The arbiter's end, and the socket that the exporter inherits (close-on-exec until then).
+impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
+    /// This process' end, and the socket that the other inherits (close-on-exec until then).
     ///
     /// # Errors
     ///
@@ -176,19 +224,11 @@ impl ArbiterLink {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
             .map_err(failed("create"))?;
-        Ok((Self::new(ours), theirs))
+        Ok((Self::from_fd(ours), theirs))
     }
-}
 
-impl ExporterLink {
-    /// The exporter's end, from the socket that it has inherited.
+    /// The other end, from the socket that was inherited.
     pub fn from_fd(socket: OwnedFd) -> Self {
-        Self::new(socket)
-    }
-}
-
-impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
-    fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
             queue: VecDeque::new(),

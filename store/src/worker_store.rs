@@ -13,8 +13,8 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::layout::{
-    AT_FLAGS, AT_PID, AT_START_TIME, AT_TURN, AT_USED, KIND_PADDING, MAX_RECORD, MAX_STORE,
-    SERIES_HEAD, Shape,
+    AT_FLAGS, AT_LAST_WORDS, AT_PID, AT_START_TIME, AT_TURN, AT_USED, KIND_PADDING, MAX_RECORD,
+    MAX_STORE, SERIES_HEAD, Shape,
 };
 use crate::memory::{Segment, WORD, allocate, segment_bounds, segment_of};
 use crate::reader::{FamilyDef, StoreReader};
@@ -209,6 +209,14 @@ impl WorkerStore {
             }
         }
         Ok(())
+    }
+
+    /// Says why this process ends, as a number of the caller's choice above 0; the first reason stays.
+    pub fn say_last(&self, words: u64) {
+        let said = &self.lock().segments[0][AT_LAST_WORDS];
+        if said.load(Relaxed) == 0 {
+            said.store(words, Release);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

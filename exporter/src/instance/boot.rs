@@ -51,7 +51,11 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
         awaited: None,
         early: Vec::new(),
     };
+    let mut has_said = false;
     while !booted.control.try_lock_exporter()? {
+        if !std::mem::replace(&mut has_said, true) {
+            link.send(&ToArbiter::Waiting);
+        }
         tokio::select! {
             () = sleep(TRY_AGAIN) => {}
             message = link.receive() => match message {

@@ -170,8 +170,9 @@ impl Instance {
 impl Exporter {
     pub(crate) fn next_message(&mut self) -> ToArbiter {
         eventually("a message", || {
-            let message = self.link.receive().unwrap();
-            message.map(|(message, _)| message)
+            let (message, _) = self.link.receive().unwrap()?;
+            // Whether the one before has ended by then is a matter of luck.
+            (message != ToArbiter::Waiting).then_some(message)
         })
     }
 }

@@ -42,6 +42,7 @@ _PLACES = {
     "get_prometheus_eventlet_worker": "compat",
     "get_prometheus_gevent_worker": "compat",
     "registry": "compat",
+    "setup_metrics": "programs",
     "setup_redis_metrics": "compat",
     "teardown_redis_metrics": "compat",
     "default_on_exit": "hooks",

@@ -21,7 +21,7 @@ from typing import Any
 import gunicorn
 from gunicorn.arbiter import Arbiter
 
-from . import _native, config, merged, values
+from . import _native, config, endings, merged, values
 
 _LOG = logging.getLogger("gunicorn.error")
 
@@ -29,18 +29,19 @@ _LOG = logging.getLogger("gunicorn.error")
 _SIGNALS = {name: name for name in ("hup", "quit", "int", "term", "ttin", "ttou", "usr1", "usr2", "winch", "chld")}
 _SIGNALS["cld"] = "chld"
 _ENDING = ("int", "quit", "term")
-_GRACEFUL = {"hup", "quit", "int", "term", "ttou", "winch", "max_requests", "reload", "halt"}
-_FORCED = {"abort", "kill"}
 
 _PATIENCE_SECONDS = 3.0
+# In the environment of the arbiter that replaces this one (USR2): the socket by which it gets everything.
+_HANDOVER = "GUNICORN_EXPORTER_HANDOVER"
 
 
 class Supervisor:
     """What an arbiter knows of its workers' metrics. There is one per arbiter process."""
 
     def __init__(self) -> None:
+        self.out_of_memory = endings.OutOfMemory()
         self.settings = config.load()
-        self.instance = _native.Instance(self.settings.store_directory)
+        self.instance = _new_instance(self.settings.store_directory)
         self.warnings: list[str] = []
         self.workers: dict[int, Any] = {}
         self.began: set[int] = set()
@@ -111,14 +112,39 @@ class Supervisor:
                 del self.workers[number]
                 if number in self.began:
                     self.began.discard(number)
-                    _count_end(worker)
+                    reason = endings.reason(worker, self.instance.last_words(number), self.out_of_memory)
+                    endings.count(worker, reason)
                 self.instance.worker_ended(number)
+        self.out_of_memory.look()
+
+    def hand_over(self, arbiter: Any) -> int | None:
+        """Before another arbiter is executed in the place of this one."""
+        handover = self.instance.hand_over()
+        if handover is not None:
+            arbiter.cfg.env_orig[_HANDOVER] = str(handover)
+        return handover
+
+    def handed_over(self, arbiter: Any, handover: int) -> None:
+        """In this process, after that: the other one lives, or could not be started."""
+        arbiter.cfg.env_orig.pop(_HANDOVER, None)
+        self.instance.handed_over(handover, arbiter.reexec_pid != 0)
 
     def _name(self, cfg: Any, listeners: list[Any]) -> str:
         # It stays what it was at first: a worker that restarts after HUP is not a new series.
         if self.name is None:
             self.name = self.settings.instance or _default_name(cfg, listeners)
         return self.name
+
+
+def _new_instance(directory: Path | None) -> _native.Instance:
+    """Goes on with what the arbiter has that this one replaces, or begins anew."""
+    handover = os.environ.pop(_HANDOVER, None)
+    if handover is not None and handover.isdigit():
+        try:
+            return _native.Instance(directory, int(handover))
+        except RuntimeError as error:
+            _LOG.error("%s; this arbiter begins anew", error)
+    return _native.Instance(directory)
 
 
 _supervisor: Supervisor | None = None
@@ -145,8 +171,14 @@ def install() -> None:
     _wrap("stop", _stop)
     _wrap("reap_workers", _reap_workers)
     _wrap("kill_worker", _kill_worker)
+    _wrap("reexec", _reexec)
     for name, reason in _SIGNALS.items():
         _wrap(f"handle_{name}", functools.partial(_handle_signal, reason))
+
+
+def is_installed() -> bool:
+    """Whether this process, or one that it was forked from, is an arbiter with metrics."""
+    return _supervisor is not None
 
 
 def read_settings_again() -> None:
@@ -221,7 +253,13 @@ def _manage_workers(original: Any) -> Any:
 def _spawn_worker(original: Any) -> Any:
     def spawn_worker(self: Any) -> Any:
         # The child never comes back from here; the arbiter may start many, with pauses between them.
-        result = original(self)
+        if _supervisor is not None:
+            _supervisor.instance.expect_worker(True)
+        try:
+            result = original(self)
+        finally:
+            if _supervisor is not None:
+                _supervisor.instance.expect_worker(False)
         _guarded(self, "follow_workers")
         return result
 
@@ -254,7 +292,7 @@ def _stop(original: Any) -> Any:
 def _reap_workers(original: Any) -> Any:
     def reap_workers(self: Any) -> Any:
         for pid, worker in list(self.WORKERS.items()):
-            _look_how_it_ended(pid, worker)
+            endings.look(pid, worker)
         return original(self)
 
     return reap_workers
@@ -287,6 +325,25 @@ def _handle_signal(reason: str, original: Any) -> Any:
     return handle
 
 
+def _reexec(original: Any) -> Any:
+    def reexec(self: Any) -> Any:
+        handover = None
+        if _supervisor is not None and self.reexec_pid == 0 and self.master_pid == 0:
+            try:
+                handover = _supervisor.hand_over(self)
+            except RuntimeError as error:
+                _native.report_failure("arbiter", str(error))
+        pid = os.getpid()
+        try:
+            return original(self)
+        finally:
+            # The child comes here only if the program could not be executed.
+            if handover is not None and _supervisor is not None and os.getpid() == pid:
+                _supervisor.handed_over(self, handover)
+
+    return reexec
+
+
 def _guarded(arbiter: Any, step: str) -> None:
     """Does our part of an arbiter's method, which must not end the arbiter."""
     if _supervisor is None:
@@ -295,63 +352,6 @@ def _guarded(arbiter: Any, step: str) -> None:
         getattr(_supervisor, step)(arbiter)
     except Exception as error:  # whatever it is, the application runs on
         _native.report_failure("arbiter", f"{type(error).__name__}: {error}")
-
-
-def _look_how_it_ended(pid: int, worker: Any) -> None:
-    # Gunicorn keeps the status to itself, so it is looked at before Gunicorn takes it.
-    if not hasattr(os, "waitid"):
-        return
-    try:
-        status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except OSError:
-        return
-    if status is not None:
-        killed = status.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
-        worker.metrics_status = -status.si_status if killed else status.si_status
-
-
-def _end_reason(worker: Any) -> str:
-    """Why a worker has ended. What the arbiter has decided is known better than the status tells."""
-    if worker.aborted:
-        return "abort"
-    asked = getattr(worker, "metrics_end_reason", None)
-    status = getattr(worker, "metrics_status", None)
-    if status == -signal.SIGKILL:
-        return "kill"
-    if asked is not None:
-        return str(asked)
-    if status is None:
-        return "unknown"
-    if status < 0:
-        try:
-            return signal.Signals(-status).name[3:].lower()
-        except ValueError:
-            return f"signal_{-status}"
-    if status in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR):
-        return "boot_error"
-    if status != 0:
-        return "exit"
-    if worker.cfg.reload:
-        return "reload"
-    return "max_requests" if worker.cfg.max_requests > 0 else "quit"
-
-
-def _count_end(worker: Any) -> None:
-    reason = _end_reason(worker)
-    restart_type = "graceful" if reason in _GRACEFUL else "forced" if reason in _FORCED else "crash"
-    by_reason = [("worker_id", worker.metrics_slot.worker_id), ("reason", reason)]
-    by_type = [*by_reason, ("restart_type", restart_type)]
-    _native.count_event("gunicorn_worker_restart", "Total number of worker restarts by reason", by_reason, 1)
-    _native.count_event(
-        "gunicorn_worker_restart_count", "Total number of worker restarts by worker and restart type", by_type, 1
-    )
-    if hasattr(worker, "metrics_end_reason"):
-        _native.count_event(
-            "gunicorn_master_worker_restart_count",
-            "Total number of worker restarts by reason and worker",
-            by_type,
-            1,
-        )
 
 
 def _count_signal(reason: str, by: int) -> None:

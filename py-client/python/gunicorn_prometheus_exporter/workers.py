@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
-from . import arbiter, recording
+from . import _native, arbiter, recording
 
 if TYPE_CHECKING:
     from ._native import WorkerSlot
@@ -28,6 +28,8 @@ class MeteredWorker:
 
     cfg: Any
     log: Any
+    nr: int
+    max_requests: int
     metrics_slot: WorkerSlot | None = None
     metrics_recorder: recording.Recording | None = None
     metrics_evaluator: Callable[[], None] = staticmethod(recording.nothing)
@@ -58,7 +60,23 @@ class MeteredWorker:
         self.metrics_recorder = recording.start(self)
         self.metrics_evaluator = recording.evaluator(self)
         parent: Any = super()
-        parent.init_process()
+        try:
+            parent.init_process()
+        finally:
+            if self.metrics_recorder is not None and self.nr >= self.max_requests:
+                _native.say_end("max_requests")
+
+    def handle_quit(self, sig: int, frame: Any) -> None:
+        """SIGQUIT and SIGINT, from whomever."""
+        _native.say_end("quit")
+        parent: Any = super()
+        parent.handle_quit(sig, frame)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """SIGTERM, from whomever."""
+        _native.say_end("term")
+        parent: Any = super()
+        parent.handle_exit(sig, frame)
 
     def load_wsgi(self) -> None:
         """Loads the application, and then looks which framework it has brought along."""

@@ -24,6 +24,8 @@ pub(super) struct Exporter {
     link: ArbiterLink,
     pinged: Option<Instant>,
     said_bye: bool,
+    /// Since when it has waited for another exporter to end.
+    waiting: Option<Instant>,
     lost: Option<String>,
 }
 
@@ -60,8 +62,15 @@ impl Exporter {
             link,
             pinged: None,
             said_bye: false,
+            waiting: None,
             lost: None,
         })
+    }
+
+    /// For how long it has waited for another exporter to end.
+    pub(super) fn waits(&self, now: Instant) -> Option<Duration> {
+        let since = self.waiting?;
+        Some(now.saturating_duration_since(since))
     }
 
     /// Sends a message, now or when it is taken. What fails is the end of this exporter.
@@ -149,7 +158,9 @@ impl Exporter {
                 Ok(Some((message, _))) => {
                     self.pinged = None;
                     match message {
-                        ToArbiter::Ready | ToArbiter::Pong => {}
+                        ToArbiter::Ready => self.waiting = None,
+                        ToArbiter::Pong => {}
+                        ToArbiter::Waiting => self.waiting = Some(Instant::now()),
                         ToArbiter::Released { number } => said.released.push(number),
                         ToArbiter::Worn => said.is_worn = true,
                         ToArbiter::Bye => self.said_bye = true,

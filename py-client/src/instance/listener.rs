@@ -12,10 +12,20 @@ use super::Line;
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     socket: Option<TcpListener>,
+    /// The one of the arbiter before this one, and where that is.
+    inherited: Option<(TcpListener, String, u16)>,
     reported: Option<String>,
 }
 
 impl Listener {
+    /// One that another arbiter has opened, for when the same is wanted.
+    pub(super) fn inherited(socket: OwnedFd, address: String, port: u16) -> Self {
+        Self {
+            inherited: Some((socket.into(), address, port)),
+            ..Self::default()
+        }
+    }
+
     /// Tries to open it, if it is not open; answers it if it is open now and was not before. One line
     /// is logged for each reason that it cannot be.
     pub(super) fn open(&mut self, settings: &Settings, lines: &mut Vec<Line>) -> Option<OwnedFd> {
@@ -24,8 +34,11 @@ impl Listener {
         }
         let prometheus = &settings.prometheus;
         let (address, port) = (prometheus.bind_address.as_str(), prometheus.metrics_port);
-        let opened = TcpListener::bind((address, port))
-            .and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+        let opened = match self.inherited.take() {
+            Some((socket, of, at)) if (of.as_str(), at) == (address, port) => Ok(socket),
+            _ => TcpListener::bind((address, port)),
+        };
+        let opened = opened.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         match opened {
             Ok(socket) => {
                 let scheme = if prometheus.ssl.enabled {

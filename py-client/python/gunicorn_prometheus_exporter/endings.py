@@ -1,0 +1,131 @@
+"""Why a worker has ended: every way is told apart, and counted once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from gunicorn.arbiter import Arbiter
+
+from . import _native
+
+_GRACEFUL = {"hup", "quit", "int", "term", "ttou", "winch", "max_requests", "reload", "halt"}
+_FORCED = {"abort", "kill", "oom"}
+
+
+def look(pid: int, worker: Any) -> None:
+    """Before Gunicorn reaps a worker: it keeps the status to itself, so it is looked at first."""
+    if not hasattr(os, "waitid"):
+        return
+    try:
+        status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except OSError:
+        return
+    if status is not None:
+        killed = status.si_code in (os.CLD_KILLED, os.CLD_DUMPED)
+        worker.metrics_status = -status.si_status if killed else status.si_status
+
+
+def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> str:
+    """What is counted. What the arbiter has decided is known better than worker and status tell."""
+    if worker.aborted:
+        return "abort"
+    asked: str | None = getattr(worker, "metrics_end_reason", None)
+    status: int | None = getattr(worker, "metrics_status", None)
+    if status == -signal.SIGKILL:
+        return "oom" if asked is None and out_of_memory.has_killed() else "kill"
+    if asked is not None:
+        return asked
+    if status is not None and status > 0:
+        boot_error = status in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR)
+        return "boot_error" if boot_error else "exit"
+    if last_words is not None:
+        return last_words
+    if status is None:
+        return "unknown"
+    if status < 0:
+        return _signal_name(-status)
+    # Its reloader ends it with 0 and says nothing.
+    return "reload" if worker.cfg.reload else "quit"
+
+
+def count(worker: Any, why: str) -> None:
+    """Counts the end of a worker, of which the arbiter knows the most."""
+    restart_type = "graceful" if why in _GRACEFUL else "forced" if why in _FORCED else "crash"
+    by_reason = [("worker_id", worker.metrics_slot.worker_id), ("reason", why)]
+    by_type = [*by_reason, ("restart_type", restart_type)]
+    _native.count_event("gunicorn_worker_restart", "Total number of worker restarts by reason", by_reason, 1)
+    _native.count_event(
+        "gunicorn_worker_restart_count", "Total number of worker restarts by worker and restart type", by_type, 1
+    )
+    if hasattr(worker, "metrics_end_reason"):
+        _native.count_event(
+            "gunicorn_master_worker_restart_count",
+            "Total number of worker restarts by reason and worker",
+            by_type,
+            1,
+        )
+
+
+class OutOfMemory:
+    """Whether the system has killed a process for want of memory, of this container where it tells that.
+
+    It tells only how often it did, never whom: so a worker that died by SIGKILL, which nobody here had sent, is taken
+    for its victim if it did so since the last look, a second ago at most.
+    """
+
+    def __init__(self) -> None:
+        self.source = _oom_source()
+        self.seen = self._read()
+
+    def look(self) -> None:
+        """What has happened up to now is nobody's end any more."""
+        self.seen = self._read()
+
+    def has_killed(self) -> bool:
+        """Whether there was one that no worker's end is explained by; asked once for each end."""
+        if self._read() <= self.seen:
+            return False
+        self.seen += 1
+        return True
+
+    def _read(self) -> int:
+        if self.source is None:
+            return 0
+        try:
+            lines = self.source.read_text().splitlines()
+        except OSError:
+            return 0
+        return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+def _oom_source() -> Path | None:
+    """The file that counts them: of this control group, version 2 or 1, or else of the machine."""
+    found = []
+    try:
+        groups = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        groups = []
+    for group in groups:
+        _, controllers, name = group.split(":", 2)
+        if controllers == "":
+            found.append(Path(f"/sys/fs/cgroup{name}/memory.events"))
+        elif "memory" in controllers.split(","):
+            found.append(Path(f"/sys/fs/cgroup/memory{name}/memory.oom_control"))
+    found.append(Path("/proc/vmstat"))
+    for path in found:
+        try:
+            if "oom_kill " in path.read_text():
+                return path
+        except OSError:
+            continue
+    return None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name[3:].lower()
+    except ValueError:
+        return f"signal_{number}"

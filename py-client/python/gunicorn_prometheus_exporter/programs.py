@@ -1,0 +1,100 @@
+"""Programs that Gunicorn does not run: a Celery worker, a management command, a batch job.
+
+    from gunicorn_prometheus_exporter import setup_metrics
+    setup_metrics()
+
+Called before the program's metrics are made, or after: what they counted up to then comes along. From there on this
+process, and every process that it forks, has its metrics on the page of a private exporter, with the same settings as
+an application's: its own port, and Redis where that is configured.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import socket
+import sys
+import threading
+from pathlib import Path
+
+from . import _native, config, values
+
+_LOG = logging.getLogger(__name__)
+_PATIENCE_SECONDS = 3.0
+_INTERVAL_SECONDS = 0.5
+
+_program: Program | None = None
+_lock = threading.Lock()
+
+
+def setup_metrics() -> None:
+    """Gives this program and all that it forks an exporter; harmless twice, and in a worker of Gunicorn.
+
+    Raises ``ValueError``, with one line, where the settings cannot be used. The exporter ends with this process.
+    """
+    global _program
+    arbiter = sys.modules.get(f"{__package__}.arbiter")
+    if arbiter is not None and arbiter.is_installed():
+        return
+    with _lock:
+        if _program is None:
+            _program = Program()
+
+
+class Program:
+    """This process in the part that Gunicorn's arbiter has elsewhere."""
+
+    def __init__(self) -> None:
+        settings = config.load()
+        for warning in settings.warnings:
+            _LOG.warning("%s", warning)
+        self.instance = _native.Instance()
+        self.instance.read_certificates(settings)
+        values.install()
+        os.register_at_fork(after_in_child=self.instance.forked)
+        self.instance.configure(
+            sys.executable,
+            _native.__file__,
+            settings.instance or _default_name(),
+            settings,
+            serves=not settings.sidecar_mode,
+            owner=None,
+            listeners=[],
+            build=[
+                ("python_version", ".".join(str(part) for part in sys.version_info[:3])),
+                ("python_implementation", sys.implementation.name),
+            ],
+        )
+        self.pid = os.getpid()
+        self.ending = threading.Event()
+        self.supervise()
+        # Forked processes do not have it: they hand their stores over by themselves.
+        self.thread = threading.Thread(target=self._run, name="metrics", daemon=True)
+        self.thread.start()
+        atexit.register(self.finish)
+
+    def supervise(self) -> None:
+        """Once in a while: keeps the exporter running, and tells it of children."""
+        for level, text in self.instance.supervise():
+            getattr(_LOG, level)("%s", text)
+
+    def finish(self) -> None:
+        """At the end of this process: what is left is pushed."""
+        if os.getpid() != self.pid or self.ending.is_set():
+            return
+        self.ending.set()
+        self.thread.join(_PATIENCE_SECONDS)
+        self.supervise()
+        for level, text in self.instance.shut_down(_PATIENCE_SECONDS):
+            getattr(_LOG, level)("%s", text)
+
+    def _run(self) -> None:
+        while not self.ending.wait(_INTERVAL_SECONDS):
+            self.supervise()
+
+
+def _default_name() -> str:
+    """``<host name>:<program>``."""
+    program = Path(sys.argv[0] if sys.argv else "").stem
+    return f"{socket.gethostname()}:{program or 'python'}"

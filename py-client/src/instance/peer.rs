@@ -1,0 +1,280 @@
+//! Two arbiters of one instance: after USR2 an old one, and the one that replaces it or gives up.
+//!
+//! # How it works
+//!
+//! The new arbiter inherits one socket. Over it come the control memory, the snapshots, the listener
+//! and all stores; and as long as both live, each tells the other of every store that it makes, and
+//! of every writer that ends. So each holds everything, and whichever ends first, the other goes on.
+//!
+//! One exporter is active: the holder of the control memory's lock. The new arbiter's exporter waits
+//! for it; when it does, the old one is asked to yield. Its exporter commits and ends, and it starts
+//! none while the new arbiter lives. The listener is one socket of both, so scrapers notice nothing.
+//!
+//! # What if
+//!
+//! *The new arbiter ends first* (a rollback, or it could not start): the end of file on the link says
+//! so, and the old one's exporter takes over again. *The old one ends first* (an upgrade): what it had
+//! is the new one's. *An exporter does not give up its lock*, within three seconds: it is killed,
+//! which loses nothing, since all that it has is in memory which others hold.
+
+use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use gunicorn_prometheus_exporter::settings::PrometheusSettings;
+use metrics_store::{
+    Control, LinkError, PeerLink, Process, Snapshots, StoreError, StoreFile, ToExporter, ToPeer,
+};
+use rustix::io::{FdFlags, fcntl_setfd};
+
+use super::listener::Listener;
+use super::stores::{Held, Owner};
+use super::{Inner, Line};
+use crate::exporter_process;
+
+/// How long an exporter may take to end when another waits for its place.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The other arbiter.
+pub(super) struct Peer {
+    link: PeerLink,
+    /// It replaces this one, and not the other way round.
+    is_younger: bool,
+    /// Since when its exporter is the active one: ours ended for it.
+    yielded: Option<Instant>,
+    has_been_asked: bool,
+}
+
+impl Peer {
+    /// Whether its exporter is the active one, where ours could be.
+    pub(super) fn has_our_turn(&self) -> bool {
+        self.yielded.is_some()
+    }
+}
+
+/// What an arbiter begins with.
+pub(super) struct Inheritance {
+    pub(super) control: Control,
+    pub(super) snapshots: Snapshots,
+    pub(super) peer: Option<Peer>,
+}
+
+impl Inheritance {
+    /// That of the first one: nothing.
+    pub(super) fn begin() -> Result<Self, StoreError> {
+        Ok(Self {
+            control: Control::create()?,
+            snapshots: Snapshots::create()?,
+            peer: None,
+        })
+    }
+}
+
+/// Why an arbiter cannot go on with what another has.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InheritError {
+    #[error("the old arbiter's metrics cannot be taken over: {0} is no descriptor")]
+    Number(RawFd),
+    #[error("the old arbiter's metrics cannot be taken over: its first message is {0}")]
+    Message(String),
+    #[error("the old arbiter's metrics cannot be taken over: {0}")]
+    Link(#[from] LinkError),
+    #[error("the old arbiter's metrics cannot be taken over: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Takes the first message of the old arbiter, which was sent before this process began.
+pub(super) fn inherit(fd: RawFd) -> Result<Inheritance, InheritError> {
+    if fd <= 2 {
+        return Err(InheritError::Number(fd));
+    }
+    // SAFETY: the number is that of a socket which the arbiter before us has left open for us alone;
+    // where it is something else, or nothing, the first system call says so.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    if fcntl_setfd(&socket, FdFlags::CLOEXEC).is_err() {
+        let _not_ours_to_close = socket.into_raw_fd();
+        return Err(InheritError::Number(fd));
+    }
+    let mut link = PeerLink::from_fd(socket);
+    let (message, descriptors) = match link.receive()? {
+        Some((ToPeer::Inherit, descriptors)) => (ToPeer::Inherit, descriptors),
+        other => return Err(InheritError::Message(format!("{other:?}"))),
+    };
+    let Ok([control, first, second]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+        return Err(InheritError::Message(format!("{message:?} alone")));
+    };
+    Ok(Inheritance {
+        control: Control::open(control)?,
+        snapshots: Snapshots::from_fds(first, second),
+        peer: Some(Peer {
+            link,
+            is_younger: false,
+            yielded: None,
+            has_been_asked: false,
+        }),
+    })
+}
+
+impl Inner {
+    /// Makes a link for an arbiter that is about to be executed, and says everything on it.
+    pub(super) fn hand_over(&mut self) -> Result<Option<RawFd>, Box<dyn std::error::Error>> {
+        let (None, Some(snapshots)) = (&self.peer, &self.snapshots) else {
+            return Ok(None);
+        };
+        let (mut link, theirs) = PeerLink::pair()?;
+        let mut memory = vec![self.control.as_fd().try_clone_to_owned()?];
+        for snapshot in snapshots.as_fds() {
+            memory.push(snapshot.try_clone_to_owned()?);
+        }
+        link.send(&ToPeer::Inherit, memory)?;
+        self.peer = Some(Peer {
+            link,
+            is_younger: true,
+            yielded: None,
+            has_been_asked: false,
+        });
+        if let (Some(task), Some(listener)) = (&self.task, self.listener.duplicate()) {
+            let PrometheusSettings {
+                bind_address,
+                metrics_port,
+                ..
+            } = &task.settings.prometheus;
+            let message = ToPeer::Listener {
+                address: bind_address.clone(),
+                port: *metrics_port,
+            };
+            self.tell_peer(&message, vec![listener]);
+        }
+        let numbers: Vec<_> = self.stores.keys().copied().collect();
+        for number in numbers {
+            self.tell_peer_of(number);
+        }
+        fcntl_setfd(&theirs, FdFlags::empty())?;
+        // It stays open until `handed_over`.
+        Ok(Some(theirs.into_raw_fd()))
+    }
+
+    pub(super) fn handed_over(&mut self, fd: RawFd, has_started: bool) {
+        // SAFETY: the number was made by `hand_over`, which gave the descriptor away.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        if !has_started {
+            self.peer = None;
+        }
+    }
+
+    /// Tells the other arbiter of a store of ours, if there is one.
+    pub(super) fn tell_peer_of(&mut self, number: u64) {
+        if self.peer.is_none() {
+            return;
+        }
+        let Some(held) = self.stores.get(&number) else {
+            return;
+        };
+        if !held.is_begun || held.owner == Owner::Peer {
+            return;
+        }
+        let (new, is_dead) = (held.new.clone(), held.is_dead);
+        // A process without a free descriptor has greater worries.
+        let Ok(file) = held.file.as_fd().try_clone_to_owned() else {
+            return;
+        };
+        self.tell_peer(&ToPeer::Store(new), vec![file]);
+        if is_dead {
+            self.tell_peer(&ToPeer::Dead { number }, Vec::new());
+        }
+    }
+
+    pub(super) fn tell_peer(&mut self, message: &ToPeer, descriptors: Vec<OwnedFd>) {
+        if let Some(peer) = &mut self.peer {
+            // That it is gone is noticed by `receive_from_peer`.
+            let _may_be_gone = peer.link.send(message, descriptors);
+        }
+    }
+
+    /// Takes what the other arbiter says, or that it is gone.
+    pub(super) fn receive_from_peer(&mut self) {
+        while let Some(peer) = &mut self.peer {
+            let _may_be_gone = peer.link.flush();
+            match peer.link.receive() {
+                Ok(None) => return,
+                Ok(Some((message, descriptors))) => self.take(message, descriptors),
+                Err(LinkError::Message { .. } | LinkError::Descriptors) => {}
+                Err(_) => {
+                    // What was its is ours, and it is our turn.
+                    self.peer = None;
+                    for held in self.stores.values_mut() {
+                        held.owner = Owner::Us;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sees to it that one of the two exporters is the active one.
+    pub(super) fn attend_peer(&mut self, now: Instant, lines: &mut Vec<Line>) {
+        if let Some(exporter) = &self.exporter
+            && let Some(waits) = exporter.waits(now)
+        {
+            let (pid, process) = (exporter.process.pid, &self.control);
+            let is_to_ask = match &mut self.peer {
+                Some(peer) if peer.is_younger => return,
+                Some(peer) => !std::mem::replace(&mut peer.has_been_asked, true),
+                None => false,
+            };
+            if waits > PATIENCE
+                && let Ok(Some(active)) = process.active_exporter()
+                && active != pid
+                && let Some(active) = Process::of(active)
+            {
+                lines.push((
+                    "warning",
+                    "an exporter that does not end is killed".to_owned(),
+                ));
+                exporter_process::kill(active);
+            }
+            if is_to_ask {
+                self.tell_peer(&ToPeer::Yield, Vec::new());
+            }
+        }
+        if let (Some(peer), Some(exporter)) = (&self.peer, &self.exporter)
+            && let Some(since) = peer.yielded
+            && now.saturating_duration_since(since) > PATIENCE
+        {
+            exporter_process::kill(exporter.process);
+        }
+    }
+
+    fn take(&mut self, message: ToPeer, descriptors: Vec<OwnedFd>) {
+        match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
+            (ToPeer::Listener { address, port }, Ok([socket])) => {
+                self.listener = Listener::inherited(socket, address, port);
+            }
+            (ToPeer::Store(new), Ok([file])) => {
+                let number = new.number;
+                let held = Held::new(StoreFile::from_fd(file), new, Owner::Peer);
+                self.stores.insert(number, held);
+                self.tell_of(number);
+            }
+            (ToPeer::Dead { number }, _) => {
+                if let Some(held) = self.stores.get_mut(&number) {
+                    held.is_dead = true;
+                    if let Some(exporter) = &mut self.exporter {
+                        exporter.send(&ToExporter::Dead { number }, Vec::new());
+                    }
+                }
+            }
+            (ToPeer::Released { number }, _) => {
+                self.stores.remove(&number);
+            }
+            (ToPeer::Yield, _) => {
+                if let Some(peer) = &mut self.peer {
+                    peer.yielded = Some(Instant::now());
+                }
+                if let Some(exporter) = &mut self.exporter {
+                    exporter.send(&ToExporter::Replace, Vec::new());
+                }
+            }
+            // Not its turn, or without its descriptor: nothing that could be done.
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The stores that an arbiter holds: of its workers, of their children, and of what else records.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use metrics_store::{
+    FromChild, Identity, LinkError, NewStore, Place, Process, Role, StoreError, StoreFile,
+    ToExporter, ToPeer,
+};
+
+use super::Inner;
+
+/// A store, and what the exporter is told of it.
+pub(super) struct Held {
+    pub(super) file: StoreFile,
+    pub(super) new: NewStore,
+    /// Its process exists (a worker's store is made before the fork).
+    pub(super) is_begun: bool,
+    pub(super) is_dead: bool,
+    pub(super) owner: Owner,
+}
+
+/// Whose process it is that writes a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// A process of this arbiter.
+    Us,
+    /// One of the other arbiter.
+    Peer,
+}
+
+impl Held {
+    /// One whose process exists if it is known.
+    pub(super) fn new(file: StoreFile, new: NewStore, owner: Owner) -> Self {
+        Self {
+            file,
+            is_begun: new.process.is_some() || owner == Owner::Peer,
+            new,
+            is_dead: false,
+            owner,
+        }
+    }
+
+    /// Whether it ends with this arbiter. A child of a worker may go on a little longer.
+    pub(super) fn is_to_end(&self) -> bool {
+        let has_ended = || !self.new.process.is_some_and(Process::is_alive);
+        match self.new.role {
+            Role::Exporter => false,
+            Role::Child => self.owner == Owner::Us && has_ended(),
+            Role::Worker | Role::Arbiter => self.owner == Owner::Us,
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn take_slot(&mut self, name: &str) -> Result<(u64, u32, String), StoreError> {
+        let slot = self.control.take_slot(Process::current())?;
+        let worker_id = format!("{name}:{slot}");
+        let number = self.new_store(Role::Worker, slot, &worker_id)?;
+        Ok((number, slot, worker_id))
+    }
+
+    pub(super) fn new_store(
+        &mut self,
+        role: Role,
+        slot: u32,
+        name: &str,
+    ) -> Result<u64, StoreError> {
+        let number = self.control.next_store_number();
+        let identity = Identity {
+            role,
+            number,
+            slot,
+            name: name.to_owned(),
+        };
+        let place = self
+            .directory
+            .as_deref()
+            .map_or(Place::Memory, Place::Directory);
+        let file = StoreFile::create(&identity, place)?;
+        let new = NewStore {
+            number,
+            role,
+            slot,
+            process: None,
+        };
+        self.stores.insert(number, Held::new(file, new, Owner::Us));
+        Ok(number)
+    }
+
+    /// Whichever exporter runs writes it, so it has no process of its own.
+    pub(super) fn new_exporter_store(&mut self) -> Result<u64, StoreError> {
+        let number = self.new_store(Role::Exporter, 0, "exporter")?;
+        if let Some(held) = self.stores.get_mut(&number) {
+            held.is_begun = true;
+        }
+        self.tell_peer_of(number);
+        Ok(number)
+    }
+
+    pub(super) fn begin(&mut self, number: u64, pid: u32) {
+        let Some(held) = self.stores.get_mut(&number) else {
+            return;
+        };
+        held.is_begun = true;
+        held.new.process = Process::of(pid);
+        if held.new.role == Role::Worker
+            && let Some(worker) = held.new.process
+        {
+            // From here on the slot is free again as soon as the worker is gone.
+            self.control
+                .give_slot(held.new.slot, Process::current(), worker);
+        }
+        self.tell_of(number);
+        self.tell_peer_of(number);
+    }
+
+    pub(super) fn end(&mut self, number: u64) {
+        let Some(held) = self.stores.get_mut(&number) else {
+            return;
+        };
+        if held.new.role == Role::Worker {
+            // The next worker may have the slot already, and then this arbiter owns it again: it is
+            // given back only by whom it was given to.
+            let owner = held.new.process.unwrap_or_else(Process::current);
+            self.control.free_slot(held.new.slot, owner);
+        }
+        if !held.is_begun {
+            self.stores.remove(&number);
+            return;
+        }
+        held.is_dead = true;
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Dead { number }, Vec::new());
+        }
+        self.tell_peer(&ToPeer::Dead { number }, Vec::new());
+    }
+
+    /// Takes the stores that children of workers have made for themselves.
+    pub(super) fn attend_children(&mut self) {
+        while let Some(nursery) = &mut self.nursery {
+            match nursery.receive() {
+                Ok(Some((FromChild::Store(new), descriptors))) => {
+                    let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) else {
+                        continue;
+                    };
+                    let number = new.number;
+                    let held = Held::new(StoreFile::from_fd(file), new, Owner::Us);
+                    self.stores.insert(number, held);
+                    self.tell_of(number);
+                    self.tell_peer_of(number);
+                }
+                // A child that is out of descriptors keeps its store to itself.
+                Err(LinkError::Descriptors | LinkError::Message { .. }) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Passes a store on to the exporter, if there is one.
+    pub(super) fn tell_of(&mut self, number: u64) {
+        let Some(held) = self.stores.get(&number).filter(|held| held.is_begun) else {
+            return;
+        };
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        match held.file.as_fd().try_clone_to_owned() {
+            Ok(fd) => exporter.send(&ToExporter::Store(held.new.clone()), vec![fd]),
+            Err(error) => exporter.lose(format!("cannot pass a store on: {error}")),
+        }
+        if held.is_dead {
+            exporter.send(&ToExporter::Dead { number }, Vec::new());
+        }
+    }
+
+    pub(super) fn duplicate(&self, number: u64) -> Result<OwnedFd, StoreError> {
+        let file = &self.stores[&number].file;
+        rustix::io::fcntl_dupfd_cloexec(file, 0).map_err(|source| StoreError::System {
+            action: "duplicate a descriptor",
+            source,
+        })
+    }
+}

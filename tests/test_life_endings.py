@@ -1,0 +1,166 @@
+"""Why a worker has ended: every way is told apart, and counted once."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness import Exporter, Gunicorn, RedisServer, Scrape, Venv, eventually, scrape
+from harness.exporter import redis_environment
+
+VERSIONS = ["21.2", "newest"]
+APP = "apps.living:app"
+RESTARTS = "gunicorn_worker_restart_total"
+BY_TYPE = "gunicorn_worker_restart_count_total"
+BY_MASTER = "gunicorn_master_worker_restart_count_total"
+
+
+def page(gunicorn: Gunicorn) -> Scrape:
+    """What a scraper sees now."""
+    return eventually(lambda: scrape(gunicorn.metrics_url))
+
+
+def reasons(gunicorn: Gunicorn) -> dict[str, float]:
+    """How often each reason is counted, over all workers."""
+    found = page(gunicorn)
+    names = found.values_of("reason", RESTARTS)
+    return {name: found.sum(RESTARTS, reason=name) for name in names}
+
+
+def to_worker(number: signal.Signals) -> Callable[[Gunicorn], None]:
+    """Sends a signal to the oldest worker."""
+    return lambda gunicorn: os.kill(gunicorn.worker_pids()[0], number)
+
+
+def to_arbiter(number: signal.Signals) -> Callable[[Gunicorn], None]:
+    """Sends a signal to the arbiter."""
+    return lambda gunicorn: gunicorn.send(number)
+
+
+def ask(path: str) -> Callable[[Gunicorn], None]:
+    """A request that its worker does not survive."""
+
+    def request(gunicorn: Gunicorn) -> None:
+        with pytest.raises(OSError):
+            gunicorn.get(path)
+
+    return request
+
+
+def answered(gunicorn: Gunicorn) -> None:
+    """A request, after which `--max-requests=1` ends the worker."""
+    assert gunicorn.get().status == 200
+
+
+ENDINGS = {
+    "quit": (to_worker(signal.SIGQUIT), "graceful"),
+    "term": (to_worker(signal.SIGTERM), "graceful"),
+    "kill": (to_worker(signal.SIGKILL), "forced"),
+    "hup": (to_arbiter(signal.SIGHUP), "graceful"),
+    "ttou": (to_arbiter(signal.SIGTTOU), "graceful"),
+    "max_requests": (answered, "graceful"),
+    "segv": (ask("/signal?number=11"), "crash"),
+    "exit": (ask("/exit?code=9"), "crash"),
+}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_way_that_a_worker_ends_is_told_apart_and_counted_once(version: str) -> None:
+    """One after the other, in one instance each where it needs an argument of its own."""
+    for reason, (end, restart_type) in ENDINGS.items():
+        workers = 2 if reason == "ttou" else 1
+        arguments = ["--max-requests=1"] if reason == "max_requests" else []
+        with Gunicorn(APP, venv=Venv.gunicorn(version), workers=workers, arguments=arguments) as gunicorn:
+            before = gunicorn.worker_pids()
+            eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state", state="running")), equals=workers)
+            end(gunicorn)
+            eventually(lambda: reasons(gunicorn), equals={reason: 1.0})
+            by_type = page(gunicorn).samples(BY_TYPE)
+            assert [(s.labels["reason"], s.labels["restart_type"], s.value) for s in by_type] == [
+                (reason, restart_type, 1.0)
+            ]
+            by_master = page(gunicorn).sum(BY_MASTER)
+            assert by_master == (1 if reason in ("hup", "ttou") else 0), reason
+            expected = 1 if reason == "ttou" else workers
+            eventually(lambda: len(gunicorn.worker_pids()), equals=expected)
+            assert before != gunicorn.worker_pids()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_worker_that_times_out_is_aborted_and_its_request_is_not_lost(version: str) -> None:
+    """The arbiter sends SIGABRT; the request reached the application."""
+    with Gunicorn(APP, venv=Venv.gunicorn(version), arguments=["--timeout=1"]) as gunicorn:
+        assert gunicorn.get().status == 200
+        with contextlib.suppress(OSError):
+            gunicorn.get("/slow?seconds=8")
+        eventually(lambda: reasons(gunicorn), equals={"abort": 1.0})
+        eventually(lambda: page(gunicorn).sum("gunicorn_worker_requests_total"), equals=2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_edited_application_is_a_reload(version: str, tmp_path: Path) -> None:
+    """With `--reload`, when a file of it changes."""
+    (tmp_path / "edited.py").write_text("from apps.plain import app\n")
+    arguments = ["--reload", "--reload-engine=poll", f"--pythonpath={tmp_path},{Path(__file__).parent}"]
+    with Gunicorn("edited:app", venv=Venv.gunicorn(version), arguments=arguments) as gunicorn:
+        assert gunicorn.get().status == 200
+        os.utime(tmp_path / "edited.py", (time.time() + 10, time.time() + 10))
+        eventually(lambda: reasons(gunicorn), equals={"reload": 1.0})
+        assert gunicorn.get().status == 200
+        eventually(lambda: page(gunicorn).sum("gunicorn_worker_requests_total"), equals=2)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_worker_that_cannot_boot_is_a_boot_error(version: str, tmp_path: Path) -> None:
+    """The application is broken by the time of a later worker; Gunicorn ends, and what it had counted is pushed."""
+    broken = tmp_path / "broken.py"
+    broken.write_text("from apps.plain import app\n")
+    arguments = [f"--pythonpath={tmp_path},{Path(__file__).parent}"]
+    gunicorn = Gunicorn("broken:app", venv=Venv.gunicorn(version), arguments=arguments)
+    with RedisServer() as redis, Exporter(redis=redis) as exporter:
+        gunicorn.environment |= redis_environment(redis)
+        with gunicorn:
+            assert gunicorn.get().status == 200
+            broken.write_text("raise ValueError('broken')\n")
+            gunicorn.kill_worker(gunicorn.worker_pids()[0])
+            eventually(lambda: gunicorn.process is not None and gunicorn.process.poll() is not None)
+            found = eventually(lambda: _with_boot_error(exporter.metrics_url))
+        assert found.sum(RESTARTS, reason="kill") == 1
+        assert found.sum("gunicorn_worker_requests_total") == 1
+
+
+def _with_boot_error(url: str) -> Scrape:
+    found = scrape(url)
+    assert found.sum(RESTARTS, reason="boot_error") == 1
+    return found
+
+
+def test_a_worker_that_the_system_ends_for_want_of_memory_is_told_apart() -> None:
+    """In a control group of its own, with a limit."""
+    group = Path("/sys/fs/cgroup/memory") / f"gunicorn-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(200 << 20))
+    except OSError:
+        pytest.skip("control groups (version 1) cannot be made here")
+    try:
+        with Gunicorn(APP, config=f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')") as gunicorn:
+            assert gunicorn.get().status == 200
+            with pytest.raises(OSError):
+                gunicorn.get("/hog?mib=400")
+            eventually(lambda: reasons(gunicorn), equals={"oom": 1.0})
+            assert gunicorn.get().status == 200
+            eventually(lambda: page(gunicorn).sum("gunicorn_worker_requests_total"), equals=3)
+            gunicorn.kill_worker(gunicorn.worker_pids()[0])
+            eventually(lambda: reasons(gunicorn), equals={"oom": 1.0, "kill": 1.0})
+    finally:
+        eventually(lambda: _remove(group))
+
+
+def _remove(group: Path) -> bool:
+    group.rmdir()
+    return True

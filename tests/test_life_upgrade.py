@@ -1,0 +1,197 @@
+"""USR2: another arbiter in the place of the old one, and back. `/metrics` answers throughout, and nothing is lost."""
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import Gunicorn, Load, Scrape, Venv, eventually, scrape
+from harness.process import Task, children, descendants, end_all, task
+
+VERSIONS = ["21.2", "newest"]
+REQUESTS = "gunicorn_worker_requests_total"
+
+
+class Upgradable(Gunicorn):
+    """One whose arbiter may be another one later; all of them end with the test."""
+
+    arbiters: list[int]
+
+    def start(self) -> None:
+        """The first arbiter."""
+        super().start()
+        self.arbiters = [self.pid]
+
+    def upgrade(self) -> int:
+        """USR2; returns the new arbiter, once it has workers."""
+        old = self.arbiters[-1]
+        known = set(children(old))
+        os.kill(old, signal.SIGUSR2)
+        new = eventually(lambda: _new_arbiter(old, known))
+        self.arbiters.append(new)
+        eventually(lambda: len(workers_of(new)), equals=self.workers)
+        return new
+
+    def stop(self, *, patience: float = 15.0) -> int:
+        """All of them."""
+        family: list[Task] = []
+        for arbiter in self.arbiters[1:]:
+            family += [*filter(None, [task(arbiter)]), *descendants(arbiter)]
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(arbiter, signal.SIGTERM)
+        code = super().stop(patience=patience)
+        end_all(family)
+        return code
+
+
+def workers_of(arbiter: int) -> list[int]:
+    """Children that are in the session of the arbiter and run the same program."""
+    session = os.getsid(arbiter)
+    return [pid for pid in children(arbiter) if _session(pid) == session and pid not in _arbiters(arbiter)]
+
+
+def exporters_of(*arbiters: int) -> list[int]:
+    """Children with a session of their own."""
+    return [pid for arbiter in arbiters for pid in children(arbiter) if _session(pid) == pid]
+
+
+def _arbiters(parent: int) -> list[int]:
+    """Children that have children: an arbiter has an exporter or workers."""
+    return [pid for pid in children(parent) if children(pid)]
+
+
+def _new_arbiter(old: int, known: set[int]) -> int:
+    found = [pid for pid in children(old) if pid not in known and _session(pid) != pid and children(pid)]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+class Scraper:
+    """Scrapes all the time, and keeps what went wrong, and every page's total."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.failures: list[str] = []
+        self.totals: list[float] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            try:
+                self.totals.append(scrape(self.url).sum(REQUESTS))
+            except (OSError, AssertionError) as error:
+                self.failures.append(repr(error))
+
+    def __enter__(self) -> "Scraper":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.fixture(params=VERSIONS)
+def gunicorn(request: pytest.FixtureRequest) -> Iterator[Upgradable]:
+    """Two workers."""
+    with Upgradable(venv=Venv.gunicorn(request.param), workers=2) as one:
+        yield one
+
+
+def settled(gunicorn: Upgradable, requests: int) -> Scrape:
+    """The page, once it has that many requests; and it stays so."""
+
+    def look() -> Scrape:
+        page = scrape(gunicorn.metrics_url)
+        assert page.sum(REQUESTS) == requests
+        assert page.sum("gunicorn_worker_request_duration_seconds_count") == requests
+        return page
+
+    return eventually(look)
+
+
+def test_an_upgrade_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgradable) -> None:
+    """The old arbiter ends; the new one has its counts, its listener and the only exporter."""
+    old = gunicorn.pid
+    with Scraper(gunicorn.metrics_url) as scraper, Load([gunicorn.port], ["/", "/order"]) as load:
+        load.wait_for(50)
+        new = gunicorn.upgrade()
+        eventually(lambda: len(exporters_of(new)), equals=1)
+        eventually(lambda: exporters_of(old), equals=[])
+        load.wait_for(50)
+        os.kill(old, signal.SIGTERM)
+        eventually(lambda: not workers_of(old) if Path(f"/proc/{old}/fd").exists() and task(old) else True)
+        load.wait_for(50)
+    assert scraper.failures == []
+    assert scraper.totals == sorted(scraper.totals), "a total went down"
+    assert load.statuses() == {200: len(load.outcomes)}
+    page = settled(gunicorn, len(load.outcomes))
+    assert page.sum("shop_orders_total") == sum(outcome.path == "/order" for outcome in load.outcomes)
+    assert page.value("gunicorn_master_worker_restart_total", reason="usr2") == 1
+    eventually(lambda: len(scrape(gunicorn.metrics_url).samples("gunicorn_worker_state", state="running")), equals=2)
+    assert task(old) is None
+
+
+def test_a_rollback_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgradable) -> None:
+    """The new arbiter ends; the old one's exporter takes over again, and knows what the new one's workers did."""
+    with Scraper(gunicorn.metrics_url) as scraper, Load([gunicorn.port], ["/", "/order"]) as load:
+        load.wait_for(50)
+        new = gunicorn.upgrade()
+        eventually(lambda: len(exporters_of(new)), equals=1)
+        eventually(lambda: exporters_of(gunicorn.pid), equals=[])
+        load.wait_for(50)
+        os.kill(new, signal.SIGTERM)
+        eventually(lambda: task(new) is None)
+        eventually(lambda: len(exporters_of(gunicorn.pid)), equals=1)
+        load.wait_for(50)
+    assert scraper.failures == []
+    assert scraper.totals == sorted(scraper.totals), "a total went down"
+    assert load.statuses() == {200: len(load.outcomes)}
+    settled(gunicorn, len(load.outcomes))
+    # And once more, all the way.
+    new = gunicorn.upgrade()
+    os.kill(gunicorn.pid, signal.SIGTERM)
+    eventually(lambda: task(gunicorn.arbiters[0]) is None)
+    gunicorn.get()
+    settled(gunicorn, len(load.outcomes) + 1)
+
+
+@pytest.mark.parametrize("victim", ["old", "new", "exporter"])
+def test_either_arbiter_and_the_exporter_may_be_killed_in_between(gunicorn: Upgradable, victim: str) -> None:
+    """SIGKILL while there are two arbiters."""
+    old = gunicorn.pid
+    for _ in range(20):
+        assert gunicorn.get().status == 200
+    new = gunicorn.upgrade()
+    eventually(lambda: len(exporters_of(new)), equals=1)
+    for _ in range(20):
+        assert gunicorn.get().status == 200
+    killed = {"old": old, "new": new, "exporter": exporters_of(new)[0]}[victim]
+    os.kill(killed, signal.SIGKILL)
+    eventually(lambda: task(killed) is None)
+    survivor = old if victim == "new" else new
+    # Workers of a killed arbiter end by themselves.
+    eventually(lambda: len(exporters_of(survivor)), equals=1)
+    for _ in range(20):
+        eventually(lambda: gunicorn.get().status, equals=200)
+    eventually(lambda: _at_least(gunicorn, 60))
+    expected = {"old": 2, "new": 2, "exporter": 4}[victim]
+    running = "gunicorn_worker_state"
+    eventually(lambda: len(scrape(gunicorn.metrics_url).samples(running, state="running")), equals=expected)
+
+
+def _at_least(gunicorn: Upgradable, requests: int) -> None:
+    page = scrape(gunicorn.metrics_url)
+    assert page.sum("gunicorn_worker_request_duration_seconds_count") >= requests
