@@ -9,6 +9,7 @@
 #   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
+#   make soak               1,200 restarts of workers and 100,000 requests, after which nothing may have grown
 #   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
 #   make model-check        every order of events that the push protocol may meet, up to a bound
 #   make docker             builds the images of docker-compose.yml, starts them, asks them, and stops them
@@ -30,7 +31,7 @@ PYTEST_WORKERS ?= 3
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint bench model-check fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint bench soak model-check fuzz docker setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -91,6 +92,9 @@ model-check: setup-build
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 2
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 3 --counts 1 --faults 1 --silences 0
+
+soak: setup-test build
+	SOAK_RESTARTS=1200 SOAK_REQUESTS=100000 $(DEVELOPER)/python -m pytest -q --timeout=1800 tests/test_life_soak.py $(PYTEST_ARGS)
 
 # Coverage-guided, with address sanitizer, each target for FUZZ_SECONDS at the same time; what `make test`
 # has of it are the committed corpora and the same laws as properties.

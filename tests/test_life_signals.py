@@ -1,21 +1,30 @@
 """What a server meets in its life: every count is exact, and no process is left behind."""
 
+import contextlib
+import http.client
 import os
 import pty
 import signal
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness import Exporter, Gunicorn, Load, RedisServer, Scrape, eventually, scrape
-from harness.exporter import redis_environment
 from harness.process import children, descendants, task
 
 APP = "apps.living:app"
 REQUESTS = "gunicorn_worker_requests_total"
 FINISHED = "gunicorn_worker_request_duration_seconds_count"
+
+
+@pytest.fixture
+def exporter(redis: RedisServer) -> Iterator[Exporter]:
+    """One that is there when the application is not."""
+    with Exporter(redis=redis) as one:
+        yield one
 
 
 def settled(gunicorn: Gunicorn, requests: int) -> Scrape:
@@ -88,27 +97,24 @@ def test_winch_leaves_a_daemon_without_workers_and_with_its_counts(tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", ["group", "terminal"])
-def test_a_slow_request_is_counted_when_everything_is_told_to_end(how: str, tmp_path: Path) -> None:
+def test_a_slow_request_is_counted_when_everything_is_told_to_end(
+    how: str, tmp_path: Path, redis: RedisServer, exporter: Exporter
+) -> None:
     """TERM to the whole process group, and Ctrl-C in a terminal: both reach the workers themselves."""
-    template = Gunicorn()  # for its command and its ports
+    template = Gunicorn(redis=redis)  # for its command and its ports
     arrivals = tmp_path / "arrivals"
     environment = {**template.environment, "ARRIVALS": str(arrivals)}
     command = [str(word) for word in template.command()]
-    if how == "terminal":
-        pid, terminal = pty.fork()
-        if pid == 0:
-            os.chdir(template.directory)
-            os.execve(command[0], command, environment)
-    else:
-        terminal = os.open(os.devnull, os.O_RDWR)
-        pid = subprocess.Popen(
-            command, cwd=template.directory, env=environment, start_new_session=True, stderr=subprocess.DEVNULL
-        ).pid
+    # `setsid`: a process group of its own.
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.chdir(template.directory)
+        os.execve(command[0], command, environment)
     try:
         eventually(lambda: template.get().status, equals=200)
         settled(template, 1)
         answers: list[int] = []
-        client = threading.Thread(target=lambda: answers.append(template.get("/slow?seconds=1").status))
+        client = threading.Thread(target=_ask_slowly, args=(template, answers))
         client.start()
         eventually(lambda: arrivals.stat().st_size, equals=2)
         family = [*descendants(pid)]
@@ -118,11 +124,20 @@ def test_a_slow_request_is_counted_when_everything_is_told_to_end(how: str, tmp_
             os.killpg(pid, signal.SIGTERM)
         client.join(30)
         eventually(lambda: os.waitpid(pid, os.WNOHANG)[0], equals=pid)
-        # INT and QUIT end workers at once, TERM lets them finish.
-        assert answers == ([200] if how == "group" else answers)
         eventually(lambda: not any(one.alive() for one in family))
     finally:
         os.close(terminal)
+    # Redis has what was said with the last breath: TERM lets workers finish, INT ends them at once.
+    page = eventually(lambda: scrape(exporter.metrics_url))
+    assert page.sum(REQUESTS) == 2
+    assert page.sum(FINISHED) == 1 + len(answers)
+    assert page.sum("gunicorn_http_aborted_total") == 1 - len(answers)
+    assert answers == [200] or how == "terminal"
+
+
+def _ask_slowly(gunicorn: Gunicorn, answers: list[int]) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        answers.append(gunicorn.get("/slow?seconds=1").status)
 
 
 def test_a_worker_without_memory_goes_on_and_its_requests_are_counted() -> None:
@@ -137,20 +152,21 @@ def test_a_worker_without_memory_goes_on_and_its_requests_are_counted() -> None:
         assert page.sum("gunicorn_worker_failed_requests_total") == statuses.count(500)
 
 
-def test_the_arbiter_killed_leaves_nobody_behind_and_redis_has_every_count() -> None:
+def test_the_arbiter_killed_leaves_nobody_behind_and_redis_has_every_count(
+    redis: RedisServer, exporter: Exporter
+) -> None:
     """Workers notice within seconds; the exporter pushes what they had, and ends too."""
-    with RedisServer() as redis, Exporter(redis=redis) as exporter:
-        gunicorn = Gunicorn(workers=2)
-        gunicorn.environment |= redis_environment(redis)
-        with gunicorn:
-            with Load([gunicorn.port]) as load:
-                load.wait_for(100)
-                family = [*descendants(gunicorn.pid)]
-                gunicorn.send(signal.SIGKILL)
-                eventually(lambda: not any(one.alive() for one in family))
-            assert gunicorn.process is not None
-            gunicorn.process.wait()
-            gunicorn.process = None
-        page = eventually(lambda: scrape(exporter.metrics_url))
-        assert load.answered <= page.sum(REQUESTS) <= load.answered + load.unanswered
-        assert page.samples("gunicorn_http_requests_in_progress") == []
+    with Gunicorn(workers=2, redis=redis) as gunicorn:
+        with Load([gunicorn.port]) as load:
+            load.wait_for(100)
+            family = [*descendants(gunicorn.pid)]
+            gunicorn.send(signal.SIGKILL)
+            load.wait_for(20)
+        # A sync worker looks for its parent when nobody waits.
+        eventually(lambda: not any(one.alive() for one in family))
+        assert gunicorn.process is not None
+        gunicorn.process.wait()
+        gunicorn.process = None
+    page = eventually(lambda: scrape(exporter.metrics_url))
+    assert load.answered <= page.sum(REQUESTS) <= load.answered + load.unanswered
+    assert page.samples("gunicorn_http_requests_in_progress") == []

@@ -35,6 +35,7 @@ pub(crate) use figures::Activity;
 
 use std::future::ready;
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,7 @@ use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles}
 pub(crate) use boot::Booted;
 use link::{AsyncLink, Message};
 use pusher::Pusher;
+use state::Bequest;
 pub(crate) use state::State;
 
 /// How long workers may take to notice that their arbiter is gone, and Redis to take what is left.
@@ -58,7 +60,7 @@ const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
 /// How long an orderly end takes at most; the arbiter waits for three seconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 /// How long a scrape that is being answered may still take at the end.
-const DRAIN: Duration = Duration::from_millis(300);
+const DRAIN: Duration = Duration::from_secs(1);
 
 /// Why an exporter process ends without having done its work.
 #[derive(Debug, thiserror::Error)]
@@ -322,6 +324,15 @@ impl Instance {
     fn flush(&mut self) {
         self.state.flush();
         self.release();
+        if let Some(Bequest {
+            store,
+            file,
+            replaces,
+        }) = self.state.pass_on()
+        {
+            let heir = ToArbiter::Heir { store, replaces };
+            self.link.send_with(&heir, vec![file.into()]);
+        }
         if self.state.needs_store() {
             self.link.send(&ToArbiter::Worn);
         }
@@ -391,18 +402,32 @@ impl Instance {
             tokio::task::spawn_local(timeout(DRAIN, task))
         });
         self.state.find_ended();
+        if end == End::Shutdown {
+            self.state.forget_heir();
+        }
         let is_empty = !self.state.any_alive(&[Role::Worker, Role::Child]);
         if end != End::Replaced && is_empty {
             // Nobody records any more: everybody leaves, the exporter's own store too.
             self.state.all_ended();
         }
         self.state.flush();
-        if let Some(pusher) = self.pusher.take() {
-            pusher.finish(deadline).await;
+        let pusher = self.pusher.take();
+        let rest = async {
+            if let Some(pusher) = pusher {
+                pusher.finish(deadline).await;
+            }
+            if let Some(drained) = drained {
+                let _as_far_as_it_came = drained.await;
+            }
+        };
+        let mut rest = pin!(rest);
+        loop {
+            tokio::select! {
+                () = &mut rest => break,
+                // Scrapes that were accepted before are answered, with what there is.
+                Some(request) = self.refreshes.next() => request.answer(),
+            }
         }
         self.release();
-        if let Some(drained) = drained {
-            let _as_far_as_it_came = drained.await;
-        }
     }
 }

@@ -31,6 +31,8 @@ const MAX_HEADERS: usize = 64;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an orderly end waits for the scrapes that are being answered.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long those who came last have for their request, when an orderly end begins.
+const LAST_WORD: Duration = Duration::from_millis(100);
 /// How long accepting pauses when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What somebody is told who speaks HTTP where HTTPS is spoken.
@@ -72,6 +74,8 @@ pub async fn serve(
         }
     }
     drop(listener);
+    // Who was accepted a moment ago has not said yet what it wants.
+    tokio::time::sleep(LAST_WORD).await;
     app.own.set_listening(false);
     if timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("scrapes that were not answered within {DRAIN:?} are broken off");

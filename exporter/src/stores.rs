@@ -3,6 +3,7 @@
 mod db;
 mod directory;
 mod gathering;
+mod heir;
 mod in_flight;
 mod shard;
 mod source;
@@ -11,6 +12,7 @@ mod writer;
 pub(crate) use db::DbFiles;
 pub(crate) use directory::Directory;
 pub use gathering::{GatherError, Gathering};
+pub(crate) use heir::open as open_heir;
 pub(crate) use shard::{SharedLeave, SharedPush};
 pub(crate) use source::{StoreSource, Visible};
 pub(crate) use writer::{Writer, WriterOptions};

@@ -100,11 +100,7 @@ impl Instance {
     /// which it was given ([`hand_over`](Self::hand_over)). With a directory, stores are files there.
     #[new]
     #[pyo3(signature = (directory = None, inherited = None))]
-    fn new(
-        py: Python<'_>,
-        directory: Option<PathBuf>,
-        inherited: Option<RawFd>,
-    ) -> PyResult<Self> {
+    fn new(py: Python<'_>, directory: Option<PathBuf>, inherited: Option<RawFd>) -> PyResult<Self> {
         let create = || -> Result<Self, Box<dyn std::error::Error>> {
             match inherited {
                 Some(fd) => Ok(Self::create(directory, peer::inherit(fd)?)?),
@@ -258,7 +254,10 @@ impl Instance {
 }
 
 impl Instance {
-    fn create(directory: Option<PathBuf>, from: Inheritance) -> Result<Self, Box<dyn std::error::Error>> {
+    fn create(
+        directory: Option<PathBuf>,
+        from: Inheritance,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let (nursery, for_children) = NurseryLink::pair()?;
         let control = Arc::new(from.control);
         process::give_birth_to(Arc::clone(&control), directory.clone(), for_children);
@@ -370,6 +369,9 @@ impl Inner {
         for number in said.released {
             self.stores.remove(&number);
             self.tell_peer(&ToPeer::Released { number }, Vec::new());
+        }
+        for (new, file, replaces) in said.heirs {
+            self.take_heir(new, file, replaces);
         }
         if said.is_worn {
             self.renew_exporter(lines);

@@ -28,10 +28,18 @@ pub enum Role {
     Exporter,
     /// A process that a worker has forked.
     Child,
+    /// Nobody: it has what dead writers could not send to the shared registry.
+    Heir,
 }
 
 impl Role {
-    const EVERY: [Self; 4] = [Self::Worker, Self::Arbiter, Self::Exporter, Self::Child];
+    const EVERY: [Self; 5] = [
+        Self::Worker,
+        Self::Arbiter,
+        Self::Exporter,
+        Self::Child,
+        Self::Heir,
+    ];
 
     pub(crate) fn from_number(number: u64) -> Option<Self> {
         Self::EVERY.get(usize::try_from(number).ok()?).copied()
@@ -109,6 +117,17 @@ impl StoreFile {
         Self { file }
     }
 
+    /// The same store once more.
+    ///
+    /// # Errors
+    ///
+    /// When this process may not open more files.
+    pub fn duplicate(&self) -> Result<Self, StoreError> {
+        let file = rustix::io::fcntl_dupfd_cloexec(&self.file, 0)
+            .map_err(StoreError::system("duplicate a descriptor"))?;
+        Ok(Self { file })
+    }
+
     /// What its writer has said of its end ([`WorkerStore::say_last`]); 0 = nothing.
     pub fn last_words(&self) -> u64 {
         let mut words = [0; WORD];
@@ -150,6 +169,12 @@ impl StoreFile {
         rustix::process::fcntl_getlk(file, &any)
             .map(|holder| holder.is_some())
             .map_err(StoreError::system("ask for the lock of a store"))
+    }
+}
+
+impl From<StoreFile> for OwnedFd {
+    fn from(store: StoreFile) -> Self {
+        store.file
     }
 }
 

@@ -129,6 +129,14 @@ pub enum ToArbiter {
     },
     /// Another exporter is active, and it waits for its turn.
     Waiting,
+    /// This store has all that those of some dead writers have not sent: it takes their place, and is
+    /// to be told of like any other. Descriptor: the store.
+    Heir {
+        /// The store.
+        store: NewStore,
+        /// The numbers of those whose stores may go.
+        replaces: Vec<u64>,
+    },
     /// Most of what is in its own store is no more: it needs another one.
     Worn,
     /// It ends now, and has kept its promises.

@@ -50,7 +50,12 @@ impl AsyncLink {
     /// Sends now, or with a later [`flush`](Self::flush). That the arbiter is gone is told by
     /// [`receive`](Self::receive).
     pub(crate) fn send(&mut self, message: &ToArbiter) {
-        if let Err(error) = self.link.get_mut().send(message, Vec::new()) {
+        self.send_with(message, Vec::new());
+    }
+
+    /// The same, with the descriptors that the message names.
+    pub(crate) fn send_with(&mut self, message: &ToArbiter, descriptors: Vec<OwnedFd>) {
+        if let Err(error) = self.link.get_mut().send(message, descriptors) {
             tracing::debug!("{message:?} is not sent: {error}");
         }
     }

@@ -3,6 +3,10 @@
 //! Both tasks of the process use it, one after the other: no borrow outlives a call, and no call
 //! waits.
 
+mod passing_on;
+
+pub(crate) use passing_on::Bequest;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -50,6 +54,9 @@ pub(super) struct Inner {
     /// With the number of their store.
     figures: Option<(u64, Figures)>,
     has_asked_for_store: bool,
+    /// An heir that the arbiter has not answered yet, and whose place it takes: until then neither
+    /// says anything to the shared registry.
+    heir: Option<(u64, Vec<u64>)>,
     pub(super) has_new_series: bool,
     committed_at: Option<Instant>,
 }
@@ -152,6 +159,7 @@ impl State {
                 writers: BTreeMap::new(),
                 figures: None,
                 has_asked_for_store: false,
+                heir: None,
                 has_new_series: false,
                 committed_at: None,
             }),
@@ -177,8 +185,15 @@ impl State {
             Ok(reader) => reader,
             Err(error) => return self.report("store", number, &error),
         };
+        if let Some((_, replaced)) = inner.heir.take_if(|(heir, _)| *heir == number) {
+            inner.writers.retain(|number, _| !replaced.contains(number));
+        }
         let writer = Writer::new(reader, store.process, &self.options);
-        let entry = Entry::new(writer, Watched::No);
+        let mut entry = Entry::new(writer, Watched::No);
+        if store.role == Role::Heir {
+            // What it has is in this instance's registry already.
+            entry.life = Life::Committed;
+        }
         inner.writers.insert(number, entry);
         inner.has_new_series = true;
     }
@@ -317,6 +332,9 @@ impl State {
     /// What that writer has to send to a shard now.
     pub(crate) fn next_shared(&self, shard: usize, number: u64) -> Option<SharedPush> {
         let mut inner = self.inner.borrow_mut();
+        if inner.is_passing_on(number) {
+            return None;
+        }
         let entry = inner.writers.get_mut(&number)?;
         let heartbeat = entry.life == Life::Live;
         entry.writer.next_shared(shard, now_ms(), heartbeat)
@@ -333,6 +351,9 @@ impl State {
     /// Once it has nothing more to send: how a writer that has ended leaves a shard.
     pub(crate) fn farewell(&self, shard: usize, number: u64) -> Farewell {
         let mut inner = self.inner.borrow_mut();
+        if inner.is_passing_on(number) {
+            return Farewell::Wait;
+        }
         match inner.writers.get_mut(&number) {
             Some(entry) if entry.life == Life::Committed => {
                 if let Some(leave) = entry.writer.leave_shared(shard) {

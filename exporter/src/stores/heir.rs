@@ -29,7 +29,7 @@ use crate::backend::shard_of;
 const LEAVES: &str = "__leaves";
 
 /// A LEAVE that somebody else has to say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LateLeave {
     pub(crate) shard: usize,
     pub(crate) leave: SharedLeave,
@@ -66,11 +66,7 @@ pub(crate) fn bequeath(
     for LateLeave { shard, leave } in leaves {
         let writer = String::from_utf8_lossy(&leave.writer);
         let (shard, epoch) = (shard.to_string(), epoch_to_text(leave.epoch));
-        let labels = [
-            ("writer", &*writer),
-            ("shard", &*shard),
-            ("epoch", &*epoch),
-        ];
+        let labels = [("writer", &*writer), ("shard", &*shard), ("epoch", &*epoch)];
         heir.series(&family, &labels)?.set(0, leave.seq as f64);
     }
     Ok(())

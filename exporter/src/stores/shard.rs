@@ -11,6 +11,7 @@ use metrics_model::{
 };
 use metrics_store::{PushHeader, StoreReader};
 
+use super::heir::LateLeave;
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
 
@@ -36,7 +37,7 @@ pub(crate) struct SharedPush {
 }
 
 /// One LEAVE for a shard.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SharedLeave {
     pub(crate) writer: Vec<u8>,
     pub(crate) seq: u64,
@@ -147,6 +148,27 @@ impl ShardSession {
         self.has_left
     }
 
+    /// Whether all that it has sent is known to have arrived, so that what it has not can be sent by
+    /// another writer.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.session.sent_seq() <= self.session.acked_seq()
+    }
+
+    /// How another writer takes leave for this one; `None` if the shard has never heard of it.
+    pub(crate) fn late_leave(&self) -> Option<LateLeave> {
+        let (_, epoch) = self.session.leave()?;
+        let leave = SharedLeave {
+            writer: self.session.writer().to_vec(),
+            // An empty batch may have arrived after the last that was acknowledged.
+            seq: self.session.seq(),
+            epoch,
+        };
+        Some(LateLeave {
+            shard: self.shard,
+            leave,
+        })
+    }
+
     pub(crate) fn has_left(&self) -> bool {
         self.has_left
     }
@@ -200,6 +222,15 @@ impl ShardSession {
         };
         reader.set_push_header(self.shard, &header);
     }
+}
+
+/// An epoch in a label.
+pub(crate) fn epoch_to_text(epoch: Option<Epoch>) -> String {
+    epoch.map_or_else(String::new, |epoch| epoch.0.to_string())
+}
+
+pub(crate) fn epoch_from_text(text: &str) -> Option<Epoch> {
+    text.parse().ok().map(Epoch)
 }
 
 pub(crate) fn session_options(registry_ttl_ms: u64) -> SessionOptions {

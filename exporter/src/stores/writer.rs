@@ -5,8 +5,9 @@
 //! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
 use metrics_model::{Outcome, Push, PushReply, Session};
-use metrics_store::{Process, Role, StoreError, StoreReader};
+use metrics_store::{Process, Role, StoreError, StoreReader, WorkerStore};
 
+use super::heir::{LateLeave, bequeath, leaves_in};
 use super::in_flight::InFlight;
 use super::shard::{ShardSession, session_options};
 use super::{SharedLeave, SharedPush, StoreSource, Visible};
@@ -40,6 +41,8 @@ pub(crate) struct Writer {
     options: WriterOptions,
     local: Session,
     shared: Vec<ShardSession>,
+    /// Of an heir: the leaves that it has to say for others.
+    late_leaves: Vec<LateLeave>,
     /// Whether the store was found damaged: said once.
     is_damaged: bool,
 }
@@ -56,6 +59,10 @@ impl Writer {
         in_flight.extend(&reader);
         let local = Session::new(reader.writer_id().into_bytes(), session_options(0));
         let shared = ShardSession::resume_all(&reader, options.shards, options.ttl_ms);
+        let late_leaves = match reader.identity().role {
+            Role::Heir => leaves_in(&reader),
+            _ => Vec::new(),
+        };
         Self {
             reader,
             forked_as,
@@ -64,6 +71,7 @@ impl Writer {
             options: options.clone(),
             local,
             shared,
+            late_leaves,
             is_damaged: false,
         }
     }
@@ -168,11 +176,33 @@ impl Writer {
 
     /// The seq and epoch to leave a shard with; `None` if it has never heard of this writer.
     pub(crate) fn leave_shared(&mut self, shard: usize) -> Option<SharedLeave> {
+        let mut late = self.late_leaves.iter();
+        if let Some(late) = late.find(|late| late.shard == shard) {
+            return Some(late.leave.clone());
+        }
         self.shared.get_mut(shard)?.leave()
+    }
+
+    /// Whether an heir can take this writer's place: nothing of it is under way.
+    pub(crate) fn may_pass_on(&self) -> bool {
+        self.shared.iter().all(ShardSession::is_certain)
+    }
+
+    /// Puts into an heir's store what this writer has not sent.
+    pub(crate) fn pass_on(&self, heir: &WorkerStore) -> Result<(), StoreError> {
+        let own = self.shared.iter().filter(|session| !session.has_left());
+        let mut leaves: Vec<_> = own.filter_map(ShardSession::late_leave).collect();
+        leaves.extend(self.late_leaves.iter().cloned());
+        bequeath(heir, &self.reader, self.options.shards, &leaves)
     }
 
     /// Takes the answer to that; false if there is something to send first.
     pub(crate) fn on_shared_leave_reply(&mut self, shard: usize, reply: &PushReply) -> bool {
+        if let Some(said) = self.late_leaves.iter().position(|late| late.shard == shard) {
+            // Whatever the answer is: who it was for is gone, and has nothing more to send.
+            self.late_leaves.remove(said);
+            return false;
+        }
         match self.shared.get_mut(shard) {
             Some(session) => session.on_leave_reply(&self.reader, reply),
             None => true,

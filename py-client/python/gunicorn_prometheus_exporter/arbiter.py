@@ -96,14 +96,18 @@ class Supervisor:
 
     def finish(self, arbiter: Any) -> None:
         """The workers have ended: in a container everything else ends with this process."""
-        self.follow_workers(arbiter)
+        for pid, worker in list(arbiter.WORKERS.items()):
+            endings.look(pid, worker)
+        # Gunicorn keeps those in its table that it did not wait for, above all one that could not boot.
+        self.follow_workers(arbiter, running=frozenset())
         if not self.has_stopped:
             self.has_stopped = True
             _write_lines(arbiter.log, self.instance.shut_down(_PATIENCE_SECONDS))
 
-    def follow_workers(self, arbiter: Any) -> None:
+    def follow_workers(self, arbiter: Any, running: frozenset[int] | None = None) -> None:
         """Tells the exporter which workers there are, and which are no more."""
-        running = {id(worker) for worker in list(arbiter.WORKERS.values())}
+        if running is None:
+            running = frozenset(id(worker) for worker in list(arbiter.WORKERS.values()))
         for number, worker in list(self.workers.items()):
             if number not in self.began and isinstance(worker.pid, int):
                 self.began.add(number)
@@ -302,7 +306,8 @@ def _kill_worker(original: Any) -> Any:
     def kill_worker(self: Any, pid: int, sig: int) -> Any:
         worker = self.WORKERS.get(pid)
         asks_to_end = sig in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
-        if worker is not None and asks_to_end and _supervisor is not None and _supervisor.signal is not None:
+        runs = worker is not None and not hasattr(worker, "metrics_status")
+        if runs and asks_to_end and _supervisor is not None and _supervisor.signal is not None:
             # The first reason is the reason: Gunicorn repeats itself until the worker is gone.
             worker.__dict__.setdefault("metrics_end_reason", _supervisor.signal)
         return original(self, pid, sig)

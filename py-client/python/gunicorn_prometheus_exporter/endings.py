@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,12 @@ def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> s
     status: int | None = getattr(worker, "metrics_status", None)
     if status == -signal.SIGKILL:
         return "oom" if asked is None and out_of_memory.has_killed() else "kill"
+    if status in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR):
+        return "boot_error"
     if asked is not None:
         return asked
     if status is not None and status > 0:
-        boot_error = status in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR)
-        return "boot_error" if boot_error else "exit"
+        return "exit"
     if last_words is not None:
         return last_words
     if status is None:
@@ -73,16 +75,23 @@ class OutOfMemory:
     """Whether the system has killed a process for want of memory, of this container where it tells that.
 
     It tells only how often it did, never whom: so a worker that died by SIGKILL, which nobody here had sent, is taken
-    for its victim if it did so since the last look, a second ago at most.
+    for its victim if it did so a moment ago: it is counted before the victim's memory is free and its end known.
     """
+
+    MOMENT = 5.0
 
     def __init__(self) -> None:
         self.source = _oom_source()
-        self.seen = self._read()
+        self.seen = self.latest = self._read()
+        self.looked = time.monotonic()
 
     def look(self) -> None:
-        """What has happened up to now is nobody's end any more."""
-        self.seen = self._read()
+        """What has happened before the last look is nobody's end any more."""
+        now = time.monotonic()
+        if now - self.looked >= self.MOMENT:
+            self.seen = max(self.seen, self.latest)
+            self.latest = self._read()
+            self.looked = now
 
     def has_killed(self) -> bool:
         """Whether there was one that no worker's end is explained by; asked once for each end."""

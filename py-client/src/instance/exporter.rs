@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use metrics_store::{ArbiterLink, LinkError, Process, ToArbiter, ToExporter};
+use metrics_store::{ArbiterLink, LinkError, NewStore, Process, ToArbiter, ToExporter};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exporter_process;
@@ -36,6 +36,8 @@ pub(super) struct Said {
     pub(super) released: Vec<u64>,
     /// It needs another store of its own.
     pub(super) is_worn: bool,
+    /// Stores that take the place of others.
+    pub(super) heirs: Vec<(NewStore, OwnedFd, Vec<u64>)>,
 }
 
 /// How an exporter has ended.
@@ -155,7 +157,7 @@ impl Exporter {
         loop {
             match self.link.receive() {
                 Ok(None) => return said,
-                Ok(Some((message, _))) => {
+                Ok(Some((message, descriptors))) => {
                     self.pinged = None;
                     match message {
                         ToArbiter::Ready => self.waiting = None,
@@ -163,6 +165,12 @@ impl Exporter {
                         ToArbiter::Waiting => self.waiting = Some(Instant::now()),
                         ToArbiter::Released { number } => said.released.push(number),
                         ToArbiter::Worn => said.is_worn = true,
+                        ToArbiter::Heir { store, replaces } => {
+                            // Without its descriptor it is none, and the others stay.
+                            if let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) {
+                                said.heirs.push((store, file, replaces));
+                            }
+                        }
                         ToArbiter::Bye => self.said_bye = true,
                     }
                 }

@@ -44,7 +44,7 @@ impl Held {
     pub(super) fn is_to_end(&self) -> bool {
         let has_ended = || !self.new.process.is_some_and(Process::is_alive);
         match self.new.role {
-            Role::Exporter => false,
+            Role::Exporter | Role::Heir => false,
             Role::Child => self.owner == Owner::Us && has_ended(),
             Role::Worker | Role::Arbiter => self.owner == Owner::Us,
         }
@@ -133,6 +133,23 @@ impl Inner {
             exporter.send(&ToExporter::Dead { number }, Vec::new());
         }
         self.tell_peer(&ToPeer::Dead { number }, Vec::new());
+    }
+
+    /// A store takes the place of those of some dead writers.
+    pub(super) fn take_heir(&mut self, new: NewStore, file: OwnedFd, replaces: Vec<u64>) {
+        let number = new.number;
+        let held = Held {
+            is_begun: true,
+            is_dead: true,
+            ..Held::new(StoreFile::from_fd(file), new, Owner::Us)
+        };
+        self.stores.insert(number, held);
+        self.tell_peer_of(number);
+        for number in replaces {
+            self.stores.remove(&number);
+            self.tell_peer(&ToPeer::Released { number }, Vec::new());
+        }
+        self.tell_of(number);
     }
 
     /// Takes the stores that children of workers have made for themselves.

@@ -1,0 +1,85 @@
+//! Dead writers that wait for the shared registry, put together in an heir (see `stores/heir.rs`).
+
+use metrics_store::{Identity, NewStore, Place, Role, StoreError, StoreFile};
+
+use super::{Entry, Inner, Life, State};
+use crate::stores::open_heir;
+
+/// Dead writers that wait for the shared registry each with a store of its own. Few of them do not
+/// cost much, and can be told again to a registry that was rolled back.
+const MAX_WAITING: usize = 64;
+
+impl Inner {
+    pub(super) fn is_passing_on(&self, number: u64) -> bool {
+        self.heir
+            .as_ref()
+            .is_some_and(|(_, replaces)| replaces.contains(&number))
+    }
+}
+
+/// A store that takes the place of others.
+pub(crate) struct Bequest {
+    pub(crate) store: NewStore,
+    pub(crate) file: StoreFile,
+    pub(crate) replaces: Vec<u64>,
+}
+
+impl State {
+    /// Puts dead writers together that wait for the shared registry, if there are many.
+    pub(crate) fn pass_on(&self) -> Option<Bequest> {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let waits = |entry: &Entry| {
+            entry.life == Life::Committed
+                && !entry.writer.has_left_shared()
+                && entry.writer.may_pass_on()
+        };
+        let waiting = inner.writers.iter().filter(|(_, entry)| waits(entry));
+        let replaces: Vec<u64> = waiting.map(|(&number, _)| number).collect();
+        if inner.heir.is_some() || replaces.len() <= MAX_WAITING {
+            return None;
+        }
+        match self.make_heir(inner, &replaces) {
+            Ok((store, file)) => {
+                inner.heir = Some((store.number, replaces.clone()));
+                Some(Bequest {
+                    store,
+                    file,
+                    replaces,
+                })
+            }
+            Err(error) => {
+                // They wait on, each with its own store.
+                self.report("heir", 0, &error);
+                None
+            }
+        }
+    }
+
+    fn make_heir(&self, inner: &Inner, from: &[u64]) -> Result<(NewStore, StoreFile), StoreError> {
+        let number = self.control.next_store_number();
+        let identity = Identity {
+            role: Role::Heir,
+            number,
+            slot: 0,
+            name: "heir".to_owned(),
+        };
+        let file = StoreFile::create(&identity, Place::Memory)?;
+        let heir = open_heir(&file)?;
+        for entry in from.iter().filter_map(|number| inner.writers.get(number)) {
+            entry.writer.pass_on(&heir)?;
+        }
+        let store = NewStore {
+            number,
+            role: Role::Heir,
+            slot: 0,
+            process: None,
+        };
+        Ok((store, file))
+    }
+
+    /// The instance ends, so that there is nobody who could hear of an heir.
+    pub(crate) fn forget_heir(&self) {
+        self.inner.borrow_mut().heir = None;
+    }
+}

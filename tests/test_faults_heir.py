@@ -1,0 +1,59 @@
+"""Hundreds of workers die while Redis is away: memory is bounded meanwhile, and every request is counted afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import Exporter, Gunicorn, RedisServer, eventually, scrape
+
+REQUESTS = "gunicorn_worker_requests_total"
+DEATHS = 160
+
+
+def open_files(pid: int) -> int:
+    """How many files a process has open."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+@pytest.mark.parametrize("before", ["absent", "known"])
+def test_workers_that_die_while_redis_is_away_are_counted_when_it_is_back(before: str, redis: RedisServer) -> None:
+    """Redis has never been there, or has what the first requests were; the dead are put together in one heir."""
+    if before == "absent":
+        redis.shutdown(keep_data=False)
+    with Gunicorn(workers=4, redis=redis) as gunicorn:
+        instance = f"{gunicorn.metrics_url}/instance"
+        requests = 0
+        if before == "known":
+            for _ in range(40):
+                assert gunicorn.get("/order").status == 200
+            requests += 40
+            with Exporter(redis=redis) as exporter:
+                eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS), equals=requests)
+            redis.shutdown(keep_data=True)
+        deaths = 0
+        while deaths < DEATHS:
+            for _ in range(8):
+                requests += gunicorn.get("/order").status == 200
+            victims = gunicorn.worker_pids()
+            for pid in victims:
+                gunicorn.kill_worker(pid)
+            deaths += len(victims)
+            eventually(lambda: len(gunicorn.worker_pids()) == 4 and not set(victims) & set(gunicorn.worker_pids()))
+        eventually(lambda: scrape(instance).sum("gunicorn_worker_restart_total"), equals=deaths)
+        eventually(lambda: scrape(instance).sum(REQUESTS), equals=requests)
+        # 64 stores may wait for Redis, with a descriptor each.
+        for pid in (gunicorn.pid, gunicorn.exporter_pid()):
+            assert open_files(pid) < 64 + 60
+
+        redis.start()
+        with Exporter(redis=redis) as exporter:
+            eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS), equals=requests)
+            page = scrape(exporter.metrics_url)
+            assert page.sum("shop_orders_total") == requests
+            assert page.sum("shop_order_seconds_count") == requests
+            assert page.sum("gunicorn_worker_request_duration_seconds_count") == requests
+            assert page.value("shop_carts") <= 4
+            # And it stays so.
+            assert gunicorn.get("/order").status == 200
+            eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS), equals=requests + 1)
+        eventually(lambda: open_files(gunicorn.exporter_pid()) < 60)

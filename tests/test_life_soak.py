@@ -1,0 +1,85 @@
+"""Nothing grows, with restarts of workers or with requests. `make soak` takes many, `make test` a slice."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from harness import Gunicorn, Load, eventually, scrape
+
+RESTARTS = int(os.environ.get("SOAK_RESTARTS", "48"))
+REQUESTS = int(os.environ.get("SOAK_REQUESTS", "2000"))
+WORKERS = 4
+MIB = 1 << 20
+
+
+class Size(NamedTuple):
+    """What a process holds."""
+
+    memory: int
+    files: int
+
+
+def size(pid: int) -> Size:
+    """Private and shared memory in bytes, and open files."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    memory = next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
+    return Size(memory, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def series(gunicorn: Gunicorn) -> set[str]:
+    """The page's series, by their text; the second in which a worker entered its state is not looked at."""
+    body = scrape(gunicorn.metrics_url).body
+    names = [line.rpartition(" ")[0] for line in body.splitlines() if not line.startswith("#")]
+    return {"gunicorn_worker_state" if name.startswith("gunicorn_worker_state{") else name for name in names}
+
+
+def restart_all(gunicorn: Gunicorn) -> None:
+    """Kills every worker while each is idle, and waits for the next ones."""
+    victims = gunicorn.worker_pids()
+    for pid in victims:
+        gunicorn.kill_worker(pid)
+    eventually(lambda: len(gunicorn.worker_pids()) == WORKERS and not set(victims) & set(gunicorn.worker_pids()))
+
+
+def test_restarts_make_no_series_and_keep_no_memory() -> None:
+    """Every worker killed again and again: as many series, files and bytes afterwards as before."""
+    with Gunicorn(workers=WORKERS) as gunicorn:
+        for _ in range(2):
+            restart_all(gunicorn)
+            gunicorn.get()
+        restarts = "gunicorn_worker_restart_total"
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(restarts), equals=2 * WORKERS)
+        eventually(lambda: len(scrape(gunicorn.metrics_url).samples("gunicorn_worker_state")), equals=WORKERS)
+        before = series(gunicorn)
+        arbiter, exporter = size(gunicorn.pid), size(gunicorn.exporter_pid())
+        rounds = RESTARTS // WORKERS
+        for _ in range(rounds):
+            restart_all(gunicorn)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(restarts), equals=(rounds + 2) * WORKERS)
+        eventually(lambda: scrape(gunicorn.metrics_url).value("gunicorn_workers", state="idle"), equals=WORKERS)
+        eventually(lambda: series(gunicorn), equals=before)
+        eventually(lambda: size(gunicorn.pid).files <= arbiter.files + 2)
+        eventually(lambda: size(gunicorn.exporter_pid()).files <= exporter.files + 2)
+        assert size(gunicorn.pid).memory < arbiter.memory + 4 * MIB
+        assert size(gunicorn.exporter_pid()).memory < exporter.memory + 4 * MIB
+
+
+def test_requests_keep_no_memory_and_no_descriptor() -> None:
+    """In the worker, in the arbiter and in the exporter."""
+    with Gunicorn() as gunicorn:
+        with Load([gunicorn.port], ["/", "/order"]) as load:
+            load.wait_for(200)
+        worker = gunicorn.worker_pids()[0]
+        pids = {"worker": worker, "arbiter": gunicorn.pid, "exporter": gunicorn.exporter_pid()}
+        before = {name: size(pid) for name, pid in pids.items()}
+        with Load([gunicorn.port], ["/", "/order"]) as more:
+            goal = REQUESTS
+            while goal > 0:
+                more.wait_for(min(goal, 1000))
+                goal -= 1000
+        expected = len(load.outcomes) + len(more.outcomes)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum("gunicorn_worker_requests_total"), equals=expected)
+        assert gunicorn.worker_pids() == [worker]
+        for name, pid in pids.items():
+            eventually(lambda name=name, pid=pid: size(pid).files <= before[name].files + 2)  # type: ignore[misc]
+            assert size(pid).memory < before[name].memory + 2 * MIB, name
