@@ -39,7 +39,7 @@ fn get(path: &str) -> Request<()> {
     Request::get(path).body(()).unwrap()
 }
 
-async fn bytes(mut body: PageBody) -> Result<Vec<u8>, crate::scrape::BrokenOff> {
+async fn bytes(mut body: PageBody) -> Result<Vec<u8>, <PageBody as Body>::Error> {
     let mut bytes = Vec::new();
     loop {
         let frame = std::future::poll_fn(|cx| std::pin::Pin::new(&mut body).poll_frame(cx)).await;

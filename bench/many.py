@@ -1,0 +1,48 @@
+"""What an application with many label sets measures; and, as a program, what prometheus_client's collector costs on it.
+
+python -m bench.many PROCESSES ROUNDS     with PROMETHEUS_MULTIPROC_DIR: nanoseconds of each collection, as JSON
+"""
+
+import json
+import os
+import sys
+import time
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+LABEL_SETS = 200
+BOUNDS = tuple(2.0**power for power in range(-7, 7))
+
+
+COUNTER = Counter("bench_work", "Work.", ["set"])
+HISTOGRAM = Histogram("bench_work_seconds", "Time of it.", ["set"], buckets=BOUNDS)
+
+
+def work() -> None:
+    """One observation in each label set."""
+    for number in range(LABEL_SETS):
+        COUNTER.labels(str(number)).inc()
+        HISTOGRAM.labels(str(number)).observe(number / 10)
+
+
+def main() -> None:
+    """So many processes leave their files, and they are collected."""
+    processes, rounds = map(int, sys.argv[1:])
+    for _ in range(processes):
+        if os.fork() == 0:
+            work()
+            os._exit(0)
+        os.wait()
+    figures = []
+    for _ in range(rounds):
+        begin = time.perf_counter_ns()
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        generate_latest(registry)
+        figures.append(time.perf_counter_ns() - begin)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""What a scrape costs over HTTP: beside the same pages asked of Redis directly, and beside prometheus_client."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import redis
+
+from bench.many import LABEL_SETS
+from bench.redis_commands import KEY, Pipe, Writer
+from bench.requests import cpu_ns
+from bench.table import Row, median, nanoseconds
+from harness import Exporter, Gunicorn, RedisServer, eventually, scrape
+from harness.process import Guard
+
+ROOT = Path(__file__).resolve().parents[1]
+PREFIX = KEY.removesuffix(":metrics")
+PROCESSES = 64
+DEAD = 500
+ENDPOINTS = 5_000
+
+
+def measure(quick: bool) -> list[Row]:
+    """Every `/metrics` row of the budgets."""
+    rows = []
+    for series in (100_000,) if quick else (100_000, 1_000_000):
+        rows += _shared(series, rounds=5 if quick else 20 if series <= 100_000 else 5)
+    rows += _processes(rounds=3 if quick else 15)
+    rows += _endpoints(rounds=3 if quick else 15)
+    return rows
+
+
+def _shared(series: int, *, rounds: int) -> list[Row]:
+    """From Redis: the exporter's page beside the paged EXPOSE itself."""
+    environment = {"REDIS_KEY_PREFIX": PREFIX}
+    with RedisServer() as server, Exporter(redis=server, environment=environment) as exporter:
+        client, pipe = redis.Redis(unix_socket_path=str(server.socket)), Pipe(server)
+        Writer(client, pipe).define(series)
+        client.close()
+        pipe.close()
+        direct, http_, own_cpu = [], [], []
+        with Pages(server) as pages, Page(exporter.port) as page:
+            idle = _resident(exporter)
+            highest = idle
+            for _ in range(rounds):
+                direct.append(_timed(pages.read))
+                cpu = cpu_ns(exporter.pid)
+                http_.append(_timed(page.read))
+                own_cpu.append(cpu_ns(exporter.pid) - cpu)
+                highest = max(highest, _resident(exporter, peak=True))
+        ratio = median([ours / theirs for ours, theirs in zip(http_, direct, strict=True)])
+        size = f"{series:,} series"
+        return [
+            Row(
+                f"/metrics over HTTP, {size}",
+                f"{nanoseconds(median(http_).value)}, {nanoseconds(median(own_cpu).value)} CPU",
+                f"paged EXPOSE {nanoseconds(median(direct).value)}: {ratio} ×",
+                "≤ 1.5 ×",
+            ),
+            Row(
+                f"exporter's memory during it, {size}",
+                f"{(highest - idle) / 2**20:.1f} MiB more",
+                f"idle {idle / 2**20:.1f} MiB",
+                "≤ 16 MiB",
+            ),
+        ]
+
+
+def _processes(*, rounds: int) -> list[Row]:
+    """Sixty-four processes, each with two hundred label sets of a counter and a histogram; then as many dead ones."""
+    theirs = _their_collector(0, rounds)
+    theirs_after = _their_collector(DEAD, max(3, rounds // 5))
+    with _many(workers=PROCESSES) as gunicorn, Page(gunicorn.metrics_port) as page:
+        ours = [_timed(page.read) for _ in range(rounds)]
+        dead = 0
+        while dead < DEAD:
+            generation = gunicorn.worker_pids()
+            for pid in generation:
+                gunicorn.kill_worker(pid)
+            dead += len(generation)
+            eventually(lambda: _has_counted(gunicorn, PROCESSES + dead), within=120)
+        ours_after = [_timed(page.read) for _ in range(rounds)]
+    of = f"{PROCESSES} processes × {LABEL_SETS} × (counter + 15 buckets)"
+    return [
+        Row(f"/metrics, {of}", nanoseconds(median(ours).value), _peer(theirs), "≤ 10 ms"),
+        Row(
+            f"the same, {DEAD} workers have died",
+            nanoseconds(median(ours_after).value),
+            _peer(theirs_after),
+            "as with none dead",
+        ),
+    ]
+
+
+def _many(workers: int) -> Gunicorn:
+    config = "def post_worker_init(worker):\n    from bench import many\n    many.work()\n"
+    return Gunicorn(
+        "bench.hello:app",
+        workers=workers,
+        config=config,
+        app_directory=ROOT,
+        arguments=["--preload", "--timeout=300"],
+    )
+
+
+def _has_counted(gunicorn: Gunicorn, processes: int) -> None:
+    counted = scrape(gunicorn.metrics_url, timeout=60).sum("bench_work_total")
+    assert counted == processes * LABEL_SETS, counted
+
+
+def _their_collector(dead: int, rounds: int) -> list[float]:
+    """Nanoseconds of prometheus_client's own collector on the files that so many processes have left."""
+    with tempfile.TemporaryDirectory() as directory:
+        words = [sys.executable, "-m", "bench.many", str(PROCESSES + dead), str(rounds)]
+        environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory}
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    figures: list[float] = json.loads(done.stdout)
+    return figures
+
+
+def _peer(figures: list[float]) -> str:
+    return f"prometheus_client's collector {nanoseconds(median(figures).value)}"
+
+
+def _endpoints(*, rounds: int) -> list[Row]:
+    """A route each, all of them asked for."""
+    with Gunicorn("bench.routes:app", app_directory=ROOT) as gunicorn:
+        for number in range(ENDPOINTS):
+            gunicorn.get(f"/path/{number}")
+        found = scrape(gunicorn.metrics_url, timeout=60)
+        endpoints = len(found.values_of("endpoint", "gunicorn_http_requests_total"))
+        with Page(gunicorn.metrics_port) as page:
+            ours = [_timed(page.read) for _ in range(rounds)]
+    return [
+        Row(
+            f"/metrics with {endpoints:,} endpoints",
+            nanoseconds(median(ours).value),
+            f"{len(found.all_samples):,} samples",
+            "≤ 20 ms",
+        )
+    ]
+
+
+class Pages:
+    """Reads all pages of a registry from Redis, as cheaply as Python can."""
+
+    def __init__(self, server: RedisServer) -> None:
+        """Connects to the server's unix socket."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(60)
+        self._socket.connect(str(server.socket))
+        self._buffer = bytearray(4 << 20)
+
+    def read(self) -> None:
+        """From the first page to the last."""
+        cursor = b"0"
+        while True:
+            words = (b"METRICS.EXPOSE", KEY.encode(), b"CURSOR", cursor)
+            self._socket.sendall(b"*4\r\n" + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words))
+            cursor = self._page()
+            if cursor == b"0":
+                return
+
+    def _page(self) -> bytes:
+        received, view = 0, memoryview(self._buffer)
+        whole, cursor = None, b""
+        while whole is None or received < whole:
+            got = self._socket.recv_into(view[received:])
+            assert got, "the server has closed the connection"
+            received += got
+            if whole is None:
+                head = bytes(view[: min(received, 4_096)]).split(b"\r\n", 4)
+                if len(head) == 5:
+                    assert head[0] == b"*2", head[0]
+                    cursor = head[2]
+                    whole = sum(len(line) + 2 for line in head[:4]) + int(head[3][1:]) + 2
+        return cursor
+
+    def __enter__(self) -> "Pages":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+class Page:
+    """Reads /metrics again and again over one connection, as cheaply as Python can."""
+
+    def __init__(self, port: int) -> None:
+        """Connects."""
+        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self._buffer = bytearray(1 << 20)
+
+    def read(self) -> None:
+        """One response, to its end."""
+        self._socket.sendall(b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n")
+        head, view = b"", memoryview(self._buffer)
+        while b"\r\n\r\n" not in head:
+            part = self._socket.recv(1 << 20)
+            assert part, "the exporter has closed the connection"
+            head += part
+        head, _, body = head.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head
+        length = re.search(rb"content-length: (\d+)", head)
+        if length:
+            missing = int(length[1]) - len(body)
+            while missing > 0:
+                missing -= self._receive(view)
+            return
+        end = body[-5:]
+        while end != b"0\r\n\r\n":
+            got = self._receive(view)
+            end = (end + bytes(view[max(0, got - 5) : got]))[-5:]
+
+    def _receive(self, view: memoryview) -> int:
+        got = self._socket.recv_into(view)
+        assert got, "the exporter has closed the connection"
+        return got
+
+    def __enter__(self) -> "Page":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+def _timed(work: Callable[[], None]) -> float:
+    begin = time.perf_counter_ns()
+    work()
+    return time.perf_counter_ns() - begin
+
+
+def _resident(exporter: Guard, *, peak: bool = False) -> int:
+    """Bytes; at its peak or now."""
+    field = "VmHWM:" if peak else "VmRSS:"
+    status = Path(f"/proc/{exporter.pid}/status").read_text().split()
+    return int(status[status.index(field) + 1]) * 1_024

@@ -1,0 +1,198 @@
+//! Response bodies: a text, or pages as they come.
+//!
+//! Pages are fetched by whoever writes them to the socket, with no task and no queue in between.
+//! While one page is being written the next is already asked for, so Redis renders it meanwhile.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Outcome;
+use super::encoder::Encoder;
+use super::rendering::Reader;
+use crate::backend::BackendError;
+use crate::own_metrics::ScrapeResult;
+
+/// The body of every response.
+pub(crate) enum PageBody {
+    /// All of it.
+    Whole(Option<Bytes>),
+    /// As it comes.
+    Pages(Box<Pages>),
+    /// Nothing, in the place of one whose length is not known: for HEAD.
+    Unknown,
+}
+
+/// Why a page is not whole.
+#[derive(Debug, thiserror::Error)]
+#[error("was broken off: {0}")]
+pub(crate) struct BrokenOff(BackendError);
+
+/// The pages after the first.
+pub(crate) struct Pages {
+    first: Option<Bytes>,
+    next: Next,
+    /// `None` once the stream is finished.
+    encoder: Option<Encoder>,
+    deadline: Pin<Box<Sleep>>,
+    /// `None` once it has been counted how it ended.
+    outcome: Option<Outcome>,
+}
+
+type Fetched = (Reader, Result<Option<Bytes>, BackendError>);
+
+enum Next {
+    Coming(Pin<Box<dyn Future<Output = Fetched> + Send>>),
+    Here(Fetched),
+    None,
+}
+
+impl Pages {
+    /// `first` is what there is of the stream already.
+    pub(super) fn new(
+        first: Bytes,
+        reader: Reader,
+        encoder: Encoder,
+        deadline: Instant,
+        outcome: Outcome,
+    ) -> Self {
+        Self {
+            first: Some(first),
+            next: fetch(reader),
+            encoder: Some(encoder),
+            deadline: Box::pin(sleep_until(deadline)),
+            outcome: Some(outcome),
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, BackendError>> {
+        if let Some(first) = self.first.take()
+            && !first.is_empty()
+        {
+            self.fetch_ahead(cx);
+            return Poll::Ready(Ok(Some(first)));
+        }
+        loop {
+            let (reader, fetched) = ready!(self.poll_next(cx))?;
+            let Some(encoder) = &mut self.encoder else {
+                return Poll::Ready(Ok(None));
+            };
+            let bytes = match fetched? {
+                Some(page) => {
+                    let bytes = encoder.encode(page)?;
+                    self.next = fetch(reader);
+                    self.fetch_ahead(cx);
+                    bytes
+                }
+                None => match self.encoder.take() {
+                    Some(encoder) => {
+                        self.next = Next::Here((reader, Ok(None)));
+                        encoder.finish()?
+                    }
+                    None => return Poll::Ready(Ok(None)),
+                },
+            };
+            if !bytes.is_empty() {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+        }
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fetched, BackendError>> {
+        self.fetch_ahead(cx);
+        // However quickly pages come: who reads slowly has had its time.
+        if self.deadline.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(BackendError::Deadline));
+        }
+        match std::mem::replace(&mut self.next, Next::None) {
+            Next::Here(fetched) => Poll::Ready(Ok(fetched)),
+            coming => {
+                self.next = coming;
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Sees to it that the next page is asked for.
+    fn fetch_ahead(&mut self, cx: &mut Context<'_>) {
+        if let Next::Coming(fetching) = &mut self.next
+            && let Poll::Ready(fetched) = fetching.as_mut().poll(cx)
+        {
+            self.next = Next::Here(fetched);
+        }
+    }
+}
+
+fn fetch(mut reader: Reader) -> Next {
+    Next::Coming(Box::pin(async move {
+        let page = reader.next().await;
+        (reader, page)
+    }))
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.outcome.take() {
+            tracing::warn!(
+                "the scrape of {} was broken off by the scraper",
+                outcome.path
+            );
+            outcome.end(ScrapeResult::BrokenOff);
+        }
+    }
+}
+
+impl From<String> for PageBody {
+    fn from(text: String) -> Self {
+        Self::Whole(Some(text.into()))
+    }
+}
+
+impl Body for PageBody {
+    type Data = Bytes;
+    type Error = BrokenOff;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+        let pages = match &mut *self {
+            Self::Whole(bytes) => {
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
+            }
+            Self::Unknown => return Poll::Ready(None),
+            Self::Pages(pages) => pages,
+        };
+        let frame = match ready!(pages.poll_bytes(cx)) {
+            Ok(Some(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
+            Ok(None) => Ok(()),
+            Err(error) => Err(BrokenOff(error)),
+        };
+        if let Some(outcome) = pages.outcome.take() {
+            match &frame {
+                Ok(()) => outcome.end(ScrapeResult::Complete),
+                Err(reason) => {
+                    tracing::warn!("the scrape of {} {reason}", outcome.path);
+                    outcome.end(ScrapeResult::BrokenOff);
+                }
+            }
+        }
+        Poll::Ready(frame.err().map(Err))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+            }
+            Self::Pages(_) | Self::Unknown => SizeHint::default(),
+        }
+    }
+}
