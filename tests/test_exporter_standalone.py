@@ -95,7 +95,7 @@ def registry_info(redis: RedisServer) -> str:
         (None, "TEXT", "text/plain; version=0.0.4; charset=utf-8"),
         ("text/plain", "TEXT", "text/plain; version=0.0.4; charset=utf-8"),
         (PROMETHEUS_2, "OPENMETRICS", f"{OPENMETRICS}; charset=utf-8; escaping=underscores"),
-        (PROMETHEUS_3, "OPENMETRICS", f"{OPENMETRICS}; charset=utf-8; escaping=underscores"),
+        (PROMETHEUS_3, "OPENMETRICS", f"{OPENMETRICS}; charset=utf-8; escaping=allow-utf-8"),
     ],
 )
 def test_the_page_is_what_redis_renders(
@@ -163,7 +163,7 @@ def test_methods_and_paths(redis: RedisServer, exporter: Exporter) -> None:
         refused = ask(exporter, "/metrics", method=method)
         assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
         assert refused.body == f"{method} is not allowed here: GET, HEAD, OPTIONS\n".encode()
-    for path in ("/", "/favicon.ico", "/metrics/", "/metric"):
+    for path in ("/favicon.ico", "/metrics/", "/metric"):
         missing = ask(exporter, path)
         assert (missing.status, missing.body) == (404, b"not found: the metrics are at /metrics\n")
     assert ask(exporter, "/metrics/instance").status == 404

@@ -4,42 +4,85 @@ use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
-use metrics_model::Format;
+use metrics_model::{Escaping, Format};
 
 /// How long the scraper will wait, in seconds.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
 /// Who does not say how long, a person with curl, waits that long at most.
 const DEFAULT_DEADLINE: Duration = Duration::from_mins(1);
 
-/// The value of `Content-Type`. Prometheus 3 refuses a page without the right one; from version
-/// 1.0.0 on it wants to be told how names are escaped (ours never need it).
-pub(crate) fn content_type(format: Format) -> &'static str {
-    match format {
-        Format::Text => "text/plain; version=0.0.4; charset=utf-8",
-        Format::Text1 => "text/plain; version=1.0.0; charset=utf-8; escaping=underscores",
-        Format::OpenMetrics2 => {
-            "application/openmetrics-text; version=2.0.0; charset=utf-8; escaping=underscores"
-        }
-        Format::Protobuf => {
-            "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores"
-        }
-        Format::OpenMetrics => {
-            "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+const TEXT: &str = "text/plain";
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const PROTOBUF: &str = "application/vnd.google.protobuf";
+const MESSAGE: &str = "io.prometheus.client.MetricFamily";
+
+/// What can be asked for: the format, its media type, and its version. Of each type the one that
+/// stands first is meant where none is named.
+const OFFERS: [(Format, &str, &str); 5] = [
+    (Format::Text, TEXT, "0.0.4"),
+    (Format::Text1, TEXT, "1.0.0"),
+    (Format::OpenMetrics, OPEN_METRICS, "1.0.0"),
+    (Format::OpenMetrics2, OPEN_METRICS, "2.0.0"),
+    (Format::Protobuf, PROTOBUF, ""),
+];
+
+/// A format, and how names are written in it that not everybody can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) format: Format,
+    pub(crate) escaping: Escaping,
+}
+
+impl Form {
+    pub(crate) const TEXT: Self = Self {
+        format: Format::Text,
+        escaping: Escaping::Underscores,
+    };
+    pub(crate) const OPEN_METRICS: Self = Self {
+        format: Format::OpenMetrics,
+        escaping: Escaping::Underscores,
+    };
+
+    /// The value of `Content-Type`. Prometheus 3 refuses a page without the right one, and wants to
+    /// be told how names are escaped; text 0.0.4 is older than that, and only says it if asked.
+    pub(crate) fn content_type(self) -> String {
+        let escaping = self.escaping.parameter();
+        match self.format {
+            Format::Text if self.escaping == Escaping::Underscores => {
+                format!("{TEXT}; version=0.0.4; charset=utf-8")
+            }
+            Format::Protobuf => {
+                format!("{PROTOBUF}; proto={MESSAGE}; encoding=delimited; escaping={escaping}")
+            }
+            format => {
+                let (_, media, version) = OFFERS
+                    .into_iter()
+                    .find(|(offered, ..)| *offered == format)
+                    .unwrap_or(OFFERS[0]);
+                format!("{media}; version={version}; charset=utf-8; escaping={escaping}")
+            }
         }
     }
 }
 
-/// The format with the highest weight, of equals the one that is named more exactly, of those the
-/// one named first. A scraper that asks for none of ours gets text 0.0.4, which all understand.
-pub(crate) fn format(headers: &HeaderMap) -> Format {
+/// The form with the highest weight, of equals the one that is named more exactly, of those the one
+/// named first. A scraper that asks for none of ours gets text 0.0.4, which all understand.
+pub(crate) fn form(headers: &HeaderMap) -> Form {
     let ranges = ranges(headers, &ACCEPT);
-    let text = preference(&ranges, "text/plain", "0.0.4");
-    let open_metrics = preference(&ranges, "application/openmetrics-text", "1.0.0");
-    if open_metrics > text {
-        Format::OpenMetrics
-    } else {
-        Format::Text
+    let mut best: Option<(Preference, Form)> = None;
+    for (format, media, version) in OFFERS {
+        let Some((preference, range)) = preference(&ranges, media, version) else {
+            continue;
+        };
+        if best
+            .as_ref()
+            .is_none_or(|(highest, _)| preference > *highest)
+        {
+            let escaping = range.escaping(format);
+            best = Some((preference, Form { format, escaping }));
+        }
     }
+    best.map_or(Form::TEXT, |(_, form)| form)
 }
 
 /// How a page is compressed.
@@ -100,8 +143,22 @@ struct Range {
     /// In lower case.
     name: String,
     version: Option<String>,
+    escaping: Option<Escaping>,
+    /// It names another message or encoding than ours.
+    is_foreign: bool,
     /// In thousandths: 0 means "not this one".
     weight: u16,
+}
+
+impl Range {
+    /// How names are to be written: underscores where nothing is said, or what cannot be done.
+    fn escaping(&self, format: Format) -> Escaping {
+        match self.escaping {
+            Some(Escaping::AllowUtf8) if format == Format::Text => Escaping::Underscores,
+            Some(escaping) => escaping,
+            None => Escaping::Underscores,
+        }
+    }
 }
 
 fn ranges(headers: &HeaderMap, name: &HeaderName) -> Vec<Range> {
@@ -120,6 +177,8 @@ fn range(text: &str) -> Option<Range> {
     let mut range = Range {
         name: name.to_ascii_lowercase(),
         version: None,
+        escaping: None,
+        is_foreign: false,
         weight: 1_000,
     };
     for parameter in parts {
@@ -131,25 +190,46 @@ fn range(text: &str) -> Option<Range> {
                 range.weight = (weight.clamp(0.0, 1.0) * 1_000.0).round() as u16;
             }
             "version" => range.version = Some(value.to_owned()),
+            "escaping" => range.escaping = value.parse().ok(),
+            "proto" => range.is_foreign |= value != MESSAGE,
+            "encoding" => range.is_foreign |= value != "delimited",
             _ => {}
         }
     }
     Some(range)
 }
 
-/// How much a media type is wanted: the weight that the most exact range gives it, then how exact
-/// that is, then how early it stands. `None` is least: not wanted.
-fn preference(ranges: &[Range], media: &str, version: &str) -> Option<(u16, u8, usize)> {
+/// How much something is wanted: the weight that the most exact range gives it, then how exact that
+/// is, then how early it stands.
+type Preference = (u16, u8, usize);
+
+/// `None` is least: not wanted.
+fn preference<'r>(
+    ranges: &'r [Range],
+    media: &str,
+    version: &str,
+) -> Option<(Preference, &'r Range)> {
     let major = media.split('/').next().unwrap_or(media);
+    let is_default = OFFERS
+        .iter()
+        .find(|(_, offered, _)| *offered == media)
+        .is_some_and(|(.., first)| *first == version);
+    // Protobuf is for those who ask for it: nobody can read it in a terminal.
+    let is_readable = media != PROTOBUF;
     let (position, range, exactness) = ranges
         .iter()
         .enumerate()
         .filter_map(|(position, range)| {
             let exactness = match (range.name.as_str(), range.version.as_deref()) {
+                (name, _) if name == media && range.is_foreign => return None,
                 (name, Some(asked)) if name == media && asked == version => 3,
-                (name, None) if name == media => 2,
-                (name, _) if name.strip_suffix("/*") == Some(major) => 1,
-                ("*/*", _) => 0,
+                (name, None) if name == media && is_default => 2,
+                (name, _)
+                    if is_default && is_readable && name.strip_suffix("/*") == Some(major) =>
+                {
+                    1
+                }
+                ("*/*", _) if is_default && is_readable => 0,
                 _ => return None,
             };
             Some((position, range, exactness))
@@ -157,7 +237,8 @@ fn preference(ranges: &[Range], media: &str, version: &str) -> Option<(u16, u8, 
         .max_by_key(|(position, range, exactness)| {
             (*exactness, range.weight, usize::MAX - position)
         })?;
-    (range.weight > 0).then_some((range.weight, exactness, usize::MAX - position))
+    let preference = (range.weight, exactness, usize::MAX - position);
+    (range.weight > 0).then_some((preference, range))
 }
 
 #[cfg(test)]
@@ -171,18 +252,57 @@ mod tests {
     }
 
     fn negotiated(accept: &str) -> Format {
-        format(&headers(ACCEPT, accept))
+        form(&headers(ACCEPT, accept)).format
     }
 
     #[test]
     fn real_scrapers_get_what_they_prefer() {
-        for accept in [
-            "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
-            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
-            "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+        for (accept, expected) in [
+            // Prometheus 2
+            (
+                "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+            ),
+            // … with native histograms
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,application/openmetrics-text;version=1.0.0;q=0.8,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=underscores",
+            ),
+            // Prometheus 3
+            (
+                "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+            ),
+            // … with native histograms
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited; escaping=allow-utf-8",
+            ),
+            // … that is told to ask for text
+            (
+                "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2",
+                "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
+            ),
+            (
+                "text/plain;version=0.0.4;escaping=values;q=0.6,*/*;q=0.2",
+                "text/plain; version=0.0.4; charset=utf-8; escaping=values",
+            ),
+            (
+                "application/openmetrics-text;version=2.0.0;escaping=dots,*/*;q=0.2",
+                "application/openmetrics-text; version=2.0.0; charset=utf-8; escaping=dots",
+            ),
+            ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+            (
+                "text/plain;version=0.0.4;escaping=allow-utf-8",
+                "text/plain; version=0.0.4; charset=utf-8",
+            ),
+            (
+                "application/openmetrics-text;escaping=nonsense",
+                "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+            ),
         ] {
-            assert_eq!(negotiated(accept), Format::OpenMetrics, "{accept}");
+            let form = form(&headers(ACCEPT, accept));
+            assert_eq!(form.content_type(), expected, "{accept}");
         }
     }
 
@@ -228,16 +348,27 @@ mod tests {
             ),
             ("application/json", Format::Text),
             ("application/openmetrics-text;version=0.0.1", Format::Text),
-            ("text/plain;version=1.0.0", Format::Text),
+            ("text/plain;version=1.0.0", Format::Text1),
+            ("text/plain;version=2.0.0", Format::Text),
             (
                 "application/openmetrics-text;version=2.0.0, application/openmetrics-text;version=1.0.0;q=0.9, text/plain;q=0.5",
-                Format::OpenMetrics,
+                Format::OpenMetrics2,
+            ),
+            ("application/*", Format::OpenMetrics),
+            ("application/vnd.google.protobuf", Format::Protobuf),
+            (
+                "application/vnd.google.protobuf;proto=other.Message, text/*;q=0.1",
+                Format::Text,
+            ),
+            (
+                "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=text, */*;q=0.1",
+                Format::Text,
             ),
             ("application/openmetrics-text;q=nonsense", Format::Text),
         ] {
             assert_eq!(negotiated(accept), expected, "{accept}");
         }
-        assert_eq!(format(&HeaderMap::new()), Format::Text);
+        assert_eq!(form(&HeaderMap::new()), Form::TEXT);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use metrics_model::ExposeRequest;
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError};
-use crate::negotiate;
+use crate::negotiate::{self, Form};
 use crate::own_metrics::OwnMetrics;
 use crate::page;
 use crate::protection::Protection;
@@ -155,13 +155,14 @@ impl App {
         let started = Instant::now();
         let limit = negotiate::deadline(request.headers());
         self.refreshed(scope, REFRESH_LIMIT.min(limit / 2)).await;
-        let format = negotiate::format(request.headers());
+        let form = negotiate::form(request.headers());
         let encoding = negotiate::encoding(request.headers());
         let scrape = Scrape {
             scope,
             backend: backend.clone(),
             request: ExposeRequest {
-                format,
+                format: form.format,
+                escaping: form.escaping,
                 names: negotiate::names(request.uri().query()),
                 ..ExposeRequest::default()
             },
@@ -180,8 +181,7 @@ impl App {
             Ok(body) => {
                 let mut response = Response::new(body);
                 let headers = response.headers_mut();
-                let content_type = negotiate::content_type(format);
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+                headers.insert(CONTENT_TYPE, content_type(form));
                 if let Some(name) = encoding.name() {
                     headers.insert(CONTENT_ENCODING, HeaderValue::from_static(name));
                 }
@@ -210,9 +210,8 @@ impl App {
     fn own_metrics(&self) -> Response<PageBody> {
         match self.own.render() {
             Ok(page) => {
-                let content_type = negotiate::content_type(metrics_model::Format::OpenMetrics);
                 let mut response = Response::new(page.into());
-                let value = HeaderValue::from_static(content_type);
+                let value = content_type(Form::OPEN_METRICS);
                 response.headers_mut().insert(CONTENT_TYPE, value);
                 response
             }
@@ -241,6 +240,11 @@ impl App {
             Err(error) => unavailable(&error),
         }
     }
+}
+
+fn content_type(form: Form) -> HeaderValue {
+    // Only letters, digits and punctuation are in it.
+    HeaderValue::try_from(form.content_type()).unwrap_or(HeaderValue::from_static(PLAIN))
 }
 
 fn no_instance() -> Response<PageBody> {

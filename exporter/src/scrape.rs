@@ -14,7 +14,10 @@ mod rendering;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metrics_model::{Epoch, ExposeRequest};
+use metrics_model::{
+    Declaration, Epoch, ExposeRequest, FamilySpec, FamilyType, GaugeMode, GaugeWrite, Labels,
+    Limits, Registry,
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Backend, BackendError};
@@ -30,6 +33,9 @@ pub use rendering::Renderings;
 /// The sample that names the shared registry a page comes from, so that a rule can tell when one
 /// Prometheus scrapes the same registry twice.
 const REGISTRY_INFO: &str = "gunicorn_exporter_registry_info";
+
+/// How an `OpenMetrics` page ends.
+const END: &[u8] = b"# EOF\n";
 
 /// What is asked for.
 pub(crate) struct Scrape {
@@ -142,7 +148,7 @@ async fn registry_info(
         return Ok(Vec::new());
     }
     match redis.epochs().await {
-        Ok(epochs) => Ok(registry_samples(&epochs).into_bytes()),
+        Ok(epochs) => registry_samples(&epochs, request),
         Err(error @ BackendError::NoPermission { .. }) => {
             tracing::debug!("{REGISTRY_INFO} is left out: {error}");
             Ok(Vec::new())
@@ -151,17 +157,47 @@ async fn registry_info(
     }
 }
 
-fn registry_samples(epochs: &[Epoch]) -> String {
+/// Rendered as all others are, in whatever format, from a registry that has nothing else.
+fn registry_samples(epochs: &[Epoch], request: &ExposeRequest) -> Result<Vec<u8>, BackendError> {
     if epochs.is_empty() {
-        return String::new();
+        return Ok(Vec::new());
     }
-    let samples = epochs
-        .iter()
-        .map(|epoch| format!("{REGISTRY_INFO}{{registry=\"{epoch}\"}} 1\n"));
-    format!(
-        "# HELP {REGISTRY_INFO} The shared registry that this page comes from\n\
-         # TYPE {REGISTRY_INFO} gauge\n\
-         {}",
-        samples.collect::<String>()
-    )
+    let limits = Limits::default();
+    let mut registry = Registry::new(Epoch(0), limits, 0);
+    let stamp = registry.stamp(0, &limits, false);
+    let spec = FamilySpec {
+        name: REGISTRY_INFO,
+        family_type: FamilyType::Gauge(GaugeMode::Sum),
+        help: "The shared registry that this page comes from",
+        unit: "",
+    };
+    // What is written here is neither too much nor against any rule.
+    let written = registry.declare(&stamp, &spec, &Declaration::default());
+    debug_assert_eq!(written, Ok(()));
+    for epoch in epochs {
+        let epoch = epoch.to_string();
+        let Ok(labels) = Labels::new([("registry", epoch.as_str())]) else {
+            continue;
+        };
+        let write = GaugeWrite {
+            family: REGISTRY_INFO,
+            labels: &labels,
+            value: 1.0,
+            mode: None,
+            writer: b"",
+            lease_ms: None,
+            ttl_ms: None,
+        };
+        let written = registry.set(&stamp, &write);
+        debug_assert_eq!(written, Ok(1.0));
+    }
+    let whole = ExposeRequest {
+        cursor: None,
+        ..request.clone()
+    };
+    let mut page = registry.expose(0, &whole)?.body;
+    if page.ends_with(END) {
+        page.truncate(page.len() - END.len());
+    }
+    Ok(page)
 }

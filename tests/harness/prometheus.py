@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -31,9 +32,19 @@ class Prometheus(Guard):
 
     name = "prometheus"
 
-    def __init__(self, jobs: Mapping[str, Sequence[str]], *, interval: str = "1s", more: str = "") -> None:
+    def __init__(
+        self,
+        jobs: Mapping[str, Sequence[str]],
+        *,
+        interval: str = "1s",
+        more: str = "",
+        binary: str | Path = "prometheus",
+        arguments: Sequence[str] = (),
+    ) -> None:
         """`jobs` maps a job's name to its targets, each `host:port`; `more` are settings of every job, as YAML."""
         super().__init__()
+        self.binary = binary
+        self.arguments = arguments
         self.port = free_port()
         self.config_path = self.directory / "prometheus.yml"
         text = "".join(
@@ -44,10 +55,11 @@ class Prometheus(Guard):
     def command(self) -> Sequence[str | Path]:
         """Everything it writes stays in the guard's directory."""
         return [
-            "prometheus",
+            self.binary,
             f"--config.file={self.config_path}",
             f"--storage.tsdb.path={self.directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
+            *self.arguments,
         ]
 
     @property
@@ -75,6 +87,12 @@ class Prometheus(Guard):
         """The active targets: `health`, `lastError`, `scrapeUrl` and more."""
         active: list[dict[str, Any]] = self._api("targets")["activeTargets"]
         return active
+
+    def exemplars(self, expression: str) -> list[dict[str, Any]]:
+        """Of the series that an expression names, over the last hour."""
+        now = time.time()
+        found = self._api("query_exemplars", query=expression, start=str(now - 3_600), end=str(now + 60))
+        return [exemplar for series in found for exemplar in series["exemplars"]]
 
     def _api(self, name: str, **parameters: str) -> Any:
         address = f"{self.url}/api/v1/{name}?{urllib.parse.urlencode(parameters)}"

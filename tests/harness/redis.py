@@ -95,6 +95,10 @@ class RedisServer(Guard):
             self._client = Client(unix_socket_path=str(self.socket), decode_responses=True, socket_timeout=30)
         return self._client
 
+    def raw_client(self) -> Client:
+        """Another, whose replies are bytes."""
+        return Client(unix_socket_path=str(self.socket), socket_timeout=30)
+
     def execute(self, *words: object) -> object:
         """One command; an error reply raises redis.ResponseError."""
         reply: object = self.client.execute_command(*words)  # type: ignore[no-untyped-call]

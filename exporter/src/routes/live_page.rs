@@ -101,7 +101,9 @@ impl App {
             let text = match body {
                 PageBody::Whole(Some(text)) => text,
                 // `whole` keeps everything back until it is there, so there are no others.
-                PageBody::Whole(None) | PageBody::Pages(_) => bytes::Bytes::new(),
+                PageBody::Whole(None) | PageBody::Unknown | PageBody::Pages(_) => {
+                    bytes::Bytes::new()
+                }
             };
             Figures::of(&String::from_utf8_lossy(&text), now_ms())
         });

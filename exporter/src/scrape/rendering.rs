@@ -3,7 +3,7 @@
 //! # How it works
 //!
 //! A *rendering* is one run of pages, and any number of readers. Whoever wants a page that is not
-//! there yet fetches it, and the others wait for it; pages are kept until the slowest reader has
+//! there yet has it fetched, and the others wait for it too; pages are kept until the slowest reader has
 //! them. Nobody is slowed down by another: a reader that is [`WINDOW_BYTES`] behind goes on by
 //! itself, from the cursor where it is. So memory is bounded, however slow who reads and however
 //! large what is read.
@@ -123,7 +123,8 @@ impl Renderings {
 
 /// Whether they ask for the same bytes.
 fn is_same(one: &ExposeRequest, other: &ExposeRequest) -> bool {
-    one.format == other.format && one.created == other.created && one.names == other.names
+    (one.format, one.escaping, one.created) == (other.format, other.escaping, other.created)
+        && one.names == other.names
 }
 
 impl Rendering {
@@ -280,10 +281,17 @@ enum Look {
     Failed(BackendError),
 }
 
-/// While it lives, its reader fetches the next page for all.
-struct Fetching<'a>(&'a Rendering);
+/// The next page is on its way, for all who wait for it.
+struct Fetching(Arc<Rendering>);
 
-impl Drop for Fetching<'_> {
+impl Fetching {
+    async fn run(self, cursor: Option<Vec<u8>>) {
+        let fetched = self.0.render(cursor.as_deref()).await;
+        self.0.lock().put(fetched);
+    }
+}
+
+impl Drop for Fetching {
     fn drop(&mut self) {
         self.0.lock().is_fetching = false;
         self.0.changed.notify_waiters();
@@ -315,7 +323,7 @@ impl Reader {
             let mut changed = std::pin::pin!(rendering.changed.notified());
             changed.as_mut().enable();
             let looked = rendering.lock().look(number);
-            let cursor = match looked {
+            match looked {
                 Look::There(part) => return Ok(Some(part)),
                 Look::End => return Ok(None),
                 Look::Failed(error) => return Err(error),
@@ -323,16 +331,14 @@ impl Reader {
                     self.number = None;
                     return self.alone().await;
                 }
-                Look::Coming => {
-                    changed.await;
-                    continue;
+                Look::Coming => {}
+                Look::Fetch(cursor) => {
+                    // Beside this reader, which may be asked for its page much later than others.
+                    let fetching = Fetching(Arc::clone(&rendering));
+                    tokio::spawn(fetching.run(cursor));
                 }
-                Look::Fetch(cursor) => cursor,
-            };
-            let fetching = Fetching(&rendering);
-            let fetched = rendering.render(cursor.as_deref()).await;
-            rendering.lock().put(fetched);
-            drop(fetching);
+            }
+            changed.await;
         }
     }
 
