@@ -261,7 +261,7 @@ WRONG = [
         ("METRICS.DECLARE", "m", "x", "HISTOGRAM", "BUCKETS", "2", "1", "0.5"),
         "bucket bounds must be finite numbers in ascending order, found '0.5'",
     ),
-    (("METRICS.EXPOSE", "m", "FORMAT", "PROTOBUF"), "unknown format 'PROTOBUF', this version has TEXT and OPENMETRICS"),
+    (("METRICS.EXPOSE", "m", "FORMAT", "XML"), "unknown format 'XML', expected TEXT, TEXT1, OPENMETRICS, "),
     (("METRICS.EXPOSE", "m", "COUNT", "1"), "COUNT only goes with CURSOR"),
     (("METRICS.PUSH", "m", "", "1", "x"), "a writer id must not be empty"),
     (("METRICS.PUSH", "m", "w", "first", "x"), "'first' is no seq"),
