@@ -44,6 +44,7 @@ check_functions!(
     RedisModule_DigestAddStringBuffer,
     RedisModule_DigestEndSequence,
     RedisModule_EmitAOF,
+    RedisModule_ExitFromChild,
     RedisModule_Free,
     RedisModule_FreeCallReply,
     RedisModule_FreeString,
@@ -206,6 +207,12 @@ pub(crate) fn is_child() -> bool {
     // SAFETY: without a context only the server's own flags are answered.
     let flags = unsafe { call!(RedisModule_GetContextFlags(ptr::null_mut())) };
     flags.cast_unsigned() & raw::REDISMODULE_CTX_FLAGS_IS_CHILD != 0
+}
+
+/// Ends such a process: what it was forked for has failed.
+pub(crate) fn fail_child() {
+    // SAFETY: called in a child; the server hears of the exit code as of any child's.
+    unsafe { call!(RedisModule_ExitFromChild(1)) };
 }
 
 /// A number nobody has used before.

@@ -183,7 +183,7 @@ unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
 /// to say so; what is written then is incomplete, and refused by whoever loads it.
 fn guard_saving(save: impl FnOnce()) {
     if guard(save).is_none() && api::is_child() {
-        std::process::abort();
+        api::fail_child();
     }
 }
 
