@@ -1,5 +1,6 @@
 """How one Redis can be reached and what its keys may be called, from an instance and from an exporter."""
 
+import urllib.error
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +26,7 @@ def restricted(server: RedisServer) -> None:
     """A user that may do what an exporter does, and nothing else."""
     server.execute(
         "ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~gunicorn:metrics*", "-@all",
-        "+metrics.push", "+metrics.leave", "+metrics.expose", "+metrics.info", "+select", "+client|setinfo",
+        "+metrics.push", "+metrics.leave", "+metrics.expose", "+metrics.info", "+select",
     )  # fmt: skip
 
 
@@ -41,11 +42,17 @@ def test_a_user_with_a_password_of_every_kind_of_character() -> None:
         assert_counted_once({"GUNICORN_EXPORTER_REDIS_URL": url})
 
 
-def test_a_password_on_a_unix_socket() -> None:
-    with RedisServer(settings={"requirepass": "two-words"}) as server:
-        url = f"unix://{server.socket}?pass=two-words"
-        with Exporter(environment={"GUNICORN_EXPORTER_REDIS_URL": url}) as exporter:
-            eventually(lambda: scrape(exporter.metrics_url))
+def test_a_password_on_a_unix_socket(redis: RedisServer) -> None:
+    redis.execute("CONFIG", "SET", "requirepass", "two-words")
+    url = f"unix://{redis.socket}?pass=two-words"
+    with Exporter(environment={"GUNICORN_EXPORTER_REDIS_URL": url}) as exporter:
+        eventually(lambda: scrape(exporter.metrics_url))
+    with Exporter(environment={"GUNICORN_EXPORTER_REDIS_URL": url.replace("two", "three")}) as exporter:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            scrape(exporter.metrics_url)
+        assert refused.value.read().decode().strip() == (
+            f"redis at {redis.socket} refuses to log in: check exporter.redis.username and exporter.redis.password"
+        )
 
 
 @pytest.mark.parametrize(
