@@ -65,3 +65,15 @@ def test_a_key_prefix_of_any_characters(redis: RedisServer, tmp_path: Path, pref
     redis.execute("METRICS.INC", f"{prefix}:metrics", "hits")
     with Exporter(arguments=["--config", str(config)]) as exporter:
         assert scrape(exporter.metrics_url).value("hits_total") == 1
+
+
+def test_a_sidecar_serves_what_an_instance_pushes(redis: RedisServer) -> None:
+    """The instance has no port of its own then."""
+    with (
+        Gunicorn(redis=redis, environment={"SIDECAR_MODE": "true"}) as gunicorn,
+        Exporter("sidecar", redis=redis) as sidecar,
+    ):
+        assert gunicorn.get("/").status == 200
+        eventually(lambda: scrape(sidecar.metrics_url).sum(REQUESTS), equals=1.0)
+        with pytest.raises(urllib.error.URLError, match="refused"):
+            scrape(gunicorn.metrics_url)
