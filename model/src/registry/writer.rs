@@ -218,15 +218,26 @@ impl Writer {
         }
     }
 
-    /// Finds entries by series again, after they were read from bytes.
-    pub(super) fn index_entries(&mut self) {
+    /// Finds entries by series again, after they were read from bytes; false where one series has
+    /// two.
+    pub(super) fn index_entries(&mut self) -> bool {
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash = |at: u32| hasher.hash_one(entries[at as usize].series);
         self.by_series = HashTable::with_capacity(entries.len());
         for at in 0..entries.len() as u32 {
-            self.by_series
-                .insert_unique(hash(at), at, |other| hash(*other));
+            let is_same =
+                |other: &u32| entries[*other as usize].series == entries[at as usize].series;
+            match self
+                .by_series
+                .entry(hash(at), is_same, |other| hash(*other))
+            {
+                hashbrown::hash_table::Entry::Occupied(_) => return false,
+                hashbrown::hash_table::Entry::Vacant(place) => {
+                    place.insert(at);
+                }
+            }
         }
+        true
     }
 
     /// Gives back the memory that nothing refers to any more.

@@ -132,7 +132,9 @@ impl Registry {
                     return Err("buckets of a writer");
                 }
             }
-            writer.index_entries();
+            if !writer.index_entries() {
+                return Err("series of a writer");
+            }
         }
         for (_, writer) in self.writers.iter() {
             let fits = |memory: &BucketMemory| self.fits_layout(memory.layout, memory.counts.len());
@@ -153,32 +155,34 @@ impl Registry {
     }
 
     fn derive_members(&mut self) -> Result<(), &'static str> {
+        let mut remembered = 0_usize;
         for (id, writer) in self.writers.iter() {
-            let not_owned = writer.entries.iter().filter(|entry| !entry.is_owned());
-            for entry in not_owned.filter(|_| !writer.id.is_empty()) {
+            for entry in &writer.entries {
                 let series = &mut self.series[entry.series];
                 let mode = self.families[series.family].family_type.gauge_mode();
                 if let Total::Gauge(gauge) = &mut series.total
-                    && mode.is_some_and(GaugeMode::is_live)
                     && gauge.is_member(entry.place(), id)
                 {
-                    gauge.members[entry.place() as usize].is_live = false;
+                    remembered += 1;
+                    let is_live = entry.is_owned() || writer.id.is_empty();
+                    gauge.members[entry.place() as usize].is_live =
+                        is_live || !mode.is_some_and(GaugeMode::is_live);
                 }
             }
         }
+        let mut shown = 0;
         for (_, series) in self.series.iter_mut() {
-            let Total::Gauge(gauge) = &mut series.total else {
-                continue;
-            };
-            if gauge
-                .present()
-                .any(|member| self.writers.get(member.writer).is_none())
-            {
-                return Err("writer of a value");
+            if let Total::Gauge(gauge) = &mut series.total {
+                shown += gauge.present().count();
+                gauge.count_members();
             }
-            gauge.count_members();
         }
-        Ok(())
+        // Each value is one that its writer remembers, so that it goes when the writer does.
+        if shown == remembered {
+            Ok(())
+        } else {
+            Err("writer of a value")
+        }
     }
 
     fn fits_layout(&self, layout: u32, buckets: usize) -> bool {
