@@ -11,7 +11,8 @@
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make soak               1,200 restarts of workers and 100,000 requests, after which nothing may have grown
 #   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
-#   make model-check        every order of events that the push protocol may meet, up to a bound
+#   make model-check        every order of events that the push protocol may meet, up to a bound; and thousands of
+#                           schedules of faults against a real primary and replica
 #   make docker             builds the images of docker-compose.yml, starts them, asks them, and stops them
 
 SHELL := /bin/bash
@@ -50,6 +51,7 @@ test-rust:
 	    $(CARGO) test --workspace --exclude redis-metrics --quiet --lib --bins --tests; \
 	fi
 	$(CARGO) test --workspace --exclude redis-metrics --quiet --doc
+	$(CARGO) build --release --quiet -p metrics-model-check
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1
 
 test-python:
@@ -88,10 +90,12 @@ bench: setup-bench build
 	-$(DEVELOPER)/python -m bench $(ARGS)
 
 # The slice of it that `make test` runs takes seconds; this, minutes and some GB of memory.
-model-check: setup-build
+model-check: setup-test
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 2
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 3 --counts 1 --faults 1 --silences 0
+	$(CARGO) build --release --quiet -p redis-metrics -p metrics-model-check
+	FAULT_SCHEDULES=3000 $(DEVELOPER)/python -m pytest -q tests/test_faults_push.py --timeout=1800
 
 soak: setup-test build
 	SOAK_RESTARTS=1200 SOAK_REQUESTS=100000 $(DEVELOPER)/python -m pytest -q --timeout=1800 tests/test_life_soak.py $(PYTEST_ARGS)

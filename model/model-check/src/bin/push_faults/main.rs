@@ -3,7 +3,7 @@
 //! older replica, losses of all data. Once all writers are back the totals are exact, or this ends
 //! with 1 and the schedule.
 //!
-//! `push_faults --servers 7001,7002 --schedules 1000`: ports on 127.0.0.1 of two servers with the
+//! `push_faults --servers 7001 7002 --schedules 1000`: ports on 127.0.0.1 of two servers with the
 //! module and a healing time longer than the run (`tests/test_faults_push.py` starts them).
 
 mod schedule;
@@ -21,7 +21,7 @@ use servers::Servers;
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The ports of the two servers.
-    #[arg(long, value_delimiter = ',', num_args = 2)]
+    #[arg(long, num_args = 2)]
     servers: Vec<u16>,
     /// How many schedules.
     #[arg(long, default_value_t = 100)]

@@ -120,18 +120,31 @@ impl<'s> Schedule<'s> {
             36 | 37 => {
                 if self.servers.fail_over()? {
                     self.fault("failover");
+                    if self
+                        .servers
+                        .ask(&[b"EXISTS", self.key.as_bytes()])?
+                        .number()?
+                        == 0
+                    {
+                        // The copy is from before the key was made.
+                        self.lose_all();
+                    }
                 }
             }
             38 => {
                 self.fault("loss of all data");
                 self.servers.ask(&[b"DEL", self.key.as_bytes()])?;
                 self.servers.forget_copy();
-                self.left = [0.0; 3];
-                self.writers.iter_mut().for_each(Writer::lose);
+                self.lose_all();
             }
             _ => self.leave(number)?,
         }
         Ok(())
+    }
+
+    fn lose_all(&mut self) {
+        self.left = [0.0; 3];
+        self.writers.iter_mut().for_each(Writer::lose);
     }
 
     fn note(&mut self, what: String) {
