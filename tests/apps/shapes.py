@@ -20,6 +20,8 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         return _whole(start_response, "403 Forbidden", b"")
     if path == "/raise":
         raise KeyError(path)
+    if path.startswith("/raise-any/"):
+        raise type(path.rpartition("/")[2], (Exception,), {})
     if path == "/file":
         return _file(environ, start_response)
     parts = {"/parts": _parts, "/raise-early": _raise_early, "/raise-late": _raise_late, "/endless": _endless}

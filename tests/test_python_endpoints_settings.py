@@ -1,0 +1,99 @@
+"""What `exporter.http` changes of what is recorded, and that labels stay bounded whatever is asked for."""
+
+import random
+import string
+
+from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness.scrape import OPENMETRICS
+from harness.wire import Wire, spell
+
+TOTAL = "gunicorn_http_requests_total"
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
+    """The page, once that many requests have ended."""
+
+    def page() -> Scrape:
+        seen = scrape(gunicorn.metrics_url)
+        assert seen.sum("gunicorn_worker_requests_total") == requests
+        return seen
+
+    return eventually(page)
+
+
+def test_paths_and_methods_that_are_skipped_leave_no_trace() -> None:
+    environment = {
+        "GUNICORN_EXPORTER_HTTP_SKIP_PATHS": "/healthz,/any/x",
+        "GUNICORN_EXPORTER_HTTP_SKIP_METHODS": "options",
+    }
+    with Gunicorn("apps.shapes:app", environment=environment) as gunicorn:
+        for path in ("/healthz", "/any/x?full=1", "/any/y"):
+            assert gunicorn.get(path).status == 200
+        assert gunicorn.request("OPTIONS", "/any/y").status == 200
+        seen = counted(gunicorn, 1)
+    assert [sample.labels["endpoint"] for sample in seen.samples(TOTAL)] == ["/any/y"]
+    assert seen.sum("gunicorn_http_requests_in_progress") == 0
+
+
+def test_statuses_can_be_grouped_and_bounds_chosen() -> None:
+    environment = {
+        "GUNICORN_EXPORTER_HTTP_GROUP_STATUS": "true",
+        "GUNICORN_EXPORTER_HTTP_BUCKETS": "0.5,2",
+        "GUNICORN_EXPORTER_HTTP_SIZE_BUCKETS": "4,8",
+    }
+    with Gunicorn("apps.shapes:app", environment=environment) as gunicorn:
+        gunicorn.get("/any/y")
+        gunicorn.get("/refuse")
+        seen = counted(gunicorn, 2)
+    assert seen.values_of("status", TOTAL) == {"2xx", "4xx"}
+    duration = "gunicorn_http_request_duration_seconds_bucket"
+    assert seen.values_of("le", duration) == {"0.5", "2.0", "+Inf"}
+    sizes = seen.samples("gunicorn_http_response_size_bytes_bucket", endpoint="/any/y")
+    assert {sample.labels["le"]: sample.value for sample in sizes} == {"4.0": 0, "8.0": 1, "+Inf": 1}
+
+
+def test_a_proxy_says_when_it_took_a_request_and_of_which_trace_it_is() -> None:
+    """The trace only where it is asked for, and kept."""
+    with Gunicorn("apps.shapes:app", environment={"GUNICORN_EXPORTER_HTTP_EXEMPLARS": "true"}) as gunicorn:
+        headers = {"X-Request-Start": "t=1700000000.0", "traceparent": f"00-{TRACE}-{SPAN}-01"}
+        gunicorn.request("GET", "/any/y", headers=headers)
+        # A clock that is years behind says nothing.
+        assert counted(gunicorn, 1).sum("gunicorn_http_request_queue_seconds_count") == 0
+        gunicorn.request("GET", "/any/y", headers={"X-Request-Start": "t=99999999999.0"})
+        page = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
+    exemplars = [sample.exemplar for sample in page.all_samples if sample.exemplar is not None]
+    assert {(exemplar.labels["trace_id"], exemplar.labels["span_id"]) for exemplar in exemplars} == {(TRACE, SPAN)}
+
+
+def test_a_scan_of_random_paths_and_methods_makes_no_series() -> None:
+    """However many: here some thousands on kept connections, as a scanner does."""
+    chance = random.Random(7)
+    word = lambda: "".join(chance.choices(string.ascii_letters, k=12))  # noqa: E731 (short, and used in one line)
+    worker = "gunicorn_prometheus_exporter.PrometheusThreadWorker"
+    with Gunicorn(
+        "apps.shapes:app", venv=Venv.gunicorn(), worker_class=worker, arguments=["--keep-alive=20"]
+    ) as gunicorn:
+        requests = 3000
+        with Wire(gunicorn.port) as wire:
+            for number in range(requests):
+                path = f"/missing/{word()}" if number % 2 else f"/{word()}"
+                method = word().upper() if number % 3 == 0 else "GET"
+                wire.send(spell(method, path))
+                assert wire.response(method).is_complete
+        seen = counted(gunicorn, requests)
+    assert seen.values_of("method", TOTAL) == {"GET", "<other>"}
+    assert len(seen.values_of("endpoint", TOTAL)) == 102  # a hundred that were answered, <other> and <unmatched>
+    assert len(seen.samples(TOTAL)) <= 2 * 102
+
+
+def test_a_program_that_makes_classes_of_exceptions_makes_a_hundred_labels() -> None:
+    """The others are one."""
+    with Gunicorn("apps.shapes:app") as gunicorn:
+        for number in range(130):
+            assert gunicorn.get(f"/raise-any/Error{number}").status == 500
+        seen = counted(gunicorn, 130)
+    exceptions = "gunicorn_http_exceptions_total"
+    assert len(seen.values_of("exception", exceptions)) == 101
+    assert seen.value(exceptions, exception="<other>", handled_by="server") == 30
+    assert len(seen.values_of("error_type", "gunicorn_worker_failed_requests_total")) == 101
