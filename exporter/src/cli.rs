@@ -2,21 +2,16 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use gunicorn_prometheus_exporter::settings::{
-    GunicornSettings, Loaded, Origin, Settings, SettingsError,
-};
-use gunicorn_prometheus_exporter::{
-    BackendError, Protection, PushError, RedisBackend, SidecarError, StandaloneError,
-};
-use serde::Serialize;
 
 use crate::health::NotHealthy;
 use crate::logging::LogFormat;
 use crate::push_command::{PushFailure, PushWords};
+use crate::settings::{Loaded, Origin, Settings, SettingsError};
+use crate::{BackendError, Protection, PushError, RedisBackend, SidecarError, StandaloneError};
 
 /// The exit codes of sysexits.h that are used: the command line, the environment or the settings are
 /// wrong; a file that was given is; it is not there; Redis is not there; try again.
@@ -25,6 +20,9 @@ const DATA: u8 = 65;
 const NO_INPUT: u8 = 66;
 const UNAVAILABLE: u8 = 69;
 const TRY_AGAIN: u8 = 75;
+/// And these are everybody's.
+pub(crate) const SUCCESS: u8 = 0;
+const FAILURE: u8 = 1;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -131,6 +129,10 @@ impl Cli {
         };
         let mut loaded = Settings::load(path.zip(text.as_deref()), &env)
             .map_err(|error| name_flag(error, &flags))?;
+        let names: Vec<_> = std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect();
+        loaded.warn_of_variables(names.iter().map(String::as_str));
         let is_of_redis = matches!(self.command, Some(Command::Standalone));
         if is_of_redis || self.redis_url.is_some() {
             loaded.settings.redis.enabled = true;
@@ -198,19 +200,6 @@ fn name_flag(
     }
 }
 
-/// The settings in the shape of the file.
-#[derive(Serialize)]
-struct Shown {
-    exporter: Section,
-}
-
-#[derive(Serialize)]
-struct Section {
-    #[serde(flatten)]
-    settings: Settings,
-    gunicorn: GunicornSettings,
-}
-
 /// Why the program ends with another status than 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -238,49 +227,50 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// One line on standard error, and the status.
-    pub(crate) fn report(&self) -> ExitCode {
+    pub(crate) fn report(&self) -> u8 {
         complain(&self.to_string());
         match self {
             Self::Settings(_)
             | Self::NothingToServe
             | Self::NowhereToPush
             | Self::Standalone(_)
-            | Self::Push(PushFailure::Label(_)) => ExitCode::from(USAGE),
-            Self::Push(PushFailure::Unreadable { .. }) => ExitCode::from(NO_INPUT),
-            Self::Push(PushFailure::File { .. }) => ExitCode::from(DATA),
-            Self::Push(PushFailure::Push(error)) => ExitCode::from(match error {
+            | Self::Push(PushFailure::Label(_)) => USAGE,
+            Self::Push(PushFailure::Unreadable { .. }) => NO_INPUT,
+            Self::Push(PushFailure::File { .. }) => DATA,
+            Self::Push(PushFailure::Push(error)) => match error {
                 PushError::Backend(BackendError::Healing) | PushError::Replaced => TRY_AGAIN,
                 PushError::Backend(_) => UNAVAILABLE,
                 _ => DATA,
-            }),
-            Self::Sidecar(_) | Self::NotHealthy(_) | Self::Print(_) | Self::Io(_) => {
-                ExitCode::FAILURE
-            }
+            },
+            Self::Sidecar(_) | Self::NotHealthy(_) | Self::Print(_) | Self::Io(_) => FAILURE,
         }
     }
 }
 
 /// What clap has to say instead of a task: help and version are answers, the rest are mistakes.
-pub(crate) fn not_a_task(answer: &clap::Error) -> ExitCode {
+pub(crate) fn not_a_task(answer: &clap::Error) -> u8 {
     // Nowhere to print to is nothing to stop for.
     let _ = answer.print();
-    if answer.use_stderr() {
-        ExitCode::from(USAGE)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if answer.use_stderr() { USAGE } else { SUCCESS }
 }
 
-/// `check-config`.
+/// `check-config`: the settings as a file would spell them.
 pub(crate) fn print_settings(loaded: &Loaded) -> Result<(), Failure> {
-    let shown = Shown {
-        exporter: Section {
-            settings: loaded.settings.redacted(),
-            gunicorn: loaded.gunicorn,
-        },
-    };
-    let text =
-        serde_saphyr::to_string(&shown).map_err(|error| Failure::Print(error.to_string()))?;
+    let failed = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
+    let settings = loaded.settings.redacted();
+    let mut exporter = serde_json::to_value(&settings).map_err(|error| failed(&error))?;
+    if let Some(keys) = exporter.as_object_mut() {
+        for spelled_otherwise in ["flush_interval_ms", "cleanup_db_files", "sidecar_mode"] {
+            keys.remove(spelled_otherwise);
+        }
+        let seconds = Duration::from_millis(settings.flush_interval_ms).as_secs_f64();
+        keys.insert("flush_interval".to_owned(), seconds.into());
+        let cleanup = serde_json::json!({ "db_files": settings.cleanup_db_files });
+        keys.insert("cleanup".to_owned(), cleanup);
+        keys.insert("gunicorn".to_owned(), serde_json::json!(loaded.gunicorn));
+    }
+    let shown = serde_json::json!({ "exporter": exporter });
+    let text = serde_saphyr::to_string(&shown).map_err(|error| failed(&error))?;
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 

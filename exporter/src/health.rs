@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use gunicorn_prometheus_exporter::settings::PrometheusSettings;
+use crate::settings::PrometheusSettings;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// An exporter that says this serves: whoever may scrape it shows a certificate.

@@ -15,14 +15,19 @@
 
 mod auth;
 pub mod backend;
+mod cli;
+mod health;
 mod instance;
 mod listen;
+mod logging;
 mod negotiate;
 mod own_metrics;
 mod page;
+mod program;
 mod progress;
 mod protection;
 mod push;
+mod push_command;
 mod refresh;
 mod routes;
 mod scrape;
@@ -38,6 +43,7 @@ pub use backend::{Backend, BackendError, Embedded, RedisBackend};
 pub use instance::run_instance;
 pub use listen::{Listening, bind, listen};
 pub use own_metrics::OwnMetrics;
+pub use program::run_program;
 pub use protection::{Protection, ProtectionError};
 pub use push::{PushError, PushFormat, PushRequest, Pushed, push};
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::settings::Settings;
+use crate::{PushError, PushFormat, PushRequest, push};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
-use gunicorn_prometheus_exporter::settings::Settings;
-use gunicorn_prometheus_exporter::{PushError, PushFormat, PushRequest, push};
 
 /// How often a line on the terminal is written anew.
 const REDRAW: Duration = Duration::from_millis(100);

@@ -193,6 +193,16 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What Gunicorn itself is to be told.
     pub gunicorn: GunicornSettings,
+    /// The environment variables that stand for settings.
+    variables: Vec<String>,
+}
+
+impl Loaded {
+    /// Adds a warning for each of these variables that is nearly a setting's, and read by nobody.
+    pub fn warn_of_variables<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
+        self.warnings
+            .extend(unknown::variables(names, &self.variables));
+    }
 }
 
 impl Settings {
@@ -219,6 +229,7 @@ impl Settings {
         Ok(Loaded {
             settings,
             warnings: reader.unknown_keys(),
+            variables: reader.variables(),
             gunicorn,
         })
     }

@@ -4,7 +4,7 @@
 //! preloads, and neither must the exporter endanger it nor die with it. The child is this same
 //! interpreter with nothing but this extension module in it.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
@@ -98,6 +98,13 @@ pub(crate) fn kill(process: Process) {
         // It may end between the look and the signal; its id is not given to another so soon.
         let _ended_by_itself = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
+}
+
+/// The program `gunicorn-prometheus-exporter` with these words, of which the first is its own name;
+/// answers its exit status.
+#[pyfunction]
+pub(crate) fn run_program(py: Python<'_>, words: Vec<OsString>) -> u8 {
+    py.detach(|| gunicorn_prometheus_exporter::run_program(words))
 }
 
 /// The whole life of an exporter process; answers its exit code.

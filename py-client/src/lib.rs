@@ -25,7 +25,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::exporter_process::run_instance;
+    use super::exporter_process::{run_instance, run_program};
     #[pymodule_export]
     use super::failure::report_failure;
     #[pymodule_export]

@@ -34,9 +34,14 @@ pub(crate) fn load_settings(
     let file = path.zip(text);
     let file = file.as_ref().map(|(path, text)| (&**path, &**text));
     let variable = |name: &str| environment.get_item(name).ok()??.extract().ok();
-    Settings::load(file, &variable)
-        .map(|loaded| LoadedSettings { loaded })
-        .map_err(|error| python_error(&error))
+    let mut loaded = Settings::load(file, &variable).map_err(|error| python_error(&error))?;
+    let names: Vec<String> = environment
+        .keys()
+        .iter()
+        .filter_map(|name| name.extract().ok())
+        .collect();
+    loaded.warn_of_variables(names.iter().map(String::as_str));
+    Ok(LoadedSettings { loaded })
 }
 
 #[pymethods]

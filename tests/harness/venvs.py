@@ -40,6 +40,13 @@ class Venv:
         return venv
 
     @classmethod
+    def libraries(cls) -> "Venv":
+        """The newest gunicorn, and the libraries that declare metrics of their own, with our wheel."""
+        venv = cls("libraries")
+        venv.refresh()
+        return venv
+
+    @classmethod
     def default(cls) -> "Venv":
         """The newest gunicorn, unless `make test-matrix` named another environment."""
         venv = cls(os.environ.get("HARNESS_VENV", "gunicorn-newest"))

@@ -122,6 +122,13 @@ impl<'a> Reader<'a> {
         Ok(root)
     }
 
+    /// The environment variables that stand for the keys that were asked for.
+    pub(super) fn variables(&self) -> Vec<String> {
+        let of_keys = self.asked.iter().map(|key| variable_of(key));
+        let others = ["SIDECAR_MODE", "YAML_CONFIG_PATH"].map(str::to_owned);
+        of_keys.chain(others).collect()
+    }
+
     /// A warning for each key of the file that nobody asked for.
     pub(super) fn unknown_keys(&self) -> Vec<String> {
         let Some(root) = &self.root else {

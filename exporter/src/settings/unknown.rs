@@ -2,10 +2,42 @@
 
 use super::yaml::{Node, Value};
 
+const OURS: &str = "GUNICORN_EXPORTER_";
+const PREFIXES: [&str; 6] = [
+    OURS,
+    "PROMETHEUS_",
+    "REDIS_",
+    "GUNICORN_",
+    "CLEANUP_",
+    "SIDECAR_",
+];
+/// Names that are near a setting's and mean something else, to `prometheus_client` or Gunicorn.
+const NOT_SETTINGS: [&str; 2] = ["GUNICORN_CMD_ARGS", "GUNICORN_BIND"];
+/// So many wrong characters are a slip.
+const MISTYPED: usize = 2;
+
 /// Each key under `root` that is neither known nor above a known one, as `line: words`.
 pub(super) fn keys(root: &Node, known: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     collect(root, "", known, &mut found);
+    found
+}
+
+/// Each variable that is probably meant for us and that nobody reads. All that begins with
+/// `GUNICORN_EXPORTER_` is; of the other prefixes, which are not ours alone, what is nearly a known
+/// name.
+pub(super) fn variables<'n>(names: impl Iterator<Item = &'n str>, known: &[String]) -> Vec<String> {
+    let mut found: Vec<_> = names
+        .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
+        .filter(|name| !known.iter().any(|known| known == name))
+        .filter(|name| !NOT_SETTINGS.contains(name))
+        .filter_map(|name| {
+            let near = known.iter().min_by_key(|known| distance(name, known))?;
+            (name.starts_with(OURS) || distance(name, near) <= MISTYPED)
+                .then(|| format!("unknown variable {name}, the nearest known is {near}"))
+        })
+        .collect();
+    found.sort_unstable();
     found
 }
 
@@ -77,6 +109,25 @@ mod tests {
         assert_eq!(distance("prot", "port"), 2);
         assert_eq!(distance("", "port"), 4);
         assert_eq!(distance("key_prefx", "key_prefix"), 1);
+    }
+
+    #[test]
+    fn a_variable_that_is_nearly_known_is_a_slip_and_others_are_somebody_elses() {
+        let known = ["REDIS_PORT", "GUNICORN_EXPORTER_INSTANCE"].map(str::to_owned);
+        let names = [
+            "REDIS_PROT",
+            "REDIS_URL",
+            "REDIS_PORT",
+            "GUNICORN_EXPORTER_X",
+            "HOME",
+        ];
+        assert_eq!(
+            variables(names.into_iter(), &known),
+            [
+                "unknown variable GUNICORN_EXPORTER_X, the nearest known is GUNICORN_EXPORTER_INSTANCE",
+                "unknown variable REDIS_PROT, the nearest known is REDIS_PORT",
+            ]
+        );
     }
 
     #[test]

@@ -1,0 +1,50 @@
+//! The program: what its words say, and the status that it ends with.
+
+use std::ffi::OsString;
+
+use clap::Parser;
+
+use crate::cli::{self, Cli, Failure, Task};
+use crate::{health, logging, sidecar, standalone};
+
+/// Runs the program with these words, of which the first is its own name; answers its exit status.
+pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
+    let cli = match Cli::try_parse_from(words) {
+        Ok(cli) => cli,
+        Err(answer) => return cli::not_a_task(&answer),
+    };
+    match run(&cli) {
+        Ok(()) => cli::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    if let Some(Task::Completions(shell)) = cli.task_without_settings() {
+        return cli::print_completions(shell);
+    }
+    logging::start(cli.log_format);
+    // Which provider of cryptography: nobody has chosen one before the first line of the program.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let loaded = cli.settings()?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let read_again = || cli.settings().map(|loaded| loaded.settings);
+    let settings = &loaded.settings;
+    match cli.task(settings)? {
+        Task::Standalone => Ok(runtime()?.block_on(standalone(settings, read_again))?),
+        Task::Sidecar => Ok(runtime()?.block_on(sidecar(settings, read_again))?),
+        Task::Health => Ok(health::ask(&settings.prometheus)?),
+        Task::Push(words) => Ok(words.run(&runtime()?, settings)?),
+        Task::CheckConfig => cli::print_settings(&loaded),
+        Task::Completions(shell) => cli::print_completions(shell),
+    }
+}
+
+/// One thread is enough for all that this program does.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
