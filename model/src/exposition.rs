@@ -13,6 +13,7 @@
 //! Label texts were escaped when the series was created: a sample is two copies and a number.
 
 mod cursor;
+mod filter;
 mod names;
 mod number;
 mod openmetrics2;
@@ -22,11 +23,12 @@ mod text;
 
 use std::str::FromStr;
 
-use crate::name::{REJECTED, sample_suffixes};
+use crate::name::REJECTED;
 use crate::registry::{FamilyView, SeriesView};
 use crate::{Exemplar, FamilySpec, FamilyType, Registry};
 use cursor::Cursor;
 pub use cursor::WrongCursor;
+use filter::is_asked_for;
 pub use names::{Escaping, UnknownEscaping};
 pub use number::{format_number, parse_number};
 use openmetrics2::OpenMetrics2;
@@ -39,7 +41,7 @@ const PAGE_BYTES: usize = 64 * 1024;
 /// … or after that many values were looked at, so that no page takes longer than a millisecond.
 const PAGE_VALUES: usize = 10_000;
 /// So many writers of one series are looked at before it is asked whether the page is full.
-pub(crate) const WRITERS_IN_A_STEP: usize = 64;
+const WRITERS_IN_A_STEP: usize = 64;
 /// What is asked for without a cursor must fit in this.
 const WHOLE_BYTES: usize = 4 * 1024 * 1024;
 
@@ -122,6 +124,9 @@ pub struct Page {
     pub body: Vec<u8>,
     /// Where the next page begins; `None`: this was the last.
     pub next: Option<String>,
+    /// How many values of the registry were looked at: what the page cost, whatever it shows; 0
+    /// where another process rendered it.
+    pub visited: usize,
 }
 
 /// Why there is no page.
@@ -181,6 +186,7 @@ impl Registry {
         let mut budget = Budget {
             bytes: if is_part { PAGE_BYTES } else { WHOLE_BYTES },
             values: if is_part { PAGE_VALUES } else { usize::MAX },
+            visited: 0,
             series: request.count.unwrap_or(usize::MAX).max(1),
         };
         let next = self.render(&mut out, from, request, &mut budget);
@@ -194,6 +200,7 @@ impl Registry {
         Ok(Page {
             body: out.into_bytes(),
             next: next.map(|next| next.to_string()),
+            visited: budget.visited,
         })
     }
 
@@ -206,12 +213,14 @@ impl Registry {
         page: &mut Budget,
     ) -> Option<Cursor> {
         let mut at = from;
-        for family in self.families_from(&at.family.clone()) {
-            if !is_asked_for(request, family.spec.name, family.spec.family_type) {
-                continue;
-            }
+        for family in self.families_of(&request.names, &at.family.clone()) {
             if *at.family != *family.spec.name {
                 at.begin(family.spec.name, false);
+                // Families cost something, too, even those with nothing to show.
+                if page.is_spent(out.size()) {
+                    return Some(at);
+                }
+                page.visit(1);
             }
             loop {
                 if self.render_section(out, &family, &mut at, page) {
@@ -272,16 +281,21 @@ impl Registry {
         at: &mut Cursor,
         page: &mut Budget,
     ) -> bool {
-        while let Some((values, next)) = self.writers_of(id, at.time_ms, at.writer) {
+        // On a full page one at a time, so that it ends where the format lets it.
+        let step = |is_full: bool| if is_full { 1 } else { WRITERS_IN_A_STEP };
+        let mut at_most = step(page.is_spent(out.size()));
+        while let Some((values, next)) = self.writers_of(id, at.time_ms, at.writer, at_most) {
             if !values.is_empty() {
                 let view = SeriesView::PerWriter(values);
                 self.render_series(out, family, id, &view, at);
             }
-            page.visit(WRITERS_IN_A_STEP);
+            page.visit(at_most);
             at.writer = next;
-            if page.is_spent(out.size()) && out.may_pause() {
+            let is_full = page.is_spent(out.size());
+            if is_full && out.may_pause() {
                 return true;
             }
+            at_most = step(is_full);
         }
         page.spend(1);
         (at.after, at.writer) = (no, 0);
@@ -312,7 +326,7 @@ impl Registry {
     /// What was left out, so that a page never hides that it is not everything.
     fn render_rejected(&self, out: &mut impl Renderer, request: &ExposeRequest) {
         let mut counts = self.rejected().peekable();
-        if counts.peek().is_none() || !is_asked_for(request, REJECTED, FamilyType::Counter) {
+        if counts.peek().is_none() || !is_asked_for(&request.names, REJECTED, FamilyType::Counter) {
             return;
         }
         let spec = FamilySpec {
@@ -333,33 +347,25 @@ impl Registry {
     }
 }
 
-/// What is left of a page.
+/// What a page may hold, and what it took so far.
 struct Budget {
     bytes: usize,
     values: usize,
+    visited: usize,
     series: usize,
 }
 
 impl Budget {
     fn is_spent(&self, bytes: usize) -> bool {
-        bytes >= self.bytes || self.values == 0 || self.series == 0
+        bytes >= self.bytes || self.visited >= self.values || self.series == 0
     }
 
     fn visit(&mut self, values: usize) {
-        self.values = self.values.saturating_sub(values);
+        self.visited = self.visited.saturating_add(values);
     }
 
     fn spend(&mut self, values: usize) {
         self.visit(values);
         self.series = self.series.saturating_sub(1);
     }
-}
-
-/// Whether a family has one of the samples asked for.
-fn is_asked_for(request: &ExposeRequest, family: &str, family_type: FamilyType) -> bool {
-    let has = |name: &String| {
-        let suffix = name.strip_prefix(family);
-        suffix.is_some_and(|suffix| sample_suffixes(family_type).contains(&suffix))
-    };
-    request.names.is_empty() || request.names.iter().any(has)
 }

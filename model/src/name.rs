@@ -44,6 +44,11 @@ pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError>
     Ok(name)
 }
 
+/// Every ending that a sample's name may have beside its family's.
+pub(crate) const SAMPLE_SUFFIXES: [&str; 7] = [
+    "", "_total", "_created", "_bucket", "_count", "_sum", "_info",
+];
+
 /// The endings of the samples that a family of a type may have, in any format; the family's bare
 /// name is always among them.
 pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str] {

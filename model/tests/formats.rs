@@ -261,7 +261,8 @@ fn names_of_utf_8_are_quoted_or_escaped() {
     );
 }
 
-/// Pages until the end, and how large the largest was.
+/// Pages until the end, how large the largest was, and how many there were. None takes more work
+/// than it may: what a page looks at is bounded, whatever the registry holds.
 fn pages(registry: &Registry, request: &ExposeRequest) -> (Vec<u8>, usize, usize) {
     let (mut all, mut largest, mut count) = (Vec::new(), 0, 0);
     let mut cursor = b"0".to_vec();
@@ -271,6 +272,7 @@ fn pages(registry: &Registry, request: &ExposeRequest) -> (Vec<u8>, usize, usize
             ..request.clone()
         };
         let page = registry.expose(3000, &request).unwrap();
+        assert!(page.visited <= 10_200, "{} values", page.visited);
         all.extend_from_slice(&page.body);
         (largest, count) = (largest.max(page.body.len()), count + 1);
         match page.next {
@@ -330,6 +332,7 @@ fn a_gauge_of_eighty_thousand_writers_takes_many_pages_each_of_bounded_size() {
     for format in Format::EVERY {
         let request = ExposeRequest {
             format,
+            names: vec!["all".to_owned()],
             ..ExposeRequest::default()
         };
         let (joined, largest, count) = pages(&registry, &request);
@@ -353,4 +356,77 @@ fn a_gauge_of_eighty_thousand_writers_takes_many_pages_each_of_bounded_size() {
         String::from_utf8(body).unwrap(),
         "# TYPE most gauge\nmost 79999\n"
     );
+}
+
+/// A counter with that many series, as one batch after another defines them.
+fn counters(series: usize, registry: &mut Registry) {
+    for number in 0..series {
+        let labels = labels(&[("n", &number.to_string())]);
+        registry.inc(&at(2600), "many", &labels, 1.0, None).unwrap();
+    }
+}
+
+#[test]
+fn a_page_is_bounded_also_where_there_is_nothing_to_show() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    for number in 0..12_000 {
+        let write = GaugeWrite {
+            family: "gone",
+            labels: &labels(&[("n", &number.to_string())]),
+            value: 1.0,
+            mode: None,
+            writer: b"",
+            lease_ms: None,
+            ttl_ms: Some(10),
+        };
+        registry.set(&at(1000), &write).unwrap();
+        let name = format!("empty_{number}");
+        let spec = FamilySpec::new(&name, FamilyType::Counter);
+        registry
+            .declare(&at(1000), &spec, &Declaration::default())
+            .unwrap();
+    }
+    let (body, _, count) = pages(&registry, &ExposeRequest::default());
+    assert_eq!((body.len(), count), (0, 3));
+}
+
+#[test]
+fn a_page_of_few_names_does_not_walk_over_the_others() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    counters(20_000, &mut registry);
+    registry
+        .inc(&at(2600), "one", &Labels::none(), 3.0, None)
+        .unwrap();
+    let request = ExposeRequest {
+        names: vec!["one_total".to_owned(), "two".to_owned()],
+        ..ExposeRequest::default()
+    };
+    let page = registry.expose(3000, &request).unwrap();
+    assert_eq!(page.body, b"# TYPE one_total counter\none_total 3\n");
+    assert_eq!(page.visited, 2);
+}
+
+#[test]
+fn protobuf_pages_of_writers_with_long_names_are_of_bounded_size_too() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    for number in 0..5_000 {
+        let writer = format!("writer-{number:05}-{}", "x".repeat(100 + number % 100));
+        let write = GaugeWrite {
+            family: "all",
+            labels: &Labels::none(),
+            value: 1.0,
+            mode: Some(GaugeMode::All),
+            writer: writer.as_bytes(),
+            lease_ms: None,
+            ttl_ms: None,
+        };
+        registry.set(&at(1000), &write).unwrap();
+    }
+    let request = ExposeRequest {
+        format: Format::Protobuf,
+        ..ExposeRequest::default()
+    };
+    let (joined, largest, _) = pages(&registry, &request);
+    assert!(largest < 90 * 1024, "{largest}");
+    assert!(joined == registry.expose(3000, &request).unwrap().body);
 }

@@ -6,7 +6,6 @@ use std::ops::Bound;
 use super::Registry;
 use super::series::{Buckets, Gauge, Member, NONE, Part, Total};
 use super::writer::Phase;
-use crate::exposition::WRITERS_IN_A_STEP;
 use crate::sum::Sum;
 use crate::{
     FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, format_number, upper_bound,
@@ -92,20 +91,32 @@ impl Registry {
     }
 
     /// The families that begin at `name`, by name.
-    pub(crate) fn families_from(&self, name: &str) -> impl Iterator<Item = FamilyView<'_>> {
+    pub(crate) fn families_from<'a>(
+        &'a self,
+        name: &str,
+    ) -> impl Iterator<Item = FamilyView<'a>> + use<'a> {
         let from = (Bound::Included(name), Bound::Unbounded);
-        self.by_name.range::<str, _>(from).map(|(_, id)| {
-            let family = &self.families[*id];
-            FamilyView {
-                id: *id,
-                spec: FamilySpec {
-                    name: &family.name,
-                    family_type: family.family_type,
-                    help: &family.help,
-                    unit: &family.unit,
-                },
-            }
-        })
+        self.by_name
+            .range::<str, _>(from)
+            .map(|(_, id)| self.family_view(*id))
+    }
+
+    /// The family of exactly this name.
+    pub(crate) fn family_called(&self, name: &str) -> Option<FamilyView<'_>> {
+        self.by_name.get(name).map(|id| self.family_view(*id))
+    }
+
+    fn family_view(&self, id: u32) -> FamilyView<'_> {
+        let family = &self.families[id];
+        FamilyView {
+            id,
+            spec: FamilySpec {
+                name: &family.name,
+                family_type: family.family_type,
+                help: &family.help,
+                unit: &family.unit,
+            },
+        }
     }
 
     /// The series of a family that were created after `no`: number and id.
@@ -136,6 +147,7 @@ impl Registry {
     #[inline]
     pub(crate) fn view(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
         if self.is_undecided(id) {
+            *visited += 1;
             return None;
         }
         self.total_of(id, now_ms, visited)
@@ -176,7 +188,7 @@ impl Registry {
         }
     }
 
-    /// In the modes that show each writer: the next few values of a series and where it goes on;
+    /// In the modes that show each writer: some values of a series and where it goes on;
     /// `None` at the end. Places do not change while a writer has a value, so that one who was there
     /// throughout is met exactly once.
     pub(crate) fn writers_of(
@@ -184,6 +196,7 @@ impl Registry {
         id: u32,
         now_ms: u64,
         from: u64,
+        at_most: usize,
     ) -> Option<(Vec<(&str, f64)>, u64)> {
         let series = &self.series[id];
         let (Total::Gauge(gauge), Some(mode)) = (
@@ -199,7 +212,7 @@ impl Registry {
         if from >= members + gauge.ghosts.len() {
             return None;
         }
-        let to = from.saturating_add(WRITERS_IN_A_STEP);
+        let to = from.saturating_add(at_most);
         let shown = gauge
             .members
             .iter()

@@ -26,6 +26,7 @@ impl Command<'_> {
         Ok(Page {
             body,
             next: (next != "0").then_some(next),
+            visited: 0,
         })
     }
 
