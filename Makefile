@@ -10,6 +10,7 @@
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make soak               1,200 restarts of workers and 100,000 requests, after which nothing may have grown
+#   make bench-fleet        thousands of writers against one Redis and against a cluster; writes bench/fleet.md
 #   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
 #   make model-check        every order of events that the push protocol may meet, up to a bound; and thousands of
 #                           schedules of faults against a real primary and replica
@@ -88,6 +89,9 @@ lint: setup-lint
 
 bench: setup-bench build
 	-$(DEVELOPER)/python -m bench $(ARGS)
+
+bench-fleet: setup-bench build
+	$(DEVELOPER)/python -m bench.fleet $(ARGS)
 
 # The slice of it that `make test` runs takes seconds; this, minutes and some GB of memory.
 model-check: setup-test
