@@ -55,6 +55,8 @@ def test_restarts_make_no_series_and_keep_no_memory() -> None:
         rounds = RESTARTS // WORKERS
         for _ in range(rounds):
             restart_all(gunicorn)
+        # As before: a live gauge of a method is there while a worker lives that was asked by it.
+        gunicorn.get()
         eventually(lambda: scrape(gunicorn.metrics_url).sum(restarts), equals=(rounds + 2) * WORKERS)
         eventually(lambda: scrape(gunicorn.metrics_url).value("gunicorn_workers", state="idle"), equals=WORKERS)
         eventually(lambda: series(gunicorn), equals=before)
