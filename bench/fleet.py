@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -122,7 +123,8 @@ def scrape(shards: Sequence[Shard]) -> tuple[int, float, float]:
         cursor = b"0"
         while True:
             asked = time.perf_counter()
-            cursor, page = shard.server.execute("METRICS.EXPOSE", shard.key, "CURSOR", cursor)  # type: ignore[misc]
+            reply = shard.server.execute("METRICS.EXPOSE", shard.key, "CURSOR", cursor)
+            cursor, page = cast("tuple[bytes, bytes]", reply)
             longest = max(longest, time.perf_counter() - asked)
             size += len(page)
             if cursor in (b"0", "0"):

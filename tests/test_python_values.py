@@ -160,7 +160,6 @@ def test_units_are_on_the_page() -> None:
         assert openmetrics(gunicorn).families["number_distance_metres"].unit == "metres"
 
 
-@pytest.mark.xfail(reason="registries keep exemplars, pages do not show them yet")
 def test_exemplars_are_those_of_the_last_observation_of_their_bucket(two: Gunicorn) -> None:
     """In OpenMetrics, whichever worker has seen it."""
     for size in (3, 4, 0.5):

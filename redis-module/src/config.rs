@@ -79,9 +79,11 @@ pub(crate) fn load(context: Context, arguments: &[&[u8]]) -> Result<(), ConfigEr
         let [name, value] = pair else {
             return Err(ConfigError::Incomplete(shown(pair.concat().as_slice())));
         };
+        // As CONFIG calls it, or without the module's name.
+        let bare = name.strip_prefix(b"metrics.").unwrap_or(name);
         let setting = SETTINGS
             .iter()
-            .find(|setting| setting.name.to_bytes().eq_ignore_ascii_case(name))
+            .find(|setting| setting.name.to_bytes().eq_ignore_ascii_case(bare))
             .ok_or_else(|| ConfigError::Unknown(shown(name)))?;
         let number = str::from_utf8(value)
             .ok()

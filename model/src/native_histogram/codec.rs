@@ -74,7 +74,9 @@ fn get_side(reader: &mut Reader<'_>, most: usize) -> Result<SparseBuckets, Decod
         let at = reader.at();
         let step = reader.signed()?;
         let number = before.saturating_add(step);
-        if number.abs() > MAX_BUCKET_NUMBER || (step <= 0 && !side.is_empty()) {
+        if number.unsigned_abs() > MAX_BUCKET_NUMBER.cast_unsigned()
+            || (step <= 0 && !side.is_empty())
+        {
             let expected = "numbers of buckets that ascend and that a float can fall into";
             return Reader::refuse("bucket", u64::from(number.unsigned_abs()), expected, at);
         }
