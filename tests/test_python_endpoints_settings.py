@@ -69,7 +69,10 @@ def test_a_proxy_says_when_it_took_a_request_and_of_which_trace_it_is() -> None:
 def test_a_scan_of_random_paths_and_methods_makes_no_series() -> None:
     """However many: here some thousands on kept connections, as a scanner does."""
     chance = random.Random(7)
-    word = lambda: "".join(chance.choices(string.ascii_letters, k=12))  # noqa: E731 (short, and used in one line)
+
+    def word() -> str:
+        return "".join(chance.choices(string.ascii_letters, k=12))
+
     worker = "gunicorn_prometheus_exporter.PrometheusThreadWorker"
     with Gunicorn(
         "apps.shapes:app", venv=Venv.gunicorn(), worker_class=worker, arguments=["--keep-alive=20"]

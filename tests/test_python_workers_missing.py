@@ -1,6 +1,7 @@
 """A worker class whose library is not there says so in one line, and asks for no other's."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,8 @@ def test_a_worker_that_cannot_be_had_is_one_line_at_the_start(worker: str, venv:
     """It names what to do instead."""
     environment = Venv(venv)
     environment.refresh()
-    command = [environment.bin / "gunicorn", f"--worker-class={PACKAGE}.{worker}", "--bind=127.0.0.1:0", "none:app"]
+    words_of_it = [f"--worker-class={PACKAGE}.{worker}", "--bind=127.0.0.1:0", "none:app"]
+    command: list[str | Path] = [environment.bin / "gunicorn", *words_of_it]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert ended.returncode == 1
     (line,) = ended.stderr.strip().splitlines()

@@ -10,7 +10,7 @@ metrics: Any = PrometheusMetrics(app)
 metrics.info("app_info", "About it", version="1.0")
 
 
-@app.route("/orders/<int:number>")
+@app.route("/orders/<int:number>")  # type: ignore[untyped-decorator]
 def order(number: int) -> str:
     """One order."""
     return str(number)
