@@ -151,6 +151,16 @@ impl Registry {
                 return Err("writer that is not settled");
             }
         }
+        for (_, writer) in self.writers.iter().filter(|(_, writer)| !writer.is_queued) {
+            let is_settled = match writer.phase {
+                Phase::Live => true,
+                Phase::Ended => !writer.entries.iter().any(|entry| entry.is_owned()),
+                Phase::Closed | Phase::Forgotten => writer.entries.is_empty(),
+            };
+            if !is_settled {
+                return Err("writer that is settled");
+            }
+        }
         Ok(())
     }
 
