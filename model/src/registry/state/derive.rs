@@ -19,6 +19,9 @@ impl Registry {
             {
                 return Err("layout of a family");
             }
+            if family.deleted_up_to > self.last_created_no {
+                return Err("deletion of a family");
+            }
             if !family.is_ended {
                 if self.by_name.contains_key(&family.name) {
                     return Err("name of a family");
