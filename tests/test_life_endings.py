@@ -132,7 +132,7 @@ def test_a_worker_that_cannot_boot_is_a_boot_error(version: str, tmp_path: Path)
         gunicorn.environment |= redis_environment(redis)
         with gunicorn:
             assert gunicorn.get().status == 200
-            broken.write_text("raise ValueError('broken')\n")
+            broken.write_text("raise ValueError('it is broken now')\n")
             gunicorn.kill_worker(gunicorn.worker_pids()[0])
             eventually(lambda: gunicorn.process is not None and gunicorn.process.poll() is not None)
             found = eventually(lambda: _with_boot_error(exporter.metrics_url))

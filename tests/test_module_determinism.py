@@ -168,6 +168,7 @@ def test_every_copy_has_the_same_state_though_clocks_jump_by_an_hour(
         if part == 4:
             primary.execute("BGREWRITEAOF")
             replica.execute("BGREWRITEAOF")
+        primary.execute("WAIT", 1, 10_000)
         # What a reader sees of it has no part in it.
         for redis in (primary, replica):
             for key in KEYS:
