@@ -190,7 +190,7 @@ def test_importing_the_package_changes_nothing() -> None:
         "loaded = others & set(sys.modules)\n"
         "assert not loaded, loaded\n"
         "try:\n"
-        "    gunicorn_prometheus_exporter.PrometheusTornadoWorker\n"
+        "    gunicorn_prometheus_exporter.PrometheusFutureWorker\n"
         "except ImportError as error:\n"
         "    print(error)\n"
     )
