@@ -195,3 +195,26 @@ def test_every_copy_has_the_same_state_though_clocks_jump_by_an_hour(
     replica.settings.pop("replicaof")
     replica.start()
     assert digests(replica) == before, "the replica's AOF"
+
+
+def test_writes_of_one_moment_are_replicated_with_one_stamp_even_if_labels_look_like_another() -> None:
+    """What is not new in a stamp is not sent; a label's value is never taken for it."""
+    primary, clock = server("no")
+    with primary:
+        forged = ("LABELS", 2, "STAMP", 4_000_000_000_000, "00000000000000ff", 4)
+        primary.execute("METRICS.INC", KEYS[0], "hits")
+        # A clock that goes back stands still for a registry: all that follows has one stamp.
+        clock.skew(-HOUR)
+        primary.execute_all([("METRICS.INC", KEYS[0], "hits")] * 500 + [("METRICS.INC", KEYS[0], "hits", *forged)] * 3)
+        clock.skew(0.0)
+        primary.execute("METRICS.INC", KEYS[0], "hits", "TTL", 50)
+        before = digests(primary)
+        # Not with a label alone: two that are new, and three to tell those of the client apart.
+        directory = primary.directory / "appendonlydir"
+        log = b"".join(file.read_bytes() for file in directory.glob("*.aof"))
+        assert log.count(b"METRICS.INC") == 505
+        assert log.count(b"STAMP") == 2 + 3 * 2
+        primary.kill()
+        primary.start()
+        assert digests(primary) == before
+        assert primary.execute("METRICS.GET", KEYS[0], "hits", *forged) == "3"

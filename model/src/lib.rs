@@ -54,4 +54,4 @@ pub use registry::{
 };
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
 pub use source::{SeriesDef, Source, SourceExemplar};
-pub use stamp::{Epoch, Limits, Stamp, WrongEpoch, WrongStamp};
+pub use stamp::{Epoch, LONGEST_STAMP, Limits, Stamp, WrongEpoch, WrongStamp};

@@ -254,6 +254,12 @@ impl Registry {
         self.last_stamp_ms
     }
 
+    /// A stamp that decides nothing that the last write did not: a write that has it can be repeated
+    /// without it.
+    pub fn last_stamp(&self) -> Stamp {
+        Stamp::at(self.last_stamp_ms, self.epoch)
+    }
+
     /// How many series have a total or are remembered by a writer.
     pub fn series_count(&self) -> usize {
         self.series.len()

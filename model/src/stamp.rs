@@ -93,8 +93,9 @@ impl Limits {
 }
 
 /// The decisions of one command: its time, the epoch that a key made by it gets, and what depends on
-/// the primary's memory, its configuration and its past. Replicated as a trailer of the command:
-/// `STAMP ms epoch flags [limits]`.
+/// the primary's memory, its configuration and its past. Replicated as a trailer of the command,
+/// `STAMP ms epoch flags [limits]`; without one the command has the registry's
+/// [last stamp](crate::Registry::last_stamp).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub(crate) now_ms: u64,
@@ -111,6 +112,9 @@ pub struct Stamp {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("no stamp of the form STAMP ms epoch flags [limits] at the end of the arguments")]
 pub struct WrongStamp;
+
+/// The most arguments that a trailer is.
+pub const LONGEST_STAMP: usize = 5;
 
 const KEYWORD: &str = "STAMP";
 const REFUSE_DEFINITIONS: u8 = 1;
@@ -176,7 +180,7 @@ impl Stamp {
 
     /// Reads the trailer at the end of a replicated command, and says how many arguments it took.
     pub fn from_args(args: &[&[u8]]) -> Result<(Self, usize), WrongStamp> {
-        [4, 5]
+        [LONGEST_STAMP - 1, LONGEST_STAMP]
             .into_iter()
             .find_map(|length| {
                 let trailer = &args[args.len().checked_sub(length)?..];

@@ -2,15 +2,17 @@
 //! else repeats.**
 //!
 //! On the primary a write is stamped once: time, epoch of a key that it makes, memory, limits, healing.
-//! It is applied, and then replicated as it was sent, with the stamp as a trailer. Where the trailer
-//! comes back (a replica, the append only file, a slot import) it is obeyed and nothing is decided, so
-//! that every copy goes through the same states. An ordinary client's trailer is just an unknown
-//! option.
+//! It is applied, and then replicated as it was sent, with the stamp as a trailer, unless the stamp is
+//! the one before: a busy registry is written many times in a millisecond. Where the command comes back
+//! (a replica, the append only file, a slot import) its stamp is obeyed and nothing is decided, so that
+//! every copy goes through the same states. An ordinary client's trailer is just an unknown option.
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
 
-use metrics_model::{Epoch, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp};
+use metrics_model::{
+    Epoch, LONGEST_STAMP, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp, WrongStamp,
+};
 use redis_module::raw;
 
 use crate::api::{self, Context, Situation, call};
@@ -31,8 +33,25 @@ pub(crate) struct Target<'a> {
     name: *mut raw::RedisModuleString,
     /// What subscribers of keyspace events hear of a change.
     event: &'static CStr,
-    /// What has been decided already, by another server.
-    decided: Option<Stamp>,
+    decided: Decided,
+}
+
+/// Where the stamp of a write comes from.
+#[derive(Clone, Copy)]
+enum Decided {
+    /// It is made here.
+    Here,
+    /// Another server has made it.
+    There(Stamp),
+    /// The same, and it was that of the write before.
+    AsBefore,
+}
+
+/// The stamp of a write that is done.
+struct Stamped {
+    stamp: Stamp,
+    /// It is not that of the registry's write before.
+    is_new: bool,
 }
 
 /// What a write has done, as far as others must know.
@@ -96,7 +115,7 @@ impl<'a> Target<'a> {
             args,
             name: *name,
             event,
-            decided: None,
+            decided: Decided::Here,
         };
         Ok((target, rest))
     }
@@ -111,11 +130,11 @@ impl<'a> Target<'a> {
         if !target.is_repetition() {
             return Ok((target, rest));
         }
-        let trailer = &rest[rest.len().saturating_sub(LONGEST_TRAILER)..];
-        // SAFETY: the strings are valid while the command runs.
-        let bytes = trailer.iter().map(|arg| unsafe { api::bytes_of(*arg) });
-        let (stamp, used) = Stamp::from_args(&bytes.collect::<Vec<_>>())?;
-        target.decided = Some(stamp);
+        let Ok((stamp, used)) = stamp_at_end(rest) else {
+            target.decided = Decided::AsBefore;
+            return Ok((target, rest));
+        };
+        target.decided = Decided::There(stamp);
         Ok((target, &rest[..rest.len() - used]))
     }
 
@@ -156,17 +175,22 @@ impl<'a> Target<'a> {
         let mut key = Key::open_for_writing(self.context, self.name)?;
         if let Some(set) = key.value()? {
             let expired_before = set.registry.expired_count();
-            let (stamp, done) = self.change(set, act)?;
+            let (stamped, done) = self.change(set, act)?;
             let has_expired = set.registry.expired_count() > expired_before;
-            self.pass_on(key, &stamp, &done, done.is_change(), has_expired);
+            self.pass_on(key, &stamped, &done, done.is_change(), has_expired);
             return Ok(done);
         }
-        let stamp = self.decided.unwrap_or_else(stamp_of_new_key);
+        let stamp = match self.decided {
+            Decided::Here => stamp_of_new_key(),
+            Decided::There(stamp) => stamp,
+            Decided::AsBefore => return Err(WrongStamp.into()),
+        };
         let limits = stamp.limits().unwrap_or_default();
         let mut registry = Registry::new(stamp.epoch(), limits, stamp.now_ms());
         let done = act(&mut registry, &stamp)?;
         key.set(MetricSet::new(registry));
-        self.pass_on(key, &stamp, &done, true, false);
+        let is_new = true;
+        self.pass_on(key, &Stamped { stamp, is_new }, &done, true, false);
         Ok(done)
     }
 
@@ -180,9 +204,9 @@ impl<'a> Target<'a> {
             return Ok(None);
         };
         let expired_before = set.registry.expired_count();
-        let (stamp, done) = self.change(set, |registry, stamp| Ok(act(registry, stamp)))?;
+        let (stamped, done) = self.change(set, |registry, stamp| Ok(act(registry, stamp)))?;
         let has_expired = set.registry.expired_count() > expired_before;
-        self.pass_on(key, &stamp, &done, done.is_change(), has_expired);
+        self.pass_on(key, &stamped, &done, done.is_change(), has_expired);
         Ok(Some(done))
     }
 
@@ -207,16 +231,22 @@ impl<'a> Target<'a> {
         &self,
         set: &mut MetricSet,
         act: impl FnOnce(&mut Registry, &Stamp) -> Result<T, RegistryError>,
-    ) -> Result<(Stamp, T), Refusal> {
+    ) -> Result<(Stamped, T), Refusal> {
         self.take_charge(set);
-        let stamp = self.decided.unwrap_or_else(|| {
-            let is_out_of_memory = self.situation.is_out_of_memory();
-            set.registry
-                .stamp(api::clock_ms(), &config::limits(), is_out_of_memory)
-        });
+        let before = set.registry.last_stamp();
+        let stamp = match self.decided {
+            Decided::Here => {
+                let is_out_of_memory = self.situation.is_out_of_memory();
+                set.registry
+                    .stamp(api::clock_ms(), &config::limits(), is_out_of_memory)
+            }
+            Decided::There(stamp) => stamp,
+            Decided::AsBefore => before,
+        };
         let done = act(&mut set.registry, &stamp);
         set.count();
-        Ok((stamp, done?))
+        let is_new = stamp != before;
+        Ok((Stamped { stamp, is_new }, done?))
     }
 
     /// A value that may be behind heals, where this server decides about it.
@@ -231,16 +261,17 @@ impl<'a> Target<'a> {
     fn pass_on(
         &self,
         mut key: Key,
-        stamp: &Stamp,
+        stamped: &Stamped,
         done: &impl Effect,
         is_change: bool,
         has_expired: bool,
     ) {
-        if is_change && self.decided.is_some() {
-            // To this replica's own append only file; Redis passes the primary's stream on by itself.
-            self.replicate_verbatim();
-        } else if is_change {
-            self.replicate(stamp);
+        if is_change {
+            match self.decided {
+                Decided::Here => self.replicate(stamped),
+                // To this replica's own append only file; Redis passes the primary's stream on by itself.
+                Decided::There(_) | Decided::AsBefore => self.replicate_verbatim(),
+            }
         }
         let ends_at_ms = done.expire_at_ms();
         let is_set = ends_at_ms.map(|at_ms| key.expire_at(at_ms));
@@ -264,12 +295,17 @@ impl<'a> Target<'a> {
         self.context.notify(class, event, self.name);
     }
 
-    /// The command as it was sent, and the stamp.
-    fn replicate(&self, stamp: &Stamp) {
+    /// The command as it was sent, and the stamp where it is new. A client's last label values may look
+    /// like one: then it follows too, since the last one counts.
+    fn replicate(&self, stamped: &Stamped) {
+        if !stamped.is_new && stamp_at_end(self.args).is_err() {
+            self.replicate_verbatim();
+            return;
+        }
         // The name as it was sent: the command may have been renamed.
         // SAFETY: the string is valid while the command runs.
         let command = unsafe { api::bytes_of(self.command) };
-        with_trailer(stamp, |trailer| {
+        with_trailer(&stamped.stamp, |trailer| {
             let count = self.args.len() + trailer.len();
             if count <= MOST_SINGLE {
                 self.replicate_few(command, trailer);
@@ -354,8 +390,16 @@ const MOST_SINGLE: usize = 16;
 /// The format of that many strings; that of fewer is its end.
 const SINGLE: &[u8; MOST_SINGLE + 1] = b"ssssssssssssssss\0";
 
-/// `STAMP ms epoch flags limits`
-const LONGEST_TRAILER: usize = 5;
+/// The stamp after a command's own arguments, and how many arguments it is.
+fn stamp_at_end(args: &[*mut raw::RedisModuleString]) -> Result<(Stamp, usize), WrongStamp> {
+    let last = &args[args.len().saturating_sub(LONGEST_STAMP)..];
+    let mut texts: [&[u8]; LONGEST_STAMP] = [b""; LONGEST_STAMP];
+    for (text, arg) in texts.iter_mut().zip(last) {
+        // SAFETY: the strings are valid while the command runs.
+        *text = unsafe { api::bytes_of(*arg) };
+    }
+    Stamp::from_args(&texts[..last.len()])
+}
 
 /// A key is made under an epoch that no key ever had, with the default limits: those configured are in
 /// the stamp where they differ, so that a replica makes the same key.

@@ -3,7 +3,7 @@
 use crate::footprint::allocated;
 use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
-use crate::registry::writer::{BucketMemory, Phase};
+use crate::registry::writer::{BucketMemory, Entry, Phase};
 use crate::registry::{Registry, exemplars};
 use crate::{FamilyType, GaugeMode};
 
@@ -157,7 +157,7 @@ impl Registry {
         for (_, writer) in self.writers.iter().filter(|(_, writer)| !writer.is_queued) {
             let is_settled = match writer.phase {
                 Phase::Live => true,
-                Phase::Ended => !writer.entries.iter().any(|entry| entry.is_owned()),
+                Phase::Ended => !writer.entries.iter().any(Entry::is_owned),
                 Phase::Closed | Phase::Forgotten => writer.entries.is_empty(),
             };
             if !is_settled {
