@@ -77,13 +77,60 @@ def test_a_format_may_be_many_pages(redis: RedisServer, exporter: Exporter, form
     assert answer.body.endswith(rendered(redis, form, "UNDERSCORES"))
 
 
+PROMETHEUS_3 = ROOT / ".tools" / "prometheus-3" / "usr" / "bin" / "prometheus"
+PROTOCOLS = (
+    "PrometheusProto",
+    "OpenMetricsText1.0.0",
+    "OpenMetricsText0.0.1",
+    "PrometheusText1.0.0",
+    "PrometheusText0.0.4",
+)
+
+
+@pytest.mark.parametrize("compressed", [True, False], ids=["gzip", "identity"])
+def test_prometheus_3_reads_every_protocol_that_it_speaks(
+    redis: RedisServer, exporter: Exporter, compressed: bool
+) -> None:
+    """One job for each, which asks for that protocol and, far behind it, for anything."""
+    declare_all(redis)
+    more = f"    scrape_protocols: [<job>]\n    enable_compression: {str(compressed).lower()}\n"
+    targets = {protocol: [f"127.0.0.1:{exporter.port}"] for protocol in PROTOCOLS}
+    features = "--enable-feature=native-histograms,exemplar-storage"
+    with Prometheus(targets, more=more, binary=PROMETHEUS_3, arguments=[features]) as prometheus:
+        for protocol in PROTOCOLS:
+            eventually(lambda of=protocol: prometheus.value(f'up{{job="{of}"}}'), equals=1.0)
+            assert_read(prometheus, protocol)
+        assert {target["lastError"] for target in prometheus.targets()} == {""}
+
+
+def assert_read(prometheus: Prometheus, protocol: str) -> None:
+    """What that protocol can say is there, and nothing that it cannot: no two of them say the same."""
+    job = f'job="{protocol}"'
+    assert prometheus.value(f"temperature{{{job}}}") == -2.5
+    assert prometheus.value(f'jobs_total{{{job},queue="a \\"b\\"\\\\\\n"}}') == 3
+    assert prometheus.value(f'wait_seconds_bucket{{{job},le="0.5"}}') == 1
+    # It asks for unescaped names where the version of a text format knows them, and not with protobuf.
+    utf8 = protocol.endswith("1.0.0")
+    name, label = ("über.all_total", "ein.label") if utf8 else ("_ber_all_total", "ein_label")
+    (found,) = prometheus.query(f'{{"{name}",{job}}}')
+    assert (found["metric"][label], found["value"][1]) == ("x", "2")
+    exemplars = prometheus.exemplars(f"traced_total{{{job}}}")
+    expected = [{"trace_id": "abc"}] if protocol.startswith(("PrometheusProto", "OpenMetrics")) else []
+    assert [one["labels"] for one in exemplars] == expected
+    natives = prometheus.query(f"native_seconds{{{job}}}")
+    if protocol == "PrometheusProto":
+        (native,) = natives
+        assert (native["histogram"][1]["count"], native["histogram"][1]["sum"]) == ("3", "3.3")
+    else:
+        assert natives == []
+        assert prometheus.value(f"native_seconds_count{{{job}}}") == 3
+
+
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("features", ["", "native-histograms"], ids=["text", "protobuf"])
 def test_prometheus_reads_what_it_asks_for(redis: RedisServer, exporter: Exporter, version: int, features: str) -> None:
     """With native histograms it asks for protobuf, and shows them."""
-    binary: str | Path = (
-        "prometheus" if version == 2 else ROOT / ".tools" / "prometheus-3" / "usr" / "bin" / "prometheus"
-    )
+    binary: str | Path = "prometheus" if version == 2 else PROMETHEUS_3
     declare_all(redis)
     arguments = [f"--enable-feature=exemplar-storage,{features}" if features else "--enable-feature=exemplar-storage"]
     targets = {"exporter": [f"127.0.0.1:{exporter.port}"]}

@@ -18,11 +18,13 @@ const MESSAGE: &str = "io.prometheus.client.MetricFamily";
 
 /// What can be asked for: the format, its media type, and its version. Of each type the one that
 /// stands first is meant where none is named.
-const OFFERS: [(Format, &str, &str); 5] = [
+const OFFERS: [(Format, &str, &str); 6] = [
     (Format::Text, TEXT, "0.0.4"),
     (Format::Text1, TEXT, "1.0.0"),
     (Format::OpenMetrics, OPEN_METRICS, "1.0.0"),
     (Format::OpenMetrics2, OPEN_METRICS, "2.0.0"),
+    // The draft, which is all that Prometheus before 2.30 asks for: what it reads is written the same.
+    (Format::OpenMetrics, OPEN_METRICS, "0.0.1"),
     (Format::Protobuf, PROTOBUF, ""),
 ];
 
@@ -30,38 +32,40 @@ const OFFERS: [(Format, &str, &str); 5] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
     pub(crate) format: Format,
+    /// What it is called; protobuf has none.
+    version: &'static str,
     pub(crate) escaping: Escaping,
 }
 
 impl Form {
     pub(crate) const TEXT: Self = Self {
         format: Format::Text,
+        version: "0.0.4",
         escaping: Escaping::Underscores,
     };
     pub(crate) const OPEN_METRICS: Self = Self {
         format: Format::OpenMetrics,
+        version: "1.0.0",
         escaping: Escaping::Underscores,
     };
 
     /// The value of `Content-Type`. Prometheus 3 refuses a page without the right one, and wants to
     /// be told how names are escaped; text 0.0.4 is older than that, and only says it if asked.
     pub(crate) fn content_type(self) -> String {
-        let escaping = self.escaping.parameter();
-        match self.format {
+        let (version, escaping) = (self.version, self.escaping.parameter());
+        let media = match self.format {
             Format::Text if self.escaping == Escaping::Underscores => {
-                format!("{TEXT}; version=0.0.4; charset=utf-8")
+                return format!("{TEXT}; version={version}; charset=utf-8");
             }
             Format::Protobuf => {
-                format!("{PROTOBUF}; proto={MESSAGE}; encoding=delimited; escaping={escaping}")
+                return format!(
+                    "{PROTOBUF}; proto={MESSAGE}; encoding=delimited; escaping={escaping}"
+                );
             }
-            format => {
-                let (_, media, version) = OFFERS
-                    .into_iter()
-                    .find(|(offered, ..)| *offered == format)
-                    .unwrap_or(OFFERS[0]);
-                format!("{media}; version={version}; charset=utf-8; escaping={escaping}")
-            }
-        }
+            Format::Text | Format::Text1 => TEXT,
+            Format::OpenMetrics | Format::OpenMetrics2 => OPEN_METRICS,
+        };
+        format!("{media}; version={version}; charset=utf-8; escaping={escaping}")
     }
 }
 
@@ -79,7 +83,12 @@ pub(crate) fn form(headers: &HeaderMap) -> Form {
             .is_none_or(|(highest, _)| preference > *highest)
         {
             let escaping = range.escaping(format);
-            best = Some((preference, Form { format, escaping }));
+            let form = Form {
+                format,
+                version,
+                escaping,
+            };
+            best = Some((preference, form));
         }
     }
     best.map_or(Form::TEXT, |(_, form)| form)
@@ -258,6 +267,11 @@ mod tests {
     #[test]
     fn real_scrapers_get_what_they_prefer() {
         for (accept, expected) in [
+            // Prometheus before 2.30
+            (
+                "application/openmetrics-text; version=0.0.1,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                "application/openmetrics-text; version=0.0.1; charset=utf-8; escaping=underscores",
+            ),
             // Prometheus 2
             (
                 "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
@@ -347,7 +361,7 @@ mod tests {
                 Format::Text,
             ),
             ("application/json", Format::Text),
-            ("application/openmetrics-text;version=0.0.1", Format::Text),
+            ("application/openmetrics-text;version=3.0.0", Format::Text),
             ("text/plain;version=1.0.0", Format::Text1),
             ("text/plain;version=2.0.0", Format::Text),
             (

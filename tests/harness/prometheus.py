@@ -41,14 +41,18 @@ class Prometheus(Guard):
         binary: str | Path = "prometheus",
         arguments: Sequence[str] = (),
     ) -> None:
-        """`jobs` maps a job's name to its targets, each `host:port`; `more` are settings of every job, as YAML."""
+        """`jobs` maps a job's name to its targets, each `host:port`.
+
+        `more` are settings of every job, as YAML in which `<job>` is its name.
+        """
         super().__init__()
         self.binary = binary
         self.arguments = arguments
         self.port = free_port()
         self.config_path = self.directory / "prometheus.yml"
         text = "".join(
-            _JOB.format(job=job, targets=json.dumps(list(targets)), more=more) for job, targets in jobs.items()
+            _JOB.format(job=job, targets=json.dumps(list(targets)), more=more.replace("<job>", job))
+            for job, targets in jobs.items()
         )
         self.config_path.write_text(_CONFIG.format(interval=interval, jobs=text))
 
