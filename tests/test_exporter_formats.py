@@ -1,6 +1,7 @@
 """Every format and every escaping scheme over HTTP, in what a scraper asks for and is told that it gets."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_prometheus_3_reads_every_protocol_that_it_speaks(
     features = "--enable-feature=native-histograms,exemplar-storage"
     with Prometheus(targets, more=more, binary=PROMETHEUS_3, arguments=[features]) as prometheus:
         for protocol in PROTOCOLS:
-            eventually(lambda of=protocol: prometheus.value(f'up{{job="{of}"}}'), equals=1.0)
+            eventually(partial(prometheus.value, f'up{{job="{protocol}"}}'), equals=1.0)
             assert_read(prometheus, protocol)
         assert {target["lastError"] for target in prometheus.targets()} == {""}
 
