@@ -5,7 +5,8 @@
 #                           ends by itself, ARGS=--embedded needs no Redis
 #   make build              the module, the exporter and the wheel, under target/
 #   make test               everything that is tested, in under 20 minutes on two cores; PYTEST_ARGS="-k kill"
-#   make test-matrix        the package under every Python (3.10 and later) of this machine, the module on every server
+#   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
+#                           server; some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make bench              what it costs, beside its peers; writes bench/results.md
@@ -58,10 +59,17 @@ test-rust:
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
+# Every shape of request with each Gunicorn on each Python; the whole package with the newest Gunicorn on each Python.
 test-matrix: setup-matrix build test-servers
-	for venv in .venvs/python-3.*; do \
-	    echo "== $$($$venv/bin/python --version)"; \
-	    HARNESS_VENV=$$(basename $$venv) $(DEVELOPER)/python -m pytest -q -k "python_ or readme or faults" $(PYTEST_ARGS) || exit 1; \
+	for venv in .venvs/matrix-3.*; do \
+	    echo "== $${venv#*/}"; \
+	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal \
+	        tests/test_python_workers_counts.py $(PYTEST_ARGS) || exit 1; \
+	done
+	for venv in .venvs/matrix-3.*-gunicorn-newest; do \
+	    echo "== $${venv#*/}"; \
+	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal \
+	        -k "(python_ or readme or faults) and not workers_counts" $(PYTEST_ARGS) || exit 1; \
 	done
 
 # All of the module's tests on each server; the two newest are built from sources, some minutes each.

@@ -55,6 +55,7 @@ FRAMEWORKS = [
         "fastapi_app", "PrometheusASGIWorker", "/item/{number}", ("/forbidden", "HTTPException"), "/broken",
         old="/old/item/{number}", broken_by="server",
     ),
+    Framework("tornado_app", "PrometheusTornadoWorker", "/item/([0-9]+)", ("/forbidden", "HTTPError"), "/broken"),
 ]  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """A WSGI application that answers in every shape that WSGI allows."""
 
+import ctypes
 import io
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from wsgiref.util import FileWrapper
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -18,6 +20,14 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         return _whole(start_response, "404 Not Found", b"")
     if path == "/refuse":
         return _whole(start_response, "403 Forbidden", b"")
+    if path == "/nothing":
+        start_response("204 No Content", [])
+        return []
+    if path == "/head":
+        start_response("200 OK", [("Content-Length", "6")])
+        return []
+    if path == "/stuck":
+        ctypes.CDLL(None).sleep(20)  # that of the C library: no green thread can take the turn
     if path == "/raise":
         raise KeyError(path)
     if path.startswith("/raise-any/"):
@@ -41,7 +51,8 @@ def _file(environ: dict[str, Any], start_response: StartResponse) -> Iterable[by
     file.write(b"f" * 100_000)
     file.seek(0)
     start_response("200 OK", [("Content-Length", "100000")])
-    wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file, io.DEFAULT_BUFFER_SIZE)
+    wrapper = environ.get("wsgi.file_wrapper", FileWrapper)
+    wrapped: Iterable[bytes] = wrapper(file, io.DEFAULT_BUFFER_SIZE)
     return wrapped
 
 

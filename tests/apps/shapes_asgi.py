@@ -1,6 +1,7 @@
 """The shapes of apps.shapes, as an ASGI application without a framework."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -22,6 +23,16 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await _whole(send, 404, b"")
     elif path == "/refuse":
         await _whole(send, 403, b"")
+    elif path == "/nothing":
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+    elif path == "/head":
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"6")]})
+        await send({"type": "http.response.body", "body": b""})
+    elif path == "/file":
+        await _whole(send, 200, b"f" * 100_000)
+    elif path == "/stuck":
+        time.sleep(20)
     elif path == "/raise-late":
         await _part(send, b"begun ", begins=True)
         raise LookupError("late")
@@ -29,7 +40,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await _part(send, b"one ", begins=True)
         await asyncio.sleep(0.2)
         await send({"type": "http.response.body", "body": b"two "})
-        await asyncio.sleep(5)  # what is done in the background is no part of the request
+        await asyncio.sleep(1)  # what is done in the background is no part of the request
     elif path == "/endless":
         await _endless(receive, send)
     else:

@@ -27,8 +27,8 @@ class Venv:
 
     @classmethod
     def frameworks(cls) -> "Venv":
-        """The environment with the newest gunicorn, and every framework and server that the package knows."""
-        venv = cls("frameworks")
+        """The newest gunicorn with every framework and server that the package knows, or that of `make test-matrix`."""
+        venv = cls(os.environ.get("HARNESS_VENV", "frameworks"))
         venv.refresh()
         return venv
 

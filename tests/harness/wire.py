@@ -3,6 +3,9 @@
 import socket
 from typing import NamedTuple
 
+# The second is that of Gunicorn's own error pages from Python 3.14 on: textwrap.dedent() takes the \r for a space.
+_HEAD_ENDS = (b"\r\n\r\n", b"\r\n\n")
+
 
 class Response(NamedTuple):
     """One response as it was on the wire."""
@@ -20,6 +23,15 @@ class Wire:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._rest = b""
 
+    @property
+    def patience(self) -> float | None:
+        """Seconds until a wait is a TimeoutError."""
+        return self._socket.gettimeout()
+
+    @patience.setter
+    def patience(self, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+
     def send(self, data: bytes) -> None:
         """Exactly these bytes."""
         self._socket.sendall(data)
@@ -31,12 +43,12 @@ class Wire:
 
     def interim(self) -> int:
         """The status of a response without a body that is not the last (100)."""
-        head = self._until(b"\r\n\r\n")
+        head = self._until(*_HEAD_ENDS)
         return int(head.split()[1])
 
     def response(self, method: str = "GET") -> Response:
         """The next response; one that the server breaks off is not complete."""
-        head = self._until(b"\r\n\r\n")
+        head = self._until(*_HEAD_ENDS)
         if not head:
             return Response(0, b"", is_complete=False)
         lines = head.decode("latin-1").split("\r\n")
@@ -51,9 +63,16 @@ class Wire:
             body = self._take(length)
             return Response(status, body, len(body) == length)
         body = self._rest
-        while data := self._receive():
+        while data := self.receive():
             body += data
         return Response(status, body, is_complete=True)
+
+    def receive(self) -> bytes:
+        """Whatever comes next; nothing, once the server has closed."""
+        try:
+            return self._socket.recv(65536)
+        except ConnectionResetError:
+            return b""
 
     def close(self) -> None:
         """As a client that has had enough; what the server still sends is refused."""
@@ -71,26 +90,23 @@ class Wire:
             if not chunk:
                 return Response(status, body, is_complete=True)
 
-    def _until(self, end: bytes) -> bytes:
-        while end not in self._rest:
-            data = self._receive()
+    def _until(self, *ends: bytes) -> bytes:
+        while True:
+            places = [(self._rest.index(end), len(end)) for end in ends if end in self._rest]
+            if places:
+                place, length = min(places)
+                found, self._rest = self._rest[:place], self._rest[place + length :]
+                return found
+            data = self.receive()
             if not data:
                 return b""
             self._rest += data
-        found, _, self._rest = self._rest.partition(end)
-        return found
 
     def _take(self, length: int) -> bytes:
-        while len(self._rest) < length and (data := self._receive()):
+        while len(self._rest) < length and (data := self.receive()):
             self._rest += data
         found, self._rest = self._rest[:length], self._rest[length:]
         return found
-
-    def _receive(self) -> bytes:
-        try:
-            return self._socket.recv(65536)
-        except ConnectionResetError:
-            return b""
 
     def __enter__(self) -> "Wire":
         return self

@@ -88,8 +88,11 @@ class Request:
         )
 
 
-def metered(application: Any, recorder: Recorder) -> Application:
-    """The same application, with its requests recorded. One for ASGI 2 becomes one for ASGI 3."""
+def metered(application: Any, recorder: Recorder, *, omits_bodies: bool = True) -> Application:
+    """The same application, with its requests recorded. One for ASGI 2 becomes one for ASGI 3.
+
+    ``omits_bodies``: whether the server leaves out the bodies that HTTP does not allow.
+    """
     app = application if _is_asgi3(application) else _asgi3(application)
 
     async def recorded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -99,7 +102,7 @@ def metered(application: Any, recorder: Recorder) -> Application:
             await app(scope, receive, send)
             return
         request = scope[REQUEST] = Request(recorder, scope, start)
-        is_head = scope["method"] == "HEAD"
+        is_head = omits_bodies and scope["method"] == "HEAD"
 
         async def counting_receive() -> MutableMapping[str, Any]:
             message = await receive()
@@ -112,7 +115,7 @@ def metered(application: Any, recorder: Recorder) -> Application:
             await send(message)
             kind = message["type"]
             if kind == "http.response.body":
-                if not is_head and request.status not in _NO_BODY:
+                if not (is_head or (omits_bodies and request.status in _NO_BODY)):
                     request.sent += len(message.get("body", b""))
                 # After an error page the exception itself may still come.
                 if request.status < 500 and not message.get("more_body", False):

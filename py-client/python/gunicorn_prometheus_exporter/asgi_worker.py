@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import gunicorn
+
 from . import MissingWorkerError, asgi
 from .workers import MeteredWorker
 
@@ -25,4 +27,6 @@ class PrometheusASGIWorker(MeteredWorker, ASGIWorker):  # type: ignore[misc]
         """Loads the application, and puts the recorder round it."""
         super().load_wsgi()
         if self.metrics_recorder is not None:
-            self.asgi = asgi.metered(self.asgi, self.metrics_recorder)
+            # Until Gunicorn 25 it sends whatever the application does.
+            omits_bodies = gunicorn.version_info >= (26,)
+            self.asgi = asgi.metered(self.asgi, self.metrics_recorder, omits_bodies=omits_bodies)

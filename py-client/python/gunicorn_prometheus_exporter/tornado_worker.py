@@ -56,6 +56,25 @@ def _meter_server(recorder: Any) -> None:
 
     # Until tornado 6.3 it was a static method.
     container.environ = staticmethod(environ) if isinstance(vars(container).get("environ"), staticmethod) else environ
+    _end_what_raises(container)
+
+
+def _end_what_raises(container: Any) -> None:
+    # tornado logs what a WSGI application raises, and answers nothing.
+    handle = getattr(container, "handle_request", None)
+    if handle is None:
+        return  # before 6.3 there is no such step: such a request ends when its client has gone
+
+    async def handle_request(self: Any, request: Any) -> None:
+        try:
+            await handle(self, request)
+        except Exception as error:
+            metered = getattr(request.connection, "metered_request", None)
+            if metered is not None:
+                metered.end(error)
+            raise
+
+    container.handle_request = handle_request
 
 
 class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
@@ -67,6 +86,8 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
         self.connection = connection
         self.start: int | None = None
         self.method = self.path = ""
+        # What frameworks/tornado.py finds out; that of a WSGI application is in its environment.
+        self.endpoint: str | None = None
         self.headers: Any = {}
         self.environ: dict[str, Any] = {}
         self.status = 0
@@ -94,21 +115,22 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
         finally:
             self.end()
 
-    def end(self) -> None:
+    def end(self, error: BaseException | None = None) -> None:
         """Only the first call counts."""
         if self.start is None:
             return
         start, self.start = self.start, None
+        errors = self.environ.get(ERRORS)
         self.recorder.end(
             start,
             self.method,
             self.path,
-            self.environ.get(ENDPOINT),
+            self.environ.get(ENDPOINT, self.endpoint),
             self.status,
             (self.received, self.sent),
             (self.headers.get("X-Request-Start"), self.headers.get("Traceparent")),
-            self.environ.get(ERRORS),
-            None,
+            None if errors is None else errors.without(error),
+            error,
         )
 
     def _follow(self, connection: Any) -> None:

@@ -28,6 +28,7 @@ _KNOWN = {
     "flask": "flask",
     "pyramid.router": "pyramid",
     "starlette.routing": "starlette",
+    "tornado.web": "tornado",
 }
 _installed: set[str] = set()
 

@@ -1,0 +1,40 @@
+"""A shop in tornado; gunicorn -k gunicorn_prometheus_exporter.PrometheusTornadoWorker tornado_app:app."""
+
+from tornado.web import Application, HTTPError, RequestHandler
+
+
+class Item(RequestHandler):
+    """A route with a parameter."""
+
+    async def get(self, number: str) -> None:
+        """One item."""
+        self.write(f"item {number}\n")
+
+
+class Upload(RequestHandler):
+    """Takes a body."""
+
+    def post(self) -> None:
+        """How long it was."""
+        self.write(str(len(self.request.body)))
+
+
+class Forbidden(RequestHandler):
+    """An answer that is an exception inside the framework."""
+
+    def get(self) -> None:
+        """Nobody may."""
+        raise HTTPError(403)
+
+
+class Broken(RequestHandler):
+    """A defect."""
+
+    def get(self) -> None:
+        """It fails."""
+        raise KeyError("broken")
+
+
+app = Application(
+    [(r"/item/([0-9]+)", Item), (r"/upload", Upload), (r"/forbidden", Forbidden), (r"/broken", Broken)],
+)

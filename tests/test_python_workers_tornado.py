@@ -1,0 +1,74 @@
+"""Applications of tornado's own: streams, errors, HEAD, websockets, clients that leave."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness.paths import TESTS
+from harness.wire import Wire, spell
+
+TOTAL = "gunicorn_http_requests_total"
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY)
+
+
+@pytest.fixture
+def gunicorn() -> Iterator[Gunicorn]:
+    """One worker."""
+    with Gunicorn(
+        "tornado_parts:app",
+        venv=Venv.frameworks(),
+        worker_class="gunicorn_prometheus_exporter.PrometheusTornadoWorker",
+        app_directory=TESTS / "apps" / "routing",
+    ) as one:
+        yield one
+
+
+def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
+    """The page, once that many requests have ended."""
+
+    def page() -> Scrape:
+        seen = scrape(gunicorn.metrics_url)
+        assert seen.sum("gunicorn_worker_requests_total") == seen.sum(TOTAL) == requests
+        assert seen.sum("gunicorn_http_requests_in_progress") == 0
+        return seen
+
+    return eventually(page)
+
+
+def test_streams_heads_and_errors_are_counted_as_they_were_sent(gunicorn: Gunicorn) -> None:
+    """A handler's exception before the response, and in the middle of it; `Finish` is none."""
+    assert gunicorn.get("/parts").body == b"one two "
+    assert gunicorn.request("HEAD", "/done").status == 405
+    assert gunicorn.get("/done").status == 204
+    assert gunicorn.request("HEAD", "/assets/tornado_parts.py").status == 200
+    with Wire(gunicorn.port) as wire:
+        assert wire.request("GET", "/late").body == b"begun "
+    seen = counted(gunicorn, 5)
+    sent = "gunicorn_http_response_size_bytes_sum"
+    assert seen.value(sent, endpoint="/parts", method="GET") == 8
+    assert seen.value(sent, endpoint="/assets/(.*)", method="HEAD") == 0
+    assert seen.value(TOTAL, endpoint="/late", status="200") == 1
+    assert seen.value("gunicorn_http_exceptions_total", endpoint="/late", exception="LookupError") == 1
+    assert seen.values_of("exception", "gunicorn_http_exceptions_total") == {"LookupError", "HTTPError"}
+    assert seen.sum("gunicorn_worker_failed_requests_total") == 1
+
+
+def test_a_websocket_is_a_request_that_has_ended_when_it_is_open(gunicorn: Gunicorn) -> None:
+    """What is said on it is no part of a response."""
+    with Wire(gunicorn.port) as wire:
+        wire.send(spell("GET", "/echo", *UPGRADE))
+        assert wire.interim() == 101
+        seen = counted(gunicorn, 1)
+    assert seen.value(TOTAL, endpoint="/echo", status="101") == 1
+
+
+def test_a_client_that_leaves_a_stream_is_counted_once(gunicorn: Gunicorn) -> None:
+    """With what was handed over until then."""
+    with Wire(gunicorn.port) as wire:
+        wire.send(spell("GET", "/parts"))
+        assert wire.receive()
+    seen = counted(gunicorn, 1)
+    assert seen.value(TOTAL, endpoint="/parts", status="200") == 1
+    assert seen.sum("gunicorn_exporter_errors_total") == 0
