@@ -8,7 +8,8 @@
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server; some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
-#   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
+#   make lint               formatting, clippy, ruff, mypy, stubs, licences of the dependencies
+#   make docs               docs/metrics.md, from the catalogue of the code
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make soak               1,200 restarts of workers and 100,000 requests, after which nothing may have grown
 #   make bench-fleet        thousands of writers against one Redis and against a cluster; writes bench/fleet.md
@@ -34,7 +35,7 @@ PYTEST_WORKERS ?= 3
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint bench soak model-check fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint docs bench soak model-check fuzz docker setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -94,6 +95,11 @@ lint: setup-lint
 	$(DEVELOPER)/mypy tests scripts/demo.py bench
 	$(DEVELOPER)/mypy py-client/python
 	if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check; fi
+
+docs: setup-demo build
+	.venvs/gunicorn-newest/bin/python -m pip install --quiet --no-index --no-deps --force-reinstall target/wheels/*.whl
+	.venvs/gunicorn-newest/bin/python scripts/metrics_page.py >target/metrics.md
+	mv target/metrics.md docs/metrics.md
 
 bench: setup-bench build
 	-$(DEVELOPER)/python -m bench $(ARGS)

@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use metrics_model::PushStatus;
+use metrics_store::catalogue::{
+    Described, OWN_BUILD, OWN_CONNECTIONS, OWN_CONNECTIONS_EVICTED, OWN_ERRORS, OWN_LISTENING,
+    OWN_PUSH_LAG, OWN_PUSHES, OWN_SCRAPE_DURATION, OWN_SCRAPES,
+};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,7 +14,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
 use std::sync::atomic::AtomicU64;
 
 /// What happened in this process since it started.
@@ -57,56 +61,27 @@ struct ErrorLabels {
 impl OwnMetrics {
     /// All zero.
     pub fn new() -> Self {
-        let mut registry = Registry::with_prefix("gunicorn_exporter");
-        registry.register(
-            "build",
-            "Version of the exporter",
-            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
-        );
+        let mut registry = Registry::default();
+        let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let scrapes = Family::default();
-        registry.register("scrapes", "Scrapes answered", scrapes.clone());
         let scrape_seconds = Histogram::new([
             0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
         ]);
-        registry.register_with_unit(
-            "scrape_duration",
-            "Time from a request to the end of its page",
-            Unit::Seconds,
-            scrape_seconds.clone(),
-        );
         let pushes = Family::default();
-        registry.register(
-            "pushes",
-            "Batches sent, by the registry's answer",
-            pushes.clone(),
-        );
         let push_lag_seconds = Gauge::default();
-        registry.register_with_unit(
-            "push_lag",
-            "Age of the oldest change that the shared registry has not acknowledged",
-            Unit::Seconds,
-            push_lag_seconds.clone(),
-        );
         let errors = Family::default();
-        registry.register("errors", "Errors, by where they happened", errors.clone());
         let connections = Gauge::default();
-        registry.register(
-            "connections",
-            "Open connections of scrapers",
-            connections.clone(),
-        );
         let made_room = Counter::default();
-        registry.register(
-            "connections_evicted",
-            "Connections ended early to make room for others",
-            made_room.clone(),
-        );
         let listening = Gauge::default();
-        registry.register(
-            "listening",
-            "Whether the port of the metrics is ours",
-            listening.clone(),
-        );
+        register(&mut registry, &OWN_BUILD, version);
+        register(&mut registry, &OWN_SCRAPES, scrapes.clone());
+        register(&mut registry, &OWN_SCRAPE_DURATION, scrape_seconds.clone());
+        register(&mut registry, &OWN_PUSHES, pushes.clone());
+        register(&mut registry, &OWN_PUSH_LAG, push_lag_seconds.clone());
+        register(&mut registry, &OWN_ERRORS, errors.clone());
+        register(&mut registry, &OWN_CONNECTIONS, connections.clone());
+        register(&mut registry, &OWN_CONNECTIONS_EVICTED, made_room.clone());
+        register(&mut registry, &OWN_LISTENING, listening.clone());
         Self {
             registry,
             scrapes,
@@ -185,6 +160,17 @@ impl OwnMetrics {
 
     pub(crate) fn disconnected(&self) {
         self.connections.dec();
+    }
+}
+
+fn register(registry: &mut Registry, family: &Described, metric: impl Metric) {
+    match family.name.strip_suffix(family.unit) {
+        // The encoder puts the unit behind the name.
+        Some(stem) if !family.unit.is_empty() => {
+            let unit = Unit::Other(family.unit.to_owned());
+            registry.register_with_unit(stem.trim_end_matches('_'), family.help, unit, metric);
+        }
+        _ => registry.register(family.name, family.help, metric),
     }
 }
 

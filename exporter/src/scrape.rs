@@ -14,10 +14,8 @@ mod rendering;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metrics_model::{
-    Declaration, Epoch, ExposeRequest, FamilySpec, FamilyType, GaugeMode, GaugeWrite, Labels,
-    Limits, Registry,
-};
+use metrics_model::{Declaration, Epoch, ExposeRequest, GaugeWrite, Labels, Limits, Registry};
+use metrics_store::catalogue::REGISTRY_INFO;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Backend, BackendError};
@@ -29,10 +27,6 @@ use body::Pages;
 use encoder::Encoder;
 use rendering::Reader;
 pub use rendering::Renderings;
-
-/// The sample that names the shared registry a page comes from, so that a rule can tell when one
-/// Prometheus scrapes the same registry twice.
-const REGISTRY_INFO: &str = "gunicorn_exporter_registry_info";
 
 /// How an `OpenMetrics` page ends.
 const END: &[u8] = b"# EOF\n";
@@ -140,7 +134,7 @@ async fn registry_info(
     request: &ExposeRequest,
 ) -> Result<Vec<u8>, BackendError> {
     let names = &request.names;
-    let is_wanted = names.is_empty() || names.iter().any(|name| name == REGISTRY_INFO);
+    let is_wanted = names.is_empty() || names.iter().any(|name| name == REGISTRY_INFO.name);
     let Backend::Redis(redis) = backend else {
         return Ok(Vec::new());
     };
@@ -150,7 +144,7 @@ async fn registry_info(
     match redis.epochs().await {
         Ok(epochs) => registry_samples(&epochs, request),
         Err(error @ BackendError::NoPermission { .. }) => {
-            tracing::debug!("{REGISTRY_INFO} is left out: {error}");
+            tracing::debug!("{} is left out: {error}", REGISTRY_INFO.name);
             Ok(Vec::new())
         }
         Err(error) => Err(error),
@@ -165,14 +159,8 @@ fn registry_samples(epochs: &[Epoch], request: &ExposeRequest) -> Result<Vec<u8>
     let limits = Limits::default();
     let mut registry = Registry::new(Epoch(0), limits, 0);
     let stamp = registry.stamp(0, &limits, false);
-    let spec = FamilySpec {
-        name: REGISTRY_INFO,
-        family_type: FamilyType::Gauge(GaugeMode::Sum),
-        help: "The shared registry that this page comes from",
-        unit: "",
-    };
     // What is written here is neither too much nor against any rule.
-    let written = registry.declare(&stamp, &spec, &Declaration::default());
+    let written = registry.declare(&stamp, &REGISTRY_INFO.spec(), &Declaration::default());
     debug_assert_eq!(written, Ok(()));
     for epoch in epochs {
         let epoch = epoch.to_string();
@@ -180,7 +168,7 @@ fn registry_samples(epochs: &[Epoch], request: &ExposeRequest) -> Result<Vec<u8>
             continue;
         };
         let write = GaugeWrite {
-            family: REGISTRY_INFO,
+            family: REGISTRY_INFO.name,
             labels: &labels,
             value: 1.0,
             mode: None,

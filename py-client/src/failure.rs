@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::sync::Mutex;
 
-use metrics_model::{FamilySpec, FamilyType};
+use metrics_store::catalogue::ERRORS;
 use pyo3::prelude::*;
 
 use crate::process::{lock, store};
@@ -36,13 +36,9 @@ pub(crate) fn report_failure(py: Python<'_>, place: String, error: &str) {
 }
 
 fn count(place: &str) {
-    let family = FamilySpec {
-        help: "Failures of the metrics system itself, by the part that met them",
-        ..FamilySpec::new("gunicorn_exporter_errors", FamilyType::Counter)
-    };
     // Where even this fails there is no memory left, and nowhere to count.
     if let Some(store) = store()
-        && let Ok(family) = store.family(&family, None)
+        && let Ok(family) = store.family(&ERRORS.spec(), None)
         && let Ok(series) = store.series(&family, &[("where", place)])
     {
         series.add(0, 1.0);

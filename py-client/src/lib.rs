@@ -8,6 +8,7 @@
 //! exporter  run_instance: the exporter's crate                               exporter_process.rs
 //! ```
 
+mod catalogue;
 mod endpoints;
 mod exporter_process;
 mod failure;
@@ -24,6 +25,8 @@ use pyo3::prelude::*;
 /// The menu.
 #[pymodule]
 mod _native {
+    #[pymodule_export]
+    use super::catalogue::{Described, described};
     #[pymodule_export]
     use super::exporter_process::{run_instance, run_program};
     #[pymodule_export]

@@ -1,6 +1,6 @@
 //! Single series of this process' store, for what happens rarely enough to be written in Python.
 
-use metrics_model::{FamilySpec, FamilyType, GaugeMode};
+use metrics_store::catalogue::{Described, WORKER_STATE};
 use metrics_store::{Series, StoreError};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -14,45 +14,31 @@ use crate::process::store;
     clippy::needless_pass_by_value,
     reason = "a list becomes a vector of its own"
 )]
-pub(crate) fn count_event(
-    name: &str,
-    help: &str,
-    labels: Vec<(String, String)>,
-    by: u32,
-) -> PyResult<()> {
-    let spec = FamilySpec {
-        help,
-        ..FamilySpec::new(name, FamilyType::Counter)
-    };
-    series(&spec, &labels)?.add(0, by.into());
+pub(crate) fn count_event(name: &str, labels: Vec<(String, String)>, by: u32) -> PyResult<()> {
+    let family = Described::of(name)
+        .ok_or_else(|| PyValueError::new_err(format!("'{name}' is none of our families")))?;
+    series(family, &labels)?.add(0, by.into());
     Ok(())
 }
 
 /// This worker has entered a state, at that Unix time in seconds.
 #[pyfunction]
 pub(crate) fn set_worker_state(worker_id: String, state: &str, second: u64) -> PyResult<()> {
-    let spec = FamilySpec {
-        help: "Current state of the worker (1=running, 0=stopped)",
-        ..FamilySpec::new(
-            "gunicorn_worker_state",
-            FamilyType::Gauge(GaugeMode::LiveSum),
-        )
-    };
     let labels = [
         ("worker_id".to_owned(), worker_id),
         ("state".to_owned(), state.to_owned()),
         ("timestamp".to_owned(), second.to_string()),
     ];
-    series(&spec, &labels)?.set(0, 1.0);
+    series(&WORKER_STATE, &labels)?.set(0, 1.0);
     Ok(())
 }
 
-fn series(spec: &FamilySpec<'_>, labels: &[(String, String)]) -> PyResult<Series> {
+fn series(family: &Described, labels: &[(String, String)]) -> PyResult<Series> {
     let store =
         store().ok_or_else(|| PyRuntimeError::new_err("this process has no metrics store"))?;
     let labels: Vec<_> = labels.iter().map(|(n, v)| (&**n, &**v)).collect();
     let found: Result<Series, StoreError> = store
-        .family(spec, None)
+        .family(&family.spec(), None)
         .and_then(|family| store.series(&family, &labels));
     found.map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }

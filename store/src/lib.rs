@@ -15,6 +15,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod catalogue;
 mod control;
 mod endpoints;
 mod error;

@@ -17,7 +17,10 @@ use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use metrics_model::{FamilySpec, FamilyType, GaugeMode};
+use metrics_store::catalogue::{
+    BACKLOG_CONNECTIONS, BACKLOG_LIMIT, BUILD, Described, WORKER_CPU, WORKER_MEMORY,
+    WORKER_OPEN_FILES, WORKER_STATE, WORKER_UPTIME, WORKERS,
+};
 use metrics_store::{
     Facts, Family, Process, Series, StoreError, StoreFile, StoreReader, WorkerStore,
 };
@@ -25,30 +28,13 @@ use rustix::param::clock_ticks_per_second;
 
 use process::{Seen, see, uptime_seconds};
 
-const STATE: &str = "gunicorn_worker_state";
 /// What nobody says but the exporter: a successor says it again, of what is then.
-const MEASURED: [(&str, &str); 4] = [
-    (
-        "gunicorn_worker_memory_bytes",
-        "Memory usage of the worker process",
-    ),
-    (
-        "gunicorn_worker_cpu_percent",
-        "CPU usage of the worker process",
-    ),
-    (
-        "gunicorn_worker_uptime_seconds",
-        "Uptime of the worker process",
-    ),
-    (
-        "gunicorn_worker_open_files",
-        "Files that the worker process has open",
-    ),
+const MEASURED: [&Described; 4] = [
+    &WORKER_MEMORY,
+    &WORKER_CPU,
+    &WORKER_UPTIME,
+    &WORKER_OPEN_FILES,
 ];
-const WORKERS: &str = "gunicorn_workers";
-const CONNECTIONS: &str = "gunicorn_backlog_connections";
-const LIMIT: &str = "gunicorn_backlog_limit";
-const BUILD: &str = "gunicorn_build_info";
 
 /// Series that are no more, before the store is exchanged.
 const WORN: usize = 500;
@@ -108,18 +94,10 @@ impl Figures {
     pub(crate) fn open(file: &OwnedFd, facts: &Facts) -> Result<Self, FiguresError> {
         let copy = || file.try_clone().map_err(FiguresError::Descriptor);
         let store = StoreFile::from_fd(copy()?).adopt()?;
-        let [memory, cpu, uptime, files] = MEASURED.map(|(name, help)| gauge(&store, name, help));
+        let [memory, cpu, uptime, files] = MEASURED.map(|gauge| store.family(&gauge.spec(), None));
         let measured = [memory?, cpu?, uptime?, files?];
-        let state = gauge(
-            &store,
-            STATE,
-            "Current state of the worker (1=running, 0=stopped)",
-        )?;
-        let family = gauge(
-            &store,
-            WORKERS,
-            "Workers by what they do: starting, idle or busy",
-        )?;
+        let state = store.family(&WORKER_STATE.spec(), None)?;
+        let family = store.family(&WORKERS.spec(), None)?;
         let of = |(_, name)| store.series(&family, &[("state", name)]);
         let [starting, idle, busy] = Activity::EVERY.map(of);
         let mut figures = Self {
@@ -252,10 +230,8 @@ impl Figures {
     }
 
     fn listen(&mut self, facts: &Facts) -> Result<(), StoreError> {
-        let help = "Connections that wait to be accepted";
-        let connections = gauge(&self.store, CONNECTIONS, help)?;
-        let help = "Connections that may wait to be accepted";
-        let limit = gauge(&self.store, LIMIT, help)?;
+        let connections = self.store.family(&BACKLOG_CONNECTIONS.spec(), None)?;
+        let limit = self.store.family(&BACKLOG_LIMIT.spec(), None)?;
         for known in &facts.listeners {
             let labels = [("listener", known.name.as_str())];
             let listener = Listener {
@@ -273,12 +249,7 @@ impl Figures {
         if facts.build.is_empty() {
             return Ok(());
         }
-        let spec = FamilySpec {
-            help: "Versions of what runs here; always 1",
-            // One, however many instances say the same.
-            ..FamilySpec::new(BUILD, FamilyType::Gauge(GaugeMode::LiveMax))
-        };
-        let family = self.store.family(&spec, None)?;
+        let family = self.store.family(&BUILD.spec(), None)?;
         let labels: Vec<_> = facts
             .build
             .iter()
@@ -296,7 +267,7 @@ impl Figures {
     fn take_over(&mut self, reader: &StoreReader) -> Result<(), StoreError> {
         for number in 0..reader.len() {
             let view = reader.series(number);
-            let is_state = &*view.family.name == STATE;
+            let is_state = &*view.family.name == WORKER_STATE.name;
             if reader.is_retired(number) {
                 self.retired += usize::from(is_state);
                 continue;
@@ -311,7 +282,7 @@ impl Figures {
                 self.stop(worker_id, second)?;
                 continue;
             }
-            if &*view.family.name == WORKERS {
+            if &*view.family.name == WORKERS.name {
                 continue;
             }
             let labels: Vec<_> = view
@@ -388,14 +359,6 @@ impl Listener {
     }
 }
 
-fn gauge(store: &WorkerStore, name: &str, help: &str) -> Result<Family, StoreError> {
-    let spec = FamilySpec {
-        help,
-        ..FamilySpec::new(name, FamilyType::Gauge(GaugeMode::LiveSum))
-    };
-    store.family(&spec, None)
-}
-
 #[cfg(test)]
 mod tests {
     use metrics_store::{Control, Identity, Place, Role};
@@ -418,7 +381,8 @@ mod tests {
     fn on_display(file: &OwnedFd) -> Vec<String> {
         let reader = StoreReader::open(file.try_clone().unwrap()).unwrap();
         let live = (0..reader.len()).filter(|&number| !reader.is_retired(number));
-        let states = live.filter(|&number| &*reader.series(number).family.name == STATE);
+        let states =
+            live.filter(|&number| &*reader.series(number).family.name == WORKER_STATE.name);
         let labels = states.map(|number| format!("{:?}", reader.series(number).labels));
         labels.collect()
     }

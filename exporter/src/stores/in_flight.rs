@@ -5,11 +5,12 @@
 
 use metrics_model::Point;
 use metrics_store::StoreReader;
+use metrics_store::catalogue::{HTTP_ABORTED, WORKER_REQUESTS};
 
 const STARTED: &str = "__requests_started";
 const FINISHED: &str = "__requests_finished";
-const ABORTED: &str = "gunicorn_http_aborted";
-const REQUESTS: &str = "gunicorn_worker_requests";
+const ABORTED: &str = HTTP_ABORTED.name;
+const REQUESTS: &str = WORKER_REQUESTS.name;
 const METHOD: &str = "method";
 
 /// Where these series are in one store.

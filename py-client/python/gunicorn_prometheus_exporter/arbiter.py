@@ -361,9 +361,7 @@ def _guarded(arbiter: Any, step: str) -> None:
 
 def _count_signal(reason: str, by: int) -> None:
     try:
-        _native.count_event(
-            "gunicorn_master_worker_restart", "Total number of Gunicorn worker restarts", [("reason", reason)], by
-        )
+        _native.count_event("gunicorn_master_worker_restart", [("reason", reason)], by)
     except RuntimeError as error:
         _native.report_failure("arbiter", str(error))
 

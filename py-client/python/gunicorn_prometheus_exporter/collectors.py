@@ -72,8 +72,7 @@ class Evaluator:
         for key in self._told.keys() - told:
             self._told.pop(key).retire()
         if self._when is None:
-            help_text = "When custom collectors and functions of gauges were asked, where it is longest ago"
-            self._when = values.StoreValue("gauge", _WHEN, _WHEN, (), (), help_text, multiprocess_mode="livemin")
+            self._when = _when()
         self._when.set(time.time())
 
     def _tell(self, family: Metric) -> Iterable[Any]:
@@ -91,7 +90,10 @@ class Evaluator:
             yield key
 
 
-_WHEN = "gunicorn_exporter_collected_timestamp_seconds"
+def _when() -> values.StoreValue:
+    (family,) = (f for f in _native.described() if f.name == "gunicorn_exporter_collected_timestamp_seconds")
+    name, mode = family.name, family.mode or ""
+    return values.StoreValue(family.kind, name, name, (), (), family.help, multiprocess_mode=mode)
 
 
 class _Told:

@@ -58,17 +58,10 @@ def count(worker: Any, why: str) -> None:
     restart_type = "graceful" if why in _GRACEFUL else "forced" if why in _FORCED else "crash"
     by_reason = [("worker_id", worker.metrics_slot.worker_id), ("reason", why)]
     by_type = [*by_reason, ("restart_type", restart_type)]
-    _native.count_event("gunicorn_worker_restart", "Total number of worker restarts by reason", by_reason, 1)
-    _native.count_event(
-        "gunicorn_worker_restart_count", "Total number of worker restarts by worker and restart type", by_type, 1
-    )
+    _native.count_event("gunicorn_worker_restart", by_reason, 1)
+    _native.count_event("gunicorn_worker_restart_count", by_type, 1)
     if hasattr(worker, "metrics_end_reason"):
-        _native.count_event(
-            "gunicorn_master_worker_restart_count",
-            "Total number of worker restarts by reason and worker",
-            by_type,
-            1,
-        )
+        _native.count_event("gunicorn_master_worker_restart_count", by_type, 1)
 
 
 class OutOfMemory:

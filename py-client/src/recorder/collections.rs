@@ -3,9 +3,9 @@
 use std::sync::Mutex;
 use std::time::Instant;
 
+use metrics_store::catalogue::{WORKER_GC_COLLECTIONS, WORKER_GC_OBJECTS, WORKER_GC_SECONDS};
 use metrics_store::{Series, StoreError, WorkerStore};
 
-use super::families::counter_family;
 use crate::process::lock;
 
 const GENERATIONS: [&str; 3] = ["0", "1", "2"];
@@ -21,21 +21,9 @@ pub(super) struct Collections {
 
 impl Collections {
     pub(super) fn new(store: &WorkerStore, worker_id: &str) -> Result<Self, StoreError> {
-        let runs = counter_family(
-            store,
-            "gunicorn_worker_gc_collections",
-            "Garbage collections, by generation",
-        )?;
-        let objects = counter_family(
-            store,
-            "gunicorn_worker_gc_collected_objects",
-            "Objects that garbage collections have freed, by generation",
-        )?;
-        let seconds = counter_family(
-            store,
-            "gunicorn_worker_gc_seconds",
-            "Seconds that garbage collections have taken",
-        )?;
+        let runs = store.family(&WORKER_GC_COLLECTIONS.spec(), None)?;
+        let objects = store.family(&WORKER_GC_OBJECTS.spec(), None)?;
+        let seconds = store.family(&WORKER_GC_SECONDS.spec(), None)?;
         let by_generation = |family| -> Result<[Series; 3], StoreError> {
             let of = |generation| {
                 store.series(

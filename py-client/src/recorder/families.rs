@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use metrics_model::{FamilySpec, FamilyType, Layout};
+use metrics_model::Layout;
+use metrics_store::catalogue::{
+    Described, HTTP_EXCEPTIONS, HTTP_REQUEST_DURATION, HTTP_REQUEST_QUEUE, HTTP_REQUEST_SIZE,
+    HTTP_REQUESTS, HTTP_RESPONSE_SIZE, WORKER_ERROR_HANDLING, WORKER_FAILED_REQUESTS,
+    WORKER_REQUEST_DURATION, WORKER_REQUEST_SIZE, WORKER_REQUESTS, WORKER_RESPONSE_SIZE,
+};
 use metrics_store::{Family, Series, StoreError, WorkerStore};
 
 use super::errors::{ErrorKey, ErrorKind};
@@ -57,30 +62,14 @@ pub(super) struct WorkerSeries {
 impl WorkerSeries {
     pub(super) fn new(store: &WorkerStore, worker_id: &str) -> Result<Self, StoreError> {
         let labels = [("worker_id", worker_id)];
-        let counter = |name, help| store.series(&counter_family(store, name, help)?, &labels);
-        let histogram = |name, help, bounds| {
-            HistogramFamily::new(store, name, "", help, bounds)?.series(store, &labels)
-        };
+        let histogram =
+            |family, bounds| HistogramFamily::new(store, family, bounds)?.series(store, &labels);
+        let requests = store.family(&WORKER_REQUESTS.spec(), None)?;
         Ok(Self {
-            requests: counter(
-                "gunicorn_worker_requests",
-                "Total number of requests handled by this worker",
-            )?,
-            duration: histogram(
-                "gunicorn_worker_request_duration_seconds",
-                "Request duration in seconds",
-                &layout(DURATION_BOUNDS),
-            )?,
-            request_size: histogram(
-                "gunicorn_worker_request_size_bytes",
-                "Request size in bytes",
-                &layout(SIZE_BOUNDS),
-            )?,
-            response_size: histogram(
-                "gunicorn_worker_response_size_bytes",
-                "Response size in bytes",
-                &layout(SIZE_BOUNDS),
-            )?,
+            requests: store.series(&requests, &labels)?,
+            duration: histogram(&WORKER_REQUEST_DURATION, &layout(DURATION_BOUNDS))?,
+            request_size: histogram(&WORKER_REQUEST_SIZE, &layout(SIZE_BOUNDS))?,
+            response_size: histogram(&WORKER_RESPONSE_SIZE, &layout(SIZE_BOUNDS))?,
         })
     }
 }
@@ -114,50 +103,17 @@ impl RouteFamilies {
         durations: &Layout,
         sizes: &Layout,
     ) -> Result<Self, StoreError> {
-        let counter = |name, help| counter_family(store, name, help);
-        let histogram =
-            |name, unit, help, bounds| HistogramFamily::new(store, name, unit, help, bounds);
+        let counter = |family: &Described| store.family(&family.spec(), None);
+        let histogram = |family, bounds| HistogramFamily::new(store, family, bounds);
         Ok(Self {
-            requests: counter(
-                "gunicorn_http_requests",
-                "Requests answered, by method, endpoint and status",
-            )?,
-            duration: histogram(
-                "gunicorn_http_request_duration_seconds",
-                "seconds",
-                "Seconds from the end of a request's head to the end of its response",
-                durations,
-            )?,
-            request_size: histogram(
-                "gunicorn_http_request_size_bytes",
-                "bytes",
-                "Bytes of request bodies that were read",
-                sizes,
-            )?,
-            response_size: histogram(
-                "gunicorn_http_response_size_bytes",
-                "bytes",
-                "Bytes of response bodies that were sent",
-                sizes,
-            )?,
-            queue: histogram(
-                "gunicorn_http_request_queue_seconds",
-                "seconds",
-                "Seconds from the X-Request-Start of a proxy to the beginning of a request",
-                &queue_layout(),
-            )?,
-            failed: counter(
-                "gunicorn_worker_failed_requests",
-                "Total number of failed requests handled by this worker",
-            )?,
-            handled: counter(
-                "gunicorn_worker_error_handling",
-                "Total number of errors handled by this worker",
-            )?,
-            exceptions: counter(
-                "gunicorn_http_exceptions",
-                "Exceptions of requests, by who has answered them: framework or server",
-            )?,
+            requests: counter(&HTTP_REQUESTS)?,
+            duration: histogram(&HTTP_REQUEST_DURATION, durations)?,
+            request_size: histogram(&HTTP_REQUEST_SIZE, sizes)?,
+            response_size: histogram(&HTTP_RESPONSE_SIZE, sizes)?,
+            queue: histogram(&HTTP_REQUEST_QUEUE, &queue_layout())?,
+            failed: counter(&WORKER_FAILED_REQUESTS)?,
+            handled: counter(&WORKER_ERROR_HANDLING)?,
+            exceptions: counter(&HTTP_EXCEPTIONS)?,
         })
     }
 
@@ -222,20 +178,9 @@ struct HistogramFamily {
 }
 
 impl HistogramFamily {
-    fn new(
-        store: &WorkerStore,
-        name: &str,
-        unit: &str,
-        help: &str,
-        bounds: &Layout,
-    ) -> Result<Self, StoreError> {
-        let spec = FamilySpec {
-            help,
-            unit,
-            ..FamilySpec::new(name, FamilyType::Histogram)
-        };
+    fn new(store: &WorkerStore, family: &Described, bounds: &Layout) -> Result<Self, StoreError> {
         Ok(Self {
-            family: store.family(&spec, Some(bounds))?,
+            family: store.family(&family.spec(), Some(bounds))?,
             bounds: bounds.values().collect(),
         })
     }
@@ -250,18 +195,6 @@ impl HistogramFamily {
             bounds: Arc::clone(&self.bounds),
         })
     }
-}
-
-pub(super) fn counter_family(
-    store: &WorkerStore,
-    name: &str,
-    help: &str,
-) -> Result<Family, StoreError> {
-    let spec = FamilySpec {
-        help,
-        ..FamilySpec::new(name, FamilyType::Counter)
-    };
-    store.family(&spec, None)
 }
 
 pub(super) fn layout<const N: usize>(bounds: [&str; N]) -> Layout {

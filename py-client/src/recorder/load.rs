@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
-use metrics_model::{FamilySpec, FamilyType, GaugeMode};
+use metrics_model::{FamilySpec, FamilyType};
+use metrics_store::catalogue::{
+    HTTP_ABORTED, HTTP_REQUESTS_IN_PROGRESS, WORKER_BUSY, WORKER_THREADS,
+};
 use metrics_store::{Series, StoreError, WorkerStore};
 
-use super::families::counter_family;
 use super::method::Method;
 
 /// What is under way in one worker.
@@ -43,11 +45,7 @@ impl Load {
         worker_id: &str,
         threads: Option<u32>,
     ) -> Result<Self, StoreError> {
-        let busy = counter_family(
-            store,
-            "gunicorn_worker_busy_seconds",
-            "Seconds in which the worker had at least one request",
-        )?;
+        let busy = store.family(&WORKER_BUSY.spec(), None)?;
         let threads = threads.map(|total| Threads::new(store, worker_id, total));
         Ok(Self {
             open: 0,
@@ -112,14 +110,7 @@ impl Load {
 
 impl Threads {
     fn new(store: &WorkerStore, worker_id: &str, total: u32) -> Result<Self, StoreError> {
-        let spec = FamilySpec {
-            help: "Threads of the worker, by what they do: busy or idle",
-            ..FamilySpec::new(
-                "gunicorn_worker_threads",
-                FamilyType::Gauge(GaugeMode::LiveSum),
-            )
-        };
-        let family = store.family(&spec, None)?;
+        let family = store.family(&WORKER_THREADS.spec(), None)?;
         let of = |state| store.series(&family, &[("worker_id", worker_id), ("state", state)]);
         let (busy, idle) = (of("busy")?, of("idle")?);
         idle.set(0, total.into());
@@ -131,23 +122,14 @@ impl MethodSeries {
     #[cold]
     fn new(store: &WorkerStore, method: Method) -> Result<Self, StoreError> {
         let labels = [("method", method.label())];
-        let counter = |name, help| store.series(&counter_family(store, name, help)?, &labels);
+        let series = |spec| store.series(&store.family(&spec, None)?, &labels);
+        let hidden = |name| series(FamilySpec::new(name, FamilyType::Counter));
         // Written by the exporter when this worker has died in the middle of requests.
-        counter(
-            "gunicorn_http_aborted",
-            "Requests that were cut off by the end of their worker",
-        )?;
-        let in_progress = FamilySpec {
-            help: "Requests that have begun and not ended",
-            ..FamilySpec::new(
-                "gunicorn_http_requests_in_progress",
-                FamilyType::Gauge(GaugeMode::LiveSum),
-            )
-        };
+        series(HTTP_ABORTED.spec())?;
         Ok(Self {
-            started: counter("__requests_started", "")?,
-            finished: counter("__requests_finished", "")?,
-            in_progress: store.series(&store.family(&in_progress, None)?, &labels)?,
+            started: hidden("__requests_started")?,
+            finished: hidden("__requests_finished")?,
+            in_progress: series(HTTP_REQUESTS_IN_PROGRESS.spec())?,
         })
     }
 }

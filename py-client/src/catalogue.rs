@@ -1,0 +1,69 @@
+//! The catalogue of our families, for Python: `make docs` writes a page of it.
+
+use metrics_store::catalogue;
+use pyo3::prelude::*;
+
+/// One family that we export, and what its reader wants to know.
+#[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
+pub(crate) struct Described(&'static catalogue::Described);
+
+/// All families that we export.
+#[pyfunction]
+pub(crate) fn described() -> Vec<Described> {
+    catalogue::every().map(Described).collect()
+}
+
+#[pymethods]
+impl Described {
+    /// Of a counter without `_total`.
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name
+    }
+
+    /// `counter`, `gauge`, `histogram` or `info`.
+    #[getter]
+    fn kind(&self) -> &str {
+        self.0.family_type.name()
+    }
+
+    /// How a gauge's values of several processes become one.
+    #[getter]
+    fn mode(&self) -> Option<&str> {
+        match self.0.family_type {
+            metrics_model::FamilyType::Gauge(mode) => Some(mode.name()),
+            _ => None,
+        }
+    }
+
+    #[getter]
+    fn unit(&self) -> &str {
+        self.0.unit
+    }
+
+    #[getter]
+    fn help(&self) -> &str {
+        self.0.help
+    }
+
+    #[getter]
+    fn labels(&self) -> Vec<&str> {
+        self.0.labels.to_vec()
+    }
+
+    #[getter]
+    fn meaning(&self) -> &str {
+        self.0.meaning
+    }
+
+    #[getter]
+    fn query(&self) -> &str {
+        self.0.query
+    }
+
+    /// The path of the page that it is on.
+    #[getter]
+    fn page(&self) -> &str {
+        self.0.page.path()
+    }
+}

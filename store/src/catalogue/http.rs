@@ -1,0 +1,133 @@
+//! Requests by endpoint, of all workers together; and what waits for them.
+
+use super::{COUNTER, Described, GAUGE, HISTOGRAM, Page};
+
+pub(super) const OF_REQUESTS: &[&Described] = &[
+    &HTTP_REQUESTS,
+    &HTTP_REQUEST_DURATION,
+    &HTTP_REQUEST_SIZE,
+    &HTTP_RESPONSE_SIZE,
+    &HTTP_EXCEPTIONS,
+    &HTTP_REQUESTS_IN_PROGRESS,
+    &HTTP_ABORTED,
+    &HTTP_REQUEST_QUEUE,
+    &BACKLOG_CONNECTIONS,
+    &BACKLOG_LIMIT,
+];
+
+const OF_ENDPOINT: &[&str] = &["method", "endpoint"];
+
+/// Requests that were answered.
+pub const HTTP_REQUESTS: Described = Described {
+    name: "gunicorn_http_requests",
+    family_type: COUNTER,
+    unit: "",
+    help: "Requests answered, by method, endpoint and status",
+    labels: &["method", "endpoint", "status"],
+    meaning: "`endpoint` is the route of the framework (`/users/<int:id>`), never a raw path; `<unmatched>` where no \
+              route was found, `<other>` past `http.endpoint_limit`. With `http.group_status` the status is `2xx`.",
+    query: "sum by (endpoint) (rate(gunicorn_http_requests_total[5m]))",
+    page: Page::Metrics,
+};
+/// Their durations.
+pub const HTTP_REQUEST_DURATION: Described = Described {
+    name: "gunicorn_http_request_duration_seconds",
+    family_type: HISTOGRAM,
+    unit: "seconds",
+    help: "Seconds from the end of a request's head to the end of its response",
+    labels: OF_ENDPOINT,
+    meaning: "The bounds are those of `http.buckets`. With `http.exemplars` buckets carry the trace of a request.",
+    query: "histogram_quantile(0.99, sum by (le, endpoint) (rate(gunicorn_http_request_duration_seconds_bucket[5m])))",
+    page: Page::Metrics,
+};
+/// The sizes of what they brought.
+pub const HTTP_REQUEST_SIZE: Described = Described {
+    name: "gunicorn_http_request_size_bytes",
+    family_type: HISTOGRAM,
+    unit: "bytes",
+    help: "Bytes of request bodies that were read",
+    labels: OF_ENDPOINT,
+    meaning: "What the application has read, not what the client has announced. The bounds are those of \
+              `http.size_buckets`.",
+    query: "sum by (endpoint) (rate(gunicorn_http_request_size_bytes_sum[5m]))",
+    page: Page::Metrics,
+};
+/// The sizes of what was answered.
+pub const HTTP_RESPONSE_SIZE: Described = Described {
+    name: "gunicorn_http_response_size_bytes",
+    family_type: HISTOGRAM,
+    unit: "bytes",
+    help: "Bytes of response bodies that were sent",
+    labels: OF_ENDPOINT,
+    meaning: "Chunked, streamed, sent by `sendfile` or broken off: what was really sent, without headers.",
+    query: "sum by (endpoint) (rate(gunicorn_http_response_size_bytes_sum[5m]))",
+    page: Page::Metrics,
+};
+/// Exceptions, also those that the framework has answered.
+pub const HTTP_EXCEPTIONS: Described = Described {
+    name: "gunicorn_http_exceptions",
+    family_type: COUNTER,
+    unit: "",
+    help: "Exceptions of requests, by who has answered them: framework or server",
+    labels: &["method", "endpoint", "exception", "handled_by"],
+    meaning: "`exception` is the name of its class. Those that a framework turns into an answer are counted too, with \
+              `handled_by=\"framework\"`.",
+    query: "topk(5, sum by (endpoint, exception) (increase(gunicorn_http_exceptions_total[1h])))",
+    page: Page::Metrics,
+};
+/// Requests that are under way.
+pub const HTTP_REQUESTS_IN_PROGRESS: Described = Described {
+    name: "gunicorn_http_requests_in_progress",
+    family_type: GAUGE,
+    unit: "",
+    help: "Requests that have begun and not ended",
+    labels: &["method"],
+    meaning: "A worker that dies takes its own with it.",
+    query: "sum(gunicorn_http_requests_in_progress)",
+    page: Page::Metrics,
+};
+/// Requests that died with their worker.
+pub const HTTP_ABORTED: Described = Described {
+    name: "gunicorn_http_aborted",
+    family_type: COUNTER,
+    unit: "",
+    help: "Requests that were cut off by the end of their worker",
+    labels: &["method"],
+    meaning: "By a timeout, a SIGKILL, a crash. They are among `gunicorn_worker_requests_total`, and not among \
+              `gunicorn_http_requests_total`: nobody has answered them.",
+    query: "increase(gunicorn_http_aborted_total[1h]) > 0",
+    page: Page::Metrics,
+};
+/// How long requests were under way before.
+pub const HTTP_REQUEST_QUEUE: Described = Described {
+    name: "gunicorn_http_request_queue_seconds",
+    family_type: HISTOGRAM,
+    unit: "seconds",
+    help: "Seconds from the X-Request-Start of a proxy to the beginning of a request",
+    labels: &[],
+    meaning: "There only where a proxy sets that header (nginx: `proxy_set_header X-Request-Start \"t=${msec}\"`).",
+    query: "histogram_quantile(0.95, sum by (le) (rate(gunicorn_http_request_queue_seconds_bucket[5m])))",
+    page: Page::Metrics,
+};
+/// Connections that wait.
+pub const BACKLOG_CONNECTIONS: Described = Described {
+    name: "gunicorn_backlog_connections",
+    family_type: GAUGE,
+    unit: "",
+    help: "Connections that wait to be accepted",
+    labels: &["listener"],
+    meaning: "Of each address that Gunicorn is bound to; on Linux. When it grows, workers are too few or too slow.",
+    query: "max by (listener) (gunicorn_backlog_connections / gunicorn_backlog_limit) > 0.5",
+    page: Page::Metrics,
+};
+/// And how many may.
+pub const BACKLOG_LIMIT: Described = Described {
+    name: "gunicorn_backlog_limit",
+    family_type: GAUGE,
+    unit: "",
+    help: "Connections that may wait to be accepted",
+    labels: &["listener"],
+    meaning: "The smaller of Gunicorn's `backlog` and the system's `net.core.somaxconn`.",
+    query: "gunicorn_backlog_connections / gunicorn_backlog_limit",
+    page: Page::Metrics,
+};

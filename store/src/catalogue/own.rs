@@ -1,0 +1,188 @@
+//! What the metrics system says of itself.
+
+use metrics_model::{FamilyType, GaugeMode};
+
+use super::{COUNTER, Described, FACT, GAUGE, HISTOGRAM, Page};
+
+pub(super) const OF_OURSELVES: &[&Described] = &[
+    &BUILD,
+    &ERRORS,
+    &COLLECTED_TIMESTAMP,
+    &REGISTRY_INFO,
+    &REJECTED_SAMPLES,
+    &OWN_BUILD,
+    &OWN_SCRAPES,
+    &OWN_SCRAPE_DURATION,
+    &OWN_PUSHES,
+    &OWN_PUSH_LAG,
+    &OWN_ERRORS,
+    &OWN_CONNECTIONS,
+    &OWN_CONNECTIONS_EVICTED,
+    &OWN_LISTENING,
+];
+
+/// Versions.
+pub const BUILD: Described = Described {
+    name: "gunicorn_build_info",
+    family_type: FACT,
+    unit: "",
+    help: "Versions of what runs here; always 1",
+    labels: &[
+        "version",
+        "gunicorn_version",
+        "python_version",
+        "python_implementation",
+        "worker_class",
+    ],
+    meaning: "`version` is that of this package.",
+    query: "count by (version, gunicorn_version, python_version) (gunicorn_build_info)",
+    page: Page::Metrics,
+};
+/// What failed in a worker or the arbiter.
+pub const ERRORS: Described = Described {
+    name: "gunicorn_exporter_errors",
+    family_type: COUNTER,
+    unit: "",
+    help: "Failures of the metrics system itself, by the part that met them",
+    labels: &["where"],
+    meaning: "In workers and the arbiter; there when there was one. The first of each part is in Gunicorn's error log. \
+              No request is affected.",
+    query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
+    page: Page::Metrics,
+};
+/// The age of what has to be asked for.
+pub const COLLECTED_TIMESTAMP: Described = Described {
+    name: "gunicorn_exporter_collected_timestamp_seconds",
+    family_type: FamilyType::Gauge(GaugeMode::LiveMin),
+    unit: "",
+    help: "When custom collectors and functions of gauges were asked, where it is longest ago",
+    labels: &[],
+    meaning: "There only where the application has custom collectors, or gauges with `set_function`.",
+    query: "time() - gunicorn_exporter_collected_timestamp_seconds",
+    page: Page::Metrics,
+};
+/// Which registry a page comes from.
+pub const REGISTRY_INFO: Described = Described {
+    name: "gunicorn_exporter_registry_info",
+    family_type: FamilyType::Gauge(GaugeMode::Sum),
+    unit: "",
+    help: "The shared registry that this page comes from",
+    labels: &["registry"],
+    meaning: "On pages of a registry in Redis; always 1. Two targets of one Prometheus that say the same count \
+              everything twice.",
+    query: "count by (registry) (gunicorn_exporter_registry_info) > 1",
+    page: Page::Metrics,
+};
+/// What a registry has left out.
+pub const REJECTED_SAMPLES: Described = Described {
+    name: "metrics_rejected_samples",
+    family_type: COUNTER,
+    unit: "",
+    help: "Entries of batches that the registry left out, by reason.",
+    labels: &["reason"],
+    meaning: "By a limit of the module (`max_series`, `max_label_bytes`), or because two processes say different things \
+              of one name (`conflict`); there when there was one.",
+    query: "increase(metrics_rejected_samples_total[1h]) > 0",
+    page: Page::Metrics,
+};
+/// The version of an exporter.
+pub const OWN_BUILD: Described = Described {
+    name: "gunicorn_exporter_build",
+    family_type: FamilyType::Info,
+    unit: "",
+    help: "Version of the exporter",
+    labels: &["version"],
+    meaning: "Always 1.",
+    query: "count by (version) (gunicorn_exporter_build_info)",
+    page: Page::Own,
+};
+/// Scrapes.
+pub const OWN_SCRAPES: Described = Described {
+    name: "gunicorn_exporter_scrapes",
+    family_type: COUNTER,
+    unit: "",
+    help: "Scrapes answered",
+    labels: &["path", "result"],
+    meaning: "`result` is `complete`; `unavailable`, answered 503, as while Redis is away; or `broken_off`, it failed or \
+              the scraper left after the first page.",
+    query: "sum by (result) (rate(gunicorn_exporter_scrapes_total[5m]))",
+    page: Page::Own,
+};
+/// How long they take.
+pub const OWN_SCRAPE_DURATION: Described = Described {
+    name: "gunicorn_exporter_scrape_duration_seconds",
+    family_type: HISTOGRAM,
+    unit: "seconds",
+    help: "Time from a request to the end of its page",
+    labels: &[],
+    meaning: "With the push that goes before it.",
+    query: "histogram_quantile(0.99, rate(gunicorn_exporter_scrape_duration_seconds_bucket[5m]))",
+    page: Page::Own,
+};
+/// Batches.
+pub const OWN_PUSHES: Described = Described {
+    name: "gunicorn_exporter_pushes",
+    family_type: COUNTER,
+    unit: "",
+    help: "Batches sent, by the registry's answer",
+    labels: &["status"],
+    meaning: "`ok`; `dup`, it had arrived before; `resync`, `gone` and `forgotten`, the registry asks for everything \
+              anew; `failed`, there was no answer. Of an instance with Redis.",
+    query: "rate(gunicorn_exporter_pushes_total{status=\"failed\"}[5m]) > 0",
+    page: Page::Own,
+};
+/// How far behind the shared registry is.
+pub const OWN_PUSH_LAG: Described = Described {
+    name: "gunicorn_exporter_push_lag_seconds",
+    family_type: GAUGE,
+    unit: "seconds",
+    help: "Age of the oldest change that the shared registry has not acknowledged",
+    labels: &[],
+    meaning: "Of an instance with Redis. It grows while Redis is away; nothing is lost then.",
+    query: "gunicorn_exporter_push_lag_seconds > 60",
+    page: Page::Own,
+};
+/// What failed in an exporter.
+pub const OWN_ERRORS: Described = Described {
+    name: "gunicorn_exporter_errors",
+    family_type: COUNTER,
+    unit: "",
+    help: "Errors, by where they happened",
+    labels: &["where"],
+    meaning: "In the exporter, there when there was one; each is in its log.",
+    query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
+    page: Page::Own,
+};
+/// Who asks.
+pub const OWN_CONNECTIONS: Described = Described {
+    name: "gunicorn_exporter_connections",
+    family_type: GAUGE,
+    unit: "",
+    help: "Open connections of scrapers",
+    labels: &[],
+    meaning: "Browsers that show the live page are among them.",
+    query: "max_over_time(gunicorn_exporter_connections[1h])",
+    page: Page::Own,
+};
+/// Who had to go.
+pub const OWN_CONNECTIONS_EVICTED: Described = Described {
+    name: "gunicorn_exporter_connections_evicted",
+    family_type: COUNTER,
+    unit: "",
+    help: "Connections ended early to make room for others",
+    labels: &[],
+    meaning: "There is a bound to how many there may be; the one that was silent longest goes.",
+    query: "increase(gunicorn_exporter_connections_evicted_total[1h]) > 0",
+    page: Page::Own,
+};
+/// Whether the port could be had.
+pub const OWN_LISTENING: Described = Described {
+    name: "gunicorn_exporter_listening",
+    family_type: GAUGE,
+    unit: "",
+    help: "Whether the port of the metrics is ours",
+    labels: &[],
+    meaning: "0 while somebody else holds it. With Redis, pushes go on meanwhile.",
+    query: "gunicorn_exporter_listening == 0",
+    page: Page::Own,
+};
