@@ -189,7 +189,7 @@ impl Recorder {
         );
         let (kind, endpoint) = match template {
             Some(template) => (EndpointKind::Template, Some(template)),
-            None => (EndpointKind::Path, entry(environ, intern!(py, "PATH_INFO"))),
+            None => (EndpointKind::Path, whole_path(environ)),
         };
         let queued = entry(environ, intern!(py, "HTTP_X_REQUEST_START"));
         let trace = if self.options.exemplars {
@@ -331,6 +331,20 @@ impl Recorder {
         let generation = number(intern!(info.py(), "generation")).unwrap_or(0);
         let objects = number(intern!(info.py(), "collected")).unwrap_or(0);
         self.collections.end(generation as usize, objects.into());
+    }
+}
+
+/// The path as the client knows it: an application that passes requests on to others moves the beginning
+/// of `PATH_INFO` to `SCRIPT_NAME`.
+#[inline]
+fn whole_path<'py>(environ: &Bound<'py, PyDict>) -> Option<Bound<'py, PyString>> {
+    let py = environ.py();
+    let path = entry(environ, intern!(py, "PATH_INFO"))?;
+    match entry(environ, intern!(py, "SCRIPT_NAME")) {
+        Some(script) if script.len().is_ok_and(|length| length > 0) => {
+            script.add(&path).ok()?.cast_into().ok()
+        }
+        _ => Some(path),
     }
 }
 

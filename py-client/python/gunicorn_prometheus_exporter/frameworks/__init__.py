@@ -19,6 +19,11 @@ from typing import Any
 ENDPOINT = "gunicorn_prometheus_exporter.endpoint"
 ERRORS = "gunicorn_prometheus_exporter.errors"
 
+# Where an application has others mounted in it: the SCRIPT_NAME that it was called with, and what was noted in the
+# copies that it may have made of the environment.
+_OUTSIDE = "gunicorn_prometheus_exporter.outside"
+_NOTES = "gunicorn_prometheus_exporter.notes"
+
 # By the module whose presence shows that the framework is in use.
 _KNOWN = {
     "bottle": "bottle",
@@ -29,6 +34,7 @@ _KNOWN = {
     "pyramid.router": "pyramid",
     "starlette.routing": "starlette",
     "tornado.web": "tornado",
+    "werkzeug.middleware.dispatcher": "werkzeug",
 }
 _installed: set[str] = set()
 
@@ -69,12 +75,56 @@ class Swallowed(list[tuple[str, bool]]):
         return self[:-1] if error is not None and id(error) == self._last else self
 
 
+def name_route(environ: dict[str, Any], template: str) -> None:
+    """Names the route of a WSGI request, as it is seen from outside of all applications."""
+    _note(environ, ENDPOINT, _mounted_at(environ) + template)
+
+
+def name_handler(environ: dict[str, Any], name: str) -> None:
+    """Names what has answered a WSGI request where there are no routes."""
+    _note(environ, ENDPOINT, name)
+
+
 def note_error(environ: dict[str, Any], error: BaseException, *, unexpected: bool = False) -> None:
     """Notes an exception of a WSGI request that the framework makes an answer of."""
     errors = environ.get(ERRORS)
     if errors is None:
-        errors = environ[ERRORS] = Swallowed()
+        errors = Swallowed()
+        _note(environ, ERRORS, errors)
     errors.note(error, unexpected=unexpected)
+
+
+def dispatching(original: Any) -> Any:
+    """A WSGI application that passes requests on to others, each below a path of its own."""
+
+    def call(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        mounting(environ)
+        notes = environ.setdefault(_NOTES, {})
+        try:
+            return original(self, environ, start_response)
+        finally:
+            environ.update(notes)
+
+    return call
+
+
+def mounting(environ: dict[str, Any]) -> None:
+    """From here on, what is added to SCRIPT_NAME is where an application is mounted."""
+    environ.setdefault(_OUTSIDE, environ.get("SCRIPT_NAME", ""))
+
+
+def _mounted_at(environ: dict[str, Any]) -> str:
+    # Only what known dispatchers have added: the rest of SCRIPT_NAME may be anything that a client or a proxy has sent.
+    outside = environ.get(_OUTSIDE)
+    name: str = environ.get("SCRIPT_NAME", "")
+    return "" if outside is None or not name.startswith(outside) else name[len(outside) :].rstrip("/")
+
+
+def _note(environ: dict[str, Any], key: str, value: object) -> None:
+    environ[key] = value
+    notes = environ.get(_NOTES)
+    if notes is not None:
+        notes[key] = value
 
 
 def wrap(owner: Any, name: str, make: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import bottle
 
-from . import ENDPOINT, note_error, wrap
+from . import ENDPOINT, mounting, name_route, note_error, wrap
 
 
 def install() -> None:
@@ -16,10 +16,13 @@ def install() -> None:
 
 def _handling(original: Any) -> Any:
     def handle(self: Any, environ: Any) -> Any:
+        mounting(environ)
+        outer = environ.get("bottle.route")
         answer = original(self, environ)
         route = environ.get("bottle.route")
-        if route is not None:
-            environ[ENDPOINT] = environ.get("SCRIPT_NAME", "").rstrip("/") + route.rule
+        # What is mounted here may have named a route already, and knows better.
+        if route is not None and route is not outer and ENDPOINT not in environ:
+            name_route(environ, route.rule)
         # An HTTPError is an answer and an exception in one; it knows what it was made of.
         if isinstance(answer, bottle.HTTPError):
             cause = getattr(answer, "exception", None)

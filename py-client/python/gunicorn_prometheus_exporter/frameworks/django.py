@@ -8,7 +8,7 @@ from typing import Any
 from django.core.handlers import base, exception
 
 from ..asgi import REQUEST
-from . import ENDPOINT, note_error, wrap
+from . import name_route, note_error, wrap
 
 
 def install() -> None:
@@ -33,7 +33,7 @@ def _naming(original: Any) -> Any:
 def _name(request: Any, endpoint: str) -> None:
     environ = getattr(request, "environ", None)
     if environ is not None:
-        environ[ENDPOINT] = endpoint
+        name_route(environ, endpoint)
     elif (recorded := getattr(request, "scope", {}).get(REQUEST)) is not None:
         recorded.endpoint = endpoint
 

@@ -1,41 +1,72 @@
-"""Falcon: the template of the resource's URI, and the exceptions that error handlers answer."""
+"""Falcon: the template of the resource's URI, sinks and static routes; exceptions that error handlers answer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import falcon
+import falcon.asgi
 
-from . import ENDPOINT, note_error, wrap
+from ..asgi import REQUEST
+from . import name_route, note_error, wrap
 
 
 def install() -> None:
-    """Wraps the look-up of the responder and the one place where exceptions are handled."""
+    """Wraps the look-up of the responder and the places where exceptions are handled."""
     wrap(falcon.App, "_get_responder", _naming)
     wrap(falcon.App, "_handle_exception", _noting)
+    wrap(falcon.asgi.App, "_handle_exception", _noting_async)
 
 
 def _naming(original: Any) -> Any:
     def get_responder(self: Any, req: Any) -> Any:
         found = original(self, req)
         # Responder, parameters, resource, template: the last is None where no route matches.
-        template = found[3]
-        environ = getattr(req, "env", None)
-        if template is not None and environ is not None:
-            environ[ENDPOINT] = template
+        template = found[3] or _beginning(self, req.path)
+        if template is not None:
+            _name(req, template)
         return found
 
     return get_responder
 
 
+def _beginning(app: Any, path: str) -> str | None:
+    """Of a sink its pattern, of a static route its prefix: each takes all paths that begin like it."""
+    for matcher, route, is_sink in getattr(app, "_sink_and_static_routes", ()):
+        if matcher.match(path):
+            return str(matcher.pattern if is_sink else getattr(route, "_prefix", "/")).rstrip("/") + "/*"
+    return None
+
+
+def _name(req: Any, template: str) -> None:
+    environ = getattr(req, "env", None)
+    if environ is not None:
+        name_route(environ, template)
+    elif (recorded := req.scope.get(REQUEST)) is not None:
+        recorded.endpoint = recorded.prefix + template
+
+
 def _noting(original: Any) -> Any:
     def handle_exception(self: Any, req: Any, resp: Any, ex: Any, params: Any) -> Any:
         handled = original(self, req, resp, ex, params)
-        environ = getattr(req, "env", None)
-        if handled and environ is not None:
-            is_answer = isinstance(ex, (falcon.HTTPError, falcon.HTTPStatus))
-            # One that is no answer is handled by the application, or by Falcon's handler of last resort.
-            note_error(environ, ex, unexpected=not is_answer and str(resp.status).startswith("500"))
+        if handled:
+            note_error(req.env, ex, unexpected=_is_unexpected(ex, resp))
         return handled
 
     return handle_exception
+
+
+def _noting_async(original: Any) -> Any:
+    async def handle_exception(self: Any, req: Any, resp: Any, ex: Any, params: Any, **more: Any) -> Any:
+        handled = await original(self, req, resp, ex, params, **more)
+        recorded = getattr(req, "scope", {}).get(REQUEST)
+        if handled and resp is not None and recorded is not None:
+            recorded.note_error(ex, unexpected=_is_unexpected(ex, resp))
+        return handled
+
+    return handle_exception
+
+
+def _is_unexpected(error: Any, resp: Any) -> bool:
+    # One that is no answer is handled by the application, or by Falcon's handler of last resort.
+    return not isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)) and str(resp.status).startswith("500")

@@ -7,7 +7,7 @@ from typing import Any
 import flask
 import flask.ctx
 
-from . import ENDPOINT, note_error
+from . import name_route, note_error
 
 
 def install() -> None:
@@ -36,7 +36,7 @@ def _name_routes(context: Any) -> None:
         request = self.request
         rule = getattr(request, "url_rule", None)
         if rule is not None:
-            request.environ[ENDPOINT] = rule.rule
+            name_route(request.environ, rule.rule)
 
     context.match_request = match_request
 

@@ -1,0 +1,12 @@
+"""Werkzeug's dispatcher, by which applications are mounted beside one another."""
+
+from __future__ import annotations
+
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from . import dispatching, wrap
+
+
+def install() -> None:
+    """Wraps the step that chooses the application."""
+    wrap(DispatcherMiddleware, "__call__", dispatching)

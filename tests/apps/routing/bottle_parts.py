@@ -1,0 +1,33 @@
+"""Bottle in parts: applications that are merged, and others that are mounted."""
+
+# mypy: disable-error-code="untyped-decorator"
+
+from typing import Any
+
+from bottle import Bottle, static_file
+from flask_parts import admin, plain
+
+
+def text(**values: Any) -> str:
+    """What every route answers."""
+    return f"{values}\n"
+
+
+def part() -> Bottle:
+    """A part, to be mounted."""
+    made = Bottle()
+    made.get("/one/<number:int>", callback=text)
+    return made
+
+
+app = Bottle()
+app.get("/own/<name>", callback=text)
+app.post("/only/posts", callback=text)
+app.get("/files/<name:path>", callback=lambda name: static_file(name, root="/nonexistent"))
+merged = part()
+app.mount("/merged/", merged)
+app.mount("/flask/", admin())
+app.mount("/plain/", plain)
+mounted = part()
+mounted.get("/late", callback=text)
+app.mount("/wrapped/", lambda environ, start_response: mounted(environ, start_response))

@@ -1,0 +1,59 @@
+"""CherryPy in parts: a tree of objects, default handlers, methods as handlers, routes, and a grafted application."""
+
+# mypy: disable-error-code="untyped-decorator"
+
+from typing import Any
+
+import cherrypy
+from flask_parts import admin
+
+
+def text(*parts: Any, **values: Any) -> str:
+    """What every page answers."""
+    return f"{parts} {values}\n"
+
+
+class Part:
+    """Below the root."""
+
+    @cherrypy.expose
+    def index(self) -> str:
+        """The part itself."""
+        return text()
+
+    @cherrypy.expose
+    def default(self, *parts: str) -> str:
+        """Whatever has no page of its own."""
+        return text(*parts)
+
+
+@cherrypy.expose
+class Resource:
+    """Its methods are those of HTTP."""
+
+    def GET(self, number: str = "") -> str:  # noqa: N802
+        """Reads."""
+        return text(number)
+
+    def POST(self) -> str:  # noqa: N802
+        """Writes."""
+        return text()
+
+
+class Root:
+    """The root of the tree."""
+
+    part = Part()
+    resource = Resource()
+
+    @cherrypy.expose
+    def index(self) -> str:
+        """The root itself."""
+        return text()
+
+
+cherrypy.config.update({"environment": "embedded"})
+cherrypy.tree.mount(Root(), "", {"/resource": {"request.dispatch": cherrypy.dispatch.MethodDispatcher()}})
+cherrypy.tree.mount(Part(), "/mounted")
+cherrypy.tree.graft(admin(), "/flask")
+app = cherrypy.tree

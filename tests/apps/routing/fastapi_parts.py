@@ -1,0 +1,39 @@
+"""FastAPI in parts: routers in one another, mounted applications, static files, dependencies, validation."""
+
+from pathlib import Path
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi.staticfiles import StaticFiles
+
+
+async def text(number: int = 0) -> dict[str, int]:
+    """What every route answers."""
+    return {"number": number}
+
+
+def blocking(number: int) -> dict[str, int]:
+    """In a thread."""
+    return {"number": number}
+
+
+async def refused() -> None:
+    """A dependency that is not met."""
+    raise HTTPException(401)
+
+
+inner = APIRouter(prefix="/inner")
+inner.add_api_route("/{number}", text)
+outer = APIRouter(prefix="/outer/{tenant}")
+outer.add_api_route("/one", text)
+outer.include_router(inner)
+part = FastAPI()
+part.add_api_route("/users/{number}", text)
+
+app = FastAPI()
+app.add_api_route("/users/{number}", text)
+app.add_api_route("/blocking/{number}", blocking)
+app.add_api_route("/refused/{number}", text, dependencies=[Depends(refused)])
+app.include_router(outer, prefix="/v1")
+app.include_router(outer, prefix="/v2")
+app.mount("/part", part)
+app.mount("/assets", StaticFiles(directory=Path(__file__).parent))

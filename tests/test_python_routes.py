@@ -1,0 +1,193 @@
+"""Route templates of applications that are made of parts: mounted, included, prefixed, nested."""
+
+from typing import NamedTuple
+
+import pytest
+
+from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness.paths import TESTS
+
+TOTAL = "gunicorn_http_requests_total"
+UNMATCHED = "<unmatched>"
+
+
+class Step(NamedTuple):
+    """A request, and what becomes of it."""
+
+    request: str
+    status: int
+    endpoint: str
+    host: str = "localhost"
+
+
+APPLICATIONS: dict[str, list[Step]] = {
+    "PrometheusWorker flask_parts:app": [
+        Step("GET /outer/one/x", 200, "/outer/one/<name>"),
+        Step("GET /outer/inner/de/7", 200, "/outer/inner/<lang>/<int:number>"),
+        Step("GET /again/inner/de/7", 200, "/again/inner/<lang>/<int:number>"),
+        Step("GET /users/7", 200, "/users/<int:number>"),
+        Step("POST /users/8", 405, UNMATCHED),
+        Step("GET /users/x", 404, UNMATCHED),
+        Step("GET /admin/users/7", 200, "/admin/users/<int:number>"),
+        Step("GET /deep/admin/users/7", 200, "/deep/admin/users/<int:number>"),
+        Step("GET /admin/none", 404, UNMATCHED),
+        Step("GET /plain/x", 200, "/plain/x"),
+        Step("GET /folder", 308, "/folder"),
+        Step("GET /files/a/b", 200, "/files/<path:name>"),
+        Step("GET /assets/flask_parts.py", 200, "/assets/<path:filename>"),
+        Step("GET /assets/none", 404, "/assets/<path:filename>"),
+        Step("OPTIONS /users/9", 200, "/users/<int:number>"),
+    ],
+    "PrometheusWorker django_parts:app": [],
+    "PrometheusUvicornWorker django_parts:asgi_app": [],
+    "PrometheusWorker pyramid_parts:app": [
+        Step("GET /prefix/t1/part/7", 200, "/prefix/{tenant}/part/{number:\\d+}"),
+        Step("GET /hybrid/me/a", 200, "/hybrid/{user}/*traverse"),
+        Step("POST /only/posts", 200, "/only/posts"),
+        Step("GET /assets/none.txt", 404, "/assets/*subpath"),
+        Step("GET /assets/pyramid_parts.py", 200, "/assets/*subpath"),
+        Step("GET /a/b/edit", 200, "Node.edit"),
+        Step("GET /a/b", 200, "Node"),
+        Step("GET /a/b/leaf", 200, "Leaf"),
+        Step("GET /a/b/nowhere", 404, UNMATCHED),
+    ],
+    "PrometheusWorker bottle_parts:app": [
+        Step("GET /own/x", 200, "/own/<name>"),
+        Step("GET /only/posts", 405, UNMATCHED),
+        Step("GET /none", 404, UNMATCHED),
+        Step("GET /files/a/b", 404, "/files/<name:path>"),
+        Step("GET /merged/one/7", 200, "/merged/one/<number:int>"),
+        Step("GET /flask/users/7", 200, "/flask/users/<int:number>"),
+        Step("GET /flask/none", 404, "/flask/<:re:.*>"),
+        Step("GET /wrapped/one/7", 200, "/wrapped/one/<number:int>"),
+        Step("GET /wrapped/none", 404, "/wrapped/<:re:.*>"),
+        Step("GET /plain/x", 200, "/plain/<:re:.*>"),
+    ],
+    "PrometheusWorker falcon_parts:app": [
+        Step("GET /things/7", 200, "/things/{number:int(min=1)}"),
+        Step("GET /things", 200, "/things"),
+        Step("POST /things", 405, "/things"),
+        Step("GET /path/a/b", 200, "/path/{rest:path}"),
+        Step("GET /sink/abc/d", 200, "/sink/(?P<name>[a-z]+)/*"),
+        Step("GET /assets/falcon_parts.py", 200, "/assets/*"),
+        Step("GET /assets/none", 404, "/assets/*"),
+        Step("GET /none", 404, UNMATCHED),
+    ],
+    "PrometheusUvicornWorker falcon_parts:asgi_app": [
+        Step("GET /things/7", 200, "/things/{number:int(min=1)}"),
+        Step("POST /things", 405, "/things"),
+        Step("GET /none", 404, UNMATCHED),
+    ],
+    "PrometheusWorker cherrypy_parts:app": [
+        Step("GET /", 200, "Root.index"),
+        Step("GET /part/", 200, "Part.index"),
+        Step("GET /part/a/b", 200, "Part.default"),
+        Step("GET /resource/7", 200, "Resource.GET"),
+        Step("POST /resource", 200, "Resource.POST"),
+        Step("PUT /resource", 405, UNMATCHED),
+        Step("GET /mounted/x", 200, "Part.default"),
+        Step("GET /flask/users/7", 200, "/flask/users/<int:number>"),
+        Step("GET /none", 404, UNMATCHED),
+    ],
+    "PrometheusASGIWorker starlette_parts:app": [],
+    "PrometheusUvicornWorker fastapi_parts:app": [
+        Step("GET /users/7", 200, "/users/{number}"),
+        Step("GET /blocking/7", 200, "/blocking/{number}"),
+        Step("GET /users/x", 422, "/users/{number}"),
+        Step("POST /users/7", 405, "/users/{number}"),
+        Step("GET /refused/7", 401, "/refused/{number}"),
+        Step("GET /v1/outer/t/one", 200, "/v1/outer/{tenant}/one"),
+        Step("GET /v2/outer/t/inner/7", 200, "/v2/outer/{tenant}/inner/{number}"),
+        Step("GET /part/users/7", 200, "/part/users/{number}"),
+        Step("GET /part/none", 404, "/part"),
+        Step("GET /assets/none", 404, "/assets"),
+        Step("GET /assets/fastapi_parts.py", 200, "/assets"),
+        Step("GET /openapi.json", 200, "/openapi.json"),
+        Step("GET /docs", 200, "/docs"),
+        Step("GET /none", 404, UNMATCHED),
+    ],
+}
+APPLICATIONS["PrometheusTornadoWorker tornado_parts:app"] = [
+    Step("GET /text/x", 200, r"/text/(?P<name>\w+)"),
+    Step("GET /part/one/7", 200, "/part/one/(?P<number>[0-9]+)"),
+    Step("GET /part/none/7", 404, UNMATCHED),
+    Step("GET /plain/x", 200, "/plain/.*"),
+    Step("GET /assets/tornado_parts.py", 200, "/assets/(.*)"),
+    Step("GET /assets/none", 404, "/assets/(.*)"),
+    Step("GET /hosted/x", 200, r"/hosted/(?P<name>\w+)", host="api.example.org"),
+    Step("GET /hosted/x", 404, UNMATCHED),
+    Step("POST /text/x", 405, r"/text/(?P<name>\w+)"),
+]
+_DJANGO = [
+    Step("GET /", 200, "/"),
+    Step("GET /v1/leaf/x", 301, "/v1/leaf/x"),
+    Step("GET /v1/leaf/x/", 200, "/v1/leaf/<slug:name>/"),
+    Step("GET /v1/old/2024/", 200, "/v1/old/(?P<number>[0-9]{4})/$"),
+    Step("GET /tenants/7/leaf/x/", 200, "/tenants/<int:tenant>/leaf/<slug:name>/"),
+    Step("GET /patterns/7", 200, "^patterns/(?P<number>[0-9]+)$"),
+    Step("GET /users/7", 200, "/users/<int:number>"),
+    Step("POST /users/7", 405, "/users/<int:number>"),
+    Step("GET /gone/7", 404, "/gone/<int:number>"),
+    Step("GET /api/things/", 200, "/api/things/$"),
+    Step("GET /api/things/7/", 200, "/api/things/(?P<pk>[^/.]+)/$"),
+    Step("GET /api/things/0/", 429, "/api/things/(?P<pk>[^/.]+)/$"),
+    Step("DELETE /api/things/7/", 405, "/api/things/(?P<pk>[^/.]+)/$"),
+    Step("GET /api/things.json", 200, r"/api/things\.(?P<format>[a-z0-9]+)/?$"),
+    Step("GET /de/greet/x", 200, "/de/greet/<str:name>"),
+    Step("GET /en/greet/x", 200, "/en/greet/<str:name>"),
+    Step("GET /greet/x", 302, "/greet/x"),
+    Step("GET /none", 404, UNMATCHED),
+]
+APPLICATIONS["PrometheusWorker django_parts:app"] = _DJANGO
+APPLICATIONS["PrometheusUvicornWorker django_parts:asgi_app"] = _DJANGO
+_STARLETTE = [
+    Step("GET /one/two/t/leaf/7", 200, "/one/two/{tenant}/leaf/{number:int}"),
+    Step("GET /one/two/t/", 200, "/one/two/{tenant}/"),
+    Step("GET /one/leaf", 200, "/one/leaf"),
+    Step("GET /one/none", 404, "/one"),
+    Step("GET /app/leaf/7", 200, "/app/leaf/{number:int}"),
+    Step("POST /app/leaf/7", 405, "/app/leaf/{number:int}"),
+    Step("GET /assets/starlette_parts.py", 200, "/assets"),
+    Step("GET /assets/none", 404, "/assets"),
+    Step("GET /leaf/7", 200, "/leaf/{number:int}", host="api.example.org"),
+    Step("GET /leaf/7", 404, UNMATCHED),
+    Step("GET /things/7", 200, "/things/{number}"),
+    Step("PATCH /things/7", 405, "/things/{number}"),
+    Step("GET /files/a/b", 200, "/files/{name:path}"),
+    Step("GET /things/7/", 307, "/things/7/"),
+]
+APPLICATIONS["PrometheusASGIWorker starlette_parts:app"] = _STARLETTE
+
+
+@pytest.mark.parametrize("application", APPLICATIONS)
+def test_parts_of_an_application_make_one_template(application: str) -> None:
+    """That which says where the route is from the outside."""
+    worker, app = application.split()
+    steps = APPLICATIONS[application]
+    wanted: dict[tuple[str, str, str], float] = {}
+    with Gunicorn(
+        app,
+        venv=Venv.frameworks(),
+        worker_class=f"gunicorn_prometheus_exporter.{worker}",
+        app_directory=TESTS / "apps" / "routing",
+    ) as gunicorn:
+        for step in steps:
+            method, path = step.request.split()
+            body = b"" if method == "POST" else None
+            assert gunicorn.request(method, path, body, {"Host": step.host}).status == step.status, step
+            key = (method, step.endpoint, str(step.status))
+            wanted[key] = wanted.get(key, 0) + 1
+
+        def page() -> Scrape:
+            seen = scrape(gunicorn.metrics_url)
+            assert seen.sum("gunicorn_worker_requests_total") == len(steps)
+            return seen
+
+        seen = eventually(page)
+    found = {
+        (sample.labels["method"], sample.labels["endpoint"], sample.labels["status"]): sample.value
+        for sample in seen.samples(TOTAL)
+    }
+    different = sorted((key, found.get(key), wanted.get(key)) for key in found.keys() | wanted.keys())
+    assert [one for one in different if one[1] != one[2]] == [], "labels, found, wanted"
+    assert seen.sum("gunicorn_exporter_errors_total") == 0
