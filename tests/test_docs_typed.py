@@ -22,6 +22,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "pip install target/wheels/*.whl": "tests/test_demo_zero_configuration.py",
     "docker-compose up --build": "scripts/docker-smoke",
+    "helm install": "tests/test_deploy_helm.py",
 }
 
 
@@ -74,7 +75,7 @@ def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
     with own_network():
         try:
             for line in _commands(page):
-                if line in ELSEWHERE or line.partition(" ARGS=")[0] in ELSEWHERE:
+                if line in ELSEWHERE or line.partition(" ARGS=")[0] in ELSEWHERE or line.startswith("helm install "):
                     continue
                 line = line.replace("redis.internal", "127.0.0.1")
                 if line.startswith("export "):

@@ -302,7 +302,9 @@ impl<'a> Reader<'a> {
     fn find(&mut self, key: &str) -> Result<Option<Found>, SettingsError> {
         self.asked.push(key.to_owned());
         let variable = variable_of(key);
-        if let Some(text) = (self.env)(&variable).filter(|text| !text.trim().is_empty()) {
+        if let Some(text) = (self.env)(&variable)
+            .filter(|text| !text.trim().is_empty() && !is_service_link(&variable, text))
+        {
             return Ok(Some(Found {
                 texts: vec![text],
                 is_list: false,
@@ -387,6 +389,13 @@ pub(super) fn variable_of(key: &str) -> String {
             || format!("GUNICORN_EXPORTER_{}", key.to_uppercase().replace('.', "_")),
             |(_, variable)| (*variable).to_owned(),
         )
+}
+
+/// In a namespace of Kubernetes that has a Service called `redis`, every container finds
+/// `REDIS_PORT=tcp://10.0.0.1:6379` in its environment, meant by nobody as a setting.
+fn is_service_link(variable: &str, text: &str) -> bool {
+    let links = ["tcp://", "udp://", "sctp://"];
+    variable.ends_with("_PORT") && links.iter().any(|link| text.trim_start().starts_with(link))
 }
 
 fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {

@@ -398,3 +398,19 @@ fn secrets_are_kept_in_json_and_hidden_everywhere_else() {
         assert!(!shown.contains("pw-"), "{shown}");
     }
 }
+
+#[test]
+fn what_kubernetes_puts_into_the_environment_is_no_setting() {
+    let link = "tcp://10.0.0.1:6379";
+    let loaded = load(
+        "",
+        &[("REDIS_PORT", link), ("PROMETHEUS_METRICS_PORT", link)],
+    )
+    .unwrap();
+    assert_eq!(loaded.settings.redis.port, 6_379);
+    assert_eq!(loaded.settings.prometheus.metrics_port, 9_091);
+    assert_eq!(
+        refused("", &[("REDIS_PORT", "ten")]),
+        "REDIS_PORT is \"ten\", allowed is a whole number from 1 to 65535"
+    );
+}

@@ -1,0 +1,186 @@
+"""Helm, which installs into a cluster that takes everything and runs nothing.
+
+Helm comes as a library. It runs in a process of its own, for which this file is also a program: a Go runtime that has
+once been loaded never leaves.
+"""
+
+import base64
+import contextlib
+import ctypes
+import gzip
+import http.server
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+LIBRARY = ROOT / ".tools" / "helm" / "libhelm_sdkpy.so"
+
+# What that cluster has: group and version, plural, kind.
+_RESOURCES = (
+    ("v1", "configmaps", "ConfigMap"),
+    ("v1", "secrets", "Secret"),
+    ("v1", "services", "Service"),
+    ("apps/v1", "deployments", "Deployment"),
+    ("apps/v1", "statefulsets", "StatefulSet"),
+    ("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy"),
+    ("monitoring.coreos.com/v1", "servicemonitors", "ServiceMonitor"),
+    ("monitoring.coreos.com/v1", "podmonitors", "PodMonitor"),
+)
+
+
+class Installed(NamedTuple):
+    """What the cluster was given, in the order in which it was, and what the user is told."""
+
+    objects: list[dict[str, Any]]
+    notes: str
+
+
+class HelmError(Exception):
+    """What Helm says when it will not."""
+
+
+def install(chart: Path, values: Mapping[str, Any], release: str = "metrics") -> Installed:
+    """`helm install` of a chart with those values."""
+    with _cluster() as (port, taken, releases):
+        _helm("install", str(port), release, str(chart), json.dumps(values))
+        (stored,) = releases
+        return Installed(taken, str(stored["info"].get("notes", "")))
+
+
+def lint(chart: Path) -> list[str]:
+    """`helm lint`: what it warns of, or thinks wrong."""
+    findings: list[dict[str, Any]] = json.loads(_helm("lint", "0", "", str(chart), "{}"))["Messages"] or []
+    # 1 is an advice: that the chart has no icon.
+    return [str(finding) for finding in findings if finding["Severity"] > 1]
+
+
+def _helm(*words: str) -> str:
+    done = subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False, timeout=120)
+    if done.returncode:
+        raise HelmError(done.stderr)
+    return done.stdout
+
+
+@contextlib.contextmanager
+def _cluster() -> Iterator[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]]:
+    """An API that knows some kinds, has nothing, and takes what it is given: its port, that, and Helm's own records."""
+    taken: list[dict[str, Any]] = []
+    releases: list[dict[str, Any]] = []
+
+    class Api(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            """Discovery; otherwise nothing is there yet."""
+            path = self.path.split("?")[0]
+            found = _discovery(path)
+            self._answer(404 if found is None else 200, found or _STATUS_NOT_FOUND)
+
+        def do_PATCH(self) -> None:
+            """An object, by server-side apply."""
+            taken.append(yaml.safe_load(self._body()))
+            self._answer(201, taken[-1])
+
+        def do_POST(self) -> None:
+            """An object, or Helm's record of the release: packed, in a secret in protobuf."""
+            body = self._body()
+            packed = re.search(rb"H4sI[A-Za-z0-9+/=]+", body)
+            if packed:
+                releases[:] = [json.loads(gzip.decompress(base64.b64decode(packed[0])))]
+                self._answer(201, body)
+                return
+            taken.append(json.loads(body))
+            self._answer(201, taken[-1])
+
+        def do_PUT(self) -> None:
+            """The record once more, when everything is installed."""
+            self.do_POST()
+
+        def _body(self) -> bytes:
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+        def _answer(self, status: int, body: Any) -> None:
+            is_bytes = isinstance(body, bytes)
+            payload = body if is_bytes else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/vnd.kubernetes.protobuf" if is_bytes else "application/json")
+            self.send_header("Content-Length", str(len(payload)))
+            self.end_headers()
+            self.wfile.write(payload)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nobody reads it."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_port, taken, releases
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+_STATUS_NOT_FOUND = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "NotFound", "code": 404}
+
+
+def _discovery(path: str) -> dict[str, Any] | None:
+    if path == "/version":
+        return {"major": "1", "minor": "31", "gitVersion": "v1.31.0"}
+    if path == "/api":
+        return {"kind": "APIVersions", "versions": ["v1"]}
+    if path == "/apis":
+        versions = sorted({version for version, *_ in _RESOURCES if "/" in version})
+        named = [(one.split("/")[0], {"groupVersion": one, "version": one.split("/")[1]}) for one in versions]
+        groups = [{"name": name, "versions": [one], "preferredVersion": one} for name, one in named]
+        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}
+    if path.endswith("/secrets"):
+        return {"kind": "SecretList", "apiVersion": "v1", "items": []}
+    version = path.removeprefix("/apis/").removeprefix("/api/")
+    resources = [
+        {
+            "name": plural,
+            "singularName": kind.lower(),
+            "namespaced": True,
+            "kind": kind,
+            "verbs": ["get", "create", "patch"],
+        }
+        for of, plural, kind in _RESOURCES
+        if of == version
+    ]
+    return {"kind": "APIResourceList", "groupVersion": version, "resources": resources} if resources else None
+
+
+def _main(action: str, port: str, release: str, chart: str, values: str) -> None:
+    """The program: one call of the library."""
+    library = ctypes.CDLL(str(LIBRARY))
+    library.helm_sdkpy_last_error.restype = ctypes.c_char_p
+    cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "c"}}
+    users = [{"name": "c", "user": {}}]
+    config = {"apiVersion": "v1", "kind": "Config", "clusters": [cluster], "contexts": [context], "users": users}
+    handle, result = ctypes.c_ulonglong(), ctypes.c_char_p()
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as kubeconfig:
+        json.dump({**config, "current-context": "c"}, kubeconfig)
+        kubeconfig.flush()
+        failed = library.helm_sdkpy_config_create(b"shop", kubeconfig.name.encode(), b"", b"{}", ctypes.byref(handle))
+        if not failed and action == "lint":
+            failed = library.helm_sdkpy_lint(handle, chart.encode(), ctypes.byref(result))
+        elif not failed:
+            failed = library.helm_sdkpy_install(
+                handle, release.encode(), chart.encode(), values.encode(), b"", b'{"wait": false}', ctypes.byref(result)
+            )
+    if failed:
+        sys.exit((library.helm_sdkpy_last_error() or b"helm gives no reason").decode())
+    sys.stdout.write((result.value or b"").decode())
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
