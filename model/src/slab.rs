@@ -5,16 +5,22 @@ use std::ops::{Index, IndexMut};
 use crate::footprint::allocated_for;
 
 /// A vector whose freed places are used again.
+///
+/// It is kept in chunks, so that growing moves none of a large one, and leaves next to nothing unused.
 #[derive(Debug, Clone)]
 pub(crate) struct Slab<T> {
-    places: Vec<Option<T>>,
+    /// All but the last are full.
+    chunks: Vec<Vec<Option<T>>>,
     free: Vec<u32>,
 }
+
+const CHUNK: usize = 1 << CHUNK_BITS;
+const CHUNK_BITS: u32 = 10;
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
-            places: Vec::new(),
+            chunks: Vec::new(),
             free: Vec::new(),
         }
     }
@@ -23,50 +29,70 @@ impl<T> Default for Slab<T> {
 impl<T> Slab<T> {
     pub(crate) fn insert(&mut self, thing: T) -> u32 {
         if let Some(id) = self.free.pop() {
-            self.places[id as usize] = Some(thing);
+            let (chunk, place) = split(id);
+            self.chunks[chunk][place] = Some(thing);
             return id;
         }
-        self.places.push(Some(thing));
-        (self.places.len() - 1) as u32
+        self.push(Some(thing));
+        (self.place_count() - 1) as u32
     }
 
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
-        let thing = self.places.get_mut(id as usize)?.take()?;
+        let (chunk, place) = split(id);
+        let thing = self.chunks.get_mut(chunk)?.get_mut(place)?.take()?;
         self.free.push(id);
         Some(thing)
     }
 
     pub(crate) fn get(&self, id: u32) -> Option<&T> {
-        self.places.get(id as usize)?.as_ref()
+        let (chunk, place) = split(id);
+        self.chunks.get(chunk)?.get(place)?.as_ref()
     }
 
     pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
-        self.places.get_mut(id as usize)?.as_mut()
+        let (chunk, place) = split(id);
+        self.chunks.get_mut(chunk)?.get_mut(place)?.as_mut()
     }
 
     /// How many places there are, free ones too.
     pub(crate) fn place_count(&self) -> usize {
-        self.places.len()
+        match self.chunks.split_last() {
+            None => 0,
+            Some((last, full)) => full.len() * CHUNK + last.len(),
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.place_count() - self.free.len()
+    }
+
+    /// Every place from one on, free ones too.
+    pub(crate) fn places_from(&self, from: usize) -> impl Iterator<Item = Option<&T>> {
+        let chunks = self.chunks.iter().skip(from / CHUNK);
+        chunks.flatten().skip(from % CHUNK).map(Option::as_ref)
+    }
+
+    /// The free places in the order in which they were freed: with the places themselves all that
+    /// decides which one the next thing gets.
+    pub(crate) fn free_places(&self) -> &[u32] {
+        &self.free
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.places
-            .iter()
+        self.places_from(0)
             .enumerate()
-            .filter_map(|(id, thing)| Some((id as u32, thing.as_ref()?)))
+            .filter_map(|(id, thing)| Some((id as u32, thing?)))
     }
 
-    /// Every place, free ones too, and the free ones in the order in which they were freed: all that
-    /// decides which place the next thing gets.
-    pub(crate) fn parts(&self) -> (&[Option<T>], &[u32]) {
-        (&self.places, &self.free)
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        self.chunks
+            .iter_mut()
+            .flatten()
+            .enumerate()
+            .filter_map(|(id, thing)| Some((id as u32, thing.as_mut()?)))
     }
 
-    /// The reverse of [`parts`](Self::parts); `None` if the two do not agree.
+    /// Of every place and the free ones; `None` if the two do not agree.
     pub(crate) fn from_parts(places: Vec<Option<T>>, free: Vec<u32>) -> Option<Self> {
         let mut is_free = places.iter().map(Option::is_none).collect::<Vec<_>>();
         for id in &free {
@@ -75,24 +101,42 @@ impl<T> Slab<T> {
                 return None;
             }
         }
-        is_free
-            .iter()
-            .all(|left| !left)
-            .then_some(Self { places, free })
+        if is_free.contains(&true) {
+            return None;
+        }
+        let mut slab = Self {
+            free,
+            ..Self::default()
+        };
+        for place in places {
+            slab.push(place);
+        }
+        Some(slab)
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
-        self.places
-            .iter_mut()
-            .enumerate()
-            .filter_map(|(id, thing)| Some((id as u32, thing.as_mut()?)))
+    fn push(&mut self, place: Option<T>) {
+        match self.chunks.last_mut() {
+            Some(chunk) if chunk.len() < CHUNK => chunk.push(place),
+            _ => self.chunks.push(vec![place]),
+        }
     }
 
     /// Bytes of the slab itself, without what its things own.
     pub(crate) fn heap_bytes(&self) -> usize {
-        allocated_for::<Option<T>>(self.places.capacity())
+        let (last, full) = self.chunks.split_last().map_or((0, 0), |(last, full)| {
+            (allocated_for::<Option<T>>(last.capacity()), full.len())
+        });
+        full * allocated_for::<Option<T>>(CHUNK)
+            + last
+            + allocated_for::<Vec<Option<T>>>(self.chunks.capacity())
             + allocated_for::<u32>(self.free.capacity())
     }
+}
+
+/// The chunk of a place, and the place in it.
+#[inline]
+fn split(id: u32) -> (usize, usize) {
+    ((id >> CHUNK_BITS) as usize, id as usize % CHUNK)
 }
 
 impl<T> Index<u32> for Slab<T> {
@@ -100,7 +144,8 @@ impl<T> Index<u32> for Slab<T> {
 
     #[inline]
     fn index(&self, id: u32) -> &T {
-        match &self.places[id as usize] {
+        let (chunk, place) = split(id);
+        match &self.chunks[chunk][place] {
             Some(thing) => thing,
             None => unreachable!("slab place {id} is free"),
         }
@@ -110,9 +155,41 @@ impl<T> Index<u32> for Slab<T> {
 impl<T> IndexMut<u32> for Slab<T> {
     #[inline]
     fn index_mut(&mut self, id: u32) -> &mut T {
-        match &mut self.places[id as usize] {
+        let (chunk, place) = split(id);
+        match &mut self.chunks[chunk][place] {
             Some(thing) => thing,
             None => unreachable!("slab place {id} is free"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_stays_a_things_own_over_many_chunks() {
+        let mut slab = Slab::default();
+        for thing in 0..5_000_u32 {
+            assert_eq!(slab.insert(thing), thing);
+        }
+        for id in [0, 1023, 1024, 4999] {
+            assert_eq!(slab.remove(id), Some(id));
+            assert_eq!(slab.remove(id), None);
+        }
+        assert_eq!((slab.len(), slab.place_count()), (4_996, 5_000));
+        assert_eq!((slab.get(5_000), slab.get(9_999_999)), (None, None));
+        // The place that was freed last is taken first.
+        assert_eq!(slab.insert(7), 4999);
+        let (places, free) = (
+            slab.places_from(0).map(Option::<&u32>::cloned),
+            slab.free_places(),
+        );
+        let mut again = Slab::from_parts(places.collect(), free.to_vec()).unwrap();
+        assert_eq!(again.insert(8), 1024);
+        assert_eq!((again[2000], again[4999], again[1024]), (2000, 7, 8));
+        assert_eq!(again.iter().count(), 4_998);
+        assert!(Slab::from_parts(vec![Some(1), None], vec![0]).is_none());
+        assert!(Slab::from_parts(vec![Some(1), None], vec![]).is_none());
     }
 }

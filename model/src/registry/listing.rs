@@ -136,9 +136,8 @@ impl Registry {
     ) -> Result<Listing<WriterEntry<'_>>, WrongListCursor> {
         let text = std::str::from_utf8(cursor).map_err(|_| wrong(cursor))?;
         let from = text.parse::<u32>().map_err(|_| wrong(cursor))? as usize;
-        let (places, _) = self.writers.parts();
         let (mut page, mut budget) = (Vec::new(), Budget::default());
-        for (at, writer) in places.iter().enumerate().skip(from) {
+        for (at, writer) in (from..).zip(self.writers.places_from(from)) {
             if budget.is_spent() {
                 return Ok((page, Some(at.to_string())));
             }

@@ -43,6 +43,8 @@ pub(super) struct Family {
 pub(super) struct Series {
     pub(super) labels: Box<str>,
     pub(super) family: u32,
+    /// By which it is found; another in each process.
+    pub(super) hash: u32,
     /// How many writers remember it.
     pub(super) memories: u32,
     /// How many writers with a lease own it, as far as settled (see `lifetime`).
@@ -55,6 +57,15 @@ pub(super) struct Series {
     pub(super) idle_since_ms: u64,
     pub(super) ttl_ms: u64,
     pub(super) total: Total,
+}
+
+impl Series {
+    /// Whether it was last written longer ago than its TTL. Hardly any is: they are kept for ever, or
+    /// written again in time.
+    #[inline]
+    pub(super) fn is_overdue(&self, now_ms: u64) -> bool {
+        self.ttl_ms != 0 && now_ms >= self.idle_since_ms.saturating_add(self.ttl_ms)
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -62,6 +62,7 @@ impl Registry {
             if self.find_series(series.family, &series.labels).is_some() {
                 return Err("labels of a series");
             }
+            let hash = self.hash_of(series.family, &series.labels);
             let has_total = self.has_total(id);
             with_total += usize::from(has_total);
             let (of, is_mortal) = (series.family, has_total && series.ttl_ms > 0);
@@ -69,6 +70,7 @@ impl Registry {
             self.families[of].identities += 1;
             self.families[of].mortals += u32::from(is_mortal);
             self.mortals += usize::from(is_mortal);
+            self.series[id].hash = hash;
             self.index_series(id);
         }
         let mut in_order = 0;

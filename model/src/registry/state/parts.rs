@@ -102,6 +102,7 @@ pub(super) fn get_series(from: &mut Reader<'_>) -> Result<Series, DecodeError> {
     Ok(Series {
         family: get_id(from)?,
         labels: from.text()?.into(),
+        hash: 0,
         created_no: from.varint()?,
         start_ms: from.varint()?,
         idle_since_ms: from.varint()?,
@@ -429,14 +430,16 @@ pub(super) fn put_slab<T>(
     slab: &Slab<T>,
     mut put: impl FnMut(&mut Vec<u8>, &T),
 ) {
-    let (places, free) = slab.parts();
-    put_list(out, places, |out, place| {
+    out.put_varint(slab.place_count() as u64);
+    for place in slab.places_from(0) {
         out.put_u8(place.is_some().into());
         if let Some(thing) = place {
             put(out, thing);
         }
+    }
+    put_list(out, slab.free_places(), |out, id| {
+        out.put_varint((*id).into());
     });
-    put_list(out, free, |out, id| out.put_varint((*id).into()));
 }
 
 pub(super) fn get_slab<'a, T>(
