@@ -44,7 +44,7 @@ use crate::name::NameError;
 use crate::slab::Slab;
 use crate::{Epoch, ExemplarError, Layout, Limits, Stamp};
 pub use aggregate::Aggregate;
-pub(crate) use aggregate::{BucketView, FamilyView, SeriesView};
+pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
 pub use direct::{Declaration, GaugeWrite, Observation};
 use exemplars::Kept;
 use healing::Rollback;

@@ -85,15 +85,20 @@ impl Escaping {
         }
     }
 
-    /// A label text as it is written: as it is kept, unless a name in it has to change.
-    pub(super) fn labels(self, labels: &str) -> Cow<'_, str> {
-        let is_as_kept = match self {
+    /// Whether a label text is written as it is kept.
+    #[inline]
+    pub(super) fn keeps_labels(self, labels: &str) -> bool {
+        match self {
             Self::AllowUtf8 => true,
             // Names that need quotes come first.
-            Self::Underscores | Self::Values => !labels.starts_with('"'),
+            Self::Underscores | Self::Values => labels.as_bytes().first() != Some(&b'"'),
             Self::Dots => labels.is_empty(),
-        };
-        if is_as_kept {
+        }
+    }
+
+    /// A label text as it is written: as it is kept, unless a name in it has to change.
+    pub(super) fn labels(self, labels: &str) -> Cow<'_, str> {
+        if self.keeps_labels(labels) {
             return Cow::Borrowed(labels);
         }
         let mut written = String::with_capacity(labels.len() + 16);

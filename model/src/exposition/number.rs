@@ -3,11 +3,22 @@
 /// Appends a number in the spelling of Go's `strconv.FormatFloat(f, 'g', -1, 64)`, which Prometheus
 /// uses everywhere: the shortest digits that read back, with an exponent of at least two digits from
 /// 10^6 and below 10^-4: `1`, `2.5`, `1e+06`, `1.5e-07`, `+Inf`, `-Inf`, `NaN`.
+#[inline]
 pub fn format_number(value: f64, out: &mut Vec<u8>) {
     // Most are small and whole. (The cast saturates, and `fract` is a call on x86-64.)
+    let whole = value as u32;
+    if f64::from(whole) == value && whole < 1_000_000 && value.is_sign_positive() {
+        out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    } else {
+        format_uncommon(value, out);
+    }
+}
+
+/// What is not small and whole.
+fn format_uncommon(value: f64, out: &mut Vec<u8>) {
     let whole = value as i32;
     if f64::from(whole) == value && whole.unsigned_abs() < 1_000_000 {
-        if whole == 0 && value.is_sign_negative() {
+        if whole == 0 {
             out.push(b'-');
         }
         out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
@@ -16,7 +27,7 @@ pub fn format_number(value: f64, out: &mut Vec<u8>) {
     } else if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"+Inf" } else { b"-Inf" });
     } else {
-        format_uncommon(value, out);
+        format_digits(value, out);
     }
 }
 
@@ -27,7 +38,7 @@ pub fn parse_number(text: &[u8]) -> Option<f64> {
 }
 
 /// What is neither a small whole number nor special.
-fn format_uncommon(value: f64, out: &mut Vec<u8>) {
+fn format_digits(value: f64, out: &mut Vec<u8>) {
     if value < 0.0 {
         out.push(b'-');
     }

@@ -12,6 +12,10 @@ use crate::registry::{BucketView, SeriesView};
 use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode};
 
 /// A page as it is written.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two are of the request, two of the family at hand"
+)]
 pub(super) struct Text {
     out: Vec<u8>,
     is_open_metrics: bool,
@@ -19,6 +23,8 @@ pub(super) struct Text {
     created: bool,
     /// Whether the family at hand shows the start times of another.
     is_of_start_times: bool,
+    /// Whether start times follow the family's numbers.
+    has_start_times: bool,
     family_type: FamilyType,
     /// The family's name as this format spells it.
     name: String,
@@ -65,6 +71,7 @@ impl Text {
             escaping,
             created,
             is_of_start_times: false,
+            has_start_times: false,
             family_type: FamilyType::Counter,
             name: String::new(),
             plain: Head::default(),
@@ -147,6 +154,37 @@ impl Text {
         self.out.push(b'\n');
     }
 
+    fn any_series(&mut self, shown: &Shown<'_>) {
+        let labels = self.escaping.labels(shown.labels);
+        let labels = &*labels;
+        match shown.view {
+            _ if self.is_of_start_times => {
+                let seconds = shown.start_ms as f64 / 1000.0;
+                push_sample(&mut self.out, &self.plain, labels, "", seconds);
+                self.out.push(b'\n');
+            }
+            SeriesView::Number(number) => {
+                push_sample(&mut self.out, &self.plain, labels, "", *number);
+                self.end_sample(newest(shown.exemplars.iter().copied()));
+                if self.family_type == FamilyType::Counter {
+                    self.created(labels, shown.start_ms);
+                }
+            }
+            SeriesView::PerWriter(values) => {
+                let mut pid_label = String::new();
+                for (pid, value) in values {
+                    set_pid_label(&mut pid_label, pid);
+                    push_sample(&mut self.out, &self.plain, labels, &pid_label, *value);
+                    self.out.push(b'\n');
+                }
+            }
+            SeriesView::Buckets(view) => self.buckets(labels, view, shown),
+            SeriesView::Native(native) => {
+                self.native_as_classic(labels, native.count(), native.sum, shown);
+            }
+        }
+    }
+
     fn sum_and_count(&mut self, labels: &str, sum: f64, count: u64) {
         push_sample(&mut self.out, &self.sum, labels, "", sum);
         self.out.push(b'\n');
@@ -178,6 +216,8 @@ impl Renderer for Text {
             self.name.push_str("_created");
             self.family_type = FamilyType::Gauge(GaugeMode::MostRecent);
         }
+        let is_counter = self.family_type == FamilyType::Counter;
+        self.has_start_times = self.created && self.is_open_metrics && is_counter;
         let suffix = match self.family_type {
             FamilyType::Counter => "_total",
             FamilyType::Info => "_info",
@@ -219,39 +259,23 @@ impl Renderer for Text {
         }
     }
 
+    #[expect(
+        clippy::inline_always,
+        reason = "the way of every sample: calls were a third of what it costs"
+    )]
+    #[inline(always)]
     fn series(&mut self, shown: &Shown<'_>) {
-        let labels = self.escaping.labels(shown.labels);
-        let labels = &*labels;
         match shown.view {
-            _ if self.is_of_start_times => {
-                push_sample(
-                    &mut self.out,
-                    &self.plain,
-                    labels,
-                    "",
-                    shown.start_ms as f64 / 1000.0,
-                );
+            // Most are numbers with nothing behind them: theirs is the short way.
+            SeriesView::Number(number)
+                if !(self.is_of_start_times || self.has_start_times)
+                    && shown.exemplars.is_empty()
+                    && self.escaping.keeps_labels(shown.labels) =>
+            {
+                push_sample(&mut self.out, &self.plain, shown.labels, "", *number);
                 self.out.push(b'\n');
             }
-            SeriesView::Number(number) => {
-                push_sample(&mut self.out, &self.plain, labels, "", *number);
-                self.end_sample(newest(shown.exemplars.iter().copied()));
-                if self.family_type == FamilyType::Counter {
-                    self.created(labels, shown.start_ms);
-                }
-            }
-            SeriesView::PerWriter(values) => {
-                let mut pid_label = String::new();
-                for (pid, value) in values {
-                    set_pid_label(&mut pid_label, pid);
-                    push_sample(&mut self.out, &self.plain, labels, &pid_label, *value);
-                    self.out.push(b'\n');
-                }
-            }
-            SeriesView::Buckets(view) => self.buckets(labels, view, shown),
-            SeriesView::Native(native) => {
-                self.native_as_classic(labels, native.count(), native.sum, shown);
-            }
+            _ => self.any_series(shown),
         }
     }
 

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Bound;
 
 use super::Registry;
-use super::series::{Buckets, Gauge, Member, NONE, Part, Total};
+use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total};
 use super::writer::Phase;
 use crate::sum::Sum;
 use crate::{
@@ -45,6 +45,31 @@ pub(crate) struct BucketView<'a> {
     pub(crate) counts: Cow<'a, [u64]>,
 }
 
+/// A series that has a total.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Listed<'a> {
+    pub(crate) id: u32,
+    series: &'a Series,
+}
+
+impl<'a> Listed<'a> {
+    /// Its place in the order of creation.
+    #[inline]
+    pub(crate) fn no(self) -> u64 {
+        self.series.created_no
+    }
+
+    #[inline]
+    pub(crate) fn labels(self) -> &'a str {
+        &self.series.labels
+    }
+
+    #[inline]
+    pub(crate) fn start_ms(self) -> u64 {
+        self.series.start_ms
+    }
+}
+
 /// A family as it is shown.
 #[derive(Debug)]
 pub(crate) struct FamilyView<'a> {
@@ -55,8 +80,17 @@ pub(crate) struct FamilyView<'a> {
 impl Registry {
     /// The value of one series, or `None` where there is nothing to show.
     pub fn get(&self, now_ms: u64, family: &str, labels: &Labels) -> Option<Aggregate> {
-        let id = self.find_series(self.family_named(family)?, labels.as_str())?;
-        Some(match self.total_of(id, now_ms, &mut 0)? {
+        let family = self.family_named(family)?;
+        let id = self.find_series(family, labels.as_str())?;
+        if !self.has_total(id) {
+            return None;
+        }
+        let family_type = self.families[family].family_type;
+        let series = Listed {
+            id,
+            series: &self.series[id],
+        };
+        Some(match self.total_of(series, family_type, now_ms, &mut 0)? {
             SeriesView::Number(number) => Aggregate::Number(number),
             SeriesView::PerWriter(values) => {
                 Aggregate::Number(values.into_iter().map(|(_, value)| value).sum())
@@ -68,17 +102,13 @@ impl Registry {
             },
             SeriesView::Buckets(view) => {
                 let mut count = 0;
-                let is_summary = matches!(
-                    self.families[self.series[id].family].family_type,
-                    FamilyType::Summary
-                );
                 let texts = view.layout.texts().chain(["+Inf"]);
                 let buckets = texts.zip(view.counts.iter()).map(|(bound, in_bucket)| {
                     count += in_bucket;
                     (bound.to_owned(), count)
                 });
                 let mut buckets = buckets.collect::<Vec<_>>();
-                if is_summary {
+                if family_type == FamilyType::Summary {
                     buckets.clear();
                 }
                 Aggregate::Buckets {
@@ -119,13 +149,14 @@ impl Registry {
         }
     }
 
-    /// The series of a family that were created after `no`: number and id.
-    pub(crate) fn series_after(&self, family: u32, no: u64) -> impl Iterator<Item = (u64, u32)> {
+    /// The series of a family that were created after `no`.
+    pub(crate) fn series_after(&self, family: u32, no: u64) -> impl Iterator<Item = Listed<'_>> {
         let no_of = |id: u32| self.series[id].created_no;
-        self.families[family]
-            .order
-            .after(no, no_of)
-            .map(move |id| (no_of(id), id))
+        let ids = self.families[family].order.after(no, no_of);
+        ids.map(|id| Listed {
+            id,
+            series: &self.series[id],
+        })
     }
 
     /// The number of the series that was created last.
@@ -133,59 +164,71 @@ impl Registry {
         self.last_created_no
     }
 
-    #[inline]
-    pub(crate) fn labels_of(&self, id: u32) -> &str {
-        &self.series[id].labels
-    }
-
-    #[inline]
-    pub(crate) fn start_ms_of(&self, id: u32) -> u64 {
-        self.series[id].start_ms
-    }
-
     /// What a page shows of a series at that time, if anything; adds the number of values looked at.
     #[inline]
-    pub(crate) fn view(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
-        if self.is_undecided(id) {
+    pub(crate) fn view<'a>(
+        &'a self,
+        of: Listed<'a>,
+        family_type: FamilyType,
+        now_ms: u64,
+        visited: &mut usize,
+    ) -> Option<SeriesView<'a>> {
+        if self.is_undecided(of.id) {
             *visited += 1;
             return None;
         }
-        self.total_of(id, now_ms, visited)
+        self.total_of(of, family_type, now_ms, visited)
     }
 
-    #[inline]
-    fn total_of(&self, id: u32, now_ms: u64, visited: &mut usize) -> Option<SeriesView<'_>> {
+    #[expect(
+        clippy::inline_always,
+        reason = "the way of every sample: calls were a third of what it costs"
+    )]
+    #[inline(always)]
+    fn total_of<'a>(
+        &'a self,
+        of: Listed<'a>,
+        family_type: FamilyType,
+        now_ms: u64,
+        visited: &mut usize,
+    ) -> Option<SeriesView<'a>> {
         *visited += 1;
-        if !self.has_total(id) || self.is_expired(id, now_ms) {
+        if of.series.is_overdue(now_ms) && self.is_idle_for_too_long(of.id, now_ms) {
             return None;
         }
-        let series = &self.series[id];
-        match (&series.total, self.families[series.family].family_type) {
-            (Total::Counter(sum), _) => Some(SeriesView::Number(sum.value())),
-            (Total::Gauge(gauge), family_type) => {
-                let mode = family_type.gauge_mode()?;
-                if mode.is_per_writer() {
-                    *visited += gauge.members.len() + gauge.ghosts.len();
-                    let values = self.per_writer(gauge, mode, series.ttl_ms, now_ms);
-                    (!values.is_empty()).then_some(SeriesView::PerWriter(values))
-                } else {
-                    let number = self.fold(gauge, mode, series.ttl_ms, now_ms, visited)?;
-                    Some(SeriesView::Number(number))
-                }
+        match &of.series.total {
+            Total::Counter(sum) => Some(SeriesView::Number(sum.value())),
+            Total::Gauge(gauge) => {
+                self.view_of_gauge(gauge, of.series, family_type, now_ms, visited)
             }
-            (Total::Buckets(buckets), _) => {
-                *visited += buckets
-                    .parts
-                    .iter()
-                    .map(|part| part.counts.len())
-                    .sum::<usize>();
+            Total::Buckets(buckets) => {
+                let values = buckets.parts.iter().map(|part| part.counts.len());
+                *visited += values.sum::<usize>();
                 Some(SeriesView::Buckets(self.join(buckets)))
             }
-            (Total::Native(native), _) => {
+            Total::Native(native) => {
                 *visited += native.histogram.len();
                 Some(SeriesView::Native(&native.histogram))
             }
         }
+    }
+
+    fn view_of_gauge<'a>(
+        &'a self,
+        gauge: &'a Gauge,
+        series: &Series,
+        family_type: FamilyType,
+        now_ms: u64,
+        visited: &mut usize,
+    ) -> Option<SeriesView<'a>> {
+        let mode = family_type.gauge_mode()?;
+        if !mode.is_per_writer() {
+            let number = self.fold(gauge, mode, series.ttl_ms, now_ms, visited)?;
+            return Some(SeriesView::Number(number));
+        }
+        *visited += gauge.members.len() + gauge.ghosts.len();
+        let values = self.per_writer(gauge, mode, series.ttl_ms, now_ms);
+        (!values.is_empty()).then_some(SeriesView::PerWriter(values))
     }
 
     /// In the modes that show each writer: some values of a series and where it goes on;

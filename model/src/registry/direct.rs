@@ -295,7 +295,7 @@ impl Registry {
         let series = match labels {
             None => self
                 .series_after(family_id, 0)
-                .map(|(_, id)| id)
+                .map(|series| series.id)
                 .collect::<Vec<_>>(),
             Some(labels) => {
                 let found = self.find_series(family_id, labels.as_str());

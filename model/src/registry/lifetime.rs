@@ -270,15 +270,12 @@ impl Registry {
     /// Whether a series' total has ended at that time, though it may still be here.
     #[inline]
     pub(super) fn is_expired(&self, id: u32, now_ms: u64) -> bool {
-        let series = &self.series[id];
-        // Almost always enough: it never ends, or was written within its TTL.
-        series.ttl_ms != 0
-            && now_ms >= series.idle_since_ms.saturating_add(series.ttl_ms)
-            && self.is_idle_for_too_long(id, now_ms)
+        self.series[id].is_overdue(now_ms) && self.is_idle_for_too_long(id, now_ms)
     }
 
+    /// Of a series that is overdue: whether nobody owns it either.
     #[cold]
-    fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
+    pub(super) fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
         let (owners, idle_since_ms) = self.ownership_at(id, now_ms);
         owners == 0 && now_ms >= idle_since_ms.saturating_add(self.series[id].ttl_ms)
     }

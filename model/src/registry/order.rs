@@ -64,15 +64,13 @@ impl Order {
     /// The ids with numbers above `no`.
     pub(crate) fn after(&self, no: u64, no_of: impl Fn(u32) -> u64) -> impl Iterator<Item = u32> {
         let at = self.chunk_of(no).unwrap_or(0);
-        let skip = self
-            .chunks
-            .get(at)
-            .map_or(0, |c| c.ids.partition_point(|id| no_of(*id) <= no));
-        self.chunks
-            .iter()
-            .skip(at)
-            .flat_map(|chunk| chunk.ids.iter().copied())
-            .skip(skip)
+        let (first, rest) = match &self.chunks[at.min(self.chunks.len())..] {
+            [] => (&[][..], &[][..]),
+            [first, rest @ ..] => (&*first.ids, rest),
+        };
+        let skip = first.partition_point(|id| no_of(*id) <= no);
+        let rest = rest.iter().flat_map(|chunk| &chunk.ids);
+        first[skip..].iter().chain(rest).copied()
     }
 
     pub(crate) fn heap_bytes(&self) -> usize {
