@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from bench.table import Row, median
-from harness import Gunicorn, RedisServer
+from harness import Gunicorn, RedisServer, Venv
 
 HERE = Path(__file__).parent
 OURS = {
@@ -15,9 +15,10 @@ OURS = {
     "gevent": "gunicorn_prometheus_exporter.PrometheusGeventWorker",
     "tornado": "gunicorn_prometheus_exporter.PrometheusTornadoWorker",
     "asgi": "gunicorn_prometheus_exporter.PrometheusASGIWorker",
+    "uvicorn_worker.UvicornWorker": "gunicorn_prometheus_exporter.PrometheusUvicornWorker",
 }
-APPLICATIONS = {"asgi": "hello:asgi_app"}
-BUDGETS = {"tornado": "≥ 0.97", "asgi": "≥ 0.97"}
+APPLICATIONS = {"asgi": "hello:asgi_app", "uvicorn_worker.UvicornWorker": "hello:asgi_app"}
+BUDGETS = {"tornado": "≥ 0.97", "asgi": "≥ 0.97", "uvicorn_worker.UvicornWorker": "≥ 0.97"}
 
 
 def measure(quick: bool) -> list[Row]:
@@ -55,18 +56,23 @@ def measure(quick: bool) -> list[Row]:
 
 def _gunicorn(kind: str, worker_class: str, redis: RedisServer | None = None) -> Gunicorn:
     app = APPLICATIONS.get(kind, "hello:app")
-    return Gunicorn(app, worker_class=worker_class, redis=redis, app_directory=HERE)
+    return Gunicorn(app, venv=Venv.frameworks(), worker_class=worker_class, redis=redis, app_directory=HERE)
 
 
 def _round(gunicorn: Gunicorn, requests: int) -> float:
     (worker,) = gunicorn.worker_pids()
     before = cpu_ns(worker)
+    ask(gunicorn.port, requests)
+    return (cpu_ns(worker) - before) / requests
+
+
+def ask(port: int, requests: int) -> None:
+    """One after the other, each on a connection of its own."""
     for _ in range(requests):
-        connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         connection.request("GET", "/")
         connection.getresponse().read()
         connection.close()
-    return (cpu_ns(worker) - before) / requests
 
 
 def cpu_ns(pid: int) -> int:

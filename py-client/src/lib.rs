@@ -12,6 +12,7 @@ mod catalogue;
 mod endpoints;
 mod exporter_process;
 mod failure;
+mod heartbeat;
 mod instance;
 mod process;
 mod processes;
@@ -31,6 +32,8 @@ mod _native {
     use super::exporter_process::{run_instance, run_program};
     #[pymodule_export]
     use super::failure::report_failure;
+    #[pymodule_export]
+    use super::heartbeat::Heartbeat;
     #[pymodule_export]
     use super::instance::{Instance, WorkerSlot};
     #[pymodule_export]

@@ -37,6 +37,8 @@ class Guard:
     """Base of the guards: `start` and `stop` as often as wanted, and one directory for the whole time."""
 
     name = "process"
+    start_patience = 30.0
+    """Seconds until it has to serve."""
 
     def __init__(self, *, environment: Mapping[str, str] | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
@@ -63,7 +65,7 @@ class Guard:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(self._ready_or_ended)
+        eventually(self._ready_or_ended, within=self.start_patience)
 
     def stop(self, *, patience: float = 15.0) -> int:
         """Asks the process to end, and returns its exit code; one that does not end in time is killed."""

@@ -1,5 +1,6 @@
 """The native part: see the sources in ``py-client/src``."""
 
+from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
@@ -48,7 +49,11 @@ class WorkerSlot:
     @property
     def size_bounds(self) -> list[float]: ...
     def adopt(self) -> None: ...
-    def scrapes(self) -> int: ...
+
+@final
+class Heartbeat:
+    def __new__(cls, slot: WorkerSlot, notify: Callable[[], None], evaluate: Callable[[], bool]) -> Heartbeat: ...
+    def __call__(self) -> None: ...
 
 @final
 class Instance:

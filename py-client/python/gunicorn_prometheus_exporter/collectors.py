@@ -31,25 +31,20 @@ _SCALARS = ("counter", "gauge", "unknown", "untyped", "info", "stateset")
 class Evaluator:
     """When a worker asks, and what it was told."""
 
-    def __init__(self, slot: _native.WorkerSlot) -> None:
-        self._slot = slot
-        self._scrapes = -1
+    def __init__(self) -> None:
         self._not_before = 0.0
         self._told: dict[Any, _Told] = {}
         self._when: Any = None
 
-    def __call__(self) -> None:
-        """Asks if it is time to."""
-        scrapes = self._slot.scrapes()
-        if scrapes == self._scrapes:
-            return
+    def __call__(self) -> bool:
+        """Asks if it is time to, and tells whether it was."""
         began = time.monotonic()
         if began < self._not_before:
-            return
-        self._scrapes = scrapes
+            return False
         self._evaluate()
         ended = time.monotonic()
         self._not_before = ended + (ended - began) / _SHARE_OF_TIME
+        return True
 
     def _evaluate(self) -> None:
         custom = [collector for collector in list(REGISTRY._collector_to_names) if _is_custom(collector)]

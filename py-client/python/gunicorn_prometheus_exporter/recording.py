@@ -34,22 +34,12 @@ def start(worker: Any) -> Recording | None:
             bodies.install()
             _put_hooks(worker, recorder)
         gc.callbacks.append(recorder.collected)
+        # Found before the class's: threads say very often that they are alive.
+        worker.notify = _native.Heartbeat(slot, worker.notify, collectors.Evaluator())
     except Exception as error:  # an application is worth more than its metrics
         worker.log.error("this worker is not metered: %s", error)
         return None
     return recorder
-
-
-def evaluator(worker: Any) -> Callable[[], None]:
-    """What asks custom collectors, now and then; to be called in ``notify``."""
-    slot: _native.WorkerSlot | None = worker.metrics_slot
-    if worker.metrics_recorder is None or slot is None:
-        return nothing
-    return collectors.Evaluator(slot)
-
-
-def nothing() -> None:
-    """Nobody is asked."""
 
 
 def integrate_frameworks() -> None:

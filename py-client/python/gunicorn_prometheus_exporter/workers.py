@@ -6,7 +6,6 @@ be metered is a plain worker, and says so once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.gthread import ThreadWorker
@@ -32,7 +31,6 @@ class MeteredWorker:
     max_requests: int
     metrics_slot: WorkerSlot | None = None
     metrics_recorder: recording.Recording | None = None
-    metrics_evaluator: Callable[[], None] = staticmethod(recording.nothing)
 
     @classmethod
     def setup(cls) -> None:
@@ -58,7 +56,6 @@ class MeteredWorker:
     def init_process(self) -> None:
         """In the worker: from here on requests are recorded."""
         self.metrics_recorder = recording.start(self)
-        self.metrics_evaluator = recording.evaluator(self)
         parent: Any = super()
         try:
             parent.init_process()
@@ -83,12 +80,6 @@ class MeteredWorker:
         parent: Any = super()
         parent.load_wsgi()
         recording.integrate_frameworks()
-
-    def notify(self) -> None:
-        """Tells the arbiter that this worker is alive, at least once a second."""
-        parent: Any = super()
-        parent.notify()
-        self.metrics_evaluator()
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """An error that Gunicorn answers: of the application, or of a request that cannot be read."""

@@ -60,6 +60,11 @@ impl WorkerSlot {
         &self.worker_id
     }
 
+    /// How many scrapes this instance has answered.
+    pub(crate) fn scrapes(&self) -> u64 {
+        lock(&self.instance).control.counted(Counter::Scrapes)
+    }
+
     /// What is recorded of requests.
     pub(crate) fn options(&self) -> Options {
         self.options.clone()
@@ -89,10 +94,5 @@ impl WorkerSlot {
         process::use_store(store);
         fill_store(py);
         Ok(())
-    }
-
-    /// How many scrapes this instance has answered.
-    fn scrapes(&self) -> u64 {
-        lock(&self.instance).control.counted(Counter::Scrapes)
     }
 }
