@@ -18,7 +18,7 @@ TOTAL = "gunicorn_http_requests_total"
 RECEIVED, SENT = "gunicorn_worker_request_size_bytes_sum", "gunicorn_worker_response_size_bytes_sum"
 FAILED, EXCEPTIONS = "gunicorn_worker_failed_requests_total", "gunicorn_http_exceptions_total"
 # They never answer a request that came with the one before it.
-FORGETS = {("ThreadWorker", 21), ("ThreadWorker", 22), ("ThreadWorker", 23), ("ASGIWorker", 25), ("ASGIWorker", 26)}
+FORGETS = {*(("ThreadWorker", version) for version in range(21, 27)), ("ASGIWorker", 25), ("ASGIWorker", 26)}
 
 
 class Ledger:
