@@ -8,7 +8,7 @@
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server; some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
-#   make lint               formatting, clippy, ruff, mypy, stubs, licences of the dependencies
+#   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make docs               docs/metrics.md, from the catalogue of the code
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make soak               1,200 restarts of workers and 100,000 requests, after which nothing may have grown

@@ -56,6 +56,20 @@ def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
             assert seen.sum("gunicorn_worker_requests_total") > 20
 
 
+@pytest.mark.parametrize("path", ["/latest", "/only"])
+def test_what_only_another_worker_has_declared_is_shown(path: str) -> None:
+    """As a library does at its first request; what is in another registry stays there."""
+    with Gunicorn("apps.collected:app", workers=3) as gunicorn:
+        gunicorn.get("/late")
+        for _ in range(6):
+            seen = Scrape(gunicorn.get(path).body.decode(), TEXT)
+            assert seen.value("declared_late_total") == 1
+            assert seen.samples("kept_apart_total") == []
+            assert seen.samples("gunicorn_workers") == []
+        assert scrape(gunicorn.metrics_url).value("kept_apart_total") == 3
+        assert path != "/only" or set(seen.families) == {"declared_late"}
+
+
 def test_without_an_exporter_an_application_shows_its_own_numbers() -> None:
     """A hung one is not waited for longer than a second; the failure is counted."""
     with Gunicorn("apps.collected:app") as gunicorn:

@@ -36,26 +36,31 @@ impl Described {
         }
     }
 
+    /// The text of `# UNIT`, or nothing.
     #[getter]
     fn unit(&self) -> &str {
         self.0.unit
     }
 
+    /// The text of `# HELP`.
     #[getter]
     fn help(&self) -> &str {
         self.0.help
     }
 
+    /// The labels that its series may have.
     #[getter]
     fn labels(&self) -> Vec<&str> {
         self.0.labels.to_vec()
     }
 
+    /// More than one line of help can say.
     #[getter]
     fn meaning(&self) -> &str {
         self.0.meaning
     }
 
+    /// A query to begin with, in `PromQL`.
     #[getter]
     fn query(&self) -> &str {
         self.0.query

@@ -46,36 +46,43 @@ pub(crate) fn load_settings(
 
 #[pymethods]
 impl LoadedSettings {
+    /// The port of `/metrics`.
     #[getter]
     fn metrics_port(&self) -> u16 {
         self.settings().prometheus.metrics_port
     }
 
+    /// The address that it is bound to.
     #[getter]
     fn bind_address(&self) -> &str {
         &self.settings().prometheus.bind_address
     }
 
+    /// The directory for files, if there is one.
     #[getter]
     fn multiproc_dir(&self) -> Option<PathBuf> {
         self.settings().prometheus.multiproc_dir.clone()
     }
 
+    /// Whether metrics are shared.
     #[getter]
     fn redis_enabled(&self) -> bool {
         self.settings().redis.enabled
     }
 
+    /// The password, if there is one.
     #[getter]
     fn redis_password(&self) -> Option<&str> {
         self.settings().redis.password.as_ref().map(Secret::reveal)
     }
 
+    /// The URL, with its password, if one was given.
     #[getter]
     fn redis_url(&self) -> Option<&str> {
         self.settings().redis.url.as_ref().map(Secret::reveal)
     }
 
+    /// The first part of `worker_id`, if it was given.
     #[getter]
     fn instance(&self) -> Option<&str> {
         self.settings().instance.as_deref()
@@ -87,6 +94,7 @@ impl LoadedSettings {
         self.settings().store_directory().map(Path::to_owned)
     }
 
+    /// Whether somebody else serves the metrics.
     #[getter]
     fn sidecar_mode(&self) -> bool {
         self.settings().sidecar_mode

@@ -136,6 +136,7 @@ impl Value {
         true
     }
 
+    /// Adds.
     fn inc(&self, py: Python<'_>, amount: f64) {
         let mut state = self.group.current(py);
         match state.series {
@@ -148,6 +149,7 @@ impl Value {
         }
     }
 
+    /// Sets, now or at that Unix time.
     #[pyo3(signature = (value, timestamp = None))]
     fn set(&self, py: Python<'_>, value: f64, timestamp: Option<f64>) {
         let mut state = self.group.current(py);
@@ -176,6 +178,7 @@ impl Value {
         }
     }
 
+    /// What this process has added or set.
     fn get(&self, py: Python<'_>) -> f64 {
         let state = self.group.current(py);
         match state.series {
@@ -217,6 +220,7 @@ impl Value {
         *lock(&self.exemplar) = Some(exemplar.clone().unbind());
     }
 
+    /// The one that was set last.
     fn get_exemplar(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.exemplar)
             .as_ref()

@@ -15,6 +15,8 @@ from prometheus_client.core import (
 )
 
 REQUESTS = Counter("shown_requests", "Requests to this application")
+# What somebody wants on a page of its own.
+Counter("kept_apart", "Not in the default registry", registry=CollectorRegistry()).inc()
 STARTED = time.time()
 Gauge("asked_uptime_seconds", "How long this worker runs", multiprocess_mode="max").set_function(
     lambda: time.time() - STARTED
@@ -49,7 +51,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`/latest`, `/multiprocess`, `/asked` (how often the collector was), anything else counts."""
+    """`/latest`, `/multiprocess`, `/asked` (how often the collector was), `/late`, `/only`; anything else counts."""
     path = environ["PATH_INFO"]
     if path == "/latest":
         body = generate_latest()
@@ -59,6 +61,11 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         body = generate_latest(registry)
     elif path == "/asked":
         body = str(Pool.asked).encode()
+    elif path == "/late":
+        Counter("declared_late", "At the first request of its kind").inc()
+        body = str(os.getpid()).encode()
+    elif path == "/only":
+        body = generate_latest(REGISTRY.restricted_registry(["declared_late_total"]))
     else:
         REQUESTS.inc()
         body = str(os.getpid()).encode()

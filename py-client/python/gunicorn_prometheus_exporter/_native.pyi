@@ -5,7 +5,26 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, final
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
+
+__all__ = [
+    "Described",
+    "Instance",
+    "Processes",
+    "Recorder",
+    "Settings",
+    "Value",
+    "WorkerSlot",
+    "count_event",
+    "described",
+    "load_settings",
+    "report_failure",
+    "run_instance",
+    "run_program",
+    "say_end",
+    "set_unit",
+    "set_worker_state",
+]
 
 @final
 class Settings:
@@ -108,6 +127,7 @@ class Recorder:
     ) -> None: ...
     def collected(self, phase: str, info: dict[str, int]) -> None: ...
 
+@disjoint_base
 class Value:
     _multiprocess: bool
     def __new__(

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import prometheus_client
-from prometheus_client import REGISTRY, Metric, exposition, multiprocess
+from prometheus_client import REGISTRY, CollectorRegistry, Metric, exposition, multiprocess
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from . import _native, pages
@@ -27,6 +28,8 @@ _END = b"# EOF\n"
 #: Where the exporter answers; ``None`` where there is none, and everything is as without us.
 address: bytes | None = None
 _is_installed = False
+#: Names of metrics that this process keeps out of ``prometheus_client.REGISTRY``.
+_kept_apart: set[str] = set()
 
 
 def install(answers_at: bytes | None) -> None:
@@ -40,6 +43,7 @@ def install(answers_at: bytes | None) -> None:
     exposition.generate_latest = prometheus_client.generate_latest = _merging(latest)
     openmetrics.generate_latest = _merging(openmetrics.generate_latest)
     _replace_collector(multiprocess.MultiProcessCollector)
+    _note_other_registries()
     multiprocess.mark_process_dead = _ignoring_no_path(multiprocess.mark_process_dead)
 
 
@@ -49,7 +53,11 @@ def families() -> list[Metric]:
 
 
 class MergedRegistry:
-    """The families of a registry, with the numbers of all processes."""
+    """The families of a registry, with the numbers of all processes.
+
+    The default registry has those as well that only other processes have declared so far: libraries, and modules that
+    are imported late, declare metrics at the first request, which this process may not have had.
+    """
 
     def __init__(self, registry: Any) -> None:
         self._registry = registry
@@ -64,13 +72,22 @@ class MergedRegistry:
             return
         only_names = getattr(self._registry, "_name_set", None)
         for own in self._registry.collect():
-            merged: Any = everywhere.get(own.name)
+            merged = everywhere.pop(own.name, None)
             if merged is None:
                 yield own
-                continue
-            restricted = merged._restricted_metric(only_names) if only_names else merged
-            if restricted:
-                yield restricted
+            else:
+                yield from _restricted(merged, only_names)
+        if getattr(self._registry, "_registry", self._registry) is REGISTRY:
+            apart = _kept_apart | {family.name for family in _native.described()}
+            for name, merged in everywhere.items():
+                if name not in apart:
+                    yield from _restricted(merged, only_names)
+
+
+def _restricted(family: Any, only_names: Any) -> Iterator[Metric]:
+    found = family._restricted_metric(only_names) if only_names else family
+    if found:
+        yield found
 
 
 def _merging(original: Callable[..., bytes]) -> Callable[..., bytes]:
@@ -113,6 +130,18 @@ def _replace_collector(collector: Any) -> None:
             return _own_families()
 
     collector.__init__, collector.collect = init, collect
+
+
+def _note_other_registries() -> None:
+    original = CollectorRegistry.register
+
+    @functools.wraps(original)
+    def register(self: Any, collector: Any) -> None:
+        original(self, collector)
+        if self is not REGISTRY and isinstance(collector, MetricWrapperBase):
+            _kept_apart.add(collector._name)
+
+    CollectorRegistry.register = register  # type: ignore[method-assign]
 
 
 def _own_families() -> Iterator[Metric]:

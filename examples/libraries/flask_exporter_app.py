@@ -1,4 +1,4 @@
-"""An application that uses prometheus-flask-exporter as its documentation says."""
+"""prometheus-flask-exporter, as its documentation says; with the worker class PrometheusWorker."""
 
 from typing import Any
 

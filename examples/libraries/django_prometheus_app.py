@@ -1,4 +1,4 @@
-"""An application that uses django-prometheus as its documentation says, in one file."""
+"""django-prometheus, as its documentation says; with the worker class PrometheusWorker."""
 
 import django
 from django.conf import settings

@@ -1,0 +1,98 @@
+"""The package is typed: its stubs say what is there, and a strict program against the installed wheel is checked."""
+
+import subprocess
+from pathlib import Path
+
+from harness import Venv
+from harness.paths import ROOT
+
+# What stubtest cannot know.
+ALLOWED = """\
+# A worker class that this version of Gunicorn does not have says so.
+gunicorn_prometheus_exporter.eventlet_worker
+# Names of the errors that are re-raised, which mypy thinks stay.
+gunicorn_prometheus_exporter\\.\\w+_worker\\.error
+# Classes that are made in a function.
+gunicorn_prometheus_exporter\\..*@\\d+
+gunicorn_prometheus_exporter\\.testing\\.__all__
+# A staticmethod of a function that is typed where it is.
+gunicorn_prometheus_exporter\\.backend\\.core\\.CleanupUtilsMixin\\..*
+"""
+PROGRAM = """\
+from typing import assert_type
+
+from gunicorn_prometheus_exporter import (
+    ConfigError, ExporterConfig, RedisStorageDict, get_config, load_yaml_config, registry, setup_metrics,
+)
+from gunicorn_prometheus_exporter.hooks import default_when_ready as when_ready
+from gunicorn_prometheus_exporter.metrics import WORKER_REQUESTS
+from prometheus_client import CollectorRegistry, Counter
+
+ORDERS = Counter("orders", "Orders", registry=registry)
+
+
+def main() -> int:
+    try:
+        load_yaml_config("exporter.yml")
+    except ConfigError as error:
+        print(error)
+        return 1
+    assert_type(get_config(), ExporterConfig)
+    assert_type(get_config().redis_port, int)
+    assert_type(registry, CollectorRegistry)
+    setup_metrics()
+    ORDERS.inc()
+    WORKER_REQUESTS.inc(worker_id="0")
+    return 0
+"""
+
+
+def _mypy(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
+    (directory / "program.py").write_text(program)
+    command = [Venv.frameworks().bin / "python", "-m", "mypy", "--strict", "--config-file=", "program.py"]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
+
+
+def test_the_stubs_say_what_is_there(tmp_path: Path) -> None:
+    """Stubtest compares every module of the package with what mypy takes it for."""
+    allowed = tmp_path / "allowed"
+    allowed.write_text(ALLOWED)
+    command = [Venv.frameworks().bin / "stubtest", "--concise", "--ignore-unused-allowlist", f"--allowlist={allowed}"]
+    done = subprocess.run(
+        [*command, f"--mypy-config-file={ROOT / 'pyproject.toml'}", "gunicorn_prometheus_exporter"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_strict_program_is_checked_against_the_wheel(tmp_path: Path) -> None:
+    """Types reach the user, and so do mistakes."""
+    done = _mypy(tmp_path, PROGRAM)
+    assert done.returncode == 0, done.stdout
+    done = _mypy(tmp_path, PROGRAM.replace('load_yaml_config("exporter.yml")', "load_yaml_config(1)"))
+    assert "incompatible type" in done.stdout
+    assert done.returncode == 1
+
+
+def test_every_public_name_has_a_docstring() -> None:
+    """Of classes, functions, methods and properties: also of those that are written in Rust."""
+    program = """
+import inspect
+
+import gunicorn_prometheus_exporter as package
+from gunicorn_prometheus_exporter import _native
+
+workers = [f"Prometheus{kind}Worker" for kind in ("Gevent", "ASGI", "Uvicorn", "Tornado")]
+found = [(name, getattr(package, name)) for name in [*package.__all__, *workers]]
+found += [(name, getattr(_native, name)) for name in _native.__all__]
+for owner, cls in [pair for pair in found if inspect.isclass(pair[1])]:
+    found += [(f"{owner}.{name}", member) for name, member in vars(cls).items() if not name.startswith("_")]
+of_code = [(name, it) for name, it in found if callable(it) or inspect.isdatadescriptor(it)]
+print(len(of_code), *[name for name, it in of_code if not inspect.getdoc(it)])
+"""
+    number, *without = Venv.frameworks().run("-c", program).split()
+    assert int(number) > 60
+    assert without == []
