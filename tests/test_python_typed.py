@@ -15,6 +15,8 @@ gunicorn_prometheus_exporter\\.\\w+_worker\\.error
 # Classes that are made in a function.
 gunicorn_prometheus_exporter\\..*@\\d+
 gunicorn_prometheus_exporter\\.testing\\.__all__
+# A slot of a class in Rust has no signature to look at.
+gunicorn_prometheus_exporter\\._native\\.\\w+\\.__call__
 # A staticmethod of a function that is typed where it is.
 gunicorn_prometheus_exporter\\.backend\\.core\\.CleanupUtilsMixin\\..*
 """

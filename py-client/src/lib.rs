@@ -41,7 +41,7 @@ mod _native {
     #[pymodule_export]
     use super::recorder::Recorder;
     #[pymodule_export]
-    use super::settings::{LoadedSettings, load_settings};
+    use super::settings::{LoadedSettings, load_settings, load_yaml_config};
     #[pymodule_export]
     use super::store::{count_event, say_end, set_worker_state};
     #[pymodule_export]

@@ -44,6 +44,27 @@ pub(crate) fn load_settings(
     Ok(LoadedSettings { loaded })
 }
 
+/// Uses this YAML file; to be called from a Gunicorn configuration file.
+///
+/// `workers`, `timeout` and `keepalive` of its section `exporter.gunicorn` become settings of the
+/// calling file, unless that has set them before; what it sets afterwards, and what the command line
+/// says, counts more. The environment counts more than the YAML file.
+///
+/// Raises `FileNotFoundError` or `ValueError`, with one line that says where and what.
+//
+// Gunicorn prints the traceback of what a configuration file raises. It shall end in that file: what is
+// native has no frames, and those of the Python below are taken off.
+#[pyfunction]
+#[pyo3(text_signature = "(config_file)")]
+pub(crate) fn load_yaml_config(config_file: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = config_file.py();
+    let used = py
+        .import("gunicorn_prometheus_exporter.config")
+        .and_then(|config| config.call_method1("use_for_caller", (config_file,)));
+    used.map(drop)
+        .inspect_err(|error| error.set_traceback(py, None))
+}
+
 #[pymethods]
 impl LoadedSettings {
     /// The port of `/metrics`.

@@ -9,6 +9,7 @@ from typing_extensions import Self, disjoint_base
 
 __all__ = [
     "Described",
+    "Heartbeat",
     "Instance",
     "Processes",
     "Recorder",
@@ -18,6 +19,7 @@ __all__ = [
     "count_event",
     "described",
     "load_settings",
+    "load_yaml_config",
     "report_failure",
     "run_instance",
     "run_program",
@@ -54,6 +56,7 @@ class Settings:
     def __eq__(self, other: object, /) -> bool: ...
 
 def load_settings(path: str | PathLike[str] | None, environment: dict[str, str]) -> Settings: ...
+def load_yaml_config(config_file: str | PathLike[str]) -> None: ...
 
 @final
 class WorkerSlot:

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from . import _native
+from ._native import load_yaml_config
+
+__all__ = ["ConfigError", "load", "load_yaml_config", "overrides", "use_file"]
 
 _ELSEWHERE = (
     "ConfigManager",
@@ -28,15 +31,8 @@ class ConfigError(ValueError, RuntimeError):
     """A setting that cannot be used. As a ``RuntimeError`` it is one line at Gunicorn's start."""
 
 
-def load_yaml_config(config_file: str | os.PathLike[str]) -> None:
-    """Uses this YAML file; to be called from a Gunicorn configuration file.
-
-    ``workers``, ``timeout`` and ``keepalive`` of its section ``exporter.gunicorn`` become settings of
-    the calling file, unless that has set them before; what it sets afterwards, and what the command
-    line says, counts more. The environment counts more than the YAML file.
-
-    Raises ``FileNotFoundError`` or ``ValueError``, with one line that says where and what.
-    """
+def use_for_caller(config_file: str | os.PathLike[str]) -> None:
+    """What ``load_yaml_config`` does, for the file that has called that."""
     settings = use_file(config_file)
     names = sys._getframe(1).f_globals
     for name, value in settings.gunicorn.items():
