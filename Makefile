@@ -11,7 +11,8 @@
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make docs               docs/metrics.md, from the catalogue of the code
 #   make bench              what it costs, beside its peers; writes bench/results.md
-#   make soak               1,200 restarts of workers and 100,000 requests, after which nothing may have grown
+#   make soak               1,200 restarts of workers, 100,000 requests and a scan of 100,000 random paths, methods and
+#                           exceptions, after which nothing may have grown
 #   make bench-fleet        thousands of writers against one Redis and against a cluster; writes bench/fleet.md
 #   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
 #   make model-check        every order of events that the push protocol may meet, up to a bound; and thousands of
@@ -116,7 +117,7 @@ model-check: setup-test
 	FAULT_SCHEDULES=3000 $(DEVELOPER)/python -m pytest -q tests/test_faults_push.py --timeout=1800
 
 soak: setup-test build
-	SOAK_RESTARTS=1200 SOAK_REQUESTS=100000 $(DEVELOPER)/python -m pytest -q --timeout=1800 tests/test_life_soak.py $(PYTEST_ARGS)
+	SOAK_RESTARTS=1200 SOAK_REQUESTS=100000 SOAK_SCANNED=100000 $(DEVELOPER)/python -m pytest -q --timeout=1800 tests/test_life_soak.py $(PYTEST_ARGS)
 
 # Coverage-guided, with address sanitizer, each target for FUZZ_SECONDS at the same time; what `make test`
 # has of it are the committed corpora and the same laws as properties.

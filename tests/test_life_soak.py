@@ -1,13 +1,17 @@
 """Nothing grows, with restarts of workers or with requests. `make soak` takes many, `make test` a slice."""
 
 import os
+import random
+import string
 from pathlib import Path
 from typing import NamedTuple
 
 from harness import Gunicorn, Load, eventually, scrape
+from harness.wire import Wire, spell
 
 RESTARTS = int(os.environ.get("SOAK_RESTARTS", "48"))
 REQUESTS = int(os.environ.get("SOAK_REQUESTS", "2000"))
+SCANNED = int(os.environ.get("SOAK_SCANNED", "4000"))
 WORKERS = 4
 MIB = 1 << 20
 
@@ -85,3 +89,46 @@ def test_requests_keep_no_memory_and_no_descriptor() -> None:
         for name, pid in pids.items():
             eventually(lambda name=name, pid=pid: size(pid).files <= before[name].files + 2)  # type: ignore[misc]
             assert size(pid).memory < before[name].memory + 2 * MIB, name
+
+
+def test_a_scan_of_random_paths_methods_and_exceptions_is_bounded() -> None:
+    """Half of the paths are answered, a tenth raises an exception of a class that there was never before."""
+    total, exceptions = "gunicorn_http_requests_total", "gunicorn_http_exceptions_total"
+    worker_class = "gunicorn_prometheus_exporter.PrometheusThreadWorker"
+    with Gunicorn("apps.shapes:app", worker_class=worker_class, arguments=["--keep-alive=20"]) as gunicorn:
+        warm = min(2000, SCANNED // 2)
+        scan(gunicorn, warm, seed=1)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(total), equals=warm)
+        pids = {"worker": gunicorn.worker_pids()[0], "arbiter": gunicorn.pid, "exporter": gunicorn.exporter_pid()}
+        before = {name: size(pid) for name, pid in pids.items()}
+        labels = series(gunicorn)
+        scan(gunicorn, SCANNED - warm, seed=2)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(total), equals=SCANNED)
+        seen = scrape(gunicorn.metrics_url)
+        assert seen.values_of("method", total) == {"GET", "<other>"}
+        # A hundred paths that were answered, and a hundred classes; <other>, <unmatched>.
+        assert len(seen.values_of("endpoint", total)) == 102
+        assert len(seen.values_of("exception", exceptions)) == 101
+        assert len(series(gunicorn)) < len(labels) * 1.1
+        for name, pid in pids.items():
+            assert size(pid).memory < before[name].memory + 4 * MIB, name
+
+
+def scan(gunicorn: Gunicorn, requests: int, *, seed: int) -> None:
+    """As a scanner does: on connections that are kept, until the server closes one."""
+    chance = random.Random(seed)
+
+    def word() -> str:
+        return "".join(chance.choices(string.ascii_letters, k=12))
+
+    wire = Wire(gunicorn.port)
+    for number in range(requests):
+        if number % 10 == 0:
+            with Wire(gunicorn.port) as broken:
+                assert broken.request("GET", f"/raise-any/{word()}").status == 500
+            continue
+        path = f"/missing/{word()}" if number % 2 else f"/{word()}"
+        method = word().upper() if number % 3 == 0 else "GET"
+        wire.send(spell(method, path))
+        assert wire.response(method).is_complete
+    wire.close()

@@ -1,11 +1,7 @@
 """What `exporter.http` changes of what is recorded, and that labels stay bounded whatever is asked for."""
 
-import random
-import string
-
-from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness import Gunicorn, Scrape, eventually, scrape
 from harness.scrape import OPENMETRICS
-from harness.wire import Wire, spell
 
 TOTAL = "gunicorn_http_requests_total"
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -64,30 +60,6 @@ def test_a_proxy_says_when_it_took_a_request_and_of_which_trace_it_is() -> None:
         page = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
     exemplars = [sample.exemplar for sample in page.all_samples if sample.exemplar is not None]
     assert {(exemplar.labels["trace_id"], exemplar.labels["span_id"]) for exemplar in exemplars} == {(TRACE, SPAN)}
-
-
-def test_a_scan_of_random_paths_and_methods_makes_no_series() -> None:
-    """However many: here some thousands on kept connections, as a scanner does."""
-    chance = random.Random(7)
-
-    def word() -> str:
-        return "".join(chance.choices(string.ascii_letters, k=12))
-
-    worker = "gunicorn_prometheus_exporter.PrometheusThreadWorker"
-    with Gunicorn(
-        "apps.shapes:app", venv=Venv.gunicorn(), worker_class=worker, arguments=["--keep-alive=20"]
-    ) as gunicorn:
-        requests = 3000
-        with Wire(gunicorn.port) as wire:
-            for number in range(requests):
-                path = f"/missing/{word()}" if number % 2 else f"/{word()}"
-                method = word().upper() if number % 3 == 0 else "GET"
-                wire.send(spell(method, path))
-                assert wire.response(method).is_complete
-        seen = counted(gunicorn, requests)
-    assert seen.values_of("method", TOTAL) == {"GET", "<other>"}
-    assert len(seen.values_of("endpoint", TOTAL)) == 102  # a hundred that were answered, <other> and <unmatched>
-    assert len(seen.samples(TOTAL)) <= 2 * 102
 
 
 def test_a_program_that_makes_classes_of_exceptions_makes_a_hundred_labels() -> None:
