@@ -42,6 +42,7 @@ use crate::instance::WorkerSlot;
 use crate::process::{self, lock};
 use collections::Collections;
 use errors::{ErrorKind, Errors};
+use facts::{entry, text};
 use families::{Histogram, RouteFamilies, RouteSeries, WorkerSeries};
 use finish::Ended;
 use load::Load;
@@ -189,7 +190,7 @@ impl Recorder {
         );
         let (kind, endpoint) = match template {
             Some(template) => (EndpointKind::Template, Some(template)),
-            None => (EndpointKind::Path, whole_path(environ)),
+            None => (EndpointKind::Path, facts::whole_path(environ)),
         };
         let queued = entry(environ, intern!(py, "HTTP_X_REQUEST_START"));
         let trace = if self.options.exemplars {
@@ -267,7 +268,7 @@ impl Recorder {
             return;
         }
         let ended = Ended {
-            start: self.epoch + std::time::Duration::from_nanos(start),
+            start: self.since_epoch(start),
             end: Instant::now(),
             method: Method::named(method),
             status,
@@ -278,17 +279,49 @@ impl Recorder {
             queued: headers.0,
             trace: headers.1.filter(|_| self.options.exemplars),
         };
-        self.finish(py, &ended);
-        if let Some(error) = error {
-            let name = facts::class_name(error);
-            let endpoint = self.failed(py, &ended, &name);
-            if status >= 500 {
-                self.count_error(py, ErrorKind::Handled, ended.method, &endpoint, &name);
-            }
+        self.finish_adapted(py, &ended, errors, error);
+    }
+
+    /// The same, of an ASGI request: method, path and headers are in its scope.
+    #[pyo3(signature = (start, scope, endpoint, status, received, sent, errors, error))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called in one place, by position"
+    )]
+    fn end_scope(
+        &self,
+        start: u64,
+        scope: &Bound<'_, PyDict>,
+        endpoint: Option<&str>,
+        status: u16,
+        received: u64,
+        sent: u64,
+        errors: Option<Vec<(String, bool)>>,
+        error: Option<&Bound<'_, PyAny>>,
+    ) {
+        if self.turn != process::turn() {
+            return;
         }
-        if let Some(errors) = errors {
-            self.swallowed(py, &ended, &errors);
-        }
+        let py = scope.py();
+        let (method, path) = (
+            entry(scope, intern!(py, "method")),
+            entry(scope, intern!(py, "path")),
+        );
+        let path = path.as_ref().and_then(text).unwrap_or_default();
+        let (queued, trace) = headers::of_scope(scope, self.options.exemplars);
+        let ended = Ended {
+            start: self.since_epoch(start),
+            end: Instant::now(),
+            method: Method::named(method.as_ref().and_then(text).unwrap_or_default()),
+            status,
+            kind: endpoint.map_or(EndpointKind::Path, |_| EndpointKind::Template),
+            endpoint: endpoint.unwrap_or(path),
+            received: received as f64,
+            sent: sent as f64,
+            queued: queued.as_deref(),
+            trace: trace.as_deref(),
+        };
+        self.finish_adapted(py, &ended, errors, error);
     }
 
     /// The worker is about to answer an error, of the application or of a request that it could not
@@ -334,30 +367,29 @@ impl Recorder {
     }
 }
 
-/// The path as the client knows it: an application that passes requests on to others moves the beginning
-/// of `PATH_INFO` to `SCRIPT_NAME`.
-#[inline]
-fn whole_path<'py>(environ: &Bound<'py, PyDict>) -> Option<Bound<'py, PyString>> {
-    let py = environ.py();
-    let path = entry(environ, intern!(py, "PATH_INFO"))?;
-    match entry(environ, intern!(py, "SCRIPT_NAME")) {
-        Some(script) if script.len().is_ok_and(|length| length > 0) => {
-            script.add(&path).ok()?.cast_into().ok()
-        }
-        _ => Some(path),
+impl Recorder {
+    /// What `begin` has returned, as a time.
+    fn since_epoch(&self, nanoseconds: u64) -> Instant {
+        self.epoch + std::time::Duration::from_nanos(nanoseconds)
     }
-}
 
-/// A text among the WSGI environment.
-#[inline]
-fn entry<'py>(
-    environ: &Bound<'py, PyDict>,
-    name: &Bound<'py, PyString>,
-) -> Option<Bound<'py, PyString>> {
-    environ.get_item(name).ok()??.cast_into().ok()
-}
-
-#[inline]
-fn text<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
-    text.to_str().ok()
+    fn finish_adapted(
+        &self,
+        py: Python<'_>,
+        ended: &Ended<'_>,
+        errors: Option<Vec<(String, bool)>>,
+        error: Option<&Bound<'_, PyAny>>,
+    ) {
+        self.finish(py, ended);
+        if let Some(error) = error {
+            let name = facts::class_name(error);
+            let endpoint = self.failed(py, ended, &name);
+            if ended.status >= 500 {
+                self.count_error(py, ErrorKind::Handled, ended.method, &endpoint, &name);
+            }
+        }
+        if let Some(errors) = errors {
+            self.swallowed(py, ended, &errors);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 """The native part: see the sources in ``py-client/src``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from os import PathLike
 from pathlib import Path
 from typing import Any, final
@@ -125,6 +125,17 @@ class Recorder:
         status: int,
         sizes: tuple[float, float],
         headers: tuple[str | None, str | None],
+        errors: list[tuple[str, bool]] | None,
+        error: BaseException | None,
+    ) -> None: ...
+    def end_scope(
+        self,
+        start: int,
+        scope: MutableMapping[str, Any],
+        endpoint: str | None,
+        status: int,
+        received: int,
+        sent: int,
         errors: list[tuple[str, bool]] | None,
         error: BaseException | None,
     ) -> None: ...

@@ -29,33 +29,53 @@ _NO_BODY = (204, 304)
 class Request:
     """A request under way."""
 
-    __slots__ = (
-        "_is_ended",
-        "_recorder",
-        "_scope",
-        "_start",
-        "endpoint",
-        "has_route",
-        "prefix",
-        "received",
-        "sent",
-        "status",
-        "swallowed",
-    )
+    status = 0
+    received = 0
+    sent = 0
+    # The template of the route; and, on the way there, of what it is mounted on.
+    endpoint = ""
+    prefix = ""
+    has_route = False
+    swallowed: Swallowed | None = None
+    _is_ended = False
 
-    def __init__(self, recorder: Recorder, scope: Scope, start: int) -> None:
+    def __init__(
+        self, recorder: Recorder, scope: Scope, start: int, receive: Receive, send: Send, *, omits_bodies: bool
+    ) -> None:
         self._recorder = recorder
         self._scope = scope
         self._start = start
-        self._is_ended = False
-        self.status = 0
-        self.received = 0
-        self.sent = 0
-        # The template of the route; and, on the way there, of what it is mounted on.
-        self.endpoint = ""
-        self.prefix = ""
-        self.has_route = False
-        self.swallowed: Swallowed | None = None
+        self._receive = receive
+        self._send = send
+        self._omits_bodies = omits_bodies
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        """The server's, with the bytes of the body counted."""
+        message = await self._receive()
+        body = message.get("body")
+        if body:
+            self.received += len(body)
+        return message
+
+    async def send(self, message: MutableMapping[str, Any]) -> None:
+        """The server's; what it has taken is counted."""
+        await self._send(message)
+        kind = message["type"]
+        if kind == "http.response.body":
+            body = message.get("body")
+            if body and not self._has_no_body():
+                self.sent += len(body)
+            # After an error page the exception itself may still come.
+            if self.status < 500 and not message.get("more_body"):
+                self.end()
+        elif kind == "http.response.start":
+            self.status = message["status"]
+        elif kind == "http.response.pathsend":
+            self.sent += 0 if self._has_no_body() else Path(message["path"]).stat().st_size
+            self.end()
+
+    def _has_no_body(self) -> bool:
+        return self._omits_bodies and (self.status in _NO_BODY or self._scope["method"] == "HEAD")
 
     def note_error(self, error: BaseException, *, unexpected: bool = False) -> None:
         """The framework makes an answer of this exception."""
@@ -68,22 +88,15 @@ class Request:
         if self._is_ended:
             return
         self._is_ended = True
-        scope = self._scope
-        start = trace = None
-        for name, value in scope["headers"]:
-            if name == b"x-request-start":
-                start = value.decode("latin-1")
-            elif name == b"traceparent":
-                trace = value.decode("latin-1")
-        self._recorder.end(
+        swallowed = self.swallowed
+        self._recorder.end_scope(
             self._start,
-            scope["method"],
-            scope["path"],
+            self._scope,
             self.endpoint or None,
             self.status,
-            (self.received, self.sent),
-            (start, trace),
-            None if self.swallowed is None else self.swallowed.without(error),
+            self.received,
+            self.sent,
+            None if swallowed is None else swallowed.without(error),
             error,
         )
 
@@ -94,46 +107,26 @@ def metered(application: Any, recorder: Recorder, *, omits_bodies: bool = True) 
     ``omits_bodies``: whether the server leaves out the bodies that HTTP does not allow.
     """
     app = application if _is_asgi3(application) else _asgi3(application)
+    begin = recorder.begin
 
     async def recorded(scope: Scope, receive: Receive, send: Send) -> None:
-        is_http = scope["type"] == "http"
-        start = recorder.begin(scope["method"], scope["path"]) if is_http else None
+        start = begin(scope["method"], scope["path"]) if scope["type"] == "http" else None
         if start is None:
             await app(scope, receive, send)
             return
-        request = scope[REQUEST] = Request(recorder, scope, start)
-        is_head = omits_bodies and scope["method"] == "HEAD"
-
-        async def counting_receive() -> MutableMapping[str, Any]:
-            message = await receive()
-            body = message.get("body")
-            if body:
-                request.received += len(body)
-            return message
-
-        async def counting_send(message: MutableMapping[str, Any]) -> None:
-            await send(message)
-            kind = message["type"]
-            if kind == "http.response.body":
-                if not (is_head or (omits_bodies and request.status in _NO_BODY)):
-                    request.sent += len(message.get("body", b""))
-                # After an error page the exception itself may still come.
-                if request.status < 500 and not message.get("more_body", False):
-                    request.end()
-            elif kind == "http.response.start":
-                request.status = message["status"]
-            elif kind == "http.response.pathsend":
-                request.sent += 0 if is_head else Path(message["path"]).stat().st_size
-                request.end()
-
+        request = scope[REQUEST] = Request(recorder, scope, start, receive, send, omits_bodies=omits_bodies)
         try:
-            await app(scope, counting_receive, counting_send)
+            await app(scope, request.receive, request.send)
         except BaseException as error:
             if request.status == 0 and isinstance(error, Exception):
                 request.status = 500  # what the server is about to answer
             request.end(error)
             raise
-        request.end()
+        else:
+            request.end()
+        finally:
+            # The two refer to each other; so nobody has to collect them.
+            scope.pop(REQUEST, None)
 
     return recorded
 

@@ -49,6 +49,7 @@ def _meter_server(recorder: Any) -> None:
 
     def environ(*args: Any) -> Any:
         made = make_environ(*args)
+        # The last argument is the request.
         request = getattr(args[-1].connection, "metered_request", None)
         if request is not None:
             request.environ = made
@@ -80,24 +81,24 @@ def _end_what_raises(container: Any) -> None:
 class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
     """One request: passes everything on to the application's delegate, and counts what goes back."""
 
+    start: int | None = None
+    method = path = ""
+    headers: Any = None
+    # What frameworks/tornado.py finds out; that of a WSGI application is in its environment.
+    endpoint: str | None = None
+    status = received = sent = 0
+
     def __init__(self, recorder: Any, delegate: Any, connection: Any) -> None:
         self.recorder = recorder
         self.delegate = delegate
         self.connection = connection
-        self.start: int | None = None
-        self.method = self.path = ""
-        # What frameworks/tornado.py finds out; that of a WSGI application is in its environment.
-        self.endpoint: str | None = None
-        self.headers: Any = {}
         self.environ: dict[str, Any] = {}
-        self.status = 0
-        self.received = self.sent = 0
 
     def headers_received(self, start_line: Any, headers: Any) -> Any:
-        self.method = start_line.method
-        self.path = start_line.path.partition("?")[0]
+        self.method = method = start_line.method
+        self.path = path = start_line.path.partition("?")[0]
         self.headers = headers
-        self.start = self.recorder.begin(self.method, self.path)
+        self.start = self.recorder.begin(method, path)
         if self.start is not None:
             self._follow(self.connection)
         return self.delegate.headers_received(start_line, headers)
@@ -117,44 +118,47 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
 
     def end(self, error: BaseException | None = None) -> None:
         """Only the first call counts."""
-        if self.start is None:
+        start = self.start
+        if start is None:
             return
-        start, self.start = self.start, None
-        errors = self.environ.get(ERRORS)
+        self.start = None
+        environ = self.environ
+        errors = environ.get(ERRORS)
+        # Not `get`, which raises and catches a KeyError for each header that is not there.
+        began = self.headers.get_list("X-Request-Start")
+        trace = self.headers.get_list("Traceparent")
         self.recorder.end(
             start,
             self.method,
             self.path,
-            self.environ.get(ENDPOINT, self.endpoint),
+            environ.get(ENDPOINT, self.endpoint),
             self.status,
             (self.received, self.sent),
-            (self.headers.get("X-Request-Start"), self.headers.get("Traceparent")),
+            (began[0] if began else None, trace[0] if trace else None),
             None if errors is None else errors.without(error),
             error,
         )
 
     def _follow(self, connection: Any) -> None:
         # There is one such object for each request, and the application answers by these three.
-        write_headers, write, finish = connection.write_headers, connection.write, connection.finish
+        self._write_headers, connection.write_headers = connection.write_headers, self._counting_write_headers
+        self._write, connection.write = connection.write, self._counting_write
+        self._finish, connection.finish = connection.finish, self._counting_finish
         connection.metered_request = self
 
-        def counting_write_headers(start_line: Any, headers: Any, chunk: bytes | None = None) -> Any:
-            written = write_headers(start_line, headers, chunk)
-            self.status = start_line.code
-            if chunk and self.method != "HEAD":
-                self.sent += len(chunk)
-            return written
+    def _counting_write_headers(self, start_line: Any, headers: Any, chunk: bytes | None = None) -> Any:
+        written = self._write_headers(start_line, headers, chunk)
+        self.status = start_line.code
+        if chunk and self.method != "HEAD":
+            self.sent += len(chunk)
+        return written
 
-        def counting_write(chunk: bytes) -> Any:
-            written = write(chunk)
-            if self.method != "HEAD":
-                self.sent += len(chunk)
-            return written
+    def _counting_write(self, chunk: bytes) -> Any:
+        written = self._write(chunk)
+        if self.method != "HEAD":
+            self.sent += len(chunk)
+        return written
 
-        def counting_finish() -> None:
-            finish()
-            self.end()
-
-        connection.write_headers = counting_write_headers
-        connection.write = counting_write
-        connection.finish = counting_finish
+    def _counting_finish(self) -> None:
+        self._finish()
+        self.end()

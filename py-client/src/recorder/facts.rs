@@ -106,3 +106,31 @@ pub(super) fn class_name(error: &Bound<'_, PyAny>) -> String {
         .name()
         .map_or_else(|_| "Exception".to_owned(), |name| name.to_string())
 }
+
+/// The path as the client knows it: an application that passes requests on to others moves the beginning
+/// of `PATH_INFO` to `SCRIPT_NAME`.
+#[inline]
+pub(super) fn whole_path<'py>(environ: &Bound<'py, PyDict>) -> Option<Bound<'py, PyString>> {
+    let py = environ.py();
+    let path = entry(environ, intern!(py, "PATH_INFO"))?;
+    match entry(environ, intern!(py, "SCRIPT_NAME")) {
+        Some(script) if script.len().is_ok_and(|length| length > 0) => {
+            script.add(&path).ok()?.cast_into().ok()
+        }
+        _ => Some(path),
+    }
+}
+
+/// A text among the WSGI environment.
+#[inline]
+pub(super) fn entry<'py>(
+    environ: &Bound<'py, PyDict>,
+    name: &Bound<'py, PyString>,
+) -> Option<Bound<'py, PyString>> {
+    environ.get_item(name).ok()??.cast_into().ok()
+}
+
+#[inline]
+pub(super) fn text<'a>(text: &'a Bound<'_, PyString>) -> Option<&'a str> {
+    text.to_str().ok()
+}

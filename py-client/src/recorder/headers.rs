@@ -1,6 +1,9 @@
 //! What proxies say in headers: when they took a request, and of which trace it is a part.
 
 use metrics_model::Layout;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict};
 
 /// Bounds of the time that requests wait in front of the server, in seconds.
 pub(super) const QUEUE_BOUNDS: [&str; 12] = [
@@ -20,6 +23,31 @@ pub(super) fn request_start(text: &str) -> Option<f64> {
         .rev()
         .find(|(least, _)| number.is_finite() && number >= *least)
         .map(|(_, unit)| number / unit)
+}
+
+/// The values of `x-request-start` and, if it is to be kept, `traceparent` among an ASGI scope's headers.
+pub(super) fn of_scope(
+    scope: &Bound<'_, PyDict>,
+    keeps_traces: bool,
+) -> (Option<String>, Option<String>) {
+    let (mut start, mut trace) = (None, None);
+    let headers = scope.get_item(intern!(scope.py(), "headers"));
+    let Some(headers) = headers.ok().flatten().and_then(|all| all.try_iter().ok()) else {
+        return (start, trace);
+    };
+    for header in headers.flatten() {
+        let part = |place| header.get_item(place).ok()?.cast_into::<PyBytes>().ok();
+        let text = || {
+            let value = part(1)?;
+            String::from_utf8(value.as_bytes().to_vec()).ok()
+        };
+        match part(0).as_ref().map(PyBytesMethods::as_bytes) {
+            Some(b"x-request-start") => start = text(),
+            Some(b"traceparent") if keeps_traces => trace = text(),
+            _ => {}
+        }
+    }
+    (start, trace)
 }
 
 /// How long a request has waited that began at `begun` (Unix time). Clocks that differ a little make
