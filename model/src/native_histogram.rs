@@ -13,6 +13,8 @@
 
 mod codec;
 
+use crate::sum::sum_of_counts;
+
 /// The schemas with exponential buckets: the base is 2^(2^-schema).
 pub const NATIVE_SCHEMAS: std::ops::RangeInclusive<i8> = -4..=8;
 /// The zero threshold that the Prometheus client libraries begin with: 2^-128.
@@ -54,8 +56,8 @@ impl NativeHistogram {
 
     /// How many observations it has.
     pub fn count(&self) -> u64 {
-        let of = |side: &SparseBuckets| side.iter().map(|(_, count)| count).sum::<u64>();
-        self.zero_count + of(&self.positive) + of(&self.negative)
+        let sides = self.positive.iter().chain(&self.negative);
+        sum_of_counts(sides.map(|(_, count)| *count).chain([self.zero_count]))
     }
 
     /// How many buckets it has, without the zero bucket.
@@ -71,7 +73,7 @@ impl NativeHistogram {
     /// Counts one observation, which must not be NaN; its sum is the caller's.
     pub(crate) fn count_in(&mut self, observation: f64) {
         if observation.abs() <= self.zero_threshold {
-            self.zero_count += 1;
+            self.zero_count = self.zero_count.wrapping_add(1);
             return;
         }
         let number = bucket_of(self.schema, observation.abs());
@@ -106,7 +108,8 @@ impl NativeHistogram {
             for side in [&mut self.positive, &mut self.negative] {
                 side.retain(|(number, count)| {
                     let goes = *number < within || (*number == within && whole);
-                    self.zero_count += if goes { *count } else { 0 };
+                    let joins = if goes { *count } else { 0 };
+                    self.zero_count = self.zero_count.wrapping_add(joins);
                     cuts |= *number == within && !whole;
                     !goes
                 });
@@ -262,7 +265,7 @@ fn joined(side: &SparseBuckets, steps: u32) -> SparseBuckets {
     for (number, count) in side {
         let number = ceil_shift(*number, steps);
         match joined.last_mut() {
-            Some((last, total)) if *last == number => *total += count,
+            Some((last, total)) if *last == number => *total = total.wrapping_add(*count),
             _ => joined.push((number, *count)),
         }
     }

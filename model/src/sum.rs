@@ -34,6 +34,12 @@ impl Sum {
     }
 }
 
+/// What counts of observations add up to, modulo 2^64 as everywhere: a total of differences may be
+/// beyond that for a moment, and a hostile writer's for ever.
+pub(crate) fn sum_of_counts(counts: impl IntoIterator<Item = u64>) -> u64 {
+    counts.into_iter().fold(0, u64::wrapping_add)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use super::text::{
 };
 use crate::labels::push_escaped;
 use crate::registry::{BucketView, SeriesView};
+use crate::sum::sum_of_counts;
 use crate::{Exemplar, FamilySpec, FamilyType, NativeHistogram, SparseBuckets};
 
 /// A page as it is written.
@@ -79,7 +80,7 @@ impl OpenMetrics2 {
     }
 
     fn buckets(&mut self, view: &BucketView<'_>) {
-        let count = view.counts.iter().sum::<u64>();
+        let count = sum_of_counts(view.counts.iter().copied());
         self.field("{count:", count as f64);
         self.field(",sum:", view.sum);
         if self.family_type != FamilyType::Histogram {
@@ -90,7 +91,7 @@ impl OpenMetrics2 {
         let mut below = 0;
         let bounds = view.layout.texts().chain(["+Inf"]);
         for (at, (bound, in_bucket)) in bounds.zip(view.counts.iter()).enumerate() {
-            below += in_bucket;
+            below = in_bucket.wrapping_add(below);
             if at > 0 {
                 self.out.push(b',');
             }

@@ -14,6 +14,7 @@ use super::text::{exemplar_of, family_name, newest};
 use crate::bytes::Write;
 use crate::labels::parse;
 use crate::registry::{BucketView, SeriesView};
+use crate::sum::sum_of_counts;
 use crate::{Exemplar, FamilySpec, FamilyType, NativeHistogram, SparseBuckets};
 
 /// A message ends after that many metrics …
@@ -95,7 +96,7 @@ impl Protobuf {
     }
 
     fn buckets(&mut self, view: &BucketView<'_>, shown: &Shown<'_>) {
-        let count = view.counts.iter().sum::<u64>();
+        let count = sum_of_counts(view.counts.iter().copied());
         self.inner.clear();
         put_count(&mut self.inner, 1, count);
         put_double(&mut self.inner, 2, view.sum);
@@ -106,7 +107,7 @@ impl Protobuf {
         let (mut below, mut bucket) = (0, Vec::new());
         let bounds = view.layout.values().chain([f64::INFINITY]);
         for (at, (bound, in_bucket)) in bounds.zip(view.counts.iter()).enumerate() {
-            below += in_bucket;
+            below = in_bucket.wrapping_add(below);
             bucket.clear();
             put_count(&mut bucket, 1, below);
             put_double(&mut bucket, 2, bound);

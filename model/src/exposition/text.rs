@@ -119,7 +119,7 @@ impl Text {
         let is_histogram = self.family_type == FamilyType::Histogram;
         let bounds = view.layout.texts().chain(["+Inf"]);
         for (at, (bound, in_bucket)) in bounds.zip(view.counts.iter()).enumerate() {
-            count += in_bucket;
+            count = in_bucket.wrapping_add(count);
             if is_histogram {
                 self.bucket(labels, bound, count);
                 self.end_sample(exemplar_of(shown.exemplars, view, at));

@@ -104,7 +104,7 @@ impl Registry {
                 let mut count = 0;
                 let texts = view.layout.texts().chain(["+Inf"]);
                 let buckets = texts.zip(view.counts.iter()).map(|(bound, in_bucket)| {
-                    count += in_bucket;
+                    count = in_bucket.wrapping_add(count);
                     (bound.to_owned(), count)
                 });
                 let mut buckets = buckets.collect::<Vec<_>>();
@@ -393,11 +393,12 @@ impl Registry {
             .zip(first_layout.texts())
             .filter(|(b, _)| is_common(*b));
         let (bounds, texts): (Vec<_>, Vec<_>) = common.unzip();
-        let mut counts = vec![0; bounds.len() + 1];
+        let mut counts = vec![0_u64; bounds.len() + 1];
         for part in &buckets.parts {
             let own = layout_of(part).values().chain([f64::INFINITY]);
             for (bound, count) in own.zip(&part.counts) {
-                counts[bounds.partition_point(|common| *common < bound)] += count;
+                let total = &mut counts[bounds.partition_point(|common| *common < bound)];
+                *total = total.wrapping_add(*count);
             }
         }
         BucketView {
@@ -424,7 +425,7 @@ fn cumulative(histogram: &NativeHistogram) -> Vec<(String, u64)> {
         .chain(zero)
         .chain(above_zero)
         .map(|(bound, count)| {
-            total += count;
+            total = count.wrapping_add(total);
             (text_of(bound), total)
         })
         .collect::<Vec<_>>();

@@ -193,7 +193,8 @@ impl Registry {
             (Total::Buckets(total), Some(layout)) => {
                 let bounds = &self.layouts[layout as usize];
                 let part = total.part(layout, bounds.len() + 1);
-                part.counts[bounds.bucket_of(value)] += 1;
+                let count = &mut part.counts[bounds.bucket_of(value)];
+                *count = count.wrapping_add(1);
                 part.sum.add(value, 0.0);
             }
             (Total::Native(total), _) => {
