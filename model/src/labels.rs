@@ -26,6 +26,8 @@ pub enum LabelError {
     Twice(String),
     #[error("{0} labels, at most {MAX_LABELS} are allowed")]
     TooMany(usize),
+    #[error("names and values of labels must be UTF-8")]
+    NotUtf8,
 }
 
 impl Labels {
@@ -42,19 +44,36 @@ impl Labels {
     pub fn new<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelError> {
-        let (mut few, mut many) = ([("", ""); FEW], Vec::new());
+        let pairs = pairs.into_iter();
+        Self::from_bytes(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())))
+    }
+
+    /// The same of bytes, which may be no text.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`new`](Self::new), and what is not UTF-8.
+    pub fn from_bytes<'a>(
+        pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<Self, LabelError> {
+        const NOTHING: &[u8] = b"";
+        let (mut few, mut many) = ([(NOTHING, NOTHING); FEW], Vec::new());
         let pairs = gather(pairs.into_iter().fuse(), &mut few, &mut many);
         if pairs.len() > MAX_LABELS {
             return Err(LabelError::TooMany(pairs.len()));
         }
-        let mut are_legacy = true;
-        for (name, _) in &*pairs {
+        let (mut are_legacy, mut bytes) = (true, 0);
+        for (name, value) in &*pairs {
             are_legacy &= is_legacy_label_name(name);
+            bytes += name.len() + value.len() + 4;
             if name.is_empty() {
                 return Err(LabelError::EmptyName);
             }
-            if matches!(*name, "le" | "quantile" | "__name__") {
-                return Err(LabelError::Reserved((*name).to_owned()));
+            if value.is_empty() && std::str::from_utf8(name).is_err() {
+                return Err(LabelError::NotUtf8);
+            }
+            if matches!(*name, b"le" | b"quantile" | b"__name__") {
+                return Err(LabelError::Reserved(shown(name)));
             }
         }
         if are_legacy {
@@ -63,18 +82,30 @@ impl Labels {
             pairs.sort_unstable_by_key(|(name, _)| (is_legacy_label_name(name), *name));
         }
         if let Some(twice) = pairs.windows(2).find(|two| two[0].0 == two[1].0) {
-            return Err(LabelError::Twice(twice[0].0.to_owned()));
+            return Err(LabelError::Twice(shown(twice[0].0)));
         }
 
-        let mut text =
-            String::with_capacity(pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum());
+        let mut text = Vec::with_capacity(bytes);
         for (name, value) in pairs.iter().filter(|(_, value)| !value.is_empty()) {
             if !text.is_empty() {
-                text.push(',');
+                text.push(b',');
             }
-            push_label(&mut text, name, value);
+            if are_legacy || is_legacy_label_name(name) {
+                text.extend_from_slice(name);
+            } else {
+                text.push(b'"');
+                push_escaped(&mut text, name);
+                text.push(b'"');
+            }
+            text.extend_from_slice(b"=\"");
+            push_escaped(&mut text, value);
+            text.push(b'"');
         }
-        Ok(Self { text })
+        // Once for all: what stands between the parts is ASCII, so that the whole is UTF-8 if they are.
+        match String::from_utf8(text) {
+            Ok(text) => Ok(Self { text }),
+            Err(_) => Err(LabelError::NotUtf8),
+        }
     }
 
     /// The escaped text, without braces.
@@ -89,21 +120,24 @@ impl Labels {
 
     /// Whether one of the labels has that name.
     pub fn has(&self, name: &str) -> bool {
-        let mut escaped = String::new();
-        push_escaped(&mut escaped, name);
-        parse(&self.text).any(|(label, _)| label == escaped)
+        let mut escaped = Vec::new();
+        push_escaped(&mut escaped, name.as_bytes());
+        parse(&self.text).any(|(label, _)| label.as_bytes() == escaped)
     }
 }
 
 /// As many labels are sorted without memory of their own.
 const FEW: usize = 8;
 
+/// Name and value.
+type Pair<'a> = (&'a [u8], &'a [u8]);
+
 /// All pairs, in one of two places: single commands have their labels read here each time.
 fn gather<'p, 'a>(
-    mut pairs: impl Iterator<Item = (&'a str, &'a str)>,
-    few: &'p mut [(&'a str, &'a str); FEW],
-    many: &'p mut Vec<(&'a str, &'a str)>,
-) -> &'p mut [(&'a str, &'a str)] {
+    mut pairs: impl Iterator<Item = Pair<'a>>,
+    few: &'p mut [Pair<'a>; FEW],
+    many: &'p mut Vec<Pair<'a>>,
+) -> &'p mut [Pair<'a>] {
     let mut count = 0;
     for (place, pair) in few.iter_mut().zip(&mut pairs) {
         *place = pair;
@@ -120,36 +154,26 @@ fn gather<'p, 'a>(
     }
 }
 
-/// Appends one label.
-pub(crate) fn push_label(text: &mut String, name: &str, value: &str) {
-    if is_legacy_label_name(name) {
-        text.push_str(name);
-    } else {
-        text.push('"');
-        push_escaped(text, name);
-        text.push('"');
-    }
-    text.push_str("=\"");
-    push_escaped(text, value);
-    text.push('"');
+fn shown(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).into_owned()
 }
 
 /// Appends a label value with `\`, `"` and line feeds escaped.
-pub(crate) fn push_escaped(text: &mut String, value: &str) {
-    if !value
-        .bytes()
-        .any(|byte| matches!(byte, b'\\' | b'"' | b'\n'))
-    {
-        text.push_str(value);
+pub(crate) fn push_escaped(text: &mut Vec<u8>, value: &[u8]) {
+    let is_special = |byte: &u8| matches!(byte, b'\\' | b'"' | b'\n');
+    if !value.iter().any(is_special) {
+        text.extend_from_slice(value);
         return;
     }
-    for part in value.split_inclusive(['\\', '"', '\n']) {
-        match part.as_bytes().last() {
-            Some(b'\\') => text.extend([&part[..part.len() - 1], "\\\\"]),
-            Some(b'"') => text.extend([&part[..part.len() - 1], "\\\""]),
-            Some(b'\n') => text.extend([&part[..part.len() - 1], "\\n"]),
-            _ => text.push_str(part),
-        }
+    for part in value.split_inclusive(is_special) {
+        let (escape, plain) = match part {
+            [plain @ .., b'\\'] => (&b"\\\\"[..], plain),
+            [plain @ .., b'"'] => (&b"\\\""[..], plain),
+            [plain @ .., b'\n'] => (&b"\\n"[..], plain),
+            plain => (&b""[..], plain),
+        };
+        text.extend_from_slice(plain);
+        text.extend_from_slice(escape);
     }
 }
 

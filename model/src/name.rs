@@ -64,10 +64,9 @@ pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str
 }
 
 /// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of text 0.0.4 and OpenMetrics 1.0.
-pub(crate) fn is_legacy_label_name(name: &str) -> bool {
-    name.bytes()
-        .enumerate()
-        .all(|(at, byte)| is_name_byte(at, byte))
+pub(crate) fn is_legacy_label_name(name: &[u8]) -> bool {
+    let mut bytes = name.iter().enumerate();
+    bytes.all(|(at, byte)| is_name_byte(at, *byte))
 }
 
 fn is_name_byte(at: usize, byte: u8) -> bool {

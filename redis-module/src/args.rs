@@ -4,7 +4,9 @@
 
 use std::str::{self, FromStr};
 
-use metrics_model::{Epoch, Labels, MAX_BOUNDS, MAX_LABELS, NATIVE_SCHEMAS, parse_number};
+use metrics_model::{
+    Epoch, LabelError, Labels, MAX_BOUNDS, MAX_LABELS, NATIVE_SCHEMAS, parse_number,
+};
 use redis_module::raw;
 
 use crate::api;
@@ -153,15 +155,23 @@ impl<'a> Args<'a> {
     /// `n name value ...`
     pub(crate) fn labels(&mut self) -> Result<Labels, Refusal> {
         let count = self.count("number of labels", MAX_LABELS)?;
+        let given = self.rest;
         // Straight into the label set, without a list in between: this runs for most commands.
         let mut wrong = None;
-        let pairs =
-            (0..count).map_while(|_| self.label().map_err(|error| wrong = Some(error)).ok());
-        let labels = Labels::new(pairs);
-        match wrong {
-            Some(error) => Err(error),
-            None => Ok(labels?),
+        let pairs = (0..count).map_while(|_| {
+            let pair = self.bytes().and_then(|name| Ok((name, self.bytes()?)));
+            pair.map_err(|error| wrong = Some(error)).ok()
+        });
+        let labels = Labels::from_bytes(pairs);
+        if let Some(error) = wrong {
+            return Err(error);
         }
+        if labels == Err(LabelError::NotUtf8) {
+            // Again, to say which.
+            self.rest = given;
+            (0..count).try_for_each(|_| self.label().map(drop))?;
+        }
+        Ok(labels?)
     }
 
     /// `n name value ...` of an exemplar.

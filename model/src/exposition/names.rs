@@ -146,10 +146,8 @@ fn translated(name: &str, prefix: &str, other: fn(char, &mut String)) -> String 
 
 /// Appends a name in quotes.
 pub(super) fn push_quoted(out: &mut Vec<u8>, name: &str) {
-    let mut escaped = String::with_capacity(name.len());
-    push_escaped(&mut escaped, name);
     out.push(b'"');
-    out.extend_from_slice(escaped.as_bytes());
+    push_escaped(out, name.as_bytes());
     out.push(b'"');
 }
 
@@ -224,8 +222,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_escaped_reads_back(text in ".*") {
-            let mut escaped = String::new();
-            push_escaped(&mut escaped, &text);
+            let mut escaped = Vec::new();
+            push_escaped(&mut escaped, text.as_bytes());
+            let escaped = String::from_utf8(escaped).unwrap();
             prop_assert_eq!(unescaped(&escaped), text);
         }
 

@@ -44,7 +44,7 @@ impl OpenMetrics2 {
         self.out.push(b'\n');
     }
 
-    fn name_and_labels(&mut self, labels: &str, more_labels: &str) {
+    fn name_and_labels(&mut self, labels: &[u8], more_labels: &[u8]) {
         let opens = if self.is_quoted { b"{" } else { &b""[..] };
         self.out.extend_from_slice(opens);
         self.out.extend_from_slice(&self.name);
@@ -52,7 +52,7 @@ impl OpenMetrics2 {
         for labels in [labels, more_labels] {
             if !labels.is_empty() {
                 self.out.push(separator);
-                self.out.extend_from_slice(labels.as_bytes());
+                self.out.extend_from_slice(labels);
                 separator = b',';
             }
         }
@@ -172,9 +172,9 @@ impl Renderer for OpenMetrics2 {
             self.meta(b"# UNIT ", spec.unit.as_bytes());
         }
         if !spec.help.is_empty() {
-            let mut escaped = String::with_capacity(spec.help.len());
-            push_escaped(&mut escaped, spec.help);
-            self.meta(b"# HELP ", escaped.as_bytes());
+            let mut escaped = Vec::with_capacity(spec.help.len());
+            push_escaped(&mut escaped, spec.help.as_bytes());
+            self.meta(b"# HELP ", &escaped);
         }
     }
 
@@ -183,16 +183,16 @@ impl Renderer for OpenMetrics2 {
         let exemplars = shown.exemplars.iter().copied();
         match shown.view {
             SeriesView::PerWriter(values) => {
-                let mut pid_label = String::new();
+                let mut pid_label = Vec::new();
                 for (pid, value) in values {
                     set_pid_label(&mut pid_label, pid);
-                    self.name_and_labels(&labels, &pid_label);
+                    self.name_and_labels(labels.as_bytes(), &pid_label);
                     format_number(*value, &mut self.out);
                     self.out.push(b'\n');
                 }
             }
             SeriesView::Number(number) => {
-                self.name_and_labels(&labels, "");
+                self.name_and_labels(labels.as_bytes(), b"");
                 format_number(*number, &mut self.out);
                 let is_counter = self.family_type == FamilyType::Counter;
                 let newest = newest(shown.exemplars.iter().copied());
@@ -202,14 +202,14 @@ impl Renderer for OpenMetrics2 {
                 );
             }
             SeriesView::Buckets(view) => {
-                self.name_and_labels(&labels, "");
+                self.name_and_labels(labels.as_bytes(), b"");
                 self.buckets(view);
                 let buckets = 0..view.counts.len();
                 let of_buckets = buckets.filter_map(|at| exemplar_of(shown.exemplars, view, at));
                 self.end_sample(shown.start_ms, of_buckets);
             }
             SeriesView::Native(native) => {
-                self.name_and_labels(&labels, "");
+                self.name_and_labels(labels.as_bytes(), b"");
                 self.native(native);
                 self.end_sample(shown.start_ms, exemplars);
             }

@@ -96,9 +96,7 @@ impl Text {
 
     fn help(&mut self, help: &str) {
         if self.is_open_metrics {
-            let mut escaped = String::with_capacity(help.len());
-            push_escaped(&mut escaped, help);
-            self.out.extend_from_slice(escaped.as_bytes());
+            push_escaped(&mut self.out, help.as_bytes());
         } else {
             let escaped = help.replace('\\', "\\\\").replace('\n', "\\n");
             self.out.extend_from_slice(escaped.as_bytes());
@@ -160,18 +158,18 @@ impl Text {
         match shown.view {
             _ if self.is_of_start_times => {
                 let seconds = shown.start_ms as f64 / 1000.0;
-                push_sample(&mut self.out, &self.plain, labels, "", seconds);
+                push_sample(&mut self.out, &self.plain, labels, b"", seconds);
                 self.out.push(b'\n');
             }
             SeriesView::Number(number) => {
-                push_sample(&mut self.out, &self.plain, labels, "", *number);
+                push_sample(&mut self.out, &self.plain, labels, b"", *number);
                 self.end_sample(newest(shown.exemplars.iter().copied()));
                 if self.family_type == FamilyType::Counter {
                     self.created(labels, shown.start_ms);
                 }
             }
             SeriesView::PerWriter(values) => {
-                let mut pid_label = String::new();
+                let mut pid_label = Vec::new();
                 for (pid, value) in values {
                     set_pid_label(&mut pid_label, pid);
                     push_sample(&mut self.out, &self.plain, labels, &pid_label, *value);
@@ -186,9 +184,9 @@ impl Text {
     }
 
     fn sum_and_count(&mut self, labels: &str, sum: f64, count: u64) {
-        push_sample(&mut self.out, &self.sum, labels, "", sum);
+        push_sample(&mut self.out, &self.sum, labels, b"", sum);
         self.out.push(b'\n');
-        push_sample(&mut self.out, &self.count, labels, "", count as f64);
+        push_sample(&mut self.out, &self.count, labels, b"", count as f64);
         self.out.push(b'\n');
     }
 
@@ -196,7 +194,7 @@ impl Text {
         if !self.created || !self.is_open_metrics || start_ms == 0 {
             return;
         }
-        push_name_and_labels(&mut self.out, &self.created_head, labels, "");
+        push_name_and_labels(&mut self.out, &self.created_head, labels, b"");
         push_seconds(&mut self.out, start_ms);
         self.out.push(b'\n');
     }
@@ -272,7 +270,7 @@ impl Renderer for Text {
                     && shown.exemplars.is_empty()
                     && self.escaping.keeps_labels(shown.labels) =>
             {
-                push_sample(&mut self.out, &self.plain, shown.labels, "", *number);
+                push_sample(&mut self.out, &self.plain, shown.labels, b"", *number);
                 self.out.push(b'\n');
             }
             _ => self.any_series(shown),
@@ -352,24 +350,24 @@ pub(super) fn push_seconds(out: &mut Vec<u8>, ms: u64) {
     out.extend_from_slice(format!("{}.{:03}", ms / 1000, ms % 1000).as_bytes());
 }
 
-pub(super) fn set_pid_label(label: &mut String, pid: &str) {
+pub(super) fn set_pid_label(label: &mut Vec<u8>, pid: &str) {
     label.clear();
     if !pid.is_empty() {
-        label.push_str("pid=\"");
-        push_escaped(label, pid);
-        label.push('"');
+        label.extend_from_slice(b"pid=\"");
+        push_escaped(label, pid.as_bytes());
+        label.push(b'"');
     }
 }
 
 /// A sample up to its value: most of what there is, so it has the shortest way.
 #[inline]
-fn push_sample(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &str, value: f64) {
+fn push_sample(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &[u8], value: f64) {
     push_name_and_labels(out, head, labels, more_labels);
     format_number(value, out);
 }
 
 #[inline]
-fn push_name_and_labels(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &str) {
+fn push_name_and_labels(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &[u8]) {
     if labels.is_empty() && more_labels.is_empty() {
         out.extend_from_slice(&head.without);
         out.push(b' ');
@@ -381,7 +379,7 @@ fn push_name_and_labels(out: &mut Vec<u8>, head: &Head, labels: &str, more_label
         if !labels.is_empty() {
             out.push(b',');
         }
-        out.extend_from_slice(more_labels.as_bytes());
+        out.extend_from_slice(more_labels);
     }
     out.extend_from_slice(b"} ");
 }
