@@ -16,6 +16,16 @@ pub(crate) fn allocated_for<T>(count: usize) -> usize {
     allocated(count * size_of::<T>())
 }
 
+/// Appends to a vector that lives long and has many like it: it grows by an eighth, and has little
+/// room that nobody uses.
+#[inline]
+pub(crate) fn push_tightly<T>(vector: &mut Vec<T>, thing: T) {
+    if vector.len() == vector.capacity() {
+        vector.reserve_exact(vector.len() / 8 + 4);
+    }
+    vector.push(thing);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

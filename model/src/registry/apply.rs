@@ -3,6 +3,7 @@
 use super::series::{Member, NONE, Total, is_countable};
 use super::writer::{BucketMemory, Entry as Memory};
 use super::{Reason, Registry, RegistryError, Stamp};
+use crate::footprint::push_tightly;
 use crate::name::kept_name;
 use crate::{
     Batch, BucketChanges, Define, Entry, Exemplar, FamilySpec, FamilyType, Labels, Layout,
@@ -361,7 +362,7 @@ impl Registry {
                 };
                 // The entry has no index yet: give it one for the length of this call.
                 let index = self.writers[id].index.len() as u32;
-                self.writers[id].index.push(at as u32);
+                push_tightly(&mut self.writers[id].index, at as u32);
                 let written = self.value(id, index, value, time, now_ms);
                 self.writers[id].index.pop();
                 written?;

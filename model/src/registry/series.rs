@@ -1,7 +1,7 @@
 //! Series and families as a registry keeps them.
 
 use super::order::Order;
-use crate::footprint::{allocated, allocated_for};
+use crate::footprint::{allocated, allocated_for, push_tightly};
 use crate::sum::Sum;
 use crate::{FamilyType, NATIVE_SCHEMAS, NativeHistogram, Point};
 
@@ -172,7 +172,7 @@ impl Gauge {
             self.members[hole as usize] = new;
             return hole;
         }
-        self.members.push(new);
+        push_tightly(&mut self.members, new);
         (self.members.len() - 1) as u32
     }
 

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 
 use super::series::NONE;
 use crate::NativeHistogram;
-use crate::footprint::{allocated, allocated_for};
+use crate::footprint::{allocated, allocated_for, push_tightly};
 
 /// Where a writer is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl Writer {
     /// Adds an entry and returns its place.
     pub(super) fn remember(&mut self, entry: Entry) -> usize {
         let place = self.entries.len();
-        self.entries.push(entry);
+        push_tightly(&mut self.entries, entry);
         if let Some(named) = &mut self.run {
             named.push(false);
         }
