@@ -9,7 +9,7 @@ import redis
 from bench.redis_commands import KEY, PIPELINED, Pipe, Side, Writer, expose_pages
 from bench.table import Row, median, nanoseconds
 from harness import RedisServer
-from harness.batch import Batch, counter
+from harness.batch import Batch, Buckets, counter, gauge, histogram
 
 LABELS = ("LABELS", "3", "method", "GET", "route", "/orders/<int:id>", "status", "200")
 # Many metrics as an application without the module keeps them: one hash for each series.
@@ -29,7 +29,12 @@ return table.concat(page, "\\n")
 
 def measure(quick: bool) -> list[Row]:
     """All of them."""
-    return [*_single(5 if quick else 30), *_memory(10_000 if quick else 200_000), *_pages(2_000 if quick else 100_000)]
+    return [
+        *_single(5 if quick else 30),
+        *_memory(10_000 if quick else 200_000),
+        *_pages(2_000 if quick else 100_000),
+        *_lines(2_000 if quick else 100_000, 3 if quick else 20),
+    ]
 
 
 def _single(rounds: int) -> list[Row]:
@@ -65,24 +70,13 @@ def _single(rounds: int) -> list[Row]:
 
 def _memory(series: int) -> list[Row]:
     """Of counters whose name and labels are 100 bytes; then of a second writer of the same."""
-
-    def full(client: Any, writer: str) -> None:
-        _, epoch, *_ = client.execute_command("METRICS.PUSH", KEY, writer, 1, Batch().encode())
-        family, per_batch = counter("bench_requests"), 4000
-        for seq, begin in enumerate(range(0, series, per_batch), 2):
-            last = begin + per_batch >= series
-            batch = Batch.full(last=last) if begin == 0 else Batch.more(last=last)
-            for number in range(begin, min(begin + per_batch, series)):
-                path = f"/api/v1/customers/orders/{number:08}/positions"
-                batch.define(family, {"endpoint": path, "method": "GET", "zone": "eu"}, 1.0)
-            client.execute_command("METRICS.PUSH", KEY, writer, seq, batch.encode(), "EPOCH", epoch)
-
+    family = counter("bench_requests")
     used = []
     with RedisServer() as server:
         client = redis.Redis(unix_socket_path=str(server.socket), socket_timeout=120)
         for writer in (None, "a", "b"):
             if writer is not None:
-                full(client, writer)
+                _define(client, writer, series, lambda batch, number: batch.define(family, _labels(number), 1.0))
             used.append(int(client.info("memory")["used_memory"]))
         for number in range(series):
             if number % 1000 == 0:
@@ -143,3 +137,43 @@ def _pages(series: int) -> list[Row]:
         what = f"a page of {series:,} series beside {name}"
         rows.append(Row(what, nanoseconds(ours), nanoseconds(theirs), f"{theirs / ours:.0f} × faster"))
     return rows
+
+
+def _lines(lines: int, rounds: int) -> list[Row]:
+    """Pages of numbers with many digits, and of histograms."""
+    bounds = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"]
+
+    def floats(batch: Batch, number: int) -> None:
+        batch.define(gauge("bench_ratio"), _labels(number), (number + 1) / 7)
+
+    def histograms(batch: Batch, number: int) -> None:
+        batch.define(histogram("bench_seconds"), _labels(number), Buckets(number / 7, [number] * 12, bounds))
+
+    rows = []
+    budgets = {"floats": (floats, 1, "≤ 45 ns"), "histograms": (histograms, len(bounds) + 3, "≤ 25 ns")}
+    for name, (define, each, budget) in budgets.items():
+        with RedisServer() as server:
+            client = redis.Redis(unix_socket_path=str(server.socket), socket_timeout=120)
+            _define(client, "bench", lines // each, define)
+            side = Side("metrics.expose", lines // each * each, lambda: lambda: expose_pages(client))
+            for _ in range(rounds):
+                side.round(server)
+            client.close()
+        cost = nanoseconds(median(side.in_command).value)
+        rows.append(Row(f"EXPOSE per line of {lines:,}, {name}", cost, "in command", budget))
+    return rows
+
+
+def _labels(number: int) -> dict[str, str]:
+    return {"endpoint": f"/api/v1/customers/orders/{number:08}/positions", "method": "GET", "zone": "eu"}
+
+
+def _define(client: Any, writer: str, series: int, define: Callable[[Batch, int], object]) -> None:
+    """The full state of one writer."""
+    _, epoch, *_ = client.execute_command("METRICS.PUSH", KEY, writer, 1, Batch().encode())
+    for seq, begin in enumerate(range(0, series, 1000), 2):
+        last = begin + 1000 >= series
+        batch = Batch.full(last=last) if begin == 0 else Batch.more(last=last)
+        for number in range(begin, min(begin + 1000, series)):
+            define(batch, number)
+        client.execute_command("METRICS.PUSH", KEY, writer, seq, batch.encode(), "EPOCH", epoch)
