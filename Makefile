@@ -73,6 +73,11 @@ test-matrix: setup-matrix build test-servers
 	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal \
 	        -k "(python_ or readme or faults) and not workers_counts" $(PYTEST_ARGS) || exit 1; \
 	done
+	for venv in .venvs/prometheus_client-*; do \
+	    echo "== $${venv#*/}"; \
+	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) \
+	        tests/test_python_values.py tests/test_python_prometheus_client_collect.py $(PYTEST_ARGS) || exit 1; \
+	done
 
 # All of the module's tests on each server; the two newest are built from sources, some minutes each.
 test-servers: setup-servers build

@@ -51,7 +51,7 @@ def main() -> int:
 
 def _mypy(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
     (directory / "program.py").write_text(program)
-    command = [Venv.frameworks().bin / "python", "-m", "mypy", "--strict", "--config-file=", "program.py"]
+    command = [str(Venv.frameworks().bin / "python"), "-m", "mypy", "--strict", "--config-file=", "program.py"]
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
 
 
@@ -59,7 +59,12 @@ def test_the_stubs_say_what_is_there(tmp_path: Path) -> None:
     """Stubtest compares every module of the package with what mypy takes it for."""
     allowed = tmp_path / "allowed"
     allowed.write_text(ALLOWED)
-    command = [Venv.frameworks().bin / "stubtest", "--concise", "--ignore-unused-allowlist", f"--allowlist={allowed}"]
+    command = [
+        str(Venv.frameworks().bin / "stubtest"),
+        "--concise",
+        "--ignore-unused-allowlist",
+        f"--allowlist={allowed}",
+    ]
     done = subprocess.run(
         [*command, f"--mypy-config-file={ROOT / 'pyproject.toml'}", "gunicorn_prometheus_exporter"],
         cwd=tmp_path,

@@ -43,7 +43,8 @@ def _do(action: str, argument: str) -> None:
     elif action == "event":
         EVENTS.labels(argument).inc()
     elif action == "reset":
-        EVENTS.labels(argument).reset()
+        # It came with prometheus_client 0.20.
+        getattr(EVENTS.labels(argument), "reset", lambda: None)()
     elif action == "remove":
         EVENTS.remove(argument)
         LEVEL.remove(argument)
