@@ -1,6 +1,8 @@
 """What an application with many label sets measures; and, as a program, what prometheus_client's collector costs on it.
 
-python -m bench.many PROCESSES ROUNDS     with PROMETHEUS_MULTIPROC_DIR: nanoseconds of each collection, as JSON
+python -m bench.many PROCESSES LABEL_SETS ROUNDS
+
+With PROMETHEUS_MULTIPROC_DIR: nanoseconds of each collection, as JSON.
 """
 
 import json
@@ -19,19 +21,19 @@ COUNTER = Counter("bench_work", "Work.", ["set"])
 HISTOGRAM = Histogram("bench_work_seconds", "Time of it.", ["set"], buckets=BOUNDS)
 
 
-def work() -> None:
+def work(label_sets: int = LABEL_SETS) -> None:
     """One observation in each label set."""
-    for number in range(LABEL_SETS):
+    for number in range(label_sets):
         COUNTER.labels(str(number)).inc()
         HISTOGRAM.labels(str(number)).observe(number / 10)
 
 
 def main() -> None:
     """So many processes leave their files, and they are collected."""
-    processes, rounds = map(int, sys.argv[1:])
+    processes, label_sets, rounds = map(int, sys.argv[1:])
     for _ in range(processes):
         if os.fork() == 0:
-            work()
+            work(label_sets)
             os._exit(0)
         os.wait()
     figures = []
