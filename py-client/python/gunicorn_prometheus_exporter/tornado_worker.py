@@ -11,6 +11,7 @@ from .frameworks import ENDPOINT, ERRORS
 from .workers import MeteredWorker
 
 try:
+    import tornado.http1connection
     import tornado.httpserver
     import tornado.httputil
     import tornado.wsgi
@@ -43,6 +44,7 @@ def _meter_server(recorder: Any) -> None:
         return _Metered(recorder, delegate, request_conn)
 
     server.start_request = start_request
+    _follow_connections()
     # The WSGI environment is where the frameworks leave what they know.
     container: Any = tornado.wsgi.WSGIContainer
     make_environ = container.environ
@@ -100,7 +102,7 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
         self.headers = headers
         self.start = self.recorder.begin(method, path)
         if self.start is not None:
-            self._follow(self.connection)
+            self.connection.metered_request = self
         return self.delegate.headers_received(start_line, headers)
 
     def data_received(self, chunk: bytes) -> Any:
@@ -122,6 +124,8 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
         if start is None:
             return
         self.start = None
+        # The two refer to each other; so nobody has to collect them.
+        self.connection.metered_request = None
         environ = self.environ
         errors = environ.get(ERRORS)
         # Not `get`, which raises and catches a KeyError for each header that is not there.
@@ -139,26 +143,35 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
             error,
         )
 
-    def _follow(self, connection: Any) -> None:
-        # There is one such object for each request, and the application answers by these three.
-        self._write_headers, connection.write_headers = connection.write_headers, self._counting_write_headers
-        self._write, connection.write = connection.write, self._counting_write
-        self._finish, connection.finish = connection.finish, self._counting_finish
-        connection.metered_request = self
 
-    def _counting_write_headers(self, start_line: Any, headers: Any, chunk: bytes | None = None) -> Any:
-        written = self._write_headers(start_line, headers, chunk)
-        self.status = start_line.code
-        if chunk and self.method != "HEAD":
-            self.sent += len(chunk)
+def _follow_connections() -> None:
+    # An object of this class for each request; the application answers by these three of its methods.
+    connection: Any = tornado.http1connection.HTTP1Connection
+    write_headers, write, finish = connection.write_headers, connection.write, connection.finish
+
+    def counting_write_headers(self: Any, start_line: Any, headers: Any, chunk: bytes | None = None) -> Any:
+        written = write_headers(self, start_line, headers, chunk)
+        request = self.metered_request
+        if request is not None:
+            request.status = start_line.code
+            if chunk and request.method != "HEAD":
+                request.sent += len(chunk)
         return written
 
-    def _counting_write(self, chunk: bytes) -> Any:
-        written = self._write(chunk)
-        if self.method != "HEAD":
-            self.sent += len(chunk)
+    def counting_write(self: Any, chunk: bytes) -> Any:
+        written = write(self, chunk)
+        request = self.metered_request
+        if request is not None and request.method != "HEAD":
+            request.sent += len(chunk)
         return written
 
-    def _counting_finish(self) -> None:
-        self._finish()
-        self.end()
+    def ending_finish(self: Any) -> None:
+        finish(self)
+        request = self.metered_request
+        if request is not None:
+            request.end()
+
+    connection.metered_request = None
+    connection.write_headers = counting_write_headers
+    connection.write = counting_write
+    connection.finish = ending_finish
