@@ -91,7 +91,8 @@ impl Registry {
             return Err("order of a family");
         }
         for (id, kept) in &self.exemplars {
-            if self.series.get(*id).is_none() || kept.is_empty() {
+            let series = self.series.get(*id);
+            if series.is_none_or(|series| series.created_no == 0) || kept.is_empty() {
                 return Err("exemplars of a series");
             }
             self.series_heap_bytes += exemplars::heap_bytes(kept);
