@@ -94,9 +94,7 @@ def test_requests_of_a_kept_connection_are_each_counted(kind: Kind, gunicorn: Gu
 
 def test_requests_that_lie_behind_one_another_are_each_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
     """As many as were answered: the sync worker closes after the first."""
-    forgets = (kind.worker == "ThreadWorker" and kind.gunicorn < 24) or (
-        kind.worker == "ASGIWorker" and kind.gunicorn == 25
-    )
+    forgets = (kind.worker, kind.gunicorn) in FORGETS
     answers = 0
     with Wire(gunicorn.port) as wire, contextlib.suppress(TimeoutError):
         last = spell("GET", "/any/thing", "Connection: close")
