@@ -1,0 +1,67 @@
+"""ASGI: the lifespan, websockets and clients that leave, under Gunicorn's own worker and uvicorn's."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness.paths import TESTS
+from harness.wire import Wire, spell
+
+TOTAL = "gunicorn_http_requests_total"
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY)
+
+
+@pytest.fixture(params=["PrometheusASGIWorker", "PrometheusUvicornWorker"])
+def gunicorn(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
+    """One worker with an application that has a lifespan."""
+    with Gunicorn(
+        "lived:app",
+        venv=Venv.frameworks(),
+        worker_class=f"gunicorn_prometheus_exporter.{request.param}",
+        app_directory=TESTS / "apps" / "routing",
+    ) as one:
+        yield one
+
+
+def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
+    """The page, once that many requests have ended."""
+
+    def page() -> Scrape:
+        seen = scrape(gunicorn.metrics_url)
+        assert seen.sum("gunicorn_worker_requests_total") == seen.sum(TOTAL) == requests
+        assert seen.sum("gunicorn_http_requests_in_progress") == 0
+        return seen
+
+    return eventually(page)
+
+
+def test_the_lifespan_is_no_request_and_reaches_the_application(gunicorn: Gunicorn) -> None:
+    """What it has set up is there for requests, and it hears of the end."""
+    assert gunicorn.get("/state").body == b"started\n"
+    seen = counted(gunicorn, 1)
+    assert seen.value(TOTAL, endpoint="/state", status="200") == 1
+    gunicorn.stop()
+    assert "the application has stopped" in gunicorn.log
+
+
+def test_a_websocket_is_no_request(gunicorn: Gunicorn) -> None:
+    """It is opened and answered as without us; the requests beside it are counted."""
+    with Wire(gunicorn.port) as wire:
+        wire.send(spell("GET", "/echo", *UPGRADE))
+        assert wire.interim() == 101
+        assert gunicorn.get("/state").status == 200
+        seen = counted(gunicorn, 1)
+    assert seen.values_of("endpoint", TOTAL) == {"/state"}
+
+
+def test_a_client_that_leaves_a_stream_is_counted_once(gunicorn: Gunicorn) -> None:
+    """When the application has heard of it."""
+    with Wire(gunicorn.port) as wire:
+        wire.send(spell("GET", "/stream"))
+        assert wire.receive()
+    seen = counted(gunicorn, 1)
+    assert seen.value(TOTAL, endpoint="/stream", status="200") == 1
+    assert seen.value("gunicorn_http_response_size_bytes_sum", endpoint="/stream") >= 5
+    assert seen.sum("gunicorn_exporter_errors_total") == 0
