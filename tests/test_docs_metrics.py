@@ -61,6 +61,8 @@ def test_a_running_instance_says_what_the_page_says() -> None:
             gunicorn.request("GET", "/", headers={"X-Request-Start": f"t={time.time()}"})
             gunicorn.get("/boom")
             eventually(lambda: _cut_off(gunicorn))
+            # Only a worker that lives can be asked to end.
+            eventually(lambda: _page(gunicorn).sum("gunicorn_worker_restart_total", reason="kill"), equals=1)
             gunicorn.send(signal.SIGHUP)
             documented = _rows("/metrics")
             eventually(lambda: _said(_page(gunicorn), without=("shop_",)), equals=documented)
