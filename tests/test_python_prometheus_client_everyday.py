@@ -1,5 +1,8 @@
 """What prometheus_client's documentation shows works over processes, with its oldest, a middle and newest version."""
 
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
 import pytest
 
 from harness import Gunicorn, Scrape, Venv, eventually, scrape
@@ -51,3 +54,61 @@ def test_a_server_of_the_applications_own_shows_all_processes(version: str) -> N
             gunicorn.get("/work")
         own = f"http://127.0.0.1:{port}/metrics"
         eventually(lambda: scrape(own).value("day_failures_total"), equals=REQUESTS)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_hooks_and_gateways_from_before_go_on_working(version: str) -> None:
+    """`mark_process_dead` in `child_exit`, as the documentation of prometheus_client says, and `push_to_gateway`."""
+    config = (
+        "from prometheus_client import multiprocess\n"
+        "def child_exit(server, worker):\n"
+        "    multiprocess.mark_process_dead(worker.pid)\n"
+    )
+    venv = Venv.prometheus_client(version)
+    with Gateway() as gateway, Gunicorn("apps.everyday:app", workers=2, venv=venv, config=config) as gunicorn:
+        for _ in range(REQUESTS):
+            gunicorn.get("/work")
+        gunicorn.kill_worker(gunicorn.worker_pids()[0])
+        kill = {"reason": "kill"}
+        eventually(lambda: scrape(gunicorn.metrics_url).sum("gunicorn_worker_restart_total", **kill), equals=1)
+        assert scrape(gunicorn.metrics_url).value("day_failures_total") == REQUESTS
+        assert "Traceback" not in gunicorn.log
+        gunicorn.get(f"/push?127.0.0.1:{gateway.server_port}")
+        assert Scrape(gateway.pushed.decode(), TEXT).value("day_jobs_total") == REQUESTS
+
+
+class Gateway(HTTPServer):
+    """Keeps what was pushed last."""
+
+    pushed = b""
+
+    def __init__(self) -> None:
+        """On a port of its own."""
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.thread = threading.Thread(target=self.serve_forever, daemon=True)
+
+    def __enter__(self) -> "Gateway":
+        """It listens from now on."""
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left of it."""
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+
+class Receiver(BaseHTTPRequestHandler):
+    """Takes a page."""
+
+    def do_PUT(self) -> None:
+        """As a Pushgateway answers."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        assert isinstance(self.server, Gateway)
+        self.server.pushed = body
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""

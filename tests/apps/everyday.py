@@ -15,6 +15,7 @@ from prometheus_client import (
     Summary,
     disable_created_metrics,
     generate_latest,
+    push_to_gateway,
     write_to_textfile,
 )
 
@@ -48,7 +49,7 @@ def fail() -> None:
 
 
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`/work`, `/textfile` and `/restricted` answer a page; anything else the pid."""
+    """`/textfile` and `/restricted` answer a page, `/push?host:port` sends one; anything else answers the pid."""
     path = environ["PATH_INFO"]
     body = str(os.getpid()).encode()
     if path == "/work":
@@ -73,6 +74,8 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
             file = Path(directory) / "day.prom"
             write_to_textfile(str(file), APART)
             body = file.read_bytes()
+    elif path == "/push":
+        push_to_gateway(environ["QUERY_STRING"], job="day", registry=APART)
     elif path == "/restricted":
         body = generate_latest(REGISTRY.restricted_registry(["day_sizes_count", "day_failures_total"]))
     start_response("200 OK", [("Content-Length", str(len(body)))])
