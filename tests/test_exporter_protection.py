@@ -1,10 +1,12 @@
 """TLS, certificates of clients and a password on the listener, of the exporter alone and of an instance."""
 
 import base64
+import contextlib
 import http.client
 import os
 import shutil
 import signal
+import socket
 import ssl
 import time
 from collections.abc import Mapping
@@ -291,3 +293,20 @@ def test_prometheus_scrapes_over_tls_with_its_certificate_and_a_password(
             eventually(lambda: prometheus.value('up{job="exporter"}'), equals=1.0)
             eventually(lambda: prometheus.value("temperature"), equals=-2.5)
             assert [target["lastError"] for target in prometheus.targets()] == [""]
+
+
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half a hello"])
+def test_handshakes_that_never_end_keep_nobody_out_and_hold_nothing_up(
+    redis: RedisServer, certificates: Certificates, said: bytes
+) -> None:
+    """More of them than there are places; and at SIGTERM nobody waits for what they may still say."""
+    declare_some(redis)
+    with Exporter(redis=redis, environment=tls(certificates.server)) as exporter, contextlib.ExitStack() as crowd:
+        for _ in range(600):
+            client = crowd.enter_context(socket.create_connection(("127.0.0.1", exporter.port), timeout=30))
+            with contextlib.suppress(ConnectionError):
+                client.sendall(said)
+        scraper = crowd.enter_context(contextlib.closing(connect(exporter.port, certificates)))
+        assert b"temperature -2.5" in get(scraper, "/metrics").body
+        assert exporter.stop() == 0
+        assert "broken off" not in exporter.log

@@ -76,6 +76,7 @@ pub async fn serve(
     drop(listener);
     // Who was accepted a moment ago has not said yet what it wants.
     tokio::time::sleep(LAST_WORD).await;
+    connections.end_new();
     app.own.set_listening(false);
     if timeout(DRAIN, graceful.shutdown()).await.is_err() {
         tracing::warn!("scrapes that were not answered within {DRAIN:?} are broken off");
@@ -98,7 +99,7 @@ impl Connection {
         tokio::select! {
             () = self.talk(stream) => {}
             () = given_away => {
-                tracing::debug!("a connection is ended to make room for another");
+                tracing::debug!("a connection is ended: its place is needed, or all end");
                 own.made_room();
             }
         }

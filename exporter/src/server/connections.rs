@@ -31,6 +31,8 @@ struct Places {
 
 #[derive(Debug)]
 struct Place {
+    /// It has not said yet what it wants: it may be shaking hands, or half through a head.
+    is_new: bool,
     is_answered: bool,
     since: Instant,
     leave: Arc<Notify>,
@@ -62,6 +64,7 @@ impl Connections {
         places.next += 1;
         let leave = Arc::new(Notify::new());
         let place = Place {
+            is_new: true,
             is_answered: false,
             since: Instant::now(),
             leave: Arc::clone(&leave),
@@ -77,6 +80,17 @@ impl Connections {
     /// Ends the connection that is missed least: the system has no room for another.
     pub(super) fn make_room(&self) {
         self.lock().give_away();
+    }
+
+    /// Ends the connections that have never said what they want. Others may have bytes of a response
+    /// before them, also when it has been answered.
+    pub(super) fn end_new(&self) {
+        self.lock().taken.retain(|_, place| {
+            if place.is_new {
+                place.leave.notify_one();
+            }
+            !place.is_new
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
@@ -112,6 +126,7 @@ impl Seat {
 
     fn set(&self, is_answered: bool) {
         if let Some(place) = self.connections.lock().taken.get_mut(&self.number) {
+            place.is_new = false;
             place.is_answered = is_answered;
             place.since = Instant::now();
         }
@@ -204,6 +219,16 @@ mod tests {
         let _third = connections.admit();
         assert!(is_given_away(&first).await);
         assert!(!is_given_away(&second).await);
+    }
+
+    #[tokio::test]
+    async fn at_the_end_only_those_who_have_said_something_stay() {
+        let connections = Connections::new(3);
+        let (silent, idle) = (connections.admit(), Arc::new(connections.admit()));
+        drop(idle.answer());
+        connections.end_new();
+        assert!(is_given_away(&silent).await);
+        assert!(!is_given_away(&idle).await);
     }
 
     #[tokio::test]
