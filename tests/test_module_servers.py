@@ -152,8 +152,8 @@ def test_wrong_arguments_refuse_the_load_with_one_line(arguments: list[str], rea
 
 
 def test_a_scrape_may_come_from_a_replica_of_another_make() -> None:
-    """Redis 7.0 to Valkey 8.0 is a migration people do."""
-    with RedisServer(tcp=True, settings=debug("")) as primary:
+    """Redis 7.0 to Valkey 8.0 is a migration people do; later ones do not read each other's dumps."""
+    with RedisServer(binary="redis-server", tcp=True, settings=debug("")) as primary:
         writer = Writer(primary).begin()
         writer.push(Batch.full().define(counter("hits"), {}, 3))
         with RedisServer(binary=binary("valkey-8.0"), settings=debug(""), replica_of=primary) as replica:

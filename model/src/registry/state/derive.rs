@@ -84,6 +84,9 @@ impl Registry {
                 above = series.created_no;
                 order.push(above, id);
             }
+            if family.is_ended && (family.is_declared || !order.is_empty()) {
+                return Err("family that has ended");
+            }
             in_order += order.len();
             family.order = order;
         }
