@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 
 use crate::instance::WorkerSlot;
 
-/// Stands in the place of a worker's method `notify`.
+/// Stands in the place of the method `notify` of the file that a worker touches for it.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Heartbeat {
     slot: Py<WorkerSlot>,
