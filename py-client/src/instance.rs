@@ -31,7 +31,6 @@ use gunicorn_prometheus_exporter::settings::Settings;
 use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
 use metrics_store::{
     Boot, Control, Facts, ListenerFacts, NurseryLink, Role, Snapshots, StoreFile, ToExporter,
-    ToPeer,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -66,6 +65,9 @@ struct Inner {
     snapshots: Option<Snapshots>,
     /// Stores that no exporter has released, by number.
     stores: BTreeMap<u64, Held>,
+    /// What workers have said whose store is released already, though the arbiter has yet to see that
+    /// they have ended: the exporter may be the first to notice.
+    last_words: BTreeMap<u64, u64>,
     /// What the exporter is to do; `None` until the arbiter is ready.
     task: Option<Task>,
     listener: Listener,
@@ -134,7 +136,10 @@ impl Instance {
     /// Why that worker ended, in its own words; `None` if it said nothing.
     fn last_words(&self, number: u64) -> Option<&'static str> {
         let inner = lock(&self.inner);
-        let said = inner.stores.get(&number)?.file.last_words();
+        let said = match inner.stores.get(&number) {
+            Some(held) => held.file.last_words(),
+            None => *inner.last_words.get(&number)?,
+        };
         ENDS.get(usize::try_from(said).ok()?.checked_sub(1)?)
             .copied()
     }
@@ -266,6 +271,7 @@ impl Instance {
             control,
             snapshots: Some(from.snapshots),
             stores: BTreeMap::new(),
+            last_words: BTreeMap::new(),
             task: None,
             listener: Listener::default(),
             certificates: None,
@@ -367,8 +373,7 @@ impl Inner {
         };
         let said = exporter.attend(now);
         for number in said.released {
-            self.stores.remove(&number);
-            self.tell_peer(&ToPeer::Released { number }, Vec::new());
+            self.release(number);
         }
         for (new, file, replaces) in said.heirs {
             self.take_heir(new, file, replaces);

@@ -114,7 +114,20 @@ impl Inner {
         self.tell_peer_of(number);
     }
 
+    /// The exporter has taken all that was in a store.
+    pub(super) fn release(&mut self, number: u64) {
+        if let Some(held) = self.stores.remove(&number)
+            && held.new.role == Role::Worker
+            && held.owner == Owner::Us
+            && !held.is_dead
+        {
+            self.last_words.insert(number, held.file.last_words());
+        }
+        self.tell_peer(&ToPeer::Released { number }, Vec::new());
+    }
+
     pub(super) fn end(&mut self, number: u64) {
+        self.last_words.remove(&number);
         let Some(held) = self.stores.get_mut(&number) else {
             return;
         };
@@ -146,8 +159,7 @@ impl Inner {
         self.stores.insert(number, held);
         self.tell_peer_of(number);
         for number in replaces {
-            self.stores.remove(&number);
-            self.tell_peer(&ToPeer::Released { number }, Vec::new());
+            self.release(number);
         }
         self.tell_of(number);
     }
