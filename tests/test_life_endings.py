@@ -90,6 +90,27 @@ def test_every_way_that_a_worker_ends_is_told_apart_and_counted_once(version: st
             assert before != gunicorn.worker_pids()
 
 
+REAPS_LATE = """
+def when_ready(server):
+    import time
+    reap = server.reap_workers
+    def late():
+        time.sleep(1.5)
+        server.manage_workers()
+        reap()
+    server.reap_workers = late
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_reason_is_known_when_the_exporter_sees_the_end_before_the_arbiter(version: str) -> None:
+    """An arbiter that is busy reaps late, when the worker's store has long been released."""
+    with Gunicorn(APP, venv=Venv.gunicorn(version), arguments=["--max-requests=1"], config=REAPS_LATE) as gunicorn:
+        eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state", state="running")), equals=1)
+        answered(gunicorn)
+        eventually(lambda: reasons(gunicorn), equals={"max_requests": 1.0})
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_worker_that_times_out_is_aborted_and_its_request_is_not_lost(version: str) -> None:
     """The arbiter sends SIGABRT; the request reached the application."""
