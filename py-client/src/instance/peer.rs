@@ -263,7 +263,7 @@ impl Inner {
                 }
             }
             (ToPeer::Released { number }, _) => {
-                self.stores.remove(&number);
+                self.give_up(number);
             }
             (ToPeer::Yield, _) => {
                 if let Some(peer) = &mut self.peer {

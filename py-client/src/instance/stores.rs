@@ -116,6 +116,12 @@ impl Inner {
 
     /// The exporter has taken all that was in a store.
     pub(super) fn release(&mut self, number: u64) {
+        self.give_up(number);
+        self.tell_peer(&ToPeer::Released { number }, Vec::new());
+    }
+
+    /// A store is not needed any more, but for what its worker has said of its end.
+    pub(super) fn give_up(&mut self, number: u64) {
         if let Some(held) = self.stores.remove(&number)
             && held.new.role == Role::Worker
             && held.owner == Owner::Us
@@ -123,7 +129,6 @@ impl Inner {
         {
             self.last_words.insert(number, held.file.last_words());
         }
-        self.tell_peer(&ToPeer::Released { number }, Vec::new());
     }
 
     pub(super) fn end(&mut self, number: u64) {
