@@ -5,13 +5,13 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from harness import Gunicorn, Load, Scrape, Venv, eventually, scrape
+from harness import Gunicorn, Load, RedisServer, Scrape, Venv, eventually, scrape
 from harness.process import Task, children, descendants, end_all, task
 
-VERSIONS = ["21.2", "newest"]
 REQUESTS = "gunicorn_worker_requests_total"
 
 
@@ -102,11 +102,19 @@ class Scraper:
         self._thread.join()
 
 
-@pytest.fixture(params=VERSIONS)
-def gunicorn(request: pytest.FixtureRequest) -> Iterator[Upgradable]:
-    """Two workers."""
-    with Upgradable(venv=Venv.gunicorn(request.param), workers=2) as one:
-        yield one
+@pytest.fixture(
+    params=[("21.2", "memory"), ("newest", "memory"), ("newest", "redis"), ("newest", "directory")],
+    ids="-".join,
+)
+def gunicorn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upgradable]:
+    """Two workers; their metrics in memory, in Redis, or in a directory."""
+    version, place = request.param
+    with contextlib.ExitStack() as stack:
+        redis = stack.enter_context(RedisServer()) if place == "redis" else None
+        one = Upgradable(venv=Venv.gunicorn(version), workers=2, redis=redis)
+        if place == "directory":
+            one.environment["PROMETHEUS_MULTIPROC_DIR"] = str(tmp_path)
+        yield stack.enter_context(one)
 
 
 def settled(gunicorn: Upgradable, requests: int) -> Scrape:
