@@ -15,13 +15,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from bench import instructions, pages, redis_commands, redis_direct, requests, values  # noqa: E402
+from bench import instructions, outages, pages, redis_commands, redis_direct, requests, values  # noqa: E402
 from bench.table import Row, render  # noqa: E402
 
 MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
     ("CPU of a worker per request", requests.measure),
     ("Instructions of a worker per request", instructions.measure),
     ("Hooks and prometheus_client values, in a worker", values.measure),
+    ("Requests while Redis cannot be used", outages.measure),
     ("Redis: PUSH and EXPOSE", redis_commands.measure),
     ("Redis: single commands, memory, and other ways", redis_direct.measure),
     ("/metrics", pages.measure),
