@@ -19,8 +19,8 @@ use parts::{
 };
 
 const SNAPSHOT_VERSION: u8 = 1;
-/// Numbers of series are given one after the other: nobody gets this far.
-const MAX_CREATED_NO: u64 = 1 << 62;
+/// What is counted one after the other, series and milliseconds too, never gets this far.
+const MAX_COUNT: u64 = 1 << 62;
 
 impl Registry {
     /// The whole state.
@@ -79,16 +79,15 @@ impl Registry {
         for number in &mut limits {
             *number = from.varint()?;
         }
-        let mut registry = Self::new(epoch, Limits::from_numbers(limits), from.varint()?);
+        let last_stamp_ms = get_below(from, "time of the last write", MAX_COUNT)?;
+        let mut registry = Self::new(epoch, Limits::from_numbers(limits), last_stamp_ms);
         registry.healing_since_ms = get_option(from)?;
-        registry.last_created_no = get_below(from, "series number", MAX_CREATED_NO)?;
-        registry.expired = from.varint()?;
+        registry.last_created_no = get_below(from, "series number", MAX_COUNT)?;
+        registry.expired = get_below(from, "number of expired series", MAX_COUNT)?;
         registry.purge_from = (from.text()?.into(), from.varint()?);
-        for (place, count) in registry
-            .rejected
-            .iter_mut()
-            .zip(get_list(from, 1, Reader::varint)?)
-        {
+        for (place, count) in registry.rejected.iter_mut().zip(get_list(from, 1, |from| {
+            get_below(from, "number of rejected entries", MAX_COUNT)
+        })?) {
             *place = count;
         }
         registry.layouts = get_list(from, 1, get_layout)?;
