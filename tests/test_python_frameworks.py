@@ -113,6 +113,8 @@ def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
     def page() -> Scrape:
         seen = scrape(gunicorn.metrics_url)
         assert seen.sum("gunicorn_worker_requests_total") == requests
+        # Under ASGI the client has its answer before the server's side of it has ended.
+        assert seen.sum("gunicorn_http_requests_total") == requests
         return seen
 
     return eventually(page)
