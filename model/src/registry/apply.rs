@@ -19,7 +19,8 @@ impl Registry {
         for entry in batch.entries() {
             let applied = match entry {
                 Entry::Values(values) => {
-                    for (index, value) in values.iter() {
+                    let mut rest = values.iter();
+                    while let Some((index, value)) = self.count_up(id, &mut rest, now_ms) {
                         if let Err(reason) = self.value(id, index, value, 0.0, now_ms) {
                             self.reject(reason);
                             left_out += 1;
@@ -145,6 +146,38 @@ impl Registry {
         }
         series.idle_since_ms = now_ms;
         Ok(())
+    }
+
+    /// Takes values as long as they are of counters that have grown, which is nearly always: the short
+    /// way. Returns the first that [`value`](Self::value) has to look at.
+    fn count_up(
+        &mut self,
+        id: u32,
+        values: &mut impl Iterator<Item = (u32, f64)>,
+        now_ms: u64,
+    ) -> Option<(u32, f64)> {
+        let writer = &mut self.writers[id];
+        values.find(|(index, value)| {
+            let entry = writer.indexed(*index).map(|at| &mut writer.entries[at]);
+            let Some(entry) = entry.filter(|entry| entry.is_owned()) else {
+                return true;
+            };
+            let series = &mut self.series[entry.series];
+            let deleted_up_to = self.families[series.family].deleted_up_to;
+            match &mut series.total {
+                Total::Counter(sum)
+                    if series.created_no > deleted_up_to
+                        && value.is_finite()
+                        && *value >= entry.last =>
+                {
+                    sum.add_difference(*value, entry.last);
+                    entry.last = *value;
+                    series.idle_since_ms = now_ms;
+                    false
+                }
+                _ => true,
+            }
+        })
     }
 
     /// Makes sure that there is a total to write to, and that the writer counts as its owner.
