@@ -29,7 +29,9 @@ def resp3(redis: RedisServer) -> Iterator[Redis]:
 
 @since_7
 def test_families_say_what_they_are(redis: RedisServer, resp3: Redis) -> None:
-    redis.execute("METRICS.DECLARE", "m", "wait_seconds", "HISTOGRAM", "HELP", "Waiting", "UNIT", "seconds", "TTL", 7)
+    redis.execute(
+        "METRICS.DECLARE", "m", "wait_seconds", "HISTOGRAM", "HELP", "Waiting", "UNIT", "seconds", "TTL", 70_000
+    )
     redis.execute("METRICS.OBSERVE", "m", "wait_seconds", 1, "BUCKETS", 2, "0.5", "1.0")
     redis.execute("METRICS.SET", "m", "depth", 1, "MODE", "livemax", "LABELS", 1, "queue", "a")
     redis.execute("METRICS.SET", "m", "depth", 1, "MODE", "livemax", "LABELS", 1, "queue", "b")
@@ -46,7 +48,7 @@ def test_families_say_what_they_are(redis: RedisServer, resp3: Redis) -> None:
             "help": "Waiting",
             "unit": "seconds",
             "series": 1,
-            "ttl_ms": 7,
+            "ttl_ms": 70_000,
             "buckets": ["0.5", "1.0"],
         },
     ]
