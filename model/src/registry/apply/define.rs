@@ -1,0 +1,191 @@
+//! Series that a writer defines: what it may have, and what is remembered of it.
+
+use super::super::series::{NONE, Total, is_countable};
+use super::super::writer::{BucketMemory, Entry as Memory};
+use super::super::{Reason, Registry, RegistryError, Stamp};
+use crate::name::kept_name;
+use crate::{Define, FamilySpec, FamilyType, Labels, Layout, Point};
+
+impl Registry {
+    /// A series of this writer, with its value: memory wins over base. Returns its entry.
+    pub(super) fn define(
+        &mut self,
+        stamp: &Stamp,
+        id: u32,
+        define: &Define<'_>,
+        families: &[FamilySpec<'_>],
+        layouts: &[Layout],
+    ) -> Result<usize, Reason> {
+        let spec = &families[define.family];
+        if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
+            return Err(Reason::Value);
+        }
+        let is_counter = spec.family_type == FamilyType::Counter;
+        if is_counter && !define.base.iter().chain([&define.point]).all(is_countable) {
+            return Err(Reason::Value);
+        }
+        let labels = Labels::new(define.labels).map_err(|_| Reason::Labels)?;
+        self.check_labels(spec, &labels)
+            .map_err(|e| Reason::of(&e))?;
+        let family = match self.check_family(spec).map_err(|e| Reason::of(&e))? {
+            None => self.ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
+            family => family,
+        };
+        let known = family.and_then(|family| self.find_series(family, labels.as_str()));
+        let memory = known.and_then(|series| self.writers[id].find(series));
+        if memory.is_none() && stamp.refuse_definitions {
+            return Err(Reason::Memory);
+        }
+        if known.is_none() {
+            self.check_room().map_err(|e| Reason::of(&e))?;
+        }
+        let layout = match (define.layout, spec.family_type) {
+            (Some(number), _) => Some(self.layout_for(&layouts[number])),
+            (None, FamilyType::Summary) => Some(self.layout_for(&Layout::none())),
+            (None, _) => None,
+        };
+        if let Some(at) = memory {
+            self.check_memory(id, at, layout, &define.point)?;
+        } else if matches!(&define.point, Point::Native(now) if now.schema < self.schema_floor(family))
+        {
+            return Err(Reason::Schema);
+        } else {
+            check_base(is_counter, &define.point, define.base.as_ref())?;
+        }
+
+        let family = self.family_for(spec).map_err(|e| Reason::of(&e))?;
+        let series = match known {
+            Some(series) => series,
+            None => self.create_series(family, labels.as_str()),
+        };
+        let at = match memory {
+            Some(at) => at,
+            None => self.remember(id, series, layout, define),
+        };
+        if !define.pid.is_empty() {
+            self.writers[id].pid = define.pid.into();
+        }
+        self.set_series_ttl(series, define.ttl_ms);
+        let writer = &mut self.writers[id];
+        writer.entries[at].set_retired(false);
+        if let Some(named) = &mut writer.run {
+            named[at] = true;
+        }
+        let now_ms = stamp.now_ms;
+        match &define.point {
+            Point::Buckets { sum, counts } => self.write_buckets(id, at, *sum, counts, now_ms)?,
+            Point::Native(now) => self.write_native(id, at, now, now_ms)?,
+            point => {
+                let (value, time) = match point {
+                    Point::Timed { value, time } => (*value, *time),
+                    Point::Scalar(value) => (*value, 0.0),
+                    Point::Buckets { .. } | Point::Native(_) => return Err(Reason::Value),
+                };
+                self.write_value(id, at, value, time, now_ms)?;
+            }
+        }
+        Ok(at)
+    }
+
+    fn check_memory(
+        &self,
+        id: u32,
+        at: usize,
+        layout: Option<u32>,
+        point: &Point,
+    ) -> Result<(), Reason> {
+        let writer = &self.writers[id];
+        let entry = writer.entries[at];
+        match (point, &self.series[entry.series].total) {
+            (Point::Scalar(value), Total::Counter(_)) if *value < entry.last => {
+                Err(Reason::Decrease)
+            }
+            (Point::Native(now), _) => {
+                let memory = writer.natives.get(entry.place() as usize);
+                let counted = memory.and_then(|memory| now.since(memory));
+                counted.map(|_| ()).ok_or(Reason::Decrease)
+            }
+            (Point::Buckets { counts, .. }, _) => {
+                let memory = writer
+                    .buckets
+                    .get(entry.place() as usize)
+                    .ok_or(Reason::Value)?;
+                if Some(memory.layout) != layout {
+                    return Err(Reason::Conflict);
+                }
+                let decreases = counts
+                    .iter()
+                    .zip(&memory.counts)
+                    .any(|(new, old)| new < old);
+                if decreases {
+                    Err(Reason::Decrease)
+                } else {
+                    Ok(())
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the memory of a series at its base.
+    fn remember(
+        &mut self,
+        id: u32,
+        series: u32,
+        layout: Option<u32>,
+        define: &Define<'_>,
+    ) -> usize {
+        let zero = define.point.zero();
+        let base = define.base.as_ref().unwrap_or(&zero);
+        self.series[series].memories += 1;
+        let writer = &mut self.writers[id];
+        let entry = match base {
+            Point::Scalar(value) => Memory::new(series, *value),
+            Point::Timed { .. } => Memory::new(series, 0.0),
+            Point::Buckets { sum, counts } => {
+                let layout = layout.unwrap_or(NONE);
+                writer.buckets.push(BucketMemory {
+                    layout,
+                    sum: *sum,
+                    counts: counts.as_slice().into(),
+                });
+                let mut entry = Memory::new(series, 0.0);
+                entry.set_place((writer.buckets.len() - 1) as u32);
+                entry
+            }
+            Point::Native(base) => {
+                writer.natives.push((**base).clone());
+                let mut entry = Memory::new(series, 0.0);
+                entry.set_place((writer.natives.len() - 1) as u32);
+                entry
+            }
+        };
+        writer.remember(entry)
+    }
+}
+
+/// A base is something that was counted already, so it cannot be above the value.
+fn check_base(is_counter: bool, point: &Point, base: Option<&Point>) -> Result<(), Reason> {
+    let fits = match (point, base) {
+        (Point::Scalar(value), Some(Point::Scalar(base))) if is_counter => base <= value,
+        (Point::Buckets { counts, .. }, Some(Point::Buckets { counts: base, .. })) => {
+            counts.iter().zip(base).all(|(value, base)| base <= value)
+        }
+        (Point::Native(value), Some(Point::Native(base))) => value.since(base).is_some(),
+        _ => true,
+    };
+    if fits { Ok(()) } else { Err(Reason::Decrease) }
+}
+
+impl Reason {
+    fn of(error: &RegistryError) -> Self {
+        match error {
+            RegistryError::Name(_) => Self::Name,
+            RegistryError::Labels(_) | RegistryError::Pid | RegistryError::State(_) => Self::Labels,
+            RegistryError::SeriesLimit(_) => Self::SeriesLimit,
+            RegistryError::LabelBytes { .. } => Self::LabelBytes,
+            RegistryError::Type { .. } | RegistryError::Conflict { .. } => Self::Conflict,
+            _ => Self::Value,
+        }
+    }
+}
