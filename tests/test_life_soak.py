@@ -58,7 +58,8 @@ def test_restarts_make_no_series_and_keep_no_memory() -> None:
         eventually(lambda: len(scrape(gunicorn.metrics_url).samples("gunicorn_worker_state")), equals=WORKERS)
         before = series(gunicorn)
         arbiter, exporter = size(gunicorn.pid), size(gunicorn.exporter_pid())
-        while killed < RESTARTS:
+        goal = killed + RESTARTS
+        while killed < goal:
             killed += restart_all(gunicorn)
         # As before: a live gauge of a method is there while a worker lives that was asked by it.
         gunicorn.get()

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import pytest
 
-from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness import Gunicorn, Venv
+from harness.counted import counted
 from harness.paths import ROOT
 
 EXAMPLES = ROOT / "examples" / "frameworks"
@@ -105,16 +106,3 @@ def test_a_framework_names_its_routes_its_sizes_and_its_errors(framework: Framew
     failed = "gunicorn_worker_failed_requests_total"
     assert seen.values_of("error_type", failed) == {"KeyError"}
     assert seen.sum("gunicorn_exporter_errors_total") == 0
-
-
-def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
-    """The page, once that many requests have ended."""
-
-    def page() -> Scrape:
-        seen = scrape(gunicorn.metrics_url)
-        assert seen.sum("gunicorn_worker_requests_total") == requests
-        # Under ASGI the client has its answer before the server's side of it has ended.
-        assert seen.sum("gunicorn_http_requests_total") == requests
-        return seen
-
-    return eventually(page)

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import pytest
 
-from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness import Gunicorn, Venv
+from harness.counted import TOTAL, counted
 from harness.paths import TESTS
 
-TOTAL = "gunicorn_http_requests_total"
 UNMATCHED = "<unmatched>"
 
 
@@ -177,14 +177,7 @@ def test_parts_of_an_application_make_one_template(application: str) -> None:
             assert gunicorn.request(method, path, body, {"Host": step.host}).status == step.status, step
             key = (method, step.endpoint, str(step.status))
             wanted[key] = wanted.get(key, 0) + 1
-
-        def page() -> Scrape:
-            seen = scrape(gunicorn.metrics_url)
-            # Under ASGI the client has its answer before the server's side of it has ended.
-            assert seen.sum("gunicorn_worker_requests_total") == seen.sum(TOTAL) == len(steps)
-            return seen
-
-        seen = eventually(page)
+        seen = counted(gunicorn, len(steps))
     found = {
         (sample.labels["method"], sample.labels["endpoint"], sample.labels["status"]): sample.value
         for sample in seen.samples(TOTAL)

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import Gunicorn, Scrape, Venv, eventually, scrape
+from harness import Gunicorn, Venv
+from harness.counted import TOTAL, counted
 from harness.paths import TESTS
 from harness.wire import Wire, spell
 
-TOTAL = "gunicorn_http_requests_total"
 KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", KEY)
 
@@ -23,18 +23,6 @@ def gunicorn() -> Iterator[Gunicorn]:
         app_directory=TESTS / "apps" / "routing",
     ) as one:
         yield one
-
-
-def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
-    """The page, once that many requests have ended."""
-
-    def page() -> Scrape:
-        seen = scrape(gunicorn.metrics_url)
-        assert seen.sum("gunicorn_worker_requests_total") == seen.sum(TOTAL) == requests
-        assert seen.sum("gunicorn_http_requests_in_progress") == 0
-        return seen
-
-    return eventually(page)
 
 
 def test_streams_heads_and_errors_are_counted_as_they_were_sent(gunicorn: Gunicorn) -> None:
