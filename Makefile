@@ -61,23 +61,8 @@ test-rust:
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
-# Every shape of request with each Gunicorn on each Python; the whole package with the newest Gunicorn on each Python.
 test-matrix: setup-matrix build test-servers
-	for venv in .venvs/matrix-3.*; do \
-	    echo "== $${venv#*/}"; \
-	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal \
-	        tests/test_python_workers_counts.py $(PYTEST_ARGS) || exit 1; \
-	done
-	for venv in .venvs/matrix-3.*-gunicorn-newest; do \
-	    echo "== $${venv#*/}"; \
-	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal \
-	        -k "(python_ or readme or faults) and not workers_counts" $(PYTEST_ARGS) || exit 1; \
-	done
-	for venv in .venvs/prometheus_client-*; do \
-	    echo "== $${venv#*/}"; \
-	    HARNESS_VENV=$${venv#*/} $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) \
-	        tests/test_python_values.py tests/test_python_prometheus_client_collect.py $(PYTEST_ARGS) || exit 1; \
-	done
+	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-matrix $(PYTEST_ARGS)
 
 # All of the module's tests on each server; the two newest are built from sources, some minutes each.
 test-servers: setup-servers build
