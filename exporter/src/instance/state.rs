@@ -385,6 +385,19 @@ impl State {
         let Some(process) = entry.writer.process() else {
             return;
         };
+        let is_asked = matches!(entry.watched, Watched::No | Watched::ByAsking);
+        if is_asked && !process.is_alive() {
+            entry.life = Life::Ended;
+            // What a predecessor may have told of its end holds, with its second.
+            return;
+        }
+        if entry.watched == Watched::No {
+            entry.watched = if watch(process, number, self.ended.clone()) {
+                Watched::BySystem
+            } else {
+                Watched::ByAsking
+            };
+        }
         if let (Role::Worker, false, Some(figures)) =
             (entry.writer.role(), entry.is_told_of, figures)
         {
@@ -392,20 +405,6 @@ impl State {
             if let Err(error) = figures.worker_started(entry.writer.name(), process) {
                 self.report("figures", number, &error);
             }
-        }
-        match entry.watched {
-            Watched::No => {
-                entry.watched = if watch(process, number, self.ended.clone()) {
-                    Watched::BySystem
-                } else {
-                    Watched::ByAsking
-                };
-            }
-            Watched::BySystem | Watched::ByLock => return,
-            Watched::ByAsking => {}
-        }
-        if entry.watched == Watched::ByAsking && !process.is_alive() {
-            entry.life = Life::Ended;
         }
     }
 

@@ -1,5 +1,8 @@
 //! One instance without Redis: what is on its page, whoever dies.
 
+use std::thread::sleep;
+use std::time::Duration;
+
 use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
 use rustix::process::Signal;
 
@@ -210,6 +213,8 @@ fn an_exporter_that_gets_another_store_of_its_own_goes_on_there() {
     let before = stopped(&instance.get("/metrics"));
     assert_eq!(before.len(), 1, "{before:?}");
 
+    // In another second than that in which it was seen to stop.
+    sleep(Duration::from_secs(1));
     let old = instance.stores[0].0.number;
     instance.add_store(Role::Exporter, "shop:8000");
     exporter.link.send(&ToExporter::Replace, vec![]).unwrap();
