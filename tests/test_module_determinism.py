@@ -210,8 +210,7 @@ def test_writes_of_one_moment_are_replicated_with_one_stamp_even_if_labels_look_
         primary.execute("METRICS.INC", KEYS[0], "hits", "TTL", 50)
         before = digests(primary)
         # Not with a label alone: two that are new, and three to tell those of the client apart.
-        directory = primary.directory / "appendonlydir"
-        log = b"".join(file.read_bytes() for file in directory.glob("*.aof"))
+        log = b"".join(file.read_bytes() for file in primary.directory.rglob("*.aof"))
         assert log.count(b"METRICS.INC") == 505
         assert log.count(b"STAMP") == 2 + 3 * 2
         primary.kill()

@@ -11,6 +11,7 @@ from test_module_push import Writer
 from harness import RedisServer, eventually
 from harness.batch import Batch, counter
 from harness.paths import ROOT
+from harness.redis import since_7
 from harness.scrape import Scrape
 
 SERVERS = ["redis-7.0", "redis-6.2", "valkey-8.0", "redis-8", "valkey-9"]
@@ -121,6 +122,7 @@ def test_settings_are_arguments_of_loadmodule(name: str) -> None:
             server.execute("METRICS.INC", "m", "hits", "LABELS", 1, "a", "x" * 20)
 
 
+@since_7
 def test_settings_are_changed_by_config_and_take_hold_with_a_write() -> None:
     with RedisServer(settings={"metrics.default-ttl": "60000"}, module_arguments=["default-ttl", "1"]) as server:
         assert server.execute("CONFIG", "GET", "metrics.default-ttl") == {"metrics.default-ttl": "60000"}
