@@ -6,7 +6,7 @@
 #   make build              the module, the exporter and the wheel, under target/
 #   make test               everything that is tested, in under 20 minutes on two cores; PYTEST_ARGS="-k kill"
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
-#                           server; some 90 minutes
+#                           server (those alone: make test-servers); some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
 #   make docs               docs/metrics.md, from the catalogue of the code
@@ -31,6 +31,7 @@ FUZZ_CASES ?= 100000
 FUZZ_SECONDS ?= 3600
 # Tests wait more than they compute.
 PYTEST_WORKERS ?= 3
+export PYTEST_WORKERS
 
 # A release build is shared by all words below; cargo knows what is fresh.
 export CARGO_TARGET_DIR := $(CURDIR)/target
@@ -61,15 +62,12 @@ test-rust:
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
-test-matrix: setup-matrix build test-servers
-	PYTEST_WORKERS=$(PYTEST_WORKERS) scripts/test-matrix $(PYTEST_ARGS)
+# Their cells are in the script.
+test-matrix: setup-matrix setup-servers build
+	scripts/test-matrix servers package -- $(PYTEST_ARGS)
 
-# All of the module's tests on each server; the two newest are built from sources, some minutes each.
 test-servers: setup-servers build
-	for server in get-redis-6.2 get-valkey get-redis-8 get-valkey-9; do \
-	    echo "== $$server"; \
-	    HARNESS_REDIS=$$(scripts/$$server) $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) tests/test_module_*.py $(PYTEST_ARGS) || exit 1; \
-	done
+	scripts/test-matrix servers -- $(PYTEST_ARGS)
 
 # The module's tests on a server under valgrind; a slice of it is in `make test`.
 test-valgrind: setup-valgrind build
