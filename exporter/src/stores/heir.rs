@@ -22,18 +22,11 @@
 use metrics_model::{FamilyType, GaugeMode, Point};
 use metrics_store::{Series, StoreError, StoreFile, StoreReader, WorkerStore};
 
-use super::shard::{SharedLeave, epoch_from_text, epoch_to_text};
+use super::shard::{LateLeave, SharedLeave, epoch_from_text, epoch_to_text};
 use crate::backend::shard_of;
 
 /// The family of the records by which the heir takes leave for others; hidden.
 const LEAVES: &str = "__leaves";
-
-/// A LEAVE that somebody else has to say.
-#[derive(Debug, Clone)]
-pub(crate) struct LateLeave {
-    pub(crate) shard: usize,
-    pub(crate) leave: SharedLeave,
-}
 
 /// Adds to an heir's store what a writer has not sent, and its leaves.
 pub(crate) fn bequeath(

@@ -11,7 +11,6 @@ use metrics_model::{
 };
 use metrics_store::{PushHeader, StoreReader};
 
-use super::heir::LateLeave;
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
 
@@ -42,6 +41,13 @@ pub(crate) struct SharedLeave {
     pub(crate) writer: Vec<u8>,
     pub(crate) seq: u64,
     pub(crate) epoch: Option<Epoch>,
+}
+
+/// A LEAVE that somebody else has to say.
+#[derive(Debug, Clone)]
+pub(crate) struct LateLeave {
+    pub(crate) shard: usize,
+    pub(crate) leave: SharedLeave,
 }
 
 impl ShardSession {

@@ -7,9 +7,9 @@
 use metrics_model::{Outcome, Push, PushReply, Session};
 use metrics_store::{Process, Role, StoreError, StoreReader, WorkerStore};
 
-use super::heir::{LateLeave, bequeath, leaves_in};
+use super::heir::{bequeath, leaves_in};
 use super::in_flight::InFlight;
-use super::shard::{ShardSession, session_options};
+use super::shard::{LateLeave, ShardSession, session_options};
 use super::{SharedLeave, SharedPush, StoreSource, Visible};
 use crate::backend::{BackendError, Embedded};
 use crate::instance::Activity;

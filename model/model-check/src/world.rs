@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metrics_model::{
     Batch, Epoch, ExposeRequest, FamilySpec, FamilyType, Format, Limits, Outcome, Point, Push,
-    PushReply, PushStatus, Registry, Saved, SeriesDef, Session, SessionOptions, Source,
+    PushReply, PushStatus, Registry, SeriesDef, Session, SessionOptions, Source,
 };
 
 const OPTIONS: SessionOptions = SessionOptions {
@@ -507,15 +507,7 @@ impl Writer {
     /// Another exporter goes on with what was saved.
     fn succeed(&mut self) {
         let session = &self.session;
-        let saved = Saved {
-            seq: session.seq(),
-            sent_seq: session.sent_seq(),
-            acked_seq: session.acked_seq(),
-            acked_at_ms: session.acked_at_ms(),
-            epoch: session.epoch(),
-            points: session.saved_point(0).cloned().into_iter().collect(),
-        };
-        self.session = Session::resume(session.writer().to_vec(), OPTIONS, saved);
+        self.session = Session::resume(session.writer().to_vec(), OPTIONS, session.saved());
     }
 }
 

@@ -1,8 +1,8 @@
 //! A writer: its series, and the session that sends them.
 
 use metrics_model::{
-    FamilySpec, FamilyType, Layout, NativeHistogram, Point, Saved, SeriesDef, Session,
-    SessionOptions, Source,
+    FamilySpec, FamilyType, Layout, NativeHistogram, Point, SeriesDef, Session, SessionOptions,
+    Source,
 };
 
 const OPTIONS: SessionOptions = SessionOptions {
@@ -119,16 +119,7 @@ impl Writer {
     /// Another process goes on with what was saved.
     pub(crate) fn succeed(&mut self) {
         let session = &self.session;
-        let points = (0..self.series.0.len()).map_while(|n| session.saved_point(n).cloned());
-        let saved = Saved {
-            seq: session.seq(),
-            sent_seq: session.sent_seq(),
-            acked_seq: session.acked_seq(),
-            acked_at_ms: session.acked_at_ms(),
-            epoch: session.epoch(),
-            points: points.collect(),
-        };
-        self.session = Session::resume(session.writer().to_vec(), OPTIONS, saved);
+        self.session = Session::resume(session.writer().to_vec(), OPTIONS, session.saved());
     }
 }
 
