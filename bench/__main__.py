@@ -15,14 +15,27 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from bench import instructions, outages, pages, redis_commands, redis_direct, requests, values  # noqa: E402
+from bench import (  # noqa: E402
+    capacity,
+    instructions,
+    outages,
+    pages,
+    peers,
+    redis_commands,
+    redis_direct,
+    redis_traffic,
+    requests,
+    values,
+)
 from bench.table import Row, render  # noqa: E402
 
 MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
     ("CPU of a worker per request", requests.measure),
+    (f"CPU of a worker per request, beside others, Gunicorn {peers.GUNICORN}", capacity.measure),
     ("Instructions of a worker per request", instructions.measure),
     ("Hooks and prometheus_client values, in a worker", values.measure),
     ("Requests while Redis cannot be used", outages.measure),
+    ("Redis commands", redis_traffic.measure),
     ("Redis: PUSH and EXPOSE", redis_commands.measure),
     ("Redis: single commands, memory, and other ways", redis_direct.measure),
     ("/metrics", pages.measure),

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import redis
 
+from bench import peers
 from bench.many import LABEL_SETS
 from bench.redis_commands import KEY, Pipe, Writer
 from bench.requests import cpu_ns
@@ -34,6 +36,7 @@ def measure(quick: bool) -> list[Row]:
         rows += _shared(series, rounds=5 if quick else 20 if series <= 100_000 else 5)
     rows += _processes(rounds=3 if quick else 15)
     rows += _endpoints(rounds=3 if quick else 15)
+    rows.append(_failed_endpoints(500 if quick else ENDPOINTS, rounds=3 if quick else 9))
     return rows
 
 
@@ -133,8 +136,7 @@ def _endpoints(*, rounds: int) -> list[Row]:
     """A route each, all of them asked for; prometheus_client keeps a counter and a histogram for each."""
     theirs = _their_collector(1, ENDPOINTS, rounds)
     with Gunicorn("bench.routes:app", app_directory=ROOT) as gunicorn:
-        for number in range(ENDPOINTS):
-            gunicorn.get(f"/path/{number}")
+        _ask_each(gunicorn, ENDPOINTS)
         found = scrape(gunicorn.metrics_url, timeout=60)
         endpoints = len(found.values_of("endpoint", "gunicorn_http_requests_total"))
         with Page(gunicorn.metrics_port) as page:
@@ -147,6 +149,44 @@ def _endpoints(*, rounds: int) -> list[Row]:
             "≤ 20 ms",
         )
     ]
+
+
+def _failed_endpoints(endpoints: int, *, rounds: int) -> Row:
+    """The same beside the original package, for which all of them have to fail."""
+    with Gunicorn("bench.routes:failing", app_directory=ROOT) as gunicorn:
+        _ask_each(gunicorn, endpoints)
+        samples = len(scrape(gunicorn.metrics_url, timeout=60).all_samples)
+        with Page(gunicorn.metrics_port) as page:
+            ours = [_timed(page.read) for _ in range(rounds)]
+    with peers.original("sync", app="failing:app") as gunicorn:
+        files, _ = _original_page(gunicorn, endpoints, rounds)
+    with RedisServer(tcp=True, module=None) as server, peers.original("sync", server, "failing:app") as gunicorn:
+        with_redis, lines = _original_page(gunicorn, endpoints, rounds=3)
+    beside = f"its files {nanoseconds(median(files).value)}, with Redis {nanoseconds(median(with_redis).value)}"
+    return Row(
+        f"/metrics, {endpoints:,} endpoints have failed",
+        nanoseconds(median(ours).value),
+        f"{samples:,} samples; original package with {lines:,}: {beside}",
+        "",
+    )
+
+
+def _original_page(gunicorn: Gunicorn, endpoints: int, rounds: int) -> tuple[list[float], int]:
+    """Nanoseconds of each scrape, and how many samples it has."""
+    _ask_each(gunicorn, endpoints)
+    took, body = [], b""
+    for _ in range(rounds):
+        begin = time.perf_counter_ns()
+        with urllib.request.urlopen(gunicorn.metrics_url, timeout=120) as page:
+            body = page.read()
+        took.append(float(time.perf_counter_ns() - begin))
+    # No parser takes it: some of its families are there twice.
+    return took, sum(not line.startswith(b"#") for line in body.splitlines())
+
+
+def _ask_each(gunicorn: Gunicorn, endpoints: int) -> None:
+    for number in range(endpoints):
+        gunicorn.get(f"/path/{number}")
 
 
 class Pages:

@@ -3,9 +3,12 @@
 import contextlib
 import http.client
 import random
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from bench.table import Row, median
+from bench.table import Median, Row, median
 from harness import Gunicorn, RedisServer, Venv
 
 HERE = Path(__file__).parent
@@ -33,21 +36,16 @@ def measure(quick: bool) -> list[Row]:
                 "embedded": stack.enter_context(_gunicorn(kind, OURS[kind])),
                 "with Redis": stack.enter_context(_gunicorn(kind, OURS[kind], redis)),
             }
-            costs: dict[str, list[float]] = {name: [] for name in sides}
-            for turn in range(rounds + 2):
-                for name in random.sample(list(sides), len(sides)):
-                    cost = _round(sides[name], requests)
-                    if turn >= 2:  # the first rounds fill caches
-                        costs[name].append(cost)
-        plain = median([cost / 1e3 for cost in costs["plain"]])
+            costs = rounds_of(sides, rounds, requests)
+        plain = median([cost.cpu for cost in costs["plain"]])
         for name in ("embedded", "with Redis"):
-            ratio = median([one / other for one, other in zip(costs["plain"], costs[name], strict=True)])
-            ours = median([cost / 1e3 for cost in costs[name]])
+            ratio = capacity(costs["plain"], costs[name])
+            ours = median([cost.cpu for cost in costs[name]])
             rows.append(
                 Row(
                     f"capacity, {kind}, {name}",
                     f"{ratio}",
-                    f"plain {plain.value:.0f} µs a request, ours {ours.value:.0f} µs",
+                    f"plain {plain.value / 1e3:.0f} µs a request, ours {ours.value / 1e3:.0f} µs",
                     BUDGETS.get(kind, "≥ 1.00"),
                 )
             )
@@ -59,11 +57,34 @@ def _gunicorn(kind: str, worker_class: str, redis: RedisServer | None = None) ->
     return Gunicorn(app, venv=Venv.frameworks(), worker_class=worker_class, redis=redis, app_directory=HERE)
 
 
-def _round(gunicorn: Gunicorn, requests: int) -> float:
+class Cost(NamedTuple):
+    """Of one request: nanoseconds that the worker has computed, and until the client had its answer."""
+
+    cpu: float
+    answer: float
+
+
+def capacity(plain: Sequence[Cost], other: Sequence[Cost]) -> Median:
+    """How many requests the other side answers for each of the plain one's, if CPU is all they need."""
+    return median([one.cpu / two.cpu for one, two in zip(plain, other, strict=True)])
+
+
+def rounds_of(sides: Mapping[str, Gunicorn], rounds: int, requests: int) -> dict[str, list[Cost]]:
+    """What a request costs each side, in rounds that alternate between the sides."""
+    costs: dict[str, list[Cost]] = {name: [] for name in sides}
+    for turn in range(rounds + 2):
+        for name in random.sample(list(sides), len(sides)):
+            cost = _round(sides[name], requests)
+            if turn >= 2:  # the first rounds fill caches
+                costs[name].append(cost)
+    return costs
+
+
+def _round(gunicorn: Gunicorn, requests: int) -> Cost:
     (worker,) = gunicorn.worker_pids()
-    before = cpu_ns(worker)
+    begin, before = time.perf_counter_ns(), cpu_ns(worker)
     ask(gunicorn.port, requests)
-    return (cpu_ns(worker) - before) / requests
+    return Cost((cpu_ns(worker) - before) / requests, (time.perf_counter_ns() - begin) / requests)
 
 
 def ask(port: int, requests: int) -> None:

@@ -1,9 +1,16 @@
-"""A Flask application with as many routes as a large one has."""
+"""Flask applications with as many routes as a large one has: `app` answers, `failing` fails in each of them."""
 
 from flask import Flask
 
 ROUTES = 5_000
 
-app = Flask(__name__)
+app, failing = Flask(__name__), Flask(__name__)
+
+
+def _fail() -> str:
+    raise ValueError("as it should")
+
+
 for number in range(ROUTES):
     app.add_url_rule(f"/path/{number}", f"path_{number}", lambda: "hello\n")
+    failing.add_url_rule(f"/path/{number}", f"path_{number}", _fail)

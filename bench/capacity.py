@@ -1,0 +1,63 @@
+"""CPU time of a worker per request beside other ways to measure it, on the last Gunicorn that all of them know."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+
+from bench import peers
+from bench.requests import Cost, capacity, rounds_of
+from bench.table import Row, median
+from harness import Gunicorn, RedisServer, Venv
+
+
+def measure(quick: bool) -> list[Row]:
+    """Capacity: the CPU that a request costs in a plain worker ÷ in each other."""
+    rounds, requests = (4, 20) if quick else (25, 100)
+    rows = []
+    for kind in peers.OURS:
+        with contextlib.ExitStack() as stack:
+            redis = stack.enter_context(RedisServer())
+            sides = {
+                "plain": _gunicorn(kind),
+                "ours": _gunicorn(peers.OURS[kind]),
+                "ours, with Redis": _gunicorn(peers.OURS[kind], redis),
+                "prometheus_client by hand": peers.by_hand(kind),
+                "original package, its files": peers.original(kind),
+            }
+            for side in sides.values():
+                stack.enter_context(side)
+            costs = rounds_of(sides, rounds, requests)
+            rows += [_row(kind, name, costs) for name in sides if name != "plain"]
+            rows.append(_original_with_redis(kind, sides["plain"], rounds, requests))
+    return rows
+
+
+def _original_with_redis(kind: str, plain: Gunicorn, rounds: int, requests: int) -> Row:
+    """On its own: it may leave a request without an answer."""
+    name = "original package, with Redis"
+    with RedisServer(tcp=True, module=None) as redis, peers.original(kind, redis) as gunicorn:
+        try:
+            costs = rounds_of({"plain": plain, name: gunicorn}, rounds, requests)
+        except OSError as error:
+            return Row(
+                f"capacity, {kind}, {name}",
+                "stuck",
+                f"a request had no answer ({error}): its locks are not gevent's",
+                "",
+            )
+    return _row(kind, name, costs)
+
+
+def _gunicorn(worker_class: str, redis: RedisServer | None = None) -> Gunicorn:
+    venv = Venv.gunicorn(peers.GUNICORN)
+    return Gunicorn("hello:app", venv=venv, worker_class=worker_class, redis=redis, app_directory=peers.HERE)
+
+
+def _row(kind: str, name: str, costs: Mapping[str, Sequence[Cost]]) -> Row:
+    beside = f"CPU {_both(costs, name, 'cpu')}; answer {_both(costs, name, 'answer')}"
+    budget = "≥ 1.00" if name.startswith("ours") else ""
+    return Row(f"capacity, {kind}, {name}", f"{capacity(costs['plain'], costs[name])}", beside, budget)
+
+
+def _both(costs: Mapping[str, Sequence[Cost]], name: str, field: str) -> str:
+    here, plain = (median([getattr(cost, field) for cost in costs[side]]).value / 1e3 for side in (name, "plain"))
+    return f"{here:,.0f} µs, plain {plain:,.0f} µs"

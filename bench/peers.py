@@ -1,0 +1,70 @@
+"""What the same application is without us: the plain worker, prometheus_client by hand, and the original package."""
+
+from pathlib import Path
+
+from harness import Gunicorn, RedisServer, Venv
+
+HERE = Path(__file__).parent
+
+# The original has our name on PyPI, so it lives where our wheel is never installed (no Venv method, no refresh).
+ORIGINAL = Venv("original")
+# It does not start on a later Gunicorn.
+GUNICORN = "23.0"
+
+OURS = {
+    "sync": "gunicorn_prometheus_exporter.PrometheusWorker",
+    "gthread": "gunicorn_prometheus_exporter.PrometheusThreadWorker",
+    "gevent": "gunicorn_prometheus_exporter.PrometheusGeventWorker",
+}
+
+_ORIGINAL_CONFIG = """
+from gunicorn_prometheus_exporter import hooks
+on_starting = hooks.default_on_starting
+when_ready = hooks.{when_ready}
+worker_int = hooks.default_worker_int
+on_exit = hooks.default_on_exit
+"""
+
+# As prometheus_client's documentation tells everybody to write it.
+_BY_HAND_CONFIG = """
+from prometheus_client import multiprocess
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+"""
+
+
+def original(kind: str, redis: RedisServer | None = None, app: str = "hello:app") -> Gunicorn:
+    """The original package as its README configures it, with the variables without which it has no samples.
+
+    Of its hooks, `post_fork` is left out: it only writes the configuration into the log.
+    """
+    when_ready = "default_when_ready" if redis is None else "redis_when_ready"
+    gunicorn = Gunicorn(
+        app,
+        venv=ORIGINAL,
+        worker_class=OURS[kind],
+        config=_ORIGINAL_CONFIG.format(when_ready=when_ready),
+        environment={"GUNICORN_WORKERS": "1"},
+        redis=redis,
+        app_directory=HERE,
+    )
+    return _with_files(gunicorn)
+
+
+def by_hand(kind: str) -> Gunicorn:
+    """A plain worker, and an application that counts its own requests by prometheus_client's multiprocess mode."""
+    gunicorn = Gunicorn(
+        "bench.by_hand:app",
+        venv=Venv.gunicorn(GUNICORN),
+        worker_class=kind,
+        config=_BY_HAND_CONFIG,
+        app_directory=HERE.parent,
+    )
+    return _with_files(gunicorn)
+
+
+def _with_files(gunicorn: Gunicorn) -> Gunicorn:
+    files = gunicorn.directory / "prometheus"
+    files.mkdir()
+    gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"] = str(files)
+    return gunicorn
