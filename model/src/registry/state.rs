@@ -6,16 +6,19 @@
 //! number is checked: bytes from a stranger give an error, never a registry that breaks later.
 
 mod derive;
+mod fields;
 mod parts;
 
 use super::series::Family;
 use super::{Reason, Registry};
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::{Epoch, Limits};
+use fields::{
+    get_below, get_id, get_list, get_option, get_slab, put_list, put_option, put_schema, put_slab,
+};
 use parts::{
-    get_below, get_exemplars, get_family, get_id, get_layout, get_list, get_option, get_series,
-    get_slab, get_writer, put_exemplars, put_layout, put_list, put_option, put_schema, put_series,
-    put_slab, put_writer,
+    get_exemplars, get_family, get_layout, get_series, get_writer, put_exemplars, put_layout,
+    put_series, put_writer,
 };
 
 const SNAPSHOT_VERSION: u8 = 1;
