@@ -8,10 +8,11 @@
 //!
 //! # What if
 //!
-//! *There are two arbiters* (USR2): see `peer.rs`. *The exporter dies or hangs*: another is started, with growing pauses, and is given every store
-//! that the one before had not released. *A child is forked*: it drops all of this at once
-//! ([`Instance::forked`]), so that the exporter sees the end of the arbiter, and memory of ended
-//! workers is not kept by their siblings.
+//! *There are two arbiters* (USR2): see `peer.rs`. *The exporter dies or hangs*: another is started,
+//! with growing pauses, and is given every store that the one before had not released
+//! (`supervisor.rs`). *A child is forked*: it drops all of this at once ([`Instance::forked`]), so
+//! that the exporter sees the end of the arbiter, and memory of ended workers is not kept by their
+//! siblings.
 
 mod exporter;
 mod listener;
@@ -19,19 +20,17 @@ mod pages;
 mod peer;
 mod slot;
 mod stores;
+mod supervisor;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gunicorn_prometheus_exporter::settings::Settings;
 use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
-use metrics_store::{
-    Boot, Control, Facts, ListenerFacts, NurseryLink, Role, Snapshots, StoreFile, ToExporter,
-};
+use metrics_store::{Facts, ListenerFacts, NurseryLink, Role, StoreFile};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -39,11 +38,11 @@ use pyo3::types::PyBytes;
 use crate::process::{self, lock};
 use crate::settings::LoadedSettings;
 use crate::value::fill_store;
-use exporter::{End, Exporter, Pause};
+use exporter::Pause;
 use listener::Listener;
-use peer::{Inheritance, Peer};
+use peer::Inheritance;
 pub(crate) use slot::WorkerSlot;
-use stores::Held;
+use supervisor::{Supervisor, Task};
 
 /// What workers say of their end, in the order of their numbers, from 1.
 pub(crate) const ENDS: [&str; 3] = ["quit", "term", "max_requests"];
@@ -54,45 +53,7 @@ type Line = (&'static str, String);
 /// All that an arbiter keeps for its metrics.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Instance {
-    inner: Arc<Mutex<Inner>>,
-}
-
-struct Inner {
-    /// File mode: where stores are.
-    directory: Option<PathBuf>,
-    control: Arc<Control>,
-    /// `None` in a child.
-    snapshots: Option<Snapshots>,
-    /// Stores that no exporter has released, by number.
-    stores: BTreeMap<u64, Held>,
-    /// What workers have said whose store is released already, though the arbiter has yet to see that
-    /// they have ended: the exporter may be the first to notice.
-    last_words: BTreeMap<u64, u64>,
-    /// What the exporter is to do; `None` until the arbiter is ready.
-    task: Option<Task>,
-    listener: Listener,
-    /// The certificates that it is served with, in memory of their own: workers drop the descriptor,
-    /// and have no key.
-    certificates: Option<OwnedFd>,
-    /// Where processes of this instance ask for its page.
-    pages: Option<OwnedFd>,
-    exporter: Option<Exporter>,
-    pause: Pause,
-    /// The other arbiter, while there are two of this instance.
-    peer: Option<Peer>,
-    /// Where children of workers hand over their stores; `None` in a child.
-    nursery: Option<NurseryLink>,
-}
-
-#[derive(Clone, PartialEq)]
-struct Task {
-    interpreter: OsString,
-    extension: PathBuf,
-    owner: Option<(u32, u32)>,
-    name: String,
-    serves: bool,
-    facts: Facts,
-    settings: Settings,
+    inner: Arc<Mutex<Supervisor>>,
 }
 
 #[pymethods]
@@ -266,7 +227,7 @@ impl Instance {
         let (nursery, for_children) = NurseryLink::pair()?;
         let control = Arc::new(from.control);
         process::give_birth_to(Arc::clone(&control), directory.clone(), for_children);
-        let mut inner = Inner {
+        let mut inner = Supervisor {
             directory,
             control,
             snapshots: Some(from.snapshots),
@@ -289,209 +250,5 @@ impl Instance {
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
         })
-    }
-}
-
-impl Inner {
-    fn configure(&mut self, task: Task) {
-        if self.task.as_ref() == Some(&task) {
-            return;
-        }
-        let address = |task: &Task| {
-            let prometheus = &task.settings.prometheus;
-            (
-                task.serves,
-                prometheus.bind_address.clone(),
-                prometheus.metrics_port,
-            )
-        };
-        if let Some(before) = &self.task
-            && address(before) != address(&task)
-        {
-            self.listener = Listener::default();
-        }
-        self.task = Some(task);
-        self.pause = Pause::default();
-        if let Some(exporter) = &mut self.exporter {
-            exporter.send(&ToExporter::Replace, Vec::new());
-        }
-    }
-
-    fn use_certificates(&mut self, certificates: Option<OwnedFd>) {
-        self.certificates = certificates;
-        self.pass_certificates();
-    }
-
-    fn pass_certificates(&mut self) {
-        let Some(exporter) = &mut self.exporter else {
-            return;
-        };
-        match self.certificates.as_ref().map(OwnedFd::try_clone) {
-            None => {}
-            Some(Ok(copy)) => exporter.send(&ToExporter::Tls, vec![copy]),
-            Some(Err(error)) => exporter.lose(format!("cannot be given certificates: {error}")),
-        }
-    }
-
-    fn supervise(&mut self, now: Instant) -> Vec<Line> {
-        let mut lines = Vec::new();
-        let Some(task) = self.task.clone() else {
-            return lines;
-        };
-        self.receive_from_peer();
-        if task.serves
-            && let Some(listener) = self.listener.open(&task.settings, &mut lines)
-            && let Some(exporter) = &mut self.exporter
-        {
-            exporter.send(&ToExporter::Listener, vec![listener]);
-        }
-        self.attend_children();
-        self.attend(now, &mut lines);
-        self.attend_peer(now, &mut lines);
-        let is_our_turn = self.peer.as_ref().is_none_or(|peer| !peer.has_our_turn());
-        if is_our_turn
-            && self.exporter.is_none()
-            && self.snapshots.is_some()
-            && self.pause.is_over(now)
-        {
-            self.start(&task, now, &mut lines);
-        }
-        if self.directory.is_some()
-            && let Some(own) = process::store()
-            && let Err(error) = own.hold()
-        {
-            // Copies of its descriptor were closed here, and the lock with them.
-            lines.push(("error", error.to_string()));
-        }
-        lines
-    }
-
-    /// Listens to the exporter, and notices its end.
-    fn attend(&mut self, now: Instant, lines: &mut Vec<Line>) {
-        let Some(exporter) = &mut self.exporter else {
-            return;
-        };
-        let said = exporter.attend(now);
-        for number in said.released {
-            self.release(number);
-        }
-        for (new, file, replaces) in said.heirs {
-            self.take_heir(new, file, replaces);
-        }
-        if said.is_worn {
-            self.renew_exporter(lines);
-        }
-        let Some(exporter) = &mut self.exporter else {
-            return;
-        };
-        if let Some(why) = exporter.end() {
-            match why {
-                End::Failed(_) if self.peer.as_ref().is_some_and(Peer::has_our_turn) => {}
-                End::Failed(why) => {
-                    self.pause.lengthen(now, exporter.started);
-                    lines.push((
-                        "warning",
-                        format!("the metrics exporter {why}; starting another"),
-                    ));
-                }
-                End::Asked => self.pause = Pause::default(),
-            }
-            self.exporter = None;
-        }
-    }
-
-    /// Another exporter with another store of its own follows, which leaves behind what is no more.
-    fn renew_exporter(&mut self, lines: &mut Vec<Line>) {
-        if let Err(error) = self.new_exporter_store() {
-            // The old one does: it grows.
-            lines.push(("warning", format!("the exporter keeps its store: {error}")));
-            return;
-        }
-        if let Some(exporter) = &mut self.exporter {
-            exporter.send(&ToExporter::Replace, Vec::new());
-        }
-    }
-
-    fn start(&mut self, task: &Task, now: Instant, lines: &mut Vec<Line>) {
-        match self.boot(task, now) {
-            Ok(exporter) => self.exporter = Some(exporter),
-            Err(error) => {
-                self.pause.lengthen(now, now);
-                lines.push((
-                    "error",
-                    format!("cannot start the metrics exporter: {error}"),
-                ));
-                return;
-            }
-        }
-        let numbers: Vec<_> = self.stores.keys().copied().collect();
-        for number in numbers {
-            self.tell_of(number);
-        }
-        self.pass_certificates();
-        if let Some(exporter) = &mut self.exporter
-            && let Some(Ok(pages)) = self.pages.as_ref().map(OwnedFd::try_clone)
-        {
-            exporter.send(&ToExporter::Pages, vec![pages]);
-        }
-        if let Some(listener) = self.listener.duplicate()
-            && let Some(exporter) = &mut self.exporter
-        {
-            exporter.send(&ToExporter::Listener, vec![listener]);
-        }
-    }
-
-    fn boot(&self, task: &Task, now: Instant) -> Result<Exporter, Box<dyn std::error::Error>> {
-        let Some(snapshots) = &self.snapshots else {
-            return Err("this process is no arbiter".into());
-        };
-        let mut memory = vec![self.control.as_fd().try_clone_to_owned()?];
-        for snapshot in snapshots.as_fds() {
-            memory.push(snapshot.try_clone_to_owned()?);
-        }
-        let boot = Boot {
-            settings: serde_json::to_value(&task.settings)?,
-            instance: task.name.clone(),
-            facts: task.facts.clone(),
-        };
-        let mut exporter = Exporter::start(&task.interpreter, &task.extension, task.owner, now)?;
-        exporter.send(&ToExporter::Boot(boot), memory);
-        Ok(exporter)
-    }
-
-    fn shut_down(&mut self, patience: Duration) -> Vec<Line> {
-        let numbers: Vec<_> = self.stores.keys().copied().collect();
-        for number in numbers {
-            if self.stores[&number].is_to_end() {
-                self.end(number);
-            }
-        }
-        self.task = None;
-        let Some(mut exporter) = self.exporter.take() else {
-            return Vec::new();
-        };
-        // With another arbiter there is another exporter, which goes on with what there is.
-        let end = match self.peer {
-            Some(_) => ToExporter::Replace,
-            None => ToExporter::Shutdown,
-        };
-        exporter.send(&end, Vec::new());
-        match exporter.wait_for_bye(patience) {
-            Ok(()) => Vec::new(),
-            Err(why) => vec![("warning", format!("the metrics exporter {why}"))],
-        }
-    }
-
-    fn forked(&mut self) {
-        self.exporter = None;
-        self.listener = Listener::default();
-        self.certificates = None;
-        self.pages = None;
-        self.snapshots = None;
-        self.task = None;
-        self.peer = None;
-        self.nursery = None;
-        // What has no process yet is that of the worker which this child may be about to become.
-        self.stores.retain(|_, held| !held.is_begun);
     }
 }

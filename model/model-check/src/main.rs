@@ -9,6 +9,7 @@
 //! states, and ends with 1 and the shortest way to a state that breaks a law, if there is one.
 
 mod world;
+mod writer;
 
 use std::process::ExitCode;
 use std::time::Instant;

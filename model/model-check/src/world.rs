@@ -1,18 +1,15 @@
 //! Writers, a primary, an older copy of it, a network that loses and repeats, and a Prometheus.
 
+mod judged;
+
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use metrics_model::{
-    Batch, Epoch, ExposeRequest, FamilySpec, FamilyType, Format, Limits, Outcome, Point, Push,
-    PushReply, PushStatus, Registry, SeriesDef, Session, SessionOptions, Source,
-};
+use metrics_model::{Batch, Epoch, Limits, Outcome, PushReply, PushStatus, Registry, Session};
 
-const OPTIONS: SessionOptions = SessionOptions {
-    registry_ttl_ms: 0,
-    tombstone_retention_ms: 604_800_000,
-};
+use crate::writer::{OPTIONS, Packet, Writer};
+
 const LEASE_MS: u64 = 15_000;
 
 /// How far the search goes.
@@ -62,28 +59,6 @@ pub(crate) enum Action {
     HealingTimePasses,
     LeaseTimePasses,
     Scrape,
-}
-
-#[derive(Debug, Clone)]
-struct Writer {
-    value: f64,
-    counts_left: u8,
-    session: Session,
-    /// What was acknowledged when a registry lost everything: it is not shown again.
-    lost: f64,
-    /// It has not been answered since the server became another.
-    is_unheard: bool,
-    /// It has asked to leave: nothing else is sent but what the answer asks for.
-    is_leaving: bool,
-    has_left: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Packet {
-    writer: Vec<u8>,
-    seq: u64,
-    epoch: Option<Epoch>,
-    batch: Vec<u8>,
 }
 
 /// What a Prometheus has seen.
@@ -382,159 +357,6 @@ impl World {
             (None, None) => true,
             _ => false,
         }
-    }
-
-    /// The counter as a page shows it now: value and start time.
-    fn page(&self) -> Option<(f64, f64)> {
-        let request = ExposeRequest {
-            format: Format::OpenMetrics,
-            created: true,
-            ..ExposeRequest::default()
-        };
-        let page = self.primary.as_ref()?.expose(self.now_ms, &request).ok()?;
-        let page = String::from_utf8_lossy(&page.body).into_owned();
-        let sample = |name: &str| {
-            let line = page.lines().find_map(|line| line.strip_prefix(name));
-            line.and_then(|number| number.parse().ok())
-        };
-        Some((sample("c_total ")?, sample("c_created ")?))
-    }
-
-    fn scrape(&mut self) {
-        let Some((value, start)) = self.page() else {
-            return;
-        };
-        let seen = &mut self.scraped;
-        let fell = value < seen.value;
-        seen.has_dipped |= fell && start <= seen.start;
-        seen.increase += if fell { value } else { value - seen.value };
-
-        (seen.value, seen.start) = (value, start);
-    }
-
-    fn counted(&self) -> f64 {
-        self.writers.iter().map(|writer| writer.value).sum()
-    }
-
-    pub(crate) fn increase_is_true(&self) -> bool {
-        let most = self.counted() + self.forgiven;
-        self.scraped.increase <= most
-    }
-
-    pub(crate) fn was_told_gone(&self) -> bool {
-        self.was_told_gone
-    }
-
-    pub(crate) fn has_dipped(&self) -> bool {
-        self.scraped.has_dipped
-    }
-
-    /// Every writer has been heard, and pages are shown.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        let is_quiet = |writer: &Writer| writer.has_left || !writer.has_news(self.now_ms);
-        self.writers.iter().all(is_quiet)
-            && self.primary.as_ref().is_some_and(|primary| {
-                !primary.is_healing(self.now_ms)
-                    && self.writers.iter().all(|writer| {
-                        writer.has_left || writer.session.epoch() == Some(primary.epoch())
-                    })
-            })
-    }
-
-    pub(crate) fn is_exact(&self) -> bool {
-        let expected = self.writers.iter().map(|writer| writer.value - writer.lost);
-        let shown = self.page().map_or(0.0, |(value, _)| value);
-        self.has_given_up || shown == expected.sum::<f64>()
-    }
-
-    pub(crate) fn has_no_faults_left(&self) -> bool {
-        self.faults_left == 0
-    }
-
-    pub(crate) fn summary(&self) -> String {
-        let expected = self.writers.iter().map(|writer| writer.value - writer.lost);
-        format!(
-            "counted {}, of which the registry should show {}; it shows {:?}; Prometheus: {:?}, forgiven {}",
-            self.counted(),
-            expected.sum::<f64>(),
-            self.page(),
-            self.scraped,
-            self.forgiven,
-        )
-    }
-}
-
-impl Writer {
-    /// The batch that is to be sent now.
-    fn packet(&mut self, now_ms: u64) -> Option<Packet> {
-        let source = OneCounter(self.value);
-        let push = if self.is_unheard && !self.is_leaving {
-            // Otherwise heartbeats say nothing, and would only make the search longer.
-            self.session.heartbeat(&source, now_ms)
-        } else {
-            self.session.next(&source, now_ms)
-        };
-        let Push { seq, epoch, batch } = push?;
-        Some(Packet {
-            writer: self.session.writer().to_vec(),
-            seq,
-            epoch,
-            batch,
-        })
-    }
-
-    fn has_news(&self, now_ms: u64) -> bool {
-        let is_due = self.is_unheard && !self.is_leaving;
-        self.value > 0.0
-            && (is_due
-                || self
-                    .session
-                    .clone()
-                    .next(&OneCounter(self.value), now_ms)
-                    .is_some())
-    }
-
-    fn acked_and_sent(&self) -> (f64, f64) {
-        let number = |point: &Point| match point {
-            Point::Scalar(value) => *value,
-            _ => 0.0,
-        };
-        self.session.saved_point(0).map_or((0.0, 0.0), |saved| {
-            (number(&saved.acked), number(&saved.sent))
-        })
-    }
-
-    /// Another exporter goes on with what was saved.
-    fn succeed(&mut self) {
-        let session = &self.session;
-        self.session = Session::resume(session.writer().to_vec(), OPTIONS, session.saved());
-    }
-}
-
-/// A writer's series.
-struct OneCounter(f64);
-
-impl Source for OneCounter {
-    fn len(&self) -> usize {
-        1
-    }
-
-    fn series(&self, _number: usize) -> SeriesDef<'_> {
-        SeriesDef {
-            family: FamilySpec::new("c", FamilyType::Counter),
-            layout: None,
-            labels: &[],
-            pid: "",
-            ttl_ms: 0,
-        }
-    }
-
-    fn point(&self, _number: usize) -> Point {
-        Point::Scalar(self.0)
-    }
-
-    fn is_retired(&self, _number: usize) -> bool {
-        false
     }
 }
 

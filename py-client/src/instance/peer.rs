@@ -28,7 +28,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::listener::Listener;
 use super::stores::{Held, Owner};
-use super::{Inner, Line};
+use super::{Line, Supervisor};
 use crate::exporter_process;
 
 /// How long an exporter may take to end when another waits for its place.
@@ -114,7 +114,7 @@ pub(super) fn inherit(fd: RawFd) -> Result<Inheritance, InheritError> {
     })
 }
 
-impl Inner {
+impl Supervisor {
     /// Makes a link for an arbiter that is about to be executed, and says everything on it.
     pub(super) fn hand_over(&mut self) -> Result<Option<RawFd>, Box<dyn std::error::Error>> {
         let (None, Some(snapshots)) = (&self.peer, &self.snapshots) else {

@@ -7,7 +7,7 @@ use metrics_store::Counter;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use super::Inner;
+use super::Supervisor;
 use crate::endpoints::EndpointTable;
 use crate::process::{self, lock};
 use crate::recorder::Options;
@@ -33,7 +33,7 @@ pub(crate) struct WorkerSlot {
     size_bounds: Vec<f64>,
     options: Options,
     endpoint_limit: usize,
-    instance: Arc<Mutex<Inner>>,
+    instance: Arc<Mutex<Supervisor>>,
 }
 
 impl WorkerSlot {
@@ -42,7 +42,7 @@ impl WorkerSlot {
         slot: u32,
         worker_id: String,
         http: &HttpSettings,
-        instance: Arc<Mutex<Inner>>,
+        instance: Arc<Mutex<Supervisor>>,
     ) -> Self {
         Self {
             number,

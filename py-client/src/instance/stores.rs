@@ -7,7 +7,7 @@ use metrics_store::{
     ToExporter, ToPeer,
 };
 
-use super::Inner;
+use super::Supervisor;
 
 /// A store, and what the exporter is told of it.
 pub(super) struct Held {
@@ -51,7 +51,7 @@ impl Held {
     }
 }
 
-impl Inner {
+impl Supervisor {
     pub(super) fn take_slot(&mut self, name: &str) -> Result<(u64, u32, String), StoreError> {
         let slot = self.control.take_slot(Process::current())?;
         let worker_id = format!("{name}:{slot}");

@@ -1,0 +1,106 @@
+//! A writer of one counter, and its packets.
+
+use metrics_model::{
+    Epoch, FamilySpec, FamilyType, Point, Push, SeriesDef, Session, SessionOptions, Source,
+};
+
+pub(crate) const OPTIONS: SessionOptions = SessionOptions {
+    registry_ttl_ms: 0,
+    tombstone_retention_ms: 604_800_000,
+};
+
+#[derive(Debug, Clone)]
+pub(crate) struct Writer {
+    pub(crate) value: f64,
+    pub(crate) counts_left: u8,
+    pub(crate) session: Session,
+    /// What was acknowledged when a registry lost everything: it is not shown again.
+    pub(crate) lost: f64,
+    /// It has not been answered since the server became another.
+    pub(crate) is_unheard: bool,
+    /// It has asked to leave: nothing else is sent but what the answer asks for.
+    pub(crate) is_leaving: bool,
+    pub(crate) has_left: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Packet {
+    pub(crate) writer: Vec<u8>,
+    pub(crate) seq: u64,
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) batch: Vec<u8>,
+}
+
+impl Writer {
+    /// The batch that is to be sent now.
+    pub(crate) fn packet(&mut self, now_ms: u64) -> Option<Packet> {
+        let source = OneCounter(self.value);
+        let push = if self.is_unheard && !self.is_leaving {
+            // Otherwise heartbeats say nothing, and would only make the search longer.
+            self.session.heartbeat(&source, now_ms)
+        } else {
+            self.session.next(&source, now_ms)
+        };
+        let Push { seq, epoch, batch } = push?;
+        Some(Packet {
+            writer: self.session.writer().to_vec(),
+            seq,
+            epoch,
+            batch,
+        })
+    }
+
+    pub(crate) fn has_news(&self, now_ms: u64) -> bool {
+        let is_due = self.is_unheard && !self.is_leaving;
+        self.value > 0.0
+            && (is_due
+                || self
+                    .session
+                    .clone()
+                    .next(&OneCounter(self.value), now_ms)
+                    .is_some())
+    }
+
+    pub(crate) fn acked_and_sent(&self) -> (f64, f64) {
+        let number = |point: &Point| match point {
+            Point::Scalar(value) => *value,
+            _ => 0.0,
+        };
+        self.session.saved_point(0).map_or((0.0, 0.0), |saved| {
+            (number(&saved.acked), number(&saved.sent))
+        })
+    }
+
+    /// Another exporter goes on with what was saved.
+    pub(crate) fn succeed(&mut self) {
+        let session = &self.session;
+        self.session = Session::resume(session.writer().to_vec(), OPTIONS, session.saved());
+    }
+}
+
+/// A writer's series.
+struct OneCounter(f64);
+
+impl Source for OneCounter {
+    fn len(&self) -> usize {
+        1
+    }
+
+    fn series(&self, _number: usize) -> SeriesDef<'_> {
+        SeriesDef {
+            family: FamilySpec::new("c", FamilyType::Counter),
+            layout: None,
+            labels: &[],
+            pid: "",
+            ttl_ms: 0,
+        }
+    }
+
+    fn point(&self, _number: usize) -> Point {
+        Point::Scalar(self.0)
+    }
+
+    fn is_retired(&self, _number: usize) -> bool {
+        false
+    }
+}

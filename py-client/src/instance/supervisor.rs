@@ -1,0 +1,265 @@
+//! What an arbiter keeps, and how it keeps an exporter running.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gunicorn_prometheus_exporter::settings::Settings;
+use metrics_store::{Boot, Control, Facts, NurseryLink, Snapshots, ToExporter};
+
+use super::Line;
+use super::exporter::{End, Exporter, Pause};
+use super::listener::Listener;
+use super::peer::Peer;
+use super::stores::Held;
+use crate::process;
+
+/// All that an arbiter keeps for its metrics.
+pub(super) struct Supervisor {
+    /// File mode: where stores are.
+    pub(super) directory: Option<PathBuf>,
+    pub(super) control: Arc<Control>,
+    /// `None` in a child.
+    pub(super) snapshots: Option<Snapshots>,
+    /// Stores that no exporter has released, by number.
+    pub(super) stores: BTreeMap<u64, Held>,
+    /// What workers have said whose store is released already, though the arbiter has yet to see that
+    /// they have ended: the exporter may be the first to notice.
+    pub(super) last_words: BTreeMap<u64, u64>,
+    /// What the exporter is to do; `None` until the arbiter is ready.
+    pub(super) task: Option<Task>,
+    pub(super) listener: Listener,
+    /// The certificates that it is served with, in memory of their own: workers drop the descriptor,
+    /// and have no key.
+    pub(super) certificates: Option<OwnedFd>,
+    /// Where processes of this instance ask for its page.
+    pub(super) pages: Option<OwnedFd>,
+    pub(super) exporter: Option<Exporter>,
+    pub(super) pause: Pause,
+    /// The other arbiter, while there are two of this instance.
+    pub(super) peer: Option<Peer>,
+    /// Where children of workers hand over their stores; `None` in a child.
+    pub(super) nursery: Option<NurseryLink>,
+}
+
+#[derive(Clone, PartialEq)]
+pub(super) struct Task {
+    pub(super) interpreter: OsString,
+    pub(super) extension: PathBuf,
+    pub(super) owner: Option<(u32, u32)>,
+    pub(super) name: String,
+    pub(super) serves: bool,
+    pub(super) facts: Facts,
+    pub(super) settings: Settings,
+}
+
+impl Supervisor {
+    pub(super) fn configure(&mut self, task: Task) {
+        if self.task.as_ref() == Some(&task) {
+            return;
+        }
+        let address = |task: &Task| {
+            let prometheus = &task.settings.prometheus;
+            (
+                task.serves,
+                prometheus.bind_address.clone(),
+                prometheus.metrics_port,
+            )
+        };
+        if let Some(before) = &self.task
+            && address(before) != address(&task)
+        {
+            self.listener = Listener::default();
+        }
+        self.task = Some(task);
+        self.pause = Pause::default();
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Replace, Vec::new());
+        }
+    }
+
+    pub(super) fn use_certificates(&mut self, certificates: Option<OwnedFd>) {
+        self.certificates = certificates;
+        self.pass_certificates();
+    }
+
+    pub(super) fn pass_certificates(&mut self) {
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        match self.certificates.as_ref().map(OwnedFd::try_clone) {
+            None => {}
+            Some(Ok(copy)) => exporter.send(&ToExporter::Tls, vec![copy]),
+            Some(Err(error)) => exporter.lose(format!("cannot be given certificates: {error}")),
+        }
+    }
+
+    pub(super) fn supervise(&mut self, now: Instant) -> Vec<Line> {
+        let mut lines = Vec::new();
+        let Some(task) = self.task.clone() else {
+            return lines;
+        };
+        self.receive_from_peer();
+        if task.serves
+            && let Some(listener) = self.listener.open(&task.settings, &mut lines)
+            && let Some(exporter) = &mut self.exporter
+        {
+            exporter.send(&ToExporter::Listener, vec![listener]);
+        }
+        self.attend_children();
+        self.attend(now, &mut lines);
+        self.attend_peer(now, &mut lines);
+        let is_our_turn = self.peer.as_ref().is_none_or(|peer| !peer.has_our_turn());
+        if is_our_turn
+            && self.exporter.is_none()
+            && self.snapshots.is_some()
+            && self.pause.is_over(now)
+        {
+            self.start(&task, now, &mut lines);
+        }
+        if self.directory.is_some()
+            && let Some(own) = process::store()
+            && let Err(error) = own.hold()
+        {
+            // Copies of its descriptor were closed here, and the lock with them.
+            lines.push(("error", error.to_string()));
+        }
+        lines
+    }
+
+    /// Listens to the exporter, and notices its end.
+    pub(super) fn attend(&mut self, now: Instant, lines: &mut Vec<Line>) {
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        let said = exporter.attend(now);
+        for number in said.released {
+            self.release(number);
+        }
+        for (new, file, replaces) in said.heirs {
+            self.take_heir(new, file, replaces);
+        }
+        if said.is_worn {
+            self.renew_exporter(lines);
+        }
+        let Some(exporter) = &mut self.exporter else {
+            return;
+        };
+        if let Some(why) = exporter.end() {
+            match why {
+                End::Failed(_) if self.peer.as_ref().is_some_and(Peer::has_our_turn) => {}
+                End::Failed(why) => {
+                    self.pause.lengthen(now, exporter.started);
+                    lines.push((
+                        "warning",
+                        format!("the metrics exporter {why}; starting another"),
+                    ));
+                }
+                End::Asked => self.pause = Pause::default(),
+            }
+            self.exporter = None;
+        }
+    }
+
+    /// Another exporter with another store of its own follows, which leaves behind what is no more.
+    pub(super) fn renew_exporter(&mut self, lines: &mut Vec<Line>) {
+        if let Err(error) = self.new_exporter_store() {
+            // The old one does: it grows.
+            lines.push(("warning", format!("the exporter keeps its store: {error}")));
+            return;
+        }
+        if let Some(exporter) = &mut self.exporter {
+            exporter.send(&ToExporter::Replace, Vec::new());
+        }
+    }
+
+    pub(super) fn start(&mut self, task: &Task, now: Instant, lines: &mut Vec<Line>) {
+        match self.boot(task, now) {
+            Ok(exporter) => self.exporter = Some(exporter),
+            Err(error) => {
+                self.pause.lengthen(now, now);
+                lines.push((
+                    "error",
+                    format!("cannot start the metrics exporter: {error}"),
+                ));
+                return;
+            }
+        }
+        let numbers: Vec<_> = self.stores.keys().copied().collect();
+        for number in numbers {
+            self.tell_of(number);
+        }
+        self.pass_certificates();
+        if let Some(exporter) = &mut self.exporter
+            && let Some(Ok(pages)) = self.pages.as_ref().map(OwnedFd::try_clone)
+        {
+            exporter.send(&ToExporter::Pages, vec![pages]);
+        }
+        if let Some(listener) = self.listener.duplicate()
+            && let Some(exporter) = &mut self.exporter
+        {
+            exporter.send(&ToExporter::Listener, vec![listener]);
+        }
+    }
+
+    pub(super) fn boot(
+        &self,
+        task: &Task,
+        now: Instant,
+    ) -> Result<Exporter, Box<dyn std::error::Error>> {
+        let Some(snapshots) = &self.snapshots else {
+            return Err("this process is no arbiter".into());
+        };
+        let mut memory = vec![self.control.as_fd().try_clone_to_owned()?];
+        for snapshot in snapshots.as_fds() {
+            memory.push(snapshot.try_clone_to_owned()?);
+        }
+        let boot = Boot {
+            settings: serde_json::to_value(&task.settings)?,
+            instance: task.name.clone(),
+            facts: task.facts.clone(),
+        };
+        let mut exporter = Exporter::start(&task.interpreter, &task.extension, task.owner, now)?;
+        exporter.send(&ToExporter::Boot(boot), memory);
+        Ok(exporter)
+    }
+
+    pub(super) fn shut_down(&mut self, patience: Duration) -> Vec<Line> {
+        let numbers: Vec<_> = self.stores.keys().copied().collect();
+        for number in numbers {
+            if self.stores[&number].is_to_end() {
+                self.end(number);
+            }
+        }
+        self.task = None;
+        let Some(mut exporter) = self.exporter.take() else {
+            return Vec::new();
+        };
+        // With another arbiter there is another exporter, which goes on with what there is.
+        let end = match self.peer {
+            Some(_) => ToExporter::Replace,
+            None => ToExporter::Shutdown,
+        };
+        exporter.send(&end, Vec::new());
+        match exporter.wait_for_bye(patience) {
+            Ok(()) => Vec::new(),
+            Err(why) => vec![("warning", format!("the metrics exporter {why}"))],
+        }
+    }
+
+    pub(super) fn forked(&mut self) {
+        self.exporter = None;
+        self.listener = Listener::default();
+        self.certificates = None;
+        self.pages = None;
+        self.snapshots = None;
+        self.task = None;
+        self.peer = None;
+        self.nursery = None;
+        // What has no process yet is that of the worker which this child may be about to become.
+        self.stores.retain(|_, held| !held.is_begun);
+    }
+}
