@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from bench import (  # noqa: E402
     capacity,
     instructions,
+    memory,
     outages,
     pages,
     peers,
@@ -34,6 +35,7 @@ MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
     (f"CPU of a worker per request, beside others, Gunicorn {peers.GUNICORN}", capacity.measure),
     ("Instructions of a worker per request", instructions.measure),
     ("Hooks and prometheus_client values, in a worker", values.measure),
+    ("Memory of a worker and of the exporter", memory.measure),
     ("Requests while Redis cannot be used", outages.measure),
     ("Redis commands", redis_traffic.measure),
     ("Redis: PUSH and EXPOSE", redis_commands.measure),

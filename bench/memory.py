@@ -1,0 +1,109 @@
+"""Memory of a worker beyond that of the plain one, and of the exporter's process.
+
+Private memory is what only that process has in its page tables (Private_Clean and Private_Dirty of smaps_rollup). A
+worker's store is shared with the exporter, which reads it, so it is not in there but beside it.
+"""
+
+import re
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.requests import ask
+from bench.table import Row, median
+from harness import Gunicorn, RedisServer, eventually, scrape
+
+ROOT = Path(__file__).resolve().parents[1]
+# Each is a counter's series and a histogram's, of 15 buckets.
+LABEL_SETS = 500
+REQUESTS = 500
+# Our worker class has prometheus_client loaded before the fork, so the others get that too: what is loaded before is
+# shared with the arbiter, and private only where it is written to.
+CONFIG = f"""
+import prometheus_client
+def post_worker_init(worker):
+    from bench import many
+    many.work({LABEL_SETS})
+"""
+OURS = "gunicorn_prometheus_exporter.PrometheusWorker"
+
+
+class Memory(NamedTuple):
+    """Bytes."""
+
+    private: int
+    store: int
+    exporter: int
+
+
+def measure(quick: bool) -> list[Row]:
+    """Workers in turn: plain, with prometheus_client's files, ours, and ours with Redis."""
+    sides: dict[str, list[Memory]] = {"plain": [], "files": [], "embedded": [], "with Redis": []}
+    for _ in range(2 if quick else 5):
+        sides["plain"].append(_memory("sync"))
+        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
+            sides["files"].append(_memory("sync", directory))
+        sides["embedded"].append(_memory(OURS))
+        with RedisServer() as redis:
+            sides["with Redis"].append(_memory(OURS, redis=redis))
+
+    def of(side: str, what: str) -> float:
+        return median([getattr(memory, what) for memory in sides[side]]).value / 2**20
+
+    plain, files = of("plain", "private"), of("files", "private")
+    rows = []
+    for side in ("embedded", "with Redis"):
+        rows += [
+            Row(
+                f"private memory of a worker with {2 * LABEL_SETS:,} series beyond the plain one's, {side}",
+                f"{of(side, 'private') - plain:+.2f} MiB; its store {of(side, 'store'):.2f} MiB",
+                f"plain {plain:.1f} MiB, with prometheus_client's files {files - plain:+.2f} MiB",
+                "≤ 1 MiB",
+            ),
+            Row(f"the exporter's process, {side}", f"{of(side, 'exporter'):.1f} MiB resident", "", "≤ 16 MiB"),
+        ]
+    return rows
+
+
+def _memory(worker_class: str, files: str | None = None, redis: RedisServer | None = None) -> Memory:
+    """Of one worker that has made the series and has answered the requests."""
+    gunicorn = Gunicorn(
+        "bench.hello:app",
+        worker_class=worker_class,
+        config=CONFIG,
+        environment={"PROMETHEUS_MULTIPROC_DIR": files} if files else {},
+        redis=redis,
+        app_directory=ROOT,
+    )
+    with gunicorn:
+        ask(gunicorn.port, REQUESTS)
+        (worker,) = gunicorn.worker_pids()
+        exporter = 0
+        if worker_class == OURS:
+            eventually(lambda: _has_counted(gunicorn))
+            exporter = _field(Path(f"/proc/{gunicorn.exporter_pid()}/smaps_rollup").read_text(), "Rss")
+        rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
+        return Memory(_field(rollup, "Private_Clean") + _field(rollup, "Private_Dirty"), _store(worker), exporter)
+
+
+def _has_counted(gunicorn: Gunicorn) -> None:
+    counted = scrape(gunicorn.metrics_url)
+    assert counted.sum("bench_work_total") == LABEL_SETS
+    assert counted.sum("gunicorn_http_requests_total") == REQUESTS
+
+
+def _store(pid: int) -> int:
+    """What is resident of the stores that a process has mapped."""
+    total, of_store = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            of_store = "/memfd:" in line
+        elif of_store and line.startswith("Rss:"):
+            total += _field(line, "Rss")
+    return total
+
+
+def _field(text: str, name: str) -> int:
+    found = re.search(rf"^{name}: +(\d+) kB$", text, re.MULTILINE)
+    assert found is not None, name
+    return int(found[1]) * 1_024
