@@ -160,7 +160,7 @@ def _failed_endpoints(endpoints: int, *, rounds: int) -> Row:
             ours = [_timed(page.read) for _ in range(rounds)]
     with peers.original("sync", app="failing:app") as gunicorn:
         files, _ = _original_page(gunicorn, endpoints, rounds)
-    with RedisServer(tcp=True, module=None) as server, peers.original("sync", server, "failing:app") as gunicorn:
+    with RedisServer(tcp=True, module=None) as server, peers.original("sync", server, app="failing:app") as gunicorn:
         with_redis, lines = _original_page(gunicorn, endpoints, rounds=3)
     beside = f"its files {nanoseconds(median(files).value)}, with Redis {nanoseconds(median(with_redis).value)}"
     return Row(

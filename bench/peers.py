@@ -1,5 +1,6 @@
 """What the same application is without us: the plain worker, prometheus_client by hand, and the original package."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness import Gunicorn, RedisServer, Venv
@@ -33,7 +34,14 @@ def child_exit(server, worker):
 """
 
 
-def original(kind: str, redis: RedisServer | None = None, app: str = "hello:app") -> Gunicorn:
+def original(
+    kind: str,
+    redis: RedisServer | None = None,
+    *,
+    app: str = "hello:app",
+    config: str = "",
+    environment: Mapping[str, str] | None = None,
+) -> Gunicorn:
     """The original package as its README configures it, with the variables without which it has no samples.
 
     Of its hooks, `post_fork` is left out: it only writes the configuration into the log.
@@ -43,12 +51,12 @@ def original(kind: str, redis: RedisServer | None = None, app: str = "hello:app"
         app,
         venv=ORIGINAL,
         worker_class=OURS[kind],
-        config=_ORIGINAL_CONFIG.format(when_ready=when_ready),
-        environment={"GUNICORN_WORKERS": "1"},
+        config=_ORIGINAL_CONFIG.format(when_ready=when_ready) + config,
+        environment={"GUNICORN_WORKERS": "1", **(environment or {})},
         redis=redis,
         app_directory=HERE,
     )
-    return _with_files(gunicorn)
+    return with_files(gunicorn)
 
 
 def by_hand(kind: str) -> Gunicorn:
@@ -60,10 +68,11 @@ def by_hand(kind: str) -> Gunicorn:
         config=_BY_HAND_CONFIG,
         app_directory=HERE.parent,
     )
-    return _with_files(gunicorn)
+    return with_files(gunicorn)
 
 
-def _with_files(gunicorn: Gunicorn) -> Gunicorn:
+def with_files(gunicorn: Gunicorn) -> Gunicorn:
+    """With a directory for prometheus_client's files, which is what its multiprocess mode begins with."""
     files = gunicorn.directory / "prometheus"
     files.mkdir()
     gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"] = str(files)

@@ -2,45 +2,65 @@
 
 import json
 import statistics
-import tempfile
-from pathlib import Path
 
+from bench import peers
 from bench.table import Row, nanoseconds
-from harness import Gunicorn, eventually
+from harness import Gunicorn, RedisServer, Venv, eventually
 
-HERE = Path(__file__).parent
-PROBE = (HERE / "worker_probe.py").read_text()
-OURS = "gunicorn_prometheus_exporter.PrometheusWorker"
+PROBE = (peers.HERE / "worker_probe.py").read_text()
+# A call of the original with Redis takes milliseconds.
+FEW_CALLS = {"PROBE_CALLS": "40"}
 
 
 def measure(quick: bool) -> list[Row]:
-    """Three workers in turn: ours, a plain one, and a plain one with prometheus_client's files."""
-    figures: dict[str, list[dict[str, float]]] = {"ours": [], "plain": [], "files": []}
-    for _ in range(2 if quick else 5):
-        figures["ours"].append(_probe(OURS))
-        figures["plain"].append(_probe("sync"))
-        with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            figures["files"].append(_probe("sync", {"PROMETHEUS_MULTIPROC_DIR": directory}))
-
-    def of(side: str, what: str) -> str:
-        return nanoseconds(statistics.median(run[what] for run in figures[side]))
-
-    def values(what: str) -> str:
-        return f"single process {of('plain', what)}, its files {of('files', what)}"
-
-    return [
-        Row("both hooks of a request", of("ours", "hooks"), f"gunicorn's own two {of('plain', 'hooks')}", "≤ 300 ns"),
-        Row("Counter.inc()", of("ours", "inc"), values("inc"), "≤ single process"),
-        Row("Histogram.observe()", of("ours", "observe"), values("observe"), "≤ single process"),
-    ]
+    """Workers of each kind, in turn: ours, a plain one, one with prometheus_client's files, and the original's."""
+    rows = []
+    for kind, ours in peers.OURS.items():
+        runs = [_run(kind, ours) for _ in range(1 if quick else 3)]
+        rows += [
+            _row(runs, "hooks", f"both hooks of a request, {kind}", "≤ 300 ns"),
+            _row(runs, "inc", f"Counter.inc(), {kind}", "≤ single process"),
+            _row(runs, "observe", f"Histogram.observe(), {kind}", "≤ single process"),
+        ]
+    return rows
 
 
-def _probe(worker_class: str, environment: dict[str, str] | None = None) -> dict[str, float]:
-    gunicorn = Gunicorn(
-        "hello:app", worker_class=worker_class, config=PROBE, environment=environment, app_directory=HERE
+def _run(kind: str, ours: str) -> dict[str, dict[str, float]]:
+    """Nanoseconds, by side and by what was called."""
+    figures = {"embedded": _probe(_gunicorn(ours)), "plain": _probe(_gunicorn(kind))}
+    with RedisServer() as redis:
+        figures["with Redis"] = _probe(_gunicorn(ours, redis))
+    figures["files"] = _probe(peers.with_files(_gunicorn(kind)))
+    with RedisServer(tcp=True, module=None) as redis:
+        figures["original"] = _probe(peers.original(kind, redis, config=PROBE, environment=FEW_CALLS))
+    return figures
+
+
+def _gunicorn(worker_class: str, redis: RedisServer | None = None) -> Gunicorn:
+    return Gunicorn(
+        "hello:app",
+        venv=Venv.default(),
+        worker_class=worker_class,
+        config=PROBE,
+        redis=redis,
+        app_directory=peers.HERE,
     )
+
+
+def _probe(gunicorn: Gunicorn) -> dict[str, float]:
     result = gunicorn.directory / "result.json"
     gunicorn.environment["PROBE_RESULT"] = str(result)
     with gunicorn:
         figures: dict[str, float] = json.loads(eventually(result.read_text, within=60))
     return figures
+
+
+def _row(runs: list[dict[str, dict[str, float]]], what: str, title: str, budget: str) -> Row:
+    def of(side: str) -> str:
+        return nanoseconds(statistics.median(run[side][what] for run in runs))
+
+    if what == "hooks":
+        beside = f"gunicorn's own two {of('plain')}"
+    else:
+        beside = f"single process {of('plain')}, its files {of('files')}, original package with Redis {of('original')}"
+    return Row(title, f"{of('embedded')}, with Redis {of('with Redis')}", beside, budget)
