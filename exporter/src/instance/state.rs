@@ -4,8 +4,10 @@
 //! waits.
 
 mod passing_on;
+mod shared;
 
 pub(crate) use passing_on::Bequest;
+pub(crate) use shared::Farewell;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use metrics_model::{Epoch, Limits, PushReply, Registry};
+use metrics_model::{Epoch, Limits, Registry};
 use metrics_store::{Control, Counter, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::{Notify, mpsc};
@@ -25,7 +27,7 @@ use super::link::Message;
 use super::watch::watch;
 use super::{InstanceError, now_ms};
 use crate::own_metrics::OwnMetrics;
-use crate::stores::{SharedLeave, SharedPush, Writer, WriterOptions};
+use crate::stores::{Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
 
 /// New series alone are committed this often: a successor would find them in the stores, but not
@@ -96,16 +98,6 @@ pub(super) enum Watched {
     /// A file that no arbiter has told of: its process may be in another pid namespace, and holds
     /// the lock on it (see `files.rs`).
     ByLock,
-}
-
-/// What an ended writer still has to say to the shared registry.
-pub(crate) enum Farewell {
-    /// Not yet: this instance's registry is not committed.
-    Wait,
-    /// Nothing: it was never heard of there.
-    None,
-    /// This.
-    Leave(SharedLeave),
 }
 
 impl Entry {
@@ -317,67 +309,6 @@ impl State {
         let over = over.map(|(number, _)| number).collect();
         drop(inner);
         self.remove_files(over)
-    }
-
-    /// The writers that a shard of the shared registry has to do with.
-    pub(crate) fn shared_writers(&self, shard: usize) -> Vec<u64> {
-        let inner = self.inner.borrow();
-        let staying = inner
-            .writers
-            .iter()
-            .filter(|(_, entry)| entry.writer.is_in_shard(shard));
-        staying.map(|(&number, _)| number).collect()
-    }
-
-    /// What that writer has to send to a shard now.
-    pub(crate) fn next_shared(&self, shard: usize, number: u64) -> Option<SharedPush> {
-        let mut inner = self.inner.borrow_mut();
-        if inner.is_passing_on(number) {
-            return None;
-        }
-        let entry = inner.writers.get_mut(&number)?;
-        let heartbeat = entry.life == Life::Live;
-        entry.writer.next_shared(shard, now_ms(), heartbeat)
-    }
-
-    /// Takes the answer to that.
-    pub(crate) fn on_shared_reply(&self, shard: usize, number: u64, reply: &PushReply) {
-        self.own.pushed(reply.status);
-        if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number) {
-            entry.writer.on_shared_reply(shard, reply, now_ms());
-        }
-    }
-
-    /// Once it has nothing more to send: how a writer that has ended leaves a shard.
-    pub(crate) fn farewell(&self, shard: usize, number: u64) -> Farewell {
-        let mut inner = self.inner.borrow_mut();
-        if inner.is_passing_on(number) {
-            return Farewell::Wait;
-        }
-        match inner.writers.get_mut(&number) {
-            Some(entry) if entry.life == Life::Committed => {
-                if let Some(leave) = entry.writer.leave_shared(shard) {
-                    return Farewell::Leave(leave);
-                }
-                self.settled.notify_one();
-                Farewell::None
-            }
-            _ => Farewell::Wait,
-        }
-    }
-
-    /// Takes the answer to that; false if there is something to send first.
-    pub(crate) fn on_farewell_reply(&self, shard: usize, number: u64, reply: &PushReply) -> bool {
-        self.own.pushed(reply.status);
-        let mut inner = self.inner.borrow_mut();
-        let Some(entry) = inner.writers.get_mut(&number) else {
-            return true;
-        };
-        let has_left = entry.writer.on_shared_leave_reply(shard, reply);
-        if has_left {
-            self.settled.notify_one();
-        }
-        has_left
     }
 
     /// Notices a writer's beginning and, where the system does not tell, its end.
