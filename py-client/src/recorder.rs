@@ -174,10 +174,6 @@ impl Recorder {
         if self.turn != process::turn() {
             return;
         }
-        let Some(open) = lock(&self.state).open.remove(&(req.as_ptr() as usize)) else {
-            return;
-        };
-
         let error = facts::current_exception(py);
         // Of what the application began and nothing was sent of, the client has never heard.
         let status = match &error {
@@ -198,10 +194,10 @@ impl Recorder {
         } else {
             None
         };
-        let ended = Ended {
-            start: open.start,
+        let mut ended = Ended {
+            start: now,
             end: now,
-            method: open.method,
+            method: Method::UNKNOWN,
             status: status.unwrap_or(route::NO_STATUS),
             kind,
             endpoint: endpoint.as_ref().and_then(text).unwrap_or_default(),
@@ -210,7 +206,17 @@ impl Recorder {
             queued: queued.as_ref().and_then(text),
             trace: trace.as_ref().and_then(text),
         };
-        self.finish(py, &ended);
+        let counted = {
+            let mut state = lock(&self.state);
+            let Some(open) = state.open.remove(&(req.as_ptr() as usize)) else {
+                return; // one that is not recorded
+            };
+            (ended.start, ended.method) = (open.start, open.method);
+            self.count(&mut state, &ended)
+        };
+        if let Err(error) = counted {
+            report(py, "recorder", &error);
+        }
 
         if let Some(error) = error {
             let name = facts::class_name(&error);

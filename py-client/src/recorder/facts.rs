@@ -63,10 +63,11 @@ pub(super) fn bytes_received(req: &Bound<'_, PyAny>, environ: &Bound<'_, PyDict>
 
 #[inline]
 fn number(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> f64 {
+    // As the integer that it is: by way of a float, Python would make an object of it first.
     object
         .getattr(name)
-        .and_then(|value| value.extract::<f64>())
-        .unwrap_or(0.0)
+        .and_then(|value| value.extract::<i64>())
+        .map_or(0.0, |number| number as f64)
 }
 
 /// The exception by which the request ends; the hook runs in a `finally`.

@@ -39,15 +39,14 @@ impl Ended<'_> {
 impl Recorder {
     #[inline]
     pub(super) fn finish(&self, py: Python<'_>, ended: &Ended<'_>) {
-        let finished = self.count(ended);
-        if let Err(error) = finished {
+        let counted = self.count(&mut lock(&self.state), ended);
+        if let Err(error) = counted {
             report(py, "recorder", &error);
         }
     }
 
     #[inline]
-    fn count(&self, ended: &Ended<'_>) -> Result<(), StoreError> {
-        let mut state = lock(&self.state);
+    pub(super) fn count(&self, state: &mut State, ended: &Ended<'_>) -> Result<(), StoreError> {
         let seconds = ended.seconds();
         state.load.end(ended.method, ended.end);
         let worker = &state.worker;
@@ -63,11 +62,11 @@ impl Recorder {
             endpoint: ended.endpoint,
         };
         if let Some(queued) = ended.queued {
-            self.count_wait(&mut state, queued, seconds)?;
+            self.count_wait(state, queued, seconds)?;
         }
         match state.routes.get(&key) {
             Some(route) => self.count_in(route, ended, seconds),
-            None => self.count_slowly(&mut state, key, ended, seconds),
+            None => self.count_slowly(state, key, ended, seconds),
         }
     }
 
