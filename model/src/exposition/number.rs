@@ -42,16 +42,18 @@ fn format_digits(value: f64, out: &mut Vec<u8>) {
     if value < 0.0 {
         out.push(b'-');
     }
+    let magnitude = value.abs();
     let mut buffer = zmij::Buffer::new();
-    let shortest = buffer.format_finite(value.abs());
+    let shortest = buffer.format_finite(magnitude);
+    // Where Go needs no exponent, it spells a number that is not whole in the same way.
+    if (1e-4..1e6).contains(&magnitude) {
+        out.extend_from_slice(shortest.as_bytes());
+        return;
+    }
     let mut digits = Digits::default();
     let exponent = digits.read(shortest.as_bytes());
     let digits = &digits.bytes[..digits.len];
-    if (-4..6).contains(&exponent) {
-        push_plain(digits, exponent, out);
-    } else {
-        push_with_exponent(digits, exponent, out);
-    }
+    push_with_exponent(digits, exponent, out);
 }
 
 /// The significant digits of a number, without leading and trailing zeros.
@@ -99,24 +101,6 @@ fn read_exponent(text: &[u8]) -> i32 {
         -magnitude
     } else {
         magnitude
-    }
-}
-
-fn push_plain(digits: &[u8], exponent: i32, out: &mut Vec<u8>) {
-    if exponent < 0 {
-        out.extend_from_slice(b"0.");
-        out.extend(std::iter::repeat_n(b'0', (-exponent - 1) as usize));
-        out.extend_from_slice(digits);
-        return;
-    }
-    let whole = exponent as usize + 1;
-    if digits.len() <= whole {
-        out.extend_from_slice(digits);
-        out.extend(std::iter::repeat_n(b'0', whole - digits.len()));
-    } else {
-        out.extend_from_slice(&digits[..whole]);
-        out.push(b'.');
-        out.extend_from_slice(&digits[whole..]);
     }
 }
 
@@ -183,6 +167,12 @@ mod tests {
         fn a_number_reads_back(value: f64) {
             let back = parse_number(text(value).as_bytes()).unwrap();
             prop_assert!(back.to_bits() == value.to_bits() || (back.is_nan() && value.is_nan()));
+        }
+
+        #[test]
+        fn plain_numbers_are_spelled_as_by_rust(value in -1e6_f64..1e6) {
+            prop_assume!(value.abs() >= 1e-4);
+            prop_assert_eq!(text(value), value.to_string());
         }
 
         #[test]
