@@ -110,3 +110,13 @@ def test_logs_can_be_json() -> None:
         first = exporter.log.splitlines()[0]
         assert first.startswith("{")
         assert '"level":"INFO"' in first
+
+
+def test_rust_log_says_which_lines_there_are() -> None:
+    with RedisServer() as redis:
+        with Exporter(redis=redis, environment={"RUST_LOG": "hyper=debug,warn"}) as quiet:
+            assert quiet.log == ""
+        with Exporter(redis=redis, environment={"RUST_LOG": "hyper=loud"}) as exporter:
+            ignored, serving, *_ = exporter.log.splitlines()
+    assert "WARN RUST_LOG is ignored: 'hyper=loud'" in ignored
+    assert "INFO serving" in serving

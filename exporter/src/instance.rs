@@ -44,6 +44,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
+use crate::logging;
 use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::settings::Scope;
@@ -93,14 +94,8 @@ impl InstanceError {
 /// Runs the exporter of an instance over its end of the link to the arbiter; answers the exit code
 /// of the process: 0, or 1 when it could not begin or go on.
 pub fn run_instance(link: OwnedFd) -> u8 {
-    // Who has set up logging or TLS before is right.
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()),
-        )
-        .try_init();
+    logging::start_instance();
+    // Who has set up TLS before is right.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let run = || -> Result<(), InstanceError> {
