@@ -6,6 +6,7 @@ worker's store is shared with the exporter, which reads it, so it is not in ther
 
 import re
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,45 +29,64 @@ def post_worker_init(worker):
 OURS = "gunicorn_prometheus_exporter.PrometheusWorker"
 
 
-class Memory(NamedTuple):
-    """Bytes."""
+class Process(NamedTuple):
+    """Bytes of one process."""
 
+    resident: int
     private: int
+
+
+class Server(NamedTuple):
+    """One worker, its store, and the exporter beside it (of a plain worker: nothing)."""
+
+    worker: Process
     store: int
-    exporter: int
+    exporter: Process = Process(0, 0)
 
 
 def measure(quick: bool) -> list[Row]:
     """Workers in turn: plain, with prometheus_client's files, ours, and ours with Redis."""
-    sides: dict[str, list[Memory]] = {"plain": [], "files": [], "embedded": [], "with Redis": []}
+    sides: dict[str, list[Server]] = {"plain": [], "files": [], "embedded": [], "with Redis": []}
     for _ in range(2 if quick else 5):
-        sides["plain"].append(_memory("sync"))
+        sides["plain"].append(_measured("sync"))
         with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-            sides["files"].append(_memory("sync", directory))
-        sides["embedded"].append(_memory(OURS))
+            sides["files"].append(_measured("sync", directory))
+        sides["embedded"].append(_measured(OURS))
         with RedisServer() as redis:
-            sides["with Redis"].append(_memory(OURS, redis=redis))
+            sides["with Redis"].append(_measured(OURS, redis=redis))
 
-    def of(side: str, what: str) -> float:
-        return median([getattr(memory, what) for memory in sides[side]]).value / 2**20
+    def mib(side: str, figure: Callable[[Server], int]) -> float:
+        return median([figure(server) for server in sides[side]]).value / 2**20
 
-    plain, files = of("plain", "private"), of("files", "private")
+    def beyond_plain(side: str) -> str:
+        private, plain = (mib(one, lambda server: server.worker.private) for one in (side, "plain"))
+        return f"{private - plain:+.2f} MiB"
+
+    plain = mib("plain", lambda server: server.worker.private)
     rows = []
     for side in ("embedded", "with Redis"):
+        store = mib(side, lambda server: server.store)
+        resident = mib(side, lambda server: server.exporter.resident)
+        private = mib(side, lambda server: server.exporter.private)
         rows += [
             Row(
                 f"private memory of a worker with {2 * LABEL_SETS:,} series beyond the plain one's, {side}",
-                f"{of(side, 'private') - plain:+.2f} MiB; its store {of(side, 'store'):.2f} MiB",
-                f"plain {plain:.1f} MiB, with prometheus_client's files {files - plain:+.2f} MiB",
+                f"{beyond_plain(side)}; its store {store:.2f} MiB",
+                f"plain {plain:.1f} MiB, with prometheus_client's files {beyond_plain('files')}",
                 "≤ 1 MiB",
             ),
-            Row(f"the exporter's process, {side}", f"{of(side, 'exporter'):.1f} MiB resident", "", "≤ 16 MiB"),
+            Row(
+                f"the exporter's process, {side}",
+                f"{resident:.1f} MiB resident",
+                f"{private:.1f} MiB of it private; the rest is code and the stores",
+                "≤ 16 MiB",
+            ),
         ]
     return rows
 
 
-def _memory(worker_class: str, files: str | None = None, redis: RedisServer | None = None) -> Memory:
-    """Of one worker that has made the series and has answered the requests."""
+def _measured(worker_class: str, files: str | None = None, redis: RedisServer | None = None) -> Server:
+    """A server whose worker has made the series and has answered the requests."""
     gunicorn = Gunicorn(
         "bench.hello:app",
         worker_class=worker_class,
@@ -78,12 +98,15 @@ def _memory(worker_class: str, files: str | None = None, redis: RedisServer | No
     with gunicorn:
         ask(gunicorn.port, REQUESTS)
         (worker,) = gunicorn.worker_pids()
-        exporter = 0
-        if worker_class == OURS:
-            eventually(lambda: _has_counted(gunicorn))
-            exporter = _field(Path(f"/proc/{gunicorn.exporter_pid()}/smaps_rollup").read_text(), "Rss")
-        rollup = Path(f"/proc/{worker}/smaps_rollup").read_text()
-        return Memory(_field(rollup, "Private_Clean") + _field(rollup, "Private_Dirty"), _store(worker), exporter)
+        if worker_class != OURS:
+            return Server(_process(worker), 0)
+        eventually(lambda: _has_counted(gunicorn))
+        return Server(_process(worker), _store(worker), _process(gunicorn.exporter_pid()))
+
+
+def _process(pid: int) -> Process:
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return Process(_field(rollup, "Rss"), _field(rollup, "Private_Clean") + _field(rollup, "Private_Dirty"))
 
 
 def _has_counted(gunicorn: Gunicorn) -> None:
