@@ -2,11 +2,14 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from bench import peers
-from bench.requests import Cost, capacity, rounds_of
+from bench.requests import Cost, ask, capacity, rounds_of
 from bench.table import Row, median
 from harness import Gunicorn, RedisServer, Venv
+
+CLIENTS = 8
 
 
 def measure(quick: bool) -> list[Row]:
@@ -32,19 +35,25 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _original_with_redis(kind: str, plain: Gunicorn, rounds: int, requests: int) -> Row:
-    """On its own: it may leave a request without an answer."""
+    """On its own, because it may leave requests without an answer: then that is what the row says."""
     name = "original package, with Redis"
     with RedisServer(tcp=True, module=None) as redis, peers.original(kind, redis) as gunicorn:
         try:
             costs = rounds_of({"plain": plain, name: gunicorn}, rounds, requests)
         except OSError as error:
-            return Row(
-                f"capacity, {kind}, {name}",
-                "stuck",
-                f"a request had no answer ({error}): its locks are not gevent's",
-                "",
-            )
-    return _row(kind, name, costs)
+            return Row(f"capacity, {kind}, {name}", "stuck", f"one client gets no answer: {error}", "")
+        without_answer = _clients_without_answer(gunicorn)
+    row = _row(kind, name, costs)
+    if without_answer:
+        row = row._replace(peer=f"{row.peer}; {without_answer} of {CLIENTS} clients at once get no answer within 5 s")
+    return row
+
+
+def _clients_without_answer(gunicorn: Gunicorn) -> int:
+    """Of several at once."""
+    with ThreadPoolExecutor(CLIENTS) as clients:
+        answers = [clients.submit(ask, gunicorn.port, 100, patience=5.0) for _ in range(CLIENTS)]
+        return sum(answer.exception() is not None for answer in answers)
 
 
 def _gunicorn(worker_class: str, redis: RedisServer | None = None) -> Gunicorn:

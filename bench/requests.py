@@ -87,10 +87,10 @@ def _round(gunicorn: Gunicorn, requests: int) -> Cost:
     return Cost((cpu_ns(worker) - before) / requests, (time.perf_counter_ns() - begin) / requests)
 
 
-def ask(port: int, requests: int) -> None:
-    """One after the other, each on a connection of its own."""
+def ask(port: int, requests: int, *, patience: float = 30.0) -> None:
+    """One after the other, each on a connection of its own; TimeoutError after so many seconds without an answer."""
     for _ in range(requests):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
         connection.request("GET", "/")
         connection.getresponse().read()
         connection.close()
