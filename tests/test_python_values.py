@@ -1,5 +1,6 @@
 """The application's own metrics are what prometheus_client says they are, over all processes."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -104,6 +105,24 @@ def test_a_removed_gauge_is_gone_and_begins_anew() -> None:
         gunicorn.get("/?level=a&event=a")
         assert page(gunicorn).value("number_level", kind="a") == 1
         assert page(gunicorn).value("number_events_total", kind="a") == 2
+
+
+@pytest.mark.parametrize("removal", ["remove=a", "remove_by=a", "clear="])
+def test_a_process_removes_what_it_has_set_and_nothing_of_the_others(two: Gunicorn, removal: str) -> None:
+    """Of the same label set, too."""
+    shares: Counter[str] = Counter()
+
+    def both_have_set_it() -> bool:
+        shares[two.get("/?event=a&level=a&level=b").body.decode()] += 1
+        return len(shares) == 2
+
+    eventually(both_have_set_it)
+    assert page(two).value("number_level", kind="a") == shares.total()
+    remover = two.get(f"/?{removal}").body.decode()
+    del shares[remover]
+    assert page(two).value("number_level", kind="a") == shares.total()
+    if removal != "clear=":
+        assert page(two).value("number_level", kind="b") > shares.total()
 
 
 def test_a_forked_child_counts_from_zero_in_memory_of_its_own() -> None:

@@ -26,7 +26,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     """Does what the query says, in its order, and answers its pid.
 
-    `/?set=7` `event=a` `reset=a` `remove=a` `clear=` `level=a` `observe=3` `wait=2` `fork=`
+    `/?set=7` `event=a` `reset=a` `remove=a` `remove_by=a` `clear=` `level=a` `observe=3` `wait=2` `fork=`
     `version=2` `phase=running` `traced=3`
     """
     for action, argument in parse_qsl(environ["QUERY_STRING"], keep_blank_values=True):
@@ -48,6 +48,9 @@ def _do(action: str, argument: str) -> None:
     elif action == "remove":
         EVENTS.remove(argument)
         LEVEL.remove(argument)
+    elif action == "remove_by":
+        # It came with prometheus_client 0.23.
+        getattr(LEVEL, "remove_by_labels", lambda labels: LEVEL.remove(*labels.values()))({"kind": argument})
     elif action == "clear":
         LEVEL.clear()
     elif action == "level":
