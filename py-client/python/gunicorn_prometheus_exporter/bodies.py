@@ -26,6 +26,11 @@ def install() -> None:
             _count_received(reader)
     if hasattr(wsgi.Response, "sendfile"):
         _count_sent(wsgi.Response)
+    try:
+        from gunicorn.http2.request import HTTP2Body
+    except ImportError:
+        return  # before Gunicorn 25
+    _count_stream(HTTP2Body)
 
 
 def _count_received(reader: Any) -> None:
@@ -38,6 +43,24 @@ def _count_received(reader: Any) -> None:
 
     reader.received = 0
     reader.read = read
+
+
+def _count_stream(stream: Any) -> None:
+    """The body of a stream of HTTP/2, which has no reader."""
+    original = getattr(stream, "_next_chunk", None)
+    if original is None:
+        # Before Gunicorn 27 it has all come before the request begins.
+        stream.received = property(lambda self: getattr(self, "_len", 0))
+        return
+
+    def next_chunk(self: Any) -> bytes | None:
+        chunk: bytes | None = original(self)
+        if chunk is not None:
+            self.received += len(chunk)
+        return chunk
+
+    stream.received = 0
+    stream._next_chunk = next_chunk
 
 
 def _count_sent(response: Any) -> None:

@@ -52,6 +52,16 @@ pub(super) fn bytes_sent(resp: &Bound<'_, PyAny>) -> f64 {
 pub(super) fn bytes_received(req: &Bound<'_, PyAny>, environ: &Bound<'_, PyDict>) -> f64 {
     let py = req.py();
     let declared = |name| matches!(environ.get_item(name), Ok(Some(_)));
+    // The body of a stream of HTTP/2 needs no length, and counts itself (bodies.py). A header of that
+    // name is no harm: other bodies do not.
+    if declared(intern!(py, "HTTP_VERSION")) {
+        let of_stream = req
+            .getattr(intern!(py, "body"))
+            .map_or(0.0, |body| number(&body, intern!(py, "received")));
+        if of_stream > 0.0 {
+            return of_stream;
+        }
+    }
     if !declared(intern!(py, "CONTENT_LENGTH")) && !declared(intern!(py, "HTTP_TRANSFER_ENCODING"))
     {
         return 0.0;
