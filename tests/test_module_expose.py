@@ -47,10 +47,10 @@ def test_pages_join_into_the_whole_page(redis: RedisServer, form: str, count: li
 
 
 def test_pages_are_small(redis: RedisServer) -> None:
-    fill(redis, 4_000)
+    fill(redis, 2_000)
     sizes = [len(body) for body in pages(redis)]
     assert len(sizes) > 3
-    assert max(sizes) < 140 * 1024
+    assert max(sizes) < 70 * 1024
 
 
 @pytest.mark.parametrize("form", ["TEXT", "OPENMETRICS"])

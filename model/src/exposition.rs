@@ -37,7 +37,7 @@ use renderer::{Renderer, Shown};
 use text::Text;
 
 /// A page ends after that many bytes …
-const PAGE_BYTES: usize = 128 * 1024;
+const PAGE_BYTES: usize = 64 * 1024;
 /// … or after that many values were looked at, so that no page takes longer than a millisecond.
 const PAGE_VALUES: usize = 10_000;
 /// So many writers of one series are looked at before it is asked whether the page is full.
