@@ -188,6 +188,18 @@ def test_a_client_that_says_nothing_does_not_keep_others_waiting() -> None:
                 client.close()
 
 
+def test_half_a_request_on_a_connection_that_was_answered_does_not_hold_an_orderly_end_up() -> None:
+    with RedisServer() as redis, Exporter(redis=redis) as exporter:
+        with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
+            client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
+            client.sendall(b"GET /metrics HTTP/1.1\r\nX-")
+            # Another request is answered after it was sent: it has been read by then, or is within the last word.
+            assert scrape(exporter.metrics_url).samples("temperature") == []
+            assert exporter.stop() == 0
+        assert "broken off" not in exporter.log
+
+
 def test_a_request_that_is_none_is_refused() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         with pytest.raises(urllib.error.HTTPError) as refused:
