@@ -101,6 +101,23 @@ def test_the_page_is_served_over_tls(redis: RedisServer, certificates: Certifica
         assert f"https://127.0.0.1:{exporter.port}/metrics" in exporter.log
 
 
+def test_half_a_request_after_an_answer_does_not_hold_an_orderly_end_up(
+    redis: RedisServer, certificates: Certificates
+) -> None:
+    with Exporter(redis=redis, environment=tls(certificates.server)) as exporter:
+        begun, other = connect(exporter.port, certificates), connect(exporter.port, certificates)
+        try:
+            assert get(begun, "/-/healthy").status == 200
+            begun.send(b"GET /metrics HTTP/1.1\r\nX-")
+            # Another is answered after that: it has been read by then.
+            assert get(other, "/-/healthy").status == 200
+            assert exporter.stop() == 0
+        finally:
+            begun.close()
+            other.close()
+        assert "broken off" not in exporter.log
+
+
 def test_who_speaks_http_to_tls_is_told_so(redis: RedisServer, certificates: Certificates) -> None:
     with Exporter(redis=redis, environment=tls(certificates.server)) as exporter:
         answer = ask(exporter, "/metrics")
