@@ -87,6 +87,36 @@ def test_gauges_take_what_floats_have(redis: RedisServer, number: str) -> None:
     assert redis.execute("METRICS.GET", "m", "depth") == spelled
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [("0x1p3", "8"), ("-0X.8", "-0.5"), ("+1.5e1", "15"), (".5", "0.5"), ("2.", "2"), ("-INFINITY", "-Inf")],
+)
+def test_a_number_is_read_in_every_spelling_of_redis(redis: RedisServer, number: str, expected: str) -> None:
+    redis.execute("METRICS.SET", "m", "depth", number)
+    assert redis.execute("METRICS.GET", "m", "depth") == expected
+
+
+@pytest.mark.parametrize("number", ["", " 1", "1 ", "1_0", "0x", "0xp1", "1e", "--1", "nan(1)", "1,5"])
+def test_other_text_is_no_number(redis: RedisServer, number: str) -> None:
+    with pytest.raises(ResponseError, match=r"is no number$"):
+        redis.execute("METRICS.SET", "m", "depth", number)
+    assert redis.execute("EXISTS", "m") == 0
+
+
+def test_a_counter_refuses_what_would_overflow(redis: RedisServer) -> None:
+    assert redis.execute("METRICS.INC", "m", "hits", "BY", "1.7e308") == "1.7e+308"
+    with pytest.raises(ResponseError, match="would make the total too large"):
+        redis.execute("METRICS.INC", "m", "hits", "BY", "1.7e308")
+    assert redis.execute("METRICS.INC", "m", "hits", "BY", "1") == "1.7e+308"
+
+
+def test_large_values_of_a_gauge_leave_nothing_behind(redis: RedisServer) -> None:
+    for value in ("1.7e308", "1e300", "1"):
+        for writer in ("one", "two"):
+            redis.execute("METRICS.SET", "m", "depth", value, "WRITER", writer)
+    assert redis.execute("METRICS.GET", "m", "depth") == "2"
+
+
 @pytest.mark.parametrize(("mode", "expected"), [("sum", "7"), ("livesum", "7"), ("max", "5"), ("min", "2")])
 def test_gauges_of_several_writers_become_one_as_their_mode_says(redis: RedisServer, mode: str, expected: str) -> None:
     for writer, value in (("one", 2), ("two", 5)):

@@ -30,7 +30,7 @@ use cursor::Cursor;
 pub use cursor::WrongCursor;
 use filter::is_asked_for;
 pub use names::{Escaping, UnknownEscaping};
-pub use number::{format_number, parse_number};
+pub use number::format_number;
 use openmetrics2::OpenMetrics2;
 use protobuf::Protobuf;
 use renderer::{Renderer, Shown};

@@ -20,6 +20,7 @@ mod labels;
 mod layout;
 mod name;
 mod native_histogram;
+mod parse_number;
 mod point;
 mod registry;
 mod session;
@@ -36,7 +37,7 @@ pub use bytes::DecodeError;
 pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
 pub use exposition::{
     Escaping, ExposeError, ExposeRequest, Format, Page, UnknownEscaping, UnknownFormat,
-    WrongCursor, format_number, parse_number,
+    WrongCursor, format_number,
 };
 pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
 pub use gauge_mode::{GaugeMode, UnknownGaugeMode};
@@ -47,6 +48,7 @@ pub use native_histogram::{
     DEFAULT_ZERO_THRESHOLD, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, SparseBuckets,
     upper_bound,
 };
+pub use parse_number::parse_number;
 pub use point::Point;
 pub use registry::{
     Aggregate, Declaration, FamilyEntry, GaugeWrite, Listing, Observation, PushReply, PushStatus,

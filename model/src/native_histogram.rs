@@ -13,8 +13,6 @@
 
 mod codec;
 
-use crate::sum::sum_of_counts;
-
 /// The schemas with exponential buckets: the base is 2^(2^-schema).
 pub const NATIVE_SCHEMAS: std::ops::RangeInclusive<i8> = -4..=8;
 /// The zero threshold that the Prometheus client libraries begin with: 2^-128.
@@ -56,8 +54,13 @@ impl NativeHistogram {
 
     /// How many observations it has.
     pub fn count(&self) -> u64 {
-        let sides = self.positive.iter().chain(&self.negative);
-        sum_of_counts(sides.map(|(_, count)| *count).chain([self.zero_count]))
+        self.checked_count().unwrap_or(u64::MAX)
+    }
+
+    /// The same; `None` where they are too many for the type.
+    pub(crate) fn checked_count(&self) -> Option<u64> {
+        let mut sides = self.positive.iter().chain(&self.negative);
+        sides.try_fold(self.zero_count, |sum, (_, count)| sum.checked_add(*count))
     }
 
     /// How many buckets it has, without the zero bucket.

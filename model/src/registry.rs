@@ -123,11 +123,13 @@ pub enum Reason {
     Schema,
     /// An exemplar's labels, value or time are wrong.
     Exemplar,
+    /// The total would be too large for its type.
+    Overflow,
 }
 
 impl Reason {
     /// Every reason.
-    pub const EVERY: [Self; 11] = [
+    pub const EVERY: [Self; 12] = [
         Self::SeriesLimit,
         Self::LabelBytes,
         Self::Labels,
@@ -139,6 +141,7 @@ impl Reason {
         Self::Index,
         Self::Schema,
         Self::Exemplar,
+        Self::Overflow,
     ];
 
     /// The value of the label `reason`.
@@ -155,6 +158,7 @@ impl Reason {
             Self::Index => "index",
             Self::Schema => "schema",
             Self::Exemplar => "exemplar",
+            Self::Overflow => "overflow",
         }
     }
 }
@@ -187,6 +191,12 @@ pub enum RegistryError {
     Pid,
     #[error("value {0} is not allowed: a counter grows by a finite number that is not negative")]
     CounterValue(f64),
+    #[error("family '{family}': {found} more would make {what} too large for its type")]
+    Overflow {
+        family: String,
+        found: f64,
+        what: &'static str,
+    },
     #[error("an observation must be a number, not NaN")]
     Observation,
     #[error("a gauge in mode {0} can be set, but not added to")]

@@ -31,12 +31,6 @@ fn format_uncommon(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// Reads what Redis and Prometheus accept as a number: decimal floats, `inf` and `nan` in any case.
-pub fn parse_number(text: &[u8]) -> Option<f64> {
-    // Rust's grammar is theirs, without blanks and hexadecimal floats.
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
 /// What is neither a small whole number nor special.
 fn format_digits(value: f64, out: &mut Vec<u8>) {
     if value < 0.0 {
@@ -165,7 +159,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_number_reads_back(value: f64) {
-            let back = parse_number(text(value).as_bytes()).unwrap();
+            let back = crate::parse_number(text(value).as_bytes()).unwrap();
             prop_assert!(back.to_bits() == value.to_bits() || (back.is_nan() && value.is_nan()));
         }
 
@@ -178,7 +172,7 @@ mod tests {
         #[test]
         fn a_whole_number_reads_back(value: i64) {
             let value = value as f64;
-            prop_assert_eq!(parse_number(text(value).as_bytes()), Some(value));
+            prop_assert_eq!(crate::parse_number(text(value).as_bytes()), Some(value));
         }
     }
 }

@@ -6,7 +6,7 @@ use std::ops::Bound;
 use super::Registry;
 use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total};
 use super::writer::Phase;
-use crate::sum::Sum;
+use crate::sum::ExactSum;
 use crate::{
     FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, format_number, upper_bound,
 };
@@ -93,7 +93,7 @@ impl Registry {
         Some(match self.total_of(series, family_type, now_ms, &mut 0)? {
             SeriesView::Number(number) => Aggregate::Number(number),
             SeriesView::PerWriter(values) => {
-                Aggregate::Number(values.into_iter().map(|(_, value)| value).sum())
+                Aggregate::Number(sum_of(values.iter().map(|(_, value)| *value)))
             }
             SeriesView::Native(histogram) => Aggregate::Buckets {
                 count: histogram.count(),
@@ -309,7 +309,10 @@ impl Registry {
         };
         if is_summed && gauge.odd == 0 {
             let is_shown = gauge.live > 0 || gauge.retired.is_some();
-            return is_shown.then(|| gauge.sum.value() + gauge.retired.unwrap_or(0.0));
+            return is_shown.then(|| match gauge.retired {
+                None => gauge.sum.value(),
+                Some(retired) => with_retired(&gauge.sum, retired),
+            });
         }
         *visited += gauge.members.len() + gauge.ghosts.len();
         let shown = || {
@@ -319,14 +322,9 @@ impl Registry {
         };
         let values = || shown().map(|member| member.value).chain(gauge.retired);
         match mode {
-            GaugeMode::Sum | GaugeMode::LiveSum if values().all(f64::is_finite) => {
-                let mut sum = None;
-                for value in values() {
-                    sum.get_or_insert_with(Sum::default).add(value);
-                }
-                sum.map(Sum::value)
+            GaugeMode::Sum | GaugeMode::LiveSum => {
+                values().next().is_some().then(|| sum_of(values()))
             }
-            GaugeMode::Sum | GaugeMode::LiveSum => values().reduce(|a, b| a + b),
             // `f64::min` and `max` ignore a NaN where there is a number.
             GaugeMode::Min | GaugeMode::LiveMin => values().reduce(f64::min),
             GaugeMode::Max | GaugeMode::LiveMax => values().reduce(f64::max),
@@ -408,6 +406,30 @@ impl Registry {
             counts: Cow::Owned(counts),
         }
     }
+}
+
+/// The exact sum of what writers say now and what others have left behind.
+fn with_retired(sum: &ExactSum, retired: f64) -> f64 {
+    if !retired.is_finite() {
+        return retired;
+    }
+    let mut all = sum.clone();
+    all.add(retired);
+    all.value()
+}
+
+/// The sum of any numbers: the exact one of finite numbers, otherwise what those add up to that are
+/// not.
+fn sum_of(values: impl Iterator<Item = f64>) -> f64 {
+    let (mut sum, mut odd) = (ExactSum::default(), 0.0);
+    for value in values {
+        if value.is_finite() {
+            sum.add(value);
+        } else {
+            odd += value;
+        }
+    }
+    if odd == 0.0 { sum.value() } else { odd }
 }
 
 /// The buckets of a native histogram from the lowest bound up: the text of each upper bound, and

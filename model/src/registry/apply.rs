@@ -7,6 +7,7 @@ use super::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
 use crate::footprint::push_tightly;
 use crate::{Batch, Entry, Exemplar, Pairs};
+pub(super) use values::counter_of;
 use values::not_ahead;
 
 impl Registry {

@@ -1,8 +1,9 @@
 //! What a single command does to a single series: no protocol, no memory of what was sent.
 
-use super::series::{Member, Total};
+use super::apply::counter_of;
+use super::series::{Member, NONE, Total};
 use super::writer::Entry;
-use super::{Registry, RegistryError, Stamp};
+use super::{Reason, Registry, RegistryError, Stamp};
 use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
 use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram};
 
@@ -105,17 +106,20 @@ impl Registry {
             return Err(RegistryError::CounterValue(by));
         }
         let spec = FamilySpec::new(family, FamilyType::Counter);
-        let id = self.direct_series(stamp, &spec, labels, ttl_ms)?;
+        let check = |total: Option<&Total>| {
+            let sum = counter_of(total).plus_difference(by, 0.0);
+            sum.map(drop)
+                .ok_or_else(|| overflow(family, by, "the total"))
+        };
+        let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
         if let Some(exemplar) = exemplar {
             self.keep_direct_exemplar(stamp, id, None, exemplar);
         }
-        match &mut self.series[id].total {
-            Total::Counter(sum) => {
-                sum.add(by);
-                Ok(sum.value())
-            }
-            _ => unreachable!("a counter's total is a sum"),
-        }
+        // Beginning may have restarted the total, and then there is all the more room.
+        let before = counter_of(Some(&self.series[id].total));
+        let sum = before.plus_difference(by, 0.0).unwrap_or(before);
+        self.series[id].total = Total::Counter(sum);
+        Ok(sum.value())
     }
 
     fn keep_direct_exemplar(
@@ -182,27 +186,44 @@ impl Registry {
             return Err(RegistryError::SummaryExemplar(family.to_owned()));
         }
         let spec = FamilySpec::new(family, family_type);
-        let id = self.direct_series(stamp, &spec, observation.labels, observation.ttl_ms)?;
+        let check = |total: Option<&Total>| {
+            check_observation(total, value).map_err(|_| overflow(family, value, "its sum or count"))
+        };
+        let (labels, ttl_ms) = (observation.labels, observation.ttl_ms);
+        let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
         let family_id = self.series[id].family;
         let layout = (family_type != FamilyType::NativeHistogram)
             .then(|| self.layout_of_observation(family_id, family_type, observation.layout));
-        let floor = self.families[family_id].schema;
+        self.count_observation(id, layout, value);
+        if let Some(exemplar) = observation.exemplar {
+            self.keep_direct_exemplar(stamp, id, layout, exemplar);
+        }
+        Ok(())
+    }
+
+    /// Counts an observation that fits into a histogram, a native histogram or a summary.
+    fn count_observation(&mut self, id: u32, layout: Option<u32>, value: f64) {
         let series = &mut self.series[id];
+        let floor = self.families[series.family].schema;
         let before = series.total.heap_bytes();
         match (&mut series.total, layout) {
             (Total::Buckets(total), Some(layout)) => {
                 let bounds = &self.layouts[layout as usize];
-                let part = total.part(layout, bounds.len() + 1);
-                let count = &mut part.counts[bounds.bucket_of(value)];
-                *count = count.wrapping_add(1);
-                part.sum.add(value, 0.0);
+                if let Ok(sum) = total.sum_with(layout, 1, value, 0.0) {
+                    total.count += 1;
+                    let part = total.part(layout, bounds.len() + 1);
+                    part.counts[bounds.bucket_of(value)] += 1;
+                    part.sum = sum;
+                }
             }
             (Total::Native(total), _) => {
                 let schema = floor.unwrap_or(DIRECT_SCHEMA);
                 let mut one = NativeHistogram::empty(schema, DEFAULT_ZERO_THRESHOLD);
                 one.count_in(value);
                 one.sum = value;
-                total.add(one, 0.0);
+                if let Ok(sum) = total.sum_with(&one, 0.0) {
+                    total.add(one, sum);
+                }
                 let schema = total.histogram.schema;
                 if total.histogram.len() > MAX_DIRECT_BUCKETS && schema > floor.unwrap_or(0) {
                     total.histogram.lower_schema(schema - 1);
@@ -212,10 +233,6 @@ impl Registry {
         }
         self.series_heap_bytes += series.total.heap_bytes();
         self.series_heap_bytes -= before;
-        if let Some(exemplar) = observation.exemplar {
-            self.keep_direct_exemplar(stamp, id, layout, exemplar);
-        }
-        Ok(())
     }
 
     fn layout_of_observation(
@@ -352,7 +369,13 @@ impl Registry {
             ));
         }
         let spec = FamilySpec::new(write.family, family_type);
-        let id = self.direct_series(stamp, &spec, write.labels, write.ttl_ms)?;
+        let old = known.map_or(0.0, |writer| self.old_value(write, *writer, stamp.now_ms));
+        let value = combine(old, write.value);
+        if !value.is_finite() && old.is_finite() && write.value.is_finite() {
+            return Err(overflow(write.family, write.value, "the value"));
+        }
+        let (labels, ttl_ms) = (write.labels, write.ttl_ms);
+        let id = self.direct_series(stamp, &spec, labels, ttl_ms, |_| Ok(()))?;
 
         let writer = self.open_writer(write.writer);
         self.extend_lease(writer, stamp.now_ms, write.lease_ms);
@@ -406,6 +429,7 @@ impl Registry {
         spec: &FamilySpec<'_>,
         labels: &Labels,
         ttl_ms: Option<u64>,
+        check: impl FnOnce(Option<&Total>) -> Result<(), RegistryError>,
     ) -> Result<u32, RegistryError> {
         let family = self.check_family(spec)?;
         self.check_labels(spec, labels)?;
@@ -413,6 +437,7 @@ impl Registry {
         if known.is_none() {
             self.check_room()?;
         }
+        check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;
         self.begin(stamp);
         // Beginning may have freed it, but puts nothing in its place.
         let id = if let Some(id) = known.filter(|id| self.series.get(*id).is_some()) {
@@ -430,5 +455,44 @@ impl Registry {
         }
         self.series[id].idle_since_ms = stamp.now_ms;
         Ok(id)
+    }
+
+    /// The value that a writer's write of a gauge goes on from.
+    fn old_value(&self, write: &GaugeWrite<'_>, writer: u32, now_ms: u64) -> f64 {
+        let find = || {
+            let family = self.family_named(write.family)?;
+            let id = self.find_series(family, write.labels.as_str())?;
+            let place = self.writers[writer].entries[self.writers[writer].find(id)?].place();
+            match self.running_total(id, now_ms)? {
+                Total::Gauge(gauge) if gauge.is_member(place, writer) => {
+                    Some(gauge.members[place as usize].value)
+                }
+                _ => None,
+            }
+        };
+        find().unwrap_or(0.0)
+    }
+}
+
+/// Whether one observation more fits into a total.
+fn check_observation(total: Option<&Total>, value: f64) -> Result<(), Reason> {
+    match total {
+        // The sums of all layouts count, so that any may be named.
+        Some(Total::Buckets(total)) => total.sum_with(NONE, 1, value, 0.0).map(drop),
+        Some(Total::Native(total)) => {
+            let mut one = NativeHistogram::empty(DIRECT_SCHEMA, DEFAULT_ZERO_THRESHOLD);
+            one.count_in(value);
+            one.sum = value;
+            total.sum_with(&one, 0.0).map(drop)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn overflow(family: &str, found: f64, what: &'static str) -> RegistryError {
+    RegistryError::Overflow {
+        family: family.to_owned(),
+        found,
+        what,
     }
 }

@@ -1,8 +1,9 @@
 //! Series and families as a registry keeps them.
 
+use super::Reason;
 use super::order::Order;
 use crate::footprint::{allocated, allocated_for, push_tightly};
-use crate::sum::Sum;
+use crate::sum::{ExactSum, Sum};
 use crate::{FamilyType, NATIVE_SCHEMAS, NativeHistogram, Point};
 
 /// No writer, no place.
@@ -109,8 +110,9 @@ pub(super) struct Gauge {
     pub(super) members: Vec<Member>,
     /// Places in `members` that are free.
     pub(super) holes: Vec<u32>,
-    /// Of the finite members that are live, in the modes `sum` (all of them are) and `livesum`.
-    pub(super) sum: Sum,
+    /// Of the finite members that are live, in the modes `sum` (all of them are) and `livesum`:
+    /// exact, so that it always is the sum of what its writers say now.
+    pub(super) sum: ExactSum,
     /// How many members are live.
     pub(super) live: u32,
     /// How many of those are not finite.
@@ -148,6 +150,7 @@ impl Gauge {
             + allocated_for::<Member>(self.members.capacity())
             + allocated_for::<u32>(self.holes.capacity())
             + allocated_for::<Ghost>(self.ghosts.capacity())
+            + self.sum.heap_bytes()
     }
 
     /// Whether that place is that writer's.
@@ -191,7 +194,7 @@ impl Gauge {
         );
         self.holes.push(place);
         if self.holes.len() == self.members.len() {
-            // Nobody is left: no rounding and no memory should be, either.
+            // Nobody is left: no memory should be, either.
             (self.members, self.holes) = (Vec::new(), Vec::new());
             (self.sum, self.live, self.odd) = Default::default();
         } else {
@@ -215,8 +218,10 @@ impl Gauge {
     /// Counts its members again, after they were read from bytes.
     pub(super) fn count_members(&mut self) {
         let live = || self.present().filter(|member| member.is_live);
-        let odd = live().filter(|member| !member.value.is_finite()).count();
-        (self.live, self.odd) = (live().count() as u32, odd as u32);
+        let finite = || live().filter(|member| member.value.is_finite());
+        let (all, of_finite) = (live().count(), finite().count());
+        let sum = finite().map(|member| member.value).collect();
+        (self.live, self.odd, self.sum) = (all as u32, (all - of_finite) as u32, sum);
     }
 
     pub(super) fn present(&self) -> impl Iterator<Item = &Member> {
@@ -252,6 +257,8 @@ impl Gauge {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Buckets {
     pub(super) parts: Vec<Part>,
+    /// All observations, in whatever layout.
+    pub(super) count: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -279,6 +286,34 @@ impl Buckets {
             });
         &mut self.parts[at]
     }
+
+    /// What the sum of a layout becomes with so many observations more, of which the writer's sum
+    /// is `now` and was `before`.
+    ///
+    /// # Errors
+    ///
+    /// The count, the sum of the layout or that of all layouts would be too large, or the writer's
+    /// sum cannot have followed from what it was.
+    pub(super) fn sum_with(
+        &self,
+        layout: u32,
+        more: u64,
+        now: f64,
+        before: f64,
+    ) -> Result<ObservedSum, Reason> {
+        self.count.checked_add(more).ok_or(Reason::Overflow)?;
+        let (mut sum, mut others) = (ObservedSum::default(), 0.0);
+        for part in &self.parts {
+            if part.layout == layout {
+                sum = part.sum;
+            } else {
+                others += part.sum.finite.value();
+            }
+        }
+        let sum = sum.plus(now, before)?;
+        let is_finite = (sum.finite.value() + others).is_finite();
+        is_finite.then_some(sum).ok_or(Reason::Overflow)
+    }
 }
 
 /// The total of a native histogram.
@@ -300,13 +335,28 @@ impl Default for Native {
 }
 
 impl Native {
-    /// Adds what was counted since `before`, of which only the sum is looked at.
-    pub(super) fn add(&mut self, mut counted: NativeHistogram, before: f64) {
-        let now = counted.sum;
+    /// What the sum becomes with what was counted since `before`, the sum at that time.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Buckets::sum_with`].
+    pub(super) fn sum_with(
+        &self,
+        counted: &NativeHistogram,
+        before: f64,
+    ) -> Result<ObservedSum, Reason> {
+        let more = counted.checked_count().ok_or(Reason::Overflow)?;
+        let count = self.histogram.checked_count().ok_or(Reason::Overflow)?;
+        count.checked_add(more).ok_or(Reason::Overflow)?;
+        self.sum.plus(counted.sum, before)
+    }
+
+    /// Adds what was counted, with what [`sum_with`](Self::sum_with) says of its sum.
+    pub(super) fn add(&mut self, mut counted: NativeHistogram, sum: ObservedSum) {
         self.histogram.align(&mut counted);
         self.histogram.add_counts(&counted);
-        self.sum.add(now, before);
-        self.histogram.sum = self.sum.value();
+        self.sum = sum;
+        self.histogram.sum = sum.value();
     }
 }
 
@@ -319,20 +369,33 @@ pub(super) struct ObservedSum {
 }
 
 impl ObservedSum {
-    /// Adds the difference between a writer's sum and what it was before.
-    pub(super) fn add(&mut self, now: f64, before: f64) {
+    /// The sum with the difference between a writer's sum and what it was before.
+    ///
+    /// # Errors
+    ///
+    /// The sum of finite observations would be infinite, or a sum that was infinite is so no longer,
+    /// which no observation can do.
+    pub(super) fn plus(self, now: f64, before: f64) -> Result<Self, Reason> {
         if now.is_finite() && before.is_finite() {
-            self.finite.add_difference(now, before);
-        } else if now.to_bits() != before.to_bits() {
-            self.odd += now - before;
+            let finite = self.finite.plus_difference(now, before);
+            let finite = finite.ok_or(Reason::Overflow)?;
+            return Ok(Self { finite, ..self });
         }
+        if now == before || (now.is_nan() && before.is_nan()) {
+            return Ok(self);
+        }
+        if before.is_finite() || now.is_nan() {
+            let odd = self.odd + now;
+            return Ok(Self { odd, ..self });
+        }
+        Err(Reason::Value)
     }
 
     pub(super) fn value(self) -> f64 {
         if self.odd == 0.0 {
             self.finite.value()
         } else {
-            self.odd + self.finite.value()
+            self.odd
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Series that a writer defines: what it may have, and what is remembered of it.
 
-use super::super::series::{NONE, Total, is_countable};
+use super::super::series::{Buckets, NONE, Native, Total, is_countable};
 use super::super::writer::{BucketMemory, Entry as Memory};
 use super::super::{Reason, Registry, RegistryError, Stamp};
+use super::values::{above_base, counter_of, grown};
 use crate::name::kept_name;
 use crate::{Define, FamilySpec, FamilyType, Labels, Layout, Point};
 
@@ -52,6 +53,7 @@ impl Registry {
         } else {
             check_base(is_counter, &define.point, define.base.as_ref())?;
         }
+        self.check_growth(id, known, memory, layout, define, stamp.now_ms)?;
 
         let family = self.family_for(spec).map_err(|e| Reason::of(&e))?;
         let series = match known {
@@ -73,7 +75,10 @@ impl Registry {
         }
         let now_ms = stamp.now_ms;
         match &define.point {
-            Point::Buckets { sum, counts } => self.write_buckets(id, at, *sum, counts, now_ms)?,
+            Point::Buckets { sum, counts } => {
+                let counts = counts.iter().copied().enumerate();
+                self.write_buckets(id, at, *sum, counts, now_ms)?;
+            }
             Point::Native(now) => self.write_native(id, at, now, now_ms)?,
             point => {
                 let (value, time) = match point {
@@ -125,6 +130,77 @@ impl Registry {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the total can take what the definition adds to it.
+    fn check_growth(
+        &self,
+        id: u32,
+        known: Option<u32>,
+        memory: Option<usize>,
+        layout: Option<u32>,
+        define: &Define<'_>,
+        now_ms: u64,
+    ) -> Result<(), Reason> {
+        let writer = &self.writers[id];
+        let entry = memory.map(|at| writer.entries[at]);
+        let total = known.and_then(|series| self.running_total(series, now_ms));
+        match (&define.point, &define.base) {
+            (Point::Scalar(value), base) => {
+                let base = match (entry, base) {
+                    (Some(entry), _) => entry.last,
+                    (None, Some(Point::Scalar(base))) => *base,
+                    (None, _) => 0.0,
+                };
+                let is_counter =
+                    known.is_some_and(|id| matches!(self.series[id].total, Total::Counter(_)));
+                if is_counter {
+                    grown(counter_of(total), base, *value)?;
+                } else {
+                    above_base(*value, base)?;
+                }
+            }
+            (Point::Buckets { sum, counts }, base) => {
+                let memory = entry.and_then(|entry| writer.buckets.get(entry.place() as usize));
+                let (before_sum, before) = match (memory, base) {
+                    (Some(memory), _) => (memory.sum, &*memory.counts),
+                    (None, Some(Point::Buckets { sum, counts })) => (*sum, counts.as_slice()),
+                    (None, _) => (0.0, &[][..]),
+                };
+                let before = |bucket: usize| before.get(bucket).copied().unwrap_or(0);
+                let more = counts
+                    .iter()
+                    .enumerate()
+                    .try_fold(0_u64, |sum, (bucket, now)| {
+                        sum.checked_add(now.checked_sub(before(bucket))?)
+                    });
+                let more = more.ok_or(Reason::Overflow)?;
+                let layout = layout.unwrap_or(NONE);
+                match total {
+                    Some(Total::Buckets(total)) => {
+                        total.sum_with(layout, more, *sum, before_sum)?
+                    }
+                    _ => Buckets::default().sum_with(layout, more, *sum, before_sum)?,
+                };
+            }
+            (Point::Native(now), base) => {
+                let memory = entry.and_then(|entry| writer.natives.get(entry.place() as usize));
+                let counted = match (memory, base) {
+                    (Some(memory), _) => now.since(memory).map(|counted| (counted, memory.sum)),
+                    (None, Some(Point::Native(base))) => {
+                        now.since(base).map(|counted| (counted, base.sum))
+                    }
+                    (None, _) => Some(((**now).clone(), 0.0)),
+                };
+                let (counted, before) = counted.ok_or(Reason::Decrease)?;
+                match total {
+                    Some(Total::Native(total)) => total.sum_with(&counted, before)?,
+                    _ => Native::default().sum_with(&counted, before)?,
+                };
+            }
+            (Point::Timed { .. }, _) => {}
+        }
+        Ok(())
     }
 
     /// Begins the memory of a series at its base.

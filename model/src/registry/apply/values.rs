@@ -1,6 +1,6 @@
 //! New values of series that a writer has defined.
 
-use super::super::series::{Member, Total};
+use super::super::series::{Buckets, Member, Native, Total};
 use super::super::writer::Entry;
 use super::super::{Reason, Registry};
 use crate::sum::Sum;
@@ -58,6 +58,21 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(), Reason> {
         let entry = self.writers[id].entries[at];
+        let series = &self.series[entry.series];
+        match &series.total {
+            Total::Counter(_) => {
+                let total = self.running_total(entry.series, now_ms);
+                grown(counter_of(total), entry.last, value)?;
+            }
+            Total::Gauge(_) => {
+                let family_type = self.families[series.family].family_type;
+                if !family_type.allows(value) {
+                    return Err(Reason::Value);
+                }
+                above_base(value, entry.last)?;
+            }
+            Total::Buckets(_) | Total::Native(_) => return Err(Reason::Value),
+        }
         if !entry.is_owned() || !self.has_total(entry.series) {
             self.own(id, at, now_ms)?;
         }
@@ -66,9 +81,6 @@ impl Registry {
         match &mut series.total {
             Total::Counter(sum) => count(sum, entry, value)?,
             Total::Gauge(gauge) => {
-                if !self.families[series.family].family_type.allows(value) {
-                    return Err(Reason::Value);
-                }
                 let time = not_ahead(time, now_ms);
                 let before = gauge.heap_bytes();
                 entry.set_place(gauge.set(
@@ -76,16 +88,23 @@ impl Registry {
                     Member {
                         writer: id,
                         is_live: true,
-                        value: value - entry.last,
+                        value: above_base(value, entry.last)?,
                         time,
                     },
                 ));
-                self.series_heap_bytes += gauge.heap_bytes() - before;
+                self.series_heap_bytes += gauge.heap_bytes();
+                self.series_heap_bytes -= before;
             }
             Total::Buckets(_) | Total::Native(_) => return Err(Reason::Value),
         }
         series.idle_since_ms = now_ms;
         Ok(())
+    }
+
+    /// The total that a write at that time goes on with; `None` where it begins a new one.
+    pub(in crate::registry) fn running_total(&self, series: u32, now_ms: u64) -> Option<&Total> {
+        let is_running = self.has_total(series) && !self.is_expired(series, now_ms);
+        is_running.then(|| &self.series[series].total)
     }
 
     /// Makes sure that there is a total to write to, and that the writer counts as its owner.
@@ -96,7 +115,7 @@ impl Registry {
         Ok(())
     }
 
-    /// New counts of some buckets.
+    /// New counts of some buckets, in ascending order.
     pub(super) fn buckets(
         &mut self,
         id: u32,
@@ -106,13 +125,7 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(), Reason> {
         let at = self.writers[id].indexed(index).ok_or(Reason::Index)?;
-        let place = self.writers[id].entries[at].place() as usize;
-        let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
-        let mut counts = memory.counts.clone();
-        for (bucket, count) in changes {
-            *counts.get_mut(bucket).ok_or(Reason::Value)? = count;
-        }
-        self.write_buckets(id, at, sum, &counts, now_ms)
+        self.write_buckets(id, at, sum, changes, now_ms)
     }
 
     pub(super) fn write_buckets(
@@ -120,36 +133,38 @@ impl Registry {
         id: u32,
         at: usize,
         sum: f64,
-        counts: &[u64],
+        changes: impl Iterator<Item = (usize, u64)> + Clone,
         now_ms: u64,
     ) -> Result<(), Reason> {
         let entry = self.writers[id].entries[at];
-        let memory = &self.writers[id].buckets[entry.place() as usize];
-        if counts
-            .iter()
-            .zip(&memory.counts)
-            .any(|(new, old)| new < old)
-        {
-            return Err(Reason::Decrease);
-        }
+        let place = entry.place() as usize;
+        let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
+        let more = counted(changes.clone(), &memory.counts)?;
+        let part_sum = match self.running_total(entry.series, now_ms) {
+            Some(Total::Buckets(total)) => total.sum_with(memory.layout, more, sum, memory.sum)?,
+            Some(_) => return Err(Reason::Value),
+            None => Buckets::default().sum_with(memory.layout, more, sum, memory.sum)?,
+        };
         if !entry.is_owned() || !self.has_total(entry.series) {
             self.own(id, at, now_ms)?;
         }
-        let memory = &mut self.writers[id].buckets[entry.place() as usize];
+        let memory = &mut self.writers[id].buckets[place];
         let series = &mut self.series[entry.series];
         let before = series.total.heap_bytes();
         let Total::Buckets(total) = &mut series.total else {
             return Err(Reason::Value);
         };
-        let part = total.part(memory.layout, counts.len());
-        for ((total, new), old) in part.counts.iter_mut().zip(counts).zip(&mut memory.counts) {
-            *total = total.wrapping_add(new - *old);
-            *old = *new;
+        total.count += more;
+        let part = total.part(memory.layout, memory.counts.len());
+        part.sum = part_sum;
+        for (bucket, count) in changes {
+            let old = std::mem::replace(&mut memory.counts[bucket], count);
+            part.counts[bucket] += count - old;
         }
-        part.sum.add(sum, memory.sum);
         memory.sum = sum;
         series.idle_since_ms = now_ms;
-        self.series_heap_bytes += series.total.heap_bytes() - before;
+        self.series_heap_bytes += series.total.heap_bytes();
+        self.series_heap_bytes -= before;
         Ok(())
     }
 
@@ -179,6 +194,11 @@ impl Registry {
         let place = entry.place() as usize;
         let memory = self.writers[id].natives.get(place).ok_or(Reason::Value)?;
         let counted = now.since(memory).ok_or(Reason::Decrease)?;
+        let sum = match self.running_total(entry.series, now_ms) {
+            Some(Total::Native(total)) => total.sum_with(&counted, memory.sum)?,
+            Some(_) => return Err(Reason::Value),
+            None => Native::default().sum_with(&counted, memory.sum)?,
+        };
         if !entry.is_owned() || !self.has_total(entry.series) {
             self.own(id, at, now_ms)?;
         }
@@ -187,9 +207,8 @@ impl Registry {
         let Total::Native(total) = &mut series.total else {
             return Err(Reason::Value);
         };
-        let memory = &mut self.writers[id].natives[place];
-        total.add(counted, memory.sum);
-        memory.clone_from(now);
+        total.add(counted, sum);
+        self.writers[id].natives[place].clone_from(now);
         series.idle_since_ms = now_ms;
         self.series_heap_bytes += series.total.heap_bytes();
         self.series_heap_bytes -= before;
@@ -197,16 +216,55 @@ impl Registry {
     }
 }
 
-/// Adds what a counter has grown by since its writer's entry.
+/// What a counter's total becomes when a writer's value grows.
+///
+/// # Errors
+///
+/// The value is none, is below what it was, or would make the total infinite. A value that is left
+/// out for that leaves the total, and so what all writers have counted, as it was, and what this
+/// writer is remembered to have sent too: its next value counts as soon as it fits.
 #[inline]
-fn count(total: &mut Sum, entry: &mut Entry, value: f64) -> Result<(), Reason> {
+pub(super) fn grown(total: Sum, before: f64, value: f64) -> Result<Sum, Reason> {
     if !value.is_finite() {
         return Err(Reason::Value);
     }
-    if value < entry.last {
+    if value < before {
         return Err(Reason::Decrease);
     }
-    total.add_difference(value, entry.last);
+    total.plus_difference(value, before).ok_or(Reason::Overflow)
+}
+
+/// A gauge's value without what of it is not to be counted.
+pub(super) fn above_base(value: f64, base: f64) -> Result<f64, Reason> {
+    let above = value - base;
+    let overflows = !above.is_finite() && value.is_finite() && base.is_finite();
+    (!overflows).then_some(above).ok_or(Reason::Overflow)
+}
+
+/// The total of a counter, zero where there is none.
+pub(in crate::registry) fn counter_of(total: Option<&Total>) -> Sum {
+    match total {
+        Some(Total::Counter(sum)) => *sum,
+        _ => Sum::default(),
+    }
+}
+
+/// How many observations are new.
+pub(super) fn counted(
+    mut changes: impl Iterator<Item = (usize, u64)>,
+    before: &[u64],
+) -> Result<u64, Reason> {
+    changes.try_fold(0_u64, |sum, (bucket, now)| {
+        let before = before.get(bucket).ok_or(Reason::Value)?;
+        let more = now.checked_sub(*before).ok_or(Reason::Decrease)?;
+        sum.checked_add(more).ok_or(Reason::Overflow)
+    })
+}
+
+/// Adds what a counter has grown by since its writer's entry.
+#[inline]
+fn count(total: &mut Sum, entry: &mut Entry, value: f64) -> Result<(), Reason> {
+    *total = grown(*total, entry.last, value)?;
     entry.last = value;
     Ok(())
 }

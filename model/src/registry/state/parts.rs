@@ -11,6 +11,7 @@ use crate::registry::series::{
     Buckets, Family, Gauge, Ghost, Member, NONE, Native, Part, Series, Total,
 };
 use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
+use crate::sum::ExactSum;
 use crate::{Exemplar, FamilyType, Labels, Layout, NativeHistogram};
 
 pub(super) fn put_layout(out: &mut Vec<u8>, layout: &Layout) {
@@ -128,7 +129,9 @@ pub(super) fn get_total(from: &mut Reader<'_>) -> Result<Total, DecodeError> {
                     counts: get_list(from, 1, Reader::varint)?.into(),
                 })
             })?;
-            Ok(Total::Buckets(Box::new(Buckets { parts })))
+            let counts = parts.iter().flat_map(|part: &Part| &part.counts);
+            let count = counts.fold(0_u64, |sum, count| sum.saturating_add(*count));
+            Ok(Total::Buckets(Box::new(Buckets { parts, count })))
         }
         3 => Ok(Total::Native(Box::new(Native {
             histogram: NativeHistogram::get_total(from)?,
@@ -147,7 +150,9 @@ pub(super) fn put_gauge(out: &mut Vec<u8>, gauge: &Gauge) {
     put_list(out, &gauge.holes, |out, hole| {
         out.put_varint((*hole).into())
     });
-    put_sum(out, gauge.sum);
+    // Follows from the members; the second half of its place is from a time when it did not.
+    out.put_float(gauge.sum.value());
+    out.put_float(0.0);
     out.put_u8(gauge.retired.is_some().into());
     out.put_float(gauge.retired.unwrap_or(0.0));
     put_list(out, &gauge.ghosts, |out, ghost| {
@@ -189,7 +194,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
             at,
         );
     }
-    let sum = get_sum(from)?;
+    let _of_members = get_sum(from)?;
     let (has_retired, retired) = (get_flag(from)?, from.float()?);
     let ghosts = get_list(from, 19, |from| {
         Ok(Ghost {
@@ -203,7 +208,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
     Ok(Gauge {
         members,
         holes,
-        sum,
+        sum: ExactSum::default(),
         live: 0,
         odd: 0,
         retired: has_retired.then_some(retired),
