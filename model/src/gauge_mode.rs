@@ -25,6 +25,29 @@ pub enum GaugeMode {
     LiveMostRecent = 9,
 }
 
+/// What one writer has set a gauge to, with what decides between two writers.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting<'a> {
+    /// The value.
+    pub value: f64,
+    /// In the timed modes: the Unix time in seconds at which it was set; zero or less means never.
+    pub time: f64,
+    /// The writer's id.
+    pub writer: &'a [u8],
+}
+
+/// What a page shows of a writer's value after the writer has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterLeave {
+    /// Nothing.
+    Hidden,
+    /// The value is part of the series as long as there is a series.
+    Folded,
+    /// The value stands on its own, until the series' TTL (without one: the writers' retention) has
+    /// passed since the writer left.
+    UntilTtl,
+}
+
 /// A gauge mode nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -78,10 +101,56 @@ impl GaugeMode {
         matches!(self, Self::All | Self::LiveAll)
     }
 
+    /// What two writers have set, as one; `None` in the modes that show each writer on its own.
+    ///
+    /// The order of the writers does not matter (but for the rounding of sums). NaN is ignored by
+    /// min and max where there is a number, and −0 is less than 0. Of two that were set at the same
+    /// time, the most recent is that of the larger writer id.
+    #[inline]
+    pub fn fold<'a>(self, one: Setting<'a>, other: Setting<'a>) -> Option<Setting<'a>> {
+        let other_stays = match self {
+            Self::All | Self::LiveAll => return None,
+            Self::Min | Self::LiveMin => is_before(other.value, one.value),
+            Self::Max | Self::LiveMax => is_before(-other.value, -one.value),
+            Self::Sum | Self::LiveSum => {
+                let value = one.value + other.value;
+                return Some(Setting { value, ..one });
+            }
+            Self::MostRecent | Self::LiveMostRecent => {
+                let by_time = other.time.total_cmp(&one.time);
+                by_time.then_with(|| other.writer.cmp(one.writer)).is_gt()
+            }
+        };
+        Some(if other_stays { other } else { one })
+    }
+
+    /// What becomes of a writer's value when the writer leaves.
+    #[inline]
+    pub fn after_leave(self) -> AfterLeave {
+        match self {
+            Self::Min | Self::Max | Self::Sum => AfterLeave::Folded,
+            Self::All | Self::MostRecent => AfterLeave::UntilTtl,
+            Self::LiveAll
+            | Self::LiveMin
+            | Self::LiveMax
+            | Self::LiveSum
+            | Self::LiveMostRecent => AfterLeave::Hidden,
+        }
+    }
+
     /// Whether values carry the time at which they were set.
     pub fn is_timed(self) -> bool {
         matches!(self, Self::MostRecent | Self::LiveMostRecent)
     }
+}
+
+/// Whether `one` is less than `other`: every number before NaN, and −0 before 0.
+#[inline]
+fn is_before(one: f64, other: f64) -> bool {
+    if one == other {
+        return one.is_sign_negative() && other.is_sign_positive();
+    }
+    one < other || other.is_nan() && !one.is_nan()
 }
 
 impl FromStr for GaugeMode {

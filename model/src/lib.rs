@@ -40,7 +40,7 @@ pub use exposition::{
     WrongCursor, format_number,
 };
 pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
-pub use gauge_mode::{GaugeMode, UnknownGaugeMode};
+pub use gauge_mode::{AfterLeave, GaugeMode, Setting, UnknownGaugeMode};
 pub use labels::{LabelError, Labels};
 pub use layout::{Layout, WrongBound};
 pub use name::NameError;

@@ -52,7 +52,7 @@ pub(crate) struct DbFiles {
     files: HashMap<String, Known>,
     retired: Retired,
     /// Where the retired values go; empty when they must be looked up again.
-    retired_targets: Vec<(Target, f64, f64)>,
+    retired_targets: Vec<(Target, f64, f64, Box<str>)>,
     /// By the text of `pid`.
     sessions: HashMap<Box<str>, Session>,
     /// Whether a value that the registry refuses is one that has gone down while nobody looked.
@@ -238,7 +238,12 @@ impl DbFiles {
             let last = |entry: file::DbEntry| {
                 let (key, _) = known.file.key(entry).ok()?;
                 let (value, time) = known.file.value(entry.value_at);
-                Some(Last { key, value, time })
+                Some(Last {
+                    key,
+                    value,
+                    time,
+                    pid: &known.name.pid,
+                })
             };
             let values = known.file.entries(0).flatten().filter_map(last).collect();
             Some((&known.name, known.file.identity(), values))
@@ -260,18 +265,19 @@ impl DbFiles {
                 if let Ok(key) = serde_json::from_str(last.key)
                     && let Some(target) = self.view.target(&name, key)
                 {
-                    self.retired_targets.push((target, last.value, last.time));
+                    let kept = (target, last.value, last.time, last.pid.into());
+                    self.retired_targets.push(kept);
                 }
             }
         }
         self.view.clear();
-        for &(target, value, time) in &self.retired_targets {
-            self.view.add(target, value, time);
+        for (target, value, time, pid) in &self.retired_targets {
+            self.view.add(*target, *value, *time, pid);
         }
         for known in self.files.values() {
             for &(value_at, target) in &known.values {
                 let (value, time) = known.file.value(value_at);
-                self.view.add(target, value, time);
+                self.view.add(target, value, time, &known.name.pid);
             }
         }
     }

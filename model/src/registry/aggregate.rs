@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::ops::Bound;
 
 use super::Registry;
-use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total};
+use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total, folded};
 use super::writer::Phase;
 use crate::sum::ExactSum;
 use crate::{
-    FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, format_number, upper_bound,
+    AfterLeave, FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, Setting,
+    format_number, upper_bound,
 };
 
 /// One series as `METRICS.GET` answers it.
@@ -301,13 +302,10 @@ impl Registry {
         now_ms: u64,
         visited: &mut usize,
     ) -> Option<f64> {
+        let is_sum = matches!(mode, GaugeMode::Sum | GaugeMode::LiveSum);
         // Kept up to date, for as many writers as there may be.
-        let is_summed = match mode {
-            GaugeMode::Sum => true,
-            GaugeMode::LiveSum => self.is_settled_at(now_ms),
-            _ => false,
-        };
-        if is_summed && gauge.odd == 0 {
+        let is_kept = is_sum && (!mode.is_live() || self.is_settled_at(now_ms));
+        if is_kept && gauge.odd == 0 {
             let is_shown = gauge.live > 0 || gauge.retired.is_some();
             return is_shown.then(|| match gauge.retired {
                 None => gauge.sum.value(),
@@ -321,25 +319,25 @@ impl Registry {
                 .filter(|m| self.is_shown(m, mode, ttl_ms, now_ms))
         };
         let values = || shown().map(|member| member.value).chain(gauge.retired);
-        match mode {
-            GaugeMode::Sum | GaugeMode::LiveSum => {
-                values().next().is_some().then(|| sum_of(values()))
-            }
-            // `f64::min` and `max` ignore a NaN where there is a number.
-            GaugeMode::Min | GaugeMode::LiveMin => values().reduce(f64::min),
-            GaugeMode::Max | GaugeMode::LiveMax => values().reduce(f64::max),
-            GaugeMode::MostRecent | GaugeMode::LiveMostRecent => {
-                let members = shown()
-                    .map(|member| (member.time, &*self.writers[member.writer].id, member.value));
-                let ghosts = gauge.ghosts.iter().filter(|ghost| ghost.until_ms > now_ms);
-                let ghosts = ghosts.map(|ghost| (ghost.time, &*ghost.writer_id, ghost.value));
-                let set = members.chain(ghosts).filter(|(time, ..)| *time > 0.0);
-                let newest =
-                    set.max_by(|(t, id, _), (u, other, _)| t.total_cmp(u).then(id.cmp(other)));
-                newest.map(|(.., value)| value)
-            }
-            GaugeMode::All | GaugeMode::LiveAll => None,
+        if is_sum {
+            return values().next().is_some().then(|| sum_of(values()));
         }
+        let members = shown().map(|member| Setting {
+            value: member.value,
+            time: member.time,
+            writer: &self.writers[member.writer].id,
+        });
+        let ghosts = gauge.ghosts.iter().filter(|ghost| ghost.until_ms > now_ms);
+        let ghosts = ghosts.map(|ghost| Setting {
+            value: ghost.value,
+            time: ghost.time,
+            writer: &ghost.writer_id,
+        });
+        let settings = members.chain(ghosts).chain(gauge.retired.map(folded));
+        let mut set = settings.filter(|setting| !mode.is_timed() || setting.time > 0.0);
+        let first = set.next()?;
+        let all = set.try_fold(first, |one, other| mode.fold(one, other));
+        all.map(|all| all.value)
     }
 
     /// Whether a writer's value is to be seen, given the mode and where the writer is in its life.
@@ -351,8 +349,8 @@ impl Registry {
         if mode.is_live() {
             return writer.is_live_at(now_ms);
         }
-        let leaves_a_ghost = mode.is_per_writer() || mode.is_timed();
-        if leaves_a_ghost && matches!(writer.phase, Phase::Closed | Phase::Forgotten) {
+        let ends_by_ttl = mode.after_leave() == AfterLeave::UntilTtl;
+        if ends_by_ttl && matches!(writer.phase, Phase::Closed | Phase::Forgotten) {
             let stays = if ttl_ms > 0 {
                 ttl_ms
             } else {

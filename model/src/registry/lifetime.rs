@@ -18,7 +18,7 @@
 use super::series::{Ghost, Total};
 use super::writer::Phase;
 use super::{Registry, Stamp};
-use crate::GaugeMode;
+use crate::{AfterLeave, GaugeMode};
 
 /// So that no write does more than a bounded amount of other people's work.
 const SETTLED_PER_WRITE: usize = 64;
@@ -193,15 +193,9 @@ impl Registry {
         let Some(member) = gauge.remove(place, writer) else {
             return;
         };
-        let fold = |two: fn(f64, f64) -> f64, old: Option<f64>| match old {
-            Some(old) => two(old, member.value),
-            None => member.value,
-        };
-        match mode {
-            GaugeMode::Min => gauge.retired = Some(fold(f64::min, gauge.retired)),
-            GaugeMode::Max => gauge.retired = Some(fold(f64::max, gauge.retired)),
-            GaugeMode::Sum => gauge.retired = Some(fold(|a, b| a + b, gauge.retired)),
-            GaugeMode::All | GaugeMode::MostRecent => {
+        match mode.after_leave() {
+            AfterLeave::Folded => gauge.retire(mode, member.value),
+            AfterLeave::UntilTtl => {
                 let stays = if series.ttl_ms > 0 {
                     series.ttl_ms
                 } else {
@@ -221,11 +215,7 @@ impl Registry {
                     });
                 }
             }
-            GaugeMode::LiveAll
-            | GaugeMode::LiveMin
-            | GaugeMode::LiveMax
-            | GaugeMode::LiveSum
-            | GaugeMode::LiveMostRecent => {}
+            AfterLeave::Hidden => {}
         }
         self.series_heap_bytes -= before;
         self.series_heap_bytes += series.total.heap_bytes();

@@ -4,7 +4,7 @@ use super::Reason;
 use super::order::Order;
 use crate::footprint::{allocated, allocated_for, push_tightly};
 use crate::sum::{ExactSum, Sum};
-use crate::{FamilyType, NATIVE_SCHEMAS, NativeHistogram, Point};
+use crate::{FamilyType, GaugeMode, NATIVE_SCHEMAS, NativeHistogram, Point, Setting};
 
 /// No writer, no place.
 pub(super) const NONE: u32 = u32::MAX;
@@ -203,6 +203,13 @@ impl Gauge {
         Some(member)
     }
 
+    /// Folds the last value of a writer that has left into what others have left behind.
+    pub(super) fn retire(&mut self, mode: GaugeMode, value: f64) {
+        let fold = |before| mode.fold(folded(before), folded(value));
+        let both = self.retired.map_or(Some(folded(value)), fold);
+        self.retired = both.map(|both| both.value);
+    }
+
     /// A writer's lease has ended, or begun again.
     pub(super) fn set_live(&mut self, place: u32, writer: u32, is_live: bool) {
         if self.is_member(place, writer) {
@@ -250,6 +257,15 @@ impl Gauge {
         } else {
             self.odd -= 1;
         }
+    }
+}
+
+/// A value without a writer, in the modes where that decides nothing.
+pub(super) fn folded(value: f64) -> Setting<'static> {
+    Setting {
+        value,
+        time: 0.0,
+        writer: b"",
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use metrics_model::{FamilyType, GaugeMode};
+use metrics_model::{AfterLeave, FamilyType, Setting};
 use serde::{Deserialize, Serialize};
 
 use super::file::DbName;
@@ -40,6 +40,9 @@ struct Entry {
     /// The bits: JSON has no NaN.
     value: u64,
     time: u64,
+    /// Of a gauge of all processes: the one whose value it is.
+    #[serde(default)]
+    set_by: Box<str>,
     /// When its process was found dead, in Unix milliseconds.
     died_ms: u64,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Last<'a> {
     pub(crate) key: &'a str,
     pub(crate) value: f64,
     pub(crate) time: f64,
+    pub(crate) pid: &'a str,
 }
 
 impl Retired {
@@ -119,6 +123,11 @@ impl Retired {
                 key: &entry.key,
                 value: f64::from_bits(entry.value),
                 time: f64::from_bits(entry.time),
+                pid: if entry.pid.is_empty() {
+                    &entry.set_by
+                } else {
+                    &entry.pid
+                },
             };
             Some((name, last))
         })
@@ -147,38 +156,151 @@ fn by_key(entries: Vec<Entry>) -> ByKey {
 
 fn fold_one(entries: &mut ByKey, name: &DbName, last: &Last<'_>, now_ms: u64) {
     let mode = name.family_type.gauge_mode();
-    // What only the living say ends with them.
-    if mode.is_some_and(GaugeMode::is_live) {
+    if mode.is_some_and(|mode| mode.after_leave() == AfterLeave::Hidden) {
         return;
     }
     let pid = match mode {
-        Some(GaugeMode::All) => name.pid.clone(),
+        Some(mode) if mode.is_per_writer() => name.pid.clone(),
         _ => Box::default(),
     };
     let family_type = name.family_type.to_numbers();
-    let new = Entry {
+    let id = (family_type, pid.clone(), Box::from(last.key));
+    let before = entries.get(&id);
+    let new = Setting {
+        value: last.value,
+        time: last.time,
+        writer: last.pid.as_bytes(),
+    };
+    let mut set_by: Box<str> = last.pid.into();
+    let (value, time) = match (before, mode) {
+        (Some(before), Some(mode)) => {
+            let old = Setting {
+                value: f64::from_bits(before.value),
+                time: f64::from_bits(before.time),
+                writer: before.set_by.as_bytes(),
+            };
+            let both = mode.fold(old, new).unwrap_or(new);
+            if std::ptr::eq(both.writer, old.writer) {
+                set_by.clone_from(&before.set_by);
+            }
+            (both.value, both.time)
+        }
+        (Some(before), None) => (f64::from_bits(before.value) + last.value, last.time),
+        (None, _) => (last.value, last.time),
+    };
+    let entry = Entry {
         family_type,
-        pid: pid.clone(),
+        pid,
         key: last.key.into(),
-        value: last.value.to_bits(),
-        time: last.time.to_bits(),
+        value: value.to_bits(),
+        time: time.to_bits(),
+        set_by,
         died_ms: now_ms,
     };
-    let Some(known) = entries.get_mut(&(family_type, pid.clone(), last.key.into())) else {
-        entries.insert((family_type, pid, last.key.into()), new);
-        return;
-    };
-    let before = f64::from_bits(known.value);
-    let value = match mode {
-        Some(GaugeMode::Min) if last.value < before => last.value,
-        Some(GaugeMode::Max) if last.value > before => last.value,
-        Some(GaugeMode::Min | GaugeMode::Max) => before,
-        Some(GaugeMode::MostRecent) if last.time > f64::from_bits(known.time) => last.value,
-        Some(GaugeMode::MostRecent) => return,
-        Some(GaugeMode::All) => last.value,
-        _ => before + last.value,
-    };
-    known.value = value.to_bits();
-    known.time = new.time;
-    known.died_ms = now_ms;
+    entries.insert(id, entry);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::view::DbView;
+    use super::*;
+    use metrics_model::{GaugeMode, Source};
+
+    /// The value of the one series that there is, with the time of a timed one.
+    fn shown(retired: &Retired, live: &[(&str, f64, f64)], mode: GaugeMode) -> Option<(f64, f64)> {
+        let mut view = DbView::new(0);
+        let key = || serde_json::from_str::<super::super::file::DbKey>(KEY).unwrap();
+        let name = |pid: &str| DbName {
+            family_type: FamilyType::Gauge(mode),
+            pid: pid.into(),
+        };
+        view.clear();
+        for (name, last) in retired.values() {
+            let target = view.target(&name, key()).unwrap();
+            view.add(target, last.value, last.time, last.pid);
+        }
+        for &(pid, value, time) in live {
+            let target = view.target(&name(pid), key()).unwrap();
+            view.add(target, value, time, pid);
+        }
+        let part = view.part("");
+        (part.len() == 1).then(|| match part.point(0) {
+            metrics_model::Point::Timed { value, time } => (value, time),
+            metrics_model::Point::Scalar(value) => (value, 0.0),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    const KEY: &str = r#"["g", "g", {}, "help"]"#;
+
+    #[test]
+    fn a_gauge_is_the_same_whichever_of_its_processes_have_died() {
+        let directory = std::env::temp_dir().join(format!("retired-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let values = [0.0, -0.0, 5.0, -5.0, f64::INFINITY, f64::NAN, 5e-324];
+        let folded = [
+            GaugeMode::Min,
+            GaugeMode::Max,
+            GaugeMode::Sum,
+            GaugeMode::MostRecent,
+        ];
+        for mode in folded {
+            for (first, second) in values.iter().flat_map(|a| values.map(|b| (*a, b))) {
+                // Set at the same time: the larger id wins.
+                let both = [("11", first, 100.0), ("12", second, 100.0)];
+                let mut pages = Vec::new();
+                for dead in 0..4_usize {
+                    let _none_yet = fs::remove_file(directory.join(NAME));
+                    let mut retired = Retired::open(&directory).unwrap();
+                    let is_dead = |number: usize| dead >> number & 1 == 1;
+                    let mut live = Vec::new();
+                    for (number, (pid, value, time)) in both.into_iter().enumerate() {
+                        if !is_dead(number) {
+                            live.push((pid, value, time));
+                            continue;
+                        }
+                        let name = DbName {
+                            family_type: FamilyType::Gauge(mode),
+                            pid: pid.into(),
+                        };
+                        let last = Last {
+                            key: KEY,
+                            value,
+                            time,
+                            pid,
+                        };
+                        let identity = (0, number as u64);
+                        retired.fold([(&name, identity, vec![last])], 1).unwrap();
+                    }
+                    pages.push(
+                        shown(&retired, &live, mode).map(|(v, t)| (v.to_bits(), t.to_bits())),
+                    );
+                }
+                let expected = mode.fold(
+                    Setting {
+                        value: first,
+                        time: 100.0,
+                        writer: b"11",
+                    },
+                    Setting {
+                        value: second,
+                        time: 100.0,
+                        writer: b"12",
+                    },
+                );
+                let expected = expected.unwrap().value;
+                for page in pages {
+                    let (value, _) = page.unwrap();
+                    let is_same = value == expected.to_bits()
+                        || f64::from_bits(value).is_nan() && expected.is_nan();
+                    assert!(
+                        is_same,
+                        "{mode:?} of {first} and {second}: {}",
+                        f64::from_bits(value)
+                    );
+                }
+            }
+        }
+        fs::remove_dir_all(&directory).unwrap();
+    }
 }

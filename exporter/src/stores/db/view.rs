@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout, Point, SeriesDef, Source};
+use metrics_model::{FamilySpec, FamilyType, Layout, Point, SeriesDef, Setting, Source};
 
 use super::file::{DbKey, DbName};
 
@@ -46,6 +46,8 @@ struct Aggregate {
     /// Of a histogram or summary: the sum.
     value: f64,
     time: f64,
+    /// Of a gauge: the process whose value it is.
+    set_by: Box<str>,
     count: f64,
     /// In the order in which they were found.
     buckets: Vec<Bucket>,
@@ -150,6 +152,7 @@ impl DbView {
                 is_present: false,
                 value: 0.0,
                 time: 0.0,
+                set_by: Box::default(),
                 count: 0.0,
                 buckets: Vec::new(),
                 layout: (name.family_type != FamilyType::Histogram).then(Layout::none),
@@ -172,33 +175,35 @@ impl DbView {
         }
     }
 
-    /// One process says this.
-    pub(crate) fn add(&mut self, target: Target, value: f64, time: f64) {
+    /// Adds a value of the process `pid`.
+    pub(crate) fn add(&mut self, target: Target, value: f64, time: f64, pid: &str) {
         let series = &mut self.series[target.series as usize];
         let is_first = !std::mem::replace(&mut series.is_present, true);
-        match (target.slot, series.family_type) {
+        match (target.slot, series.family_type.gauge_mode()) {
             (Slot::Bucket(number), _) => series.buckets[number as usize].count += value,
             (Slot::Count, _) => series.count += value,
-            (Slot::Value, FamilyType::Gauge(mode)) => match mode {
-                GaugeMode::Min | GaugeMode::LiveMin if !is_first => {
-                    if value < series.value {
-                        series.value = value;
-                    }
+            (Slot::Value, Some(mode)) => {
+                let new = Setting {
+                    value,
+                    time,
+                    writer: pid.as_bytes(),
+                };
+                let before = Setting {
+                    value: series.value,
+                    time: series.time,
+                    writer: series.set_by.as_bytes(),
+                };
+                let folded = if is_first {
+                    None
+                } else {
+                    mode.fold(before, new)
+                };
+                let shown = folded.unwrap_or(new);
+                (series.value, series.time) = (shown.value, shown.time);
+                if std::ptr::eq(shown.writer, pid.as_bytes()) && *series.set_by != *pid {
+                    series.set_by = pid.into();
                 }
-                GaugeMode::Max | GaugeMode::LiveMax if !is_first => {
-                    if value > series.value {
-                        series.value = value;
-                    }
-                }
-                GaugeMode::MostRecent | GaugeMode::LiveMostRecent => {
-                    if time > series.time {
-                        series.value = value;
-                        series.time = time;
-                    }
-                }
-                GaugeMode::Sum | GaugeMode::LiveSum => series.value += value,
-                _ => series.value = value,
-            },
+            }
             (Slot::Sum | Slot::Value, _) => series.value += value,
         }
     }
