@@ -23,6 +23,7 @@ mod native_histogram;
 mod parse_number;
 mod point;
 mod registry;
+mod registry_time;
 mod session;
 mod slab;
 mod source;
@@ -54,6 +55,7 @@ pub use registry::{
     Aggregate, Declaration, FamilyEntry, GaugeWrite, Listing, Observation, PushReply, PushStatus,
     Reason, Registry, RegistryError, Relocate, WriterEntry, WriterState, WrongListCursor,
 };
+pub use registry_time::RegistryTime;
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
 pub use source::{SeriesDef, Source, SourceExemplar};
 pub use stamp::{Epoch, LONGEST_STAMP, Limits, Stamp, WrongEpoch, WrongStamp};

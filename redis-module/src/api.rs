@@ -202,6 +202,19 @@ pub(crate) fn clock_ms() -> u64 {
     u64::try_from(now).unwrap_or(0)
 }
 
+/// What has passed since some moment, in microseconds; a clock that nobody sets, and that counts on
+/// while the machine is suspended.
+pub(crate) fn steady_us() -> u64 {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanoseconds = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * 1_000_000 + nanoseconds / 1000
+}
+
 /// Whether this process is one that the server forked to save.
 pub(crate) fn is_child() -> bool {
     // SAFETY: without a context only the server's own flags are answered.

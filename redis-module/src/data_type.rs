@@ -11,7 +11,7 @@ use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
-use metrics_model::{DecodeError, Registry};
+use metrics_model::{DecodeError, Registry, RegistryTime};
 use redis_module::raw;
 
 use crate::api::{self, call};
@@ -32,6 +32,7 @@ pub(crate) struct MetricSet {
     pub(crate) registry: Registry,
     authority: Authority,
     counted: Counted,
+    time: RegistryTime,
 }
 
 impl MetricSet {
@@ -46,10 +47,12 @@ impl MetricSet {
     }
 
     fn with(registry: Registry, authority: Authority) -> Self {
+        let last_stamp_ms = registry.last_stamp_ms();
         let mut set = Self {
             registry,
             authority,
             counted: Counted::default(),
+            time: RegistryTime::begin(api::clock_ms(), last_stamp_ms, api::steady_us()),
         };
         KEYS.fetch_add(1, Ordering::Relaxed);
         set.count();
@@ -76,8 +79,23 @@ impl MetricSet {
         let current = Authority::current();
         if self.authority != current {
             self.authority = current;
-            self.registry.rolled_back(api::clock_ms());
+            self.registry.rolled_back(self.now_ms());
         }
+    }
+
+    /// The registry's time, which does not step when the server's clock is set.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.time.at(api::clock_ms(), api::steady_us())
+    }
+
+    /// The same for a write.
+    pub(crate) fn time_of_write(&mut self) -> u64 {
+        self.time.move_to(api::clock_ms(), api::steady_us())
+    }
+
+    /// Another server has decided the time of a write.
+    pub(crate) fn follow(&mut self, stamp_ms: u64) {
+        self.time.follow(stamp_ms, api::steady_us());
     }
 }
 

@@ -160,11 +160,13 @@ impl<'a> Target<'a> {
             Some(key) => key.value()?,
             None => None,
         };
-        let registry = set.map(|set| {
-            self.take_charge(set);
-            &set.registry
-        });
-        act(registry, api::clock_ms())
+        match set {
+            Some(set) => {
+                self.take_charge(set);
+                act(Some(&set.registry), set.now_ms())
+            }
+            None => act(None, api::clock_ms()),
+        }
     }
 
     /// Writes; a missing key is made, unless the write is refused.
@@ -237,10 +239,14 @@ impl<'a> Target<'a> {
         let stamp = match self.decided {
             Decided::Here => {
                 let is_out_of_memory = self.situation.is_out_of_memory();
+                let now_ms = set.time_of_write();
                 set.registry
-                    .stamp(api::clock_ms(), &config::limits(), is_out_of_memory)
+                    .stamp(now_ms, &config::limits(), is_out_of_memory)
             }
-            Decided::There(stamp) => stamp,
+            Decided::There(stamp) => {
+                set.follow(stamp.now_ms());
+                stamp
+            }
             Decided::AsBefore => before,
         };
         let done = act(&mut set.registry, &stamp);
@@ -256,8 +262,8 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// What follows from a write. The key's end is not replicated: whoever repeats the write works
-    /// out the same one. Others hear of a change when the key is closed, since they may do anything.
+    /// What follows from a write. The key's end is not replicated: a server that repeats the write
+    /// works out the same one. Others hear of a change when the key is closed, since they may do anything.
     fn pass_on(
         &self,
         mut key: Key,
@@ -273,7 +279,9 @@ impl<'a> Target<'a> {
                 Decided::There(_) | Decided::AsBefore => self.replicate_verbatim(),
             }
         }
-        let ends_at_ms = done.expire_at_ms();
+        let ends_at_ms = done
+            .expire_at_ms()
+            .map(|at_ms| on_the_wall(at_ms, stamped.stamp.now_ms()));
         let is_set = ends_at_ms.map(|at_ms| key.expire_at(at_ms));
         drop(key);
         if done.is_news() {
@@ -384,6 +392,21 @@ impl<'a> Target<'a> {
         }
     }
 }
+
+/// The moment at which Redis, by its own clock, is to end a key that ends at `at_ms` of the registry's
+/// time, which is `now_ms`. Within a second the two are one, so that a primary and its replicas agree.
+/// After a step of the clock, and where an append only file is read, it is the later of the two: a key
+/// never ends early because a clock was set back and is then right again.
+fn on_the_wall(at_ms: u64, now_ms: u64) -> u64 {
+    let wall_ms = api::clock_ms();
+    if wall_ms.abs_diff(now_ms) <= SAME_TIME_MS {
+        return at_ms;
+    }
+    at_ms.max(wall_ms.saturating_add(at_ms.saturating_sub(now_ms)))
+}
+
+/// Two clocks that differ by less tell the same time.
+const SAME_TIME_MS: u64 = 1000;
 
 /// As many arguments are replicated one by one.
 const MOST_SINGLE: usize = 16;
