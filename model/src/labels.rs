@@ -22,6 +22,8 @@ pub enum LabelError {
     EmptyName,
     #[error("label name '{0}' is reserved")]
     Reserved(String),
+    #[error("label name '{0}' has a NUL, which no scraper reads")]
+    Nul(String),
     #[error("label name '{0}' is given twice")]
     Twice(String),
     #[error("{0} labels, at most {MAX_LABELS} are allowed")]
@@ -40,7 +42,8 @@ impl Labels {
     ///
     /// # Errors
     ///
-    /// An empty, repeated or reserved name (`le`, `quantile`, `__name__`), or too many labels.
+    /// An empty, repeated or reserved name (`le`, `quantile`, `__name__`), one with a NUL (Prometheus
+    /// takes it for the end of the page), or too many labels.
     pub fn new<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, LabelError> {
@@ -71,6 +74,9 @@ impl Labels {
             }
             if value.is_empty() && std::str::from_utf8(name).is_err() {
                 return Err(LabelError::NotUtf8);
+            }
+            if name.contains(&0) {
+                return Err(LabelError::Nul(shown(name).escape_debug().to_string()));
             }
             if matches!(*name, b"le" | b"quantile" | b"__name__") {
                 return Err(LabelError::Reserved(shown(name)));
@@ -228,6 +234,11 @@ mod tests {
             Labels::new([("le", "1")]),
             Err(LabelError::Reserved("le".into()))
         );
+        assert_eq!(
+            Labels::new([("a\0b", "1")]),
+            Err(LabelError::Nul("a\\0b".into()))
+        );
+        assert!(Labels::new([("a", "\0")]).is_ok());
         assert_eq!(
             Labels::new([("a", "1"), ("a", "2")]),
             Err(LabelError::Twice("a".into()))

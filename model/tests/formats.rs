@@ -430,3 +430,67 @@ fn protobuf_pages_of_writers_with_long_names_are_of_bounded_size_too() {
     assert!(largest < 90 * 1024, "{largest}");
     assert!(joined == registry.expose(3000, &request).unwrap().body);
 }
+
+#[test]
+fn a_unit_is_shown_only_where_it_is_the_ending_of_the_name_as_written() {
+    let unit_of = |name: &str, family_type, unit: &str, format, escaping| {
+        let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+        let stamp = Stamp::at(1, EPOCH);
+        let spec = FamilySpec {
+            unit,
+            ..FamilySpec::new(name, family_type)
+        };
+        registry
+            .declare(&stamp, &spec, &Declaration::default())
+            .unwrap();
+        let labels = [(name.trim_end_matches("_info"), "1")];
+        let labels = Labels::new(labels).unwrap();
+        match family_type {
+            FamilyType::Counter => {
+                registry.inc(&stamp, name, &labels, 1.0, None).unwrap();
+            }
+            _ => {
+                let write = GaugeWrite {
+                    family: name.trim_end_matches("_info"),
+                    labels: &labels,
+                    value: 1.0,
+                    mode: None,
+                    writer: b"",
+                    lease_ms: None,
+                    ttl_ms: None,
+                };
+                registry.set(&stamp, &write).unwrap();
+            }
+        }
+        let request = ExposeRequest {
+            format,
+            escaping,
+            ..ExposeRequest::default()
+        };
+        let body = registry.expose(2, &request).unwrap().body;
+        let field = [&[5 << 3 | 2, unit.len() as u8], unit.as_bytes()].concat();
+        match format {
+            Format::Protobuf => body.windows(field.len()).any(|part| part == field),
+            _ => String::from_utf8(body).unwrap().contains("# UNIT"),
+        }
+    };
+    let gauge = FamilyType::Gauge(GaugeMode::Sum);
+    let units = [
+        ("wait_seconds", gauge, "seconds", true),
+        ("wait_seconds_total", FamilyType::Counter, "seconds", true),
+        ("wait", gauge, "seconds", false),
+        ("waitseconds", gauge, "seconds", false),
+        ("wait_a.b", gauge, "a.b", false),
+        ("wait_a b", gauge, "a b", false),
+        ("state_seconds", FamilyType::StateSet, "seconds", false),
+        ("build_seconds_info", FamilyType::Info, "seconds", false),
+    ];
+    for (name, family_type, unit, expected) in units {
+        for format in [Format::OpenMetrics, Format::OpenMetrics2, Format::Protobuf] {
+            for escaping in [Escaping::Underscores, Escaping::Values, Escaping::AllowUtf8] {
+                let shown = unit_of(name, family_type, unit, format, escaping);
+                assert_eq!(shown, expected, "{name} {unit} in {format:?}, {escaping:?}");
+            }
+        }
+    }
+}

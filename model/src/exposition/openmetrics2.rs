@@ -23,6 +23,7 @@ pub(super) struct OpenMetrics2 {
     /// The family's name, in quotes where it needs them.
     name: Vec<u8>,
     is_quoted: bool,
+    has_unit: bool,
 }
 
 impl OpenMetrics2 {
@@ -33,6 +34,7 @@ impl OpenMetrics2 {
             family_type: FamilyType::Counter,
             name: Vec::new(),
             is_quoted: false,
+            has_unit: false,
         }
     }
 
@@ -147,6 +149,7 @@ impl Renderer for OpenMetrics2 {
     fn family(&mut self, spec: &FamilySpec<'_>, _of_start_times: bool) {
         self.family_type = spec.family_type;
         let mut name = family_name(self.escaping, spec);
+        self.has_unit = has_unit(&name, spec);
         name.push_str(match spec.family_type {
             FamilyType::Counter => "_total",
             FamilyType::Info => "_info",
@@ -168,7 +171,7 @@ impl Renderer for OpenMetrics2 {
             other => other.name(),
         };
         self.meta(b"# TYPE ", type_name.as_bytes());
-        if has_unit(spec) {
+        if self.has_unit {
             self.meta(b"# UNIT ", spec.unit.as_bytes());
         }
         if !spec.help.is_empty() {

@@ -10,7 +10,7 @@ use super::PAGE_BYTES;
 use super::names::{Escaping, unescaped};
 use super::openmetrics2::spans;
 use super::renderer::{Renderer, Shown};
-use super::text::{exemplar_of, family_name, newest};
+use super::text::{exemplar_of, family_name, has_unit, newest};
 use crate::bytes::Write;
 use crate::labels::parse;
 use crate::registry::{BucketView, SeriesView};
@@ -153,12 +153,13 @@ impl Renderer for Protobuf {
             FamilyType::Summary => ("", 2),
             FamilyType::Histogram | FamilyType::NativeHistogram => ("", 4),
         };
+        let has_unit = has_unit(&name, spec);
         name.push_str(suffix);
         self.head.clear();
         put_text(&mut self.head, 1, &name);
         put_text(&mut self.head, 2, spec.help);
         put_count(&mut self.head, 3, type_number);
-        if !spec.unit.is_empty() {
+        if has_unit {
             put_text(&mut self.head, 5, spec.unit);
         }
     }

@@ -250,7 +250,7 @@ impl Renderer for Text {
         };
         self.out.extend_from_slice(type_name.as_bytes());
         self.out.push(b'\n');
-        if self.is_open_metrics && has_unit(spec) {
+        if self.is_open_metrics && has_unit(&self.name, spec) {
             self.meta(b"# UNIT ", "");
             self.out.extend_from_slice(spec.unit.as_bytes());
             self.out.push(b'\n');
@@ -309,10 +309,17 @@ pub(super) fn family_name(escaping: Escaping, spec: &FamilySpec<'_>) -> String {
     name
 }
 
-/// Whether a family's unit may be shown: it has to be the name's ending.
-pub(super) fn has_unit(spec: &FamilySpec<'_>) -> bool {
-    let rest = spec.name.strip_suffix(spec.unit);
-    !spec.unit.is_empty() && rest.is_some_and(|rest| rest.ends_with('_'))
+/// Whether a family's unit may be shown: it has to be the ending of the name as it is written, without
+/// the suffix of its samples. Prometheus refuses a whole page for another one, and OpenMetrics allows
+/// none for an info or a state set.
+pub(super) fn has_unit(written: &str, spec: &FamilySpec<'_>) -> bool {
+    let is_word = |unit: &str| unit.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let is_fact = matches!(spec.family_type, FamilyType::Info | FamilyType::StateSet);
+    let rest = written.strip_suffix(spec.unit);
+    !spec.unit.is_empty()
+        && is_word(spec.unit)
+        && !is_fact
+        && rest.is_some_and(|rest| rest.ends_with('_'))
 }
 
 /// The newest exemplar whose value is in a bucket.
