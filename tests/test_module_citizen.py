@@ -15,8 +15,8 @@ from harness.redis import since_7
 
 COMMANDS = {
     "declare": "write", "inc": "write", "set": "write", "add": "write", "observe": "write", "push": "write",
-    "leave": "write", "del": "write", "ttl": "write", "load": "write", "expose": "read", "get": "read",
-    "info": "read", "families": "read", "writers": "read",
+    "leave": "write", "replace": "write", "del": "write", "ttl": "write", "load": "write", "expose": "read",
+    "get": "read", "info": "read", "families": "read", "writers": "read",
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ class Workload:
     """A random mixture of everything that can be written, refusals included."""
 
     def __init__(self, redis: RedisServer, seed: int) -> None:
-        self.redis, self.choice = redis, random.Random(seed)
+        self.redis, self.choice, self.choice_of_groups = redis, random.Random(seed), random.Random(-seed - 1)
         self.writers: list[tuple[Writer, dict[int, float]]] = []
         self.born = 0
         self.refusals: list[str] = []
@@ -42,6 +42,8 @@ class Workload:
         for _ in range(steps):
             step = self.choice.choice([self.direct, self.direct, self.direct, self.gauge, self.push, self.push])
             try:
+                if self.choice_of_groups.random() < 0.15:
+                    self.replace(self.choice_of_groups.choice(KEYS))
                 step(self.choice.choice(KEYS))
             except ResponseError as error:
                 self.refusals.append(str(error))
@@ -88,6 +90,17 @@ class Workload:
         self.redis.execute(
             command, key, f"depth_{mode}", value, "MODE", mode, "WRITER", writer, *lease, *self.options()
         )
+
+    def replace(self, key: str) -> None:
+        """A group, now and then without series, or with one that is somebody else's."""
+        job = str(self.choice_of_groups.randrange(3))
+        batch, ttl_ms = Batch.full(), self.choice_of_groups.choice([0, 5, 50])
+        for number in range(self.choice_of_groups.randrange(4)):
+            labels = {"job": job, "n": str(self.choice_of_groups.randrange(6))} if number else {"n": "3"}
+            batch.define(self.choice_of_groups.choice([counter, gauge])(f"job{number}"), labels, number, ttl_ms=ttl_ms)
+        batches = [batch.encode()] if batch.entries else []
+        keep = ["KEEP"] if self.choice_of_groups.random() < 0.3 else []
+        self.redis.execute("METRICS.REPLACE", key, len(batches), *batches, "LABELS", 1, "job", job, *keep)
 
     def push(self, key: str) -> None:
         """Batches of a few writers, now and then repeated, late, or the last."""

@@ -86,7 +86,8 @@ ANY_BATCH = Batch().encode()
     [
         ("METRICS.DECLARE", "m", "x", "COUNTER"), ("METRICS.INC", "m", "x"), ("METRICS.SET", "m", "x", 1),
         ("METRICS.ADD", "m", "x", 1), ("METRICS.OBSERVE", "m", "x", 1), ("METRICS.PUSH", "m", "w", 1, ANY_BATCH),
-        ("METRICS.LEAVE", "m", "w", 1), ("METRICS.EXPOSE", "m"), ("METRICS.GET", "m", "x"), ("METRICS.DEL", "m", "x"),
+        ("METRICS.LEAVE", "m", "w", 1), ("METRICS.REPLACE", "m", 0, "LABELS", 1, "a", "b"),
+        ("METRICS.EXPOSE", "m"), ("METRICS.GET", "m", "x"), ("METRICS.DEL", "m", "x"),
         ("METRICS.TTL", "m", "x", 1), ("METRICS.INFO", "m"), ("METRICS.FAMILIES", "m"), ("METRICS.WRITERS", "m"),
         ("METRICS.LOAD", "m", 1, 1, "x"),
     ],

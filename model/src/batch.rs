@@ -31,6 +31,7 @@ const TAG_HISTOGRAM: u8 = 6;
 const TAG_RETIRE: u8 = 7;
 const TAG_NATIVE: u8 = 8;
 const TAG_EXEMPLAR: u8 = 9;
+const TAG_START: u8 = 10;
 const LAST_FLAG: u8 = 0x80;
 
 /// How a batch relates to the one before it.
@@ -127,6 +128,13 @@ pub enum Entry<'a> {
         time: f64,
         /// Its own labels.
         labels: Pairs<'a>,
+    },
+    /// When a series of a group began to count.
+    Start {
+        /// The series.
+        index: u32,
+        /// The Unix time in seconds.
+        time: f64,
     },
     /// This writer owns the series no longer.
     Retire {

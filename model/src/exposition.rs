@@ -255,7 +255,7 @@ impl Registry {
             if page.is_spent(out.size()) && out.may_pause() {
                 return true;
             }
-            if is_per_writer {
+            if is_per_writer && !self.has_group(series.id) {
                 if self.render_writers(out, family, series, at, page) {
                     return true;
                 }

@@ -53,7 +53,8 @@ pub use parse_number::parse_number;
 pub use point::Point;
 pub use registry::{
     Aggregate, Declaration, FamilyEntry, GaugeWrite, Listing, Observation, PushReply, PushStatus,
-    Reason, Registry, RegistryError, Relocate, WriterEntry, WriterState, WrongListCursor,
+    Reason, Registry, RegistryError, Relocate, Replaced, Replacement, WriterEntry, WriterState,
+    WrongListCursor,
 };
 pub use registry_time::RegistryTime;
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};

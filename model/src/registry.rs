@@ -25,6 +25,7 @@ mod apply;
 mod catalog;
 mod direct;
 mod exemplars;
+mod groups;
 mod healing;
 mod lifetime;
 mod listing;
@@ -47,6 +48,8 @@ pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
 pub use direct::{Declaration, GaugeWrite, Observation};
 use exemplars::Kept;
+use groups::Groups;
+pub use groups::{Replaced, Replacement};
 use healing::Rollback;
 pub use listing::{FamilyEntry, Listing, WriterEntry, WriterState, WrongListCursor};
 pub use push::{PushReply, PushStatus};
@@ -71,6 +74,7 @@ pub struct Registry {
     layouts: Vec<Layout>,
     /// Of the few series that have any.
     exemplars: BTreeMap<u32, Vec<Kept>>,
+    groups: Groups,
 
     series: Slab<Series>,
     by_identity: HashTable<u32>,
@@ -215,6 +219,41 @@ pub enum RegistryError {
     State(String),
     #[error(transparent)]
     Exemplar(#[from] ExemplarError),
+    #[error("series {series} belongs to {owner}")]
+    Owned { series: String, owner: String },
+    #[error("series {series}: {reason}")]
+    Series { series: String, reason: Box<Self> },
+    #[error("series {0} is defined twice")]
+    SeriesTwice(String),
+    #[error(
+        "a group has counters, gauges in mode sum, histograms and summaries, without base and pid, found {0}"
+    )]
+    NotOfGroup(String),
+    #[error(
+        "batch {0} is out of order, expected a full batch, then more, and only the last one marked as last"
+    )]
+    NotARun(usize),
+    #[error("a native histogram in schema {schema}, the lowest of its family is {floor}")]
+    Schema { schema: i8, floor: i8 },
+    #[error("{created} new series, and metrics.max-series leaves room for {room}")]
+    Room { created: usize, room: u64 },
+    #[error("more observations than 2^64 - 1")]
+    Counts,
+    #[error("used memory > 'maxmemory', and there are new series")]
+    Memory,
+}
+
+impl RegistryError {
+    /// The same, with the series that it is about.
+    fn of_series(self, series: &str) -> Self {
+        match self {
+            named @ Self::Owned { .. } => named,
+            reason => Self::Series {
+                series: series.to_owned(),
+                reason: Box::new(reason),
+            },
+        }
+    }
 }
 
 impl Registry {
@@ -231,6 +270,7 @@ impl Registry {
             claims: HashMap::new(),
             layouts: Vec::new(),
             exemplars: BTreeMap::new(),
+            groups: Groups::default(),
             series: Slab::default(),
             by_identity: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -308,6 +348,7 @@ impl Registry {
         vec![
             ("families", self.by_name.len().to_string()),
             ("series", self.series.len().to_string()),
+            ("groups", self.groups.len().to_string()),
             ("writers", live.to_string()),
             (
                 "writers_silent",
@@ -356,6 +397,7 @@ impl Registry {
             + self.by_identity.capacity() * 8 / 7 * (size_of::<u32>() + 1)
             + self.writers.heap_bytes()
             + writers.sum::<usize>()
+            + self.groups.heap_bytes()
     }
 
     fn reject(&mut self, reason: Reason) {

@@ -20,6 +20,7 @@ mod leave;
 mod load;
 mod observe;
 mod push;
+mod replace;
 mod set;
 mod ttl;
 mod writers;
@@ -33,8 +34,8 @@ pub(crate) use self::about::{About, Access, Argument, register};
 pub(crate) use self::load::forget_begun;
 pub(crate) use self::{
     add::Add, declare::Declare, del::Del, expose::Expose, families::Families, get::Get, inc::Inc,
-    info::Info, leave::Leave, load::Load, observe::Observe, push::Push, set::Set, ttl::Ttl,
-    writers::Writers,
+    info::Info, leave::Leave, load::Load, observe::Observe, push::Push, replace::Replace, set::Set,
+    ttl::Ttl, writers::Writers,
 };
 use crate::api::{Context, OK};
 use crate::args::Args;

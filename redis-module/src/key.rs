@@ -83,6 +83,13 @@ impl Key {
         }
         Ok(())
     }
+
+    /// Takes back a time at which the key was to end.
+    pub(crate) fn persist(&mut self) {
+        const NEVER: i64 = -1;
+        // SAFETY: the key is open for writing.
+        unsafe { call!(RedisModule_SetExpire(self.0.as_ptr(), NEVER)) };
+    }
 }
 
 /// The server is older than the function.

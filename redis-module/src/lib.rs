@@ -33,8 +33,8 @@ use redis_module::raw;
 
 use crate::api::{Context, OK, REFUSED, call};
 use crate::command::{
-    Add, Declare, Del, Expose, Families, Get, Inc, Info, Leave, Load, Observe, Push, Set, Ttl,
-    Writers, register,
+    Add, Declare, Del, Expose, Families, Get, Inc, Info, Leave, Load, Observe, Push, Replace, Set,
+    Ttl, Writers, register,
 };
 
 #[global_allocator]
@@ -57,6 +57,7 @@ fn load(context: Context, arguments: &[&[u8]]) -> Result<(), Box<dyn Error>> {
     register::<Push>(context)?;
     register::<Leave>(context)?;
     register::<Expose>(context)?;
+    register::<Replace>(context)?;
     register::<Get>(context)?;
     register::<Del>(context)?;
     register::<Ttl>(context)?;

@@ -47,6 +47,8 @@ pub(crate) enum Refusal {
     NoKey,
     #[error("a writer id must not be empty")]
     NoWriter,
+    #[error("a group needs LABELS, and one of them with a value")]
+    NoGroup,
     #[error(
         "METRICS.LOAD is sent by servers to each other and to their append only file, use RESTORE"
     )]
@@ -95,6 +97,7 @@ impl Refusal {
             Self::WrongType => "WRONGTYPE",
             Self::Expose(ExposeError::Healing) => "HEALING",
             Self::Expose(ExposeError::StaleCursor) => "STALECURSOR",
+            Self::Registry(RegistryError::Memory) => "OOM",
             _ => "ERR",
         }
     }

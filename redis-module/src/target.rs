@@ -66,6 +66,11 @@ pub(crate) trait Effect {
         self.is_change()
     }
 
+    /// Whether the key must not end by itself from now on.
+    fn keeps_key(&self) -> bool {
+        false
+    }
+
     /// When the key is to end, if the write says so.
     fn expire_at_ms(&self) -> Option<u64> {
         None
@@ -283,6 +288,9 @@ impl<'a> Target<'a> {
             .expire_at_ms()
             .map(|at_ms| on_the_wall(at_ms, stamped.stamp.now_ms()));
         let is_set = ends_at_ms.map(|at_ms| key.expire_at(at_ms));
+        if done.keeps_key() {
+            key.persist();
+        }
         drop(key);
         if done.is_news() {
             self.context.signal_change(self.name);

@@ -2,8 +2,8 @@
 
 use super::{
     BucketChanges, Define, Entry, MAX_BOUNDS, MAX_LABELS, Pairs, TAG_DEFINE, TAG_EXEMPLAR,
-    TAG_FAMILY, TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_TIMED, TAG_VALUES,
-    VALUE_BYTES, Values,
+    TAG_FAMILY, TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_START, TAG_TIMED,
+    TAG_VALUES, VALUE_BYTES, Values,
 };
 use crate::bytes::{DecodeError, Reader};
 use crate::{FamilySpec, FamilyType, Layout, NativeHistogram, Point};
@@ -55,8 +55,19 @@ impl<'a> Entries<'a> {
                 time: self.reader.float()?,
                 labels: self.labels()?,
             }),
-            tag => Reader::refuse("entry tag", tag.into(), "1 to 9", at),
+            TAG_START => self.start(),
+            tag => Reader::refuse("entry tag", tag.into(), "1 to 10", at),
         }
+    }
+
+    fn start(&mut self) -> Result<Entry<'a>, DecodeError> {
+        let index = self.index()?;
+        let at = self.reader.at();
+        let time = self.reader.float()?;
+        if time >= 0.0 && time.is_finite() {
+            return Ok(Entry::Start { index, time });
+        }
+        Reader::refuse("start time", 0, "a number of seconds from 0 on", at)
     }
 
     fn index(&mut self) -> Result<u32, DecodeError> {

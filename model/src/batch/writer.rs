@@ -2,7 +2,8 @@
 
 use super::{
     BATCH_VERSION, BatchHeader, BatchKind, LAST_FLAG, TAG_DEFINE, TAG_EXEMPLAR, TAG_FAMILY,
-    TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_TIMED, TAG_VALUES, VALUE_BYTES,
+    TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_START, TAG_TIMED, TAG_VALUES,
+    VALUE_BYTES,
 };
 use crate::bytes::Write;
 use crate::{FamilySpec, Layout, Point, SourceExemplar};
@@ -146,6 +147,13 @@ impl BatchWriter {
         body.put_float(exemplar.time);
         let labels = exemplar.labels.iter();
         put_labels(body, labels.map(|(name, value)| (&**name, &**value)));
+    }
+
+    /// Adds when a series of a group began to count, as Unix time in seconds.
+    pub fn start(&mut self, index: u32, time: f64) {
+        let body = self.entry(TAG_START);
+        body.put_varint(index.into());
+        body.put_float(time);
     }
 
     /// Ends a series of this writer.

@@ -223,6 +223,11 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<SeriesView<'a>> {
         let mode = family_type.gauge_mode()?;
+        // Of a group's gauge there is one value, in any mode.
+        if let (Some(number), [], []) = (gauge.retired, &*gauge.members, &*gauge.ghosts) {
+            *visited += 1;
+            return Some(SeriesView::Number(number));
+        }
         if !mode.is_per_writer() {
             let number = self.fold(gauge, mode, series.ttl_ms, now_ms, visited)?;
             return Some(SeriesView::Number(number));

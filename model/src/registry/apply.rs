@@ -49,6 +49,8 @@ impl Registry {
                     }
                     None => Err(Reason::Index),
                 },
+                // Only a group's series are told when they began.
+                Entry::Start { .. } => Err(Reason::Value),
                 Entry::Family(family) => {
                     families.push(family);
                     Ok(())
@@ -118,7 +120,7 @@ impl Registry {
             }
             Total::Gauge(_) => return Err(Reason::Exemplar),
         };
-        if self.has_total(entry.series) {
+        if self.has_total(entry.series) && self.group_of(entry.series).is_none() {
             self.keep_exemplar(entry.series, layout, exemplar);
         }
         Ok(())

@@ -288,6 +288,7 @@ impl Registry {
     }
 
     fn clear_total(&mut self, id: u32) {
+        self.groups.remove(id);
         self.drop_exemplars(id);
         let series = &mut self.series[id];
         let zero = Total::zero(self.families[series.family].family_type);

@@ -437,6 +437,7 @@ impl Registry {
         if known.is_none() {
             self.check_room()?;
         }
+        self.check_not_of_group(known, stamp.now_ms)?;
         check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;
         self.begin(stamp);
         // Beginning may have freed it, but puts nothing in its place.

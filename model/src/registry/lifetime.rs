@@ -150,6 +150,10 @@ impl Registry {
         if entry.is_owned() == owned {
             return;
         }
+        // A writer that comes back finds its series given to a group.
+        if owned && self.groups.owner(entry.series).is_some() {
+            return;
+        }
         entry.set_owned(owned);
         let place = entry.place();
         let series = &mut self.series[entry.series];

@@ -272,6 +272,10 @@ impl Registry {
     }
 
     fn key_expiry(&self, registry_ttl_ms: u64) -> Option<u64> {
+        // A group stays until it is replaced, whatever becomes of the writers.
+        if !self.groups.is_empty() {
+            return None;
+        }
         // The empty id is everybody's: nobody lives or leaves under it.
         let mut leases = self.leases.iter().rev();
         let (latest, _) = leases.find(|(_, id)| !self.writers[*id].id.is_empty())?;

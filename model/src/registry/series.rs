@@ -385,6 +385,17 @@ pub(super) struct ObservedSum {
 }
 
 impl ObservedSum {
+    /// That of one writer.
+    pub(super) fn of(sum: f64) -> Self {
+        let mut total = Self::default();
+        if sum.is_finite() {
+            total.finite.high = sum;
+        } else {
+            total.odd = sum;
+        }
+        total
+    }
+
     /// The sum with the difference between a writer's sum and what it was before.
     ///
     /// # Errors

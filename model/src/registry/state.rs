@@ -17,11 +17,12 @@ use fields::{
     get_below, get_id, get_list, get_option, get_slab, put_list, put_option, put_schema, put_slab,
 };
 use parts::{
-    get_exemplars, get_family, get_layout, get_series, get_writer, put_exemplars, put_layout,
-    put_series, put_writer,
+    get_exemplars, get_family, get_group, get_layout, get_series, get_writer, put_exemplars,
+    put_groups, put_layout, put_series, put_writer,
 };
 
-const SNAPSHOT_VERSION: u8 = 1;
+/// Version 2 has groups.
+const SNAPSHOT_VERSION: u8 = 2;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 
@@ -57,6 +58,7 @@ impl Registry {
         for (id, kept) in &self.exemplars {
             put_exemplars(&mut out, *id, kept);
         }
+        put_groups(&mut out, &self.groups);
         out
     }
 
@@ -69,7 +71,7 @@ impl Registry {
         let mut reader = Reader::new(bytes);
         let from = &mut reader;
         let version = from.u8()?;
-        if version != SNAPSHOT_VERSION {
+        if !(1..=SNAPSHOT_VERSION).contains(&version) {
             let expected = SNAPSHOT_VERSION;
             return Err(DecodeError::Version {
                 what: "snapshot",
@@ -100,8 +102,16 @@ impl Registry {
         registry.unsettled = get_list(from, 1, get_id)?.into();
         registry.condemned = get_list(from, 1, get_id)?.into();
         registry.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();
+        let groups = if version == 1 {
+            Vec::new()
+        } else {
+            get_list(from, 2, get_group)?
+        };
         reader.end()?;
-        registry.derive().map_err(|what| DecodeError::Value {
+        let derived = registry
+            .derive()
+            .and_then(|()| registry.derive_groups(&groups));
+        derived.map_err(|what| DecodeError::Value {
             what,
             found: 0,
             expected: "parts that agree with each other",

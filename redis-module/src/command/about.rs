@@ -177,7 +177,8 @@ pub(crate) const EPOCH: Argument = Argument::text(c"epoch").after(c"EPOCH").opti
 /// `[CURSOR cursor]`
 pub(crate) const CURSOR: Argument = Argument::text(c"cursor").after(c"CURSOR").optional();
 
-const PAIRS: &[Argument] = &[
+/// `n name value ...`
+pub(crate) const PAIRS: &[Argument] = &[
     Argument::integer(c"numlabels"),
     Argument::group(
         c"label",

@@ -33,6 +33,8 @@ impl Registry {
             family => family,
         };
         let known = family.and_then(|family| self.find_series(family, labels.as_str()));
+        self.check_not_of_group(known, stamp.now_ms)
+            .map_err(|e| Reason::of(&e))?;
         let memory = known.and_then(|series| self.writers[id].find(series));
         if memory.is_none() && stamp.refuse_definitions {
             return Err(Reason::Memory);
@@ -254,13 +256,15 @@ fn check_base(is_counter: bool, point: &Point, base: Option<&Point>) -> Result<(
 }
 
 impl Reason {
-    fn of(error: &RegistryError) -> Self {
+    pub(super) fn of(error: &RegistryError) -> Self {
         match error {
             RegistryError::Name(_) => Self::Name,
             RegistryError::Labels(_) | RegistryError::Pid | RegistryError::State(_) => Self::Labels,
             RegistryError::SeriesLimit(_) => Self::SeriesLimit,
             RegistryError::LabelBytes { .. } => Self::LabelBytes,
-            RegistryError::Type { .. } | RegistryError::Conflict { .. } => Self::Conflict,
+            RegistryError::Type { .. }
+            | RegistryError::Conflict { .. }
+            | RegistryError::Owned { .. } => Self::Conflict,
             _ => Self::Value,
         }
     }

@@ -110,7 +110,10 @@ impl Registry {
     /// Makes sure that there is a total to write to, and that the writer counts as its owner.
     #[cold]
     fn own(&mut self, id: u32, at: usize, now_ms: u64) -> Result<(), Reason> {
-        self.begin_total(self.writers[id].entries[at].series, now_ms)?;
+        let series = self.writers[id].entries[at].series;
+        self.check_not_of_group(Some(series), now_ms)
+            .map_err(|error| Reason::of(&error))?;
+        self.begin_total(series, now_ms)?;
         self.set_owned(id, at, true, now_ms);
         Ok(())
     }

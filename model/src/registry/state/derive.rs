@@ -209,4 +209,29 @@ impl Registry {
             .get(layout as usize)
             .is_some_and(|layout| layout.len() + 1 == buckets)
     }
+
+    /// Gives groups their series again.
+    pub(super) fn derive_groups(
+        &mut self,
+        groups: &[(&str, Vec<u32>)],
+    ) -> Result<(), &'static str> {
+        if !groups.is_sorted_by(|one, other| one.0 < other.0) {
+            return Err("order of the groups");
+        }
+        for (labels, series) in groups {
+            if series.is_empty() || !series.is_sorted_by(|one, other| one < other) {
+                return Err("series of a group");
+            }
+            for id in series {
+                let known = self.series.get(*id);
+                let is_free =
+                    known.is_some_and(|series| series.created_no > 0 && series.owners == 0);
+                if !is_free || self.groups.owner(*id).is_some() {
+                    return Err("series of a group");
+                }
+                self.groups.add(labels, *id);
+            }
+        }
+        Ok(())
+    }
 }

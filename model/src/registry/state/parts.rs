@@ -6,6 +6,7 @@ use super::fields::{
 };
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::registry::exemplars::Kept;
+use crate::registry::groups::Groups;
 use crate::registry::order::Order;
 use crate::registry::series::{
     Buckets, Family, Gauge, Ghost, Member, NONE, Native, Part, Series, Total,
@@ -328,4 +329,20 @@ pub(super) fn get_exemplars(from: &mut Reader<'_>) -> Result<(u32, Vec<Kept>), D
             at,
         )
     }
+}
+
+/// The labels of each group, and the numbers of its series.
+pub(super) fn put_groups(out: &mut Vec<u8>, groups: &Groups) {
+    out.put_varint(groups.len() as u64);
+    for (labels, series) in groups.iter() {
+        out.put_text(labels);
+        out.put_varint(series.len() as u64);
+        for id in series {
+            out.put_varint((*id).into());
+        }
+    }
+}
+
+pub(super) fn get_group<'a>(from: &mut Reader<'a>) -> Result<(&'a str, Vec<u32>), DecodeError> {
+    Ok((from.text()?, get_list(from, 1, get_id)?))
 }

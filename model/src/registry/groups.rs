@@ -1,0 +1,173 @@
+//! Groups: series that are replaced together, as those of a batch job.
+//!
+//! # How it works
+//!
+//! A group is its labels and a set of series. [`Registry::replace_group`] gives it another set in one
+//! step ([`replace`]), so that a page shows the old one or the new one. A group has no writer: no seq,
+//! no lease, no memory of what was sent. It is there as long as one of its series is, which is until
+//! the group is replaced, or the series is deleted or expires.
+//!
+//! A series belongs to one group or to none. What a group owns no command and no batch adds to, and a
+//! group does not take a series that others write: the second to come is refused, so that neither
+//! changes what the other one shows.
+//!
+//! # What it costs
+//!
+//! Which group owns a series is kept beside the series, because nearly no series has one. Where no
+//! group exists the question costs nothing.
+
+mod content;
+mod replace;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{Registry, RegistryError};
+pub use replace::{Replaced, Replacement};
+
+/// The groups of a registry.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Groups {
+    by_labels: BTreeMap<Box<str>, GroupId>,
+    groups: BTreeMap<GroupId, Group>,
+    of_series: HashMap<u32, GroupId>,
+    last_id: GroupId,
+}
+
+/// The number of a group: another one in each process, and never part of the state.
+type GroupId = u64;
+
+#[derive(Debug, Clone)]
+struct Group {
+    labels: Box<str>,
+    series: BTreeSet<u32>,
+}
+
+impl Groups {
+    /// How many groups there are.
+    pub(super) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
+    }
+
+    /// The labels of each group and its series, both in ascending order.
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &BTreeSet<u32>)> {
+        self.by_labels
+            .iter()
+            .map(|(labels, id)| (&**labels, &self.groups[id].series))
+    }
+
+    /// The series of the group with these labels.
+    pub(super) fn series_of(&self, labels: &str) -> impl Iterator<Item = u32> + '_ {
+        let group = self.by_labels.get(labels).map(|id| &self.groups[id]);
+        group.into_iter().flat_map(|group| &group.series).copied()
+    }
+
+    /// The labels of the group that owns a series.
+    pub(super) fn owner(&self, series: u32) -> Option<&str> {
+        if self.of_series.is_empty() {
+            return None;
+        }
+        let id = self.of_series.get(&series)?;
+        Some(&self.groups[id].labels)
+    }
+
+    /// Gives a series that has no group to one.
+    pub(super) fn add(&mut self, labels: &str, series: u32) {
+        let id = match self.by_labels.get(labels) {
+            Some(id) => *id,
+            None => self.begin(labels),
+        };
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.series.insert(series);
+        }
+        self.of_series.insert(series, id);
+    }
+
+    fn begin(&mut self, labels: &str) -> GroupId {
+        self.last_id += 1;
+        let group = Group {
+            labels: labels.into(),
+            series: BTreeSet::new(),
+        };
+        self.groups.insert(self.last_id, group);
+        self.by_labels.insert(labels.into(), self.last_id);
+        self.last_id
+    }
+
+    /// Takes a series out of its group; a group ends with its last series.
+    pub(super) fn remove(&mut self, series: u32) {
+        if self.of_series.is_empty() {
+            return;
+        }
+        let Some(id) = self.of_series.remove(&series) else {
+            return;
+        };
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.series.remove(&series);
+            if group.series.is_empty() {
+                self.by_labels.remove(&group.labels);
+                self.groups.remove(&id);
+            }
+        }
+    }
+
+    /// Bytes of memory.
+    pub(super) fn heap_bytes(&self) -> usize {
+        const OF_A_GROUP: usize = 160;
+        const OF_A_SERIES: usize = 40;
+        let labels = self.by_labels.keys().map(|labels| 2 * labels.len());
+        labels.sum::<usize>() + OF_A_GROUP * self.groups.len() + OF_A_SERIES * self.of_series.len()
+    }
+}
+
+impl Registry {
+    /// The labels of the group that a series belongs to now.
+    pub(super) fn group_of(&self, series: u32) -> Option<&str> {
+        let labels = self.groups.owner(series)?;
+        // A series of a family that was deleted whole belongs to none, though it was not gone through.
+        self.has_total(series).then_some(labels)
+    }
+
+    /// Refuses a write to a series that a group owns at that time.
+    #[inline]
+    pub(super) fn check_not_of_group(
+        &self,
+        series: Option<u32>,
+        now_ms: u64,
+    ) -> Result<(), RegistryError> {
+        if self.groups.is_empty() {
+            return Ok(());
+        }
+        let owned = series.filter(|id| !self.is_expired(*id, now_ms));
+        match owned.and_then(|id| Some((id, self.group_of(id)?))) {
+            None => Ok(()),
+            Some((id, labels)) => Err(RegistryError::Owned {
+                series: self.describe_series(id),
+                owner: format!("the pushed group {{{labels}}}"),
+            }),
+        }
+    }
+
+    /// Whether a series is a group's, as far as anybody can see it.
+    #[inline]
+    pub(crate) fn has_group(&self, series: u32) -> bool {
+        self.groups.owner(series).is_some()
+    }
+
+    /// A series as pages show it: `name{label="value"}`.
+    fn describe_series(&self, id: u32) -> String {
+        let series = &self.series[id];
+        describe(&self.families[series.family].name, &series.labels)
+    }
+}
+
+/// `name{label="value"}`.
+fn describe(family: &str, labels: &str) -> String {
+    if labels.is_empty() {
+        return family.to_owned();
+    }
+    format!("{family}{{{labels}}}")
+}

@@ -1,0 +1,340 @@
+//! Replacing the series of a group.
+//!
+//! Everything is checked before anything is touched ([`Registry::check_replacement`]): a replacement
+//! is done whole, or refused with the series or family that stands in its way.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::super::series::{Buckets, Native, ObservedSum, Part, Total};
+use super::super::{Registry, RegistryError, Stamp};
+use super::content::{Content, NewSeries};
+use crate::name::sample_suffixes;
+use crate::sum::{Sum, sum_of_counts};
+use crate::{Batch, FamilySpec, FamilyType, Labels, Point};
+
+/// What `METRICS.REPLACE` says.
+#[derive(Debug, Clone, Copy)]
+pub struct Replacement<'a> {
+    /// The labels that the group is known by. Series carry them if their definitions do.
+    pub group: &'a Labels,
+    /// One run of full state, of definitions alone; none of them: the group ends.
+    pub batches: &'a [Batch<'a>],
+    /// Whether families of the group that the batches do not name stay.
+    pub keeps_others: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Replaced {
+    /// How many series the batches define.
+    pub series: u64,
+    /// How many series of the group there are no more.
+    pub removed: u64,
+}
+
+/// What a check has found: which families of the registry have no series but the group's.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Places in the list of new families whose help and unit replace those of the registry.
+    described_anew: HashSet<usize>,
+}
+
+impl Registry {
+    /// Gives a group other series, in one step, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// A series belongs to another group, to a writer, or to nobody in particular; a family is of
+    /// another type and has other series than the group's; a limit. Nothing has changed then.
+    pub fn replace_group(
+        &mut self,
+        stamp: &Stamp,
+        replacement: &Replacement<'_>,
+    ) -> Result<Replaced, RegistryError> {
+        let content = Content::read(replacement.batches)?;
+        let plan = self.check_replacement(stamp, replacement, &content)?;
+        self.begin(stamp);
+        let removed = self.remove_rest(replacement, &content);
+        let group = replacement.group.as_str();
+        let mut families = vec![None; content.families.len()];
+        for new in &content.series {
+            let family = match families[new.family] {
+                Some(family) => family,
+                None => self.begin_family_of_group(&content, new.family, &plan)?,
+            };
+            families[new.family] = Some(family);
+            self.write_of_group(stamp.now_ms, group, family, new);
+        }
+        Ok(Replaced {
+            series: content.series.len() as u64,
+            removed,
+        })
+    }
+
+    fn check_replacement(
+        &self,
+        stamp: &Stamp,
+        replacement: &Replacement<'_>,
+        content: &Content<'_>,
+    ) -> Result<Plan, RegistryError> {
+        let scope = self.scope(replacement, content);
+        let mut in_family: HashMap<u32, usize> = HashMap::new();
+        for id in &scope {
+            *in_family.entry(self.series[*id].family).or_default() += 1;
+        }
+        let is_sole = |id: u32| {
+            let family = &self.families[id];
+            !family.is_declared && in_family.get(&id) == Some(&family.order.len())
+        };
+        let mut plan = Plan::default();
+        let mut ids = Vec::with_capacity(content.families.len());
+        for (at, spec) in content.families.iter().enumerate() {
+            let id = self.check_family_of_group(spec, is_sole)?;
+            if id.is_none_or(is_sole) {
+                plan.described_anew.insert(at);
+            }
+            let ended = || self.ended_family(spec.name, spec.family_type);
+            ids.push(id.or_else(ended));
+        }
+        let (mut created, mut rewritten) = (0, HashSet::new());
+        for new in &content.series {
+            let spec = &content.families[new.family];
+            let known = ids[new.family].and_then(|id| self.find_series(id, new.labels.as_str()));
+            self.check_series_of_group(stamp.now_ms, replacement.group, spec, new, known)
+                .map_err(|error| error.of_series(&new.describe(spec)))?;
+            match known {
+                Some(id) => {
+                    rewritten.insert(id);
+                }
+                None => created += 1,
+            }
+        }
+        if created > 0 && stamp.refuse_definitions {
+            return Err(RegistryError::Memory);
+        }
+        let is_freed = |id: &&u32| !rewritten.contains(*id) && self.series[**id].memories == 0;
+        let freed = scope.iter().filter(is_freed).count();
+        let count = (self.series.len() - freed) as u64;
+        let room = self.limits.max_series.saturating_sub(count);
+        if created as u64 > room {
+            return Err(RegistryError::Room { created, room });
+        }
+        Ok(plan)
+    }
+
+    /// The series of the group that a replacement is about.
+    fn scope(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<u32> {
+        let of_group = self.groups.series_of(replacement.group.as_str());
+        let series = of_group.filter(|id| self.has_total(*id));
+        if !replacement.keeps_others {
+            return series.collect();
+        }
+        // Also those whose samples have the names of new ones: `x_total` may have been a gauge.
+        let mut families: HashSet<u32> = HashSet::new();
+        for spec in &content.families {
+            families.extend(self.by_name.get(spec.name));
+            for suffix in sample_suffixes(spec.family_type) {
+                families.extend(self.claims.get(format!("{}{suffix}", spec.name).as_str()));
+            }
+        }
+        series
+            .filter(|id| families.contains(&self.series[*id].family))
+            .collect()
+    }
+
+    /// The family of that name, if its series can be of the group. One that has no series but the
+    /// group's may be of another type: it ends.
+    fn check_family_of_group(
+        &self,
+        spec: &FamilySpec<'_>,
+        is_sole: impl Fn(u32) -> bool,
+    ) -> Result<Option<u32>, RegistryError> {
+        if let Some(&id) = self.by_name.get(spec.name) {
+            let found = self.families[id].family_type;
+            if fits(spec.family_type, found) {
+                return Ok(Some(id));
+            }
+            if !is_sole(id) {
+                return Err(RegistryError::Type {
+                    family: spec.name.to_owned(),
+                    found: found.describe(),
+                    expected: spec.family_type.describe(),
+                });
+            }
+        }
+        for suffix in sample_suffixes(spec.family_type) {
+            let sample = format!("{}{suffix}", spec.name);
+            if let Some(&other) = self.claims.get(sample.as_str())
+                && !is_sole(other)
+            {
+                return Err(RegistryError::Conflict {
+                    family: spec.name.to_owned(),
+                    sample,
+                    other: self.families[other].name.to_string(),
+                });
+            }
+        }
+        Ok(None)
+    }
+
+    fn check_series_of_group(
+        &self,
+        now_ms: u64,
+        group: &Labels,
+        spec: &FamilySpec<'_>,
+        new: &NewSeries,
+        known: Option<u32>,
+    ) -> Result<(), RegistryError> {
+        self.check_labels(spec, &new.labels)?;
+        if let Point::Native(histogram) = &new.point {
+            let (schema, floor) = (
+                histogram.schema,
+                self.schema_floor(self.by_name.get(spec.name).copied()),
+            );
+            if schema < floor {
+                return Err(RegistryError::Schema { schema, floor });
+            }
+        }
+        let Some(id) = known else { return Ok(()) };
+        let has_value = self.has_total(id) && !self.is_expired(id, now_ms);
+        let owner = match self.group_of(id) {
+            Some(labels) if labels == group.as_str() => return Ok(()),
+            Some(labels) if has_value => format!("the pushed group {{{labels}}}"),
+            _ if has_value || self.series[id].owners > 0 => {
+                "an application, or was written by hand".to_owned()
+            }
+            _ => return Ok(()),
+        };
+        let series = self.describe_series(id);
+        Err(RegistryError::Owned { series, owner })
+    }
+
+    /// Removes what the group does not have any more; returns how many series that was.
+    fn remove_rest(&mut self, replacement: &Replacement<'_>, content: &Content<'_>) -> u64 {
+        let mut rest = self.scope(replacement, content);
+        for new in &content.series {
+            let spec = &content.families[new.family];
+            let family = self.by_name.get(spec.name).copied();
+            let family = family.filter(|id| fits(spec.family_type, self.families[*id].family_type));
+            if let Some(id) = family.and_then(|id| self.find_series(id, new.labels.as_str())) {
+                rest.remove(&id);
+            }
+        }
+        for id in &rest {
+            let family = self.series[*id].family;
+            self.drop_total(*id);
+            self.free_series_if_unused(*id);
+            if self.families.get(family).is_some() {
+                self.end_family_if_empty(family);
+            }
+        }
+        rest.len() as u64
+    }
+
+    /// The family of a spec that was checked, created where it is missing.
+    fn begin_family_of_group(
+        &mut self,
+        content: &Content<'_>,
+        number: usize,
+        plan: &Plan,
+    ) -> Result<u32, RegistryError> {
+        let spec = &content.families[number];
+        let id = match self.by_name.get(spec.name) {
+            Some(&id) if fits(spec.family_type, self.families[id].family_type) => id,
+            _ => self.family_for(spec)?,
+        };
+        let family = &mut self.families[id];
+        if plan.described_anew.contains(&number) {
+            (family.help, family.unit) = (spec.help.into(), spec.unit.into());
+        }
+        Ok(id)
+    }
+
+    /// Gives a series its new value, and to the group.
+    fn write_of_group(&mut self, now_ms: u64, group: &str, family: u32, new: &NewSeries) {
+        let labels = new.labels.as_str();
+        let known = self.find_series(family, labels);
+        let id = known.unwrap_or_else(|| self.create_series(family, labels));
+        if self.begin_total(id, now_ms).is_err() {
+            unreachable!("the family was found by its name, so it has not ended");
+        }
+        let total = match &new.point {
+            Point::Scalar(value) => self.scalar_of_group(id, *value),
+            Point::Buckets { sum, counts } => {
+                let layout = new.layout.as_ref().map(|layout| self.layout_for(layout));
+                let part = Part {
+                    layout: layout.unwrap_or_default(),
+                    sum: ObservedSum::of(*sum),
+                    counts: counts.as_slice().into(),
+                };
+                Total::Buckets(Box::new(Buckets {
+                    count: sum_of_counts(counts.iter().copied()),
+                    parts: vec![part],
+                }))
+            }
+            Point::Native(histogram) => {
+                let mut native = Native::default();
+                native.add((**histogram).clone(), ObservedSum::of(histogram.sum));
+                Total::Native(Box::new(native))
+            }
+            Point::Timed { .. } => unreachable!("a group has no gauges in a mostrecent mode"),
+        };
+        let series = &mut self.series[id];
+        self.series_heap_bytes -= series.total.heap_bytes();
+        self.series_heap_bytes += total.heap_bytes();
+        let begins_anew = is_less(&total, &series.total).then_some(now_ms);
+        if let Some(start_ms) = new.start_ms.or(begins_anew) {
+            series.start_ms = start_ms.min(now_ms);
+        }
+        series.total = total;
+        series.idle_since_ms = now_ms;
+        self.set_series_ttl(id, new.ttl_ms);
+        self.drop_exemplars(id);
+        for exemplar in &new.exemplars {
+            let layout = new.layout.as_ref().map(|layout| self.layout_for(layout));
+            self.keep_exemplar(id, layout, exemplar.clone());
+        }
+        self.groups.add(group, id);
+    }
+
+    fn scalar_of_group(&self, id: u32, value: f64) -> Total {
+        let family = &self.families[self.series[id].family];
+        let mut total = Total::zero(family.family_type);
+        match &mut total {
+            Total::Counter(sum) => {
+                *sum = Sum {
+                    high: value,
+                    low: 0.0,
+                }
+            }
+            // As what a writer that has gone leaves behind.
+            Total::Gauge(gauge) => gauge.retired = Some(value),
+            Total::Buckets(_) | Total::Native(_) => {}
+        }
+        total
+    }
+}
+
+/// Whether a group's family can be one of the registry: a group's gauges are shown in any mode.
+fn fits(new: FamilyType, found: FamilyType) -> bool {
+    match (new, found) {
+        (FamilyType::Gauge(_), FamilyType::Gauge(_)) => true,
+        _ => new == found,
+    }
+}
+
+/// Whether a total is below another one, so that a new one has begun.
+fn is_less(new: &Total, old: &Total) -> bool {
+    match (new, old) {
+        (Total::Counter(new), Total::Counter(old)) => new.value() < old.value(),
+        (Total::Buckets(new), Total::Buckets(old)) => {
+            let parts = new.parts.iter().zip(&old.parts);
+            let mut counts = parts.map(|(new, old)| {
+                new.layout != old.layout || new.counts.iter().zip(&old.counts).any(|(n, o)| n < o)
+            });
+            counts.any(|is_less| is_less)
+        }
+        (Total::Native(new), Total::Native(old)) => new.histogram.since(&old.histogram).is_none(),
+        _ => false,
+    }
+}

@@ -1,0 +1,102 @@
+//! `METRICS.REPLACE key numbatches batch [batch ...] LABELS n name value [name value ...] [KEEP]`
+
+use metrics_model::{Batch, Labels, Replaced, Replacement};
+
+use super::about::PAIRS;
+use super::{About, Access, Argument, Command};
+use crate::args::Args;
+use crate::refusal::Refusal;
+use crate::reply::Reply;
+use crate::target::{Effect, Target};
+
+/// Gives a group other series, in one step.
+pub(crate) struct Replace;
+
+pub(crate) struct Request<'a> {
+    batches: Vec<Batch<'a>>,
+    group: Labels,
+    keeps_others: bool,
+}
+
+/// Maximum number of batches of one command: of 4,096 entries each.
+const MAX_BATCHES: usize = 65_536;
+
+impl Command for Replace {
+    // Without deny-oom: when memory is full, a group can still be given other values, and end.
+    const ABOUT: About = About {
+        name: c"METRICS.REPLACE",
+        event: c"metrics.replace",
+        flags: c"write",
+        access: Access::Write,
+        arity: 6,
+        summary: c"Gives a group, known by its labels, other series in one step.",
+        complexity: c"O(N) where N is the number of series that the group has and had",
+        arguments: &[
+            Argument::integer(c"numbatches"),
+            Argument::text(c"batch").optional().repeated(),
+            Argument::group(c"labels", PAIRS).after(c"LABELS"),
+            Argument::word(c"keep", c"KEEP").optional(),
+        ],
+    };
+    type Request<'a> = Request<'a>;
+    type Answer = Replaced;
+
+    fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
+        let count = args.count("number of batches", MAX_BATCHES)?;
+        let batches = (0..count)
+            .map(|_| Batch::decode(args.bytes()?).map_err(Refusal::Batch))
+            .collect::<Result<_, _>>()?;
+        let (mut group, mut keeps_others) = (None, None);
+        while let Some(option) = args.option() {
+            match option.as_str() {
+                "LABELS" => args.once(&mut group, Args::labels)?,
+                "KEEP" => args.once(&mut keeps_others, |_| Ok(true))?,
+                _ => return Err(args.unknown_option("LABELS or KEEP")),
+            }
+        }
+        let group: Labels = group.unwrap_or_default();
+        if group.as_str().is_empty() {
+            return Err(Refusal::NoGroup);
+        }
+        Ok(Request {
+            batches,
+            group,
+            keeps_others: keeps_others.unwrap_or(false),
+        })
+    }
+
+    /// A missing key is made only for a group that has series.
+    fn act(request: Request<'_>, target: &Target<'_>) -> Result<Replaced, Refusal> {
+        let replacement = Replacement {
+            group: &request.group,
+            batches: &request.batches,
+            keeps_others: request.keeps_others,
+        };
+        if request.batches.is_empty() {
+            let done = target.write_existing(|registry, stamp| {
+                // Nothing is defined, so that nothing can be refused.
+                registry
+                    .replace_group(stamp, &replacement)
+                    .unwrap_or_default()
+            })?;
+            return Ok(done.unwrap_or_default());
+        }
+        target.write(|registry, stamp| registry.replace_group(stamp, &replacement))
+    }
+
+    fn reply(answer: Replaced, reply: Reply) {
+        reply.array(2);
+        reply.integer(answer.series);
+        reply.integer(answer.removed);
+    }
+}
+
+impl Effect for Replaced {
+    fn is_news(&self) -> bool {
+        self.series > 0 || self.removed > 0
+    }
+
+    fn keeps_key(&self) -> bool {
+        self.series > 0
+    }
+}
