@@ -73,9 +73,10 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         with tempfile.TemporaryDirectory() as directory:
             file = Path(directory) / "day.prom"
             write_to_textfile(str(file), APART)
-            body = file.read_bytes()
+            body = file.read_bytes() + f"# pid {os.getpid()}\n".encode()
     elif path == "/push":
         push_to_gateway(environ["QUERY_STRING"], job="day", registry=APART)
+        body = str(JOBS._value.get()).encode()
     elif path == "/restricted":
         body = generate_latest(REGISTRY.restricted_registry(["day_sizes_count", "day_failures_total"]))
     start_response("200 OK", [("Content-Length", str(len(body)))])

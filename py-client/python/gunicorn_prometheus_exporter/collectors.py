@@ -1,8 +1,8 @@
 """Numbers that somebody has to ask for: gauges with ``set_function``, and custom collectors.
 
-A worker asks for them in ``notify``, which Gunicorn calls at least once a second: only if there was a
-scrape since the last time, and for at most a hundredth of its time. So a page shows what they were soon
-after the scrape before, and ``gunicorn_exporter_collected_timestamp_seconds`` says when that was.
+A worker evaluates them in ``notify``, which is called about once a second: while pages are read (for five
+minutes after a scrape), and for at most a hundredth of its time. So a page is at most 1.5 s old, and
+``gunicorn_exporter_collected_timestamp_seconds`` says when they were evaluated.
 """
 
 from __future__ import annotations

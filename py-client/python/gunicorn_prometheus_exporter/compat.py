@@ -14,11 +14,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from . import _native, config
+from . import _native, config, values
 
 #: For metrics that an application would rather keep out of ``prometheus_client.REGISTRY``. They are
-#: on the page like any others: what is shown does not depend on registries.
+#: on the page like those of that one, with the numbers of all processes.
 registry = CollectorRegistry()
+values.merge(registry)
 
 
 def get_shared_registry() -> CollectorRegistry:

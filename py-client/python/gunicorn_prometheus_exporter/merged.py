@@ -2,8 +2,9 @@
 
 They ask the exporter, which has just read every store, for the page that ``/metrics/instance`` shows.
 An application that serves its metrics itself, as it would with ``prometheus_client``'s files, shows the
-same numbers whichever worker answers. Where the exporter does not answer within a second, there are this
-process' own numbers, and the failure is counted.
+same numbers whichever worker answers. A registry of the application's own that was not given to
+``MultiProcessCollector`` shows this process' values of it. Where the exporter does not answer within a
+second, there are this process' own numbers, and the failure is counted.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import prometheus_client
-from prometheus_client import REGISTRY, CollectorRegistry, Metric, exposition, multiprocess
-from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client import REGISTRY, Metric, exposition, multiprocess
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from . import _native, pages
+from . import _native, pages, values
 
 _LIMIT_SECONDS = 1.0
 _END = b"# EOF\n"
@@ -28,8 +28,6 @@ _END = b"# EOF\n"
 #: Where the exporter answers; ``None`` where there is none, and everything is as without us.
 address: bytes | None = None
 _is_installed = False
-#: Names of metrics that this process keeps out of ``prometheus_client.REGISTRY``.
-_kept_apart: set[str] = set()
 
 
 def install(answers_at: bytes | None) -> None:
@@ -43,7 +41,6 @@ def install(answers_at: bytes | None) -> None:
     exposition.generate_latest = prometheus_client.generate_latest = _merging(latest)
     openmetrics.generate_latest = _merging(openmetrics.generate_latest)
     _replace_collector(multiprocess.MultiProcessCollector)
-    _note_other_registries()
     multiprocess.mark_process_dead = _ignoring_no_path(multiprocess.mark_process_dead)
 
 
@@ -78,7 +75,7 @@ class MergedRegistry:
             else:
                 yield from _restricted(merged, only_names)
         if getattr(self._registry, "_registry", self._registry) is REGISTRY:
-            apart = _kept_apart | {family.name for family in _native.described()}
+            apart = values.NAMES_ELSEWHERE | {family.name for family in _native.described()}
             for name, merged in everywhere.items():
                 if name not in apart:
                     yield from _restricted(merged, only_names)
@@ -93,7 +90,8 @@ def _restricted(family: Any, only_names: Any) -> Iterator[Metric]:
 def _merging(original: Callable[..., bytes]) -> Callable[..., bytes]:
     @functools.wraps(original)
     def generate_latest(registry: Any = REGISTRY, *args: Any, **kwargs: Any) -> bytes:
-        if address is not None and not _has_collector(registry):
+        whole = getattr(registry, "_registry", registry)
+        if address is not None and values.is_merged(whole) and not _has_collector(whole):
             registry = MergedRegistry(registry)
         return original(registry, *args, **kwargs)
 
@@ -130,18 +128,6 @@ def _replace_collector(collector: Any) -> None:
             return _own_families()
 
     collector.__init__, collector.collect = init, collect
-
-
-def _note_other_registries() -> None:
-    original = CollectorRegistry.register
-
-    @functools.wraps(original)
-    def register(self: Any, collector: Any) -> None:
-        original(self, collector)
-        if self is not REGISTRY and isinstance(collector, MetricWrapperBase):
-            _kept_apart.add(collector._name)
-
-    CollectorRegistry.register = register  # type: ignore[method-assign]
 
 
 def _own_families() -> Iterator[Metric]:

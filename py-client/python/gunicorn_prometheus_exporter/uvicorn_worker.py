@@ -22,6 +22,12 @@ class PrometheusUvicornWorker(MeteredWorker, UvicornWorker):  # type: ignore[mis
 
     has_hooks = False
     wsgi: Any
+    config: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As uvicorn's, which notifies the arbiter only at half Gunicorn's ``timeout``."""
+        super().__init__(*args, **kwargs)
+        self.config.timeout_notify = min(self.config.timeout_notify, 1)
 
     def load_wsgi(self) -> None:
         """Loads the application, and puts the recorder round it."""

@@ -7,13 +7,15 @@ are put only where numbers do not pass through it.
 from __future__ import annotations
 
 import functools
+import gc
+import threading
 import time
 import warnings
 import weakref
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client import REGISTRY, metrics, values
+from prometheus_client import REGISTRY, CollectorRegistry, metrics, multiprocess, values
 
 from . import _native
 
@@ -21,14 +23,31 @@ _NUMBERED: tuple[Any, ...] = (metrics.Counter, metrics.Gauge, metrics.Summary, m
 #: Where an ``Info`` or ``Enum`` keeps its values, which ``prometheus_client`` does not make.
 _FACTS = "_gunicorn_prometheus_exporter_facts"
 _WRAPPED = "_gunicorn_prometheus_exporter_wrapped"
+#: On a registry: its metrics are merged over processes, as those of the default registry are.
+_MERGED = "_gunicorn_prometheus_exporter_merged"
+#: On a metric: it belongs to no such registry, and its numbers stay in this process.
+_PRIVATE = "_gunicorn_prometheus_exporter_private"
+#: Where `MetricWrapperBase.__init__` takes its registry by position, `self` not counted.
+_REGISTRY_POSITION = 6
 
 
 #: Gauges that have a function, with it; a worker asks them (:mod:`.collectors`).
 FUNCTIONS: weakref.WeakKeyDictionary[metrics.Gauge, Callable[[], float]] = weakref.WeakKeyDictionary()
 
 
+#: Names of the metrics in registries that are merged, but for the default one.
+NAMES_ELSEWHERE: set[str] = set()
+_making = threading.local()
+
+
 class StoreValue(_native.Value):
     """A number of a metric, in the store of whichever process uses it."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        """One of ``prometheus_client``'s own, while a private metric is made."""
+        if getattr(_making, "is_private", False):
+            return values.MutexValue(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return super().__new__(cls, *args, **kwargs)
 
     @classmethod
     def close_all_files(cls) -> None:
@@ -40,9 +59,10 @@ def install() -> None:
     if values.ValueClass is StoreValue:
         return
     values.ValueClass = StoreValue
-    for metric in _registered():
-        _take_over(metric)
     wrap_metrics()
+    _find_registries()
+    for metric in _metrics_of(REGISTRY):
+        _take_over(metric)
     # prometheus_client says this of its own files; here it is not so.
     for message in ("Removal of labels has not been implemented", "Clearing labels has not been implemented"):
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
@@ -57,17 +77,73 @@ def wrap_metrics() -> None:
     for name in ("remove", "remove_by_labels", "clear"):
         if hasattr(base, name):
             _wrap_removal(base, name)
+    _wrap_making(base)
     for numbered in _NUMBERED:
-        _wrap_units(numbered)
+        _wrap_values(numbered)
+    _wrap_registration()
     _wrap_function()
     _wrap_then(metrics.Info, "info", _say_info)
     _wrap_then(metrics.Enum, "__init__", _say_state)
     _wrap_then(metrics.Enum, "state", _say_state)
 
 
-def _registered() -> list[Any]:
-    collectors = list(getattr(REGISTRY, "_collector_to_names", {}))
+def is_merged(registry: Any) -> bool:
+    """Whether the metrics of a registry are on the page, with the numbers of all processes."""
+    return registry is REGISTRY or getattr(registry, _MERGED, False)
+
+
+def merge(registry: Any) -> None:
+    """From now on they are: ``MultiProcessCollector`` was given the registry, or the registry is this package's."""
+    if is_merged(registry):
+        return
+    setattr(registry, _MERGED, True)
+    for metric in _metrics_of(registry):
+        _publish(metric, registry)
+
+
+def _metrics_of(registry: Any) -> list[Any]:
+    collectors = list(getattr(registry, "_collector_to_names", {}))
     return [metric for metric in collectors if isinstance(metric, metrics.MetricWrapperBase)]
+
+
+def _find_registries() -> None:
+    """Sorts what was made before this package was loaded, by a configuration file for example."""
+    registries: list[Any] = []
+    shown = {id(metric) for metric in _metrics_of(REGISTRY)}
+    for found in gc.get_objects():
+        kind = type(found)  # not isinstance(): what is found may be a proxy that does things when it is asked
+        if issubclass(kind, CollectorRegistry):
+            registries.append(found)
+        elif issubclass(kind, metrics.MetricWrapperBase) and id(found) not in shown:
+            is_parent = hasattr(found, "_kwargs") and not found._labelvalues
+            if is_parent:
+                _mark(found, None, is_private=True)
+    for registry in registries:
+        collectors = getattr(registry, "_collector_to_names", {})
+        if any(isinstance(collector, multiprocess.MultiProcessCollector) for collector in collectors):
+            merge(registry)
+        elif getattr(registry, _MERGED, False):
+            for metric in _metrics_of(registry):
+                _publish(metric, registry)
+
+
+def _mark(metric: Any, registry: Any, *, is_private: bool) -> None:
+    setattr(metric, _PRIVATE, is_private)
+    # Children are made with what stands here, and without their parent's registry.
+    metric._kwargs["registry"] = registry
+    for child in list(getattr(metric, "_metrics", {}).values()):
+        _mark(child, registry, is_private=is_private)
+
+
+def _publish(metric: Any, registry: Any) -> None:
+    """A private metric is private no more: its registry is merged, or it was put into one that is."""
+    if registry is not REGISTRY:
+        NAMES_ELSEWHERE.add(metric._name)
+    if not getattr(metric, _PRIVATE, False):
+        return
+    _mark(metric, registry, is_private=False)
+    if values.ValueClass is StoreValue:
+        _take_over(metric)
 
 
 def _take_over(metric: Any) -> None:
@@ -131,16 +207,62 @@ def _say_state(metric: Any) -> None:
         value.set(1.0 if number == metric._value else 0.0)
 
 
-def _wrap_units(metric_type: Any) -> None:
+def _wrap_making(base: Any) -> None:
+    """Notes which metrics are private, before they have values."""
+    original = base.__init__
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "registry" in kwargs:
+            registry = kwargs["registry"]
+        else:
+            registry = args[_REGISTRY_POSITION] if len(args) > _REGISTRY_POSITION else REGISTRY
+        if registry is REGISTRY:
+            original(self, *args, **kwargs)
+            return
+        setattr(self, _PRIVATE, not is_merged(registry))
+        original(self, *args, **kwargs)
+        self._kwargs["registry"] = registry
+
+    base.__init__ = init
+
+
+def _wrap_values(metric_type: Any) -> None:
     original = metric_type._metric_init
 
     @functools.wraps(original)
     def metric_init(self: Any) -> None:
+        if _is_private(self):
+            _making.is_private = True
+            try:
+                original(self)
+            finally:
+                _making.is_private = False
+            return
         if self._unit:
             _native.set_unit(self._name, self._unit)
         original(self)
 
     metric_type._metric_init = metric_init
+
+
+def _is_private(metric: Any) -> bool:
+    # Tests that play several processes have a value class of their own, and no default registry.
+    return values.ValueClass is StoreValue and getattr(metric, _PRIVATE, False)
+
+
+def _wrap_registration() -> None:
+    original = CollectorRegistry.register
+
+    @functools.wraps(original)
+    def register(self: Any, collector: Any) -> None:
+        original(self, collector)
+        if isinstance(collector, multiprocess.MultiProcessCollector):
+            merge(self)
+        elif is_merged(self) and isinstance(collector, metrics.MetricWrapperBase):
+            _publish(collector, self)
+
+    CollectorRegistry.register = register  # type: ignore[method-assign]
 
 
 def _wrap_function() -> None:
@@ -149,7 +271,8 @@ def _wrap_function() -> None:
     @functools.wraps(original)
     def set_function(self: metrics.Gauge, f: Callable[[], float]) -> None:
         original(self, f)
-        FUNCTIONS[self] = f
+        if not _is_private(self):
+            FUNCTIONS[self] = f
 
     metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
 
@@ -160,7 +283,7 @@ def _wrap_then(metric_type: Any, name: str, then: Callable[[Any], None]) -> None
     @functools.wraps(original)
     def method(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if issubclass(values.ValueClass, StoreValue) and self._is_observable():
+        if issubclass(values.ValueClass, StoreValue) and not _is_private(self) and self._is_observable():
             then(self)
 
     setattr(metric_type, name, method)

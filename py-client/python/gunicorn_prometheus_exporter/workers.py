@@ -16,6 +16,9 @@ from . import _native, arbiter, recording
 if TYPE_CHECKING:
     from ._native import WorkerSlot
 
+#: As long as gthread, gevent and tornado workers wait between two notifications.
+_LONGEST_WAIT_SECONDS = 1.0
+
 
 class MeteredWorker:
     """What the worker classes add to Gunicorn's; it comes before the worker class in the bases."""
@@ -31,6 +34,7 @@ class MeteredWorker:
     max_requests: int
     metrics_slot: WorkerSlot | None = None
     metrics_recorder: recording.Recording | None = None
+    _has_started_recording = False
 
     @classmethod
     def setup(cls) -> None:
@@ -54,14 +58,27 @@ class MeteredWorker:
         self.metrics_slot = arbiter.take_slot(self)
 
     def init_process(self) -> None:
-        """In the worker: from here on requests are recorded."""
-        self.metrics_recorder = recording.start(self)
+        """In the worker, until it ends."""
         parent: Any = super()
         try:
             parent.init_process()
         finally:
             if self.metrics_recorder is not None and self.nr >= self.max_requests:
                 _native.say_end("max_requests")
+
+    def init_signals(self) -> None:
+        """In the worker: from here on requests are recorded.
+
+        Not before: until the worker has its own handlers, those of the arbiter take a signal, and it is lost.
+        """
+        parent: Any = super()
+        parent.init_signals()
+        self._start_recording()
+
+    def _start_recording(self) -> None:
+        if not self._has_started_recording:
+            self._has_started_recording = True
+            self.metrics_recorder = recording.start(self)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """SIGQUIT and SIGINT, from whomever."""
@@ -77,6 +94,8 @@ class MeteredWorker:
 
     def load_wsgi(self) -> None:
         """Loads the application, and then looks which framework it has brought along."""
+        # For a class whose `init_signals` does not call this one's.
+        self._start_recording()
         parent: Any = super()
         parent.load_wsgi()
         recording.integrate_frameworks()
@@ -91,6 +110,13 @@ class MeteredWorker:
 
 class PrometheusWorker(MeteredWorker, SyncWorker):  # type: ignore[misc]
     """The ``sync`` worker: one request at a time."""
+
+    def wait(self, timeout: float) -> Any:
+        """Waits for a connection, but not longer than other workers do before they notify the arbiter.
+
+        Gunicorn waits half its ``timeout``, which may be minutes: so long no gauge with a function would be evaluated.
+        """
+        return super().wait(min(timeout, _LONGEST_WAIT_SECONDS))
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:

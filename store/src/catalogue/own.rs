@@ -57,7 +57,9 @@ pub const COLLECTED_TIMESTAMP: Described = Described {
     unit: "",
     help: "When custom collectors and functions of gauges were asked, where it is longest ago",
     labels: &[],
-    meaning: "There only where the application has custom collectors, or gauges with `set_function`.",
+    meaning: "There only where the application has custom collectors, or gauges with `set_function`. A worker evaluates \
+              them once a second for five minutes after each scrape, for at most a hundredth of its time; an idle one too, \
+              whatever its `timeout` is. The first page after a longer pause shows what they were before it.",
     query: "time() - gunicorn_exporter_collected_timestamp_seconds",
     page: Page::Metrics,
 };
