@@ -202,6 +202,31 @@ def test_when_memory_is_full_known_series_are_updated(redis: RedisServer) -> Non
     assert writer.push(Batch().define(gauge("depth"), {}, 1))[3] == 0
 
 
+def test_when_memory_is_full_no_writer_and_no_key_is_made(redis: RedisServer) -> None:
+    known = Writer(redis).begin()
+    known.push(hits(5))
+    redis.execute("CONFIG", "SET", "maxmemory", 1)
+    before, offset = redis.registry("m"), redis.client.info("replication")["master_repl_offset"]
+    for key in ("m", "other"):
+        unknown = Writer(redis, id=b"x" * 200, key=key, epoch=known.epoch)
+        for state in (Batch(), hits(3)):
+            with pytest.raises(
+                ResponseError, match=r"^used memory > 'maxmemory', and the writer or its key is new: it has to wait$"
+            ) as refused:
+                unknown.push(state)
+            assert "\n" not in str(refused.value)
+    assert redis.execute("EXISTS", "other") == 0
+    assert redis.registry("m") == before
+    assert redis.client.info("replication")["master_repl_offset"] == offset
+    # A known writer renews, updates and leaves.
+    assert known.push(Batch())[0] == "OK"
+    assert known.push(Batch().value(0, 6))[0] == "OK"
+    assert known.leave()[0] == "OK"
+    redis.execute("CONFIG", "SET", "maxmemory", 0)
+    assert Writer(redis, id=b"later").begin().push(hits(3))[0] == "OK"
+    assert page(redis).value("hits_total") == 9
+
+
 def test_the_key_ends_when_its_writers_have(redis: RedisServer) -> None:
     writer = Writer(redis).begin()
     assert redis.execute("PTTL", "m") == -1

@@ -19,7 +19,7 @@ mod text;
 use std::time::Duration;
 
 use metrics_model::{
-    BatchHeader, BatchKind, BatchWriter, Epoch, ExposeRequest, FamilySpec, Format, Labels,
+    BatchHeader, BatchKind, BatchWriter, Epoch, ExposeRequest, FamilySpec, Format, Labels, Layout,
     PushStatus,
 };
 
@@ -213,7 +213,7 @@ async fn push_shard(
     }
     for _ in 0..RESTARTS {
         let mut run = Run::begin(redis, shard).await?;
-        let chunks: Vec<_> = series.chunks(SERIES_AT_ONCE).collect();
+        let chunks = chunks(&series);
         let mut is_replaced = false;
         for (number, chunk) in chunks.iter().enumerate() {
             let is_last = number + 1 == chunks.len();
@@ -318,8 +318,26 @@ impl<'a> Run<'a> {
     }
 }
 
+/// Series that fit into one batch each.
+fn chunks<'a, 's>(
+    mut series: &'a [(&'s Family, &'s Series)],
+) -> Vec<&'a [(&'s Family, &'s Series)]> {
+    let mut chunks = Vec::new();
+    while !series.is_empty() {
+        let mut length = series.len().min(SERIES_AT_ONCE);
+        while length > 1 && !batch(&series[..length], Duration::ZERO).has_room() {
+            length /= 2;
+        }
+        let (chunk, rest) = series.split_at(length);
+        chunks.push(chunk);
+        series = rest;
+    }
+    chunks
+}
+
 fn batch(chunk: &[(&Family, &Series)], ttl: Duration) -> BatchWriter {
     let mut writer = BatchWriter::new();
+    let mut last_layout: Option<(&Layout, usize)> = None;
     let mut family: Option<(&Family, usize)> = None;
     for (of, series) in chunk {
         let number = match family {
@@ -327,7 +345,11 @@ fn batch(chunk: &[(&Family, &Series)], ttl: Duration) -> BatchWriter {
             _ => writer.family(&spec(of)),
         };
         family = Some((of, number));
-        let layout = series.layout.as_ref().map(|layout| writer.layout(layout));
+        let layout = series.layout.as_ref().map(|layout| match last_layout {
+            Some((last, number)) if last == layout => number,
+            _ => writer.layout(layout),
+        });
+        last_layout = series.layout.as_ref().zip(layout);
         let labels = series
             .labels
             .iter()

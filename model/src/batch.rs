@@ -9,18 +9,13 @@ mod reader;
 mod writer;
 
 use crate::bytes::{DecodeError, Reader};
+use crate::sizes::{MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BATCH_ENTRIES, MAX_BOUNDS, MAX_LABELS};
 use crate::{FamilySpec, Layout, NativeHistogram, Point};
 use reader::Entries;
 pub use writer::BatchWriter;
 
 /// The version of the format that this build reads and writes.
 pub const BATCH_VERSION: u8 = 1;
-/// The most entries that one batch may hold.
-pub const MAX_BATCH_ENTRIES: usize = 4096;
-/// The most labels that one series may have.
-pub const MAX_LABELS: usize = 64;
-/// The most bounds that a histogram may have.
-pub const MAX_BOUNDS: usize = 1000;
 
 const TAG_FAMILY: u8 = 1;
 const TAG_LAYOUT: u8 = 2;
@@ -241,6 +236,10 @@ impl<'a> Batch<'a> {
     ///
     /// Says what is wrong and where; nothing has been applied then.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_BATCH_BYTES {
+            let found = bytes.len() as u64;
+            return Reader::refuse("number of bytes", found, "at most 1048576", 0);
+        }
         let mut reader = Reader::new(bytes);
         let header = read_header(&mut reader)?;
         let at = reader.at();
@@ -256,6 +255,10 @@ impl<'a> Batch<'a> {
         while counted < entry_count {
             let entry = entries.read().map_err(|error| shift(error, reader.at()))?;
             counted += entry.count();
+            if entries.cells > MAX_BATCH_CELLS {
+                let (found, at) = (entries.cells as u64, reader.at() + entries.reader.at());
+                return Reader::refuse("number of cells", found, "at most 65536", at);
+            }
         }
         if counted > entry_count {
             let expected = "as many as there are";

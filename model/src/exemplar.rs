@@ -27,6 +27,10 @@ pub enum ExemplarError {
         "{0} characters of exemplar labels, at most {MAX_EXEMPLAR_CHARACTERS} are allowed (OpenMetrics)"
     )]
     TooLong(usize),
+    #[error(
+        "{0} bytes of exemplar labels, at most {MAX_EXEMPLAR_CHARACTERS} characters are allowed (OpenMetrics)"
+    )]
+    TooLarge(usize),
     #[error("exemplar value {0} and time {1}, expected numbers and a time that is not negative")]
     Number(f64, f64),
 }
@@ -43,6 +47,12 @@ impl Exemplar {
         value: f64,
         time: f64,
     ) -> Result<Self, ExemplarError> {
+        // A character has four bytes at most: nothing long is walked through.
+        let bytes = |(name, value): (&str, &str)| name.len() + value.len();
+        let found = labels.clone().map(bytes).sum();
+        if found > 4 * MAX_EXEMPLAR_CHARACTERS {
+            return Err(ExemplarError::TooLarge(found));
+        }
         let characters = |(name, value): (&str, &str)| name.chars().count() + value.chars().count();
         let found = labels.clone().map(characters).sum();
         if found > MAX_EXEMPLAR_CHARACTERS {

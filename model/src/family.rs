@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::GaugeMode;
+use crate::sizes::{MAX_HELP_BYTES, MAX_UNIT_BYTES};
 
 /// The type of a family, with the gauge's mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,6 +141,16 @@ impl<'a> FamilySpec<'a> {
             family_type,
             help: "",
             unit: "",
+        }
+    }
+
+    /// The same without the texts that no registry keeps, see [`MAX_HELP_BYTES`].
+    pub(crate) fn without_long_texts(self) -> Self {
+        let within = |text: &'a str, most| if text.len() <= most { text } else { "" };
+        Self {
+            help: within(self.help, MAX_HELP_BYTES),
+            unit: within(self.unit, MAX_UNIT_BYTES),
+            ..self
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Label sets: checked, sorted, and escaped once.
 
-use crate::batch::MAX_LABELS;
 use crate::name::is_legacy_label_name;
+use crate::sizes::{MAX_LABEL_NAME_BYTES, MAX_LABEL_SET_BYTES, MAX_LABELS};
 
 /// A label set in the form in which it is identified, kept and shown.
 ///
@@ -28,6 +28,12 @@ pub enum LabelError {
     Twice(String),
     #[error("{0} labels, at most {MAX_LABELS} are allowed")]
     TooMany(usize),
+    #[error("a label name of {0} bytes, at most {MAX_LABEL_NAME_BYTES} are allowed")]
+    LongName(usize),
+    #[error(
+        "{0} bytes of labels, at most {MAX_LABEL_SET_BYTES} are allowed (metrics.max-label-bytes may allow less)"
+    )]
+    TooLarge(usize),
     #[error("names and values of labels must be UTF-8")]
     NotUtf8,
 }
@@ -65,10 +71,18 @@ impl Labels {
         if pairs.len() > MAX_LABELS {
             return Err(LabelError::TooMany(pairs.len()));
         }
+        let found = pairs.iter().map(|(name, value)| name.len() + value.len());
+        let found = found.sum::<usize>();
+        if found > MAX_LABEL_SET_BYTES {
+            return Err(LabelError::TooLarge(found));
+        }
         let (mut are_legacy, mut bytes) = (true, 0);
         for (name, value) in &*pairs {
             are_legacy &= is_legacy_label_name(name);
             bytes += name.len() + value.len() + 4;
+            if name.len() > MAX_LABEL_NAME_BYTES {
+                return Err(LabelError::LongName(name.len()));
+            }
             if name.is_empty() {
                 return Err(LabelError::EmptyName);
             }

@@ -1,5 +1,7 @@
 //! The bounds of a histogram's buckets.
 
+use crate::sizes::{MAX_BOUND_BYTES, cut};
+
 /// Upper bounds in ascending order, each with the text in which it is shown. `+Inf` is not among
 /// them: a layout of n bounds has n + 1 buckets.
 #[derive(Debug, Clone)]
@@ -24,9 +26,15 @@ impl Layout {
         let mut texts = texts.into_iter().collect::<Vec<_>>();
         if texts
             .last()
-            .is_some_and(|last| last.parse() == Ok(f64::INFINITY))
+            .is_some_and(|last| last.len() <= MAX_BOUND_BYTES && last.parse() == Ok(f64::INFINITY))
         {
             texts.pop();
+        }
+        if let Some(long) = texts.iter().find(|text| text.len() > MAX_BOUND_BYTES) {
+            let (shown, found) = (cut(long, MAX_BOUND_BYTES), long.len());
+            return Err(WrongBound(format!(
+                "{shown}… ({found} bytes, at most {MAX_BOUND_BYTES} are allowed)"
+            )));
         }
         let mut bounds = Vec::with_capacity(texts.len());
         let mut above = f64::NEG_INFINITY;

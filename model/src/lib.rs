@@ -25,14 +25,15 @@ mod point;
 mod registry;
 mod registry_time;
 mod session;
+mod sizes;
 mod slab;
 mod source;
 mod stamp;
 mod sum;
 
 pub use batch::{
-    BATCH_VERSION, Batch, BatchHeader, BatchKind, BatchWriter, BucketChanges, Define, Entry,
-    MAX_BATCH_ENTRIES, MAX_BOUNDS, MAX_LABELS, Pairs, Values,
+    BATCH_VERSION, Batch, BatchHeader, BatchKind, BatchWriter, BucketChanges, Define, Entry, Pairs,
+    Values,
 };
 pub use bytes::DecodeError;
 pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
@@ -58,5 +59,6 @@ pub use registry::{
 };
 pub use registry_time::RegistryTime;
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
+pub use sizes::*;
 pub use source::{SeriesDef, Source, SourceExemplar};
 pub use stamp::{Epoch, LONGEST_STAMP, Limits, Stamp, WrongEpoch, WrongStamp};

@@ -1,9 +1,7 @@
 //! Names of families, and the sample names that follow from them.
 
+use crate::sizes::MAX_NAME_BYTES;
 use crate::{FamilySpec, FamilyType};
-
-/// The longest name of a family.
-const MAX_NAME_BYTES: usize = 512;
 
 /// Why a family's name is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

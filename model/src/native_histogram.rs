@@ -19,6 +19,8 @@ pub const NATIVE_SCHEMAS: std::ops::RangeInclusive<i8> = -4..=8;
 pub const DEFAULT_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 /// The most buckets, of both signs together, that a writer may send of one histogram.
 pub const MAX_NATIVE_BUCKETS: usize = 4096;
+/// One in so many buckets is added on its own, more are merged.
+const FEW_OF: usize = 16;
 /// Above the number of the bucket of +Inf in the finest schema, and below that of the smallest number.
 pub(crate) const MAX_BUCKET_NUMBER: i32 = 1100 << 8;
 
@@ -141,8 +143,18 @@ impl NativeHistogram {
     /// Adds the counts of one of the same schema and zero threshold.
     pub(crate) fn add_counts(&mut self, other: &Self) {
         self.zero_count = self.zero_count.wrapping_add(other.zero_count);
-        merge(&mut self.positive, &other.positive, u64::wrapping_add);
-        merge(&mut self.negative, &other.negative, u64::wrapping_add);
+        for (side, others) in [
+            (&mut self.positive, &other.positive),
+            (&mut self.negative, &other.negative),
+        ] {
+            if others.len() * FEW_OF < side.len() {
+                for (number, count) in others {
+                    add_to(side, *number, *count);
+                }
+            } else {
+                merge(side, others, u64::wrapping_add);
+            }
+        }
     }
 
     /// What has been counted since `before`, which is brought to this schema and zero threshold;

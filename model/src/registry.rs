@@ -43,7 +43,9 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use crate::labels::LabelError;
 use crate::name::NameError;
 use crate::slab::Slab;
-use crate::{Epoch, ExemplarError, Layout, Limits, Stamp};
+use crate::{
+    Epoch, ExemplarError, Layout, Limits, MAX_BUCKETS_OF_SERIES, MAX_LAYOUTS_OF_SERIES, Stamp,
+};
 pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
 pub use direct::{Declaration, GaugeWrite, Observation};
@@ -129,11 +131,13 @@ pub enum Reason {
     Exemplar,
     /// The total would be too large for its type.
     Overflow,
+    /// A text is longer, or there are more buckets, than may be.
+    Size,
 }
 
 impl Reason {
     /// Every reason.
-    pub const EVERY: [Self; 12] = [
+    pub const EVERY: [Self; 13] = [
         Self::SeriesLimit,
         Self::LabelBytes,
         Self::Labels,
@@ -146,6 +150,7 @@ impl Reason {
         Self::Schema,
         Self::Exemplar,
         Self::Overflow,
+        Self::Size,
     ];
 
     /// The value of the label `reason`.
@@ -163,6 +168,7 @@ impl Reason {
             Self::Schema => "schema",
             Self::Exemplar => "exemplar",
             Self::Overflow => "overflow",
+            Self::Size => "size",
         }
     }
 }
@@ -191,10 +197,22 @@ pub enum RegistryError {
     SeriesLimit(u64),
     #[error("{found} bytes of labels, metrics.max-label-bytes allows {allowed}")]
     LabelBytes { found: usize, allowed: u64 },
+    #[error("{what} of {found} bytes, at most {most} are allowed")]
+    TextBytes {
+        what: &'static str,
+        found: usize,
+        most: usize,
+    },
+    #[error(
+        "family '{0}' has a series with {MAX_LAYOUTS_OF_SERIES} bucket layouts or {MAX_BUCKETS_OF_SERIES} buckets, as many as are allowed"
+    )]
+    Buckets(String),
     #[error("label 'pid' is set by the registry in the modes all and liveall")]
     Pid,
     #[error("value {0} is not allowed: a counter grows by a finite number that is not negative")]
     CounterValue(f64),
+    #[error("used memory > 'maxmemory', and the writer or its key is new: it has to wait")]
+    NewWriter,
     #[error("family '{family}': {found} more would make {what} too large for its type")]
     Overflow {
         family: String,

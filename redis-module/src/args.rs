@@ -5,7 +5,8 @@
 use std::str::{self, FromStr};
 
 use metrics_model::{
-    Epoch, LabelError, Labels, MAX_BOUNDS, MAX_LABELS, NATIVE_SCHEMAS, parse_number,
+    Epoch, LabelError, Labels, MAX_BOUNDS, MAX_LABELS, MAX_WRITER_ID_BYTES, NATIVE_SCHEMAS,
+    parse_number,
 };
 use redis_module::raw;
 
@@ -100,6 +101,11 @@ impl<'a> Args<'a> {
     pub(crate) fn writer(&mut self) -> Result<&'a [u8], Refusal> {
         match self.bytes()? {
             b"" => Err(Refusal::NoWriter),
+            writer if writer.len() > MAX_WRITER_ID_BYTES => Err(Refusal::TooLong {
+                what: "writer id",
+                found: writer.len(),
+                most: MAX_WRITER_ID_BYTES,
+            }),
             writer => Ok(writer),
         }
     }

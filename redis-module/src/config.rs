@@ -8,22 +8,26 @@ use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::str;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use metrics_model::Limits;
+use metrics_model::{Limits, MAX_LABEL_SET_BYTES};
 use redis_module::raw;
 
 use crate::api::{Context, OK};
 use crate::guard::guard;
 use crate::refusal::shown;
 
-/// A setting: a whole number with a lower bound.
+/// A setting: a whole number within bounds.
 struct Setting {
     name: &'static CStr,
     least: i64,
+    most: i64,
     value: AtomicI64,
 }
 
 static MAX_SERIES: Setting = Setting::new(c"max-series", 1);
-static MAX_LABEL_BYTES: Setting = Setting::new(c"max-label-bytes", 0);
+static MAX_LABEL_BYTES: Setting = Setting {
+    most: MAX_LABEL_SET_BYTES as i64,
+    ..Setting::new(c"max-label-bytes", 0)
+};
 static WRITER_RETENTION: Setting = Setting::new(c"writer-retention", 0);
 static TOMBSTONE_RETENTION: Setting = Setting::new(c"tombstone-retention", 0);
 static HEALING_TIME: Setting = Setting::new(c"healing-time", 0);
@@ -59,13 +63,11 @@ pub(crate) enum ConfigError {
     Unknown(String),
     #[error("argument '{0}' of loadmodule lacks its value")]
     Incomplete(String),
-    #[error(
-        "'{found}' is no value for {name} of loadmodule, expected a whole number from {least} on"
-    )]
+    #[error("'{found}' is no value for {name} of loadmodule, expected a whole number {range}")]
     Value {
         name: String,
         found: String,
-        least: i64,
+        range: String,
     },
     #[error("the server refused the setting metrics.{0}")]
     Refused(String),
@@ -89,11 +91,14 @@ pub(crate) fn load(context: Context, arguments: &[&[u8]]) -> Result<(), ConfigEr
             .ok()
             .and_then(|text| text.parse::<i64>().ok());
         let number = number
-            .filter(|number| *number >= setting.least)
+            .filter(|number| (setting.least..=setting.most).contains(number))
             .ok_or_else(|| ConfigError::Value {
                 name: shown(name),
                 found: shown(value),
-                least: setting.least,
+                range: match setting.most {
+                    i64::MAX => format!("from {} on", setting.least),
+                    most => format!("from {} to {most}", setting.least),
+                },
             })?;
         setting.value.store(number, Ordering::Relaxed);
     }
@@ -134,7 +139,7 @@ fn register(context: Context) -> Result<(), ConfigError> {
                 setting.value.load(Ordering::Relaxed),
                 raw::REDISMODULE_CONFIG_DEFAULT,
                 setting.least,
-                i64::MAX,
+                setting.most,
                 Some(get),
                 Some(set),
                 None,
@@ -160,6 +165,7 @@ impl Setting {
         Self {
             name,
             least,
+            most: i64::MAX,
             value: AtomicI64::new(least),
         }
     }

@@ -37,6 +37,12 @@ pub(crate) enum Refusal {
         found: u64,
         most: u64,
     },
+    #[error("{what} of {found} bytes, at most {most} are allowed")]
+    TooLong {
+        what: &'static str,
+        found: usize,
+        most: usize,
+    },
     #[error("schema '{0}' is out of range, expected a whole number from -4 to 8")]
     Schema(String),
     #[error("there are more than {0} entries, ask for them in pages: CURSOR 0")]
@@ -97,7 +103,7 @@ impl Refusal {
             Self::WrongType => "WRONGTYPE",
             Self::Expose(ExposeError::Healing) => "HEALING",
             Self::Expose(ExposeError::StaleCursor) => "STALECURSOR",
-            Self::Registry(RegistryError::Memory) => "OOM",
+            Self::Registry(RegistryError::Memory | RegistryError::NewWriter) => "OOM",
             _ => "ERR",
         }
     }

@@ -188,7 +188,7 @@ impl<'a> Target<'a> {
             return Ok(done);
         }
         let stamp = match self.decided {
-            Decided::Here => stamp_of_new_key(),
+            Decided::Here => stamp_of_new_key(self.situation.is_out_of_memory()),
             Decided::There(stamp) => stamp,
             Decided::AsBefore => return Err(WrongStamp.into()),
         };
@@ -434,8 +434,8 @@ fn stamp_at_end(args: &[*mut raw::RedisModuleString]) -> Result<(Stamp, usize), 
 
 /// A key is made under an epoch that no key ever had, with the default limits: those configured are in
 /// the stamp where they differ, so that a replica makes the same key.
-fn stamp_of_new_key() -> Stamp {
+fn stamp_of_new_key(is_out_of_memory: bool) -> Stamp {
     let now_ms = api::clock_ms();
     let newborn = Registry::new(Epoch(api::random_u64()), Limits::default(), now_ms);
-    newborn.stamp(now_ms, &config::limits(), false)
+    newborn.stamp(now_ms, &config::limits(), is_out_of_memory)
 }

@@ -6,6 +6,7 @@ use super::{
     TAG_VALUES, VALUE_BYTES, Values,
 };
 use crate::bytes::{DecodeError, Reader};
+use crate::sizes::CELLS_OF_BOUND;
 use crate::{FamilySpec, FamilyType, Layout, NativeHistogram, Point};
 
 /// Reads entries one after the other, knowing the families and layouts that came before.
@@ -13,6 +14,8 @@ pub(super) struct Entries<'a> {
     pub(super) reader: Reader<'a>,
     families: Vec<FamilyType>,
     bounds_of_layouts: Vec<usize>,
+    /// What it takes to apply what was read, see [`MAX_BATCH_CELLS`](crate::MAX_BATCH_CELLS).
+    pub(super) cells: usize,
 }
 
 impl<'a> Entries<'a> {
@@ -21,6 +24,7 @@ impl<'a> Entries<'a> {
             reader: Reader::new(body),
             families: Vec::new(),
             bounds_of_layouts: Vec::new(),
+            cells: 0,
         }
     }
 
@@ -47,7 +51,7 @@ impl<'a> Entries<'a> {
             }),
             TAG_NATIVE => Ok(Entry::Native {
                 index: self.index()?,
-                histogram: Box::new(NativeHistogram::get(&mut self.reader)?),
+                histogram: Box::new(self.native()?),
             }),
             TAG_EXEMPLAR => Ok(Entry::Exemplar {
                 index: self.index()?,
@@ -102,6 +106,7 @@ impl<'a> Entries<'a> {
         if count > MAX_BOUNDS {
             return Reader::refuse("number of bounds", count as u64, "at most 1000", at);
         }
+        self.cells += CELLS_OF_BOUND * count;
         let bounds = (0..count)
             .map(|_| self.reader.text())
             .collect::<Result<Vec<_>, _>>()?;
@@ -163,6 +168,7 @@ impl<'a> Entries<'a> {
         if count > MAX_LABELS {
             return Reader::refuse("number of labels", count as u64, "at most 64", at);
         }
+        self.cells += count;
         let start = self.reader.at();
         for _ in 0..2 * count {
             self.reader.text()?;
@@ -180,23 +186,30 @@ impl<'a> Entries<'a> {
             | FamilyType::Gauge(_)
             | FamilyType::Info
             | FamilyType::StateSet => Ok(Point::Scalar(self.reader.float()?)),
-            FamilyType::NativeHistogram => {
-                let histogram = NativeHistogram::get(&mut self.reader)?;
-                Ok(Point::Native(Box::new(histogram)))
+            FamilyType::NativeHistogram => Ok(Point::Native(Box::new(self.native()?))),
+            FamilyType::Histogram | FamilyType::Summary => {
+                self.cells += buckets;
+                Ok(Point::Buckets {
+                    sum: self.reader.float()?,
+                    counts: (0..buckets)
+                        .map(|_| self.reader.varint())
+                        .collect::<Result<_, _>>()?,
+                })
             }
-            FamilyType::Histogram | FamilyType::Summary => Ok(Point::Buckets {
-                sum: self.reader.float()?,
-                counts: (0..buckets)
-                    .map(|_| self.reader.varint())
-                    .collect::<Result<_, _>>()?,
-            }),
         }
+    }
+
+    fn native(&mut self) -> Result<NativeHistogram, DecodeError> {
+        let histogram = NativeHistogram::get(&mut self.reader)?;
+        self.cells += histogram.len();
+        Ok(histogram)
     }
 
     fn buckets(&mut self) -> Result<Entry<'a>, DecodeError> {
         let index = self.index()?;
         let sum = self.reader.float()?;
         let count = self.reader.count(2)?;
+        self.cells += count;
         let start = self.reader.at();
         let mut above = 0;
         for _ in 0..count {

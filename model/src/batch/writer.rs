@@ -6,23 +6,54 @@ use super::{
     VALUE_BYTES,
 };
 use crate::bytes::Write;
+use crate::native_histogram::MAX_NATIVE_BUCKETS;
+use crate::sizes::{
+    CELLS_OF_BOUND, MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BATCH_ENTRIES, MAX_BOUND_BYTES,
+    MAX_BOUNDS, MAX_HELP_BYTES, MAX_LABEL_SET_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_PID_BYTES,
+    MAX_UNIT_BYTES, cut,
+};
 use crate::{FamilySpec, Layout, Point, SourceExemplar};
 
 /// Writes a batch.
 ///
 /// The caller gives entries in an order that keeps the rules of `BATCH.md` (a family before the
-/// series that names it) and stops at [`MAX_BATCH_ENTRIES`].
+/// series that names it) and stops where there is no [room](Self::has_room).
 #[derive(Debug, Default)]
 pub struct BatchWriter {
     body: Vec<u8>,
     /// Records of the one VALUES entry, which goes to the end.
     values: Vec<u8>,
     entry_count: usize,
+    cells: usize,
     families: usize,
     layouts: usize,
 }
 
 impl BatchWriter {
+    /// Maximum number of cells of a series, with its layout.
+    pub const MAX_CELLS_OF_SERIES: usize = {
+        let histogram = MAX_BOUNDS * CELLS_OF_BOUND + 2 * (MAX_BOUNDS + 1);
+        let native = 2 * 2 * MAX_NATIVE_BUCKETS;
+        let larger = if histogram > native {
+            histogram
+        } else {
+            native
+        };
+        MAX_LABELS + larger
+    };
+    /// Maximum size of a series, with its family and its layout, in bytes: counts and steps of buckets
+    /// have at most ten and five.
+    pub const MAX_BYTES_OF_SERIES: usize = {
+        let histogram = MAX_BOUNDS * (MAX_BOUND_BYTES + 1) + 2 * 10 * (MAX_BOUNDS + 1);
+        let native = 2 * 2 * 15 * MAX_NATIVE_BUCKETS;
+        let larger = if histogram > native {
+            histogram
+        } else {
+            native
+        };
+        MAX_NAME_BYTES + MAX_HELP_BYTES + MAX_UNIT_BYTES + 2 * MAX_LABEL_SET_BYTES + larger
+    };
+
     /// An empty batch.
     pub fn new() -> Self {
         Self::default()
@@ -38,27 +69,46 @@ impl BatchWriter {
         self.entry_count == 0
     }
 
+    /// Whether a series with its family and its layout still fits, however large it is.
+    pub fn has_room(&self) -> bool {
+        self.entry_count + 3 <= MAX_BATCH_ENTRIES
+            && self.cells + Self::MAX_CELLS_OF_SERIES <= MAX_BATCH_CELLS
+            && self.size() + Self::MAX_BYTES_OF_SERIES <= MAX_BATCH_BYTES
+    }
+
+    /// What it takes to apply what it has so far, see [`MAX_BATCH_CELLS`](crate::MAX_BATCH_CELLS).
+    pub fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// How many bytes it has so far, without its header.
+    pub fn size(&self) -> usize {
+        self.body.len() + self.values.len()
+    }
+
     fn entry(&mut self, tag: u8) -> &mut Vec<u8> {
         self.entry_count += 1;
         self.body.put_u8(tag);
         &mut self.body
     }
 
-    /// Adds a family and returns its number in this batch.
+    /// Adds a family and returns its number in this batch. Longer texts than a registry keeps are cut.
     pub fn family(&mut self, family: &FamilySpec<'_>) -> usize {
         let (kind, mode) = family.family_type.to_numbers();
         let body = self.entry(TAG_FAMILY);
         body.put_u8(kind);
         body.put_u8(mode);
-        body.put_text(family.name);
-        body.put_text(family.help);
-        body.put_text(family.unit);
+        // One byte more than is allowed is refused as well as all of it.
+        body.put_text(cut(family.name, MAX_NAME_BYTES + 1));
+        body.put_text(cut(family.help, MAX_HELP_BYTES));
+        body.put_text(cut(family.unit, MAX_UNIT_BYTES));
         self.families += 1;
         self.families - 1
     }
 
     /// Adds a bucket layout and returns its number in this batch.
     pub fn layout(&mut self, layout: &Layout) -> usize {
+        self.cells += CELLS_OF_BOUND * layout.len();
         let body = self.entry(TAG_LAYOUT);
         body.put_varint(layout.len() as u64);
         for bound in layout.texts() {
@@ -77,17 +127,18 @@ impl BatchWriter {
         &mut self,
         family: usize,
         ttl_ms: u64,
-        labels: impl ExactSizeIterator<Item = (&'l str, &'l str)>,
+        labels: impl ExactSizeIterator<Item = (&'l str, &'l str)> + Clone,
         pid: &str,
         layout: Option<usize>,
         point: &Point,
         base: Option<&Point>,
     ) {
+        self.cells += labels.len() + cells_of(point) + base.map_or(0, cells_of);
         let body = self.entry(TAG_DEFINE);
         body.put_varint(family as u64);
         body.put_varint(ttl_ms);
         put_labels(body, labels);
-        body.put_text(pid);
+        body.put_text(cut(pid, MAX_PID_BYTES + 1));
         if let Some(layout) = layout {
             body.put_varint(layout as u64);
         }
@@ -122,6 +173,7 @@ impl BatchWriter {
                 };
                 let is_new = |(bucket, count): &(usize, &u64)| known.get(*bucket) != Some(*count);
                 let changed = counts.iter().enumerate().filter(is_new).count();
+                self.cells += changed;
                 let body = self.entry(TAG_HISTOGRAM);
                 body.put_varint(index.into());
                 body.put_float(*sum);
@@ -132,6 +184,7 @@ impl BatchWriter {
                 }
             }
             Point::Native(histogram) => {
+                self.cells += histogram.len();
                 let body = self.entry(TAG_NATIVE);
                 body.put_varint(index.into());
                 histogram.put(body);
@@ -141,6 +194,7 @@ impl BatchWriter {
 
     /// Adds an exemplar of a counter or histogram.
     pub fn exemplar(&mut self, index: u32, exemplar: &SourceExemplar) {
+        self.cells += exemplar.labels.len();
         let body = self.entry(TAG_EXEMPLAR);
         body.put_varint(index.into());
         body.put_float(exemplar.value);
@@ -184,11 +238,31 @@ impl BatchWriter {
     }
 }
 
-fn put_labels<'l>(body: &mut Vec<u8>, labels: impl ExactSizeIterator<Item = (&'l str, &'l str)>) {
+/// Labels, or if they are too large for every registry one that is refused as well: so that one
+/// series never makes a batch too large for the others.
+fn put_labels<'l>(
+    body: &mut Vec<u8>,
+    labels: impl ExactSizeIterator<Item = (&'l str, &'l str)> + Clone,
+) {
+    let bytes = |(name, value): (&str, &str)| name.len() + value.len();
+    if labels.clone().map(bytes).sum::<usize>() > MAX_LABEL_SET_BYTES {
+        body.put_varint(1);
+        body.put_text("__name__");
+        body.put_text("too large");
+        return;
+    }
     body.put_varint(labels.len() as u64);
     for (name, value) in labels {
         body.put_text(name);
         body.put_text(value);
+    }
+}
+
+fn cells_of(point: &Point) -> usize {
+    match point {
+        Point::Scalar(_) | Point::Timed { .. } => 0,
+        Point::Buckets { counts, .. } => counts.len(),
+        Point::Native(histogram) => histogram.len(),
     }
 }
 

@@ -40,7 +40,7 @@ impl Registry {
                     value,
                     time,
                     labels,
-                } => self.exemplar(id, index, (value, time), labels, now_ms),
+                } => self.exemplar(stamp, id, index, (value, time), labels),
                 Entry::Retire { index } => match self.writers[id].indexed(index) {
                     Some(at) => {
                         self.writers[id].index[index as usize] = NONE;
@@ -52,8 +52,11 @@ impl Registry {
                 // Only a group's series are told when they began.
                 Entry::Start { .. } => Err(Reason::Value),
                 Entry::Family(family) => {
-                    families.push(family);
-                    Ok(())
+                    // A text that is too long is left out, not the family's series.
+                    let kept = family.without_long_texts();
+                    let fits = kept == family;
+                    families.push(kept);
+                    fits.then_some(()).ok_or(Reason::Size)
                 }
                 Entry::Layout(layout) => {
                     layouts.push(layout);
@@ -97,14 +100,14 @@ impl Registry {
 
     fn exemplar(
         &mut self,
+        stamp: &Stamp,
         id: u32,
         index: u32,
         (value, time): (f64, f64),
         labels: Pairs<'_>,
-        now_ms: u64,
     ) -> Result<(), Reason> {
         let at = self.writers[id].indexed(index).ok_or(Reason::Index)?;
-        let exemplar = Exemplar::new(labels, value, not_ahead(time, now_ms));
+        let exemplar = Exemplar::new(labels, value, not_ahead(time, stamp.now_ms));
         let exemplar = exemplar.map_err(|_| Reason::Exemplar)?;
         let entry = self.writers[id].entries[at];
         let layout = match &self.series[entry.series].total {
@@ -120,6 +123,10 @@ impl Registry {
             }
             Total::Gauge(_) => return Err(Reason::Exemplar),
         };
+        if stamp.refuse_definitions {
+            // It would need memory, and the next one will be as good.
+            return Ok(());
+        }
         if self.has_total(entry.series) && self.group_of(entry.series).is_none() {
             self.keep_exemplar(entry.series, layout, exemplar);
         }

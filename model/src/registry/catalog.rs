@@ -141,13 +141,18 @@ impl Registry {
         floor.unwrap_or(0)
     }
 
+    /// The number of a bucket layout that is known.
+    pub(super) fn find_layout(&self, layout: &Layout) -> Option<u32> {
+        let known = self.layouts.iter().position(|known| known == layout);
+        known.map(|at| at as u32)
+    }
+
     /// The number of a bucket layout.
     pub(super) fn layout_for(&mut self, layout: &Layout) -> u32 {
-        let known = self.layouts.iter().position(|known| known == layout);
-        known.unwrap_or_else(|| {
+        self.find_layout(layout).unwrap_or_else(|| {
             self.layouts.push(layout.clone());
-            self.layouts.len() - 1
-        }) as u32
+            (self.layouts.len() - 1) as u32
+        })
     }
 
     /// The series of that family with those labels, with a total or without.

@@ -5,7 +5,10 @@ use super::series::{Member, NONE, Total};
 use super::writer::Entry;
 use super::{Reason, Registry, RegistryError, Stamp};
 use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
-use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram};
+use crate::{
+    Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, MAX_HELP_BYTES, MAX_UNIT_BYTES,
+    MAX_WRITER_ID_BYTES, NativeHistogram,
+};
 
 /// `METRICS.SET` and `METRICS.ADD`.
 #[derive(Debug, Clone, Copy)]
@@ -68,6 +71,8 @@ impl Registry {
         spec: &FamilySpec<'_>,
         declaration: &Declaration<'_>,
     ) -> Result<(), RegistryError> {
+        check_bytes("a help text", spec.help.len(), MAX_HELP_BYTES)?;
+        check_bytes("a unit", spec.unit.len(), MAX_UNIT_BYTES)?;
         self.check_family(spec)?;
         self.begin(stamp);
         let id = self.family_for(spec)?;
@@ -186,8 +191,12 @@ impl Registry {
             return Err(RegistryError::SummaryExemplar(family.to_owned()));
         }
         let spec = FamilySpec::new(family, family_type);
+        let layout = self.layout_meant(family, family_type, observation.layout);
         let check = |total: Option<&Total>| {
-            check_observation(total, value).map_err(|_| overflow(family, value, "its sum or count"))
+            check_observation(total, layout, value).map_err(|reason| match reason {
+                Reason::Size => RegistryError::Buckets(family.to_owned()),
+                _ => overflow(family, value, "its sum or count"),
+            })
         };
         let (labels, ttl_ms) = (observation.labels, observation.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
@@ -209,9 +218,10 @@ impl Registry {
         match (&mut series.total, layout) {
             (Total::Buckets(total), Some(layout)) => {
                 let bounds = &self.layouts[layout as usize];
-                if let Ok(sum) = total.sum_with(layout, 1, value, 0.0) {
+                let buckets = bounds.len() + 1;
+                if let Ok(sum) = total.sum_with((layout, buckets), 1, value, 0.0) {
                     total.count += 1;
-                    let part = total.part(layout, bounds.len() + 1);
+                    let part = total.part(layout, buckets);
                     part.counts[bounds.bucket_of(value)] += 1;
                     part.sum = sum;
                 }
@@ -233,6 +243,24 @@ impl Registry {
         }
         self.series_heap_bytes += series.total.heap_bytes();
         self.series_heap_bytes -= before;
+    }
+
+    /// The layout that an observation will be counted in, if it is known, and its number of buckets.
+    fn layout_meant(
+        &self,
+        family: &str,
+        family_type: FamilyType,
+        given: Option<&Layout>,
+    ) -> (u32, usize) {
+        let of_family = self.family_named(family).map(|id| self.families[id].layout);
+        match (family_type, given, of_family.flatten()) {
+            (FamilyType::Histogram, Some(given), _) => {
+                (self.find_layout(given).unwrap_or(NONE), given.len() + 1)
+            }
+            (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id as usize].len() + 1),
+            (FamilyType::Histogram, None, None) => (NONE, Layout::DEFAULT.len() + 1),
+            _ => (self.find_layout(&Layout::none()).unwrap_or(NONE), 1),
+        }
     }
 
     fn layout_of_observation(
@@ -351,6 +379,7 @@ impl Registry {
         write: &GaugeWrite<'_>,
         combine: fn(f64, f64) -> f64,
     ) -> Result<f64, RegistryError> {
+        check_bytes("a writer id", write.writer.len(), MAX_WRITER_ID_BYTES)?;
         let family_type = self.written_type(write);
         if !family_type.allows(write.value) {
             return Err(RegistryError::Fact {
@@ -476,10 +505,13 @@ impl Registry {
 }
 
 /// Whether one observation more fits into a total.
-fn check_observation(total: Option<&Total>, value: f64) -> Result<(), Reason> {
+fn check_observation(
+    total: Option<&Total>,
+    layout: (u32, usize),
+    value: f64,
+) -> Result<(), Reason> {
     match total {
-        // The sums of all layouts count, so that any may be named.
-        Some(Total::Buckets(total)) => total.sum_with(NONE, 1, value, 0.0).map(drop),
+        Some(Total::Buckets(total)) => total.sum_with(layout, 1, value, 0.0).map(drop),
         Some(Total::Native(total)) => {
             let mut one = NativeHistogram::empty(DIRECT_SCHEMA, DEFAULT_ZERO_THRESHOLD);
             one.count_in(value);
@@ -488,6 +520,13 @@ fn check_observation(total: Option<&Total>, value: f64) -> Result<(), Reason> {
         }
         _ => Ok(()),
     }
+}
+
+fn check_bytes(what: &'static str, found: usize, most: usize) -> Result<(), RegistryError> {
+    if found > most {
+        return Err(RegistryError::TextBytes { what, found, most });
+    }
+    Ok(())
 }
 
 fn overflow(family: &str, found: f64, what: &'static str) -> RegistryError {

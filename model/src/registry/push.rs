@@ -5,7 +5,7 @@
 //! ([`Registry::admit`]): what is not applied changes nothing, not even the time.
 
 use super::writer::{Phase, Writer};
-use super::{Registry, Stamp};
+use super::{Registry, RegistryError, Stamp};
 use crate::{Batch, BatchKind, Epoch};
 
 /// How a registry answers a batch or a LEAVE.
@@ -65,6 +65,21 @@ pub struct PushReply {
 }
 
 impl Registry {
+    /// Whether a batch of this writer may be looked at: while memory is full, only a known writer's.
+    ///
+    /// The primary asks before [`push`](Self::push), and what it refuses is not replicated; a
+    /// repeated command is not asked about.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError::NewWriter`]: the writer may try again when there is memory.
+    pub fn check_writer(&self, stamp: &Stamp, writer: &[u8]) -> Result<(), RegistryError> {
+        if stamp.refuse_definitions && !self.by_writer.contains_key(writer) {
+            return Err(RegistryError::NewWriter);
+        }
+        Ok(())
+    }
+
     /// Applies one batch of a writer, or says why not.
     pub fn push(
         &mut self,

@@ -4,7 +4,10 @@ use super::Reason;
 use super::order::Order;
 use crate::footprint::{allocated, allocated_for, push_tightly};
 use crate::sum::{ExactSum, Sum};
-use crate::{FamilyType, GaugeMode, NATIVE_SCHEMAS, NativeHistogram, Point, Setting};
+use crate::{
+    FamilyType, GaugeMode, MAX_BUCKETS_OF_SERIES, MAX_LAYOUTS_OF_SERIES, MAX_NATIVE_BUCKETS,
+    NATIVE_SCHEMAS, NativeHistogram, Point, Setting,
+};
 
 /// No writer, no place.
 pub(super) const NONE: u32 = u32::MAX;
@@ -308,15 +311,23 @@ impl Buckets {
     ///
     /// # Errors
     ///
-    /// The count, the sum of the layout or that of all layouts would be too large, or the writer's
-    /// sum cannot have followed from what it was.
+    /// The count, the sum of the layout or that of all layouts would be too large, there would be too
+    /// many layouts side by side, or the writer's sum cannot have followed from what it was.
     pub(super) fn sum_with(
         &self,
-        layout: u32,
+        (layout, buckets): (u32, usize),
         more: u64,
         now: f64,
         before: f64,
     ) -> Result<ObservedSum, Reason> {
+        let is_new = self.parts.iter().all(|part| part.layout != layout);
+        let all = self.parts.iter().map(|part| part.counts.len());
+        if is_new
+            && (self.parts.len() >= MAX_LAYOUTS_OF_SERIES
+                || all.sum::<usize>() + buckets > MAX_BUCKETS_OF_SERIES)
+        {
+            return Err(Reason::Size);
+        }
         self.count.checked_add(more).ok_or(Reason::Overflow)?;
         let (mut sum, mut others) = (ObservedSum::default(), 0.0);
         for part in &self.parts {
@@ -335,7 +346,8 @@ impl Buckets {
 /// The total of a native histogram.
 #[derive(Debug, Clone)]
 pub(super) struct Native {
-    /// In the lowest schema and with the highest zero threshold of all its writers.
+    /// In the lowest schema and with the highest zero threshold of all its writers; in a lower one
+    /// where it would have more than [`MAX_NATIVE_BUCKETS`].
     pub(super) histogram: NativeHistogram,
     pub(super) sum: ObservedSum,
 }
@@ -371,6 +383,11 @@ impl Native {
     pub(super) fn add(&mut self, mut counted: NativeHistogram, sum: ObservedSum) {
         self.histogram.align(&mut counted);
         self.histogram.add_counts(&counted);
+        while self.histogram.len() > MAX_NATIVE_BUCKETS
+            && self.histogram.schema > *NATIVE_SCHEMAS.start()
+        {
+            self.histogram.lower_schema(self.histogram.schema - 1);
+        }
         self.sum = sum;
         self.histogram.sum = sum.value();
     }

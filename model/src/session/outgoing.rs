@@ -3,10 +3,7 @@
 use std::collections::HashMap;
 
 use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage};
-use crate::{
-    BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, MAX_BATCH_ENTRIES, Point,
-    Source,
-};
+use crate::{BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, Source};
 
 impl Session {
     /// The full state from series `from` on, or as much of it as fits into one batch.
@@ -163,9 +160,9 @@ struct Contents<'s> {
 }
 
 impl<'s> Contents<'s> {
-    /// Whether a series with its family and its layout still fits.
+    /// Whether a series with its family and its layout still fits, however large it is.
     fn has_room(&self) -> bool {
-        self.writer.len() + 3 <= MAX_BATCH_ENTRIES
+        self.writer.has_room()
     }
 
     fn family(&mut self, family: &FamilySpec<'s>) -> usize {

@@ -1,6 +1,6 @@
 //! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [NAMES n sample ...] [CURSOR c [COUNT series]]`
 
-use metrics_model::{Epoch, ExposeRequest, Limits, Page, Registry};
+use metrics_model::{Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, Page, Registry};
 
 use super::{About, Access, Argument, Command};
 use crate::args::Args;
@@ -16,8 +16,10 @@ pub(crate) enum Answer {
     Page(Page),
 }
 
-/// The most names of samples that one request may filter by.
-const MAX_NAMES: usize = 10_000;
+/// Maximum number of samples that one request may name.
+const MAX_NAMES: usize = 256;
+/// Maximum size of such a name, in bytes: that of a family, and an ending.
+const MAX_SAMPLE_NAME_BYTES: usize = MAX_NAME_BYTES + "_created".len();
 
 impl Command for Expose {
     const ABOUT: About = About {
@@ -96,9 +98,18 @@ impl Command for Expose {
 
 fn read_names(args: &mut Args<'_>) -> Result<Vec<String>, Refusal> {
     let count = args.count("number of names", MAX_NAMES)?;
-    (0..count)
-        .map(|_| Ok(args.text("sample name")?.to_owned()))
-        .collect()
+    let name = |_| {
+        let name = args.text("sample name")?;
+        if name.len() > MAX_SAMPLE_NAME_BYTES {
+            return Err(Refusal::TooLong {
+                what: "sample name",
+                found: name.len(),
+                most: MAX_SAMPLE_NAME_BYTES,
+            });
+        }
+        Ok(name.to_owned())
+    };
+    (0..count).map(name).collect()
 }
 
 const ARGUMENTS: &[Argument] = &[

@@ -12,6 +12,7 @@ use metrics_model::Registry;
 
 use super::{About, Access, Argument, Command};
 use crate::args::Args;
+use crate::parts::PART_BYTES;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
@@ -64,6 +65,13 @@ impl Command for Load {
     fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
         let (part, parts) = (args.whole("part")?, args.whole("number of parts")?);
         let bytes = args.bytes()?;
+        if bytes.len() > PART_BYTES {
+            return Err(Refusal::TooLong {
+                what: "part",
+                found: bytes.len(),
+                most: PART_BYTES,
+            });
+        }
         args.end()?;
         Ok(Request { part, parts, bytes })
     }

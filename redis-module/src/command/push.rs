@@ -24,8 +24,8 @@ pub(crate) struct Request<'a> {
 const DEFAULT_LEASE_MS: u64 = 15_000;
 
 impl Command for Push {
-    // Without deny-oom: when memory is full, leases are still renewed and known series updated, and only
-    // definitions left out, which the stamp says.
+    // Without deny-oom: when memory is full, known writers still renew their leases and update their
+    // series; new writers and keys are refused here, and definitions left out, which the stamp says.
     const ABOUT: About = About {
         name: c"METRICS.PUSH",
         event: c"metrics.push",
@@ -76,8 +76,13 @@ impl Command for Push {
             epoch,
             lease_ms,
         } = request;
-        target
-            .write(|registry, stamp| Ok(registry.push(stamp, writer, seq, epoch, lease_ms, &batch)))
+        let decides = !target.is_repetition();
+        target.write(|registry, stamp| {
+            if decides {
+                registry.check_writer(stamp, writer)?;
+            }
+            Ok(registry.push(stamp, writer, seq, epoch, lease_ms, &batch))
+        })
     }
 
     fn reply(answer: PushReply, reply: Reply) {

@@ -5,7 +5,7 @@ use super::super::writer::{BucketMemory, Entry as Memory};
 use super::super::{Reason, Registry, RegistryError, Stamp};
 use super::values::{above_base, counter_of, grown};
 use crate::name::kept_name;
-use crate::{Define, FamilySpec, FamilyType, Labels, Layout, Point};
+use crate::{Define, FamilySpec, FamilyType, LabelError, Labels, Layout, MAX_PID_BYTES, Point};
 
 impl Registry {
     /// A series of this writer, with its value: memory wins over base. Returns its entry.
@@ -18,6 +18,9 @@ impl Registry {
         layouts: &[Layout],
     ) -> Result<usize, Reason> {
         let spec = &families[define.family];
+        if define.pid.len() > MAX_PID_BYTES {
+            return Err(Reason::Size);
+        }
         if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
             return Err(Reason::Value);
         }
@@ -25,7 +28,10 @@ impl Registry {
         if is_counter && !define.base.iter().chain([&define.point]).all(is_countable) {
             return Err(Reason::Value);
         }
-        let labels = Labels::new(define.labels).map_err(|_| Reason::Labels)?;
+        let labels = Labels::new(define.labels).map_err(|error| match error {
+            LabelError::TooLarge(_) => Reason::LabelBytes,
+            _ => Reason::Labels,
+        })?;
         self.check_labels(spec, &labels)
             .map_err(|e| Reason::of(&e))?;
         let family = match self.check_family(spec).map_err(|e| Reason::of(&e))? {
@@ -57,6 +63,13 @@ impl Registry {
         }
         self.check_growth(id, known, memory, layout, define, stamp.now_ms)?;
 
+        // While memory is full a known family gets no texts that it does not have.
+        let bare = FamilySpec::new(spec.name, spec.family_type);
+        let spec = if stamp.refuse_definitions {
+            &bare
+        } else {
+            spec
+        };
         let family = self.family_for(spec).map_err(|e| Reason::of(&e))?;
         let series = match known {
             Some(series) => series,
@@ -66,7 +79,7 @@ impl Registry {
             Some(at) => at,
             None => self.remember(id, series, layout, define),
         };
-        if !define.pid.is_empty() {
+        if !define.pid.is_empty() && *self.writers[id].pid != *define.pid {
             self.writers[id].pid = define.pid.into();
         }
         self.set_series_ttl(series, define.ttl_ms);
@@ -177,7 +190,7 @@ impl Registry {
                         sum.checked_add(now.checked_sub(before(bucket))?)
                     });
                 let more = more.ok_or(Reason::Overflow)?;
-                let layout = layout.unwrap_or(NONE);
+                let layout = (layout.unwrap_or(NONE), counts.len());
                 match total {
                     Some(Total::Buckets(total)) => {
                         total.sum_with(layout, more, *sum, before_sum)?

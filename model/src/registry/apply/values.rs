@@ -143,10 +143,11 @@ impl Registry {
         let place = entry.place() as usize;
         let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
         let more = counted(changes.clone(), &memory.counts)?;
+        let layout = (memory.layout, memory.counts.len());
         let part_sum = match self.running_total(entry.series, now_ms) {
-            Some(Total::Buckets(total)) => total.sum_with(memory.layout, more, sum, memory.sum)?,
+            Some(Total::Buckets(total)) => total.sum_with(layout, more, sum, memory.sum)?,
             Some(_) => return Err(Reason::Value),
-            None => Buckets::default().sum_with(memory.layout, more, sum, memory.sum)?,
+            None => Buckets::default().sum_with(layout, more, sum, memory.sum)?,
         };
         if !entry.is_owned() || !self.has_total(entry.series) {
             self.own(id, at, now_ms)?;
