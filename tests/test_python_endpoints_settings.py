@@ -1,6 +1,10 @@
 """What `exporter.http` changes of what is recorded, and that labels stay bounded whatever is asked for."""
 
-from harness import Gunicorn, Scrape, eventually, scrape
+from pathlib import Path
+
+import pytest
+
+from harness import Gunicorn, RedisServer, Scrape, eventually, scrape
 from harness.scrape import OPENMETRICS
 
 TOTAL = "gunicorn_http_requests_total"
@@ -30,6 +34,25 @@ def test_paths_and_methods_that_are_skipped_leave_no_trace() -> None:
         seen = counted(gunicorn, 1)
     assert [sample.labels["endpoint"] for sample in seen.samples(TOTAL)] == ["/any/y"]
     assert seen.sum("gunicorn_http_requests_in_progress") == 0
+
+
+@pytest.mark.parametrize("kept_in", ["redis", "directory"])
+def test_paths_are_no_endpoints_where_metrics_outlive_the_instance(
+    redis: RedisServer, tmp_path: Path, kept_in: str
+) -> None:
+    """Each start would add its own, for ever."""
+    environment = {} if kept_in == "redis" else {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    shared = redis if kept_in == "redis" else None
+    for start in range(2):
+        with Gunicorn("apps.shapes:app", environment=environment, redis=shared) as gunicorn:
+            gunicorn.get(f"/any/{start}")
+            gunicorn.get("/nowhere/else")
+            eventually(lambda: scrape(gunicorn.metrics_url).sum(TOTAL) >= 2 * (start + 1) or pytest.fail("not yet"))
+            assert scrape(gunicorn.metrics_url).values_of("endpoint", TOTAL) <= {"<other>", "<unmatched>"}
+    environment["GUNICORN_EXPORTER_HTTP_ENDPOINT_LIMIT"] = "1"
+    with Gunicorn("apps.shapes:app", environment=environment, redis=shared) as gunicorn:
+        gunicorn.get("/any/wanted")
+        eventually(lambda: "/any/wanted" in scrape(gunicorn.metrics_url).values_of("endpoint", TOTAL), equals=True)
 
 
 def test_statuses_can_be_grouped_and_bounds_chosen() -> None:

@@ -31,7 +31,7 @@ class Framework(NamedTuple):
 FRAMEWORKS = [
     Framework(
         "django_app", "PrometheusWorker", "/item/<int:number>", ("/forbidden", "PermissionDenied"), "/broken",
-        old="/v1/old/(?P<number>\\d+)/$",
+        old="/v1/old/<number>/",
     ),
     Framework(
         "pyramid_app", "PrometheusWorker", "/item/{number}", ("/forbidden", "HTTPForbidden"), "/broken",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -54,6 +55,19 @@ def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
             assert seen.families["process_open_fds"].samples, "what is about this process only is its own"
         else:
             assert seen.sum("gunicorn_worker_requests_total") > 20
+
+
+def test_an_applications_own_page_says_since_when_it_counts() -> None:
+    """As without us; and not where `prometheus_client` leaves it out."""
+    started = time.time()
+    with Gunicorn("apps.collected:app", workers=2) as gunicorn:
+        gunicorn.get("/")
+        seen = Scrape(gunicorn.get("/latest").body.decode(), TEXT)
+        assert started - 1 < seen.value("shown_requests_created") <= time.time()
+        assert "_created" not in gunicorn.get("/multiprocess").body.decode()
+    with Gunicorn("apps.collected:app", environment={"PROMETHEUS_DISABLE_CREATED_SERIES": "true"}) as gunicorn:
+        gunicorn.get("/")
+        assert "_created" not in gunicorn.get("/latest").body.decode()
 
 
 @pytest.mark.parametrize("path", ["/latest", "/only"])

@@ -141,7 +141,7 @@ def test_flask_names_its_routes_and_its_errors() -> None:
     requests = "gunicorn_http_requests_total"
     assert seen.value(requests, endpoint="/users/<int:number>", method="GET", status="200") == 2
     assert seen.value(requests, endpoint="<unmatched>", method="GET", status="404") == 1
-    assert seen.value(requests, endpoint="<unmatched>", method="POST", status="405") == 1
+    assert seen.value(requests, endpoint="/users/<int:number>", method="POST", status="405") == 1
     assert seen.value(requests, endpoint="/teapot", status="418") == 1
     failed, handled = "gunicorn_worker_failed_requests_total", "gunicorn_worker_error_handling_total"
     assert seen.value(failed, endpoint="/broken", error_type="ZeroDivisionError") == 1

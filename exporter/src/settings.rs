@@ -213,10 +213,13 @@ impl Settings {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Loaded, SettingsError> {
         let mut reader = Reader::new(yaml, env)?;
+        let prometheus = sections::prometheus(&mut reader)?;
+        let redis = sections::redis(&mut reader)?;
+        let outlives = redis.enabled || prometheus.multiproc_dir.is_some();
         let settings = Self {
-            prometheus: sections::prometheus(&mut reader)?,
-            redis: sections::redis(&mut reader)?,
-            http: sections::http(&mut reader)?,
+            http: sections::http(&mut reader, outlives)?,
+            prometheus,
+            redis,
             auth: sections::auth(&mut reader)?,
             cleanup_db_files: reader.boolean("cleanup.db_files")?.unwrap_or(true),
             instance: reader.text("instance")?,

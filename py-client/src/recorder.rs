@@ -25,6 +25,8 @@ mod method;
 mod options;
 mod route;
 
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -42,7 +44,7 @@ use crate::instance::WorkerSlot;
 use crate::process::{self, lock};
 use collections::Collections;
 use errors::{ErrorKind, Errors};
-use facts::{entry, text};
+use facts::{Endpoint, entry, text};
 use families::{Histogram, RouteFamilies, RouteSeries, WorkerSeries};
 use finish::Ended;
 use load::Load;
@@ -59,6 +61,10 @@ pub(crate) struct Recorder {
     options: Options,
     store: Arc<WorkerStore>,
     endpoints: EndpointTable,
+    /// Whether the application has a framework that tells routes: then no path becomes a label.
+    has_routes: AtomicBool,
+    /// Size of the page that the server answers a failed request with, in bytes.
+    error_page_bytes: f64,
     families: RouteFamilies,
     collections: Collections,
     state: Mutex<State>,
@@ -85,9 +91,10 @@ struct Open {
 #[pymethods]
 impl Recorder {
     /// Records in the store that this process has taken. The bounds are those of durations and sizes
-    /// by endpoint; `threads` is how many the worker has for requests, if it has a pool of them.
+    /// by endpoint; `threads` is how many the worker has for requests, if it has a pool of them;
+    /// `error_page_bytes` the size of the body that the server answers a failed request with.
     #[new]
-    #[pyo3(signature = (slot, duration_bounds, size_bounds, threads=None))]
+    #[pyo3(signature = (slot, duration_bounds, size_bounds, threads=None, error_page_bytes=0))]
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a list becomes a vector of its own"
@@ -97,6 +104,7 @@ impl Recorder {
         duration_bounds: Vec<String>,
         size_bounds: Vec<String>,
         threads: Option<u32>,
+        error_page_bytes: u32,
     ) -> PyResult<Self> {
         let failed = |error: &dyn std::fmt::Display| PyRuntimeError::new_err(error.to_string());
         let store = process::store()
@@ -118,6 +126,8 @@ impl Recorder {
             options: slot.options(),
             store,
             endpoints: slot.endpoints(),
+            has_routes: AtomicBool::new(false),
+            error_page_bytes: error_page_bytes.into(),
             families,
             collections,
             state: Mutex::new(State {
@@ -130,6 +140,12 @@ impl Recorder {
                 last_failed: None,
             }),
         })
+    }
+
+    /// The application has a framework that tells the route of each request: from now on a request
+    /// without one is `<unmatched>` or `<redirect>`, whatever its path is.
+    fn expect_routes(&self) {
+        self.has_routes.store(true, Relaxed);
     }
 
     /// Gunicorn's hook `pre_request`.
@@ -175,18 +191,25 @@ impl Recorder {
             return;
         }
         let error = facts::current_exception(py);
+        let (mut status, mut sent) = (facts::status(resp), facts::bytes_sent(resp));
         // Of what the application began and nothing was sent of, the client has never heard.
-        let status = match &error {
-            Some(error) if !facts::has_begun(resp) => Some(facts::status_of(error)),
-            _ => facts::status(resp),
-        };
-        let template = entry(
-            environ,
-            intern!(py, "gunicorn_prometheus_exporter.endpoint"),
-        );
-        let (kind, endpoint) = match template {
-            Some(template) => (EndpointKind::Template, Some(template)),
-            None => (EndpointKind::Path, facts::whole_path(environ)),
+        if let Some(error) = &error
+            && !facts::has_begun(resp)
+        {
+            let answered = facts::status_of(error);
+            status = Some(answered);
+            sent = if answered == route::NO_STATUS {
+                0.0
+            } else {
+                self.error_page_bytes
+            };
+        }
+        let status = status.unwrap_or(route::NO_STATUS);
+        let known = facts::endpoint(environ, self.has_routes.load(Relaxed), status);
+        let (kind, endpoint) = match &known {
+            Endpoint::Named(template) => (EndpointKind::Template, text(template)),
+            Endpoint::Without(label) => (EndpointKind::Template, Some(*label)),
+            Endpoint::Path(path) => (EndpointKind::Path, path.as_ref().and_then(text)),
         };
         let queued = entry(environ, intern!(py, "HTTP_X_REQUEST_START"));
         let trace = if self.options.exemplars {
@@ -198,11 +221,11 @@ impl Recorder {
             start: now,
             end: now,
             method: Method::UNKNOWN,
-            status: status.unwrap_or(route::NO_STATUS),
+            status,
             kind,
-            endpoint: endpoint.as_ref().and_then(text).unwrap_or_default(),
+            endpoint: endpoint.unwrap_or_default(),
             received: facts::bytes_received(req, environ),
-            sent: facts::bytes_sent(resp),
+            sent,
             queued: queued.as_ref().and_then(text),
             trace: trace.as_ref().and_then(text),
         };
@@ -218,16 +241,17 @@ impl Recorder {
             report(py, "recorder", &error);
         }
 
-        if let Some(error) = error {
-            let name = facts::class_name(&error);
+        if let Some(error) = &error {
+            let name = facts::class_name(error);
             let endpoint = self.failed(py, &ended, &name);
             lock(&self.state).last_failed = Some((req.as_ptr() as usize, endpoint));
         }
-        let swallowed = intern!(py, "gunicorn_prometheus_exporter.errors");
-        if let Ok(Some(errors)) = environ.get_item(swallowed)
+        let noted = intern!(py, "gunicorn_prometheus_exporter.errors");
+        if let Ok(Some(noted)) = environ.get_item(noted)
+            && let Ok(errors) = noted.call_method1(intern!(py, "without"), (&error,))
             && let Ok(errors) = errors.extract::<Vec<(String, bool)>>()
         {
-            self.swallowed(py, &ended, &errors);
+            self.swallowed(py, &ended, &errors, error.is_some());
         }
     }
 
@@ -249,8 +273,8 @@ impl Recorder {
 
     /// For adapters: that request has ended.
     ///
-    /// `endpoint` is the route's template, if it is known; `status` 0: there was none. `headers` are
-    /// the values of `X-Request-Start` and `traceparent`. `errors` are those that the framework made
+    /// `endpoint` is the route's template, if it is known; empty where the framework has found no
+    /// route; `status` 0: there was none. `headers` are the values of `X-Request-Start` and `traceparent`. `errors` are those that the framework made
     /// an answer of, as in `frameworks`; `error` came as far as the server.
     #[pyo3(signature = (start, method, path, endpoint, status, sizes, headers, errors, error))]
     #[expect(
@@ -273,13 +297,14 @@ impl Recorder {
         if self.turn != process::turn() {
             return;
         }
+        let (kind, endpoint) = self.endpoint_of(endpoint, path, status);
         let ended = Ended {
             start: self.since_epoch(start),
             end: Instant::now(),
             method: Method::named(method),
             status,
-            kind: endpoint.map_or(EndpointKind::Path, |_| EndpointKind::Template),
-            endpoint: endpoint.unwrap_or(path),
+            kind,
+            endpoint,
             received: sizes.0,
             sent: sizes.1,
             queued: headers.0,
@@ -315,13 +340,14 @@ impl Recorder {
         );
         let path = path.as_ref().and_then(text).unwrap_or_default();
         let (queued, trace) = headers::of_scope(scope, self.options.exemplars);
+        let (kind, endpoint) = self.endpoint_of(endpoint, path, status);
         let ended = Ended {
             start: self.since_epoch(start),
             end: Instant::now(),
             method: Method::named(method.as_ref().and_then(text).unwrap_or_default()),
             status,
-            kind: endpoint.map_or(EndpointKind::Path, |_| EndpointKind::Template),
-            endpoint: endpoint.unwrap_or(path),
+            kind,
+            endpoint,
             received: received as f64,
             sent: sent as f64,
             queued: queued.as_deref(),
@@ -379,6 +405,23 @@ impl Recorder {
         self.epoch + std::time::Duration::from_nanos(nanoseconds)
     }
 
+    /// What stands for the endpoint of an adapter's request.
+    fn endpoint_of<'a>(
+        &self,
+        template: Option<&'a str>,
+        path: &'a str,
+        status: u16,
+    ) -> (EndpointKind, &'a str) {
+        match template {
+            Some("") => (EndpointKind::Template, route::without_route(status)),
+            Some(template) => (EndpointKind::Template, template),
+            None if self.has_routes.load(Relaxed) => {
+                (EndpointKind::Template, route::without_route(status))
+            }
+            None => (EndpointKind::Path, path),
+        }
+    }
+
     fn finish_adapted(
         &self,
         py: Python<'_>,
@@ -395,7 +438,7 @@ impl Recorder {
             }
         }
         if let Some(errors) = errors {
-            self.swallowed(py, ended, &errors);
+            self.swallowed(py, ended, &errors, error.is_some());
         }
     }
 }

@@ -79,6 +79,7 @@ async fn answer(mut stream: UnixStream, app: &App) -> std::io::Result<()> {
     };
     let mut request = ExposeRequest {
         format: Format::OpenMetrics,
+        created: true,
         cursor: Some(b"0".to_vec()),
         ..ExposeRequest::default()
     };

@@ -174,8 +174,14 @@ fn sentinel(reader: &mut Reader<'_>) -> Result<Option<SentinelSettings>, Setting
     }))
 }
 
-pub(super) fn http(reader: &mut Reader<'_>) -> Result<HttpSettings, SettingsError> {
-    let defaults = HttpSettings::default();
+/// `outlives`: whether the metrics outlive the instance that has counted them. Each instance and each
+/// start knows its own paths only, so the paths of all of them have no bound there, and none becomes
+/// a label unless a limit is set.
+pub(super) fn http(reader: &mut Reader<'_>, outlives: bool) -> Result<HttpSettings, SettingsError> {
+    let mut defaults = HttpSettings::default();
+    if outlives {
+        defaults.endpoint_limit = 0;
+    }
     let words = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Ok(HttpSettings {
         endpoint_limit: small(reader.integer("http.endpoint_limit", 0..=100_000)?)
@@ -223,14 +229,27 @@ impl Default for HttpSettings {
     }
 }
 
+/// Costs of bcrypt hashes: the least that there is, and one that is computed in some 3 seconds. With
+/// more, the first scrape of an exporter would come to its end before the hash.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
+
 pub(super) fn auth(reader: &mut Reader<'_>) -> Result<Option<AuthSettings>, SettingsError> {
+    // A request has the name, a colon, and the password.
+    reader.parsed("auth.username", "a name without a colon", |text| {
+        (!text.contains(':')).then_some(())
+    })?;
     let username = reader.text("auth.username")?;
-    let hash = reader.parsed(
+    reader.parsed(
         "auth.password_hash",
         "a bcrypt hash, as htpasswd -nB prints it",
+        |text| is_bcrypt(text).then_some(()),
+    )?;
+    let hash = reader.parsed(
+        "auth.password_hash",
+        "a bcrypt hash with a cost from 4 to 16, as htpasswd -nB -C 10 prints it",
         |text| {
-            let is_one: Result<bcrypt::HashParts, _> = text.parse();
-            is_one.is_ok().then(|| Secret::new(text))
+            let parts: bcrypt::HashParts = text.parse().ok()?;
+            COSTS.contains(&parts.get_cost()).then(|| Secret::new(text))
         },
     )?;
     both(
@@ -243,6 +262,13 @@ pub(super) fn auth(reader: &mut Reader<'_>) -> Result<Option<AuthSettings>, Sett
             username,
             password_hash,
         }))
+}
+
+/// Whether a password can be compared with it: tried with the least cost in the place of its own.
+fn is_bcrypt(text: &str) -> bool {
+    let parts: Result<bcrypt::HashParts, _> = text.parse();
+    let salt_and_hash = text.rsplit('$').next().unwrap_or_default();
+    parts.is_ok() && bcrypt::verify("", &format!("$2b$04${salt_and_hash}")).is_ok()
 }
 
 pub(super) fn gunicorn(reader: &mut Reader<'_>) -> Result<GunicornSettings, SettingsError> {

@@ -24,6 +24,8 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 # Where the frameworks' integrations find the request, in its scope.
 REQUEST = "gunicorn_prometheus_exporter.request"
 _NO_BODY = (204, 304)
+# What all servers answer where the application has answered nothing.
+_ERROR_PAGE = b"Internal Server Error"
 
 
 class Request:
@@ -119,7 +121,7 @@ def metered(application: Any, recorder: Recorder, *, omits_bodies: bool = True) 
             await app(scope, request.receive, request.send)
         except BaseException as error:
             if request.status == 0 and isinstance(error, Exception):
-                request.status = 500  # what the server is about to answer
+                request.status, request.sent = 500, len(_ERROR_PAGE)  # what the server is about to answer
             request.end(error)
             raise
         else:

@@ -21,6 +21,7 @@ class PrometheusASGIWorker(MeteredWorker, ASGIWorker):  # type: ignore[misc]
     """The ``asgi`` worker: an event loop."""
 
     has_hooks = False
+    interface = "asgi"
     asgi: Any
 
     def load_wsgi(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from gunicorn import util
 from gunicorn.http import body, wsgi
 
 _installed = False
@@ -31,6 +32,27 @@ def install() -> None:
     except ImportError:
         return  # before Gunicorn 25
     _count_stream(HTTP2Body)
+
+
+def error_page_bytes() -> int:
+    """Size of the body that Gunicorn answers a failed request with: it is the same for all."""
+    page = bytearray()
+
+    class Socket:
+        def setblocking(self, is_blocking: object) -> None:
+            """As the page is written to a client."""
+
+        def gettimeout(self) -> None:
+            """It waits for nothing."""
+
+        def sendall(self, data: bytes) -> None:
+            page.extend(data)
+
+    try:
+        util.write_error(Socket(), 500, "Internal Server Error", "")
+    except Exception:  # a Gunicorn that writes it otherwise
+        return 0
+    return len(page.partition(b"\r\n\r\n")[2])
 
 
 def _count_received(reader: Any) -> None:

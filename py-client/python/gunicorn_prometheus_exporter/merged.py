@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import prometheus_client
-from prometheus_client import REGISTRY, Metric, exposition, multiprocess
+from prometheus_client import REGISTRY, Metric, exposition, metrics, multiprocess
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from . import _native, pages, values
@@ -44,9 +44,13 @@ def install(answers_at: bytes | None) -> None:
     multiprocess.mark_process_dead = _ignoring_no_path(multiprocess.mark_process_dead)
 
 
-def families() -> list[Metric]:
-    """The families of this instance; ``OSError`` or ``ValueError`` where the exporter does not answer."""
-    return list(pages.families(_fetch().decode()))
+def families(*, created: bool = False) -> list[Metric]:
+    """The families of this instance; ``OSError`` or ``ValueError`` where the exporter does not answer.
+
+    ``created``: with the times since when counters and the like count, which ``prometheus_client`` shows of its own
+    registry and not of several processes.
+    """
+    return list(pages.families(_fetch().decode(), created=created))
 
 
 class MergedRegistry:
@@ -62,7 +66,8 @@ class MergedRegistry:
     def collect(self) -> Iterator[Metric]:
         """Families that nobody else knows of, such as those about this process, are its own."""
         try:
-            everywhere = {family.name: family for family in families()}
+            created = getattr(metrics, "_use_created", False)
+            everywhere = {family.name: family for family in families(created=created)}
         except (OSError, ValueError) as error:
             _native.report_failure("generate_latest", str(error))
             yield from self._registry.collect()

@@ -8,12 +8,16 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+_SINCE = ("counter", "histogram", "summary")
 _ORDER = {"_sum": 0, "_bucket": 1, "_count": 2}
 
 
-def families(page: str) -> Iterator[Metric]:
-    """The families of an OpenMetrics page."""
+def families(page: str, *, created: bool = False) -> Iterator[Metric]:
+    """The families of an OpenMetrics page; ``created``: with the samples that say since when they count."""
     for family in text_string_to_metric_families(page):  # type: ignore[no-untyped-call]
+        if not created and family.type in _SINCE:
+            name = f"{family.name}_created"
+            family.samples = [sample for sample in family.samples if sample.name != name]
         if family.type == "histogram":
             _reorder(family)
         yield family

@@ -28,6 +28,7 @@ def start(worker: Any) -> Recording | None:
             [_bound_text(bound) for bound in slot.duration_bounds],
             [_bound_text(bound) for bound in slot.size_bounds],
             worker.cfg.threads if worker.has_threads else None,
+            bodies.error_page_bytes() if worker.has_hooks else 0,
         )
         _native.set_worker_state(slot.worker_id, "running", int(time.time()))
         if worker.has_hooks:
@@ -42,10 +43,12 @@ def start(worker: Any) -> Recording | None:
     return recorder
 
 
-def integrate_frameworks() -> None:
+def integrate_frameworks(worker: Any) -> None:
     """Lets the frameworks that are loaded by now name their routes and errors."""
     for name, error in frameworks.install_loaded():
         _native.report_failure(f"frameworks.{name}", str(error))
+    if worker.metrics_recorder is not None and frameworks.tells_routes(worker.interface):
+        worker.metrics_recorder.expect_routes()
 
 
 def _put_hooks(worker: Any, recorder: Recording) -> None:
@@ -58,7 +61,7 @@ def _put_hooks(worker: Any, recorder: Recording) -> None:
     def first_post(*args: Any) -> None:
         # Applications that import their framework with the first request are known only now.
         object.__setattr__(worker.cfg, "post_request", post)
-        integrate_frameworks()
+        integrate_frameworks(worker)
         post(*args)
 
     object.__setattr__(worker.cfg, "pre_request", pre)

@@ -21,6 +21,7 @@ class PrometheusUvicornWorker(MeteredWorker, UvicornWorker):  # type: ignore[mis
     """uvicorn under Gunicorn: an event loop."""
 
     has_hooks = False
+    interface = "asgi"
     wsgi: Any
     config: Any
 

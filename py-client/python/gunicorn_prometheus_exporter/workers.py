@@ -25,6 +25,8 @@ class MeteredWorker:
 
     # Whether Gunicorn calls its hooks `pre_request` and `post_request` with all that they need.
     has_hooks = True
+    # What the server speaks with applications: wsgi or asgi.
+    interface = "wsgi"
     # Whether requests are handled by a pool of threads.
     has_threads = False
 
@@ -98,7 +100,7 @@ class MeteredWorker:
         self._start_recording()
         parent: Any = super()
         parent.load_wsgi()
-        recording.integrate_frameworks()
+        recording.integrate_frameworks(self)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
         """An error that Gunicorn answers: of the application, or of a request that cannot be read."""

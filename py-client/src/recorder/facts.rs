@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pyo3::{ffi, intern};
 
-use super::route::NO_STATUS;
+use super::route::{self, NO_STATUS};
 
 /// The response's status, if the application has begun one.
 #[inline]
@@ -116,6 +116,70 @@ pub(super) fn class_name(error: &Bound<'_, PyAny>) -> String {
         .get_type()
         .name()
         .map_or_else(|_| "Exception".to_owned(), |name| name.to_string())
+}
+
+/// What stands for the endpoint of a WSGI request.
+pub(super) enum Endpoint<'py> {
+    /// The template of its route, or of where the application that has answered it is mounted.
+    Named(Bound<'py, PyString>),
+    /// There are routes, and none was found.
+    Without(&'static str),
+    /// Nothing but the path is known.
+    Path(Option<Bound<'py, PyString>>),
+}
+
+/// Reads it from what the frameworks have left in the environment. `has_routes`: whether there is a
+/// framework that tells routes.
+#[inline]
+pub(super) fn endpoint<'py>(
+    environ: &Bound<'py, PyDict>,
+    has_routes: bool,
+    status: u16,
+) -> Endpoint<'py> {
+    let py = environ.py();
+    let noted = entry(
+        environ,
+        intern!(py, "gunicorn_prometheus_exporter.endpoint"),
+    );
+    match noted {
+        Some(template) => Endpoint::Named(template),
+        None => endpoint_without_note(environ, has_routes, status),
+    }
+}
+
+fn endpoint_without_note<'py>(
+    environ: &Bound<'py, PyDict>,
+    mut has_routes: bool,
+    status: u16,
+) -> Endpoint<'py> {
+    let py = environ.py();
+    let is_there = |name| matches!(environ.get_item(name), Ok(Some(_)));
+    // A Bottle that nothing is integrated with leaves this: one that the application has vendored
+    // under a name of its own.
+    if is_there(intern!(py, "bottle.app")) {
+        has_routes = true;
+        let rule = environ
+            .get_item(intern!(py, "bottle.route"))
+            .ok()
+            .flatten()
+            .and_then(|route| route.getattr(intern!(py, "rule")).ok())
+            .and_then(|rule| rule.cast_into().ok());
+        if let Some(rule) = rule {
+            return Endpoint::Named(rule);
+        }
+    }
+    if !has_routes {
+        return Endpoint::Path(whole_path(environ));
+    }
+    let label = route::without_route(status);
+    let mounted = entry(environ, intern!(py, "gunicorn_prometheus_exporter.mount"));
+    match mounted {
+        // An application that tells no routes, mounted beside others that do.
+        Some(mounted) if label == route::UNMATCHED && !matches!(status, 404 | 405) => {
+            Endpoint::Named(mounted)
+        }
+        _ => Endpoint::Without(label),
+    }
 }
 
 /// The path as the client knows it: an application that passes requests on to others moves the beginning

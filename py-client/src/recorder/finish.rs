@@ -153,13 +153,21 @@ impl Recorder {
         endpoint.to_owned()
     }
 
-    /// The framework has made an answer of these exceptions; `true`: one that nobody had expected.
+    /// The framework has made an answer of these exceptions; `true`: one that no handler was there
+    /// for. `has_failed`: whether the request is counted as failed already; it is so once at most.
     #[cold]
-    pub(super) fn swallowed(&self, py: Python<'_>, ended: &Ended<'_>, errors: &[(String, bool)]) {
+    pub(super) fn swallowed(
+        &self,
+        py: Python<'_>,
+        ended: &Ended<'_>,
+        errors: &[(String, bool)],
+        mut has_failed: bool,
+    ) {
         let endpoint = self.endpoint(ended);
         for (name, unexpected) in errors {
             let count = |kind| self.count_error(py, kind, ended.method, endpoint, name);
-            if *unexpected {
+            if *unexpected && !has_failed {
+                has_failed = true;
                 count(ErrorKind::Failed);
             }
             count(ErrorKind::Handled);

@@ -1,9 +1,52 @@
-//! Methods: clients may send any word, so those that are not HTTP's own are one label.
+//! Methods: clients may send any word, so those that are not registered are one label.
 
 use super::route::{OTHER, UNKNOWN};
 
-const LABELS: [&str; 11] = [
-    "GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", OTHER, UNKNOWN,
+/// HTTP's own methods, and then those of its extensions (WebDAV, versioning, calendars, links), as in
+/// the IANA registry "Hypertext Transfer Protocol (HTTP) Method Registry"; `PRI` and `*` are no
+/// methods that a request has. The last two stand for what is not registered or was not read.
+const LABELS: [&str; 41] = [
+    "GET",
+    "POST",
+    "PUT",
+    "HEAD",
+    "DELETE",
+    "PATCH",
+    "OPTIONS",
+    "CONNECT",
+    "TRACE",
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "ORDERPATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+    OTHER,
+    UNKNOWN,
 ];
 
 /// A method, as the place of its label.
@@ -13,10 +56,10 @@ pub(super) struct Method(u8);
 impl Method {
     /// How many there are.
     pub(super) const COUNT: usize = LABELS.len();
-    /// None of HTTP's own.
-    const OTHER: Self = Self(9);
+    /// None that is registered.
+    const OTHER: Self = Self(LABELS.len() as u8 - 2);
     /// That of a request that could not be read.
-    pub(super) const UNKNOWN: Self = Self(10);
+    pub(super) const UNKNOWN: Self = Self(LABELS.len() as u8 - 1);
 
     /// The method that a client has named.
     #[inline]
@@ -46,8 +89,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_http_does_not_know_is_one_label() {
+    fn methods_that_are_not_registered_are_one_label() {
         assert_eq!(Method::named("TRACE").label(), "TRACE");
+        assert_eq!(Method::named("PROPFIND").label(), "PROPFIND");
+        assert_eq!(Method::named("VERSION-CONTROL").label(), "VERSION-CONTROL");
+        assert_eq!(Method::named("propfind").label(), "<other>");
         assert_eq!(Method::named("BREW").label(), "<other>");
         assert_eq!(Method::named("<unknown>").label(), "<other>");
         assert_eq!(Method::named("").label(), "<other>");

@@ -18,10 +18,20 @@ pub(super) struct Route<'a> {
 pub(super) const OTHER: &str = "<other>";
 /// Requests that no route is there for.
 pub(super) const UNMATCHED: &str = "<unmatched>";
+/// The same, where the answer was a redirect: to the path with a slash, to a language, to https.
+pub(super) const REDIRECT: &str = "<redirect>";
 /// Requests that could not be read.
 pub(super) const UNKNOWN: &str = "<unknown>";
 /// No status, because nothing was answered: the client had gone.
 pub(super) const NO_STATUS: u16 = 0;
+
+/// The endpoint of a request for which a framework that tells routes has told none.
+pub(super) fn without_route(status: u16) -> &'static str {
+    match status {
+        301 | 302 | 303 | 307 | 308 => REDIRECT,
+        _ => UNMATCHED,
+    }
+}
 
 /// How the endpoint of a request became known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -24,8 +24,13 @@ pub const HTTP_REQUESTS: Described = Described {
     unit: "",
     help: "Requests answered, by method, endpoint and status",
     labels: &["method", "endpoint", "status"],
-    meaning: "`endpoint` is the route of the framework (`/users/<int:id>`), never a raw path; `<unmatched>` where no \
-              route was found, `<other>` past `http.endpoint_limit`. With `http.group_status` the status is `2xx`.",
+    meaning: "`endpoint` is the route of the framework (`/users/<int:id>`), never a raw path: with a framework that \
+              tells routes, a request without one is `<redirect>` where the answer was one (to the path with a slash), \
+              and `<unmatched>` otherwise. Without such a framework the first `http.endpoint_limit` paths that were \
+              answered are endpoints, and the others `<other>`; none with Redis or a `multiproc_dir`, where the paths of \
+              all instances and starts together would have no bound. `method` is one of the IANA registry's, or \
+              `<other>`. With `http.group_status` the status is `2xx`. WebSockets of ASGI applications are not counted; \
+              one of a WSGI application is a request until its connection ends.",
     query: "sum by (endpoint) (rate(gunicorn_http_requests_total[5m]))",
     page: Page::Metrics,
 };

@@ -4,7 +4,7 @@
 
 from typing import Any
 
-from bottle import Bottle, static_file
+from bottle import Bottle, HTTPResponse, redirect, request, static_file
 from flask_parts import admin, plain
 
 
@@ -21,6 +21,17 @@ def part() -> Bottle:
 
 
 app = Bottle()
+
+
+@app.hook("before_request")
+def before_routes() -> None:
+    """Answers what never comes to a route."""
+    if request.path.startswith("/moved/"):
+        redirect("/elsewhere", 302)
+    if request.path.startswith("/early/"):
+        raise HTTPResponse("early\n")
+
+
 app.get("/own/<name>", callback=text)
 app.post("/only/posts", callback=text)
 app.get("/files/<name:path>", callback=lambda name: static_file(name, root="/nonexistent"))

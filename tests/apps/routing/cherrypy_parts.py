@@ -2,10 +2,11 @@
 
 # mypy: disable-error-code="untyped-decorator"
 
+from pathlib import Path
 from typing import Any
 
 import cherrypy
-from flask_parts import admin
+from flask_parts import admin, plain
 
 
 def text(*parts: Any, **values: Any) -> str:
@@ -53,7 +54,15 @@ class Root:
 
 
 cherrypy.config.update({"environment": "embedded"})
-cherrypy.tree.mount(Root(), "", {"/resource": {"request.dispatch": cherrypy.dispatch.MethodDispatcher()}})
+cherrypy.tree.mount(
+    Root(),
+    "",
+    {
+        "/resource": {"request.dispatch": cherrypy.dispatch.MethodDispatcher()},
+        "/assets": {"tools.staticdir.on": True, "tools.staticdir.dir": str(Path(__file__).parent)},
+    },
+)
 cherrypy.tree.mount(Part(), "/mounted")
 cherrypy.tree.graft(admin(), "/flask")
+cherrypy.tree.graft(plain, "/grafted")
 app = cherrypy.tree

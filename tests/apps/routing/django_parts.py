@@ -7,7 +7,11 @@ settings.configure(
     SECRET_KEY="a test",
     ALLOWED_HOSTS=["*"],
     LANGUAGES=[("en", "English"), ("de", "Deutsch")],
-    MIDDLEWARE=["django.middleware.locale.LocaleMiddleware", "django.middleware.common.CommonMiddleware"],
+    MIDDLEWARE=[
+        "django_parts.before_routes",
+        "django.middleware.locale.LocaleMiddleware",
+        "django.middleware.common.CommonMiddleware",
+    ],
     INSTALLED_APPS=["rest_framework"],
     REST_FRAMEWORK={"UNAUTHENTICATED_USER": None, "DEFAULT_AUTHENTICATION_CLASSES": []},
 )
@@ -15,6 +19,8 @@ settings.configure(
 import django  # noqa: E402
 
 django.setup()
+
+from collections.abc import Callable  # noqa: E402
 
 from django.conf.urls.i18n import i18n_patterns  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
@@ -36,6 +42,15 @@ def text(_request: HttpRequest, **values: object) -> HttpResponse:
 def gone(_request: HttpRequest, number: int) -> HttpResponse:
     """A route whose object is missing."""
     raise Http404(number)
+
+
+def before_routes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A middleware that answers what never comes to a route."""
+
+    def respond(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("early\n") if request.path.startswith("/early/") else get_response(request)
+
+    return respond
 
 
 class Users(View):

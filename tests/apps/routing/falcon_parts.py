@@ -23,7 +23,19 @@ def sink(_request: falcon.Request, response: falcon.Response, **values: object) 
     response.text = f"{values}\n"
 
 
-app = falcon.App()
+class BeforeRoutes:
+    """A middleware that answers what never comes to a route."""
+
+    def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
+        """Two kinds of answers."""
+        if request.path.startswith("/moved/"):
+            raise falcon.HTTPMovedPermanently("/elsewhere")
+        if request.path.startswith("/early/"):
+            response.text = "early\n"
+            response.complete = True
+
+
+app = falcon.App(middleware=[BeforeRoutes()])
 app.add_route("/things/{number:int(min=1)}", Things())
 app.add_route("/things", Things(), suffix="all")
 app.add_route("/path/{rest:path}", Things())

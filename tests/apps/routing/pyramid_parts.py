@@ -3,6 +3,7 @@
 from typing import Any
 
 from pyramid.config import Configurator
+from pyramid.httpexceptions import HTTPNotFound, HTTPTemporaryRedirect
 from pyramid.request import Request
 from pyramid.response import Response
 
@@ -37,6 +38,16 @@ def part(config: Configurator) -> None:
     config.add_view(text, route_name="part")
 
 
+def moved(request: Request) -> HTTPTemporaryRedirect | HTTPNotFound:
+    """What answers where no view is: as Kinto does with a slash that is too much."""
+    return HTTPTemporaryRedirect("/elsewhere") if "/moved/" in request.path else HTTPNotFound()
+
+
+def before_routes(handler: Any, _registry: Any) -> Any:
+    """A tween that answers what never comes to a route."""
+    return lambda request: Response("early\n") if request.path.startswith("/early/") else handler(request)
+
+
 with Configurator(root_factory=root) as config:
     config.include(part, route_prefix="/prefix/{tenant}")
     config.add_route("hybrid", "/hybrid/{user}/*traverse")
@@ -47,4 +58,6 @@ with Configurator(root_factory=root) as config:
     config.add_view(text, context=Node)
     config.add_view(text, context=Node, name="edit")
     config.add_view(text, context=Leaf)
+    config.add_notfound_view(moved)
+    config.add_tween("pyramid_parts.before_routes")
     app = config.make_wsgi_app()

@@ -1,11 +1,15 @@
 """What a framework knows and the server does not: the route, and the exceptions that it answers itself.
 
-Each integration is one file, loaded only when its framework is. It writes two entries into the WSGI
-environment, which the recorder reads when the request has ended (those of ASGI frameworks: into the
-``asgi.Request`` of the scope):
+Each integration is one file, loaded only when its framework is. It writes into the WSGI environment, which the recorder
+reads when the request has ended (those of ASGI frameworks: into the ``asgi.Request`` of the scope):
 
 * ``ENDPOINT``: the template of the route, ``/users/<int:id>``;
-* ``ERRORS``: a list of pairs, the name of an exception's class and whether nobody had expected it.
+* ``ERRORS``: a list of pairs, the name of an exception's class and whether no handler was there for it;
+* ``MOUNT``: where an application is mounted that may tell no routes.
+
+Extensions keep methods of the framework, and wrap them, before an integration comes: all that an application binds
+while it is imported. So integrations wrap only what the framework looks up at each call, and more than one such place
+on the way of an exception; an exception that passes several of them is noted once.
 
 A version of a framework that has moved a name loses its label, and no request.
 """
@@ -14,47 +18,72 @@ from __future__ import annotations
 
 import importlib
 import sys
+from types import ModuleType
 from typing import Any
 
 ENDPOINT = "gunicorn_prometheus_exporter.endpoint"
 ERRORS = "gunicorn_prometheus_exporter.errors"
+MOUNT = "gunicorn_prometheus_exporter.mount"
 
 # Where an application has others mounted in it: the SCRIPT_NAME that it was called with, and what was noted in the
 # copies that it may have made of the environment.
 _OUTSIDE = "gunicorn_prometheus_exporter.outside"
 _NOTES = "gunicorn_prometheus_exporter.notes"
 
-# By the module whose presence shows that the framework is in use.
+# By the module whose presence shows that the framework is in use. Bottle may be vendored: see `_bottles`.
 _KNOWN = {
-    "bottle": "bottle",
     "cherrypy": "cherrypy",
     "django.core.handlers.base": "django",
     "falcon": "falcon",
     "flask": "flask",
     "pyramid.router": "pyramid",
+    "rest_framework.views": "rest_framework",
     "starlette.routing": "starlette",
     "tornado.web": "tornado",
     "werkzeug.middleware.dispatcher": "werkzeug",
 }
-_installed: set[str] = set()
+# Those that tell the route of every request that they get, by what they speak. (Tornado says so of each request.)
+_ROUTING = {
+    "wsgi": {"bottle", "cherrypy", "django", "falcon", "flask", "pyramid"},
+    "asgi": {"django", "falcon", "starlette"},
+}
+# Modules that are integrated, and the names of the frameworks that they are.
+_installed: dict[str, str] = {}
 
 
 def install_loaded() -> list[tuple[str, Exception]]:
     """Integrates the frameworks that are loaded and were not; returns what failed."""
     failures: list[tuple[str, Exception]] = []
-    for module, name in _KNOWN.items():
-        if name in _installed or module not in sys.modules:
+    loaded = [(module, name) for module, name in _KNOWN.items() if module in sys.modules]
+    for module, name in [*loaded, *((module, "bottle") for module in _bottles())]:
+        if module in _installed:
             continue
-        _installed.add(name)
+        _installed[module] = name
         try:
-            importlib.import_module(f"{__name__}.{name}").install()
+            importlib.import_module(f"{__name__}.{name}").install(sys.modules[module])
         except Exception as error:  # whatever a future version of the framework does
             failures.append((name, error))
     return failures
 
 
+def tells_routes(interface: str) -> bool:
+    """Whether a framework is loaded that tells the route of each request, of applications for ``wsgi`` or ``asgi``."""
+    return not _ROUTING[interface].isdisjoint(_installed.values())
+
+
+def _bottles() -> list[str]:
+    # One file without dependencies: applications bring their own copy along, as `package.bottle` or `package._bottle`.
+    found = []
+    for name in list(sys.modules):
+        if "bottle" in name.rpartition(".")[2]:
+            bottle = getattr(sys.modules.get(name), "Bottle", None)
+            if hasattr(bottle, "_handle") and bottle.__module__ == name:
+                found.append(name)
+    return found
+
+
 class Swallowed(list[tuple[str, bool]]):
-    """The exceptions of one request that somebody made an answer of: name, and whether unexpected."""
+    """The exceptions of one request that an answer was made of: name, and whether no handler was there for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,9 +91,9 @@ class Swallowed(list[tuple[str, bool]]):
         self._last: int | None = None
 
     def note(self, error: BaseException, *, unexpected: bool) -> None:
-        """Notes an exception; one that is noted again was not expected after all."""
+        """Notes an exception; one that is noted again is unexpected if it was so once."""
         name = type(error).__name__
-        if id(error) == self._last:
+        if id(error) == self._last and self[-1][0] == name:
             self[-1] = (name, unexpected or self[-1][1])
         else:
             self.append((name, unexpected))
@@ -104,6 +133,8 @@ def dispatching(original: Any) -> Any:
             return original(self, environ, start_response)
         finally:
             environ.update(notes)
+            if mounted := _mounted_at(environ):
+                environ[MOUNT] = f"{mounted}/*"
 
     return call
 
@@ -132,3 +163,23 @@ def wrap(owner: Any, name: str, make: Any) -> None:
     original = getattr(owner, name, None)
     if original is not None:
         setattr(owner, name, make(original))
+
+
+def wrap_everywhere(owner: ModuleType, name: str, make: Any) -> None:
+    """The same for a function of a module, and for those who have imported it from there."""
+    original = getattr(owner, name, None)
+    if original is None:
+        return
+    wrapped = make(original)
+    for module in list(sys.modules.values()):
+        # Not `getattr`: there are modules that import others when they are asked.
+        if isinstance(module, ModuleType) and vars(module).get(name) is original:
+            setattr(module, name, wrapped)
+
+
+def is_no_error(status: object) -> bool:
+    """Whether an exception with that status is an answer like any other, a redirect for example."""
+    try:
+        return int(str(status).partition(" ")[0]) < 400
+    except ValueError:
+        return False

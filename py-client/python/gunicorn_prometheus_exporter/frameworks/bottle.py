@@ -1,32 +1,45 @@
-"""Bottle: the rule that was matched, and the exceptions that it makes pages of."""
+"""Bottle, or an application's copy of it: the rule that was matched, and the exceptions that it makes pages of."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import bottle
-
-from . import ENDPOINT, mounting, name_route, note_error, wrap
+from . import ENDPOINT, is_no_error, mounting, name_route, note_error, wrap
 
 
-def install() -> None:
+def install(bottle: Any) -> None:
     """Wraps the step that finds a route, calls its handler and catches what is raised."""
-    wrap(bottle.Bottle, "_handle", _handling)
+    wrap(bottle.Bottle, "_handle", partial(_handling, bottle.HTTPError))
 
 
-def _handling(original: Any) -> Any:
+def _handling(http_error: Any, original: Any) -> Any:
     def handle(self: Any, environ: Any) -> Any:
         mounting(environ)
         outer = environ.get("bottle.route")
         answer = original(self, environ)
         route = environ.get("bottle.route")
+        is_error = isinstance(answer, http_error) and not is_no_error(answer.status_code)
+        if (route is None or route is outer) and is_error:
+            route = _route_for_another_method(self, environ, answer)
         # What is mounted here may have named a route already, and knows better.
         if route is not None and route is not outer and ENDPOINT not in environ:
             name_route(environ, route.rule)
         # An HTTPError is an answer and an exception in one; it knows what it was made of.
-        if isinstance(answer, bottle.HTTPError):
+        if is_error:
             cause = getattr(answer, "exception", None)
             note_error(environ, cause or answer, unexpected=cause is not None)
         return answer
 
     return handle
+
+
+def _route_for_another_method(app: Any, environ: Any, answer: Any) -> Any:
+    """The route of a path that has no handler for the method of the request: 405."""
+    allowed = answer.get_header("Allow") if answer.status_code == 405 else None
+    if not allowed:
+        return None
+    try:
+        return app.router.match({**environ, "REQUEST_METHOD": allowed.partition(",")[0]})[0]
+    except Exception:  # an HTTPError: it is not there either
+        return None

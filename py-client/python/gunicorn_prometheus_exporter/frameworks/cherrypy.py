@@ -6,32 +6,68 @@ import sys
 from typing import Any
 
 import cherrypy
-from cherrypy import _cprequest, _cptree
+from cherrypy import _cpdispatch, _cprequest, _cptree
 
-from . import dispatching, name_handler, note_error, wrap
+from . import MOUNT, dispatching, name_handler, name_route, note_error, wrap
+
+# What a dispatcher has found, until the handler is made of it.
+_FOUND = "gunicorn_prometheus_exporter.found"
 
 
-def install() -> None:
+def install(_cherrypy: Any) -> None:
     """Wraps the application's entry, the step that finds the handler, and both ways that exceptions take."""
-    wrap(_cptree.Tree, "__call__", dispatching)
+    wrap(_cptree.Tree, "__call__", _grafting)
     wrap(_cptree.Application, "__call__", dispatching)
+    wrap(_cpdispatch.Dispatcher, "find_handler", _keeping)
     wrap(_cprequest.Request, "get_resource", _naming)
     wrap(_cprequest.Request, "handle_error", _noting_error)
     wrap(cherrypy.HTTPError, "set_response", _noting_answer)
+
+
+def _grafting(original: Any) -> Any:
+    passing_on = dispatching(original)
+
+    def call(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
+        # The application gets a copy of the environment, so that the place of its mount is not seen in this one.
+        if mounted := self.script_name(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "") or "/"):
+            environ[MOUNT] = f"{mounted}/*"
+        return passing_on(self, environ, start_response)
+
+    return call
 
 
 def _environ(request: Any) -> Any:
     return getattr(request, "wsgi_environ", None)
 
 
+def _keeping(original: Any) -> Any:
+    def find_handler(self: Any, path: Any) -> Any:
+        found = original(self, path)
+        environ = _environ(cherrypy.serving.request)
+        if environ is not None:
+            environ[_FOUND] = found[0]
+        return found
+
+    return find_handler
+
+
 def _naming(original: Any) -> Any:
     def get_resource(self: Any, path: Any) -> Any:
         result = original(self, path)
         environ = _environ(self)
+        if environ is None:
+            return result
+        found = environ.pop(_FOUND, None)
         handler = getattr(self.handler, "callable", None)
+        if handler is None and isinstance(self.handler, cherrypy.HTTPError) and found is not None:
+            # A resource that has no handler for the method of the request: 405.
+            handler = found if hasattr(found, "__qualname__") else type(found)
         name = getattr(handler, "__qualname__", None)
-        if environ is not None and name is not None:
+        config = self.config or {}
+        if name is not None:
             name_handler(environ, name)
+        elif config.get("tools.staticdir.on") and (section := config.get("tools.staticdir.section")):
+            name_route(environ, section.rstrip("/") + "/*")
         return result
 
     return get_resource

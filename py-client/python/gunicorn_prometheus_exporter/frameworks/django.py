@@ -1,21 +1,24 @@
-"""Django: the route that was resolved, and the exceptions that handlers and Django answer."""
+"""Django: the route that was resolved, and the exceptions that middleware, handlers and Django answer."""
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
 from typing import Any
 
 from django.core.handlers import base, exception
 
 from ..asgi import REQUEST
-from . import name_route, note_error, wrap
+from . import is_no_error, name_route, note_error, wrap, wrap_everywhere
 
 
-def install() -> None:
+def install(_base: Any) -> None:
     """Wraps the places that every request, and every exception, passes."""
     wrap(base.BaseHandler, "resolve_request", _naming)
-    wrap(exception, "response_for_exception", _noting)
-    wrap(exception, "handle_uncaught_exception", _noting_uncaught)
+    wrap(base.BaseHandler, "process_exception_by_middleware", _noting_raised)
+    wrap_everywhere(exception, "response_for_exception", _noting)
+    wrap_everywhere(exception, "handle_uncaught_exception", _noting_uncaught)
 
 
 def _naming(original: Any) -> Any:
@@ -23,11 +26,103 @@ def _naming(original: Any) -> Any:
         match = original(self, request)
         route = getattr(match, "route", None)
         if route is not None:
-            # As it would be written in a browser; patterns of re_path stay what they are.
-            _name(request, route if route.startswith(("/", "^")) else f"/{route}")
+            _name(request, readable(route))
         return match
 
     return resolve_request
+
+
+# What regular expressions are made of, outside of groups: what stands for itself, what is any text, and what matches
+# places or is repeated.
+_TOKENS = re.compile(
+    r"""
+      (?P<place>      \\[AbBZ] | [$^] )
+    | (?P<any>        (?: \\[dDsSwW] | \[\^?\]?(?:\\.|[^\]\\])*\] | \. ) (?: [*+?]\??\+? | \{[0-9,]*\}\?? )? )
+    | \\(?P<escaped>  . )
+    | (?P<literal>    . )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_REPETITION = re.compile(r"[*+?][?+]?|\{[0-9,]+\}\??")
+
+
+@functools.lru_cache(maxsize=10_000)
+def readable(route: str) -> str:
+    """A route as it would be written for ``path()``: of patterns, their groups by name and the text round them.
+
+    ``^things/(?P<pk>[^/.]+)/$`` becomes ``/things/<pk>/``.
+    """
+    is_pattern = any(character in route for character in "^$(\\[*+?{|")
+    text = _without_pattern(route) if is_pattern else route
+    return text if text.startswith("/") else f"/{text}"
+
+
+def _without_pattern(pattern: str) -> str:
+    text, at = "", 0
+    # A character that may be missing is left out.
+    while at < len(pattern):
+        if pattern[at] == "(":
+            end = _end_of_group(pattern, at)
+            group, at = pattern[at:end], end
+            piece = _group(group)
+            may_miss = False
+        elif pattern[at] == "<" and (end := pattern.find(">", at)) > 0:  # a part of path()
+            piece, at = pattern[at : end + 1], end + 1
+            may_miss = False
+        else:
+            token = _TOKENS.match(pattern, at)
+            if token is None:  # not possible: the last alternative is any character
+                return text
+            at = token.end()
+            piece = "<var>" if token["any"] else token["escaped"] or token["literal"] or ""
+            may_miss = not token["any"]
+        if repeated := _REPETITION.match(pattern, at):
+            at = repeated.end()
+            if may_miss and repeated[0][0] in "*?":
+                piece = ""
+        text += piece
+    return text
+
+
+def _group(group: str) -> str:
+    if named := re.match(r"\(\?P<(\w+)>", group):
+        return f"<{named[1]}>"
+    if group.startswith("(?:"):
+        # Of alternatives, the first stands for all.
+        return _without_pattern(_first_alternative(group[3:-1]))
+    if group.startswith("(?"):
+        return ""  # flags, comments, what looks ahead or behind
+    return "<var>"
+
+
+def _end_of_group(pattern: str, at: int) -> int:
+    depth, in_class = 0, False
+    while at < len(pattern):
+        character = pattern[at]
+        if character == "\\":
+            at += 1
+        elif in_class:
+            in_class = character != "]"
+        elif character == "[":
+            in_class = True
+        elif character in "()":
+            depth += 1 if character == "(" else -1
+            if depth == 0:
+                return at + 1
+        at += 1
+    return len(pattern)
+
+
+def _first_alternative(pattern: str) -> str:
+    at = 0
+    while at < len(pattern):
+        if pattern[at] == "|":
+            return pattern[:at]
+        if pattern[at] == "(":
+            at = _end_of_group(pattern, at)
+            continue
+        at += 2 if pattern[at] == "\\" else 1
+    return pattern
 
 
 def _name(request: Any, endpoint: str) -> None:
@@ -38,9 +133,18 @@ def _name(request: Any, endpoint: str) -> None:
         recorded.endpoint = endpoint
 
 
+def _noting_raised(original: Any) -> Any:
+    # With every exception of a view, before middleware may answer it.
+    def process_exception_by_middleware(self: Any, exception: Any, request: Any) -> Any:
+        note(request, exception, unexpected=False)
+        return original(self, exception, request)
+
+    return process_exception_by_middleware
+
+
 def _noting(original: Any) -> Any:
     def response_for_exception(request: Any, exc: Any) -> Any:
-        _note(request, exc, unexpected=False)
+        note(request, exc, unexpected=False)
         return original(request, exc)
 
     return response_for_exception
@@ -48,14 +152,15 @@ def _noting(original: Any) -> Any:
 
 def _noting_uncaught(original: Any) -> Any:
     def handle_uncaught_exception(request: Any, resolver: Any, exc_info: Any) -> Any:
-        _note(request, exc_info[1] or sys.exc_info()[1], unexpected=True)
+        note(request, exc_info[1] or sys.exc_info()[1], unexpected=True)
         return original(request, resolver, exc_info)
 
     return handle_uncaught_exception
 
 
-def _note(request: Any, error: BaseException | None, *, unexpected: bool) -> None:
-    if error is None:
+def note(request: Any, error: BaseException | None, *, unexpected: bool) -> None:
+    """Notes an exception of a request of Django's, for WSGI or ASGI."""
+    if error is None or is_no_error(getattr(error, "status_code", None)):
         return
     environ = getattr(request, "environ", None)
     if environ is not None:

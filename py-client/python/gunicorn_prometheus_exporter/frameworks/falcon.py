@@ -8,10 +8,10 @@ import falcon
 import falcon.asgi
 
 from ..asgi import REQUEST
-from . import name_route, note_error, wrap
+from . import is_no_error, name_route, note_error, wrap
 
 
-def install() -> None:
+def install(_falcon: Any) -> None:
     """Wraps the look-up of the responder and the places where exceptions are handled."""
     wrap(falcon.App, "_get_responder", _naming)
     wrap(falcon.App, "_handle_exception", _noting)
@@ -49,7 +49,7 @@ def _name(req: Any, template: str) -> None:
 def _noting(original: Any) -> Any:
     def handle_exception(self: Any, req: Any, resp: Any, ex: Any, params: Any) -> Any:
         handled = original(self, req, resp, ex, params)
-        if handled:
+        if handled and not _is_answer(ex):
             note_error(req.env, ex, unexpected=_is_unexpected(ex, resp))
         return handled
 
@@ -60,7 +60,7 @@ def _noting_async(original: Any) -> Any:
     async def handle_exception(self: Any, req: Any, resp: Any, ex: Any, params: Any, **more: Any) -> Any:
         handled = await original(self, req, resp, ex, params, **more)
         recorded = getattr(req, "scope", {}).get(REQUEST)
-        if handled and resp is not None and recorded is not None:
+        if handled and resp is not None and recorded is not None and not _is_answer(ex):
             recorded.note_error(ex, unexpected=_is_unexpected(ex, resp))
         return handled
 
@@ -70,3 +70,8 @@ def _noting_async(original: Any) -> Any:
 def _is_unexpected(error: Any, resp: Any) -> bool:
     # One that is no answer is handled by the application, or by Falcon's handler of last resort.
     return not isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)) and str(resp.status).startswith("500")
+
+
+def _is_answer(error: Any) -> bool:
+    # Falcon's redirects are raised.
+    return isinstance(error, falcon.HTTPStatus) and is_no_error(error.status)

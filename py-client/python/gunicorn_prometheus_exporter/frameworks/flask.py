@@ -1,4 +1,10 @@
-"""Flask: the rule that was matched, and the exceptions that error handlers and Flask answer."""
+"""Flask: the rule that was matched, and the exceptions that error handlers, extensions and Flask answer.
+
+Flask-CORS, Flask-RESTful, Flask-RESTX and others bind ``app.handle_user_exception`` and ``app.handle_exception`` on
+the application, and some of them answer without calling Flask's. So an exception is noted where it comes from (hooks
+and view functions), where a handler for it is looked for, where Flask or an extension signals it, and where the request
+ends with it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +12,21 @@ from typing import Any
 
 import flask
 import flask.ctx
+from werkzeug.exceptions import HTTPException, InternalServerError
 
-from . import name_route, note_error
+from . import is_no_error, name_route, note_error, wrap
 
 
-def install() -> None:
+def install(_flask: Any) -> None:
     """Wraps the places that every request, and every exception, passes."""
-    context: Any = _first_with("match_request", ("RequestContext", "AppContext"))
+    context = _first_with("match_request", ("RequestContext", "AppContext"))
     if context is not None:
-        _name_routes(context)
-    app: Any = flask.Flask
-    if hasattr(app, "handle_user_exception"):
-        _note_errors(app, "handle_user_exception", unexpected=False)
-    if hasattr(app, "handle_exception"):
-        _note_errors(app, "handle_exception", unexpected=True)
+        wrap(context, "match_request", _naming)
+        wrap(context, "pop", _noting_the_end)
+    for name in ("preprocess_request", "dispatch_request"):
+        wrap(flask.Flask, name, _noting_raised)
+    wrap(flask.Flask, "_find_error_handler", _noting_handled)
+    flask.got_request_exception.connect(_note_signalled, weak=False)
 
 
 def _first_with(method: str, names: tuple[str, ...]) -> Any:
@@ -28,26 +35,70 @@ def _first_with(method: str, names: tuple[str, ...]) -> Any:
     return next((cls for cls in classes if hasattr(cls, method)), None)
 
 
-def _name_routes(context: Any) -> None:
-    original = context.match_request
-
-    def match_request(self: Any) -> None:
-        original(self)
+def _naming(original: Any) -> Any:
+    def match_request(self: Any, *args: Any) -> Any:
+        result = original(self, *args)
         request = self.request
-        rule = getattr(request, "url_rule", None)
+        rule = getattr(request, "url_rule", None) or _rule_for_another_method(self, request)
         if rule is not None:
             name_route(request.environ, rule.rule)
+        return result
 
-    context.match_request = match_request
+    return match_request
 
 
-def _note_errors(app: Any, name: str, *, unexpected: bool) -> None:
-    original = getattr(app, name)
+def _rule_for_another_method(context: Any, request: Any) -> Any:
+    """The rule of a path that has no view for the method of the request: 405."""
+    methods = getattr(getattr(request, "routing_exception", None), "valid_methods", None)
+    if not methods:
+        return None
+    try:
+        return context.url_adapter.match(method=next(iter(methods)), return_rule=True)[0]
+    except HTTPException:
+        return None
 
-    # Flask calls these with one argument until 3.1, with the context before it from 3.2 on.
-    def handle(self: Any, *args: Any) -> Any:
-        if flask.has_request_context():
-            note_error(flask.request.environ, args[-1], unexpected=unexpected)
-        return original(self, *args)
 
-    setattr(app, name, handle)
+def _noting_raised(original: Any) -> Any:
+    # Flask calls these without arguments until 3.1, with the context from 3.2 on.
+    def call(self: Any, *args: Any) -> Any:
+        try:
+            return original(self, *args)
+        except Exception as error:
+            _note(error)
+            raise
+
+    return call
+
+
+def _noting_handled(original: Any) -> Any:
+    def find_error_handler(self: Any, error: Any, *args: Any) -> Any:
+        # Of an exception that no handler is there for, Flask makes another.
+        if getattr(error, "original_exception", None) is None or not isinstance(error, InternalServerError):
+            _note(error)
+        return original(self, error, *args)
+
+    return find_error_handler
+
+
+def _note_signalled(_app: Any, exception: BaseException | None = None, **_more: Any) -> None:
+    if exception is not None:
+        _note(exception, unexpected=not isinstance(exception, HTTPException))
+
+
+def _noting_the_end(original: Any) -> Any:
+    def pop(self: Any, *args: Any, **kwargs: Any) -> Any:
+        error = args[0] if args else kwargs.get("exc")
+        if isinstance(error, BaseException):
+            _note(error, unexpected=not isinstance(error, HTTPException))
+        return original(self, *args, **kwargs)
+
+    return pop
+
+
+def _note(error: BaseException, *, unexpected: bool = False) -> None:
+    if isinstance(error, HTTPException):
+        response = getattr(error, "response", None)
+        if is_no_error(error.code if response is None else response.status_code):
+            return  # the redirect to a path with a slash, an answer that is raised
+    if flask.has_request_context():
+        note_error(flask.request.environ, error, unexpected=unexpected)

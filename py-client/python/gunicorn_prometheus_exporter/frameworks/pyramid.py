@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pyramid.router
-from pyramid import tweens
+import pyramid.view
 from pyramid.exceptions import PredicateMismatch
 
-from . import name_handler, name_route, note_error, wrap
+from . import is_no_error, name_handler, name_route, note_error, wrap
 
 
-def install() -> None:
-    """Wraps the step round all tweens, and the one that looks for an exception view."""
+def install(_router: Any) -> None:
+    """Wraps the step round all tweens, and the one that calls an exception view."""
     # Tweens are made with the application, before this; what is wrapped here is looked up at each call.
     wrap(pyramid.router.Router, "invoke_request", _naming)
     wrap(pyramid.router, "_call_view", _naming_view)
-    wrap(tweens, "_error_handler", _noting)
+    # Pyramid's own tween calls it, and those of applications that answer exceptions themselves.
+    wrap(pyramid.view.ViewMethodsMixin, "invoke_exception_view", _noting)
 
 
 def _naming(original: Any) -> Any:
@@ -53,10 +55,13 @@ def _naming_view(original: Any) -> Any:
 
 
 def _noting(original: Any) -> Any:
-    def error_handler(request: Any, exc: Any) -> Any:
+    def invoke_exception_view(self: Any, exc_info: Any = None, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        error = (exc_info or sys.exc_info())[1]
         # Raises where there is no view for it; then it comes as far as the server.
-        response = original(request, exc)
-        note_error(request.environ, exc)
+        response = original(self, exc_info, request, *args, **kwargs)
+        environ = getattr(self if request is None else request, "environ", None)
+        if error is not None and environ is not None and not is_no_error(getattr(error, "status_int", None)):
+            note_error(environ, error)
         return response
 
-    return error_handler
+    return invoke_exception_view

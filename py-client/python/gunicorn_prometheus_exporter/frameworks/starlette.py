@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import sys
 from typing import Any
 
 import starlette.routing
+from starlette import _exception_handler
 
 from ..asgi import REQUEST
-from . import wrap
+from . import is_no_error, wrap, wrap_everywhere
 
 
-def install() -> None:
+def install(_routing: Any) -> None:
     """Wraps the step that every matched request takes, and the place where exceptions are handled."""
     wrap(starlette.routing.Mount, "handle", functools.partial(_naming, joins=True))
     wrap(starlette.routing.Route, "handle", functools.partial(_naming, joins=False))
@@ -21,9 +21,8 @@ def install() -> None:
     route = getattr(fastapi, "APIRoute", None)
     if "handle" in vars(route or object):
         wrap(route, "handle", functools.partial(_naming, joins=False))
-    for name in ("starlette.routing", "starlette.middleware.exceptions", "fastapi.routing"):
-        if name in sys.modules:
-            wrap(importlib.import_module(name), "wrap_app_handling_exceptions", _noting)
+    # Modules import it from where it is, and so may those of applications.
+    wrap_everywhere(_exception_handler, "wrap_app_handling_exceptions", _noting)
 
 
 def _naming(original: Any, *, joins: bool) -> Any:
@@ -57,7 +56,7 @@ def _noting(original: Any) -> Any:
                 await app(scope, receive, send)
             except Exception as error:
                 request = conn.scope.get(REQUEST)
-                if request is not None:
+                if request is not None and not is_no_error(getattr(error, "status_code", None)):
                     request.note_error(error)
                 raise
 

@@ -13,7 +13,7 @@ import tornado.web
 from . import note_error, wrap
 
 
-def install() -> None:
+def install(_web: Any) -> None:
     """Wraps the step that matches a path, the one that has found nothing, and the one that answers exceptions."""
     wrap(tornado.routing.PathMatches, "match", _naming)
     wrap(tornado.routing.RuleRouter, "find_handler", _forgetting)
@@ -41,7 +41,7 @@ def _forgetting(original: Any) -> Any:
         found = original(self, request, **kwargs)
         metered = _metered(request)
         if found is None and metered is not None:
-            metered.endpoint = None
+            metered.endpoint = ""
         return found
 
     return find_handler
