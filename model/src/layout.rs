@@ -52,6 +52,11 @@ impl Layout {
         })
     }
 
+    /// That of [`DEFAULT`](Self::DEFAULT), whose texts are well formed.
+    pub(crate) fn of_default() -> Self {
+        Self::new(Self::DEFAULT).unwrap_or_else(|_| Self::none())
+    }
+
     /// A summary's: no bounds, one bucket.
     pub fn none() -> Self {
         Self {

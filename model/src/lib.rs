@@ -16,6 +16,7 @@ mod exposition;
 mod family;
 mod footprint;
 mod gauge_mode;
+mod id_table;
 mod labels;
 mod layout;
 mod name;

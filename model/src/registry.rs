@@ -27,6 +27,7 @@ mod direct;
 mod exemplars;
 mod groups;
 mod healing;
+mod layouts;
 mod lifetime;
 mod listing;
 mod order;
@@ -36,15 +37,17 @@ mod series;
 mod state;
 mod writer;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 
+use crate::id_table::IdTable;
 use crate::labels::LabelError;
 use crate::name::NameError;
 use crate::slab::Slab;
 use crate::{
-    Epoch, ExemplarError, Layout, Limits, MAX_BUCKETS_OF_SERIES, MAX_LAYOUTS_OF_SERIES, Stamp,
+    Epoch, ExemplarError, Limits, MAX_BUCKETS_OF_SERIES, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS,
+    MAX_LAYOUTS_OF_SERIES, Stamp,
 };
 pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
@@ -53,6 +56,7 @@ use exemplars::Kept;
 use groups::Groups;
 pub use groups::{Replaced, Replacement};
 use healing::Rollback;
+use layouts::Layouts;
 pub use listing::{FamilyEntry, Listing, WriterEntry, WriterState, WrongListCursor};
 pub use push::{PushReply, PushStatus};
 pub use relocate::Relocate;
@@ -71,15 +75,15 @@ pub struct Registry {
 
     families: Slab<Family>,
     by_name: BTreeMap<Box<str>, u32>,
-    /// The family that each possible sample name belongs to.
-    claims: HashMap<Box<str>, u32>,
-    layouts: Vec<Layout>,
+    /// Families that have ended while writers remember their series, by name.
+    ended: BTreeMap<Box<str>, Vec<u32>>,
+    layouts: Layouts,
     /// Of the few series that have any.
     exemplars: BTreeMap<u32, Vec<Kept>>,
     groups: Groups,
 
     series: Slab<Series>,
-    by_identity: HashTable<u32>,
+    by_identity: IdTable,
     hasher: DefaultHashBuilder,
     last_created_no: u64,
     /// How many series with a total have a TTL.
@@ -88,7 +92,7 @@ pub struct Registry {
     series_heap_bytes: usize,
 
     writers: Slab<Writer>,
-    by_writer: HashMap<Box<[u8]>, u32>,
+    by_writer: BTreeMap<Box<[u8]>, u32>,
     /// Ends of leases, of the writers that are live.
     leases: BTreeSet<(u64, u32)>,
     /// When the others take the next step: from ended to forgotten, from gone to unknown.
@@ -204,6 +208,10 @@ pub enum RegistryError {
         most: usize,
     },
     #[error(
+        "the registry has {0} bucket layouts with {1} bounds, at most {MAX_LAYOUTS} with {MAX_LAYOUT_BOUNDS} are allowed"
+    )]
+    Layouts(usize, usize),
+    #[error(
         "family '{0}' has a series with {MAX_LAYOUTS_OF_SERIES} bucket layouts or {MAX_BUCKETS_OF_SERIES} buckets, as many as are allowed"
     )]
     Buckets(String),
@@ -285,18 +293,18 @@ impl Registry {
             rollback: None,
             families: Slab::default(),
             by_name: BTreeMap::new(),
-            claims: HashMap::new(),
-            layouts: Vec::new(),
+            ended: BTreeMap::new(),
+            layouts: Layouts::default(),
             exemplars: BTreeMap::new(),
             groups: Groups::default(),
             series: Slab::default(),
-            by_identity: HashTable::new(),
+            by_identity: IdTable::default(),
             hasher: DefaultHashBuilder::default(),
             last_created_no: 0,
             mortals: 0,
             series_heap_bytes: 0,
             writers: Slab::default(),
-            by_writer: HashMap::new(),
+            by_writer: BTreeMap::new(),
             leases: BTreeSet::new(),
             retirements: BTreeSet::new(),
             unsettled: VecDeque::new(),
@@ -412,10 +420,11 @@ impl Registry {
             + families.sum::<usize>()
             + self.series.heap_bytes()
             + self.series_heap_bytes
-            + self.by_identity.capacity() * 8 / 7 * (size_of::<u32>() + 1)
+            + self.by_identity.heap_bytes()
             + self.writers.heap_bytes()
             + writers.sum::<usize>()
             + self.groups.heap_bytes()
+            + self.layouts.heap_bytes()
     }
 
     fn reject(&mut self, reason: Reason) {

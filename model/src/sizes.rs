@@ -25,6 +25,10 @@ pub const MAX_PID_BYTES: usize = 256;
 pub const MAX_BOUNDS: usize = 1000;
 /// Maximum size of a bound's text, in bytes.
 pub const MAX_BOUND_BYTES: usize = 64;
+/// Maximum number of bucket layouts of a registry.
+pub const MAX_LAYOUTS: usize = 1024;
+/// Maximum number of bounds of all of them together.
+pub const MAX_LAYOUT_BOUNDS: usize = 64 * 1024;
 /// Maximum number of bucket layouts that one histogram's series has side by side.
 pub const MAX_LAYOUTS_OF_SERIES: usize = 16;
 /// Maximum number of buckets that one histogram's series has, those of all its layouts together.

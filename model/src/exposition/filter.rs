@@ -18,7 +18,8 @@ impl Registry {
             return Box::new(self.families_from(from));
         }
         let mut found = BTreeMap::new();
-        for sample in samples {
+        // No ending comes before the name that it ends: what sorts before `from` cannot be meant.
+        for sample in samples.iter().filter(|sample| sample.as_str() >= from) {
             for suffix in SAMPLE_SUFFIXES {
                 let Some(family) = sample.strip_suffix(suffix).filter(|name| *name >= from) else {
                     continue;

@@ -369,7 +369,7 @@ impl Registry {
     /// Totals of different bucket layouts, on the bounds that all of them have: what lies between
     /// two bounds of one layout cannot be told, what lies below a common bound can.
     fn join<'a>(&'a self, buckets: &'a Buckets) -> BucketView<'a> {
-        let layout_of = |part: &Part| &self.layouts[part.layout as usize];
+        let layout_of = |part: &Part| &self.layouts[part.layout];
         let [first, rest @ ..] = buckets.parts.as_slice() else {
             return BucketView {
                 layout: Cow::Owned(Layout::none()),

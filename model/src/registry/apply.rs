@@ -115,7 +115,7 @@ impl Registry {
             Total::Buckets(_) => {
                 let place = entry.place() as usize;
                 let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
-                if self.layouts[memory.layout as usize].is_empty() {
+                if self.layouts[memory.layout].is_empty() {
                     // A summary has no place for it.
                     return Err(Reason::Exemplar);
                 }

@@ -5,8 +5,8 @@ use std::hash::BuildHasher;
 use super::series::{Family, Series, Total};
 use super::{Reason, Registry, RegistryError};
 use crate::footprint::allocated;
-use crate::name::{kept_name, sample_suffixes};
-use crate::{FamilySpec, FamilyType, Labels, Layout};
+use crate::name::{SAMPLE_SUFFIXES, kept_name, sample_suffixes};
+use crate::{FamilySpec, FamilyType, Labels};
 
 impl Registry {
     /// The family of that name, unless it has ended.
@@ -41,15 +41,24 @@ impl Registry {
     fn check_claims(&self, name: &str, family_type: FamilyType) -> Result<(), RegistryError> {
         for suffix in sample_suffixes(family_type) {
             let sample = format!("{name}{suffix}");
-            if let Some(other) = self.claims.get(sample.as_str()) {
+            if let Some(other) = self.claimant(&sample) {
                 return Err(RegistryError::Conflict {
                     family: name.to_owned(),
                     sample,
-                    other: self.families[*other].name.to_string(),
+                    other: self.families[other].name.to_string(),
                 });
             }
         }
         Ok(())
+    }
+
+    /// The family that a sample name belongs to.
+    pub(super) fn claimant(&self, sample: &str) -> Option<u32> {
+        SAMPLE_SUFFIXES.iter().find_map(|suffix| {
+            let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
+            let suffixes = sample_suffixes(self.families[id].family_type);
+            suffixes.contains(suffix).then_some(id)
+        })
     }
 
     /// The family of that name and type, created where it is missing. The first help and unit stay.
@@ -70,13 +79,28 @@ impl Registry {
 
     /// The family of that name and type that has ended while writers remember its series.
     pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<u32> {
-        let is_it = |family: &Family| {
-            family.is_ended && &*family.name == name && family.family_type == family_type
-        };
-        self.families
-            .iter()
-            .find(|(_, family)| is_it(family))
-            .map(|(id, _)| id)
+        let mut ended = self.ended.get(name)?.iter().copied();
+        ended.find(|id| self.families[*id].family_type == family_type)
+    }
+
+    /// Notes that a family has ended; false if another one of its name and type has.
+    pub(super) fn note_ended(&mut self, id: u32) -> bool {
+        let family = &self.families[id];
+        let is_new = self
+            .ended_family(&family.name, family.family_type)
+            .is_none();
+        self.ended.entry(family.name.clone()).or_default().push(id);
+        is_new
+    }
+
+    fn forget_ended(&mut self, id: u32) {
+        let name = &*self.families[id].name;
+        if let Some(ids) = self.ended.get_mut(name) {
+            ids.retain(|ended| *ended != id);
+            if ids.is_empty() {
+                self.ended.remove(name);
+            }
+        }
     }
 
     fn create_family(&mut self, name: &str, family_type: FamilyType) -> u32 {
@@ -105,13 +129,10 @@ impl Registry {
     }
 
     pub(super) fn begin_family(&mut self, id: u32) {
+        self.forget_ended(id);
         let family = &mut self.families[id];
         family.is_ended = false;
-        let name = family.name.clone();
-        for suffix in sample_suffixes(family.family_type) {
-            self.claims.insert(format!("{name}{suffix}").into(), id);
-        }
-        self.by_name.insert(name, id);
+        self.by_name.insert(family.name.clone(), id);
     }
 
     /// Ends a family that has no series left and was not declared; its name is free then.
@@ -125,12 +146,10 @@ impl Registry {
             (family.help, family.unit) = Default::default();
             (family.ttl_ms, family.layout, family.schema) = Default::default();
             self.by_name.remove(&family.name);
-            for suffix in sample_suffixes(family.family_type) {
-                self.claims
-                    .remove(format!("{}{suffix}", family.name).as_str());
-            }
+            self.note_ended(id);
         }
-        if family.identities == 0 {
+        if self.families[id].identities == 0 {
+            self.forget_ended(id);
             self.families.remove(id);
         }
     }
@@ -141,20 +160,6 @@ impl Registry {
         floor.unwrap_or(0)
     }
 
-    /// The number of a bucket layout that is known.
-    pub(super) fn find_layout(&self, layout: &Layout) -> Option<u32> {
-        let known = self.layouts.iter().position(|known| known == layout);
-        known.map(|at| at as u32)
-    }
-
-    /// The number of a bucket layout.
-    pub(super) fn layout_for(&mut self, layout: &Layout) -> u32 {
-        self.find_layout(layout).unwrap_or_else(|| {
-            self.layouts.push(layout.clone());
-            (self.layouts.len() - 1) as u32
-        })
-    }
-
     /// The series of that family with those labels, with a total or without.
     pub(super) fn find_series(&self, family: u32, labels: &str) -> Option<u32> {
         let hash = self.hash_of(family, labels);
@@ -162,7 +167,7 @@ impl Registry {
             let series = &self.series[*id];
             series.hash == hash && series.family == family && &*series.labels == labels
         };
-        self.by_identity.find(spread(hash), is_it).copied()
+        self.by_identity.find(hash, is_it)
     }
 
     /// Whether a label text may stand in this registry, and in that family.
@@ -220,11 +225,12 @@ impl Registry {
 
     /// Lets a series be found.
     pub(super) fn index_series(&mut self, id: u32) {
-        let hash = |id: &u32| spread(self.series[*id].hash);
-        self.by_identity.insert_unique(hash(&id), id, hash);
+        let hash = |id: u32| self.series[id].hash;
+        self.by_identity.insert(hash(id), id, hash);
     }
 
-    /// What a series of that family with those labels is found by.
+    /// What a series of that family with those labels is found by. Half of a hash is kept with it, so
+    /// that growing the table reads no labels again.
     pub(super) fn hash_of(&self, family: u32, labels: &str) -> u32 {
         self.hasher.hash_one((family, labels)) as u32
     }
@@ -307,10 +313,7 @@ impl Registry {
         if self.series[id].memories > 0 || self.series[id].created_no > 0 {
             return;
         }
-        let hash = spread(self.series[id].hash);
-        if let Ok(found) = self.by_identity.find_entry(hash, |other| *other == id) {
-            found.remove();
-        }
+        self.by_identity.remove(self.series[id].hash, id);
         if let Some(series) = self.series.remove(id) {
             self.series_heap_bytes -= allocated(series.labels.len()) + series.total.heap_bytes();
             self.families[series.family].identities -= 1;
@@ -330,11 +333,4 @@ impl Registry {
         }
         series.ttl_ms = ttl_ms;
     }
-}
-
-/// The hash table looks at both ends of a hash. Half of one is kept, so that growing the table reads
-/// no labels again: of a million series that would take most of a second.
-#[inline]
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
 }

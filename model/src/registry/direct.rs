@@ -74,9 +74,12 @@ impl Registry {
         check_bytes("a help text", spec.help.len(), MAX_HELP_BYTES)?;
         check_bytes("a unit", spec.unit.len(), MAX_UNIT_BYTES)?;
         self.check_family(spec)?;
+        self.layouts.check_room(declaration.layout.into_iter())?;
         self.begin(stamp);
         let id = self.family_for(spec)?;
-        let layout = declaration.layout.map(|layout| self.layout_for(layout));
+        let layout = declaration
+            .layout
+            .map(|layout| self.layouts.number_of(layout));
         let family = &mut self.families[id];
         family.is_declared = true;
         family.layout = family.layout.or(layout);
@@ -192,6 +195,11 @@ impl Registry {
         }
         let spec = FamilySpec::new(family, family_type);
         let layout = self.layout_meant(family, family_type, observation.layout);
+        if layout.0 == NONE {
+            let default = (family_type == FamilyType::Histogram).then(Layout::of_default);
+            let new = observation.layout.or(default.as_ref());
+            self.layouts.check_room(new.into_iter())?;
+        }
         let check = |total: Option<&Total>| {
             check_observation(total, layout, value).map_err(|reason| match reason {
                 Reason::Size => RegistryError::Buckets(family.to_owned()),
@@ -217,7 +225,7 @@ impl Registry {
         let before = series.total.heap_bytes();
         match (&mut series.total, layout) {
             (Total::Buckets(total), Some(layout)) => {
-                let bounds = &self.layouts[layout as usize];
+                let bounds = &self.layouts[layout];
                 let buckets = bounds.len() + 1;
                 if let Ok(sum) = total.sum_with((layout, buckets), 1, value, 0.0) {
                     total.count += 1;
@@ -255,11 +263,11 @@ impl Registry {
         let of_family = self.family_named(family).map(|id| self.families[id].layout);
         match (family_type, given, of_family.flatten()) {
             (FamilyType::Histogram, Some(given), _) => {
-                (self.find_layout(given).unwrap_or(NONE), given.len() + 1)
+                (self.layouts.find(given).unwrap_or(NONE), given.len() + 1)
             }
-            (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id as usize].len() + 1),
+            (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id].len() + 1),
             (FamilyType::Histogram, None, None) => (NONE, Layout::DEFAULT.len() + 1),
-            _ => (self.find_layout(&Layout::none()).unwrap_or(NONE), 1),
+            _ => (self.layouts.find(&Layout::none()).unwrap_or(NONE), 1),
         }
     }
 
@@ -270,16 +278,12 @@ impl Registry {
         given: Option<&Layout>,
     ) -> u32 {
         if family_type == FamilyType::Summary {
-            return self.layout_for(&Layout::none());
+            return self.layouts.number_of(&Layout::none());
         }
         let layout = match (given, self.families[family].layout) {
-            (Some(given), _) => self.layout_for(given),
+            (Some(given), _) => self.layouts.number_of(given),
             (None, Some(known)) => known,
-            // The default's texts are well formed.
-            (None, None) => {
-                let default = Layout::new(Layout::DEFAULT).unwrap_or_else(|_| Layout::none());
-                self.layout_for(&default)
-            }
+            (None, None) => self.layouts.number_of(&Layout::of_default()),
         };
         let known = &mut self.families[family].layout;
         *known = known.or(Some(layout));

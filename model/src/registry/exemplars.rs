@@ -38,7 +38,7 @@ impl Registry {
         let family_type = self.families[self.series[id].family].family_type;
         let slot = match (family_type, layout) {
             (FamilyType::Histogram, Some(layout)) if layout != NONE => {
-                let bucket = self.layouts[layout as usize].bucket_of(exemplar.value);
+                let bucket = self.layouts[layout].bucket_of(exemplar.value);
                 u64::from(layout) << 32 | bucket as u64
             }
             (FamilyType::NativeHistogram, _) => {

@@ -109,7 +109,7 @@ impl Registry {
                 return Ok((page, Some(format!("{}{last}", AFTER as char))));
             }
             let family = &self.families[id];
-            let layout = family.layout.map(|number| &self.layouts[number as usize]);
+            let layout = family.layout.map(|number| &self.layouts[number]);
             let buckets = layout.map_or(Vec::new(), |layout| layout.texts().collect());
             budget.entries += 1;
             budget.steps += buckets.len();

@@ -44,7 +44,7 @@ impl Registry {
         put_list(&mut out, &self.rejected, |out, count| {
             out.put_varint(*count)
         });
-        put_list(&mut out, &self.layouts, put_layout);
+        put_list(&mut out, self.layouts.iter(), put_layout);
         put_slab(&mut out, &self.families, Self::put_family);
         put_slab(&mut out, &self.series, put_series);
         put_slab(&mut out, &self.writers, put_writer);
@@ -95,7 +95,7 @@ impl Registry {
         })?) {
             *place = count;
         }
-        registry.layouts = get_list(from, 1, get_layout)?;
+        registry.layouts = get_list(from, 1, get_layout)?.into_iter().collect();
         registry.families = get_slab(from, get_family)?;
         registry.series = get_slab(from, get_series)?;
         registry.writers = get_slab(from, get_writer)?;

@@ -49,8 +49,16 @@ impl Registry {
             self.check_room().map_err(|e| Reason::of(&e))?;
         }
         let layout = match (define.layout, spec.family_type) {
-            (Some(number), _) => Some(self.layout_for(&layouts[number])),
-            (None, FamilyType::Summary) => Some(self.layout_for(&Layout::none())),
+            (Some(number), _) => {
+                let layout = &layouts[number];
+                if memory.is_some() && self.layouts.find(layout).is_none() {
+                    return Err(Reason::Conflict);
+                }
+                let room = self.layouts.check_room([layout].into_iter());
+                room.map_err(|_| Reason::Size)?;
+                Some(self.layouts.number_of(layout))
+            }
+            (None, FamilyType::Summary) => Some(self.layouts.number_of(&Layout::none())),
             (None, _) => None,
         };
         if let Some(at) = memory {

@@ -109,6 +109,8 @@ impl Registry {
                 None => created += 1,
             }
         }
+        let layouts = content.series.iter().filter_map(|new| new.layout.as_ref());
+        self.layouts.check_room(layouts)?;
         if created > 0 && stamp.refuse_definitions {
             return Err(RegistryError::Memory);
         }
@@ -134,7 +136,7 @@ impl Registry {
         for spec in &content.families {
             families.extend(self.by_name.get(spec.name));
             for suffix in sample_suffixes(spec.family_type) {
-                families.extend(self.claims.get(format!("{}{suffix}", spec.name).as_str()));
+                families.extend(self.claimant(&format!("{}{suffix}", spec.name)));
             }
         }
         series
@@ -164,7 +166,7 @@ impl Registry {
         }
         for suffix in sample_suffixes(spec.family_type) {
             let sample = format!("{}{suffix}", spec.name);
-            if let Some(&other) = self.claims.get(sample.as_str())
+            if let Some(other) = self.claimant(&sample)
                 && !is_sole(other)
             {
                 return Err(RegistryError::Conflict {
@@ -261,7 +263,10 @@ impl Registry {
         let total = match &new.point {
             Point::Scalar(value) => self.scalar_of_group(id, *value),
             Point::Buckets { sum, counts } => {
-                let layout = new.layout.as_ref().map(|layout| self.layout_for(layout));
+                let layout = new
+                    .layout
+                    .as_ref()
+                    .map(|layout| self.layouts.number_of(layout));
                 let part = Part {
                     layout: layout.unwrap_or_default(),
                     sum: ObservedSum::of(*sum),
@@ -291,7 +296,10 @@ impl Registry {
         self.set_series_ttl(id, new.ttl_ms);
         self.drop_exemplars(id);
         for exemplar in &new.exemplars {
-            let layout = new.layout.as_ref().map(|layout| self.layout_for(layout));
+            let layout = new
+                .layout
+                .as_ref()
+                .map(|layout| self.layouts.number_of(layout));
             self.keep_exemplar(id, layout, exemplar.clone());
         }
         self.groups.add(group, id);

@@ -27,6 +27,8 @@ impl Registry {
                     return Err("name of a family");
                 }
                 self.begin_family(id);
+            } else if !self.note_ended(id) {
+                return Err("name of a family that has ended");
             }
         }
         self.derive_series()?;
@@ -206,7 +208,7 @@ impl Registry {
 
     fn fits_layout(&self, layout: u32, buckets: usize) -> bool {
         self.layouts
-            .get(layout as usize)
+            .get(layout)
             .is_some_and(|layout| layout.len() + 1 == buckets)
     }
 
