@@ -11,7 +11,7 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
-use metrics_model::ExposeRequest;
+use metrics_model::{ExposeRequest, MAX_NAMES};
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError};
@@ -153,6 +153,12 @@ impl App {
         path: &'static str,
     ) -> Response<PageBody> {
         let started = Instant::now();
+        let names = negotiate::names(request.uri().query());
+        if names.len() > MAX_NAMES {
+            let found = names.len();
+            let text = format!("name[] is given {found} times, at most {MAX_NAMES} are allowed");
+            return line(StatusCode::BAD_REQUEST, &text);
+        }
         let limit = negotiate::deadline(request.headers());
         self.refreshed(scope, REFRESH_LIMIT.min(limit / 2)).await;
         let form = negotiate::form(request.headers());
@@ -163,7 +169,7 @@ impl App {
             request: ExposeRequest {
                 format: form.format,
                 escaping: form.escaping,
-                names: negotiate::names(request.uri().query()),
+                names,
                 ..ExposeRequest::default()
             },
             encoding,

@@ -84,6 +84,14 @@ impl Layout {
         self.bounds.iter().map(|(_, text)| &**text)
     }
 
+    /// Whether a number is one of the bounds.
+    pub(crate) fn has(&self, bound: f64) -> bool {
+        let at = self.bucket_of(bound);
+        self.bounds
+            .get(at)
+            .is_some_and(|(found, _)| *found == bound)
+    }
+
     /// The bucket that an observation falls into (Prometheus data model: bounds are inclusive).
     pub fn bucket_of(&self, observation: f64) -> usize {
         self.bounds

@@ -19,6 +19,7 @@ mod gauge_mode;
 mod id_table;
 mod labels;
 mod layout;
+mod measured;
 mod name;
 mod native_histogram;
 mod parse_number;

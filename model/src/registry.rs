@@ -43,6 +43,7 @@ use hashbrown::DefaultHashBuilder;
 
 use crate::id_table::IdTable;
 use crate::labels::LabelError;
+use crate::measured::Measured;
 use crate::name::NameError;
 use crate::slab::Slab;
 use crate::{
@@ -73,7 +74,7 @@ pub struct Registry {
     /// Not part of the state: when this server came by a state that may be behind what was shown.
     rollback: Option<Rollback>,
 
-    families: Slab<Family>,
+    families: Measured<Family>,
     by_name: BTreeMap<Box<str>, u32>,
     /// Families that have ended while writers remember their series, by name.
     ended: BTreeMap<Box<str>, Vec<u32>>,
@@ -91,7 +92,7 @@ pub struct Registry {
     /// Bytes of label texts and totals outside the slab.
     series_heap_bytes: usize,
 
-    writers: Slab<Writer>,
+    writers: Measured<Writer>,
     by_writer: BTreeMap<Box<[u8]>, u32>,
     /// Ends of leases, of the writers that are live.
     leases: BTreeSet<(u64, u32)>,
@@ -291,7 +292,7 @@ impl Registry {
             last_stamp_ms: now_ms,
             healing_since_ms: None,
             rollback: None,
-            families: Slab::default(),
+            families: Measured::default(),
             by_name: BTreeMap::new(),
             ended: BTreeMap::new(),
             layouts: Layouts::default(),
@@ -303,7 +304,7 @@ impl Registry {
             last_created_no: 0,
             mortals: 0,
             series_heap_bytes: 0,
-            writers: Slab::default(),
+            writers: Measured::default(),
             by_writer: BTreeMap::new(),
             leases: BTreeSet::new(),
             retirements: BTreeSet::new(),
@@ -405,29 +406,94 @@ impl Registry {
         ]
     }
 
-    /// Bytes of memory, near enough for `MEMORY USAGE`.
+    /// Measures what the last write has changed, for [`memory_bytes`](Self::memory_bytes). To be
+    /// called after a write, as often as wanted.
+    pub fn measure(&mut self) {
+        self.families.measure();
+        self.writers.measure();
+    }
+
+    /// Bytes of memory, near enough for `MEMORY USAGE`; no walk, but through what was written since it
+    /// was last [measured](Self::measure).
     pub fn memory_bytes(&self) -> usize {
-        let families = self.families.iter().map(|(_, family)| {
-            let texts = 4 * family.name.len() + family.help.len() + family.unit.len();
-            texts + family.order.heap_bytes() + 200
-        });
-        let writers = self
-            .writers
-            .iter()
-            .map(|(_, writer)| writer.heap_bytes() + 120);
         size_of::<Self>()
-            + self.families.heap_bytes()
-            + families.sum::<usize>()
+            + self.families.bytes()
             + self.series.heap_bytes()
             + self.series_heap_bytes
             + self.by_identity.heap_bytes()
-            + self.writers.heap_bytes()
-            + writers.sum::<usize>()
+            + self.writers.bytes()
             + self.groups.heap_bytes()
             + self.layouts.heap_bytes()
     }
 
     fn reject(&mut self, reason: Reason) {
         self.rejected[reason as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Batch, BatchHeader, BatchWriter, FamilySpec, FamilyType, NativeHistogram, Point};
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn check(registry: &Registry) {
+        for (_, writer) in registry.writers.iter() {
+            assert_eq!(writer.memory_bytes, writer.walked_memory_bytes());
+        }
+        assert_eq!(registry.families.bytes(), registry.families.walked_bytes());
+        assert_eq!(registry.writers.bytes(), registry.writers.walked_bytes());
+    }
+
+    fn push(registry: &mut Registry, now_ms: u64, writer: u64, seq: u64, histograms: usize) {
+        let mut batch = BatchWriter::new();
+        let summary = batch.family(&FamilySpec::new("s", FamilyType::Summary));
+        let native = batch.family(&FamilySpec::new("n", FamilyType::NativeHistogram));
+        for number in 0..histograms {
+            let number = number.to_string();
+            let labels = [("n", &*number)];
+            let counts = vec![seq];
+            let point = Point::Buckets { sum: 1.0, counts };
+            batch.define(summary, 0, labels.into_iter(), "", None, &point, None);
+            let mut histogram = NativeHistogram::empty(3, 0.0);
+            histogram.positive = (0..seq as i32).map(|bucket| (bucket, seq)).collect();
+            let point = Point::Native(Box::new(histogram));
+            batch.define(native, 0, labels.into_iter(), "", None, &point, None);
+        }
+        let bytes = batch.finish(BatchHeader::FULL);
+        let (stamp, id) = (Stamp::at(now_ms, EPOCH), writer.to_le_bytes());
+        let batch = Batch::decode(&bytes).unwrap();
+        registry.push(&stamp, &id, seq, Some(EPOCH), 100, &batch);
+    }
+
+    #[test]
+    fn the_bytes_of_a_registry_are_known_without_a_walk() {
+        let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+        for step in 0..400_u64 {
+            let (writer, now_ms) = (step % 7, step * 30);
+            push(
+                &mut registry,
+                now_ms,
+                writer,
+                step + 1,
+                (step % 20) as usize,
+            );
+            if step % 11 == 0 {
+                registry.leave(
+                    &Stamp::at(now_ms, EPOCH),
+                    &writer.to_le_bytes(),
+                    step + 1,
+                    Some(EPOCH),
+                );
+                registry.del(&Stamp::at(now_ms, EPOCH), "n", None);
+            }
+            check(&registry);
+            if step % 3 == 0 {
+                registry.measure();
+                check(&registry);
+            }
+        }
+        check(&Registry::decode_snapshot(&registry.encode_snapshot()).unwrap());
     }
 }

@@ -34,6 +34,9 @@ pub const MAX_LAYOUTS_OF_SERIES: usize = 16;
 /// Maximum number of buckets that one histogram's series has, those of all its layouts together.
 pub const MAX_BUCKETS_OF_SERIES: usize = 4096;
 
+/// Maximum number of samples that a request for a page may name.
+pub const MAX_NAMES: usize = 256;
+
 /// Maximum size of a batch, in bytes.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// Maximum number of entries of a batch.

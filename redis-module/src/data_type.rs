@@ -61,6 +61,7 @@ impl MetricSet {
 
     /// To be called after each write, so that INFO need not walk through the keys.
     pub(crate) fn count(&mut self) {
+        self.registry.measure();
         let now = Counted {
             series: self.registry.series_count() as u64,
             rejected: self.registry.rejected().map(|(_, count)| count).sum(),

@@ -206,6 +206,20 @@ async fn a_healing_registry_is_unavailable_and_not_empty() {
 }
 
 #[tokio::test]
+async fn so_many_names_are_asked_for_at_once() {
+    let app = app(Some(&registry("mine", 1)), None);
+    let path = |names: usize| format!("/metrics?{}", "name[]=mine&".repeat(names));
+    let response = app.answer(get(&path(256))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let response = app.answer(get(&path(257))).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(
+        text(response).await,
+        "name[] is given 257 times, at most 256 are allowed\n"
+    );
+}
+
+#[tokio::test]
 async fn other_paths_and_methods_are_told_where_and_how() {
     let app = app(Some(&registry("mine", 1)), None);
     let response = app.answer(get("/favicon.ico")).await;

@@ -384,10 +384,7 @@ impl Registry {
                 counts: Cow::Borrowed(&first.counts),
             };
         }
-        let is_common = |bound: f64| {
-            rest.iter()
-                .all(|part| layout_of(part).values().any(|b| b == bound))
-        };
+        let is_common = |bound: f64| rest.iter().all(|part| layout_of(part).has(bound));
         let first_layout = layout_of(first);
         let common = first_layout
             .values()

@@ -30,6 +30,8 @@ pub(super) struct Groups {
     by_labels: BTreeMap<Box<str>, GroupId>,
     groups: BTreeMap<GroupId, Group>,
     of_series: HashMap<u32, GroupId>,
+    /// Bytes of all labels, which are kept twice.
+    label_bytes: usize,
     last_id: GroupId,
 }
 
@@ -93,6 +95,7 @@ impl Groups {
             series: BTreeSet::new(),
         };
         self.groups.insert(self.last_id, group);
+        self.label_bytes += 2 * labels.len();
         self.by_labels.insert(labels.into(), self.last_id);
         self.last_id
     }
@@ -109,6 +112,7 @@ impl Groups {
             group.series.remove(&series);
             if group.series.is_empty() {
                 self.by_labels.remove(&group.labels);
+                self.label_bytes -= 2 * group.labels.len();
                 self.groups.remove(&id);
             }
         }
@@ -118,8 +122,7 @@ impl Groups {
     pub(super) fn heap_bytes(&self) -> usize {
         const OF_A_GROUP: usize = 160;
         const OF_A_SERIES: usize = 40;
-        let labels = self.by_labels.keys().map(|labels| 2 * labels.len());
-        labels.sum::<usize>() + OF_A_GROUP * self.groups.len() + OF_A_SERIES * self.of_series.len()
+        self.label_bytes + OF_A_GROUP * self.groups.len() + OF_A_SERIES * self.of_series.len()
     }
 }
 

@@ -3,6 +3,7 @@
 use super::Reason;
 use super::order::Order;
 use crate::footprint::{allocated, allocated_for, push_tightly};
+use crate::measured::HeapBytes;
 use crate::sum::{ExactSum, Sum};
 use crate::{
     FamilyType, GaugeMode, MAX_BUCKETS_OF_SERIES, MAX_LAYOUTS_OF_SERIES, MAX_NATIVE_BUCKETS,
@@ -37,6 +38,14 @@ pub(super) struct Family {
     pub(super) mortals: u32,
     /// How many series name this family, with those that only writers remember.
     pub(super) identities: u32,
+}
+
+impl HeapBytes for Family {
+    /// With its entries in the indexes by name.
+    fn heap_bytes(&self) -> usize {
+        let texts = 4 * self.name.len() + self.help.len() + self.unit.len();
+        texts + self.order.heap_bytes() + 200
+    }
 }
 
 /// One label set of one family.

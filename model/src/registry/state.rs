@@ -45,9 +45,9 @@ impl Registry {
             out.put_varint(*count)
         });
         put_list(&mut out, self.layouts.iter(), put_layout);
-        put_slab(&mut out, &self.families, Self::put_family);
+        put_slab(&mut out, self.families.slab(), Self::put_family);
         put_slab(&mut out, &self.series, put_series);
-        put_slab(&mut out, &self.writers, put_writer);
+        put_slab(&mut out, self.writers.slab(), put_writer);
         put_list(&mut out, &self.unsettled, |out, id| {
             out.put_varint((*id).into())
         });
@@ -96,9 +96,9 @@ impl Registry {
             *place = count;
         }
         registry.layouts = get_list(from, 1, get_layout)?.into_iter().collect();
-        registry.families = get_slab(from, get_family)?;
+        registry.families = get_slab(from, get_family)?.into();
         registry.series = get_slab(from, get_series)?;
-        registry.writers = get_slab(from, get_writer)?;
+        registry.writers = get_slab(from, get_writer)?.into();
         registry.unsettled = get_list(from, 1, get_id)?.into();
         registry.condemned = get_list(from, 1, get_id)?.into();
         registry.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();
@@ -117,6 +117,7 @@ impl Registry {
             expected: "parts that agree with each other",
             at: bytes.len(),
         })?;
+        registry.measure();
         Ok(registry)
     }
 

@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 use super::series::NONE;
 use crate::NativeHistogram;
 use crate::footprint::{allocated, allocated_for, push_tightly};
+use crate::measured::HeapBytes;
 
 /// Where a writer is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(super) struct Writer {
     pub(super) buckets: Vec<BucketMemory>,
     /// And of native histograms.
     pub(super) natives: Vec<NativeHistogram>,
+    /// Bytes of memory that those own.
+    pub(super) memory_bytes: usize,
     /// Its index table: places in `entries`, or `NONE`.
     pub(super) index: Vec<u32>,
     /// A run of full state that has not ended: which entries it has named.
@@ -150,6 +153,7 @@ impl Writer {
             hasher: DefaultHashBuilder::default(),
             buckets: Vec::new(),
             natives: Vec::new(),
+            memory_bytes: 0,
             index: Vec::new(),
             run: None,
             settle_from: 0,
@@ -246,24 +250,61 @@ impl Writer {
         self.by_series = HashTable::new();
         self.buckets = Vec::new();
         self.natives = Vec::new();
+        self.memory_bytes = 0;
         self.index = Vec::new();
         self.run = None;
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
-        let counts = |memory: &BucketMemory| allocated_for::<u64>(memory.counts.len());
+    /// Keeps what it last sent of a histogram or summary, and returns the place.
+    pub(super) fn remember_buckets(&mut self, memory: BucketMemory) -> u32 {
+        self.memory_bytes += memory.heap_bytes();
+        self.buckets.push(memory);
+        (self.buckets.len() - 1) as u32
+    }
+
+    /// Keeps what it last sent of a native histogram, and returns the place.
+    pub(super) fn remember_native(&mut self, memory: NativeHistogram) -> u32 {
+        self.memory_bytes += memory.heap_bytes();
+        self.natives.push(memory);
+        (self.natives.len() - 1) as u32
+    }
+
+    /// Takes on what it has sent last of a native histogram.
+    pub(super) fn replace_native(&mut self, place: usize, now: &NativeHistogram) {
+        let memory = &mut self.natives[place];
+        self.memory_bytes -= memory.heap_bytes();
+        memory.clone_from(now);
+        self.memory_bytes += memory.heap_bytes();
+    }
+}
+
+impl BucketMemory {
+    fn heap_bytes(&self) -> usize {
+        allocated_for::<u64>(self.counts.len())
+    }
+}
+
+impl HeapBytes for Writer {
+    /// With its entries in the indexes of the registry.
+    fn heap_bytes(&self) -> usize {
         allocated(self.id.len())
             + allocated(self.pid.len())
             + allocated_for::<Entry>(self.entries.capacity())
             + self.by_series.capacity() * 8 / 7 * (size_of::<u32>() + 1)
             + allocated_for::<u32>(self.index.capacity())
             + allocated_for::<BucketMemory>(self.buckets.capacity())
-            + self.buckets.iter().map(counts).sum::<usize>()
             + self.natives.capacity() * size_of::<NativeHistogram>()
-            + self
-                .natives
-                .iter()
-                .map(NativeHistogram::heap_bytes)
-                .sum::<usize>()
+            + self.memory_bytes
+            + 120
+    }
+}
+
+#[cfg(test)]
+impl Writer {
+    /// What [`Writer::memory_bytes`] should be.
+    pub(super) fn walked_memory_bytes(&self) -> usize {
+        let buckets = self.buckets.iter().map(BucketMemory::heap_bytes);
+        let natives = self.natives.iter().map(NativeHistogram::heap_bytes);
+        buckets.chain(natives).sum()
     }
 }

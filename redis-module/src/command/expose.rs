@@ -1,6 +1,6 @@
 //! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [NAMES n sample ...] [CURSOR c [COUNT series]]`
 
-use metrics_model::{Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, Page, Registry};
+use metrics_model::{Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, MAX_NAMES, Page, Registry};
 
 use super::{About, Access, Argument, Command};
 use crate::args::Args;
@@ -16,9 +16,7 @@ pub(crate) enum Answer {
     Page(Page),
 }
 
-/// Maximum number of samples that one request may name.
-const MAX_NAMES: usize = 256;
-/// Maximum size of such a name, in bytes: that of a family, and an ending.
+/// Maximum size of a sample's name, in bytes: that of a family, and an ending.
 const MAX_SAMPLE_NAME_BYTES: usize = MAX_NAME_BYTES + "_created".len();
 
 impl Command for Expose {

@@ -243,19 +243,17 @@ impl Registry {
             Point::Timed { .. } => Memory::new(series, 0.0),
             Point::Buckets { sum, counts } => {
                 let layout = layout.unwrap_or(NONE);
-                writer.buckets.push(BucketMemory {
+                let mut entry = Memory::new(series, 0.0);
+                entry.set_place(writer.remember_buckets(BucketMemory {
                     layout,
                     sum: *sum,
                     counts: counts.as_slice().into(),
-                });
-                let mut entry = Memory::new(series, 0.0);
-                entry.set_place((writer.buckets.len() - 1) as u32);
+                }));
                 entry
             }
             Point::Native(base) => {
-                writer.natives.push((**base).clone());
                 let mut entry = Memory::new(series, 0.0);
-                entry.set_place((writer.natives.len() - 1) as u32);
+                entry.set_place(writer.remember_native((**base).clone()));
                 entry
             }
         };

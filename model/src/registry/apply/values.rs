@@ -212,7 +212,7 @@ impl Registry {
             return Err(Reason::Value);
         };
         total.add(counted, sum);
-        self.writers[id].natives[place].clone_from(now);
+        self.writers[id].replace_native(place, now);
         series.idle_since_ms = now_ms;
         self.series_heap_bytes += series.total.heap_bytes();
         self.series_heap_bytes -= before;

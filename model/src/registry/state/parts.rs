@@ -282,14 +282,19 @@ pub(super) fn get_writer(from: &mut Reader<'_>) -> Result<Writer, DecodeError> {
             from.float()?,
         ))
     })?;
-    writer.buckets = get_list(from, 10, |from| {
+    let buckets = get_list(from, 10, |from| {
         Ok(BucketMemory {
             layout: get_id(from)?,
             sum: from.float()?,
             counts: get_list(from, 1, Reader::varint)?.into(),
         })
     })?;
-    writer.natives = get_list(from, 20, NativeHistogram::get)?;
+    for memory in buckets {
+        writer.remember_buckets(memory);
+    }
+    for memory in get_list(from, 20, NativeHistogram::get)? {
+        writer.remember_native(memory);
+    }
     writer.index = get_list(from, 1, get_id)?;
     let has_run = get_flag(from)?;
     let named = get_list(from, 1, get_flag)?;

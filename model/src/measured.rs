@@ -1,0 +1,216 @@
+//! A slab that knows how much memory its things own, without a walk through them.
+
+use std::ops::{Index, IndexMut};
+
+use crate::slab::Slab;
+
+/// A thing that owns memory.
+pub(crate) trait HeapBytes {
+    /// Bytes of the memory that it owns, found in a few steps.
+    fn heap_bytes(&self) -> usize;
+}
+
+/// A [`Slab`] whose things are measured when they may have changed.
+///
+/// Whatever is reached mutably is noted, and measured again by [`measure`](Self::measure): so no
+/// place that changes a thing has to know of it, and none can be forgotten. [`bytes`](Self::bytes)
+/// asks only those that were reached since.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured<T> {
+    slab: Slab<T>,
+    /// Of each place.
+    sizes: Vec<Size>,
+    /// The sum of all sizes.
+    bytes: usize,
+    /// Places that were reached mutably since they were measured.
+    touched: Vec<u32>,
+}
+
+/// What a thing owned when it was measured last.
+#[derive(Debug, Clone, Copy, Default)]
+struct Size {
+    bytes: usize,
+    is_touched: bool,
+}
+
+impl<T> Default for Measured<T> {
+    fn default() -> Self {
+        Self {
+            slab: Slab::default(),
+            sizes: Vec::new(),
+            bytes: 0,
+            touched: Vec::new(),
+        }
+    }
+}
+
+impl<T: HeapBytes> Measured<T> {
+    /// Bytes of memory that the slab and its things own.
+    pub(crate) fn bytes(&self) -> usize {
+        let own = self.slab.heap_bytes() + self.sizes.capacity() * size_of::<Size>();
+        let mut bytes = own + self.bytes;
+        for id in &self.touched {
+            bytes += self.size_now(*id);
+            bytes -= self.sizes[*id as usize].bytes;
+        }
+        bytes
+    }
+
+    /// What [`bytes`](Self::bytes) should be.
+    #[cfg(test)]
+    pub(crate) fn walked_bytes(&self) -> usize {
+        let own = self.slab.heap_bytes() + self.sizes.capacity() * size_of::<Size>();
+        let things = self.slab.iter().map(|(_, thing)| thing.heap_bytes());
+        own + things.sum::<usize>()
+    }
+
+    /// Measures what may have changed.
+    pub(crate) fn measure(&mut self) {
+        while let Some(id) = self.touched.pop() {
+            let bytes = self.size_now(id);
+            let size = &mut self.sizes[id as usize];
+            self.bytes += bytes;
+            self.bytes -= size.bytes;
+            *size = Size {
+                bytes,
+                is_touched: false,
+            };
+        }
+    }
+
+    fn size_now(&self, id: u32) -> usize {
+        self.slab.get(id).map_or(0, T::heap_bytes)
+    }
+}
+
+impl<T> Measured<T> {
+    pub(crate) fn insert(&mut self, thing: T) -> u32 {
+        let id = self.slab.insert(thing);
+        self.touch(id);
+        id
+    }
+
+    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+        let thing = self.slab.remove(id)?;
+        self.touch(id);
+        Some(thing)
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+        self.slab.get(id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        if self.slab.get(id).is_some() {
+            self.touch(id);
+        }
+        self.slab.get_mut(id)
+    }
+
+    /// For what only reads.
+    pub(crate) fn slab(&self) -> &Slab<T> {
+        &self.slab
+    }
+
+    pub(crate) fn place_count(&self) -> usize {
+        self.slab.place_count()
+    }
+
+    pub(crate) fn places_from(&self, from: usize) -> impl Iterator<Item = Option<&T>> {
+        self.slab.places_from(from)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        self.slab.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+        for id in 0..self.place_count() as u32 {
+            self.touch(id);
+        }
+        self.slab.iter_mut()
+    }
+
+    #[inline]
+    fn touch(&mut self, id: u32) {
+        match self.sizes.get_mut(id as usize) {
+            Some(size) if size.is_touched => {}
+            _ => self.note(id),
+        }
+    }
+
+    #[cold]
+    fn note(&mut self, id: u32) {
+        let places = self.slab.place_count().max(id as usize + 1);
+        if self.sizes.len() < places {
+            self.sizes.resize(places, Size::default());
+        }
+        self.sizes[id as usize].is_touched = true;
+        self.touched.push(id);
+    }
+}
+
+impl<T> From<Slab<T>> for Measured<T> {
+    fn from(slab: Slab<T>) -> Self {
+        let mut measured = Self {
+            slab,
+            ..Self::default()
+        };
+        for id in 0..measured.place_count() as u32 {
+            measured.touch(id);
+        }
+        measured
+    }
+}
+
+impl<T> Index<u32> for Measured<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, id: u32) -> &T {
+        &self.slab[id]
+    }
+}
+
+impl<T> IndexMut<u32> for Measured<T> {
+    #[inline]
+    fn index_mut(&mut self, id: u32) -> &mut T {
+        self.touch(id);
+        &mut self.slab[id]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    impl HeapBytes for Vec<u8> {
+        fn heap_bytes(&self) -> usize {
+            self.len()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_knows_what_a_walk_finds(
+            steps in prop::collection::vec((0..5_u8, 0..20_u32, 0..50_usize), 0..200),
+        ) {
+            let mut measured = Measured::<Vec<u8>>::default();
+            for (step, id, len) in steps {
+                match step {
+                    0 | 1 => drop(measured.insert(vec![0; len])),
+                    2 => drop(measured.remove(id)),
+                    3 => {
+                        if let Some(thing) = measured.get_mut(id) {
+                            *thing = vec![1; len];
+                        }
+                    }
+                    _ => measured.measure(),
+                }
+                prop_assert_eq!(measured.bytes(), measured.walked_bytes());
+            }
+        }
+    }
+}
