@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness import RedisServer, Venv
+from harness.venvs import GUNICORN_VERSIONS
 
 NAMES = {
     "": """
@@ -133,3 +134,21 @@ def test_the_storage_dict_keeps_values_in_redis() -> None:
 def redis_package() -> Path:
     """Where the developer's environment has the `redis` package, which applications install if they want it."""
     return Path(str(importlib.import_module("redis").__file__)).parent.parent
+
+
+@pytest.mark.parametrize("version", GUNICORN_VERSIONS)
+def test_the_package_can_be_looked_at(version: str) -> None:
+    """`help()`, `inspect.getmembers` and `__version__`, whatever worker classes that Gunicorn has."""
+    program = """
+        import importlib.metadata, inspect, pydoc
+        import gunicorn_prometheus_exporter as package
+        members = dict(inspect.getmembers(package))
+        assert members["PrometheusWorker"].__name__ == "PrometheusWorker"
+        assert package.__version__ == importlib.metadata.version("gunicorn-prometheus-exporter")
+        assert "load_yaml_config" in pydoc.plain(pydoc.render_doc(package))
+        for name in ("workers", "arbiter", "compat", "plugin", "hooks", "config", "values", "merged"):
+            inspect.getmembers(importlib.import_module(f"{package.__name__}.{name}"))
+        import sys
+        assert not {"gevent", "eventlet", "tornado", "uvicorn"} & sys.modules.keys()
+    """
+    Venv.gunicorn(version).run("-c", textwrap.dedent(program))

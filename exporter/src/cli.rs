@@ -15,7 +15,7 @@ use crate::{BackendError, Protection, PushError, RedisBackend, SidecarError, Sta
 
 /// The exit codes of sysexits.h that are used: the command line, the environment or the settings are
 /// wrong; a file that was given is; it is not there; Redis is not there; try again.
-const USAGE: u8 = 64;
+pub(crate) const USAGE: u8 = 64;
 const DATA: u8 = 65;
 const NO_INPUT: u8 = 66;
 const UNAVAILABLE: u8 = 69;
@@ -87,6 +87,9 @@ enum Command {
     Push(PushWords),
     /// Prints the settings in force, without passwords: exit status 0 or 64
     CheckConfig,
+    /// The exporter of an instance, whose arbiter is at the other end of standard input
+    #[command(hide = true)]
+    Instance,
     /// Prints a script with which a shell completes the words of this program
     Completions {
         /// For which shell
@@ -138,6 +141,11 @@ impl Cli {
             loaded.settings.redis.enabled = true;
         }
         Ok(loaded)
+    }
+
+    /// Whether an arbiter has started this program, and tells it all else.
+    pub(crate) fn is_instance(&self) -> bool {
+        matches!(self.command, Some(Command::Instance))
     }
 
     /// What needs no settings.

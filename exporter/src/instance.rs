@@ -326,7 +326,8 @@ impl Instance {
         }) = self.state.pass_on()
         {
             let heir = ToArbiter::Heir { store, replaces };
-            self.link.send_with(&heir, vec![file.into()]);
+            self.link
+                .send_with(&heir, file.into_fd().into_iter().collect());
         }
         if self.state.needs_store() {
             self.link.send(&ToArbiter::Worn);

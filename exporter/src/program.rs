@@ -1,10 +1,12 @@
 //! The program: what its words say, and the status that it ends with.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 
 use clap::Parser;
 
 use crate::cli::{self, Cli, Failure, Task};
+use crate::instance::run_instance;
 use crate::{health, logging, sidecar, standalone};
 
 /// Runs the program with these words, of which the first is its own name; answers its exit status.
@@ -13,9 +15,23 @@ pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(answer) => return cli::not_a_task(&answer),
     };
+    if cli.is_instance() {
+        return instance();
+    }
     match run(&cli) {
         Ok(()) => cli::SUCCESS,
         Err(failure) => failure.report(),
+    }
+}
+
+/// As an arbiter starts it that has no interpreter to start: standard input is the link.
+fn instance() -> u8 {
+    match std::io::stdin().as_fd().try_clone_to_owned() {
+        Ok(link) => run_instance(link),
+        Err(error) => {
+            eprintln!("the exporter of an instance is started by its arbiter only: {error}");
+            cli::USAGE
+        }
     }
 }
 

@@ -10,13 +10,22 @@ use pyo3::prelude::*;
 
 use crate::process::{lock, store};
 
-static LOGGED: Mutex<Option<HashSet<Cow<'static, str>>>> = Mutex::new(None);
+/// What has been logged, by [`cause`].
+static LOGGED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
+/// How many causes one process logs; whatever else fails is counted.
+const MAX_LOGGED: usize = 100;
 
-/// Counts a failure in `gunicorn_exporter_errors_total{where}`; the first of each place is logged.
+/// Counts a failure in `gunicorn_exporter_errors_total{where}`; the first of each place, family and cause
+/// is logged.
 pub(crate) fn report(py: Python<'_>, place: impl Into<Cow<'static, str>>, error: &dyn Display) {
     let place = place.into();
     count(&place);
-    let is_first = lock(&LOGGED).get_or_insert_default().insert(place.clone());
+    let error = error.to_string();
+    let is_first = {
+        let mut logged = lock(&LOGGED);
+        let logged = logged.get_or_insert_default();
+        logged.len() < MAX_LOGGED && logged.insert(cause(&place, &error))
+    };
     if is_first {
         let message = format!("metrics: {place}: {error} (logged once)");
         let logged = py
@@ -27,6 +36,15 @@ pub(crate) fn report(py: Python<'_>, place: impl Into<Cow<'static, str>>, error:
             error.write_unraisable(py, None);
         }
     }
+}
+
+/// What makes two failures the same: where they are, and their text up to its second colon (behind that
+/// stands what an exception of the application says) without the numbers in it.
+fn cause(place: &str, error: &str) -> String {
+    let text: Vec<&str> = error.splitn(3, ": ").take(2).collect();
+    let mut cause = format!("{place}: {}", text.join(": "));
+    cause.retain(|letter| !letter.is_ascii_digit());
+    cause
 }
 
 /// The same for what fails in Python.
@@ -42,5 +60,24 @@ fn count(place: &str) {
         && let Ok(series) = store.series(&family, &[("where", place)])
     {
         series.add(0, 1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_one_for_each_family_and_none_for_each_value() {
+        let too_large = |name: &str, bytes: u32| {
+            cause(
+                "values",
+                &format!("'{name}' takes {bytes} bytes, at most 49152 are allowed"),
+            )
+        };
+        assert_eq!(too_large("orders", 50_000), too_large("orders", 60_001));
+        assert_ne!(too_large("orders", 50_000), too_large("sales", 50_000));
+        let raised = |text: &str| cause("set_function", &format!("level: KeyError: {text}"));
+        assert_eq!(raised("'a'"), raised("'b'"));
     }
 }

@@ -30,11 +30,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
-use metrics_store::{Facts, ListenerFacts, NurseryLink, Role, StoreFile};
+use metrics_store::{
+    ChildListener, Descriptor, Facts, ListenerFacts, NurseryLink, Role, StoreFile,
+};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::exporter_process::Program;
 use crate::process::{self, lock};
 use crate::settings::LoadedSettings;
 use crate::value::fill_store;
@@ -144,12 +147,20 @@ impl Instance {
         let Some((socket, name)) = pages::open()? else {
             return Ok(None);
         };
-        lock(&self.inner).pages = Some(socket);
+        lock(&self.inner).pages = Some(Descriptor::new(socket));
         Ok(Some(PyBytes::new(py, &name)))
     }
 
+    /// The name under which children that have inherited no descriptor hand over their stores.
+    fn children_name<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
+        let inner = lock(&self.inner);
+        let children = inner.children.as_ref()?;
+        Some(PyBytes::new(py, children.name()))
+    }
+
     /// What the exporter is to do, from the next [`supervise`](Self::supervise) on. A running one is
-    /// replaced if that has changed. `owner` are the ids that it gives up its privileges for;
+    /// replaced if that has changed. `command` is the program and its first words, and `takes_owner`
+    /// whether it is told the ids that it is to have. `owner` are the ids that it gives up its privileges for;
     /// `listeners` the application's sockets: inode, whether it is a unix socket, and name; `build`
     /// the labels of `gunicorn_build_info`.
     #[expect(
@@ -158,8 +169,8 @@ impl Instance {
     )]
     fn configure(
         &self,
-        interpreter: OsString,
-        extension: PathBuf,
+        command: Vec<OsString>,
+        takes_owner: bool,
         name: String,
         settings: &LoadedSettings,
         serves: bool,
@@ -183,8 +194,10 @@ impl Instance {
         // Said by a hook, it means the same: a sidecar reads the directory.
         settings.sidecar_mode |= !serves;
         lock(&self.inner).configure(Task {
-            interpreter,
-            extension,
+            program: Program {
+                command,
+                takes_owner,
+            },
             owner,
             name,
             serves,
@@ -225,8 +238,14 @@ impl Instance {
         from: Inheritance,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let (nursery, for_children) = NurseryLink::pair()?;
+        let children = ChildListener::open()?;
         let control = Arc::new(from.control);
-        process::give_birth_to(Arc::clone(&control), directory.clone(), for_children);
+        process::give_birth_to(
+            Arc::clone(&control),
+            directory.clone(),
+            for_children,
+            children.name(),
+        );
         let mut inner = Supervisor {
             directory,
             control,
@@ -239,8 +258,11 @@ impl Instance {
             pages: None,
             exporter: None,
             pause: Pause::default(),
+            cannot_start: None,
             peer: from.peer,
             nursery: Some(nursery),
+            children: Some(children),
+            connected: Vec::new(),
         };
         let own = inner.new_store(Role::Arbiter, 0, "arbiter")?;
         inner.begin(own, std::process::id());

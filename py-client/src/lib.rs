@@ -31,11 +31,17 @@ mod _native {
     #[pymodule_export]
     use super::exporter_process::{run_instance, run_program};
     #[pymodule_export]
+    const VERSION: &str = env!("CARGO_PKG_VERSION");
+    #[pymodule_export]
+    const MARKER: &str = super::exporter_process::MARKER;
+    #[pymodule_export]
     use super::failure::report_failure;
     #[pymodule_export]
     use super::heartbeat::Heartbeat;
     #[pymodule_export]
     use super::instance::{Instance, WorkerSlot};
+    #[pymodule_export]
+    use super::process::{become_child, forked};
     #[pymodule_export]
     use super::processes::Processes;
     #[pymodule_export]

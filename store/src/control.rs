@@ -8,11 +8,11 @@ use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
-use crate::StoreError;
 use crate::endpoints::ENDPOINT_WORDS;
 use crate::file::{may_be_mapped, sealed_memory};
 use crate::memory::{Segment, WORD, allocate};
 use crate::slots::MAX_SLOTS;
+use crate::{Descriptor, StoreError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"gpectrl1");
 const AT_MAGIC: usize = 0;
@@ -37,7 +37,7 @@ pub enum Counter {
 /// its children, to exporters, and by USR2 to the next arbiter.
 #[derive(Debug)]
 pub struct Control {
-    file: OwnedFd,
+    file: Descriptor,
     pub(crate) words: &'static [AtomicU64],
 }
 
@@ -78,6 +78,17 @@ impl Control {
         Ok(control)
     }
 
+    /// Another descriptor of it, to be passed on.
+    ///
+    /// # Errors
+    ///
+    /// When this process may not open more files, or has closed this one.
+    pub fn duplicate_fd(&self) -> Result<OwnedFd, StoreError> {
+        self.file
+            .duplicate()
+            .map_err(StoreError::system("duplicate a descriptor"))
+    }
+
     /// A number that no other store of this instance has.
     pub fn next_store_number(&self) -> u64 {
         self.words[AT_STORE_NUMBER].fetch_add(1, Relaxed) + 1
@@ -101,7 +112,10 @@ impl Control {
     ///
     /// When the system cannot lock at all.
     pub fn try_lock_exporter(&self) -> Result<bool, StoreError> {
-        match rustix::fs::fcntl_lock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+        match rustix::fs::fcntl_lock(
+            self.file.unchecked(),
+            FlockOperation::NonBlockingLockExclusive,
+        ) {
             Ok(()) => Ok(true),
             Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
             Err(other) => Err(StoreError::system("lock the control memory")(other)),
@@ -114,7 +128,7 @@ impl Control {
     ///
     /// When the system cannot say.
     pub fn active_exporter(&self) -> Result<Option<u32>, StoreError> {
-        let held = fcntl_getlk(&self.file, &Flock::from(FlockType::WriteLock))
+        let held = fcntl_getlk(self.file.unchecked(), &Flock::from(FlockType::WriteLock))
             .map_err(StoreError::system("look who has the control memory's lock"))?;
         let pid = held.and_then(|held| held.pid);
         Ok(pid.map(|pid| pid.as_raw_nonzero().get().cast_unsigned()))
@@ -124,12 +138,15 @@ impl Control {
         let words = Segment::map(file.as_fd(), 0, SIZE)
             .map_err(StoreError::system("map the control memory"))?
             .leak();
-        Ok(Self { file, words })
+        Ok(Self {
+            file: Descriptor::new(file),
+            words,
+        })
     }
 }
 
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.file.unchecked()
     }
 }

@@ -14,7 +14,7 @@ use crate::layout::{
     HEADER, MAGIC, MAX_NAME,
 };
 use crate::memory::{FIRST_SEGMENT, WORD, allocate};
-use crate::{Process, StoreError, WorkerStore};
+use crate::{Descriptor, Process, StoreError, WorkerStore};
 
 /// What kind of process writes a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -79,7 +79,7 @@ pub enum Place<'a> {
 /// which it has inherited, or their memory outlives them.
 #[derive(Debug)]
 pub struct StoreFile {
-    file: OwnedFd,
+    file: Descriptor,
 }
 
 impl StoreFile {
@@ -109,12 +109,14 @@ impl StoreFile {
         })?;
         write_all(file.as_fd(), &header(identity, id), 0)
             .map_err(StoreError::system("write the header of a store"))?;
-        Ok(Self { file })
+        Ok(Self::from_fd(file))
     }
 
     /// A store that was made earlier: an inherited descriptor, or one that came over a link.
     pub fn from_fd(file: OwnedFd) -> Self {
-        Self { file }
+        Self {
+            file: Descriptor::new(file),
+        }
     }
 
     /// The same store once more.
@@ -123,15 +125,28 @@ impl StoreFile {
     ///
     /// When this process may not open more files.
     pub fn duplicate(&self) -> Result<Self, StoreError> {
-        let file = rustix::io::fcntl_dupfd_cloexec(&self.file, 0)
-            .map_err(StoreError::system("duplicate a descriptor"))?;
-        Ok(Self { file })
+        self.duplicate_fd().map(Self::from_fd)
+    }
+
+    /// Another descriptor of it, to be passed on.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub fn duplicate_fd(&self) -> Result<OwnedFd, StoreError> {
+        self.file
+            .duplicate()
+            .map_err(StoreError::system("duplicate a descriptor"))
     }
 
     /// What its writer has said of its end ([`WorkerStore::say_last`]); 0 = nothing.
     pub fn last_words(&self) -> u64 {
         let mut words = [0; WORD];
-        match rustix::io::pread(&self.file, &mut words, (AT_LAST_WORDS * WORD) as u64) {
+        match rustix::io::pread(
+            self.file.unchecked(),
+            &mut words,
+            (AT_LAST_WORDS * WORD) as u64,
+        ) {
             Ok(WORD) => u64::from_ne_bytes(words),
             _ => 0,
         }
@@ -146,7 +161,7 @@ impl StoreFile {
     ///
     /// When it cannot be mapped, or is no store.
     pub fn adopt(self) -> Result<WorkerStore, StoreError> {
-        WorkerStore::adopt(self.file, Process::current())
+        WorkerStore::adopt(self.into_fd()?, Process::current())
     }
 
     /// As [`adopt`](Self::adopt), on behalf of another process: for tests that play several in one.
@@ -155,7 +170,18 @@ impl StoreFile {
     ///
     /// The same.
     pub fn adopt_as(self, process: Process) -> Result<WorkerStore, StoreError> {
-        WorkerStore::adopt(self.file, process)
+        WorkerStore::adopt(self.into_fd()?, process)
+    }
+
+    /// Its descriptor, to be given away.
+    ///
+    /// # Errors
+    ///
+    /// When this process has closed it.
+    pub fn into_fd(self) -> Result<OwnedFd, StoreError> {
+        self.file
+            .into_owned()
+            .ok_or_else(|| StoreError::system("use the descriptor of a store")(Errno::BADF))
     }
 
     /// Whether a living process has adopted it, also one of another pid namespace: that process
@@ -172,15 +198,9 @@ impl StoreFile {
     }
 }
 
-impl From<StoreFile> for OwnedFd {
-    fn from(store: StoreFile) -> Self {
-        store.file
-    }
-}
-
 impl AsFd for StoreFile {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.file.unchecked()
     }
 }
 

@@ -16,7 +16,9 @@
 #![deny(unsafe_code)]
 
 pub mod catalogue;
+mod child_listener;
 mod control;
+mod descriptor;
 mod endpoints;
 mod error;
 mod file;
@@ -32,7 +34,9 @@ mod slots;
 mod snapshots;
 mod worker_store;
 
+pub use child_listener::ChildListener;
 pub use control::{Control, Counter};
+pub use descriptor::Descriptor;
 pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS};
 pub use error::StoreError;
 pub use file::{Identity, Place, Role, STORE_SUFFIX, StoreFile};

@@ -19,7 +19,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Process, Role};
+use crate::{Descriptor, Process, Role};
 
 /// The arbiter's end.
 pub type ArbiterLink = Link<ToExporter, ToArbiter>;
@@ -209,6 +209,9 @@ pub enum LinkError {
         /// Its length.
         bytes: usize,
     },
+    /// This process has closed the link's descriptor, and may have something else under its number.
+    #[error("this process has closed the link's descriptor")]
+    Lost,
     /// This process may not open as many files as it was sent.
     #[error("descriptors were lost, too many files are open")]
     Descriptors,
@@ -217,7 +220,7 @@ pub enum LinkError {
 /// One end of a link. `Out` is what is sent from here, `In` what arrives.
 #[derive(Debug)]
 pub struct Link<Out, In> {
-    socket: OwnedFd,
+    socket: Descriptor,
     queue: VecDeque<(Vec<u8>, Vec<OwnedFd>)>,
     messages: PhantomData<fn(Out) -> In>,
 }
@@ -238,7 +241,7 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     /// The other end, from the socket that was inherited.
     pub fn from_fd(socket: OwnedFd) -> Self {
         Self {
-            socket,
+            socket: Descriptor::new(socket),
             queue: VecDeque::new(),
             messages: PhantomData,
         }
@@ -265,10 +268,11 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     ///
     /// # Errors
     ///
-    /// When the link is closed; what is queued stays.
+    /// When the link is closed, or is not this process' any more; what is queued stays.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         while let Some((bytes, descriptors)) = self.queue.front() {
-            match send_one(&self.socket, bytes, descriptors) {
+            let socket = self.socket.get().map_err(|_| LinkError::Lost)?;
+            match send_one(socket, bytes, descriptors) {
                 Ok(()) => {
                     self.queue.pop_front();
                 }
@@ -298,10 +302,11 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let socket = self.socket.get().map_err(|_| LinkError::Lost)?;
         let received = loop {
             let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
             let mut into = [IoSliceMut::new(&mut bytes)];
-            match recvmsg(&self.socket, &mut into, &mut ancillary, flags) {
+            match recvmsg(socket, &mut into, &mut ancillary, flags) {
                 Ok(received) => break received,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return Ok(None),
@@ -333,18 +338,18 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
 
 impl<Out, In> AsFd for Link<Out, In> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.socket.unchecked()
     }
 }
 
 /// For event loops that take a number.
 impl<Out, In> AsRawFd for Link<Out, In> {
     fn as_raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.socket.unchecked().as_raw_fd()
     }
 }
 
-fn send_one(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(), Errno> {
+fn send_one(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(), Errno> {
     let descriptors = descriptors.iter().map(AsFd::as_fd).collect::<Vec<_>>();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -355,7 +360,7 @@ fn send_one(socket: &OwnedFd, bytes: &[u8], descriptors: &[OwnedFd]) -> Result<(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags).map(drop)
 }
 
-fn failed(action: &'static str) -> impl FnOnce(Errno) -> LinkError {
+pub(crate) fn failed(action: &'static str) -> impl FnOnce(Errno) -> LinkError {
     move |source| LinkError::System { action, source }
 }
 

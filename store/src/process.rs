@@ -25,12 +25,25 @@ impl Process {
     /// The process that has this id now; `None` when there is none, or it has ended and waits to
     /// be reaped.
     pub fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+            return Self::without_proc(pid);
+        };
         // The second field is the command in parentheses, and may itself contain anything.
         let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
         let state = fields.next()?;
         let start_time = fields.nth(18)?.parse().ok()?;
         (state != "Z" && state != "X").then_some(Self { pid, start_time })
+    }
+
+    /// Where there is no `/proc`, a process is its id alone.
+    fn without_proc(pid: u32) -> Option<Self> {
+        let id = rustix::process::Pid::from_raw(pid.cast_signed())?;
+        let has_proc = std::path::Path::new("/proc/self/stat").exists();
+        let is_there = matches!(
+            rustix::process::test_kill_process(id),
+            Ok(()) | Err(rustix::io::Errno::PERM)
+        );
+        (!has_proc && is_there).then_some(Self { pid, start_time: 0 })
     }
 
     /// Whether it is still running.

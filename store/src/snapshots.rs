@@ -4,13 +4,13 @@
 //! no more. A writer killed in the middle leaves the other file as it was.
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, ftruncate};
 use rustix::io::{Errno, pread};
 
-use crate::StoreError;
 use crate::file::write_all;
+use crate::{Descriptor, StoreError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"gpesnap1");
 /// Magic, generation, length, checksum.
@@ -20,7 +20,7 @@ const HEADER: usize = 32;
 /// mapped.
 #[derive(Debug)]
 pub struct Snapshots {
-    files: [OwnedFd; 2],
+    files: [Descriptor; 2],
     /// Which is the newest, and its generation, once that is known: there is one writer at a time.
     newest: Cell<Option<(usize, u64)>>,
 }
@@ -37,7 +37,7 @@ impl Snapshots {
                 .map_err(StoreError::system("create a memfd"))
         };
         Ok(Self {
-            files: [new()?, new()?],
+            files: [Descriptor::new(new()?), Descriptor::new(new()?)],
             newest: Cell::new(None),
         })
     }
@@ -45,14 +45,22 @@ impl Snapshots {
     /// Two that exist: inherited, or over a link.
     pub fn from_fds(first: OwnedFd, second: OwnedFd) -> Self {
         Self {
-            files: [first, second],
+            files: [Descriptor::new(first), Descriptor::new(second)],
             newest: Cell::new(None),
         }
     }
 
-    /// Their descriptors, to be handed on.
-    pub fn as_fds(&self) -> [BorrowedFd<'_>; 2] {
-        [self.files[0].as_fd(), self.files[1].as_fd()]
+    /// Other descriptors of them, to be passed on.
+    ///
+    /// # Errors
+    ///
+    /// When this process may not open more files, or has closed these.
+    pub fn duplicate_fds(&self) -> Result<[OwnedFd; 2], StoreError> {
+        let duplicate = |file: &Descriptor| {
+            file.duplicate()
+                .map_err(StoreError::system("duplicate a descriptor"))
+        };
+        Ok([duplicate(&self.files[0])?, duplicate(&self.files[1])?])
     }
 
     /// The newest snapshot that is whole; `None` when there is none yet.
@@ -76,8 +84,8 @@ impl Snapshots {
         }
         let newest = self.newest.get();
         let (side, generation) = newest.map_or((0, 0), |(side, generation)| (1 - side, generation));
-        let file = self.files[side].as_fd();
         let failed = |action| StoreError::system(action);
+        let file = self.files[side].get().map_err(failed("write a snapshot"))?;
         // Empty first: what is in there is no snapshot until its header is written, last.
         ftruncate(file, 0).map_err(failed("clear a snapshot"))?;
         write_all(file, bytes, HEADER as u64).map_err(failed("write a snapshot"))?;
@@ -91,7 +99,7 @@ impl Snapshots {
     fn find_newest(&self) -> Result<Option<(usize, u64, Vec<u8>)>, StoreError> {
         let mut newest = None;
         for side in [0, 1] {
-            let Some((generation, bytes)) = read_whole(self.files[side].as_fd())
+            let Some((generation, bytes)) = read_whole(self.files[side].unchecked())
                 .map_err(StoreError::system("read a snapshot"))?
             else {
                 continue;
@@ -160,9 +168,7 @@ mod tests {
 
     /// As a successor has them.
     fn reopened(snapshots: &Snapshots) -> Snapshots {
-        let [first, second] = snapshots
-            .as_fds()
-            .map(|file| file.try_clone_to_owned().unwrap());
+        let [first, second] = snapshots.duplicate_fds().unwrap();
         Snapshots::from_fds(first, second)
     }
 
@@ -182,7 +188,7 @@ mod tests {
         snapshots.write(b"older").unwrap();
         snapshots.write(b"newer").unwrap();
         // The second write went to the second file.
-        rustix::io::pwrite(&snapshots.files[1], b"x", HEADER as u64).unwrap();
+        rustix::io::pwrite(snapshots.files[1].unchecked(), b"x", HEADER as u64).unwrap();
         let snapshots = reopened(&snapshots);
         assert_eq!(snapshots.read().unwrap().unwrap(), b"older");
         snapshots.write(b"newest").unwrap();

@@ -18,7 +18,7 @@ use crate::layout::{
 };
 use crate::memory::{Segment, WORD, allocate, segment_bounds, segment_of};
 use crate::reader::{FamilyDef, StoreReader};
-use crate::{Identity, Process, Series, StoreError, record};
+use crate::{Descriptor, Identity, Process, Series, StoreError, record};
 
 /// The store of this process. Recording goes through [`Series`], which needs nothing of it;
 /// this is where series are found and made.
@@ -26,7 +26,7 @@ use crate::{Identity, Process, Series, StoreError, record};
 /// A forked child has the parent's store mapped and must not write it: it takes its own.
 #[derive(Debug)]
 pub struct WorkerStore {
-    file: OwnedFd,
+    file: Descriptor,
     identity: Identity,
     writer_id: String,
     inner: Mutex<Inner>,
@@ -115,7 +115,7 @@ impl WorkerStore {
         let store = Self {
             identity,
             writer_id,
-            file,
+            file: Descriptor::new(file),
             inner: Mutex::new(inner),
         };
         store.hold()?;
@@ -130,9 +130,14 @@ impl WorkerStore {
     ///
     /// When the system cannot lock. That another process holds it is none: it ends soon.
     pub fn hold(&self) -> Result<(), StoreError> {
-        match rustix::fs::fcntl_lock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+        let lock = StoreError::system("lock a store");
+        let file = match self.file.get() {
+            Ok(file) => file,
+            Err(error) => return Err(lock(error)),
+        };
+        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
-            Err(error) => Err(StoreError::system("lock a store")(error)),
+            Err(error) => Err(lock(error)),
         }
     }
 
@@ -163,7 +168,7 @@ impl WorkerStore {
             FamilyType::Histogram => Some(layout.unwrap_or(&only_infinity)),
             _ => None,
         };
-        self.lock().family(self.file.as_fd(), spec, layout)
+        self.lock().family(&self.file, spec, layout)
     }
 
     /// Finds or makes a series: the same labels, in any order, are the same series, and an empty
@@ -180,7 +185,7 @@ impl WorkerStore {
             .collect::<Vec<(Box<str>, Box<str>)>>();
         key.sort_unstable();
         self.lock()
-            .series(self.file.as_fd(), *family, key.into_boxed_slice())
+            .series(&self.file, *family, key.into_boxed_slice())
     }
 
     /// Keeps an observation, or an increment, with labels of its own; the one before of the same
@@ -203,7 +208,7 @@ impl WorkerStore {
         match inner.exemplars.get(&(series.number(), cell)) {
             Some(slot) if slot.0.len() >= words.len() => slot.write(&words),
             _ => {
-                let at = inner.append(self.file.as_fd(), &words)?;
+                let at = inner.append(&self.file, &words)?;
                 let slot = inner.slot_at(at, words.len());
                 inner.exemplars.insert((series.number(), cell), slot);
             }
@@ -227,14 +232,14 @@ impl WorkerStore {
 
 impl AsFd for WorkerStore {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.file.unchecked()
     }
 }
 
 impl Inner {
     fn family(
         &mut self,
-        file: BorrowedFd<'_>,
+        file: &Descriptor,
         spec: &FamilySpec<'_>,
         layout: Option<&Layout>,
     ) -> Result<Family, StoreError> {
@@ -292,7 +297,7 @@ impl Inner {
 
     fn series(
         &mut self,
-        file: BorrowedFd<'_>,
+        file: &Descriptor,
         family: Family,
         labels: record::Labels,
     ) -> Result<Series, StoreError> {
@@ -347,7 +352,7 @@ impl Inner {
     }
 
     /// Writes a record behind the last one, and only then makes it count. Answers where it is.
-    fn append(&mut self, file: BorrowedFd<'_>, words: &[u64]) -> Result<usize, StoreError> {
+    fn append(&mut self, file: &Descriptor, words: &[u64]) -> Result<usize, StoreError> {
         let mut at = self.used;
         let last = self.segments.len() - 1;
         let (start, len) = segment_bounds(last);
@@ -370,13 +375,17 @@ impl Inner {
         Ok(at)
     }
 
-    fn grow(&mut self, file: BorrowedFd<'_>) -> Result<(), StoreError> {
+    fn grow(&mut self, file: &Descriptor) -> Result<(), StoreError> {
         let (start, len) = segment_bounds(self.segments.len());
         if start + len > MAX_STORE {
             return Err(StoreError::Full {
                 limit: (MAX_STORE * WORD) as u64,
             });
         }
+        // The application may have closed it, and have a file of its own under the number.
+        let file = file
+            .get()
+            .map_err(|source| grow_error(start + len, source))?;
         allocate(file, start, len).map_err(|source| grow_error(start + len, source))?;
         self.segments.push(map(file, self.segments.len())?);
         Ok(())

@@ -133,7 +133,7 @@ impl Instance {
             instance: "shop:8000".to_owned(),
             facts: self.facts(),
         };
-        let [first, second] = self.snapshots.as_fds().map(copy);
+        let [first, second] = self.snapshots.duplicate_fds().unwrap();
         let descriptors = vec![copy(&self.control), first, second];
         link.send(&ToExporter::Boot(boot), descriptors).unwrap();
         Exporter { process, link }

@@ -64,6 +64,8 @@ class MissingWorkerError(ImportError, RuntimeError):
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("._native", __name__).VERSION
     place = _PLACES.get(name)
     if place is not None:
         value = getattr(importlib.import_module(f".{place}", __name__), name)
@@ -75,4 +77,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_PLACES])
+    # `help()` and `inspect.getmembers` ask for the value of every name. Worker classes that need a library,
+    # or another Gunicorn, are named once they are loaded.
+    return sorted({*globals(), *__all__, "__version__"})

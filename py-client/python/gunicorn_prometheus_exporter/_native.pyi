@@ -8,6 +8,8 @@ from typing import Any, final
 from typing_extensions import Self, disjoint_base
 
 __all__ = [
+    "MARKER",
+    "VERSION",
     "Described",
     "Heartbeat",
     "Instance",
@@ -16,8 +18,10 @@ __all__ = [
     "Settings",
     "Value",
     "WorkerSlot",
+    "become_child",
     "count_event",
     "described",
+    "forked",
     "load_settings",
     "load_yaml_config",
     "report_failure",
@@ -27,6 +31,9 @@ __all__ = [
     "set_unit",
     "set_worker_state",
 ]
+
+MARKER: str
+VERSION: str
 
 @final
 class Settings:
@@ -90,8 +97,8 @@ class Instance:
     def worker_ended(self, number: int) -> None: ...
     def configure(
         self,
-        interpreter: str,
-        extension: str,
+        command: list[str],
+        takes_owner: bool,
         name: str,
         settings: Settings,
         serves: bool,
@@ -101,6 +108,7 @@ class Instance:
     ) -> None: ...
     def read_certificates(self, settings: Settings) -> None: ...
     def open_pages(self) -> bytes | None: ...
+    def children_name(self) -> bytes | None: ...
     def supervise(self) -> list[tuple[str, str]]: ...
     def shut_down(self, seconds: float) -> list[tuple[str, str]]: ...
     @property
@@ -204,5 +212,7 @@ class Described:
 def described() -> list[Described]: ...
 def set_worker_state(worker_id: str, state: str, second: int) -> None: ...
 def report_failure(place: str, error: str) -> None: ...
-def run_instance(link: int) -> int: ...
+def run_instance() -> int: ...
+def become_child(name: bytes, directory: str | None) -> None: ...
+def forked() -> None: ...
 def run_program(words: list[str]) -> int: ...

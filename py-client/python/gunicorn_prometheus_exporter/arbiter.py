@@ -21,7 +21,7 @@ from typing import Any
 import gunicorn
 from gunicorn.arbiter import Arbiter
 
-from . import _native, config, endings, merged, values
+from . import _native, children, config, endings, exporter_command, merged, values
 
 _LOG = logging.getLogger("gunicorn.error")
 
@@ -39,6 +39,8 @@ class Supervisor:
     """What an arbiter knows of its workers' metrics. There is one per arbiter process."""
 
     def __init__(self) -> None:
+        # Before anything is made: without an exporter all of it would be for nothing.
+        self.command, self.takes_owner = exporter_command.find()
         self.out_of_memory = endings.OutOfMemory()
         self.settings = config.load()
         self.instance = _new_instance(self.settings.store_directory)
@@ -83,8 +85,8 @@ class Supervisor:
         cfg = arbiter.cfg
         gives_up_privileges = (cfg.uid, cfg.gid) != (os.geteuid(), os.getegid())
         self.instance.configure(
-            sys.executable,
-            _native.__file__,
+            self.command,
+            self.takes_owner,
             self._name(cfg, arbiter.LISTENERS),
             self.settings,
             serves=not (self.settings.sidecar_mode or self.without_server),
@@ -152,22 +154,27 @@ def _new_instance(directory: Path | None) -> _native.Instance:
 
 
 _supervisor: Supervisor | None = None
+_has_failed = False
 
 
 def install() -> None:
     """Prepares this process to be a metered arbiter; harmless twice. Starts nothing."""
-    global _supervisor
-    if _supervisor is not None:
+    global _supervisor, _has_failed
+    if _supervisor is not None or _has_failed:
         return
     config.load()
     try:
-        _supervisor = Supervisor()
-        values.install()
-        merged.install(_supervisor.instance.open_pages())
-    except RuntimeError as error:
+        supervisor = Supervisor()
+        pages = supervisor.instance.open_pages()
+    except (RuntimeError, OSError) as error:
         # The application is worth more than its metrics.
+        _has_failed = True
         _LOG.error("nothing is metered: %s", error)
         return
+    _supervisor = supervisor
+    values.install()
+    merged.install(pages)
+    children.follow(supervisor.instance.children_name(), pages, supervisor.settings.store_directory)
     _wrap("start", _start)
     _wrap("spawn_worker", _spawn_worker)
     _wrap("manage_workers", _manage_workers)

@@ -20,7 +20,7 @@ import prometheus_client
 from prometheus_client import REGISTRY, Metric, exposition, metrics, multiprocess
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from . import _native, pages, values
+from . import _native, imports, pages, values
 
 _LIMIT_SECONDS = 1.0
 _END = b"# EOF\n"
@@ -42,6 +42,7 @@ def install(answers_at: bytes | None) -> None:
     openmetrics.generate_latest = _merging(openmetrics.generate_latest)
     _replace_collector(multiprocess.MultiProcessCollector)
     multiprocess.mark_process_dead = _ignoring_no_path(multiprocess.mark_process_dead)
+    imports.after("prometheus_flask_exporter.multiprocess", _ask_for_no_directory)
 
 
 def families(*, created: bool = False) -> list[Metric]:
@@ -86,6 +87,29 @@ class MergedRegistry:
                     yield from _restricted(merged, only_names)
 
 
+class _CollectedRegistry:
+    """A registry that has a ``MultiProcessCollector``, and perhaps the metrics themselves: each family once."""
+
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """What the collector shows comes first."""
+        seen = set()
+        for family in self._families():
+            if family.name not in seen:
+                seen.add(family.name)
+                yield family
+
+    def _families(self) -> Iterator[Metric]:
+        collectors = getattr(self._registry, "_collector_to_names", None)
+        if collectors is None:  # only some names of it
+            yield from self._registry.collect()
+            return
+        for collector in sorted(collectors, key=lambda one: not isinstance(one, multiprocess.MultiProcessCollector)):
+            yield from collector.collect()
+
+
 def _restricted(family: Any, only_names: Any) -> Iterator[Metric]:
     found = family._restricted_metric(only_names) if only_names else family
     if found:
@@ -96,8 +120,8 @@ def _merging(original: Callable[..., bytes]) -> Callable[..., bytes]:
     @functools.wraps(original)
     def generate_latest(registry: Any = REGISTRY, *args: Any, **kwargs: Any) -> bytes:
         whole = getattr(registry, "_registry", registry)
-        if address is not None and values.is_merged(whole) and not _has_collector(whole):
-            registry = MergedRegistry(registry)
+        if address is not None and values.is_merged(whole):
+            registry = (_CollectedRegistry if _has_collector(whole) else MergedRegistry)(registry)
         return original(registry, *args, **kwargs)
 
     return generate_latest
@@ -149,6 +173,12 @@ def _ignoring_no_path(original: Callable[..., None]) -> Callable[..., None]:
             original(pid, path)
 
     return mark_process_dead
+
+
+def _ask_for_no_directory(module: Any) -> None:
+    """prometheus-flask-exporter's classes for Gunicorn refuse to start without the directory of the files."""
+    module._check_multiproc_env_var = lambda: None
+    module.pc_mark_process_dead = multiprocess.mark_process_dead
 
 
 def _fetch() -> bytes:

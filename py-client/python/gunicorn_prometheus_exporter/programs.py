@@ -18,13 +18,14 @@ import sys
 import threading
 from pathlib import Path
 
-from . import _native, config, values
+from . import _native, children, config, exporter_command, merged, values
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 3.0
 _INTERVAL_SECONDS = 0.5
 
 _program: Program | None = None
+_has_failed = False
 _lock = threading.Lock()
 
 
@@ -33,29 +34,37 @@ def setup_metrics() -> None:
 
     Raises ``ValueError``, with one line, where the settings cannot be used. The exporter ends with this process.
     """
-    global _program
+    global _program, _has_failed
     arbiter = sys.modules.get(f"{__package__}.arbiter")
     if arbiter is not None and arbiter.is_installed():
         return
     with _lock:
-        if _program is None:
-            _program = Program()
+        if _program is not None or _has_failed:
+            return
+        try:
+            command = exporter_command.find()
+        except exporter_command.NoExporterError as error:
+            _has_failed = True
+            _LOG.error("nothing is metered: %s", error)
+            return
+        _program = Program(*command)
 
 
 class Program:
     """This process in the part that Gunicorn's arbiter has elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: list[str], takes_owner: bool) -> None:
         settings = config.load()
         for warning in settings.warnings:
             _LOG.warning("%s", warning)
         self.instance = _native.Instance()
         self.instance.read_certificates(settings)
         values.install()
+        children.follow(self.instance.children_name(), merged.address, settings.store_directory)
         os.register_at_fork(after_in_child=self.instance.forked)
         self.instance.configure(
-            sys.executable,
-            _native.__file__,
+            command,
+            takes_owner,
             settings.instance or _default_name(),
             settings,
             serves=not settings.sidecar_mode,

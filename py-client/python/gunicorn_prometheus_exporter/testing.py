@@ -30,7 +30,7 @@ def MultiProcessValue(process_identifier: Callable[[], int] = os.getpid) -> type
     class PlayedValue(values.StoreValue):
         def __new__(cls, *args: Any, **kwargs: Any) -> PlayedValue:
             _processes.become_process(process_identifier())
-            return super().__new__(cls, *args, **kwargs)
+            return super().__new__(cls, *args, **kwargs)  # type: ignore[return-value]
 
         def inc(self, amount: float) -> None:
             _processes.become_process(process_identifier())

@@ -43,15 +43,25 @@ _making = threading.local()
 class StoreValue(_native.Value):
     """A number of a metric, in the store of whichever process uses it."""
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, *args: Any, **kwargs: Any) -> StoreValue:
         """One of ``prometheus_client``'s own, while a private metric is made."""
         if getattr(_making, "is_private", False):
-            return values.MutexValue(*args, **kwargs)  # type: ignore[no-untyped-call]
-        return super().__new__(cls, *args, **kwargs)
+            return values.MutexValue(*args, **kwargs)  # type: ignore[return-value, no-untyped-call]
+        try:
+            return super().__new__(cls, *args, **kwargs)
+        except UnicodeEncodeError:
+            return super().__new__(cls, *map(_encodable, args), **kwargs)
 
     @classmethod
     def close_all_files(cls) -> None:
         """There are no files."""
+
+
+def _encodable(part: Any) -> Any:
+    """The same, with a lone surrogate as its escape: ``prometheus_client`` takes one, and no page can have it."""
+    if isinstance(part, str):
+        return part.encode(errors="backslashreplace").decode()
+    return [_encodable(text) for text in part] if isinstance(part, (list, tuple)) else part
 
 
 def install() -> None:

@@ -1,14 +1,12 @@
 //! A running exporter, as its arbiter knows it.
 
-use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use metrics_store::{ArbiterLink, LinkError, NewStore, Process, ToArbiter, ToExporter};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::exporter_process;
+use crate::exporter_process::{self, Program};
 
 /// A ping that is not answered for so long means that the exporter hangs.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -51,13 +49,12 @@ pub(super) enum End {
 
 impl Exporter {
     pub(super) fn start(
-        interpreter: &OsStr,
-        extension: &Path,
+        program: &Program,
         owner: Option<(u32, u32)>,
         now: Instant,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let (link, theirs) = ArbiterLink::pair()?;
-        let process = exporter_process::spawn(interpreter, extension, &theirs, owner)?;
+        let process = exporter_process::spawn(program, theirs, owner)?;
         Ok(Self {
             process,
             started: now,
@@ -200,6 +197,11 @@ pub(super) struct Pause {
 impl Pause {
     pub(super) fn is_over(&self, now: Instant) -> bool {
         self.until.is_none_or(|until| until <= now)
+    }
+
+    /// Whether scrapers would wait for more than a second.
+    pub(super) fn is_long(&self) -> bool {
+        self.length > Duration::from_secs(2)
     }
 
     /// Another one has ended, which was started at `started`.

@@ -2,16 +2,17 @@
 //! exporters come and go: no scrape is refused in between.
 
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use gunicorn_prometheus_exporter::settings::Settings;
+use metrics_store::Descriptor;
 
 use super::Line;
 
 /// The listener, or the reason why there is none yet.
 #[derive(Debug, Default)]
 pub(super) struct Listener {
-    socket: Option<TcpListener>,
+    socket: Option<Descriptor>,
     /// The one of the arbiter before this one, and where that is.
     inherited: Option<(TcpListener, String, u16)>,
     reported: Option<String>,
@@ -50,7 +51,7 @@ impl Listener {
                     "info",
                     format!("Metrics at: {scheme}://{address}:{port}/metrics"),
                 ));
-                self.socket = Some(socket);
+                self.socket = Some(Descriptor::new(socket));
                 self.reported = None;
                 self.duplicate()
             }
@@ -68,9 +69,14 @@ impl Listener {
         }
     }
 
+    /// Closes it: there is no exporter that could answer. [`open`](Self::open) opens it again.
+    pub(super) fn close(&mut self) {
+        self.socket = None;
+    }
+
     /// The socket for an exporter.
     pub(super) fn duplicate(&self) -> Option<OwnedFd> {
         // A process without a free descriptor has greater worries; the next exporter gets it.
-        self.socket.as_ref()?.as_fd().try_clone_to_owned().ok()
+        self.socket.as_ref()?.duplicate().ok()
     }
 }

@@ -17,7 +17,7 @@
 //! is the new one's. *An exporter does not give up its lock*, within three seconds: it is killed,
 //! which loses nothing, since all that it has is in memory which others hold.
 
-use std::os::fd::{AsFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::settings::PrometheusSettings;
@@ -121,10 +121,8 @@ impl Supervisor {
             return Ok(None);
         };
         let (mut link, theirs) = PeerLink::pair()?;
-        let mut memory = vec![self.control.as_fd().try_clone_to_owned()?];
-        for snapshot in snapshots.as_fds() {
-            memory.push(snapshot.try_clone_to_owned()?);
-        }
+        let mut memory = vec![self.control.duplicate_fd()?];
+        memory.extend(snapshots.duplicate_fds()?);
         link.send(&ToPeer::Inherit, memory)?;
         self.peer = Some(Peer {
             link,
@@ -174,7 +172,7 @@ impl Supervisor {
         }
         let (new, is_dead) = (held.new.clone(), held.is_dead);
         // A process without a free descriptor has greater worries.
-        let Ok(file) = held.file.as_fd().try_clone_to_owned() else {
+        let Ok(file) = held.file.duplicate_fd() else {
             return;
         };
         self.tell_peer(&ToPeer::Store(new), vec![file]);

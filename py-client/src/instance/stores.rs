@@ -1,10 +1,10 @@
 //! The stores that an arbiter holds: of its workers, of their children, and of what else records.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use metrics_store::{
-    FromChild, Identity, LinkError, NewStore, Place, Process, Role, StoreError, StoreFile,
-    ToExporter, ToPeer,
+    FromChild, Identity, LinkError, NewStore, NurseryLink, Place, Process, Role, StoreError,
+    StoreFile, ToExporter, ToPeer,
 };
 
 use super::Supervisor;
@@ -171,8 +171,35 @@ impl Supervisor {
 
     /// Takes the stores that children of workers have made for themselves.
     pub(super) fn attend_children(&mut self) {
-        while let Some(nursery) = &mut self.nursery {
-            match nursery.receive() {
+        if let Some(mut nursery) = self.nursery.take() {
+            self.take_stores(&mut nursery);
+            self.nursery = Some(nursery);
+        }
+        self.accept_children();
+        let mut connected = std::mem::take(&mut self.connected);
+        connected.retain_mut(|child| self.take_stores(child));
+        self.connected = connected;
+    }
+
+    fn accept_children(&mut self) {
+        let ours = rustix::process::geteuid().as_raw();
+        let owner = self.task.as_ref().and_then(|task| task.owner);
+        let may = |user: u32| {
+            user == 0 || user == ours || owner.is_some_and(|(workers, _)| user == workers)
+        };
+        while let Some(children) = &self.children {
+            match children.accept(may) {
+                Ok(Some(child)) => self.connected.push(child),
+                // Without a free descriptor the child waits, and this is tried again in a second.
+                Ok(None) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether more may come over this link.
+    fn take_stores(&mut self, link: &mut NurseryLink) -> bool {
+        loop {
+            match link.receive() {
                 Ok(Some((FromChild::Store(new), descriptors))) => {
                     let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) else {
                         continue;
@@ -185,7 +212,8 @@ impl Supervisor {
                 }
                 // A child that is out of descriptors keeps its store to itself.
                 Err(LinkError::Descriptors | LinkError::Message { .. }) => {}
-                Ok(None) | Err(_) => return,
+                Ok(None) => return true,
+                Err(_) => return false,
             }
         }
     }
@@ -198,7 +226,7 @@ impl Supervisor {
         let Some(exporter) = &mut self.exporter else {
             return;
         };
-        match held.file.as_fd().try_clone_to_owned() {
+        match held.file.duplicate_fd() {
             Ok(fd) => exporter.send(&ToExporter::Store(held.new.clone()), vec![fd]),
             Err(error) => exporter.lose(format!("cannot pass a store on: {error}")),
         }
@@ -208,10 +236,6 @@ impl Supervisor {
     }
 
     pub(super) fn duplicate(&self, number: u64) -> Result<OwnedFd, StoreError> {
-        let file = &self.stores[&number].file;
-        rustix::io::fcntl_dupfd_cloexec(file, 0).map_err(|source| StoreError::System {
-            action: "duplicate a descriptor",
-            source,
-        })
+        self.stores[&number].file.duplicate_fd()
     }
 }

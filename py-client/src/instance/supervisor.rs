@@ -1,20 +1,22 @@
 //! What an arbiter keeps, and how it keeps an exporter running.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::settings::Settings;
-use metrics_store::{Boot, Control, Facts, NurseryLink, Snapshots, ToExporter};
+use metrics_store::{
+    Boot, ChildListener, Control, Descriptor, Facts, NurseryLink, Snapshots, ToExporter,
+};
 
 use super::Line;
 use super::exporter::{End, Exporter, Pause};
 use super::listener::Listener;
 use super::peer::Peer;
 use super::stores::Held;
+use crate::exporter_process::Program;
 use crate::process;
 
 /// All that an arbiter keeps for its metrics.
@@ -34,21 +36,26 @@ pub(super) struct Supervisor {
     pub(super) listener: Listener,
     /// The certificates that it is served with, in memory of their own: workers drop the descriptor,
     /// and have no key.
-    pub(super) certificates: Option<OwnedFd>,
+    pub(super) certificates: Option<Descriptor>,
     /// Where processes of this instance ask for its page.
-    pub(super) pages: Option<OwnedFd>,
+    pub(super) pages: Option<Descriptor>,
     pub(super) exporter: Option<Exporter>,
     pub(super) pause: Pause,
+    /// The last line that said why no exporter could be started.
+    pub(super) cannot_start: Option<String>,
     /// The other arbiter, while there are two of this instance.
     pub(super) peer: Option<Peer>,
     /// Where children of workers hand over their stores; `None` in a child.
     pub(super) nursery: Option<NurseryLink>,
+    /// Where those do that have inherited no descriptor; `None` in a child.
+    pub(super) children: Option<ChildListener>,
+    /// Of those, the ones that have connected and said nothing yet.
+    pub(super) connected: Vec<NurseryLink>,
 }
 
 #[derive(Clone, PartialEq)]
 pub(super) struct Task {
-    pub(super) interpreter: OsString,
-    pub(super) extension: PathBuf,
+    pub(super) program: Program,
     pub(super) owner: Option<(u32, u32)>,
     pub(super) name: String,
     pub(super) serves: bool,
@@ -82,7 +89,7 @@ impl Supervisor {
     }
 
     pub(super) fn use_certificates(&mut self, certificates: Option<OwnedFd>) {
-        self.certificates = certificates;
+        self.certificates = certificates.map(Descriptor::new);
         self.pass_certificates();
     }
 
@@ -90,7 +97,7 @@ impl Supervisor {
         let Some(exporter) = &mut self.exporter else {
             return;
         };
-        match self.certificates.as_ref().map(OwnedFd::try_clone) {
+        match self.certificates.as_ref().map(Descriptor::duplicate) {
             None => {}
             Some(Ok(copy)) => exporter.send(&ToExporter::Tls, vec![copy]),
             Some(Err(error)) => exporter.lose(format!("cannot be given certificates: {error}")),
@@ -103,7 +110,10 @@ impl Supervisor {
             return lines;
         };
         self.receive_from_peer();
+        // While no exporter could answer, scrapers are refused, and not left to wait.
+        let may_serve = self.exporter.is_some() || self.pause.is_over(now);
         if task.serves
+            && may_serve
             && let Some(listener) = self.listener.open(&task.settings, &mut lines)
             && let Some(exporter) = &mut self.exporter
         {
@@ -153,6 +163,9 @@ impl Supervisor {
                 End::Failed(_) if self.peer.as_ref().is_some_and(Peer::has_our_turn) => {}
                 End::Failed(why) => {
                     self.pause.lengthen(now, exporter.started);
+                    if self.pause.is_long() {
+                        self.listener.close();
+                    }
                     lines.push((
                         "warning",
                         format!("the metrics exporter {why}; starting another"),
@@ -178,13 +191,21 @@ impl Supervisor {
 
     pub(super) fn start(&mut self, task: &Task, now: Instant, lines: &mut Vec<Line>) {
         match self.boot(task, now) {
-            Ok(exporter) => self.exporter = Some(exporter),
+            Ok(exporter) => {
+                self.exporter = Some(exporter);
+                self.cannot_start = None;
+            }
             Err(error) => {
                 self.pause.lengthen(now, now);
-                lines.push((
-                    "error",
-                    format!("cannot start the metrics exporter: {error}"),
-                ));
+                self.listener.close();
+                let line = format!(
+                    "cannot start the metrics exporter: {error}; nothing listens on the metrics port \
+                     until it can be started, which is tried again"
+                );
+                if self.cannot_start.as_ref() != Some(&line) {
+                    lines.push(("error", line.clone()));
+                    self.cannot_start = Some(line);
+                }
                 return;
             }
         }
@@ -194,7 +215,7 @@ impl Supervisor {
         }
         self.pass_certificates();
         if let Some(exporter) = &mut self.exporter
-            && let Some(Ok(pages)) = self.pages.as_ref().map(OwnedFd::try_clone)
+            && let Some(Ok(pages)) = self.pages.as_ref().map(Descriptor::duplicate)
         {
             exporter.send(&ToExporter::Pages, vec![pages]);
         }
@@ -213,16 +234,14 @@ impl Supervisor {
         let Some(snapshots) = &self.snapshots else {
             return Err("this process is no arbiter".into());
         };
-        let mut memory = vec![self.control.as_fd().try_clone_to_owned()?];
-        for snapshot in snapshots.as_fds() {
-            memory.push(snapshot.try_clone_to_owned()?);
-        }
+        let mut memory = vec![self.control.duplicate_fd()?];
+        memory.extend(snapshots.duplicate_fds()?);
         let boot = Boot {
             settings: serde_json::to_value(&task.settings)?,
             instance: task.name.clone(),
             facts: task.facts.clone(),
         };
-        let mut exporter = Exporter::start(&task.interpreter, &task.extension, task.owner, now)?;
+        let mut exporter = Exporter::start(&task.program, task.owner, now)?;
         exporter.send(&ToExporter::Boot(boot), memory);
         Ok(exporter)
     }
@@ -259,6 +278,8 @@ impl Supervisor {
         self.task = None;
         self.peer = None;
         self.nursery = None;
+        self.children = None;
+        self.connected = Vec::new();
         // What has no process yet is that of the worker which this child may be about to become.
         self.stores.retain(|_, held| !held.is_begun);
     }

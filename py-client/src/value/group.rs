@@ -96,16 +96,33 @@ impl Group {
     /// The state, with the series in the store that this process writes now.
     #[inline]
     pub(super) fn current(&self, py: Python<'_>) -> MutexGuard<'_, State> {
-        let mut state = lock(&self.state);
-        if state.turn != process::turn()
-            && let Err(error) = self.move_to_store(&mut state)
-        {
-            // Logging may use metrics, this one among them.
-            drop(state);
-            report(py, "values", &error);
-            state = lock(&self.state);
+        let state = lock(&self.state);
+        if state.turn == process::turn() {
+            return state;
         }
-        state
+        self.moved(py, state)
+    }
+
+    #[cold]
+    fn moved<'a>(
+        &'a self,
+        py: Python<'_>,
+        mut state: MutexGuard<'a, State>,
+    ) -> MutexGuard<'a, State> {
+        let moved = self.move_to_store(&mut state);
+        let without_store = process::take_failure();
+        if moved.is_ok() && without_store.is_none() {
+            return state;
+        }
+        // Logging may use metrics, this one among them.
+        drop(state);
+        if let Err(error) = moved {
+            report(py, "values", &error);
+        }
+        if let Some(why) = without_store {
+            report(py, "children", &why);
+        }
+        lock(&self.state)
     }
 
     #[cold]

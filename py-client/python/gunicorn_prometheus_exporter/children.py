@@ -1,0 +1,102 @@
+"""Children of a metered process that ``multiprocessing`` starts by spawn or forkserver.
+
+Such a child is another program: it inherits neither our modules nor a descriptor. But it is sent what it
+is to be, pickled, by :func:`multiprocessing.spawn.get_preparation_data`. One entry more in there makes the
+child ready: when it imports ``prometheus_client``, its values go to a store of its own, which it hands to
+the arbiter. A child that imports it never loads nothing of this. ``concurrent.futures`` and pools start
+their children in the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from . import imports
+
+_ENTRY = "gunicorn_prometheus_exporter"
+# Runs in the child while that reads what it is to be; nothing of it may end the child.
+_SOURCE = """
+import sys
+try:
+    try:
+        from gunicorn_prometheus_exporter import children
+    except ImportError:
+        sys.path.append({place!r})
+        try:
+            from gunicorn_prometheus_exporter import children
+        finally:
+            sys.path.remove({place!r})
+    children.begin({name!r}, {pages!r}, {directory!r})
+except Exception:
+    import logging
+    logging.getLogger("gunicorn.error").warning("what this child counts is on no page", exc_info=True)
+"""
+
+_lock = threading.Lock()
+_parent: _Parent | None = None
+_is_wrapped = False
+_is_ready = False
+
+
+class _Parent:
+    """What a child is told; unpickled, it is what makes the child ready."""
+
+    def __init__(self, name: bytes, pages: bytes | None, directory: str | None) -> None:
+        self._arguments = {"name": name, "pages": pages, "directory": directory}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        place = str(Path(__file__).parent.parent)
+        return exec, (_SOURCE.format(place=place, **self._arguments), {})
+
+
+def follow(name: bytes | None, pages: bytes | None, directory: Path | str | None) -> None:
+    """From now on the children of this process, and of its children, count for the arbiter of that name."""
+    global _parent, _is_wrapped
+    if name is None:
+        return
+    with _lock:
+        _parent = _Parent(name, pages, None if directory is None else str(directory))
+        is_wrapped, _is_wrapped = _is_wrapped, True
+    if not is_wrapped:
+        imports.after("multiprocessing.spawn", _wrap_preparation)
+
+
+def begin(name: bytes, pages: bytes | None, directory: str | None) -> None:
+    """In a child: it is one of the processes of the instance from the moment that it has metrics."""
+    global _is_ready
+    follow(name, pages, directory)
+    with _lock:
+        # A server of forks has been prepared, and so are its children.
+        is_ready, _is_ready = _is_ready, True
+    if not is_ready:
+        imports.after("prometheus_client", lambda _module: _join(name, pages, directory))
+
+
+def _join(name: bytes, pages: bytes | None, directory: str | None) -> None:
+    try:
+        from . import _native, merged, values
+
+        _native.become_child(name, directory)
+        os.register_at_fork(after_in_child=_native.forked)
+        values.install()
+        merged.install(pages)
+    except Exception as error:  # the child's own work is worth more than its metrics
+        logging.getLogger("gunicorn.error").warning("what this child counts is on no page: %s", error)
+
+
+def _wrap_preparation(spawn: ModuleType) -> None:
+    module: Any = spawn
+    original = module.get_preparation_data
+
+    def get_preparation_data(*args: Any, **kwargs: Any) -> Any:
+        data = original(*args, **kwargs)
+        if isinstance(data, dict) and _parent is not None:
+            data[_ENTRY] = _parent
+        return data
+
+    module.get_preparation_data = get_preparation_data
