@@ -25,7 +25,7 @@ struct Setting {
 
 static MAX_SERIES: Setting = Setting::new(c"max-series", 1);
 static MAX_LABEL_BYTES: Setting = Setting {
-    most: MAX_LABEL_SET_BYTES as i64,
+    most: MAX_LABEL_SET_BYTES.cast_signed() as i64,
     ..Setting::new(c"max-label-bytes", 0)
 };
 static WRITER_RETENTION: Setting = Setting::new(c"writer-retention", 0);
