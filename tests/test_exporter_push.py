@@ -20,20 +20,20 @@ KEY = "gunicorn:metrics"
 
 
 def push(
-    redis: RedisServer, text: str | bytes, *arguments: str, job: str = "nightly"
+    redis: RedisServer, text: str | bytes | None, *arguments: str, job: str = "nightly"
 ) -> subprocess.CompletedProcess[bytes]:
     """The command to its end, with the file on its standard input."""
     return subprocess.run(
         [str(built(EXPORTER)), "push", "--job", job, *arguments],
         env=clean_environment(redis_environment(redis)),
-        input=text.encode() if isinstance(text, str) else text,
+        input=(text or "").encode() if not isinstance(text, bytes) else text,
         capture_output=True,
         timeout=60,
         check=False,
     )
 
 
-def pushed(redis: RedisServer, text: str | bytes, *arguments: str, job: str = "nightly") -> None:
+def pushed(redis: RedisServer, text: str | bytes | None, *arguments: str, job: str = "nightly") -> None:
     """The same, and it has worked."""
     done = push(redis, text, *arguments, job=job)
     assert (done.returncode, done.stdout) == (0, b""), done
@@ -97,8 +97,9 @@ def test_a_push_takes_the_place_of_the_one_before(redis: RedisServer) -> None:
     found = page(redis)
     assert found.samples("rows_total", job="nightly") == []
     assert found.value("rows_total", job="other") == 1
-    pushed(redis, "")
+    pushed(redis, None, "--delete")
     assert page(redis).samples("last_success_seconds") == []
+    assert page(redis).value("rows_total", job="other") == 1
 
 
 def test_the_groups_labels_count_more_than_the_files(redis: RedisServer) -> None:
@@ -121,7 +122,7 @@ def test_a_type_that_is_another_in_the_registry_is_said_to_be(redis: RedisServer
     done = push(redis, "# TYPE rows histogram\nrows_count 3\n")
     assert (done.returncode, done.stderr.decode()) == (
         65,
-        "error: 1 of the series were left out: METRICS.INFO counts them by reason\n",
+        "error: redis refuses the push, and nothing has changed: family 'rows' is a counter, not a histogram\n",
     )
 
 
@@ -188,6 +189,220 @@ def test_exit_codes(redis: RedisServer, tmp_path: Path) -> None:
         [str(built(EXPORTER)), "push", "--job", "x"], env=clean_environment({}), capture_output=True, check=False
     )
     assert nowhere.returncode == 64
+
+
+# --- a group is its labels, and a push replaces it --------------------------------------------------------------------
+
+NAMES = [
+    ('{"http.requests_total"} 5\n', "http.requests_total"),
+    ('# TYPE "http.requests" counter\n{"http.requests_total"} 5\n', "http.requests"),
+    ('{"größe in µs","ein name"="ä\\"\\\\\\n"} 5\n', "größe in µs"),
+    ('x{a="\\\\",b="\\"",c="\\n",d="#,}"} 5\n', "x"),
+    ("U__a_2e_b 5\n", "U__a_2e_b"),
+    ("# TYPE a_b_total counter\na_b_total 5\n", "a_b"),
+]
+
+
+def families(redis: RedisServer) -> dict[str, dict[str, object]]:
+    """What METRICS.FAMILIES says, by name."""
+    listed = redis.execute("METRICS.FAMILIES", KEY)
+    assert isinstance(listed, list)
+    maps = [entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True)) for entry in listed]
+    return {entry["name"]: entry for entry in maps}
+
+
+@pytest.mark.parametrize(("text", "name"), NAMES, ids=[name for _, name in NAMES])
+def test_a_file_that_is_pushed_again_shows_its_values_once(redis: RedisServer, text: str, name: str) -> None:
+    pushed(redis, text, "--label", 'größe=ä"\\')
+    once = redis.execute("METRICS.EXPOSE", KEY, "FORMAT", "TEXT1", "ESCAPING", "ALLOWUTF8")
+    assert list(families(redis)) == [name]
+    for _ in range(2):
+        pushed(redis, text, "--label", 'größe=ä"\\')
+        assert redis.execute("METRICS.EXPOSE", KEY, "FORMAT", "TEXT1", "ESCAPING", "ALLOWUTF8") == once
+    pushed(redis, None, "--label", 'größe=ä"\\', "--delete")
+    assert families(redis) == {}
+
+
+def test_groups_of_which_one_has_the_labels_of_the_other_are_two(redis: RedisServer) -> None:
+    redis.execute("METRICS.INC", KEY, "kept", "LABELS", 1, "job", "nightly")
+    pushed(redis, "x 1\n", "--instance", "a")
+    pushed(redis, "x 2\n")
+    pushed(redis, "y 3\n")
+    found = page(redis)
+    assert found.value("x", job="nightly", instance="a") == 1
+    assert [sample.labels for sample in found.samples("x")] == [{"job": "nightly", "instance": "a"}]
+    assert found.value("kept_total", job="nightly") == 1
+    pushed(redis, None, "--delete")
+    assert set(families(redis)) == {"x", "kept"}
+
+
+def test_a_series_of_others_is_an_error_that_names_it(redis: RedisServer) -> None:
+    redis.execute("METRICS.INC", KEY, "rows", "BY", 4, "LABELS", 1, "job", "nightly")
+    pushed(redis, "x 1\n", "--instance", "a")
+    for text, message in (
+        (
+            "y 1\n# TYPE rows counter\nrows_total 3\n",
+            'series rows{job="nightly"} belongs to an application, or was written by hand',
+        ),
+        (
+            'y 1\nx{instance="a"} 3\n',
+            'series x{instance="a",job="nightly"} belongs to the pushed group {instance="a",job="nightly"}',
+        ),
+    ):
+        done = push(redis, text)
+        expected = f"error: redis refuses the push, and nothing has changed: {message}\n"
+        assert (done.returncode, done.stderr.decode()) == (65, expected)
+    found = page(redis)
+    assert (found.value("rows_total"), found.value("x"), found.samples("y")) == (4, 1, [])
+
+
+def test_pushes_that_overlap_show_the_values_of_the_last_one_once(redis: RedisServer) -> None:
+    """Ten processes, and one of them killed in the middle."""
+    texts = [
+        "# TYPE n counter\n" + "".join(f'n_total{{number="{number}"}} {value}\n' for number in range(2000))
+        for value in range(1, 11)
+    ]
+
+    def start(text: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [str(built(EXPORTER)), "push", "--job", "nightly"],
+            env=clean_environment(redis_environment(redis)),
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdin is not None
+        process.stdin.write(text.encode())
+        process.stdin.close()
+        return process
+
+    for _ in range(2):
+        processes = [start(text) for text in texts]
+        processes[0].kill()
+        assert [process.wait(60) for process in processes[1:]] == [0] * 9
+        text = redis.execute("METRICS.EXPOSE", KEY)
+        assert isinstance(text, str)
+        values = [line.rsplit(" ", 1)[1] for line in text.splitlines()[1:]]
+        assert (len(values), len(set(values))) == (2000, 1)
+    assert redis.registry(KEY)["groups"] == "1"
+
+
+def test_a_family_changes_its_type_in_one_push(redis: RedisServer) -> None:
+    pushed(redis, "rows_total 1\n")
+    assert families(redis)["rows_total"]["type"] == "gauge"
+    pushed(redis, "# HELP rows Rows\n# TYPE rows counter\nrows_total 2\n", "--keep-others")
+    found = families(redis)
+    assert (list(found), found["rows"]["type"], found["rows"]["help"]) == (["rows"], "counter", "Rows")
+    pushed(redis, "# HELP rows All rows\n# TYPE rows histogram\nrows_count 3\n")
+    assert (families(redis)["rows"]["type"], families(redis)["rows"]["help"]) == ("histogram", "All rows")
+
+
+def test_a_job_that_pushes_again_and_again_leaves_nothing_behind(redis: RedisServer) -> None:
+    sizes = []
+    for number in range(40):
+        pushed(redis, f'# TYPE rows counter\nrows_total {number}\nlast{{run="{number % 7}"}} 1\n')
+        sizes.append(int(redis.registry(KEY)["bytes"]))
+    assert max(sizes[-20:]) <= max(sizes[:10])
+    assert redis.execute("METRICS.WRITERS", KEY) == []
+
+
+def test_exemplars_and_start_times_are_kept(redis: RedisServer) -> None:
+    registry = measured(3)
+    rows = Counter("shipped", "Shipped", registry=registry)
+    rows.inc(2, exemplar={"trace": "abc"})
+    pushed(redis, generate_openmetrics(registry))  # type: ignore[no-untyped-call]
+    text = redis.execute("METRICS.EXPOSE", KEY, "FORMAT", "OPENMETRICS", "CREATED", "NAMES", 1, "shipped_total")
+    assert isinstance(text, str)
+    assert 'shipped_total{job="nightly"} 2 # {trace="abc"} 2 ' in text
+    created = next(line for line in text.splitlines() if line.startswith("shipped_created"))
+    started = registry.get_sample_value("shipped_created")
+    assert started is not None
+    assert float(created.rsplit(" ", 1)[1]) == pytest.approx(started, abs=0.01)
+
+
+def test_a_gauge_that_is_called_as_a_start_time_is_kept(redis: RedisServer) -> None:
+    pushed(redis, "# TYPE x counter\nx_total 3\n# TYPE x_created gauge\nx_created 7\n")
+    found = page(redis)
+    assert (found.value("x_total"), found.value("x_created")) == (3, 7)
+
+
+def test_what_is_left_out_is_named(redis: RedisServer) -> None:
+    done = push(redis, '# TYPE size summary\nsize{a="1",quantile="0.5"} 1\nsize_sum{a="1"} 9\nsize_count{a="1"} 4\n')
+    assert done.returncode == 0
+    assert 'left out: size{a="1",quantile="0.5"}: a quantile, and these cannot be added up' in done.stderr.decode(), (
+        done
+    )
+    assert page(redis).value("size_count", a="1") == 4
+
+
+# --- what a file may be -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "there is no sample in it; --delete removes what was pushed for the group before"),
+        (b"# TYPE x counter\n\n", "there is no sample in it; --delete removes what was pushed for the group before"),
+        ("x 1\n".encode("utf-16"), "the file is text in UTF-16, allowed is text in UTF-8 or protobuf messages"),
+        ("x 1\n".encode("utf-16-be"), "the file is text in UTF-16, allowed is text in UTF-8 or protobuf messages"),
+        (
+            'x 1\ny{a="é"} 1\n'.encode("latin-1"),
+            "line 2: byte 0xe9 is not UTF-8: the file is binary, or text in another encoding such as Latin-1",
+        ),
+        (
+            b'x{zone="a"} 1\nx{zone="b"} 2\n',
+            'x{zone="a"} and x{zone="b"} become one series, because the group sets job, zone',
+        ),
+        (b"x 1\n# EOF\nx 2\n# EOF\n", "line 3: x has this sample twice"),
+        (b"x 1\n# EOF\n# TYPE x counter\n", "line 3: x has another type already"),
+    ],
+)
+def test_a_file_that_cannot_be_pushed_says_why(redis: RedisServer, content: bytes, line: str) -> None:
+    pushed(redis, "before 1\n", "--label", "zone=c")
+    done = push(redis, content, "--label", "zone=c")
+    assert (done.returncode, done.stderr.decode()) == (65, f"error: standard input: {line}\n")
+    assert page(redis).value("before") == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        (b"\xef\xbb\xbfx 1\n", {}),
+        (b'x{a="\x1b[31mred\x01"} 1\n', {"a": "\x1b[31mred\x01"}),
+        (b"x 1\r\n", {}),
+        (b"y 2\n# EOF\nx 1\n# EOF\n", {}),
+    ],
+)
+def test_text_of_all_kinds_is_read(redis: RedisServer, content: bytes, value: dict[str, str]) -> None:
+    pushed(redis, content)
+    assert (
+        redis.execute("METRICS.GET", KEY, "x", "LABELS", 1 + len(value), "job", "nightly", *sum(value.items(), ()))
+        == "1"
+    )
+
+
+def test_a_host_alone_says_where_to_push_to() -> None:
+    with RedisServer(tcp=True) as redis:
+        done = subprocess.run(
+            [str(built(EXPORTER)), "push", "--job", "nightly"],
+            env=clean_environment({"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis.port)}),
+            input=b"x 1\n",
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done
+        assert redis.execute("METRICS.GET", KEY, "x", "LABELS", 1, "job", "nightly") == "1"
+
+
+def test_others_are_kept_among_many_families(redis: RedisServer) -> None:
+    many = "".join(f"family_{number} 1\n" for number in range(5000))
+    pushed(redis, many)
+    pushed(redis, "family_7 2\nextra 3\n", "--keep-others")
+    pushed(redis, many.replace(" 1\n", " 4\n"), "--keep-others")
+    assert len(families_count := redis.registry(KEY)["families"]) == 4
+    assert families_count == "5001"
+    for name, value in (("family_7", "4"), ("extra", "3")):
+        assert redis.execute("METRICS.GET", KEY, name, "LABELS", 1, "job", "nightly") == value
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -136,7 +136,12 @@ impl Cli {
             .filter_map(|(name, _)| name.into_string().ok())
             .collect();
         loaded.warn_of_variables(names.iter().map(String::as_str));
-        let is_of_redis = matches!(self.command, Some(Command::Standalone));
+        let is_of_redis = match self.command {
+            Some(Command::Standalone) => true,
+            // A host or what else leads to a Redis says enough; without any it would be a guess.
+            Some(Command::Push(_)) => names_redis(&loaded.settings, &env),
+            _ => false,
+        };
         if is_of_redis || self.redis_url.is_some() {
             loaded.settings.redis.enabled = true;
         }
@@ -184,6 +189,18 @@ impl Cli {
     }
 }
 
+/// Whether the settings say where Redis is.
+fn names_redis(settings: &Settings, env: &impl Fn(&str) -> Option<String>) -> bool {
+    let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
+    let by_variable = ["REDIS_HOST", "REDIS_PORT"].iter().any(is_set);
+    let redis = &settings.redis;
+    let default = Settings::load(None, &|_: &str| None);
+    let is_elsewhere = default.is_ok_and(|Loaded { settings, .. }| {
+        (&redis.host, redis.port) != (&settings.redis.host, settings.redis.port)
+    });
+    by_variable || redis.url.is_some() || redis.sentinel.is_some() || redis.cluster || is_elsewhere
+}
+
 /// Who typed a flag is told of the flag.
 fn name_flag(
     error: SettingsError,
@@ -217,7 +234,7 @@ pub(crate) enum Failure {
         "there is nothing to serve: set REDIS_ENABLED=true, --redis-url or PROMETHEUS_MULTIPROC_DIR; an application without any of them serves its own metrics"
     )]
     NothingToServe,
-    #[error("there is nowhere to push to: set REDIS_ENABLED=true or --redis-url")]
+    #[error("there is nowhere to push to: set REDIS_HOST, --redis-url or REDIS_ENABLED=true")]
     NowhereToPush,
     #[error(transparent)]
     Push(#[from] PushFailure),
@@ -242,11 +259,13 @@ impl Failure {
             | Self::NothingToServe
             | Self::NowhereToPush
             | Self::Standalone(_)
-            | Self::Push(PushFailure::Label(_)) => USAGE,
+            | Self::Push(PushFailure::Label(_) | PushFailure::Group(_)) => USAGE,
             Self::Push(PushFailure::Unreadable { .. }) => NO_INPUT,
             Self::Push(PushFailure::File { .. }) => DATA,
             Self::Push(PushFailure::Push(error)) => match error {
-                PushError::Backend(BackendError::Healing) | PushError::Replaced => TRY_AGAIN,
+                PushError::Backend(BackendError::Healing | BackendError::Loading { .. }) => {
+                    TRY_AGAIN
+                }
                 PushError::Backend(_) => UNAVAILABLE,
                 _ => DATA,
             },

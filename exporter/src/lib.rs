@@ -45,7 +45,7 @@ pub use listen::{Listening, bind, listen};
 pub use own_metrics::OwnMetrics;
 pub use program::run_program;
 pub use protection::{Protection, ProtectionError};
-pub use push::{PushError, PushFormat, PushRequest, Pushed, push};
+pub use push::{LeftOut, PushError, PushFormat, PushRequest, Pushed, push};
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};
 pub use routes::App;
 pub use scrape::Renderings;

@@ -3,42 +3,37 @@
 //! # How it works
 //!
 //! As with a Pushgateway, a job's series carry the labels of its *group* (`job`, and what else is
-//! given), and a push takes the place of what was pushed for that group before. A registry adds up
-//! what writers say, so each push is a new writer, and what the one before left is deleted in the
-//! same step in which the new value is written: nobody ever sees both, or neither. A push that is
-//! cut off is done again, to the same end.
+//! given), and a push takes the place of what was pushed for that group before. The registry knows
+//! which series a group has. One command, `METRICS.REPLACE`, gives it others: a page shows all of the
+//! old ones or all of the new ones, and series of other groups and of applications are not looked at.
+//! Of pushes that overlap the last one holds. Sent again, the command changes nothing.
 //!
-//! The writer leaves at once; its values stay. So gauges are pushed in mode `sum`, which outlives its
-//! writer, and so are infos and statesets.
+//! Where a registry is spread over several keys, each has its part of the group, and is replaced after
+//! the other.
 
+mod content;
 mod family;
-mod group;
+mod input;
 mod protobuf;
 mod text;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use metrics_model::{
-    BatchHeader, BatchKind, BatchWriter, Epoch, ExposeRequest, FamilySpec, Format, Labels, Layout,
-    PushStatus,
-};
+use metrics_model::{FamilySpec, MAX_HELP_BYTES};
 
 use crate::backend::{BackendError, RedisBackend, Replacement, shard_of};
 use crate::settings::Settings;
-use family::{Family, GAUGE, LabelPairs, Parsed, Series};
-use group::{Group, Known};
+use content::{batches, with_labels};
+use family::Family;
+use input::parse;
 
-/// How many series go at once: what deletes and writes them takes Redis about a millisecond.
-const SERIES_AT_ONCE: usize = 500;
-/// For how long the writer is waited for, if it is cut off.
-const LEASE: Duration = Duration::from_mins(1);
-/// How often a push begins again because the registry was replaced meanwhile.
-const RESTARTS: u8 = 3;
+/// How long Redis may take for one command: a million series take it some seconds.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is pushed, and how.
 #[derive(Debug)]
 pub struct PushRequest {
-    /// The file.
+    /// The file; not read where the group is deleted.
     pub bytes: Vec<u8>,
     /// Its format.
     pub format: PushFormat,
@@ -46,6 +41,8 @@ pub struct PushRequest {
     pub labels: Vec<(String, String)>,
     /// Families that are not in the file stay.
     pub keeps_others: bool,
+    /// The group goes, and nothing comes in its place.
+    pub deletes: bool,
     /// How long a series outlives its last push; zero: for ever.
     pub ttl: Duration,
 }
@@ -62,19 +59,28 @@ pub enum PushFormat {
 }
 
 /// What was done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pushed {
     /// Families of the file.
     pub families: usize,
     /// Series of the file.
     pub series: usize,
     /// Series of the group that there are no more.
-    pub removed: usize,
-    /// Quantiles of summaries, which no registry keeps.
-    pub quantiles: usize,
+    pub removed: u64,
+    /// What of the file no registry keeps.
+    pub left_out: Vec<LeftOut>,
 }
 
-/// Why nothing, or not all, was pushed.
+/// A sample, or what belongs to one, that was not pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The sample as the file has it.
+    pub sample: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why nothing was pushed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum PushError {
@@ -84,280 +90,107 @@ pub enum PushError {
     Family { family: String, reason: String },
     #[error("message {message}: {reason}")]
     Message { message: usize, reason: String },
-    #[error("the file is neither text nor protobuf messages: {0}")]
-    Format(String),
+    #[error("the file is {0}, allowed is text in UTF-8 or protobuf messages")]
+    Encoding(&'static str),
+    #[error("there is no sample in it; --delete removes what was pushed for the group before")]
+    Empty,
+    #[error("{one} and {other} become one series, because the group sets {labels}")]
+    Merged {
+        one: String,
+        other: String,
+        labels: String,
+    },
     #[error(transparent)]
     Backend(#[from] BackendError),
-    #[error("{0} of the series were left out: METRICS.INFO counts them by reason")]
-    LeftOut(u64),
-    #[error("the registry was replaced again and again while it was written to")]
-    Replaced,
-    #[error("the system gives no random bytes")]
-    NoRandomness,
+    #[error("redis refuses the push, and nothing has changed: {0}")]
+    Refused(String),
+    #[error("redis refuses a part of the push: {0}; {1} of {2} keys have the new series already")]
+    RefusedPart(String, usize, usize),
 }
 
 impl PushError {
     /// Whether the file is wrong, and would be wrong another time.
     pub fn is_of_file(&self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Self::Line { .. } | Self::Family { .. } | Self::Message { .. } | Self::Format(_)
+            Self::Backend(_) | Self::Refused(_) | Self::RefusedPart(..)
         )
     }
 }
 
-/// Pushes a file to the Redis of the settings. `progress` is told how many series are done, and of
-/// how many.
+/// Pushes a file to the Redis of the settings. `progress` gets how many series are done, and of how
+/// many.
+///
+/// # Errors
+///
+/// The file is wrong, or Redis does not take it; then nothing has changed, but for other keys where a
+/// registry is spread over several.
 pub async fn push(
     settings: &Settings,
     request: &PushRequest,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Pushed, PushError> {
-    let parsed = parse(&request.bytes, request.format)?;
-    let redis = RedisBackend::new(settings)?;
-    let families = of_group(parsed.families, &request.labels)?;
+    let (families, left_out) = if request.deletes {
+        (Vec::new(), Vec::new())
+    } else {
+        let parsed = parse(&request.bytes, request.format)?;
+        if parsed.families.is_empty() {
+            return Err(PushError::Empty);
+        }
+        let mut left_out = parsed.left_out;
+        left_out.extend(parsed.families.iter().filter_map(too_long));
+        (parsed.families, left_out)
+    };
+    let families = with_labels(families, &request.labels)?;
     let mut pushed = Pushed {
         families: families.len(),
         series: families.iter().map(|family| family.series.len()).sum(),
         removed: 0,
-        quantiles: parsed.quantiles,
+        left_out,
     };
-    let names = families.iter().map(|family| family.name.clone());
-    let mut known = Group::new(&request.labels)
-        .find(&redis, request.keeps_others.then(|| names.collect()))
-        .await?;
-    let total = pushed.series;
+    let redis = RedisBackend::with_patience(settings, PATIENCE)?;
+    let (total, shards) = (pushed.series, redis.shards());
     let mut done = 0;
-    for shard in 0..redis.shards() {
+    for shard in 0..shards {
         let mine: Vec<&Family> = families
             .iter()
-            .filter(|family| shard_of(&spec(family), redis.shards()) == shard)
+            .filter(|family| shard_of(&spec(family), shards) == shard)
             .collect();
-        push_shard(
-            &redis,
-            shard,
-            &mine,
-            request.ttl,
-            &mut known,
-            &mut |series| {
-                done += series;
-                progress(done.min(total), total);
-            },
-        )
-        .await?;
-    }
-    for (family, labels) in known.into_series() {
-        let shard = shard_of(&family.spec(), redis.shards());
-        redis.delete(shard, (&family.name, &labels)).await?;
-        pushed.removed += 1;
+        progress(done, total);
+        let replacement = Replacement {
+            group: &request.labels,
+            batches: &batches(&mine, request.ttl, SystemTime::now()),
+            keeps_others: request.keeps_others,
+        };
+        let replaced = redis.replace(shard, &replacement).await;
+        pushed.removed += replaced
+            .map_err(|error| refused(error, shard, shards))?
+            .removed;
+        done += mine.iter().map(|family| family.series.len()).sum::<usize>();
+        progress(done, total);
     }
     Ok(pushed)
 }
 
-fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, PushError> {
-    let text = std::str::from_utf8(bytes).map_err(|error| PushError::Format(error.to_string()));
-    let is_text = |text: &&str| {
-        !text
-            .chars()
-            .any(|c| c.is_control() && !c.is_ascii_whitespace())
+/// What the registry has to say of the push is not said in the name of the connection.
+fn refused(error: BackendError, done: usize, shards: usize) -> PushError {
+    let BackendError::Refused { message, .. } = &error else {
+        return error.into();
     };
-    match format {
-        PushFormat::Text => text::parse(text?),
-        PushFormat::Protobuf => protobuf::parse(bytes),
-        PushFormat::Auto => match text.ok().filter(is_text) {
-            Some(text) => text::parse(text),
-            None => protobuf::parse(bytes),
-        },
+    match message.strip_prefix("ERR ") {
+        None => error.into(),
+        Some(reason) if done == 0 => PushError::Refused(reason.to_owned()),
+        Some(reason) => PushError::RefusedPart(reason.to_owned(), done, shards),
     }
 }
 
-/// The families with the group's labels on every series, checked as the registry will.
-fn of_group(
-    mut families: Vec<Family>,
-    group: &[(String, String)],
-) -> Result<Vec<Family>, PushError> {
-    for family in &mut families {
-        for series in &mut family.series {
-            let is_other = |(name, _): &(String, String)| group.iter().all(|(own, _)| own != name);
-            series.labels.retain(is_other);
-            series.labels.extend_from_slice(group);
-            series.labels.retain(|(_, value)| !value.is_empty());
-            series.labels.sort_unstable();
-            let pairs = series
-                .labels
-                .iter()
-                .map(|(name, value)| (&**name, &**value));
-            Labels::new(pairs).map_err(|error| PushError::Family {
-                family: family.name.clone(),
-                reason: error.to_string(),
-            })?;
-        }
-    }
-    Ok(families)
-}
-
-async fn push_shard(
-    redis: &RedisBackend,
-    shard: usize,
-    families: &[&Family],
-    ttl: Duration,
-    known: &mut Known,
-    progress: &mut dyn FnMut(usize),
-) -> Result<(), PushError> {
-    let series: Vec<(&Family, &Series)> = families
-        .iter()
-        .flat_map(|family| family.series.iter().map(move |series| (*family, series)))
-        .collect();
-    if series.is_empty() {
-        return Ok(());
-    }
-    for _ in 0..RESTARTS {
-        let mut run = Run::begin(redis, shard).await?;
-        let chunks = chunks(&series);
-        let mut is_replaced = false;
-        for (number, chunk) in chunks.iter().enumerate() {
-            let is_last = number + 1 == chunks.len();
-            match run.send(chunk, ttl, is_last, known).await? {
-                PushStatus::Ok | PushStatus::Dup => progress(chunk.len()),
-                _ => {
-                    is_replaced = true;
-                    break;
-                }
-            }
-        }
-        if !is_replaced {
-            return run.end().await;
-        }
-    }
-    Err(PushError::Replaced)
-}
-
-/// One writer's life.
-struct Run<'a> {
-    redis: &'a RedisBackend,
-    shard: usize,
-    writer: Vec<u8>,
-    epoch: Epoch,
-    seq: u64,
-    left_out: u64,
-}
-
-impl<'a> Run<'a> {
-    async fn begin(redis: &'a RedisBackend, shard: usize) -> Result<Self, PushError> {
-        let mut id = [0; 16];
-        let flags = rustix::rand::GetRandomFlags::empty();
-        rustix::rand::getrandom(&mut id, flags).map_err(|_| PushError::NoRandomness)?;
-        let writer = format!("push:{:032x}", u128::from_be_bytes(id)).into_bytes();
-        let lease_ms = LEASE.as_millis() as u64;
-        // An empty batch without an epoch: to be told the epoch.
-        let hello = BatchWriter::new().finish(BatchHeader::FULL);
-        let told = redis
-            .push(shard, &writer, 0, None, lease_ms, &hello)
-            .await?;
-        Ok(Self {
-            redis,
-            shard,
-            writer,
-            epoch: told.epoch,
-            seq: 0,
-            left_out: 0,
-        })
-    }
-
-    /// Sends some series in the place of those that were pushed before.
-    ///
-    /// A command whose answer is lost is sent again, and must not delete what it has just written:
-    /// so an empty batch goes before the deletions, and only if it is new are they done.
-    async fn send(
-        &mut self,
-        chunk: &[(&Family, &Series)],
-        ttl: Duration,
-        is_last: bool,
-        known: &mut Known,
-    ) -> Result<PushStatus, PushError> {
-        let mut deletions = Vec::new();
-        for (family, series) in chunk {
-            if known.take(family, &series.labels) {
-                deletions.push((family.name.as_str(), series.labels.as_slice()));
-            }
-        }
-        let kind = if self.seq == 0 {
-            BatchKind::Full { forgotten_seq: 0 }
-        } else {
-            BatchKind::More
-        };
-        let header = |kind, last| BatchHeader {
-            kind,
-            last,
-            registry_ttl_ms: 0,
-        };
-        let guard = BatchWriter::new().finish(header(kind, false));
-        let batch = batch(chunk, ttl).finish(header(BatchKind::More, is_last));
-        self.seq += 2;
-        let by = Replacement {
-            writer: &self.writer,
-            seq: self.seq,
-            epoch: self.epoch,
-            lease: LEASE,
-            guard: &guard,
-            batch: &batch,
-        };
-        let reply = self.redis.replace(self.shard, &deletions, &by).await?;
-        self.left_out += reply.left_out;
-        Ok(reply.status)
-    }
-
-    async fn end(self) -> Result<(), PushError> {
-        self.redis
-            .leave(self.shard, &self.writer, self.seq, Some(self.epoch))
-            .await?;
-        match self.left_out {
-            0 => Ok(()),
-            left_out => Err(PushError::LeftOut(left_out)),
-        }
-    }
-}
-
-/// Series that fit into one batch each.
-fn chunks<'a, 's>(
-    mut series: &'a [(&'s Family, &'s Series)],
-) -> Vec<&'a [(&'s Family, &'s Series)]> {
-    let mut chunks = Vec::new();
-    while !series.is_empty() {
-        let mut length = series.len().min(SERIES_AT_ONCE);
-        while length > 1 && !batch(&series[..length], Duration::ZERO).has_room() {
-            length /= 2;
-        }
-        let (chunk, rest) = series.split_at(length);
-        chunks.push(chunk);
-        series = rest;
-    }
-    chunks
-}
-
-fn batch(chunk: &[(&Family, &Series)], ttl: Duration) -> BatchWriter {
-    let mut writer = BatchWriter::new();
-    let mut last_layout: Option<(&Layout, usize)> = None;
-    let mut family: Option<(&Family, usize)> = None;
-    for (of, series) in chunk {
-        let number = match family {
-            Some((known, number)) if std::ptr::eq(known, *of) => number,
-            _ => writer.family(&spec(of)),
-        };
-        family = Some((of, number));
-        let layout = series.layout.as_ref().map(|layout| match last_layout {
-            Some((last, number)) if last == layout => number,
-            _ => writer.layout(layout),
-        });
-        last_layout = series.layout.as_ref().zip(layout);
-        let labels = series
-            .labels
-            .iter()
-            .map(|(name, value)| (&**name, &**value));
-        let ttl_ms = ttl.as_millis() as u64;
-        writer.define(number, ttl_ms, labels, "", layout, &series.point, None);
-    }
-    writer
+/// Says of a family whose help the registry cuts.
+fn too_long(family: &Family) -> Option<LeftOut> {
+    let is_too_long = family.help.len() > MAX_HELP_BYTES;
+    is_too_long.then(|| LeftOut {
+        sample: format!("the end of the help of {}", family.name),
+        reason: format!("{MAX_HELP_BYTES} bytes are kept"),
+    })
 }
 
 fn spec(family: &Family) -> FamilySpec<'_> {

@@ -4,21 +4,26 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::settings::Settings;
-use crate::{PushError, PushFormat, PushRequest, push};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
+use metrics_model::{LabelError, Labels};
+
+use crate::settings::Settings;
+use crate::{LeftOut, PushError, PushFormat, PushRequest, push};
 
 /// How often a line on the terminal is written anew.
 const REDRAW: Duration = Duration::from_millis(100);
+/// Maximum number of samples that are named as left out, one line each.
+const MOST_NAMED: usize = 100;
 
 /// What a batch job has measured, in Prometheus' text format, `OpenMetrics` or protobuf, into the
 /// Redis that applications share.
 ///
 /// Each series gets the label `job`, and those of --instance and --label: together they name a group.
-/// A push takes the place of what was pushed for the same group before; pushing a file twice changes
-/// nothing. Infos, statesets and what has no type are kept as gauges; quantiles of summaries, exemplars
-/// and start times are left out; time stamps are refused.
+/// A push takes the place of what was pushed for the same group before, in one step; pushing a file
+/// twice changes nothing. What applications and other groups have is not touched: a series that is
+/// theirs is an error. Infos, statesets and what has no type are kept as gauges; quantiles of
+/// summaries are left out, and named; time stamps are refused.
 #[derive(Debug, Clone, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct PushWords {
@@ -40,6 +45,10 @@ pub(crate) struct PushWords {
     /// Take the place of the file's families only; others that the group has stay
     #[arg(long)]
     keep_others: bool,
+
+    /// Remove what was pushed for the group; no file is read
+    #[arg(long, conflicts_with_all = ["file", "keep_others", "ttl", "format"])]
+    delete: bool,
 
     /// How long series outlive their last push, in seconds; 0 = for ever
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
@@ -69,6 +78,8 @@ pub(crate) enum PushFailure {
     File { file: String, reason: PushError },
     #[error("--label is {0:?}, allowed is NAME=VALUE, each name once")]
     Label(String),
+    #[error("the labels of the group: {0}")]
+    Group(LabelError),
     #[error(transparent)]
     Push(PushError),
 }
@@ -96,6 +107,7 @@ impl PushWords {
             },
             labels,
             keeps_others: self.keep_others,
+            deletes: self.delete,
             ttl: Duration::from_secs(self.ttl.into()),
         };
         let mut progress = Progress::new();
@@ -110,12 +122,7 @@ impl PushWords {
                 PushFailure::Push(reason)
             }
         })?;
-        if pushed.quantiles > 0 {
-            let quantiles = pushed.quantiles;
-            tracing::warn!(
-                "{quantiles} quantiles of summaries are left out: nobody can add them up"
-            );
-        }
+        warn_of(&pushed.left_out);
         tracing::info!(
             "pushed {} series of {} families, {} that were pushed before are gone",
             pushed.series,
@@ -139,10 +146,15 @@ impl PushWords {
             labels.push((name.to_owned(), value.to_owned()));
         }
         labels.retain(|(_, value)| !value.is_empty());
+        let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
+        Labels::new(pairs).map_err(PushFailure::Group)?;
         Ok(labels)
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
+        if self.delete {
+            return Ok(Vec::new());
+        }
         match self.file.as_deref() {
             Some(path) if path != Path::new("-") => std::fs::read(path),
             _ => {
@@ -151,6 +163,16 @@ impl PushWords {
                 Ok(bytes)
             }
         }
+    }
+}
+
+/// Names what of the file no registry keeps.
+fn warn_of(left_out: &[LeftOut]) {
+    for LeftOut { sample, reason } in left_out.iter().take(MOST_NAMED) {
+        tracing::warn!("left out: {sample}: {reason}");
+    }
+    if let Some(more @ 1..) = left_out.len().checked_sub(MOST_NAMED) {
+        tracing::warn!("left out: {more} more, for the like reasons");
     }
 }
 

@@ -226,7 +226,9 @@ impl Registry {
                 if self.render_section(out, &family, &mut at, page) {
                     return Some(at);
                 }
-                if at.of_start_times || !out.has_family_of_start_times(family.spec.family_type) {
+                let has_more = out.has_family_of_start_times(family.spec.family_type)
+                    && !family.has_created_beside;
+                if at.of_start_times || !has_more {
                     break;
                 }
                 at.begin(family.spec.name, true);
@@ -245,6 +247,9 @@ impl Registry {
         page: &mut Budget,
     ) -> bool {
         out.family(&family.spec, at.of_start_times);
+        if family.has_created_beside {
+            out.without_start_times();
+        }
         let family_type = family.spec.family_type;
         let mode = family_type.gauge_mode();
         let is_per_writer = mode.is_some_and(crate::GaugeMode::is_per_writer);

@@ -61,6 +61,20 @@ pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str
     }
 }
 
+/// Whether two families may have samples of one name: a gauge `x_created` may stand beside the counter
+/// `x`, whose start times are not shown then.
+pub(crate) fn may_share(sample: &str, one: (&str, FamilyType), other: (&str, FamilyType)) -> bool {
+    let counter = match (one.1, other.1) {
+        (FamilyType::Counter, FamilyType::Gauge(_)) => one.0,
+        (FamilyType::Gauge(_), FamilyType::Counter) => other.0,
+        _ => return false,
+    };
+    sample.strip_suffix(START_TIMES) == Some(counter)
+}
+
+/// How a family is called that has the name of another one's start times.
+pub(crate) const START_TIMES: &str = "_created";
+
 /// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of text 0.0.4 and OpenMetrics 1.0.
 pub(crate) fn is_legacy_label_name(name: &[u8]) -> bool {
     let mut bytes = name.iter().enumerate();

@@ -78,6 +78,8 @@ pub struct Registry {
     by_name: BTreeMap<Box<str>, u32>,
     /// Families that have ended while writers remember their series, by name.
     ended: BTreeMap<Box<str>, Vec<u32>>,
+    /// How many families are called as start times of another could be.
+    created_families: usize,
     layouts: Layouts,
     /// Of the few series that have any.
     exemplars: BTreeMap<u32, Vec<Kept>>,
@@ -295,6 +297,7 @@ impl Registry {
             families: Measured::default(),
             by_name: BTreeMap::new(),
             ended: BTreeMap::new(),
+            created_families: 0,
             layouts: Layouts::default(),
             exemplars: BTreeMap::new(),
             groups: Groups::default(),

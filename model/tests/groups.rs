@@ -4,9 +4,9 @@
 mod support;
 
 use metrics_model::{
-    Batch, BatchHeader, BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, GaugeMode,
-    GaugeWrite, Labels, Limits, Point, Registry, RegistryError, Replaced, Replacement, Session,
-    SessionOptions, Stamp,
+    Batch, BatchHeader, BatchKind, BatchWriter, Epoch, ExposeRequest, FamilySpec, FamilyType,
+    Format, GaugeMode, GaugeWrite, Labels, Limits, Point, Registry, RegistryError, Replaced,
+    Replacement, Session, SessionOptions, Stamp,
 };
 use support::{TestSource, labels, page};
 
@@ -412,4 +412,50 @@ fn flush(registry: &mut Registry, session: &mut Session, source: &TestSource, no
         session.on_reply(&reply, now_ms);
     }
     left_out
+}
+
+/// `OpenMetrics` 1.0.0 reserves `x_created` for the start times of a counter `x`: there the counter is
+/// of unknown type, and everywhere both have their values.
+#[test]
+fn a_gauge_may_be_called_as_a_counters_start_time() {
+    let mut registry = registry();
+    let job = [("job", "j")];
+    let samples = [
+        ("x", COUNTER, &job[..], 3.0),
+        ("x_created", GAUGE, &job[..], 7.0),
+    ];
+    Group::of(&job).replace(&mut registry, 1, &samples).unwrap();
+    let rendered = |format| {
+        let request = ExposeRequest {
+            format,
+            created: true,
+            ..ExposeRequest::default()
+        };
+        let page = registry.expose(2, &request).unwrap();
+        String::from_utf8(page.body).unwrap()
+    };
+    assert_eq!(
+        rendered(Format::Text),
+        "# TYPE x_total counter\nx_total{job=\"j\"} 3\n\
+         # TYPE x_created gauge\nx_created{job=\"j\"} 7\n"
+    );
+    assert_eq!(
+        rendered(Format::OpenMetrics),
+        "# TYPE x_total unknown\nx_total{job=\"j\"} 3\n\
+         # TYPE x_created gauge\nx_created{job=\"j\"} 7\n# EOF\n"
+    );
+}
+
+/// Version 1 had no groups: its bytes end before them.
+#[test]
+fn a_snapshot_of_the_version_before_is_read() {
+    let mut registry = registry();
+    registry
+        .inc(&at(1), "rows", &Labels::none(), 5.0, None)
+        .unwrap();
+    let mut bytes = registry.encode_snapshot();
+    assert_eq!((bytes[0], bytes.pop()), (2, Some(0)));
+    bytes[0] = 1;
+    let read = Registry::decode_snapshot(&bytes).unwrap();
+    assert_eq!(read.encode_snapshot(), registry.encode_snapshot());
 }

@@ -37,6 +37,8 @@ struct Shared {
     /// For messages: never with a password.
     address: String,
     keys: Vec<String>,
+    /// How long a reply is waited for.
+    patience: Duration,
     /// One for all shards, or one for each where each may be on another node.
     links: Vec<Link>,
 }
@@ -44,6 +46,14 @@ struct Shared {
 impl RedisBackend {
     /// Prepares the connections that these settings describe.
     pub fn new(settings: &Settings) -> Result<Self, BackendError> {
+        Self::with_patience(settings, RESPONSE_TIMEOUT)
+    }
+
+    /// The same, for commands that Redis may take long for.
+    pub(crate) fn with_patience(
+        settings: &Settings,
+        patience: Duration,
+    ) -> Result<Self, BackendError> {
         let topology = Topology::new(settings)?;
         let keys = settings.registry_keys();
         let links = match topology {
@@ -55,6 +65,7 @@ impl RedisBackend {
                 address: topology.describe(),
                 topology,
                 keys,
+                patience,
                 links: std::iter::repeat_with(Link::default).take(links).collect(),
             }),
         })
@@ -186,6 +197,7 @@ impl RedisBackend {
             name,
             key: &self.shared.keys[shard],
             address: &self.shared.address,
+            patience: self.shared.patience,
         }
     }
 

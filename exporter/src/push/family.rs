@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use metrics_model::{FamilyType, GaugeMode, Layout, Point, format_number};
 
-use super::PushError;
+use super::{LeftOut, PushError};
 
 /// One family of a file.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +23,18 @@ pub(super) struct Series {
     pub(super) labels: LabelPairs,
     pub(super) layout: Option<Layout>,
     pub(super) point: Point,
+    /// When it began to count, as Unix time in seconds.
+    pub(super) start: Option<f64>,
+    pub(super) exemplars: Vec<FileExemplar>,
+}
+
+/// An exemplar that the registry will take.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct FileExemplar {
+    pub(super) labels: LabelPairs,
+    pub(super) value: f64,
+    /// Unix time in seconds; `None`: that of the push.
+    pub(super) time: Option<f64>,
 }
 
 /// Names and values, sorted by name.
@@ -32,8 +44,7 @@ pub(super) type LabelPairs = Vec<(String, String)>;
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Parsed {
     pub(super) families: Vec<Family>,
-    /// How many quantiles of summaries there were, which no registry can add up.
-    pub(super) quantiles: usize,
+    pub(super) left_out: Vec<LeftOut>,
 }
 
 /// The values stay when the job is gone, and the next push takes their place.
@@ -45,6 +56,8 @@ pub(super) struct Draft {
     family: Family,
     series: Vec<DraftSeries>,
     by_labels: HashMap<LabelPairs, usize>,
+    /// The text of its HELP, if it has one.
+    help: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -55,6 +68,8 @@ struct DraftSeries {
     count: Option<f64>,
     /// Upper bound as text, cumulative count.
     buckets: Vec<(String, f64)>,
+    start: Option<f64>,
+    exemplars: Vec<FileExemplar>,
 }
 
 /// Which part of a series a sample is.
@@ -64,6 +79,7 @@ pub(super) enum Part {
     Sum,
     Count,
     Bucket(String),
+    Start,
 }
 
 impl Draft {
@@ -78,6 +94,7 @@ impl Draft {
             },
             series: Vec::new(),
             by_labels: HashMap::new(),
+            help: None,
         }
     }
 
@@ -89,21 +106,24 @@ impl Draft {
         &self.family.name
     }
 
-    pub(super) fn has_samples(&self) -> bool {
-        !self.series.is_empty()
-    }
-
     pub(super) fn describe(&mut self, help: Option<String>, unit: Option<String>) {
         if let Some(help) = help {
-            self.family.help = help;
+            self.family.help.clone_from(&help);
+            self.help = Some(help);
         }
         if let Some(unit) = unit {
             self.family.unit = unit;
         }
     }
 
-    /// Takes one sample; answers false if there was one like it.
-    pub(super) fn add(&mut self, labels: LabelPairs, part: Part, value: f64) -> bool {
+    /// Takes one sample, perhaps with an exemplar; false if there was one like it.
+    pub(super) fn add(
+        &mut self,
+        labels: LabelPairs,
+        part: Part,
+        value: f64,
+        exemplar: Option<FileExemplar>,
+    ) -> bool {
         let number = *self.by_labels.entry(labels).or_insert_with_key(|labels| {
             self.series.push(DraftSeries {
                 labels: labels.clone(),
@@ -112,10 +132,12 @@ impl Draft {
             self.series.len() - 1
         });
         let series = &mut self.series[number];
+        series.exemplars.extend(exemplar);
         let place = match part {
             Part::Value => &mut series.value,
             Part::Sum => &mut series.sum,
             Part::Count => &mut series.count,
+            Part::Start => &mut series.start,
             Part::Bucket(bound) => {
                 let is_new = series.buckets.iter().all(|(known, _)| *known != bound);
                 series.buckets.push((bound, value));
@@ -125,10 +147,59 @@ impl Draft {
         place.replace(value).is_none()
     }
 
+    /// More exemplars of a series that has a sample.
+    pub(super) fn add_exemplars(
+        &mut self,
+        labels: &LabelPairs,
+        exemplars: impl Iterator<Item = FileExemplar>,
+    ) {
+        if let Some(&number) = self.by_labels.get(labels) {
+            self.series[number].exemplars.extend(exemplars);
+        }
+    }
+
+    /// Whether it is what text 0.0.4 makes of another family's start times: a gauge of that name and
+    /// help, with a value for some of its series.
+    pub(super) fn is_start_times_of(&self, other: &Self) -> bool {
+        let mut series = self.series.iter();
+        self.family.family_type == GAUGE
+            && self.help.is_some()
+            && self.help == other.help
+            && series.all(|series| other.by_labels.contains_key(&series.labels))
+    }
+
+    /// Gives these start times to the series of the other family.
+    pub(super) fn give_start_times_to(self, other: &mut Self) {
+        for series in self.series {
+            if let Some(&number) = other.by_labels.get(&series.labels) {
+                let start = &mut other.series[number].start;
+                *start = start.or(series.value);
+            }
+        }
+    }
+
     /// The family, if its samples make whole series.
-    pub(super) fn finish(mut self) -> Result<Family, PushError> {
-        for draft in std::mem::take(&mut self.series) {
+    pub(super) fn finish(mut self, left_out: &mut Vec<LeftOut>) -> Result<Family, PushError> {
+        for mut draft in std::mem::take(&mut self.series) {
             let labels = draft.labels.clone();
+            let start = draft.start.take().filter(|start| {
+                let is_time = start.is_finite() && *start >= 0.0;
+                if !is_time {
+                    left_out.push(LeftOut {
+                        sample: format!("{}_created", self.family.name),
+                        reason: format!("{} is no time", spelled(*start)),
+                    });
+                }
+                is_time
+            });
+            if draft.is_empty() {
+                left_out.push(LeftOut {
+                    sample: format!("{}_created", self.family.name),
+                    reason: "a start time without a value".to_owned(),
+                });
+                continue;
+            }
+            let exemplars = std::mem::take(&mut draft.exemplars);
             let (layout, point) = match self.family.family_type {
                 FamilyType::Histogram => draft
                     .histogram()
@@ -156,6 +227,8 @@ impl Draft {
                 labels,
                 layout,
                 point,
+                start,
+                exemplars,
             });
         }
         Ok(self.family)
@@ -163,6 +236,12 @@ impl Draft {
 }
 
 impl DraftSeries {
+    /// Whether nothing of it is there but, perhaps, when it began.
+    fn is_empty(&self) -> bool {
+        let values = [self.value, self.sum, self.count];
+        values.iter().all(Option::is_none) && self.buckets.is_empty()
+    }
+
     fn histogram(mut self) -> Result<(Layout, Point), String> {
         let number = |text: &str| {
             text.parse::<f64>()

@@ -3,17 +3,23 @@
 //! The field numbers are those of
 //! [metrics.proto](https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto).
 
-use metrics_model::{FamilyType, NativeHistogram, Point, SparseBuckets};
+mod message;
 
-use super::PushError;
-use super::family::{Draft, Family, GAUGE, LabelPairs, Parsed, Part, Series, spelled};
+use metrics_model::{Exemplar, FamilyType, NativeHistogram, Point, SparseBuckets};
+
+use super::family::{
+    Draft, Family, FileExemplar, GAUGE, LabelPairs, Parsed, Part, Series, spelled,
+};
+use super::{LeftOut, PushError};
+use message::{Message, Value};
 
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, PushError> {
     let mut parsed = Parsed::default();
     let mut rest = Message(bytes);
+    let mut number = 0;
     while !rest.0.is_empty() {
-        let number = parsed.families.len() + 1;
+        number += 1;
         let wrong = |reason: String| PushError::Message {
             message: number,
             reason,
@@ -21,15 +27,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, PushError> {
         let message = rest
             .bytes()
             .ok_or_else(|| wrong("it is cut off".to_owned()))?;
-        let family = family(Message(message), &mut parsed.quantiles).map_err(wrong)?;
-        parsed.families.push(family);
+        let family = family(Message(message), &mut parsed.left_out).map_err(wrong)?;
+        if !family.series.is_empty() {
+            parsed.families.push(family);
+        }
     }
     Ok(parsed)
 }
 
 const CUT_OFF: &str = "it is cut off or malformed";
 
-fn family(message: Message<'_>, quantiles: &mut usize) -> Result<Family, String> {
+fn family(message: Message<'_>, left_out: &mut Vec<LeftOut>) -> Result<Family, String> {
     let (mut name, mut help, mut unit, mut kind) = (String::new(), None, None, 0);
     let mut metrics = Vec::new();
     for field in message {
@@ -41,6 +49,9 @@ fn family(message: Message<'_>, quantiles: &mut usize) -> Result<Family, String>
             (5, Value::Bytes(text)) => unit = Some(utf8(text)?),
             _ => {}
         }
+    }
+    if name.is_empty() {
+        return Err("a family without a name".to_owned());
     }
     let family_type = match kind {
         0 => FamilyType::Counter,
@@ -57,26 +68,32 @@ fn family(message: Message<'_>, quantiles: &mut usize) -> Result<Family, String>
     let mut draft = Draft::new(bare, family_type);
     draft.describe(help, unit);
     let mut native = Vec::new();
-    for metric in metrics {
-        *quantiles += metric.quantiles;
+    for mut metric in metrics {
+        metric.leave_out(&name, family_type, left_out);
         if let Some(histogram) = metric.native {
             native.push(Series {
                 labels: metric.labels,
                 layout: None,
                 point: Point::Native(Box::new(histogram)),
+                start: metric.start,
+                exemplars: metric.exemplars,
             });
             continue;
         }
         if family_type == FamilyType::NativeHistogram {
             return Err(format!("{name} has native and other histograms"));
         }
-        for (part, value) in metric.samples {
-            if !draft.add(metric.labels.clone(), part, value) {
+        let start = metric.start.map(|start| (Part::Start, start));
+        let mut exemplars = metric.exemplars.into_iter();
+        for (part, value) in metric.samples.into_iter().chain(start) {
+            let exemplar = exemplars.next();
+            if !draft.add(metric.labels.clone(), part, value, exemplar) {
                 return Err(format!("{name} has a sample twice"));
             }
         }
+        draft.add_exemplars(&metric.labels, exemplars);
     }
-    let mut family = draft.finish().map_err(|error| error.to_string())?;
+    let mut family = draft.finish(left_out).map_err(|error| error.to_string())?;
     family.series.extend(native);
     Ok(family)
 }
@@ -87,6 +104,8 @@ struct Metric {
     samples: Vec<(Part, f64)>,
     native: Option<NativeHistogram>,
     quantiles: usize,
+    start: Option<f64>,
+    exemplars: Vec<FileExemplar>,
 }
 
 impl Metric {
@@ -95,7 +114,8 @@ impl Metric {
         for field in message {
             match field.ok_or(CUT_OFF)? {
                 (1, Value::Bytes(label)) => metric.labels.push(pair(Message(label))?),
-                (2 | 3 | 5, Value::Bytes(scalar)) => {
+                (3, Value::Bytes(counter)) => metric.counter(Message(counter))?,
+                (2 | 5, Value::Bytes(scalar)) => {
                     let value = double(Message(scalar), 1)?;
                     metric.samples.push((Part::Value, value));
                 }
@@ -105,8 +125,53 @@ impl Metric {
                 _ => {}
             }
         }
+        metric.labels.retain(|(_, value)| !value.is_empty());
         metric.labels.sort_unstable();
         Ok(metric)
+    }
+
+    fn counter(&mut self, message: Message<'_>) -> Result<(), String> {
+        let mut value = 0.0;
+        for field in message {
+            match field.ok_or(CUT_OFF)? {
+                (1, Value::Fixed64(bits)) => value = f64::from_bits(bits),
+                (2, Value::Bytes(one)) => self.exemplars.push(exemplar(Message(one))?),
+                (3, Value::Bytes(time)) => self.start = Some(seconds(Message(time))?),
+                _ => {}
+            }
+        }
+        self.samples.push((Part::Value, value));
+        Ok(())
+    }
+
+    /// Names what no registry keeps, and takes it off.
+    fn leave_out(&mut self, name: &str, family_type: FamilyType, left_out: &mut Vec<LeftOut>) {
+        let labels = self.labels.iter().map(|(name, value)| (&**name, &**value));
+        let sample = match metrics_model::Labels::new(labels) {
+            Ok(labels) if !labels.as_str().is_empty() => format!("{name}{{{}}}", labels.as_str()),
+            _ => name.to_owned(),
+        };
+        if self.quantiles > 0 {
+            left_out.push(LeftOut {
+                sample: format!("{} of {sample}", self.quantiles),
+                reason: "quantiles, and these cannot be added up".to_owned(),
+            });
+        }
+        self.exemplars.retain(|exemplar| {
+            let labels = exemplar.labels.iter();
+            let labels = labels.map(|(name, value)| (&**name, &**value));
+            let time = exemplar.time.unwrap_or_default();
+            let checked = Exemplar::new(labels, exemplar.value, time);
+            if let Err(error) = &checked {
+                left_out.push(LeftOut {
+                    sample: format!("an exemplar of {sample}"),
+                    reason: error.to_string(),
+                });
+            }
+            checked.is_ok()
+        });
+        let is_counting = family_type.gauge_mode().is_none();
+        self.start = self.start.filter(|_| is_counting);
     }
 
     fn summary(&mut self, message: Message<'_>) -> Result<(), String> {
@@ -116,11 +181,27 @@ impl Metric {
                 (1, Value::Varint(number)) => count = number,
                 (2, Value::Fixed64(bits)) => sum = f64::from_bits(bits),
                 (3, Value::Bytes(_)) => self.quantiles += 1,
+                (4, Value::Bytes(time)) => self.start = Some(seconds(Message(time))?),
                 _ => {}
             }
         }
         self.samples
             .extend([(Part::Count, count as f64), (Part::Sum, sum)]);
+        Ok(())
+    }
+
+    fn bucket(&mut self, message: Message<'_>) -> Result<(), String> {
+        let (mut count, mut bound) = (0, 0.0);
+        for field in message {
+            match field.ok_or(CUT_OFF)? {
+                (1, Value::Varint(number)) => count = number,
+                (2, Value::Fixed64(bits)) => bound = f64::from_bits(bits),
+                (3, Value::Bytes(one)) => self.exemplars.push(exemplar(Message(one))?),
+                _ => {}
+            }
+        }
+        let part = Part::Bucket(spelled(bound));
+        self.samples.push((part, count as f64));
         Ok(())
     }
 
@@ -132,7 +213,7 @@ impl Metric {
             match field.ok_or(CUT_OFF)? {
                 (1, Value::Varint(number)) => count = number,
                 (2, Value::Fixed64(bits)) => sum = f64::from_bits(bits),
-                (3, Value::Bytes(bucket)) => self.samples.push(bucket_sample(Message(bucket))?),
+                (3, Value::Bytes(one)) => self.bucket(Message(one))?,
                 (4 | 8 | 11 | 14, _) => {
                     return Err("counts of observations that are no whole numbers".to_owned());
                 }
@@ -143,6 +224,8 @@ impl Metric {
                 (10, value) => negative.add_deltas(&value)?,
                 (12, Value::Bytes(span)) => positive.spans.push(span_of(Message(span))?),
                 (13, value) => positive.add_deltas(&value)?,
+                (15, Value::Bytes(time)) => self.start = Some(seconds(Message(time))?),
+                (16, Value::Bytes(one)) => self.exemplars.push(exemplar(Message(one))?),
                 _ => {}
             }
         }
@@ -226,16 +309,34 @@ fn pair(message: Message<'_>) -> Result<(String, String), String> {
     Ok((name, value))
 }
 
-fn bucket_sample(message: Message<'_>) -> Result<(Part, f64), String> {
-    let (mut count, mut bound) = (0, 0.0);
+fn exemplar(message: Message<'_>) -> Result<FileExemplar, String> {
+    let mut exemplar = FileExemplar {
+        labels: LabelPairs::new(),
+        value: 0.0,
+        time: None,
+    };
     for field in message {
         match field.ok_or(CUT_OFF)? {
-            (1, Value::Varint(number)) => count = number,
-            (2, Value::Fixed64(bits)) => bound = f64::from_bits(bits),
+            (1, Value::Bytes(label)) => exemplar.labels.push(pair(Message(label))?),
+            (2, Value::Fixed64(bits)) => exemplar.value = f64::from_bits(bits),
+            (3, Value::Bytes(time)) => exemplar.time = Some(seconds(Message(time))?),
             _ => {}
         }
     }
-    Ok((Part::Bucket(spelled(bound)), count as f64))
+    Ok(exemplar)
+}
+
+/// A time stamp, as Unix time in seconds.
+fn seconds(message: Message<'_>) -> Result<f64, String> {
+    let mut time = 0.0;
+    for field in message {
+        match field.ok_or(CUT_OFF)? {
+            (1, Value::Varint(seconds)) => time += seconds.cast_signed() as f64,
+            (2, Value::Varint(nanoseconds)) => time += nanoseconds.cast_signed() as f64 / 1e9,
+            _ => {}
+        }
+    }
+    Ok(time)
 }
 
 fn span_of(message: Message<'_>) -> Result<(i64, u64), String> {
@@ -269,151 +370,5 @@ fn zigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
-/// The fields of a message that are left; `None` as a field where it is malformed.
-struct Message<'a>(&'a [u8]);
-
-enum Value<'a> {
-    Varint(u64),
-    Fixed64(u64),
-    Bytes(&'a [u8]),
-    Fixed32,
-}
-
-impl<'a> Message<'a> {
-    fn varint(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (&byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let length = usize::try_from(self.varint()?).ok()?;
-        self.take(length)
-    }
-
-    fn field(&mut self) -> Option<(u64, Value<'a>)> {
-        let key = self.varint()?;
-        let value = match key & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            2 => Value::Bytes(self.bytes()?),
-            5 => self.take(4).map(|_| Value::Fixed32)?,
-            _ => return None,
-        };
-        Some((key >> 3, value))
-    }
-}
-
-impl<'a> Iterator for Message<'a> {
-    type Item = Option<(u64, Value<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A field with a length.
-    fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
-        [&[number << 3 | 2, bytes.len() as u8], bytes].concat()
-    }
-
-    fn double_field(number: u8, value: f64) -> Vec<u8> {
-        [&[number << 3 | 1], value.to_le_bytes().as_slice()].concat()
-    }
-
-    fn delimited(message: &[u8]) -> Vec<u8> {
-        [&[message.len() as u8], message].concat()
-    }
-
-    #[test]
-    fn a_counter_with_labels_is_read() {
-        let label = [field(1, b"queue"), field(2, b"mail")].concat();
-        let metric = [field(1, &label), field(3, &double_field(1, 2.5))].concat();
-        let bytes = delimited(
-            &[
-                field(1, b"jobs_total"),
-                field(2, b"Jobs"),
-                field(4, &metric),
-            ]
-            .concat(),
-        );
-        let parsed = parse(&bytes).unwrap();
-        let [family] = parsed.families.as_slice() else {
-            panic!("{parsed:?}");
-        };
-        assert_eq!(
-            (&*family.name, family.family_type, &*family.help),
-            ("jobs", FamilyType::Counter, "Jobs")
-        );
-        assert_eq!(
-            family.series[0].labels,
-            [("queue".to_owned(), "mail".to_owned())]
-        );
-        assert_eq!(family.series[0].point, Point::Scalar(2.5));
-    }
-
-    #[test]
-    fn a_native_histogram_is_read() {
-        let histogram = [
-            vec![1 << 3, 6],
-            double_field(2, 9.5),
-            vec![5 << 3, 6], // schema 3
-            double_field(6, 0.001),
-            vec![7 << 3, 1],
-            // numbers -2, -1 and 3
-            field(12, &[1 << 3, 3, 2 << 3, 2]),
-            field(12, &[1 << 3, 6, 2 << 3, 1]),
-            // counts 1, 3, 1
-            field(13, &[2, 4, 3]),
-        ]
-        .concat();
-        let metric = field(7, &histogram);
-        let bytes = delimited(&[field(1, b"wait"), vec![3 << 3, 4], field(4, &metric)].concat());
-        let parsed = parse(&bytes).unwrap();
-        let expected = NativeHistogram {
-            schema: 3,
-            zero_threshold: 0.001,
-            zero_count: 1,
-            sum: 9.5,
-            positive: vec![(-2, 1), (-1, 3), (3, 1)],
-            negative: Vec::new(),
-        };
-        let point = Point::Native(Box::new(expected));
-        assert_eq!(parsed.families[0].series[0].point, point);
-    }
-
-    #[test]
-    fn what_is_cut_off_is_refused_wherever_that_is() {
-        let label = [field(1, b"queue"), field(2, b"mail")].concat();
-        let metric = [field(1, &label), field(2, &double_field(1, 2.5))].concat();
-        let whole = delimited(&[field(1, b"a"), vec![3 << 3, 1], field(4, &metric)].concat());
-        assert!(parse(&whole).is_ok());
-        for length in 1..whole.len() {
-            assert!(parse(&whole[..length]).is_err(), "{length}");
-        }
-    }
-}
+mod tests;

@@ -1,37 +1,41 @@
 //! Reads Prometheus' text formats: 0.0.4, 1.0.0 and `OpenMetrics`.
 //!
 //! What the formats differ in is read in all of them: a counter may be declared with `_total` or
-//! without, names may be quoted, samples may carry exemplars (which are left out). Time stamps are
-//! refused, because a registry shows what is now.
+//! without, names may be quoted, samples may carry exemplars. Files that were joined are read to their
+//! end: `# EOF` ends a part. Time stamps are refused, because a registry shows what is now.
+
+mod tokens;
 
 use std::collections::{HashMap, HashSet};
 
-use metrics_model::{FamilyType, parse_number};
+use metrics_model::{Exemplar, FamilyType, parse_number};
 
-use super::PushError;
-use super::family::{Draft, GAUGE, LabelPairs, Parsed, Part};
+use super::family::{Draft, FileExemplar, GAUGE, LabelPairs, Parsed, Part};
+use super::{LeftOut, PushError};
+use tokens::{identity, label_set, name, unescaped};
 
 /// Reads a file.
 pub(super) fn parse(text: &str) -> Result<Parsed, PushError> {
-    let mut reader = Reader::default();
+    let mut reader = Reader {
+        is_open_metrics: text.lines().any(|line| line.trim_end() == "# EOF"),
+        ..Reader::default()
+    };
     for (number, line) in text.lines().enumerate() {
-        let line = line.trim_matches([' ', '\t', '\r']);
-        if line == "# EOF" {
-            break;
-        }
+        let line = line.trim_matches([' ', '\t', '\r', '\u{feff}']);
         reader.line(line).map_err(|reason| PushError::Line {
             line: number + 1,
             reason,
         })?;
     }
-    reader.forget_start_times();
+    reader.settle_start_times();
     let mut parsed = Parsed {
         families: Vec::new(),
-        quantiles: reader.quantiles,
+        left_out: reader.left_out,
     };
     for draft in reader.drafts {
-        if draft.has_samples() {
-            parsed.families.push(draft.finish()?);
+        let family = draft.finish(&mut parsed.left_out)?;
+        if !family.series.is_empty() {
+            parsed.families.push(family);
         }
     }
     Ok(parsed)
@@ -40,12 +44,21 @@ pub(super) fn parse(text: &str) -> Result<Parsed, PushError> {
 #[derive(Debug, Default)]
 struct Reader {
     drafts: Vec<Draft>,
-    /// By the name that it was declared with, and a counter by its bare name too.
+    /// By the names that they were declared with.
     by_name: HashMap<String, usize>,
-    quantiles: usize,
+    /// Counters by their names without `_total`.
+    counters: HashMap<String, usize>,
+    left_out: Vec<LeftOut>,
+    is_open_metrics: bool,
     /// What was said of families that have no type yet.
     help: HashMap<String, String>,
     unit: HashMap<String, String>,
+}
+
+/// The parts of a sample's line after its labels.
+struct Value {
+    value: f64,
+    exemplar: Option<FileExemplar>,
 }
 
 impl Reader {
@@ -80,7 +93,6 @@ impl Reader {
     fn declare(&mut self, name: &str, family_type: &str) -> Result<(), String> {
         let family_type = match family_type.trim() {
             "counter" => FamilyType::Counter,
-            // Nobody will be alive to go on saying what an info or a stateset says.
             "gauge" | "untyped" | "unknown" | "info" | "stateset" => GAUGE,
             "histogram" => FamilyType::Histogram,
             "summary" => FamilyType::Summary,
@@ -90,67 +102,91 @@ impl Reader {
                 ));
             }
         };
-        if self.by_name.contains_key(name) {
-            return Err(format!("{name} has a type already"));
+        match self.by_name.get(name) {
+            None => {
+                self.add_draft(name, family_type);
+                Ok(())
+            }
+            // Files that were joined say it again.
+            Some(&known) if self.drafts[known].family_type() == family_type => Ok(()),
+            Some(_) => Err(format!("{name} has another type already")),
         }
-        self.add_draft(name, family_type);
-        Ok(())
     }
 
     fn add_draft(&mut self, name: &str, family_type: FamilyType) -> usize {
-        let bare = match family_type {
-            FamilyType::Counter => name.strip_suffix("_total").unwrap_or(name),
+        let is_counter = family_type == FamilyType::Counter;
+        let bare = match name.strip_suffix("_total") {
+            Some(bare) if is_counter => bare,
             _ => name,
         };
-        let mut draft = Draft::new(bare, family_type);
-        draft.describe(self.help.get(name).cloned(), self.unit.get(name).cloned());
-        self.drafts.push(draft);
-        let number = self.drafts.len() - 1;
+        let known = self.counters.get(bare).copied().filter(|_| is_counter);
+        let number = known.unwrap_or_else(|| {
+            self.drafts.push(Draft::new(bare, family_type));
+            self.drafts.len() - 1
+        });
+        self.drafts[number].describe(self.help.get(name).cloned(), self.unit.get(name).cloned());
+        if is_counter {
+            self.counters.insert(bare.to_owned(), number);
+        }
         self.by_name.insert(name.to_owned(), number);
         number
     }
 
-    /// Text 0.0.4 has the start times of a family as another one, of gauges.
-    fn forget_start_times(&mut self) {
-        let has_start_time = |draft: &&Draft| {
-            matches!(
-                draft.family_type(),
-                FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary
-            )
-        };
-        let with = self.drafts.iter().filter(has_start_time);
-        let names: HashSet<String> = with
-            .map(|draft| format!("{}_created", draft.name()))
+    /// Text 0.0.4 has the start times of a family as another one, of gauges, with the same help. Any
+    /// other gauge of such a name is what it says.
+    fn settle_start_times(&mut self) {
+        let is_counting = |draft: &Draft| draft.family_type() != GAUGE;
+        let counting = self.drafts.iter().enumerate();
+        let by_name: HashMap<String, usize> = counting
+            .filter(|(_, draft)| is_counting(draft))
+            .map(|(number, draft)| (format!("{}_created", draft.name()), number))
             .collect();
-        self.drafts.retain(|draft| !names.contains(draft.name()));
-        // The numbers are no longer right.
-        self.by_name.clear();
+        let pairs: Vec<(usize, usize)> = self
+            .drafts
+            .iter()
+            .enumerate()
+            .filter_map(|(number, draft)| Some((number, *by_name.get(draft.name())?)))
+            .filter(|(number, of)| self.drafts[*number].is_start_times_of(&self.drafts[*of]))
+            .collect();
+        for (number, of) in &pairs {
+            let times = std::mem::replace(&mut self.drafts[*number], Draft::new("", GAUGE));
+            times.give_start_times_to(&mut self.drafts[*of]);
+        }
     }
 
     fn sample(&mut self, line: &str) -> Result<(), String> {
         let (name, mut labels, rest) = identity(line)?;
-        let mut words = rest
-            .split('#')
-            .next()
-            .unwrap_or_default()
-            .split_ascii_whitespace();
-        let value = words.next().ok_or("a sample without a value")?;
-        let value =
-            parse_number(value.as_bytes()).ok_or_else(|| format!("\"{value}\" is no number"))?;
-        if words.next().is_some() {
-            return Err("a time stamp: what is pushed is what is now".to_owned());
+        let written = line[..line.len() - rest.len()].trim_end();
+        let Value { value, exemplar } = read_value(rest)?;
+        let names: HashSet<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
+        if names.len() < labels.len() {
+            return Err("a label name is given twice".to_owned());
         }
+        // A label without a value is none.
+        labels.retain(|(_, value)| !value.is_empty());
         let Some((draft, part)) = self.place(&name, &mut labels)? else {
+            self.leave_out(written, "a quantile, and these cannot be added up");
             return Ok(());
         };
         labels.sort_unstable();
-        if labels.windows(2).any(|two| two[0].0 == two[1].0) {
-            return Err("a label name is given twice".to_owned());
-        }
-        if !self.drafts[draft].add(labels, part, value) {
+        let exemplar = exemplar.filter(|exemplar| {
+            let reason = unfit(exemplar, &part, self.drafts[draft].family_type());
+            if let Some(reason) = &reason {
+                self.leave_out(&format!("the exemplar of {written}"), reason);
+            }
+            reason.is_none()
+        });
+        if !self.drafts[draft].add(labels, part, value, exemplar) {
             return Err(format!("{name} has this sample twice"));
         }
         Ok(())
+    }
+
+    fn leave_out(&mut self, sample: &str, reason: &str) {
+        self.left_out.push(LeftOut {
+            sample: sample.to_owned(),
+            reason: reason.to_owned(),
+        });
     }
 
     /// Which part of which family a sample is; `None` for those that are left out.
@@ -172,7 +208,6 @@ impl Reader {
                 FamilyType::Summary => {
                     take("quantile")
                         .ok_or_else(|| format!("{name} is a summary and has no quantile"))?;
-                    self.quantiles += 1;
                     return Ok(None);
                 }
                 FamilyType::Histogram => {
@@ -193,12 +228,17 @@ impl Reader {
                 }
                 (FamilyType::Histogram | FamilyType::Summary, "_sum") => Part::Sum,
                 (FamilyType::Histogram | FamilyType::Summary, "_count") => Part::Count,
-                // The registry knows itself since when it counts.
+                // In text 0.0.4 it may be any gauge.
+                (FamilyType::Counter, "_created") if !self.is_open_metrics => continue,
                 (FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary, "_created") => {
-                    return Ok(None);
+                    Part::Start
                 }
                 // `# TYPE build info`, and then `build_info`: a gauge of that name.
                 (_, "_info") => {
+                    let bare = name.strip_suffix("_info").unwrap_or(name);
+                    if let Some(help) = self.help.get(bare).cloned() {
+                        self.help.entry(name.to_owned()).or_insert(help);
+                    }
                     let draft = self.add_draft(name, GAUGE);
                     return Ok(Some((draft, Part::Value)));
                 }
@@ -210,233 +250,60 @@ impl Reader {
     }
 }
 
-/// Name, labels and the rest of a sample's line: `name{label="value"} rest` or `{"name"} rest`.
-pub(super) fn identity(line: &str) -> Result<(String, LabelPairs, &str), String> {
+/// What follows a sample's name and labels: `value`, and perhaps `# {labels} value time`.
+fn read_value(rest: &str) -> Result<Value, String> {
+    let (own, exemplar) = match rest.split_once('#') {
+        Some((own, exemplar)) => (own, Some(exemplar)),
+        None => (rest, None),
+    };
+    let number = |text: &str| {
+        parse_number(text.as_bytes()).ok_or_else(|| format!("\"{text}\" is no number"))
+    };
+    let mut words = own.split_ascii_whitespace();
+    let value = number(words.next().ok_or("a sample without a value")?)?;
+    if words.next().is_some() {
+        return Err("a time stamp: what is pushed is what is now".to_owned());
+    }
+    let Some(exemplar) = exemplar else {
+        return Ok(Value {
+            value,
+            exemplar: None,
+        });
+    };
     let mut labels = LabelPairs::new();
-    let mut own_name = None;
-    let mut rest = line;
-    if !line.starts_with('{') {
-        let (name, after) = name(line)?;
-        own_name = Some(name);
-        rest = after.trim_start();
+    let rest = label_set(exemplar.trim_start(), &mut Some(String::new()), &mut labels)
+        .map_err(|reason| format!("an exemplar has {reason}"))?;
+    let mut words = rest.split_ascii_whitespace();
+    let exemplar = FileExemplar {
+        labels,
+        value: number(words.next().ok_or("an exemplar without a value")?)?,
+        time: words.next().map(number).transpose()?,
+    };
+    if words.next().is_some() {
+        return Err("an exemplar with more than a value and a time".to_owned());
     }
-    if let Some(inside) = rest.strip_prefix('{') {
-        rest = inside.trim_start();
-        while !rest.starts_with('}') {
-            let (label, after) = name(rest)?;
-            let after = after.trim_start();
-            if let Some(value) = after.strip_prefix('=') {
-                let (value, after) = quoted(value.trim_start())?;
-                labels.push((label, value));
-                rest = after.trim_start();
-            } else if own_name.is_none() {
-                own_name = Some(label);
-                rest = after;
-            } else {
-                return Err(format!("label {label} has no value"));
-            }
-            rest = match rest.strip_prefix(',') {
-                Some(more) => more.trim_start(),
-                None if rest.starts_with('}') => rest,
-                None => return Err("labels that do not end with }".to_owned()),
-            };
-        }
-        rest = &rest[1..];
-    }
-    let name = own_name.ok_or("a sample without a name")?;
-    Ok((name, labels, rest))
+    Ok(Value {
+        value,
+        exemplar: Some(exemplar),
+    })
 }
 
-/// A name at the beginning of a text, quoted or not.
-fn name(text: &str) -> Result<(String, &str), String> {
-    if text.starts_with('"') {
-        return quoted(text);
+/// Why a registry would not take an exemplar.
+fn unfit(exemplar: &FileExemplar, part: &Part, family_type: FamilyType) -> Option<String> {
+    let has_place = match family_type {
+        FamilyType::Counter => *part == Part::Value,
+        FamilyType::Histogram => matches!(part, Part::Bucket(_)),
+        _ => false,
+    };
+    if !has_place {
+        return Some("only counters and buckets have exemplars".to_owned());
     }
-    let end = text
-        .find([' ', '\t', '{', '}', '=', ',', '"'])
-        .unwrap_or(text.len());
-    if end == 0 {
-        return Err("a name is missing".to_owned());
-    }
-    Ok((text[..end].to_owned(), &text[end..]))
-}
-
-/// A quoted text at the beginning of a text, and what follows it.
-fn quoted(text: &str) -> Result<(String, &str), String> {
-    let inside = text
-        .strip_prefix('"')
-        .ok_or("a quotation mark is missing")?;
-    let mut is_escaped = false;
-    for (at, byte) in inside.bytes().enumerate() {
-        match byte {
-            b'"' if !is_escaped => return Ok((unescaped(&inside[..at]), &inside[at + 1..])),
-            b'\\' => is_escaped = !is_escaped,
-            _ => is_escaped = false,
-        }
-    }
-    Err("a quoted text does not end".to_owned())
-}
-
-/// `\\`, `\"` and `\n`; other backslashes stand for themselves.
-fn unescaped(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        if character != '\\' {
-            plain.push(character);
-            continue;
-        }
-        match characters.next() {
-            Some('n') => plain.push('\n'),
-            Some(other @ ('\\' | '"')) => plain.push(other),
-            Some(other) => plain.extend(['\\', other]),
-            None => plain.push('\\'),
-        }
-    }
-    plain
+    let labels = exemplar.labels.iter();
+    let labels = labels.map(|(name, value)| (&**name, &**value));
+    let time = exemplar.time.unwrap_or_default();
+    let checked = Exemplar::new(labels, exemplar.value, time);
+    checked.err().map(|error| error.to_string())
 }
 
 #[cfg(test)]
-mod tests {
-    use metrics_model::{Layout, Point};
-
-    use super::super::family::{Family, Series};
-    use super::*;
-
-    fn labels(pairs: &[(&str, &str)]) -> LabelPairs {
-        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
-        pairs.iter().map(owned).collect()
-    }
-
-    fn scalar(pairs: &[(&str, &str)], value: f64) -> Series {
-        Series {
-            labels: labels(pairs),
-            layout: None,
-            point: Point::Scalar(value),
-        }
-    }
-
-    fn family(name: &str, family_type: FamilyType, help: &str, series: Vec<Series>) -> Family {
-        Family {
-            name: name.to_owned(),
-            family_type,
-            help: help.to_owned(),
-            unit: String::new(),
-            series,
-        }
-    }
-
-    #[test]
-    fn both_spellings_of_a_counter_are_one() {
-        let expected = vec![family(
-            "jobs",
-            FamilyType::Counter,
-            "Jobs\nof \\ all",
-            vec![
-                scalar(&[("a", "x \"y\"\\\n"), ("b", "#,}")], 3.0),
-                scalar(&[], 0.5),
-            ],
-        )];
-        let old = "# HELP jobs_total Jobs\\nof \\\\ all\n# TYPE jobs_total counter\n\
-            jobs_total{b=\"#,}\",a=\"x \\\"y\\\"\\\\\\n\",} 3\njobs_total 0.5\n";
-        let new = "# TYPE jobs counter\n# HELP jobs Jobs\\nof \\\\ all\n\
-            jobs_total{b=\"#,}\",a=\"x \\\"y\\\"\\\\\\n\"} 3 # {trace_id=\"1\"} 1 1600000000.5\n\
-            jobs_created{b=\"#,}\"} 1600000000\njobs_total 0.5\n# EOF\nnot read any more";
-        assert_eq!(parse(old).unwrap().families, expected);
-        assert_eq!(parse(new).unwrap().families, expected);
-    }
-
-    #[test]
-    fn histograms_are_put_together() {
-        let parsed = parse(
-            "# TYPE wait histogram\n# UNIT wait seconds\nwait_bucket{q=\"m\",le=\"1.0\"} 2\n\
-             wait_bucket{le=\"+Inf\",q=\"m\"} 5\nwait_bucket{q=\"m\",le=\"0.5\"} 1\n\
-             wait_sum{q=\"m\"} 7.5\nwait_count{q=\"m\"} 5\n",
-        )
-        .unwrap();
-        let mut expected = family("wait", FamilyType::Histogram, "", Vec::new());
-        expected.unit = "seconds".to_owned();
-        expected.series.push(Series {
-            labels: labels(&[("q", "m")]),
-            layout: Some(Layout::new(["0.5", "1.0"]).unwrap()),
-            point: Point::Buckets {
-                sum: 7.5,
-                counts: vec![1, 1, 3],
-            },
-        });
-        assert_eq!(parsed.families, [expected]);
-    }
-
-    #[test]
-    fn summaries_lose_their_quantiles_and_say_so() {
-        let parsed = parse(
-            "# TYPE size summary\nsize{quantile=\"0.5\"} 1\nsize{quantile=\"0.9\"} 2\nsize_sum 9\nsize_count 4\n",
-        )
-        .unwrap();
-        assert_eq!(parsed.quantiles, 2);
-        let point = Point::Buckets {
-            sum: 9.0,
-            counts: vec![4],
-        };
-        assert_eq!(parsed.families[0].series[0].point, point);
-    }
-
-    #[test]
-    fn what_has_no_type_is_a_gauge() {
-        let parsed = parse(
-            "last_success 1.6e9\n# TYPE build info\nbuild_info{v=\"1\"} 1\n# TYPE s stateset\n\
-             s{s=\"on\"} 1\n{\"a name\",\"a label\"=\"x\"} NaN\n",
-        )
-        .unwrap();
-        let names: Vec<_> = parsed.families.iter().map(|family| &*family.name).collect();
-        assert_eq!(names, ["last_success", "build_info", "s", "a name"]);
-        assert!(
-            parsed
-                .families
-                .iter()
-                .all(|family| family.family_type == GAUGE)
-        );
-        assert_eq!(
-            parsed.families[3].series[0].labels,
-            labels(&[("a label", "x")])
-        );
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_line() {
-        for (text, expected) in [
-            ("a 1\nb\n", "line 2: a sample without a value"),
-            ("a one\n", "line 1: \"one\" is no number"),
-            (
-                "a 1 1600000000\n",
-                "line 1: a time stamp: what is pushed is what is now",
-            ),
-            ("a 1\na 2\n", "line 2: a has this sample twice"),
-            (
-                "a{x=\"1\",x=\"2\"} 2\n",
-                "line 1: a label name is given twice",
-            ),
-            ("a{x=\"1} 2\n", "line 1: a quoted text does not end"),
-            ("a{x} 2\n", "line 1: label x has no value"),
-            ("a{x=\"1\" 2\n", "line 1: labels that do not end with }"),
-            (
-                "# TYPE a counter\na_total -1\n",
-                "a: a counter is -1, allowed is a finite number from 0 on",
-            ),
-            (
-                "# TYPE h histogram\nh_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 2\n",
-                "h: bucket le=\"+Inf\" counts less than the one below it",
-            ),
-            (
-                "# TYPE h histogram\nh_bucket{le=\"1\"} 0.5\nh_count 1\n",
-                "h: 0.5 is no count of observations",
-            ),
-            (
-                "# TYPE g gaugehistogram\n",
-                "line 1: type \"gaugehistogram\" of g, allowed is counter, gauge, histogram, summary, info, stateset, unknown or untyped",
-            ),
-        ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
-        }
-    }
-}
+mod tests;

@@ -24,6 +24,9 @@ pub(super) trait Renderer {
     /// Sets the family of the series that follow: itself, or the one of its start times.
     fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool);
 
+    /// Another family is called as the start times of this one, a counter: these are not shown.
+    fn without_start_times(&mut self) {}
+
     /// What is said of the family once.
     fn head(&mut self, spec: &FamilySpec<'_>);
 

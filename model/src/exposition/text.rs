@@ -34,6 +34,8 @@ pub(super) struct Text {
     sum: Head,
     count: Head,
     created_head: Head,
+    /// A counter that is shown as a family of unknown type.
+    is_unknown: bool,
 }
 
 /// How a sample begins: its name, and what opens the labels.
@@ -79,6 +81,7 @@ impl Text {
             sum: Head::default(),
             count: Head::default(),
             created_head: Head::default(),
+            is_unknown: false,
         }
     }
 
@@ -163,7 +166,8 @@ impl Text {
             }
             SeriesView::Number(number) => {
                 push_sample(&mut self.out, &self.plain, labels, b"", *number);
-                self.end_sample(newest(shown.exemplars.iter().copied()));
+                let exemplar = newest(shown.exemplars.iter().copied());
+                self.end_sample(exemplar.filter(|_| !self.is_unknown));
                 if self.family_type == FamilyType::Counter {
                     self.created(labels, shown.start_ms);
                 }
@@ -191,7 +195,7 @@ impl Text {
     }
 
     fn created(&mut self, labels: &str, start_ms: u64) {
-        if !self.created || !self.is_open_metrics || start_ms == 0 {
+        if !self.created || !self.is_open_metrics || self.is_unknown || start_ms == 0 {
             return;
         }
         push_name_and_labels(&mut self.out, &self.created_head, labels, b"");
@@ -209,6 +213,7 @@ impl Renderer for Text {
     fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool) {
         self.family_type = spec.family_type;
         self.is_of_start_times = of_start_times;
+        self.is_unknown = false;
         self.name = family_name(self.escaping, spec);
         if of_start_times {
             self.name.push_str("_created");
@@ -230,11 +235,18 @@ impl Renderer for Text {
         }
     }
 
+    /// `OpenMetrics` 1.0.0 reserves the name for a counter even so: there it is a family of unknown type,
+    /// called as its samples are.
+    fn without_start_times(&mut self) {
+        self.has_start_times = false;
+        self.is_unknown = self.is_open_metrics;
+    }
+
     /// HELP, TYPE and UNIT.
     fn head(&mut self, spec: &FamilySpec<'_>) {
         // In the text formats a counter's and an info's family is called as its samples are.
         let suffix = match self.family_type {
-            FamilyType::Counter if !self.is_open_metrics => "_total",
+            FamilyType::Counter if !self.is_open_metrics || self.is_unknown => "_total",
             FamilyType::Info if !self.is_open_metrics => "_info",
             _ => "",
         };
@@ -244,13 +256,14 @@ impl Renderer for Text {
         }
         self.meta(b"# TYPE ", suffix);
         let type_name = match self.family_type {
+            _ if self.is_unknown => "unknown",
             FamilyType::NativeHistogram => "histogram",
             FamilyType::Info | FamilyType::StateSet if !self.is_open_metrics => "gauge",
             other => other.name(),
         };
         self.out.extend_from_slice(type_name.as_bytes());
         self.out.push(b'\n');
-        if self.is_open_metrics && has_unit(&self.name, spec) {
+        if self.is_open_metrics && !self.is_unknown && has_unit(&self.name, spec) {
             self.meta(b"# UNIT ", "");
             self.out.extend_from_slice(spec.unit.as_bytes());
             self.out.push(b'\n');

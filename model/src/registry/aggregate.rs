@@ -6,6 +6,7 @@ use std::ops::Bound;
 use super::Registry;
 use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total, folded};
 use super::writer::Phase;
+use crate::name::START_TIMES;
 use crate::sum::ExactSum;
 use crate::{
     AfterLeave, FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, Setting,
@@ -76,6 +77,8 @@ impl<'a> Listed<'a> {
 pub(crate) struct FamilyView<'a> {
     pub(crate) id: u32,
     pub(crate) spec: FamilySpec<'a>,
+    /// Of a counter: whether a family is called as its start times would be.
+    pub(crate) has_created_beside: bool,
 }
 
 impl Registry {
@@ -139,8 +142,14 @@ impl Registry {
 
     fn family_view(&self, id: u32) -> FamilyView<'_> {
         let family = &self.families[id];
+        let has_created_beside = self.created_families > 0
+            && family.family_type == FamilyType::Counter
+            && self
+                .by_name
+                .contains_key(format!("{}{START_TIMES}", family.name).as_str());
         FamilyView {
             id,
+            has_created_beside,
             spec: FamilySpec {
                 name: &family.name,
                 family_type: family.family_type,

@@ -5,7 +5,7 @@ use std::hash::BuildHasher;
 use super::series::{Family, Series, Total};
 use super::{Reason, Registry, RegistryError};
 use crate::footprint::allocated;
-use crate::name::{SAMPLE_SUFFIXES, kept_name, sample_suffixes};
+use crate::name::{SAMPLE_SUFFIXES, START_TIMES, kept_name, may_share, sample_suffixes};
 use crate::{FamilySpec, FamilyType, Labels};
 
 impl Registry {
@@ -39,21 +39,34 @@ impl Registry {
     }
 
     fn check_claims(&self, name: &str, family_type: FamilyType) -> Result<(), RegistryError> {
-        for suffix in sample_suffixes(family_type) {
-            let sample = format!("{name}{suffix}");
-            if let Some(other) = self.claimant(&sample) {
-                return Err(RegistryError::Conflict {
-                    family: name.to_owned(),
-                    sample,
-                    other: self.families[other].name.to_string(),
-                });
-            }
+        match self.rivals(name, family_type).next() {
+            None => Ok(()),
+            Some((sample, other)) => Err(RegistryError::Conflict {
+                family: name.to_owned(),
+                sample,
+                other: self.families[other].name.to_string(),
+            }),
         }
-        Ok(())
+    }
+
+    /// The sample names of a family that another one has, with that family.
+    pub(super) fn rivals<'a>(
+        &'a self,
+        name: &'a str,
+        family_type: FamilyType,
+    ) -> impl Iterator<Item = (String, u32)> + use<'a> {
+        let suffixes = sample_suffixes(family_type).iter();
+        suffixes.filter_map(move |suffix| {
+            let sample = format!("{name}{suffix}");
+            let id = self.claimant(&sample)?;
+            let other = &self.families[id];
+            let other = (&*other.name, other.family_type);
+            (!may_share(&sample, (name, family_type), other)).then_some((sample, id))
+        })
     }
 
     /// The family that a sample name belongs to.
-    pub(super) fn claimant(&self, sample: &str) -> Option<u32> {
+    fn claimant(&self, sample: &str) -> Option<u32> {
         SAMPLE_SUFFIXES.iter().find_map(|suffix| {
             let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
             let suffixes = sample_suffixes(self.families[id].family_type);
@@ -132,6 +145,7 @@ impl Registry {
         self.forget_ended(id);
         let family = &mut self.families[id];
         family.is_ended = false;
+        self.created_families += usize::from(family.name.ends_with(START_TIMES));
         self.by_name.insert(family.name.clone(), id);
     }
 
@@ -146,6 +160,7 @@ impl Registry {
             (family.help, family.unit) = Default::default();
             (family.ttl_ms, family.layout, family.schema) = Default::default();
             self.by_name.remove(&family.name);
+            self.created_families -= usize::from(family.name.ends_with(START_TIMES));
             self.note_ended(id);
         }
         if self.families[id].identities == 0 {

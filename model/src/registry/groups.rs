@@ -144,9 +144,10 @@ impl Registry {
         if self.groups.is_empty() {
             return Ok(());
         }
-        let owned = series.filter(|id| !self.is_expired(*id, now_ms));
-        match owned.and_then(|id| Some((id, self.group_of(id)?))) {
+        let owned = series.and_then(|id| Some((id, self.group_of(id)?)));
+        match owned {
             None => Ok(()),
+            Some((id, _)) if self.is_expired(id, now_ms) => Ok(()),
             Some((id, labels)) => Err(RegistryError::Owned {
                 series: self.describe_series(id),
                 owner: format!("the pushed group {{{labels}}}"),

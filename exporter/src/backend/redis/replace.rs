@@ -1,94 +1,57 @@
-//! New values in the place of old ones, in one step: for `push`.
+//! The series of a group in the place of those it had, in one command: for `push`.
 
-use std::time::Duration;
-
-use metrics_model::{Epoch, PushReply};
+use redis::Value;
 
 use super::RedisBackend;
 use crate::backend::BackendError;
 
-/// Deletes series and applies a batch. The script may run twice, when its answer was lost: then the
-/// guard, an empty batch, is not new any more, and what the first run has written stays.
-const SCRIPT: &str = "\
-local guard = redis.call('METRICS.PUSH', KEYS[1], ARGV[1], ARGV[2], ARGV[3], 'EPOCH', ARGV[6], 'LEASE', ARGV[7])
-local status = guard[1]
-if type(status) == 'table' then status = status.ok end
-if status == 'OK' then
-  local at = 8
-  while ARGV[at] do
-    local words = tonumber(ARGV[at])
-    redis.call('METRICS.DEL', KEYS[1], unpack(ARGV, at + 1, at + words))
-    at = at + words + 1
-  end
-end
-return redis.call('METRICS.PUSH', KEYS[1], ARGV[1], ARGV[4], ARGV[5], 'EPOCH', ARGV[6], 'LEASE', ARGV[7])
-";
-
-/// A series: its family, and its labels.
-pub(crate) type Deletion<'a> = (&'a str, &'a [(String, String)]);
-
-/// What takes the place of what is deleted.
+/// A shard's new content of a group.
 pub(crate) struct Replacement<'a> {
-    pub(crate) writer: &'a [u8],
-    /// Of the batch; the guard has the one before.
-    pub(crate) seq: u64,
-    pub(crate) epoch: Epoch,
-    pub(crate) lease: Duration,
-    /// An empty batch.
-    pub(crate) guard: &'a [u8],
-    pub(crate) batch: &'a [u8],
+    /// The labels that the group is known by.
+    pub(crate) group: &'a [(String, String)],
+    /// One run of full state; none: the group ends.
+    pub(crate) batches: &'a [Vec<u8>],
+    /// Whether families that the batches do not name stay.
+    pub(crate) keeps_others: bool,
+}
+
+/// What the registry has done.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Replaced {
+    /// How many series the group has no more.
+    pub(crate) removed: u64,
 }
 
 impl RedisBackend {
-    /// Deletes series of a shard and applies a batch there, at once for everybody who looks.
-    /// Repeating it changes nothing.
+    /// Replaces the series of a group in one shard. Repeating it changes nothing.
     pub(crate) async fn replace(
         &self,
         shard: usize,
-        deletions: &[Deletion<'_>],
-        by: &Replacement<'_>,
-    ) -> Result<PushReply, BackendError> {
-        let mut command = redis::cmd("EVAL");
+        replacement: &Replacement<'_>,
+    ) -> Result<Replaced, BackendError> {
+        let mut command = redis::cmd("METRICS.REPLACE");
         command
-            .arg(SCRIPT)
-            .arg(1)
             .arg(&self.shared.keys[shard])
-            .arg(by.writer)
-            .arg(by.seq - 1)
-            .arg(by.guard)
-            .arg(by.seq)
-            .arg(by.batch)
-            .arg(by.epoch.to_string())
-            .arg(by.lease.as_millis() as u64);
-        for deletion in deletions {
-            let words = words(deletion);
-            command.arg(words.len()).arg(words);
+            .arg(replacement.batches.len());
+        for batch in replacement.batches {
+            command.arg(batch);
         }
-        let about = self.about("EVAL", shard);
-        about.push_reply(self.send(shard, &about, &command).await?)
+        command.arg("LABELS").arg(replacement.group.len());
+        for (name, value) in replacement.group {
+            command.arg(name).arg(value);
+        }
+        if replacement.keeps_others {
+            command.arg("KEEP");
+        }
+        let about = self.about("METRICS.REPLACE", shard);
+        match self.send(shard, &about, &command).await? {
+            Value::Array(counts) => match counts.as_slice() {
+                [Value::Int(_), Value::Int(removed)] => Ok(Replaced {
+                    removed: removed.unsigned_abs(),
+                }),
+                _ => Err(about.unexpected("two counts of series")),
+            },
+            _ => Err(about.unexpected("two counts of series")),
+        }
     }
-
-    /// Deletes one series of a shard.
-    pub(crate) async fn delete(
-        &self,
-        shard: usize,
-        deletion: Deletion<'_>,
-    ) -> Result<(), BackendError> {
-        let mut command = redis::cmd("METRICS.DEL");
-        command.arg(&self.shared.keys[shard]).arg(words(&deletion));
-        let about = self.about("METRICS.DEL", shard);
-        self.send(shard, &about, &command).await.map(drop)
-    }
-}
-
-fn words((family, labels): &Deletion<'_>) -> Vec<String> {
-    let mut words = vec![
-        (*family).to_owned(),
-        "LABELS".to_owned(),
-        labels.len().to_string(),
-    ];
-    for (name, value) in *labels {
-        words.extend([name.clone(), value.clone()]);
-    }
-    words
 }

@@ -1,17 +1,22 @@
 //! Replies of the `METRICS.*` commands, and errors in our words.
 
+use std::time::Duration;
+
 use metrics_model::{Epoch, Page, PushReply, PushStatus};
 use redis::{ErrorKind, RedisError, Value};
 
 use super::super::BackendError;
-use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
+use super::CONNECT_TIMEOUT;
 
 /// What was sent, for messages.
+#[derive(Clone, Copy)]
 pub(super) struct Command<'a> {
     pub(super) name: &'static str,
     pub(super) key: &'a str,
     /// Where replies are said to come from: one server, or what stands for it.
     pub(super) address: &'a str,
+    /// How long its reply is waited for.
+    pub(super) patience: Duration,
 }
 
 impl Command<'_> {
@@ -63,7 +68,7 @@ impl Command<'_> {
             .ok_or_else(|| self.unexpected("a map with an epoch"))
     }
 
-    fn unexpected(&self, expected: &'static str) -> BackendError {
+    pub(super) fn unexpected(&self, expected: &'static str) -> BackendError {
         BackendError::Reply {
             address: self.address.to_owned(),
             command: self.name,
@@ -100,7 +105,7 @@ impl Command<'_> {
         if error.is_timeout() {
             return BackendError::TimedOut {
                 address,
-                limit_ms: RESPONSE_TIMEOUT.as_millis(),
+                limit_ms: self.patience.as_millis(),
             };
         }
         if matches!(error.kind(), ErrorKind::Io | ErrorKind::Parse) {

@@ -74,7 +74,7 @@ pub(super) async fn connect(
 ) -> Result<Connection, BackendError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(RESPONSE_TIMEOUT));
+        .set_response_timeout(Some(about.patience));
     let name = address.to_string();
     let connected = address
         .client()?
@@ -118,13 +118,18 @@ async fn ask_sentinel(
     server: &Address,
     about: &Command<'_>,
 ) -> Result<Connection, BackendError> {
-    let mut asked = connect(sentinel, about).await.map_err(of_sentinel)?;
+    // What takes Redis long does not take a sentinel long.
+    let to_sentinel = Command {
+        patience: about.patience.min(RESPONSE_TIMEOUT),
+        ..*about
+    };
+    let mut asked = connect(sentinel, &to_sentinel).await.map_err(of_sentinel)?;
     let mut command = redis::cmd("SENTINEL");
     command.arg("get-master-addr-by-name").arg(master);
     let reply = asked.redis.send_packed_command(&command).await;
     let reply = reply
         .and_then(Value::extract_error)
-        .map_err(|error| of_sentinel(about.error(&asked.address, &error)))?;
+        .map_err(|error| of_sentinel(to_sentinel.error(&asked.address, &error)))?;
     let named = reply::host_and_port(reply);
     let primary = named.and_then(|(host, port)| server.at(&host, port));
     let primary = primary.ok_or_else(|| BackendError::UnknownMaster {

@@ -1,13 +1,15 @@
 //! What the batches of a replacement say: families and series, in one list each.
 
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use super::super::RegistryError;
 use super::super::series::is_countable;
 use super::describe;
-use crate::name::{kept_name, sample_suffixes};
+use crate::name::{kept_name, may_share, sample_suffixes};
 use crate::{
-    Batch, BatchKind, Entry, Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, Point,
+    Batch, BatchKind, Entry, Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout,
+    MAX_HELP_BYTES, MAX_UNIT_BYTES, Point,
 };
 
 /// The new content of a group.
@@ -23,7 +25,7 @@ pub(super) struct NewSeries {
     /// Its place in the list of families.
     pub(super) family: usize,
     pub(super) labels: Labels,
-    pub(super) layout: Option<Layout>,
+    pub(super) layout: Option<Rc<Layout>>,
     pub(super) point: Point,
     pub(super) ttl_ms: u64,
     pub(super) start_ms: Option<u64>,
@@ -63,7 +65,7 @@ impl<'a> Content<'a> {
         for entry in batch.entries() {
             match entry {
                 Entry::Family(spec) => families.push(self.family(spec, by_name)?),
-                Entry::Layout(layout) => layouts.push(layout),
+                Entry::Layout(layout) => layouts.push(Rc::new(layout)),
                 Entry::Define(define) => {
                     let family = families[define.family];
                     let spec = &self.families[family];
@@ -74,7 +76,7 @@ impl<'a> Content<'a> {
                         family,
                         labels,
                         layout: match spec.family_type {
-                            FamilyType::Summary => Some(Layout::none()),
+                            FamilyType::Summary => Some(Rc::new(Layout::none())),
                             _ => define.layout.map(|number: usize| layouts[number].clone()),
                         },
                         point: define.point,
@@ -130,6 +132,13 @@ impl<'a> Content<'a> {
         by_name: &mut HashMap<&'a str, usize>,
     ) -> Result<usize, RegistryError> {
         let name = kept_name(&spec)?;
+        let texts = [
+            ("a help text", spec.help.len(), MAX_HELP_BYTES),
+            ("a unit", spec.unit.len(), MAX_UNIT_BYTES),
+        ];
+        if let Some((what, found, most)) = texts.into_iter().find(|(_, found, most)| found > most) {
+            return Err(RegistryError::TextBytes { what, found, most });
+        }
         let is_lasting = !matches!(spec.family_type, FamilyType::Info | FamilyType::StateSet)
             && spec
                 .family_type
@@ -162,15 +171,19 @@ impl<'a> Content<'a> {
 
     /// No two families have samples of one name.
     fn check_claims(&self) -> Result<(), RegistryError> {
-        let mut claims: HashMap<String, &str> = HashMap::new();
+        let mut claims: HashMap<String, &FamilySpec<'_>> = HashMap::new();
         for spec in &self.families {
             for suffix in sample_suffixes(spec.family_type) {
                 let sample = format!("{}{suffix}", spec.name);
-                if let Some(other) = claims.insert(sample.clone(), spec.name) {
+                let known = claims.insert(sample.clone(), spec);
+                let one = (spec.name, spec.family_type);
+                if let Some(other) = known
+                    && !may_share(&sample, one, (other.name, other.family_type))
+                {
                     return Err(RegistryError::Conflict {
                         family: spec.name.to_owned(),
                         sample,
-                        other: other.to_owned(),
+                        other: other.name.to_owned(),
                     });
                 }
             }

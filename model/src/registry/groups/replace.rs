@@ -8,7 +8,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::super::series::{Buckets, Native, ObservedSum, Part, Total};
 use super::super::{Registry, RegistryError, Stamp};
 use super::content::{Content, NewSeries};
-use crate::name::sample_suffixes;
 use crate::sum::{Sum, sum_of_counts};
 use crate::{Batch, FamilySpec, FamilyType, Labels, Point};
 
@@ -109,7 +108,10 @@ impl Registry {
                 None => created += 1,
             }
         }
-        let layouts = content.series.iter().filter_map(|new| new.layout.as_ref());
+        let layouts = content
+            .series
+            .iter()
+            .filter_map(|new| new.layout.as_deref());
         self.layouts.check_room(layouts)?;
         if created > 0 && stamp.refuse_definitions {
             return Err(RegistryError::Memory);
@@ -135,9 +137,8 @@ impl Registry {
         let mut families: HashSet<u32> = HashSet::new();
         for spec in &content.families {
             families.extend(self.by_name.get(spec.name));
-            for suffix in sample_suffixes(spec.family_type) {
-                families.extend(self.claimant(&format!("{}{suffix}", spec.name)));
-            }
+            let rivals = self.rivals(spec.name, spec.family_type);
+            families.extend(rivals.map(|(_, other)| other));
         }
         series
             .filter(|id| families.contains(&self.series[*id].family))
@@ -164,17 +165,13 @@ impl Registry {
                 });
             }
         }
-        for suffix in sample_suffixes(spec.family_type) {
-            let sample = format!("{}{suffix}", spec.name);
-            if let Some(other) = self.claimant(&sample)
-                && !is_sole(other)
-            {
-                return Err(RegistryError::Conflict {
-                    family: spec.name.to_owned(),
-                    sample,
-                    other: self.families[other].name.to_string(),
-                });
-            }
+        let mut rivals = self.rivals(spec.name, spec.family_type);
+        if let Some((sample, other)) = rivals.find(|(_, other)| !is_sole(*other)) {
+            return Err(RegistryError::Conflict {
+                family: spec.name.to_owned(),
+                sample,
+                other: self.families[other].name.to_string(),
+            });
         }
         Ok(None)
     }

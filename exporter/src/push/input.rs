@@ -1,0 +1,111 @@
+//! What a file is: text, or protobuf messages; or neither, which is said in one line.
+
+use super::family::Parsed;
+use super::{PushError, PushFormat, protobuf, text};
+
+/// Reads a file.
+pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, PushError> {
+    match format {
+        PushFormat::Protobuf => protobuf::parse(bytes),
+        PushFormat::Text => text::parse(&decode(bytes)?),
+        PushFormat::Auto if looks_like_messages(bytes) => protobuf::parse(bytes),
+        PushFormat::Auto => text::parse(&decode(bytes)?),
+    }
+}
+
+/// The text of a file in UTF-8; a byte order mark is taken off.
+fn decode(bytes: &[u8]) -> Result<&str, PushError> {
+    if bytes.starts_with(b"\x1f\x8b") {
+        return Err(PushError::Encoding("compressed with gzip"));
+    }
+    if is_utf16(bytes) {
+        return Err(PushError::Encoding("text in UTF-16"));
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    std::str::from_utf8(bytes).map_err(|error| {
+        let (before, wrong) = bytes.split_at(error.valid_up_to());
+        PushError::Line {
+            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            reason: format!(
+                "byte 0x{:02x} is not UTF-8: the file is binary, or text in another encoding such as Latin-1",
+                wrong.first().copied().unwrap_or_default()
+            ),
+        }
+    })
+}
+
+/// By its mark, or because every other byte is zero.
+fn is_utf16(bytes: &[u8]) -> bool {
+    const ENOUGH: usize = 64;
+    let every_other = |from: usize| {
+        let mut some = bytes.iter().skip(from).step_by(2).take(ENOUGH).peekable();
+        some.peek().is_some() && some.all(|byte| *byte == 0)
+    };
+    bytes.starts_with(b"\xff\xfe")
+        || bytes.starts_with(b"\xfe\xff")
+        || (bytes.len() > 2 && (every_other(0) || every_other(1)))
+}
+
+/// Whether it begins as a message with its length does: with the name of a family. No text does: after
+/// one character of a line it would have a line feed, and then a line that is longer than a name may be.
+fn looks_like_messages(bytes: &[u8]) -> bool {
+    const NAME_FIELD: u8 = 0x0a;
+    let Some(end) = bytes.iter().take(10).position(|byte| *byte < 0x80) else {
+        return false;
+    };
+    let length = bytes[..=end]
+        .iter()
+        .rev()
+        .fold(0_u64, |length, byte| length << 7 | u64::from(byte & 0x7f));
+    let [NAME_FIELD, name_length, rest @ ..] = &bytes[end + 1..] else {
+        return false;
+    };
+    // A name of more than 127 bytes has a length of two bytes.
+    let (name_length, rest) = match rest {
+        [high @ 0..0x80, rest @ ..] if *name_length >= 0x80 => (
+            usize::from(name_length & 0x7f) | usize::from(*high) << 7,
+            rest,
+        ),
+        _ => (usize::from(*name_length), rest),
+    };
+    let name = rest.get(..name_length).map(std::str::from_utf8);
+    matches!(name, Some(Ok(name)) if !name.is_empty() && !name.contains(char::is_control))
+        && name_length as u64 + 2 <= length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(bytes: &[u8]) -> String {
+        parse(bytes, PushFormat::Auto).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn text_is_read_with_a_mark_and_with_control_characters() {
+        for bytes in [
+            &b"\xef\xbb\xbfx{a=\"1\"} 1\n"[..],
+            b"x{a=\"\x1b[1m\"} 1\n",
+            b"x{a=\"\x01\x02\"} 1\n",
+            "x{a=\"\u{2028}\u{85}\r\"} 1\n".as_bytes(),
+            b"#\n# a comment of some length that is a line of its own\nx 1\n",
+            b"\n\nx 1\n",
+        ] {
+            let parsed = parse(bytes, PushFormat::Auto).unwrap();
+            assert_eq!(parsed.families[0].name, "x");
+        }
+    }
+
+    #[test]
+    fn other_encodings_are_named() {
+        let utf16: Vec<u8> = "x 1\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let expected = "the file is text in UTF-16, allowed is text in UTF-8 or protobuf messages";
+        assert_eq!(error(&utf16), expected);
+        assert_eq!(error(&[b"\xff\xfe", &*utf16].concat()), expected);
+        assert_eq!(
+            error(b"x 1\ny{a=\"caf\xe9\"} 1\n"),
+            "line 2: byte 0xe9 is not UTF-8: the file is binary, or text in another encoding such as Latin-1"
+        );
+        assert!(error(b"\x1f\x8b\x08\x00").contains("compressed with gzip"));
+    }
+}
