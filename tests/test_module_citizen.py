@@ -162,6 +162,22 @@ def test_a_watched_key_fails_the_transaction_only_when_it_has_changed(redis: Red
         assert outcome(["METRICS.EXPOSE", "m"]) == ["2"]
 
 
+def test_a_key_that_a_push_makes_fails_the_transaction_of_a_client_that_watches_it(redis: RedisServer) -> None:
+    """A first push is answered with RESYNC and changes no series; the key is new all the same."""
+    with Redis(unix_socket_path=str(redis.socket), decode_responses=True) as client:
+        connection = client.connection_pool.get_connection()
+
+        def said(*words: object) -> object:
+            connection.send_command(*words)
+            return connection.read_response()
+
+        said("WATCH", "m")
+        said("MULTI")
+        assert events(redis, [("METRICS.PUSH", "m", "w", 1, Batch.full().encode())]) == ["metrics.push"]
+        said("SET", "other", "1")
+        assert said("EXEC") is None
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 

@@ -54,6 +54,17 @@ struct Stamped {
     is_new: bool,
 }
 
+/// What follows from a write.
+#[derive(Clone, Copy)]
+struct Changes {
+    /// It is replicated.
+    is_change: bool,
+    /// Clients that watch the key hear of it.
+    is_news: bool,
+    /// Series have expired by it.
+    has_expired: bool,
+}
+
 /// What a write has done, as far as others must know.
 pub(crate) trait Effect {
     /// Whether it is to be replicated.
@@ -183,8 +194,12 @@ impl<'a> Target<'a> {
         if let Some(set) = key.value()? {
             let expired_before = set.registry.expired_count();
             let (stamped, done) = self.change(set, act)?;
-            let has_expired = set.registry.expired_count() > expired_before;
-            self.pass_on(key, &stamped, &done, done.is_change(), has_expired);
+            let changes = Changes {
+                is_change: done.is_change(),
+                is_news: done.is_news(),
+                has_expired: set.registry.expired_count() > expired_before,
+            };
+            self.pass_on(key, &stamped, &done, changes);
             return Ok(done);
         }
         let stamp = match self.decided {
@@ -196,8 +211,15 @@ impl<'a> Target<'a> {
         let mut registry = Registry::new(stamp.epoch(), limits, stamp.now_ms());
         let done = act(&mut registry, &stamp)?;
         key.set(MetricSet::new(registry));
+        // The key is there now, also where the write itself has done nothing: a first PUSH is answered
+        // with RESYNC, and a client that watches the key has to hear of it.
+        let changes = Changes {
+            is_change: true,
+            is_news: true,
+            has_expired: false,
+        };
         let is_new = true;
-        self.pass_on(key, &Stamped { stamp, is_new }, &done, true, false);
+        self.pass_on(key, &Stamped { stamp, is_new }, &done, changes);
         Ok(done)
     }
 
@@ -212,8 +234,12 @@ impl<'a> Target<'a> {
         };
         let expired_before = set.registry.expired_count();
         let (stamped, done) = self.change(set, |registry, stamp| Ok(act(registry, stamp)))?;
-        let has_expired = set.registry.expired_count() > expired_before;
-        self.pass_on(key, &stamped, &done, done.is_change(), has_expired);
+        let changes = Changes {
+            is_change: done.is_change(),
+            is_news: done.is_news(),
+            has_expired: set.registry.expired_count() > expired_before,
+        };
+        self.pass_on(key, &stamped, &done, changes);
         Ok(Some(done))
     }
 
@@ -269,15 +295,8 @@ impl<'a> Target<'a> {
 
     /// What follows from a write. The key's end is not replicated: a server that repeats the write
     /// works out the same one. Others hear of a change when the key is closed, since they may do anything.
-    fn pass_on(
-        &self,
-        mut key: Key,
-        stamped: &Stamped,
-        done: &impl Effect,
-        is_change: bool,
-        has_expired: bool,
-    ) {
-        if is_change {
+    fn pass_on(&self, mut key: Key, stamped: &Stamped, done: &impl Effect, changes: Changes) {
+        if changes.is_change {
             match self.decided {
                 Decided::Here => self.replicate(stamped),
                 // To this replica's own append only file; Redis passes the primary's stream on by itself.
@@ -292,11 +311,11 @@ impl<'a> Target<'a> {
             key.persist();
         }
         drop(key);
-        if done.is_news() {
+        if changes.is_news {
             self.context.signal_change(self.name);
             self.notify(raw::REDISMODULE_NOTIFY_MODULE, self.event);
         }
-        if has_expired {
+        if changes.has_expired {
             self.context.signal_change(self.name);
             self.notify(raw::REDISMODULE_NOTIFY_MODULE, c"metrics.expired");
         }
