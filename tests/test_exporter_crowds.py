@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import resource
+import signal
 import socket
 import subprocess
 import threading
@@ -98,6 +99,36 @@ def test_memory_is_flat_however_large_the_registry(redis: RedisServer, exporter:
             while client.recv(1_000_000):
                 highest = max(highest, resident_bytes(exporter))
     assert highest - idle <= 16 * 1024 * 1024
+
+
+def test_memory_is_flat_for_old_clients_too(redis: RedisServer, exporter: Exporter) -> None:
+    """Forty of them ask for 20 MB by HTTP/1.0, and read nothing; then one reads it all."""
+    declare_some(redis)
+    ask(exporter, "/metrics")
+    idle = resident_bytes(exporter)
+    fill(redis, series=5_000, label_bytes=4_000)
+    expected = (registry_info(redis) + exposed(redis, "TEXT")).encode()
+    request = b"GET /metrics HTTP/1.0\r\n\r\n"
+    with contextlib.ExitStack() as crowd:
+        for _ in range(40):
+            crowd.enter_context(opened(exporter, request))
+        with opened(exporter, request) as reader:
+            highest = idle
+            page = b""
+            while part := reader.recv(1_000_000):
+                page += part
+                highest = max(highest, resident_bytes(exporter))
+        assert page.partition(b"\r\n\r\n")[2] == expected
+        assert highest - idle <= 64 * 1024 * 1024
+
+
+def test_an_old_clients_page_that_is_broken_off_does_not_look_whole(redis: RedisServer, exporter: Exporter) -> None:
+    fill(redis, series=5_000, label_bytes=4_000)
+    with opened(exporter, b"GET /metrics HTTP/1.0\r\n\r\n") as client:
+        assert client.recv(1_000).startswith(b"HTTP/1.0 200 ")
+        exporter.send(signal.SIGKILL)
+        with pytest.raises(ConnectionResetError):
+            all(client.recv(1_000_000) for _ in range(1_000))
 
 
 def test_zstd_is_the_same_page(redis: RedisServer, exporter: Exporter) -> None:

@@ -327,3 +327,57 @@ def test_handshakes_that_never_end_keep_nobody_out_and_hold_nothing_up(
         assert b"temperature -2.5" in get(scraper, "/metrics").body
         assert exporter.stop() == 0
         assert "broken off" not in exporter.log
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"USERNAME": "pro:m"}, "a name without a colon"),
+        ({"PASSWORD_HASH": HASH.replace("$05$", "$03$")}, "a bcrypt hash"),
+        ({"PASSWORD_HASH": HASH.replace("$05$", "$99$")}, "a cost from 4 to 16"),
+        ({"PASSWORD_HASH": HASH.replace("$05$", "$17$")}, "a cost from 4 to 16"),
+        ({"PASSWORD_HASH": HASH[:-1] + "!"}, "a bcrypt hash, as htpasswd -nB prints it"),
+    ],
+)
+def test_a_user_or_a_hash_that_cannot_work_is_refused(variables: dict[str, str], words: str) -> None:
+    """By check-config, and at the start."""
+    environment = password() | {f"GUNICORN_EXPORTER_AUTH_{name}": value for name, value in variables.items()}
+    for word in ("check-config", "standalone"):
+        done = run(word, environment=environment | {"REDIS_ENABLED": "true"})
+        assert done.returncode == 64, done.stderr
+        assert words in done.stderr, done.stderr
+
+
+def guessing(exporter: Exporter, number: int) -> socket.socket:
+    """A client that has sent a wrong password."""
+    client = socket.create_connection(("127.0.0.1", exporter.port), timeout=30)
+    words = basic(f"prom:guess {number}")["Authorization"]
+    client.sendall(f"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {words}\r\n\r\n".encode())
+    return client
+
+
+def test_a_crowd_of_guessers_does_not_keep_a_scraper_out(redis: RedisServer) -> None:
+    """Not of an exporter that knows no password yet, and not later."""
+    declare_some(redis)
+    # Of `s3cret`, and as slow as they usually are: the crowd's passwords take half a minute.
+    usual = "$2b$11$abcdefghijklmnopqrstuuUCnuixm4ngvxv5GQ9LK1yFHBonHULYe"
+    with Exporter(redis=redis, environment=password(usual)) as exporter, contextlib.ExitStack() as crowd:
+        for number in range(300):
+            crowd.enter_context(guessing(exporter, number))
+        for _ in range(2):
+            connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=10)
+            try:
+                assert get(connection, "/metrics", basic("prom:s3cret")).status == 200
+            finally:
+                connection.close()
+
+
+def test_an_orderly_end_waits_for_no_password(redis: RedisServer) -> None:
+    slow = "$2b$16$abcdefghijklmnopqrstuunj/2DZCJ/hzvOhDAfLPb4N/bFjyUNZ."
+    with Exporter(redis=redis, environment=password(slow)) as exporter, contextlib.ExitStack() as crowd:
+        for number in range(20):
+            crowd.enter_context(guessing(exporter, number))
+        time.sleep(0.2)
+        started = time.monotonic()
+        assert exporter.stop() == 0
+        assert time.monotonic() - started < 3, "it takes a minute to hash what waits, and seconds to hash one"

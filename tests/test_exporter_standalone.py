@@ -144,10 +144,28 @@ def test_names_choose_families(redis: RedisServer, exporter: Exporter) -> None:
     assert set(page.families) == {"wait_seconds", "temperature"}
 
 
-def test_an_empty_redis_has_an_empty_page(redis: RedisServer, exporter: Exporter) -> None:
-    answer = ask(exporter, "/metrics", Accept=OPENMETRICS)
-    assert (answer.status, answer.body) == (200, b"# EOF\n")
+def test_a_registry_that_is_not_there_is_told_apart_from_an_empty_one(redis: RedisServer, exporter: Exporter) -> None:
+    page = scrape(exporter.metrics_url, accept=OPENMETRICS)
+    assert page.value("gunicorn_exporter_registry_missing", key=KEY) == 1
+    assert "exporter.redis.key_prefix" in page.body
     assert redis.execute("EXISTS", KEY) == 0
+    declare_some(redis)
+    for family in ("jobs", "temperature", "wait_seconds"):
+        redis.execute("METRICS.DEL", KEY, family)
+    answer = ask(exporter, "/metrics")
+    assert (answer.status, answer.body.decode()) == (200, registry_info(redis))
+
+
+def test_a_request_of_http_1_1_names_one_host(exporter: Exporter) -> None:
+    for head, status in [
+        (b"GET /healthz HTTP/1.1\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", 200),
+        (b"GET /healthz HTTP/1.0\r\n", 200),
+    ]:
+        with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
+            client.sendall(head + b"\r\n")
+            assert client.recv(1_000).split()[1] == str(status).encode(), head
 
 
 def test_methods_and_paths(redis: RedisServer, exporter: Exporter) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -152,12 +153,25 @@ def test_the_page_says_what_is_wrong_with_redis_and_comes_back(browser: Browser)
     with redis, Exporter(redis=redis) as exporter:
         page, _ = _open(browser, f"{exporter.url}/")
         assert page.inner_text("#headline") == "Waiting for the first worker"
+        assert "no registry at this key" in page.inner_text("#empty")
+        assert "gunicorn:metrics" in page.inner_text("#empty")
+        page.wait_for_selector("#when:text-matches('^Live')")
         redis.kill()
         page.wait_for_selector("#headline:text-is('No figures')")
-        assert "redis" in page.inner_text("#scope")
+        assert page.inner_text("#scope").startswith("Redis is away: redis at ")
+        assert "Start it" in page.inner_text("#scope")
+        assert re.match(r"Since \d\d:\d\d:\d\d. The figures below are those of \d\d:", page.inner_text("#when"))
+        assert page.eval_on_selector("#figures", "node => getComputedStyle(node).opacity") == "0.4"
         status, _headers, text = _answer(exporter.port, "/", "text/html")
         assert status == 503
         assert "No figures" in text
+        assert "Redis is away" in text
+        assert re.search(r"Since \d\d:\d\d:\d\d", text)
+        assert "worker class" not in text
+        late, _ = _open(browser, f"{exporter.url}/")
+        assert "Redis is away" in late.inner_text("#scope")
+        assert not late.is_visible("#figures")
+        late.context.close()
         redis.start()
         page.wait_for_selector("#headline:text-is('Waiting for the first worker')")
         page.context.close()

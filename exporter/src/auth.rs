@@ -4,20 +4,36 @@
 //!
 //! A bcrypt hash is slow on purpose, some 50 ms of a processor. So it is computed beside the thread
 //! that serves, one at a time, and the credentials that were right are remembered (as a keyed
-//! digest, never as they came): a scrape costs microseconds. Wrong ones are not remembered: whoever
-//! guesses waits in a line of guessers, and keeps one processor busy at most.
+//! digest, never as they came): a scrape costs microseconds.
+//!
+//! # What if
+//!
+//! *Clients guess passwords, before the right one has come*: the newest attempt has the next turn.
+//! Each guesser waits for its answer before it guesses again, so a scraper that comes among hundreds
+//! of them is answered after the one hash that is being computed. *They guess after that*: there is
+//! one right pair of user and password, and it is known, so all others are wrong without a hash.
+//! They get their answers one after the other and slowly, so that guessing is no faster than with
+//! one. *The exporter ends meanwhile*: whatever waits is refused at once.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod turns;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::HeaderMap;
 use hyper::header::AUTHORIZATION;
 use ring::hmac;
 use ring::rand::SystemRandom;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::sleep;
 
 use crate::settings::{AuthSettings, Secret};
+use turns::Turns;
 
-/// Who may scrape.
+/// From one answer to a wrong password to the next, where no hash is needed to tell that it is wrong.
+const GUESS: Duration = Duration::from_millis(50);
+
+/// The user and password that clients need.
 #[derive(Debug)]
 pub(crate) struct BasicAuth {
     username: String,
@@ -25,10 +41,12 @@ pub(crate) struct BasicAuth {
     /// Digests of what is remembered are worth nothing outside this process.
     key: hmac::Key,
     accepted: Mutex<Option<hmac::Tag>>,
-    one_at_a_time: Arc<Semaphore>,
+    hashing: Turns,
+    guessing: Semaphore,
+    is_closed: watch::Sender<bool>,
 }
 
-/// There is no randomness, or the hash is none.
+/// Why there can be no authentication.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// Nothing to tell digests of passwords from guesses with.
@@ -45,7 +63,9 @@ impl BasicAuth {
             password_hash: settings.password_hash.clone(),
             key,
             accepted: Mutex::default(),
-            one_at_a_time: Arc::new(Semaphore::new(1)),
+            hashing: Turns::default(),
+            guessing: Semaphore::new(1),
+            is_closed: watch::Sender::new(false),
         })
     }
 
@@ -54,23 +74,40 @@ impl BasicAuth {
         let Some(credentials) = credentials(headers) else {
             return false;
         };
-        if self.is_remembered(&credentials) {
-            return true;
+        let mut closing = self.is_closed.subscribe();
+        tokio::select! {
+            biased;
+            is_right = self.is_right(&credentials) => is_right,
+            _ = closing.wait_for(|is_closed| *is_closed) => false,
         }
-        let Ok(_turn) = self.one_at_a_time.acquire().await else {
-            return false;
-        };
-        // Somebody in the line before may have had the same.
-        if self.is_remembered(&credentials) {
-            return true;
+    }
+
+    /// From now on no attempt waits: the exporter ends, or another password is set.
+    pub(crate) fn close(&self) {
+        self.is_closed.send_replace(true);
+    }
+
+    async fn is_right(&self, credentials: &str) -> bool {
+        if let Some(is_right) = self.remembered(credentials) {
+            return is_right || self.wrong().await;
         }
-        let (username, password) = credentials.split_once(':').unwrap_or((&credentials, ""));
+        let turn = self.hashing.take().await;
+        // The right ones may have come while this one waited.
+        if let Some(is_right) = self.remembered(credentials) {
+            drop(turn);
+            return is_right || self.wrong().await;
+        }
+        let (username, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let password = password.to_owned();
         let hash = self.password_hash.clone();
-        let verified =
-            tokio::task::spawn_blocking(move || bcrypt::verify(password, hash.reveal())).await;
-        // The hash is computed for a wrong user too, so that the time tells nobody who there is.
-        let is_right = matches!(verified, Ok(Ok(true))) && username == self.username;
+        // The turn ends with the hash, also when the client is gone before that.
+        let verified = tokio::task::spawn_blocking(move || {
+            let verified = bcrypt::verify(password, hash.reveal());
+            drop(turn);
+            verified
+        });
+        // The hash is computed for a wrong user too, so that the time does not tell which users exist.
+        let is_right = matches!(verified.await, Ok(Ok(true))) && username == self.username;
         if is_right {
             let tag = hmac::sign(&self.key, credentials.as_bytes());
             *self.accepted() = Some(tag);
@@ -78,10 +115,19 @@ impl BasicAuth {
         is_right
     }
 
-    fn is_remembered(&self, credentials: &str) -> bool {
-        self.accepted().as_ref().is_some_and(|tag| {
-            hmac::verify(&self.key, credentials.as_bytes(), tag.as_ref()).is_ok()
-        })
+    /// Whether they are the right ones, once those are known.
+    fn remembered(&self, credentials: &str) -> Option<bool> {
+        let accepted = self.accepted();
+        let tag = accepted.as_ref()?;
+        Some(hmac::verify(&self.key, credentials.as_bytes(), tag.as_ref()).is_ok())
+    }
+
+    /// A wrong password, answered when it is its turn.
+    async fn wrong(&self) -> bool {
+        // It is never closed.
+        let _turn = self.guessing.acquire().await;
+        sleep(GUESS).await;
+        false
     }
 
     fn accepted(&self) -> std::sync::MutexGuard<'_, Option<hmac::Tag>> {
@@ -105,6 +151,8 @@ fn credentials(headers: &HeaderMap) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use hyper::header::HeaderValue;
 
     use super::*;
@@ -156,8 +204,39 @@ mod tests {
     async fn a_right_password_is_hashed_once() {
         let auth = auth();
         assert!(auth.allows(&basic("prometheus:secret")).await);
-        // Without a turn nobody gets to bcrypt.
-        let _turn = auth.one_at_a_time.acquire().await.unwrap();
+        // Without a turn nothing is hashed.
+        let _turn = auth.hashing.take().await;
         assert!(auth.allows(&basic("prometheus:secret")).await);
+        assert!(!auth.allows(&basic("prometheus:wrong")).await);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_of_guessers_does_not_keep_the_right_password_out() {
+        let auth = Arc::new(auth());
+        let turn = auth.hashing.take().await;
+        let mut guessers = tokio::task::JoinSet::new();
+        for number in 0..300 {
+            let auth = Arc::clone(&auth);
+            guessers
+                .spawn(async move { auth.allows(&basic(&format!("prometheus:{number}"))).await });
+        }
+        tokio::task::yield_now().await;
+        let scraper = {
+            let auth = Arc::clone(&auth);
+            tokio::spawn(async move { auth.allows(&basic("prometheus:secret")).await })
+        };
+        tokio::task::yield_now().await;
+        drop(turn);
+        assert!(scraper.await.unwrap());
+        // It was not the last of three hundred: nearly all of them wait for their answer still.
+        let mut answered = 0;
+        while guessers.try_join_next().is_some() {
+            answered += 1;
+        }
+        assert!(answered < 10, "{answered}");
+        // And none of them any longer than the exporter is there.
+        auth.close();
+        let answers = guessers.join_all().await;
+        assert!(answers.iter().all(|is_right| !is_right));
     }
 }

@@ -103,7 +103,10 @@ pub fn run_instance(link: OwnedFd) -> u8 {
             .enable_all()
             .build()
             .map_err(InstanceError::system("start the runtime"))?;
-        runtime.block_on(LocalSet::new().run_until(run(link)))
+        let ended = runtime.block_on(LocalSet::new().run_until(run(link)));
+        // A resolver that gets no answer, or a password that is being hashed, is not waited for.
+        runtime.shutdown_background();
+        ended
     };
     match run() {
         Ok(()) => 0,

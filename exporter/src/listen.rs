@@ -36,7 +36,12 @@ pub fn bind(settings: &PrometheusSettings) -> io::Result<Listening> {
 pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> Listening {
     let mut is_known = false;
     loop {
-        match bind(settings) {
+        // Beside the thread that serves: a name may have to be resolved, for as long as that takes.
+        let bound = {
+            let settings = settings.clone();
+            tokio::task::spawn_blocking(move || bind(&settings)).await
+        };
+        match bound.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(listening) => return listening,
             Err(error) => {
                 own.failed("listen");

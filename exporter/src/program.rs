@@ -49,13 +49,22 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let read_again = || cli.settings().map(|loaded| loaded.settings);
     let settings = &loaded.settings;
     match cli.task(settings)? {
-        Task::Standalone => Ok(runtime()?.block_on(standalone(settings, read_again))?),
-        Task::Sidecar => Ok(runtime()?.block_on(sidecar(settings, read_again))?),
+        Task::Standalone => Ok(run_to_the_end(standalone(settings, read_again))??),
+        Task::Sidecar => Ok(run_to_the_end(sidecar(settings, read_again))??),
         Task::Health => Ok(health::ask(&settings.prometheus)?),
         Task::Push(words) => Ok(words.run(&runtime()?, settings)?),
         Task::CheckConfig => cli::print_settings(&loaded),
         Task::Completions(shell) => cli::print_completions(shell),
     }
+}
+
+/// Runs what the program does, and does not wait for what runs beside it: a resolver that gets no
+/// answer, a password that is being hashed.
+fn run_to_the_end<T>(task: impl Future<Output = T>) -> std::io::Result<T> {
+    let runtime = runtime()?;
+    let ended = runtime.block_on(task);
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 /// One thread is enough for all that this program does.

@@ -22,6 +22,14 @@ struct Current {
     auth: Option<Arc<BasicAuth>>,
 }
 
+impl Current {
+    fn close(&self) {
+        if let Some(auth) = &self.auth {
+            auth.close();
+        }
+    }
+}
+
 /// Why the listener cannot be protected as the settings say.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtectionError {
@@ -48,8 +56,14 @@ impl Protection {
             tls: files.as_ref().map(Acceptor::new).transpose()?,
             auth: authentication(settings.auth.as_ref())?,
         };
-        *self.write() = current;
+        let before = std::mem::replace(&mut *self.write(), current);
+        before.close();
         Ok(())
+    }
+
+    /// The exporter ends: attempts that wait for their password to be hashed are refused.
+    pub(crate) fn close(&self) {
+        self.current().close();
     }
 
     /// Other certificates.
@@ -65,7 +79,10 @@ impl Protection {
         settings: Option<&AuthSettings>,
     ) -> Result<(), ProtectionError> {
         let auth = authentication(settings)?;
-        self.write().auth = auth;
+        let before = std::mem::replace(&mut self.write().auth, auth);
+        if let Some(before) = before {
+            before.close();
+        }
         Ok(())
     }
 

@@ -20,8 +20,9 @@ use crate::own_metrics::OwnMetrics;
 use crate::page;
 use crate::protection::Protection;
 use crate::refresh::Refresh;
-use crate::scrape::{Outcome, PageBody, Renderings, Scrape};
+use crate::scrape::{Keep, Outcome, PageBody, Renderings, Scrape};
 use crate::settings::Scope;
+pub(crate) use live_page::Outage;
 use live_page::page_part;
 
 /// How long a scrape waits for the flusher of its instance, at most; never more than half of the
@@ -175,7 +176,11 @@ impl App {
             encoding,
             shows_flushed: self.refresh.is_some(),
             deadline: started + limit,
-            whole: request.version() < Version::HTTP_11,
+            keep: if request.version() < Version::HTTP_11 {
+                Keep::Usual
+            } else {
+                Keep::Nothing
+            },
             head_only: request.method() == Method::HEAD,
             outcome: Outcome {
                 own: Arc::clone(&self.own),
@@ -277,7 +282,8 @@ fn unavailable(error: &BackendError) -> Response<PageBody> {
     response
 }
 
-fn line(status: StatusCode, text: &str) -> Response<PageBody> {
+/// One line of text.
+pub(crate) fn line(status: StatusCode, text: &str) -> Response<PageBody> {
     let mut response = Response::new(format!("{text}\n").into());
     *response.status_mut() = status;
     let plain = HeaderValue::from_static(PLAIN);

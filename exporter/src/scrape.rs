@@ -15,10 +15,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use metrics_model::{Declaration, Epoch, ExposeRequest, GaugeWrite, Labels, Limits, Registry};
-use metrics_store::catalogue::REGISTRY_INFO;
+use metrics_store::catalogue::{Described, REGISTRY_INFO, REGISTRY_MISSING};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Backend, BackendError};
+use crate::instance::now_ms;
 use crate::negotiate::Encoding;
 use crate::own_metrics::{OwnMetrics, ScrapeResult};
 use crate::settings::Scope;
@@ -41,24 +43,51 @@ pub(crate) struct Scrape {
     pub(crate) deadline: Instant,
     /// The page shows what was flushed just before.
     pub(crate) shows_flushed: bool,
-    /// Keep the whole page back until it is complete: for HTTP/1.0, where the end of the connection
-    /// is the end of the page, however it came about.
-    pub(crate) whole: bool,
+    /// How much of the page is kept back until it is complete.
+    pub(crate) keep: Keep,
     /// Nothing but the first page's fate matters: for HEAD.
     pub(crate) head_only: bool,
     pub(crate) outcome: Outcome,
 }
 
+/// How much of a page is kept back, so that the response has its length or nothing is sent of a page
+/// that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Nothing: what follows the first part comes as it is read.
+    Nothing,
+    /// A page of a usual size: for HTTP/1.0, which has no other way to say that a page is whole than
+    /// its length. Of larger ones, and of many at once, the end of the connection tells
+    /// (`server/ending.rs`).
+    Usual,
+    /// All, whatever its size.
+    All,
+}
+
+/// Size of the pages that are kept back for HTTP/1.0, in bytes.
+const USUAL_BYTES: usize = 2 * 1024 * 1024;
+/// Size of all of them together, in KiB.
+const KEPT_KIB: usize = 16 * 1024;
+
 impl Scrape {
     /// The body, once its first page is there.
     pub(crate) async fn start(self, renderings: &Renderings) -> Result<PageBody, BackendError> {
-        let Self { deadline, .. } = self;
+        let Self {
+            deadline, scope, ..
+        } = self;
         let begun = begin(
             renderings.join(self.scope, &self.backend, &self.request, self.shows_flushed),
             Encoder::new(self.encoding)?,
-            self.whole,
+            Kept::new(self.keep, renderings),
         );
-        match timeout_at(deadline, begun).await {
+        let begun = timeout_at(deadline, begun).await;
+        match &begun {
+            Ok(Ok(_)) => renderings.has_answered(scope),
+            Ok(Err(_)) | Err(_) => {
+                renderings.has_failed(scope, now_ms());
+            }
+        }
+        match begun {
             Ok(Ok(Begun::Whole(page))) => {
                 self.outcome.end(ScrapeResult::Complete);
                 Ok(PageBody::Whole(Some(page)))
@@ -93,22 +122,82 @@ enum Begun {
 async fn begin(
     mut reader: Reader,
     mut encoder: Encoder,
-    whole: bool,
+    mut kept: Kept,
 ) -> Result<Begun, BackendError> {
-    let mut bytes = Vec::new();
     while let Some(page) = reader.next().await? {
         let is_last = reader.is_at_end();
         let encoded = encoder.encode(page)?;
-        if !whole && !is_last {
-            return Ok(Begun::Pages(encoded, reader, encoder));
-        }
-        if bytes.is_empty() && is_last && matches!(encoder, Encoder::Identity) {
+        if is_last && kept.bytes.is_empty() && matches!(encoder, Encoder::Identity) {
             return Ok(Begun::Whole(encoded));
         }
-        bytes.extend_from_slice(&encoded);
+        if !is_last && !kept.has_room_for(encoded.len()) {
+            return Ok(Begun::Pages(kept.with(encoded), reader, encoder));
+        }
+        kept.bytes.extend_from_slice(&encoded);
     }
-    bytes.extend_from_slice(&encoder.finish()?);
-    Ok(Begun::Whole(bytes.into()))
+    let end = encoder.finish()?;
+    Ok(Begun::Whole(kept.with(end)))
+}
+
+/// What is kept back of a page.
+struct Kept {
+    bytes: Vec<u8>,
+    keep: Keep,
+    budget: Arc<Semaphore>,
+    /// Its part of the budget.
+    part: Option<OwnedSemaphorePermit>,
+}
+
+impl Kept {
+    fn new(keep: Keep, renderings: &Renderings) -> Self {
+        Self {
+            bytes: Vec::new(),
+            keep,
+            budget: renderings.budget(),
+            part: None,
+        }
+    }
+
+    fn has_room_for(&mut self, more: usize) -> bool {
+        match self.keep {
+            Keep::Nothing => return false,
+            Keep::All => return true,
+            Keep::Usual if self.bytes.len() + more > USUAL_BYTES => return false,
+            Keep::Usual => {}
+        }
+        let kib = more.div_ceil(1024) as u32;
+        let Ok(part) = Arc::clone(&self.budget).try_acquire_many_owned(kib) else {
+            return false;
+        };
+        match &mut self.part {
+            Some(all) => all.merge(part),
+            none => *none = Some(part),
+        }
+        true
+    }
+
+    /// All of it and what follows; its part of the budget is free when the bytes are.
+    fn with(self, end: Bytes) -> Bytes {
+        if self.bytes.is_empty() {
+            return end;
+        }
+        let Self {
+            mut bytes, part, ..
+        } = self;
+        bytes.extend_from_slice(&end);
+        Bytes::from_owner(Owned { bytes, _part: part })
+    }
+}
+
+struct Owned {
+    bytes: Vec<u8>,
+    _part: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Counts how a scrape ends, once.
@@ -134,7 +223,10 @@ async fn registry_info(
     request: &ExposeRequest,
 ) -> Result<Vec<u8>, BackendError> {
     let names = &request.names;
-    let is_wanted = names.is_empty() || names.iter().any(|name| name == REGISTRY_INFO.name);
+    let is_wanted = names.is_empty()
+        || [&REGISTRY_INFO, &REGISTRY_MISSING]
+            .iter()
+            .any(|family| names.iter().any(|name| name == family.name));
     let Backend::Redis(redis) = backend else {
         return Ok(Vec::new());
     };
@@ -142,7 +234,15 @@ async fn registry_info(
         return Ok(Vec::new());
     }
     match redis.epochs().await {
-        Ok(epochs) => registry_samples(&epochs, request),
+        Ok(epochs) if epochs.is_empty() => {
+            let keys = redis.keys().iter().map(String::as_str);
+            samples_of(&REGISTRY_MISSING, "key", keys, request)
+        }
+        Ok(epochs) => {
+            let epochs: Vec<String> = epochs.iter().map(Epoch::to_string).collect();
+            let epochs = epochs.iter().map(String::as_str);
+            samples_of(&REGISTRY_INFO, "registry", epochs, request)
+        }
         Err(error @ BackendError::NoPermission { .. }) => {
             tracing::debug!("{} is left out: {error}", REGISTRY_INFO.name);
             Ok(Vec::new())
@@ -151,24 +251,26 @@ async fn registry_info(
     }
 }
 
-/// Rendered as all others are, in whatever format, from a registry that has nothing else.
-fn registry_samples(epochs: &[Epoch], request: &ExposeRequest) -> Result<Vec<u8>, BackendError> {
-    if epochs.is_empty() {
-        return Ok(Vec::new());
-    }
+/// One sample for each value of a label, rendered as all others are, in whatever format, from a
+/// registry that has nothing else.
+fn samples_of<'a>(
+    family: &Described,
+    label: &str,
+    values: impl Iterator<Item = &'a str>,
+    request: &ExposeRequest,
+) -> Result<Vec<u8>, BackendError> {
     let limits = Limits::default();
     let mut registry = Registry::new(Epoch(0), limits, 0);
     let stamp = registry.stamp(0, &limits, false);
-    // What is written here is neither too much nor against any rule.
-    let written = registry.declare(&stamp, &REGISTRY_INFO.spec(), &Declaration::default());
+    // What is written here is neither too much nor against any rule, but for a key that is no text.
+    let written = registry.declare(&stamp, &family.spec(), &Declaration::default());
     debug_assert_eq!(written, Ok(()));
-    for epoch in epochs {
-        let epoch = epoch.to_string();
-        let Ok(labels) = Labels::new([("registry", epoch.as_str())]) else {
+    for value in values {
+        let Ok(labels) = Labels::new([(label, value)]) else {
             continue;
         };
         let write = GaugeWrite {
-            family: REGISTRY_INFO.name,
+            family: family.name,
             labels: &labels,
             value: 1.0,
             mode: None,

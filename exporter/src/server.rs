@@ -1,6 +1,7 @@
 //! The listener and its connections: HTTP/1.1 with keepalive, TLS if asked for, and little patience.
 
 mod connections;
+mod ending;
 mod stream;
 
 use std::convert::Infallible;
@@ -9,17 +10,21 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::body::Body;
+use hyper::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::routes::App;
+use crate::routes::{self, App};
 use connections::{Connections, Seat, Seated};
+use ending::{Ending, Socket};
 use stream::PatientStream;
 
 /// How many connections are open at once: half of the descriptors that a process usually may have.
@@ -38,6 +43,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What somebody is told who speaks HTTP where HTTPS is spoken.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 49\r\nConnection: close\r\n\r\nthis port speaks HTTPS: ask for https:// instead\n";
+
+/// What a request of HTTP/1.1 is answered that names no host, or several (RFC 9112, section 3.2).
+const NOT_ONE_HOST: &str = "a request of HTTP/1.1 has one header Host";
 
 /// Serves `app` at `listener` until `shutdown` is ready, then finishes what it is answering.
 pub async fn serve(
@@ -74,6 +82,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    app.protection.close();
     // Who was accepted a moment ago has not said yet what it wants.
     tokio::time::sleep(LAST_WORD).await;
     connections.end_new();
@@ -123,14 +132,29 @@ impl Connection {
         }
     }
 
-    async fn speak<S: AsyncRead + AsyncWrite + Unpin + 'static>(self, stream: S) {
+    async fn speak<S: Socket + Unpin + 'static>(self, stream: S) {
         let Self { app, seat, watcher } = self;
-        let service = service_fn(move |request| {
+        let ending = Ending::default();
+        let for_bodies = ending.clone();
+        let service = service_fn(move |request: Request<_>| {
             let app = Arc::clone(&app);
             let answering = seat.answer();
+            let ending = for_bodies.clone();
             async move {
-                let response = app.answer(request).await;
-                let response = response.map(|body| Seated { body, answering });
+                let is_old = request.version() < Version::HTTP_11;
+                let response = if has_one_host(&request) {
+                    app.answer(request).await
+                } else {
+                    routes::line(StatusCode::BAD_REQUEST, NOT_ONE_HOST)
+                };
+                if is_old && response.body().size_hint().exact().is_none() {
+                    ending.tells();
+                }
+                let response = response.map(|body| Seated {
+                    body,
+                    answering,
+                    ending,
+                });
                 Ok::<_, Infallible>(response)
             }
         });
@@ -141,11 +165,16 @@ impl Connection {
             .half_close(true)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
-            .serve_connection(TokioIo::new(PatientStream::new(stream)), service);
+            .serve_connection(TokioIo::new(PatientStream::new(stream, ending)), service);
         if let Err(error) = watcher.watch(connection).await {
             tracing::debug!("a connection ends: {error}");
         }
     }
+}
+
+/// Whether a request names one host, where it must.
+fn has_one_host<B>(request: &Request<B>) -> bool {
+    request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
 
 async fn shake_hands(

@@ -29,6 +29,40 @@ pub enum BackendError {
         /// How long was waited.
         limit_ms: u128,
     },
+    /// What it says to every client, unasked, before it closes the connection.
+    #[error("redis at {address} refuses connections: {message}")]
+    Words {
+        /// Host and port.
+        address: String,
+        /// The server's words.
+        message: String,
+    },
+    /// TLS is set, and the port speaks plain.
+    #[error(
+        "redis at {address} speaks no TLS at this port: name its TLS port, or turn exporter.redis.ssl.enabled (a URL of rediss://) off"
+    )]
+    SpeaksPlain {
+        /// Host and port.
+        address: String,
+    },
+    /// TLS is not set, and the port speaks nothing else.
+    #[error(
+        "redis at {address} speaks TLS at this port: set exporter.redis.ssl.enabled, or a URL of rediss://"
+    )]
+    SpeaksTls {
+        /// Host and port.
+        address: String,
+    },
+    /// The settings name a replica, and its primary cannot be used.
+    #[error("redis at {replica} is a replica of {primary}, which cannot be used: {reason}")]
+    OfReplica {
+        /// Host and port of the replica.
+        replica: String,
+        /// Host and port of its primary, as it says.
+        primary: String,
+        /// What is wrong with the primary.
+        reason: Box<BackendError>,
+    },
     /// It is reading its data from disk.
     #[error("redis at {address} is still loading its data, try again soon")]
     Loading {
@@ -164,6 +198,24 @@ pub enum BackendError {
     /// The scraper's own deadline has passed.
     #[error("the deadline of the scrape has passed")]
     Deadline,
+}
+
+impl BackendError {
+    /// Whether Redis does not answer, or not for now: not a matter of what was asked.
+    pub fn is_outage(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::Disconnected { .. }
+                | Self::TimedOut { .. }
+                | Self::Words { .. }
+                | Self::OfReplica { .. }
+                | Self::Loading { .. }
+                | Self::ClusterDown { .. }
+                | Self::NoPrimary { .. }
+                | Self::Deadline
+        )
+    }
 }
 
 impl From<ExposeError> for BackendError {

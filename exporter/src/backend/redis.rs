@@ -2,6 +2,7 @@
 
 mod address;
 mod link;
+mod probe;
 mod replace;
 mod reply;
 mod topology;
@@ -74,6 +75,11 @@ impl RedisBackend {
     /// Host and port, or the path of the socket, or who knows where it is.
     pub fn address(&self) -> &str {
         &self.shared.address
+    }
+
+    /// The keys over which families are spread.
+    pub fn keys(&self) -> &[String] {
+        &self.shared.keys
     }
 
     /// Over how many keys families are spread; at least 1.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::samples::{Sample, samples};
 
 /// A sample of each family that is shown, as `name[]` wants them.
-pub(crate) const FAMILIES: [&str; 15] = [
+pub(crate) const FAMILIES: [&str; 16] = [
     "gunicorn_worker_requests_total",
     "gunicorn_worker_request_duration_seconds_bucket",
     "gunicorn_worker_failed_requests_total",
@@ -23,6 +23,7 @@ pub(crate) const FAMILIES: [&str; 15] = [
     "gunicorn_http_requests_in_progress",
     "gunicorn_http_aborted_total",
     "gunicorn_backlog_connections",
+    "gunicorn_exporter_registry_missing",
 ];
 /// How many workers, endpoints and exceptions are sent: the ones with the most requests. The rest
 /// is in the totals, and counted in `more_*`.
@@ -33,6 +34,8 @@ const ROWS: usize = 200;
 pub(crate) struct Figures {
     /// When, in Unix milliseconds.
     pub(crate) time_ms: u64,
+    /// Keys of Redis at which a registry was looked for, where there is none.
+    pub(crate) missing_keys: Vec<String>,
     /// Requests, finished or cut off.
     pub(crate) requests: f64,
     /// Responses below 400, of 400 to 499, and from 500 on.
@@ -213,6 +216,8 @@ impl Figures {
                 figures.add_of_endpoint(&sample, metric, &mut endpoints);
             } else if sample.name == "gunicorn_backlog_connections" {
                 *figures.waiting.get_or_insert_default() += sample.value;
+            } else if sample.name == "gunicorn_exporter_registry_missing" {
+                figures.missing_keys.push(sample.label("key").to_owned());
             } else if sample.name == "gunicorn_master_worker_restart_total" {
                 add_reason(&mut figures.signals, &sample);
             }

@@ -280,6 +280,8 @@ function draw() {
   );
   const empty = byId("empty");
   if (empty && now.requests) empty.hidden = true;
+  const noWorker = byId("no-worker");
+  if (noWorker && now.workers.length) noWorker.hidden = true;
 }
 
 // --- the beat --------------------------------------------------------------------------------------------------------
@@ -301,19 +303,47 @@ function remember(now) {
   while (marks[0].time < now.time_ms - KEPT_MS) marks.shift();
 }
 
+// Nothing new is known: what is shown is old, and says so.
+function outage(headline, reason, since) {
+  verdict("bad", headline);
+  say(byId("scope"), reason);
+  const last = history.at(-1);
+  const figures = byId("figures");
+  figures.classList.toggle("old", Boolean(last));
+  figures.hidden = !last;
+  const shown = last ? ` The figures below are those of ${clock(last.time_ms)}.` : "";
+  say(byId("when"), `Since ${clock(since)}.${shown} This page goes on by itself.`);
+}
+
+const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
+let silentSince = null; // since when the exporter itself has not answered
+
+async function ask() {
+  const answer = await fetch("-/page.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+  const text = await answer.text();
+  silentSince = null;
+  if (answer.ok) return JSON.parse(text);
+  if (answer.status !== 503) throw new Error(text.trim());
+  const { headline, reason, since_ms } = JSON.parse(text);
+  outage(headline, reason, since_ms);
+  return null;
+}
+
 async function beat() {
   if (!paused && !document.hidden) {
     try {
-      const answer = await fetch("-/page.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
-      const text = await answer.text();
-      if (!answer.ok) throw new Error(text.trim());
-      const { scope, figures } = JSON.parse(text);
-      remember(figures);
-      say(byId("scope"), scope);
-      if (history.length > 1) draw();
+      const answer = await ask();
+      if (answer) {
+        byId("figures").classList.remove("old");
+        byId("figures").hidden = false;
+        remember(answer.figures);
+        say(byId("scope"), answer.scope);
+        if (history.length > 1) draw();
+      }
     } catch (error) {
-      verdict("bad", "No figures");
-      say(byId("scope"), error.name === "TypeError" ? "The exporter does not answer. This page goes on when it does." : error.message);
+      silentSince ??= Date.now();
+      const isSilent = error.name === "TypeError" || error.name === "TimeoutError";
+      outage("No figures", isSilent ? "The exporter does not answer: it has ended, or cannot be reached from here." : error.message, silentSince);
     }
   }
   setTimeout(beat, history.length > 1 ? EVERY_MS : 500);

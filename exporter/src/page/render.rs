@@ -3,6 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::figures::{Endpoint, Exception, Figures, Worker};
+use crate::routes::Outage;
 
 /// More than this share of failures is a warning, and more than that is an alarm. The script has
 /// the same limits, for the last minute.
@@ -15,18 +16,33 @@ const ROWS: usize = 50;
 pub(crate) fn page(figures: &Figures, scope: &str) -> String {
     let (level, headline) = verdict(figures);
     let mut html = String::with_capacity(16 * 1_024);
-    begin(&mut html, level, &headline, scope);
+    begin(
+        &mut html,
+        level,
+        &headline,
+        scope,
+        "Counted since the start.",
+    );
     // Writing to a string cannot fail.
     let _ = body(&mut html, figures);
     html.push_str(END);
     html
 }
 
-/// The page when the registry does not answer; it comes to life when that does.
-pub(crate) fn unavailable(reason: &str) -> String {
+/// The page when the registry does not answer; the script shows figures when it does. Nothing else is
+/// on it: there is nothing to say of workers and requests.
+pub(crate) fn unavailable(outage: &Outage) -> String {
     let mut html = String::new();
-    begin(&mut html, "bad", "No figures", reason);
-    let _ = body(&mut html, &Figures::default());
+    let since = format!(
+        "Since {} (UTC). This page goes on by itself.",
+        Time(outage.since_ms)
+    );
+    begin(&mut html, "bad", outage.headline, &outage.reason, &since);
+    html.push_str("<div id=\"figures\" hidden>\n");
+    // Writing to a string cannot fail.
+    let none = Figures::default();
+    let _ = tiles(&mut html, &none).and_then(|()| tables(&mut html, &none));
+    html.push_str("</div>\n");
     html.push_str(END);
     html
 }
@@ -50,7 +66,7 @@ fn verdict(figures: &Figures) -> (&'static str, String) {
     }
 }
 
-fn begin(html: &mut String, level: &str, headline: &str, scope: &str) {
+fn begin(html: &mut String, level: &str, headline: &str, scope: &str, when: &str) {
     let _ = write!(
         html,
         r##"<!doctype html>
@@ -72,12 +88,13 @@ fn begin(html: &mut String, level: &str, headline: &str, scope: &str) {
 <h1 id="verdict" class="{level}"><span class="dot" aria-hidden="true"></span><span id="headline">{headline}</span></h1>
 </div>
 <p id="scope">{scope}</p>
-<p class="when"><span id="when">Counted since the start.</span> <button id="pause" type="button" hidden>Pause</button></p>
+<p class="when"><span id="when">{when}</span> <button id="pause" type="button" hidden>Pause</button></p>
 </header>
 <main>
 "##,
         headline = Text(headline),
         scope = Text(scope),
+        when = Text(when),
     );
 }
 
@@ -91,6 +108,15 @@ The same numbers for a scraper: <a href="metrics">/metrics</a>; the exporter's o
 "#;
 
 fn body(html: &mut String, figures: &Figures) -> fmt::Result {
+    html.push_str("<div id=\"figures\">\n");
+    tiles(html, figures)?;
+    notes(html, figures)?;
+    tables(html, figures)?;
+    html.push_str("</div>\n");
+    Ok(())
+}
+
+fn tiles(html: &mut String, figures: &Figures) -> fmt::Result {
     let durations = &figures.durations;
     let statuses = &figures.statuses;
     let failed = statuses.server_errors + figures.aborted;
@@ -129,10 +155,25 @@ fn body(html: &mut String, figures: &Figures) -> fmt::Result {
     let note = format!("{} restarts", Count(restarts));
     tile(html, "workers", "Workers", figures.running, &note)?;
     html.push_str("</section>\n");
+    Ok(())
+}
 
+/// What a person may do who sees nothing yet.
+fn notes(html: &mut String, figures: &Figures) -> fmt::Result {
     if figures.requests == 0.0 {
         html.push_str(EMPTY);
+        if !figures.missing_keys.is_empty() {
+            let keys = figures.missing_keys.join(", ");
+            writeln!(html, "{MISSING}<code>{}</code></p>", Text(&keys))?;
+        } else if figures.workers.is_empty() {
+            html.push_str(NO_WORKER);
+        }
+        html.push_str("</section>\n");
     }
+    Ok(())
+}
+
+fn tables(html: &mut String, figures: &Figures) -> fmt::Result {
     endpoints(html, figures)?;
     exceptions(html, &figures.exceptions)?;
     workers(html, figures)?;
@@ -143,10 +184,12 @@ const EMPTY: &str = r#"<section id="empty" class="empty">
 <h2>Nothing has been asked yet</h2>
 <p>This page draws what the workers of this application do, as they do it. Send it a request, for example
 <code>curl http://localhost:8000/</code>, and watch.</p>
-<p>No worker is listed? Then gunicorn runs without our worker class:
-<code>gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app</code></p>
-</section>
 "#;
+const NO_WORKER: &str = r#"<p id="no-worker">No worker has reported here yet. Where Gunicorn runs already, see that it was started with our worker class
+(<code>gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app</code>), and with Redis, that both name the same one.</p>
+"#;
+const MISSING: &str = "<p id=\"no-worker\">Redis answers, and has no registry at this key: no application has pushed there yet, or \
+    <code>exporter.redis.key_prefix</code> is another than theirs. ";
 
 fn tile(html: &mut String, id: &str, name: &str, value: impl Display, note: &str) -> fmt::Result {
     writeln!(
@@ -358,6 +401,17 @@ impl Display for Uptime {
     }
 }
 
+/// A time of day, of Unix milliseconds.
+struct Time(u64);
+
+impl Display for Time {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1_000 % 86_400;
+        let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+        write!(f, "{hours:02}:{minutes:02}:{:02}", seconds % 60)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,7 +422,17 @@ mod tests {
         let html = page_of(page);
         assert!(html.contains("/&lt;script&gt;&quot;&amp;&#39;"), "{html}");
         assert!(!html.contains("/<script>"));
-        assert!(unavailable("<b>").contains("&lt;b&gt;"));
+        let outage = Outage {
+            headline: "No figures",
+            reason: "<b>".to_owned(),
+            since_ms: 3_723_000,
+        };
+        let html = unavailable(&outage);
+        assert!(
+            html.contains("&lt;b&gt;") && html.contains("Since 01:02:03"),
+            "{html}"
+        );
+        assert!(!html.contains("worker class"));
     }
 
     #[test]

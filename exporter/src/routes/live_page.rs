@@ -1,7 +1,7 @@
 //! The live page and its parts (see [`crate::page`]).
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, REFERRER_POLICY, VARY,
@@ -12,11 +12,12 @@ use metrics_model::ExposeRequest;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{App, no_instance, unavailable};
+use super::{App, no_instance};
 use crate::backend::BackendError;
+use crate::instance::now_ms;
 use crate::negotiate::Encoding;
 use crate::page::{self, FAMILIES, Figures};
-use crate::scrape::{Outcome, PageBody, Scrape};
+use crate::scrape::{Keep, Outcome, PageBody, Scrape};
 use crate::settings::Scope;
 
 /// How long a person is kept waiting.
@@ -31,13 +32,44 @@ struct Answer<'a> {
     figures: &'a Figures,
 }
 
+/// What the script gets, and the page says, where there are no figures.
+#[derive(Serialize)]
+pub(crate) struct Outage {
+    pub(crate) headline: &'static str,
+    /// In one line, with its cure.
+    pub(crate) reason: String,
+    /// Unix milliseconds.
+    pub(crate) since_ms: u64,
+}
+
+impl Outage {
+    fn of(error: &BackendError, since_ms: u64) -> Self {
+        let reason = if error.is_outage() {
+            format!(
+                "Redis is away: {error}. Start it, or check exporter.redis. Workers go on counting, and nothing is lost."
+            )
+        } else {
+            format!("{error}.")
+        };
+        Self {
+            headline: "No figures",
+            reason,
+            since_ms,
+        }
+    }
+}
+
 impl App {
+    fn outage(&self, scope: Scope, error: &BackendError) -> Outage {
+        Outage::of(error, self.renderings.has_failed(scope, now_ms()))
+    }
+
     pub(super) async fn live_page(&self) -> Response<PageBody> {
         let (status, html) = match self.figures().await {
             None => return no_instance(),
             Some((scope, Ok(figures))) => (StatusCode::OK, page::page(&figures, in_words(scope))),
-            Some((_, Err(error))) => {
-                let html = page::unavailable(&error.to_string());
+            Some((scope, Err(error))) => {
+                let html = page::unavailable(&self.outage(scope, &error));
                 (StatusCode::SERVICE_UNAVAILABLE, html)
             }
         };
@@ -50,18 +82,27 @@ impl App {
     }
 
     pub(super) async fn page_figures(&self) -> Response<PageBody> {
-        let (scope, figures) = match self.figures().await {
+        let (status, text) = match self.figures().await {
             None => return no_instance(),
-            Some((_, Err(error))) => return unavailable(&error),
-            Some((scope, Ok(figures))) => (in_words(scope), figures),
+            Some((scope, Err(error))) => {
+                let outage = self.outage(scope, &error);
+                (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    serde_json::to_string(&outage),
+                )
+            }
+            Some((scope, Ok(figures))) => {
+                let answer = Answer {
+                    scope: in_words(scope),
+                    figures: &figures,
+                };
+                (StatusCode::OK, serde_json::to_string(&answer))
+            }
         };
-        let answer = Answer {
-            scope,
-            figures: &figures,
-        };
-        match serde_json::to_string(&answer) {
+        match text {
             Ok(text) => {
                 let mut response = html_part(text, "application/json");
+                *response.status_mut() = status;
                 let fresh = HeaderValue::from_static("no-store");
                 response.headers_mut().insert(CACHE_CONTROL, fresh);
                 response
@@ -89,7 +130,7 @@ impl App {
             encoding: Encoding::Identity,
             shows_flushed: self.refresh.is_some(),
             deadline: started + DEADLINE,
-            whole: true,
+            keep: Keep::All,
             head_only: false,
             outcome: Outcome {
                 own: Arc::clone(&self.own),
@@ -100,7 +141,7 @@ impl App {
         let figures = scrape.start(&self.renderings).await.map(|body| {
             let text = match body {
                 PageBody::Whole(Some(text)) => text,
-                // `whole` keeps everything back until it is there, so there are no others.
+                // `Keep::All` keeps everything back until it is there, so there are no others.
                 PageBody::Whole(None) | PageBody::Unknown | PageBody::Pages(_) => {
                     bytes::Bytes::new()
                 }
@@ -139,11 +180,4 @@ fn in_words(scope: Scope) -> &'static str {
         Scope::Shared => "All instances that share this Redis.",
         Scope::Instance => "This instance.",
     }
-}
-
-/// Unix milliseconds.
-fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_millis() as u64)
 }

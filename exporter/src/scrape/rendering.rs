@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::Bytes;
 use metrics_model::ExposeRequest;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
-use super::registry_info;
+use super::{KEPT_KIB, registry_info};
 use crate::backend::{Backend, BackendError};
 use crate::settings::Scope;
 
@@ -29,9 +29,29 @@ const WINDOW_BYTES: usize = 4 * 1024 * 1024;
 const RESTARTS: u8 = 3;
 
 /// What is being rendered. Clones are the same.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Renderings {
     open: Arc<Mutex<Vec<Weak<Rendering>>>>,
+    /// What may be kept back of pages, in KiB.
+    budget: Arc<Semaphore>,
+    outages: Arc<Mutex<Outages>>,
+}
+
+/// Since when a registry has not answered, in Unix milliseconds; `None` where it has.
+#[derive(Debug, Default)]
+struct Outages {
+    shared: Option<u64>,
+    instance: Option<u64>,
+}
+
+impl Default for Renderings {
+    fn default() -> Self {
+        Self {
+            open: Arc::default(),
+            budget: Arc::new(Semaphore::new(KEPT_KIB)),
+            outages: Arc::default(),
+        }
+    }
 }
 
 /// One reader of a rendering.
@@ -90,6 +110,24 @@ enum Next {
 }
 
 impl Renderings {
+    pub(super) fn budget(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.budget)
+    }
+
+    /// A registry has answered.
+    pub(super) fn has_answered(&self, scope: Scope) {
+        *self.outages().of(scope) = None;
+    }
+
+    /// A registry has not answered. Returns since when that is so, in Unix milliseconds.
+    pub(crate) fn has_failed(&self, scope: Scope, now_ms: u64) -> u64 {
+        *self.outages().of(scope).get_or_insert(now_ms)
+    }
+
+    fn outages(&self) -> MutexGuard<'_, Outages> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Joins a rendering of the same, or begins one. A scrape `shows_flushed` when it must show what
     /// was flushed before it came here.
     pub(super) fn join(
@@ -118,6 +156,15 @@ impl Renderings {
         });
         open.push(Arc::downgrade(&rendering));
         rendering.begin()
+    }
+}
+
+impl Outages {
+    fn of(&mut self, scope: Scope) -> &mut Option<u64> {
+        match scope {
+            Scope::Shared => &mut self.shared,
+            Scope::Instance => &mut self.instance,
+        }
     }
 }
 

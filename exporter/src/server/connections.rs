@@ -16,6 +16,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::ending::Ending;
+
 /// All places. Clones are the same.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
@@ -152,6 +154,7 @@ impl Drop for Answering {
 /// A body that knows whose place it keeps.
 pub(super) struct Seated<B> {
     pub(super) body: B,
+    pub(super) ending: Ending,
     #[expect(dead_code, reason = "kept to be dropped with the body")]
     pub(super) answering: Answering,
 }
@@ -164,7 +167,11 @@ impl<B: Body + Unpin> Body for Seated<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) {
+            self.ending.is_whole();
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

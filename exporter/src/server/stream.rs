@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::ending::{Ending, Socket};
+
 /// From one request to the next.
 const IDLE: Duration = Duration::from_mins(5);
 /// From a request's first byte to the response's: the head is read, and the first page made.
@@ -22,6 +24,8 @@ const WRITE: Duration = Duration::from_secs(30);
 /// `stream` with the patience above.
 pub(super) struct PatientStream<S> {
     stream: S,
+    ending: Ending,
+    resets: bool,
     in_request: bool,
     reading: Timer,
     writing: Timer,
@@ -29,11 +33,13 @@ pub(super) struct PatientStream<S> {
 
 impl<S> PatientStream<S> {
     /// A new connection is not idle: a request is expected on it.
-    pub(super) fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S, ending: Ending) -> Self {
         let mut reading = Timer::default();
         reading.start(REQUEST);
         Self {
             stream,
+            ending,
+            resets: false,
             in_request: true,
             reading,
             writing: Timer::default(),
@@ -66,6 +72,16 @@ impl<S> PatientStream<S> {
     }
 }
 
+impl<S: Socket> PatientStream<S> {
+    /// Before a response's first byte goes out whose end is that of the connection.
+    fn begin(&mut self) {
+        if !self.resets && self.ending.must_reset() {
+            self.resets = true;
+            self.stream.resets(true);
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -83,12 +99,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for PatientStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
+impl<S: Socket + Unpin> AsyncWrite for PatientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.begin();
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.has_written(result, cx)
     }
@@ -98,6 +115,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.begin();
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.has_written(result, cx)
     }
@@ -110,7 +128,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for PatientStream<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
+    /// All that there was to write has been written.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.resets && self.ending.may_end() {
+            self.resets = false;
+            self.stream.resets(false);
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -158,6 +181,10 @@ mod tests {
 
     use super::*;
 
+    impl Socket for tokio::io::DuplexStream {
+        fn resets(&self, _resets: bool) {}
+    }
+
     fn timed_out<T: std::fmt::Debug>(result: io::Result<T>) -> bool {
         result.is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
     }
@@ -167,7 +194,7 @@ mod tests {
         pause();
         let started = Instant::now();
         let (mut client, server) = duplex(64);
-        let mut server = PatientStream::new(server);
+        let mut server = PatientStream::new(server, Ending::default());
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
             assert_eq!(server.read_u8().await.unwrap(), b'G');
@@ -181,7 +208,7 @@ mod tests {
     async fn after_a_response_a_connection_may_be_idle() {
         pause();
         let (mut client, server) = duplex(64);
-        let mut server = PatientStream::new(server);
+        let mut server = PatientStream::new(server, Ending::default());
         server.write_all(b"page").await.unwrap();
         advance(Duration::from_mins(2)).await;
         client.write_all(b"G").await.unwrap();
@@ -197,7 +224,7 @@ mod tests {
         pause();
         let started = Instant::now();
         let (_client, server) = duplex(4);
-        let mut server = PatientStream::new(server);
+        let mut server = PatientStream::new(server, Ending::default());
         assert!(timed_out(server.write_all(b"a long page").await));
         assert_eq!(started.elapsed().as_secs(), WRITE.as_secs());
     }

@@ -75,6 +75,19 @@ pub const REGISTRY_INFO: Described = Described {
     query: "count by (registry) (gunicorn_exporter_registry_info) > 1",
     page: Page::Metrics,
 };
+/// That there is no registry to make a page of. It is on no list, because such a page has nothing else.
+pub const REGISTRY_MISSING: Described = Described {
+    name: "gunicorn_exporter_registry_missing",
+    family_type: FamilyType::Gauge(GaugeMode::Sum),
+    unit: "",
+    help: "There is no registry at this key of Redis: no application has pushed there yet, or exporter.redis.key_prefix \
+           is another than theirs",
+    labels: &["key"],
+    meaning: "1 on the page of a registry in Redis that is not there, which has nothing else. An empty registry has \
+              `gunicorn_exporter_registry_info`.",
+    query: "gunicorn_exporter_registry_missing == 1",
+    page: Page::Metrics,
+};
 /// What a registry has left out.
 pub const REJECTED_SAMPLES: Described = Described {
     name: "metrics_rejected_samples",

@@ -88,6 +88,11 @@ impl Address {
         })
     }
 
+    /// Whether it is reached with TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
+    }
+
     /// A client, which connects when asked to.
     pub(super) fn client(&self) -> Result<Client, BackendError> {
         let info = self.info.clone();

@@ -6,8 +6,11 @@ use std::time::Instant;
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::Mutex;
 
+use super::probe::explain;
 use super::reply::Command;
-use super::topology::{Connection, Topology, connect, connect_by_sentinel, nodes};
+use super::topology::{
+    Connection, Topology, connect, connect_by_sentinel, connect_to_primary, nodes,
+};
 use crate::backend::BackendError;
 
 /// How often one command is passed on from node to node of a cluster.
@@ -72,6 +75,9 @@ impl Link {
                     redirects += 1;
                 }
                 Next::Reconnect if !has_reconnected && !is_fresh => has_reconnected = true,
+                Next::Reconnect | Next::GiveUp if is_fresh => {
+                    return Err(explain(&connection.address, topology.is_tls(), error).await);
+                }
                 Next::Reconnect | Next::GiveUp => return Err(error),
             }
         }
@@ -109,7 +115,7 @@ impl Link {
                 Next::Reconnect
             }
             // It was the primary once; whoever is now is found by asking again.
-            BackendError::ReadOnly { .. } if matches!(topology, Topology::Sentinel { .. }) => {
+            BackendError::ReadOnly { .. } if !is_cluster => {
                 self.forget().await;
                 Next::Reconnect
             }
@@ -140,7 +146,7 @@ impl Link {
             return Err(error.clone());
         }
         let connected = match topology {
-            Topology::Single(server) => connect(server, about).await,
+            Topology::Single(server) => connect_to_primary(server, about).await,
             Topology::Sentinel {
                 sentinels,
                 master,

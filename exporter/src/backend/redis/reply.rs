@@ -155,6 +155,19 @@ pub(super) fn is_primary(role: &Value) -> bool {
     matches!(role, Value::Array(items) if matches!(items.first(), Some(Value::BulkString(role)) if role == b"master"))
 }
 
+/// Where the primary is, in a replica's answer to ROLE: `[slave, host, port, state, offset]`.
+pub(super) fn primary_of_replica(role: &Value) -> Option<(String, u16)> {
+    let Value::Array(items) = role else {
+        return None;
+    };
+    let [role, host, port, ..] = items.as_slice() else {
+        return None;
+    };
+    let is_replica = matches!(role, Value::BulkString(role) if role == b"slave");
+    let port = u16::try_from(number(port.clone())?).ok()?;
+    is_replica.then_some((text(host.clone())?, port))
+}
+
 /// The nodes in the answer to CLUSTER SLOTS: `[[start, end, [host, port, ...], ...], ...]`.
 pub(super) fn nodes(slots: Value) -> Vec<(String, u16)> {
     let items = |value: Value| match value {

@@ -6,15 +6,19 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Value};
 
 use super::address::Address;
+use super::probe::explain;
 use super::reply::{self, Command};
 use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 use crate::Settings;
 use crate::backend::BackendError;
 
+/// How many replicas are followed, from one to the next.
+const LONGEST_CHAIN: usize = 8;
+
 /// What the settings say of the servers.
 #[derive(Debug)]
 pub(super) enum Topology {
-    /// One, which is the primary.
+    /// One, which is the primary, or a replica that says where its primary is.
     Single(Address),
     /// Whichever these say is the primary of that name.
     Sentinel {
@@ -55,6 +59,15 @@ impl Topology {
         }
     }
 
+    /// Whether its servers are reached with TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        match self {
+            Self::Single(server) | Self::Sentinel { server, .. } | Self::Cluster(server) => {
+                server.is_tls()
+            }
+        }
+    }
+
     /// For messages: never with a password.
     pub(super) fn describe(&self) -> String {
         match self {
@@ -85,8 +98,56 @@ pub(super) async fn connect(
             redis,
             address: name,
         }),
-        Err(error) => Err(about.connect_error(&name, &error)),
+        Err(error) => {
+            let error = about.connect_error(&name, &error);
+            Err(explain(&name, address.is_tls(), error).await)
+        }
     }
+}
+
+/// Connects to the server of the settings, or, where that is a replica, to its primary: a replica
+/// shows what is older, and takes no batch.
+pub(super) async fn connect_to_primary(
+    server: &Address,
+    about: &Command<'_>,
+) -> Result<Connection, BackendError> {
+    let mut connection = connect(server, about).await?;
+    for _ in 0..LONGEST_CHAIN {
+        let role = connection
+            .redis
+            .send_packed_command(&redis::cmd("ROLE"))
+            .await;
+        let role = match role.and_then(Value::extract_error) {
+            Ok(role) => role,
+            Err(error) if error.is_io_error() => {
+                let error = about.error(&connection.address, &error);
+                return Err(explain(&connection.address, server.is_tls(), error).await);
+            }
+            // A user that may not ask is answered by the server that the settings name.
+            Err(_) => return Ok(connection),
+        };
+        let Some((host, port)) = reply::primary_of_replica(&role) else {
+            return Ok(connection);
+        };
+        let replica = connection.address;
+        let Some(primary) = server.at(&host, port) else {
+            return Err(BackendError::ReadOnly { address: replica });
+        };
+        tracing::info!("redis at {replica} is a replica: its primary {primary} is used");
+        connection = match connect(&primary, about).await {
+            Ok(connection) => connection,
+            Err(reason) => {
+                return Err(BackendError::OfReplica {
+                    replica,
+                    primary: primary.to_string(),
+                    reason: Box::new(reason),
+                });
+            }
+        };
+    }
+    Err(BackendError::ReadOnly {
+        address: connection.address,
+    })
 }
 
 /// Connects to the primary that one of the sentinels names, if it says itself that it is one: right
