@@ -106,6 +106,10 @@ def test_two_instances_in_one_directory_are_one_page(directory: Path) -> None:
             eventually(lambda: scrape(first.metrics_url).sum(REQUESTS), equals=float(len(load.outcomes)))
             first.stop()
             eventually(lambda: scrape(second.metrics_url).sum(REQUESTS), equals=float(len(load.outcomes)))
+            with Load([second.port]) as more:
+                more.wait_for(20)
+            total = float(len(load.outcomes) + len(more.outcomes))
+            eventually(lambda: scrape(second.metrics_url).sum(REQUESTS), equals=total)
 
 
 def test_with_redis_there_are_no_files(directory: Path) -> None:

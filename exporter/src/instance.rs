@@ -30,11 +30,13 @@ mod pages;
 mod pusher;
 mod state;
 mod watch;
+mod watchdog;
 
 pub(crate) use figures::Activity;
+pub(crate) use files::{FilesBoot, Role as DirectoryRole};
 
 use std::future::ready;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -48,7 +50,6 @@ use crate::logging;
 use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::settings::Scope;
-use crate::stores::Directory;
 use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
 pub(crate) use boot::Booted;
 use link::{AsyncLink, Message};
@@ -58,6 +59,8 @@ pub(crate) use state::State;
 
 /// How long workers may take to notice that their arbiter is gone, and Redis to take what is left.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
+/// How long the process may hang in a call once its arbiter is gone; before, the arbiter ends it.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How long an orderly end takes at most; the arbiter waits for three seconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 /// How long a scrape that is being answered may still take at the end.
@@ -126,6 +129,8 @@ pub(crate) fn now_ms() -> u64 {
 
 async fn run(link: OwnedFd) -> Result<(), InstanceError> {
     ignore_signals()?;
+    watchdog::end_with(link.as_fd(), SILENCE)
+        .map_err(InstanceError::system("watch over this process"))?;
     let mut link = AsyncLink::new(link)?;
     let Some(booted) = boot::boot(&mut link).await? else {
         return Ok(());
@@ -162,8 +167,6 @@ struct Instance {
     server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
     pages: Option<JoinHandle<()>>,
     pusher: Option<Pusher>,
-    /// File mode: the directory, while another process reads it.
-    awaited: Option<Directory>,
 }
 
 /// Why the main loop ends.
@@ -178,14 +181,13 @@ enum End {
 }
 
 impl Instance {
-    fn new(link: AsyncLink, mut booted: Booted) -> Result<(Self, Vec<Message>), InstanceError> {
+    fn new(link: AsyncLink, booted: Booted) -> Result<(Self, Vec<Message>), InstanceError> {
         let (watcher, ended) = mpsc::unbounded_channel();
         let flush_interval = Duration::from_millis(booted.settings.flush_interval_ms.max(10));
         let scope = booted.settings.prometheus.scope;
         let serves_tls = booted.settings.prometheus.ssl.enabled;
         let protection = Protection::default();
         protection.use_password(booted.settings.auth.as_ref())?;
-        let awaited = booted.awaited.take();
         let (state, early) = State::new(booted, watcher)?;
         let state = Rc::new(state);
         let (asker, refreshes): (Refresh, RefreshRequests) = refresh();
@@ -211,7 +213,6 @@ impl Instance {
             server: None,
             pages: None,
             pusher,
-            awaited,
         };
         Ok((instance, early))
     }
@@ -256,8 +257,7 @@ impl Instance {
                 () = ready(()), if self.state.has_ended() => self.flush(),
                 _ = tick.tick() => {
                     self.flush();
-                    // The next exporter of this instance is the one that reads it.
-                    if self.awaited.as_ref().is_some_and(Directory::is_free) {
+                    if self.state.is_to_be_replaced() {
                         return End::Replaced;
                     }
                 }
@@ -322,6 +322,11 @@ impl Instance {
     fn flush(&mut self) {
         self.state.flush();
         self.release();
+        if let Some(life) = self.state.take_life() {
+            self.link.send_with(&ToArbiter::Life, vec![life]);
+            self.state.publish();
+            self.release();
+        }
         if let Some(Bequest {
             store,
             file,
@@ -410,6 +415,10 @@ impl Instance {
             self.state.all_ended();
         }
         self.state.flush();
+        if self.state.take_life().is_some() {
+            // Too late to be sent.
+            self.state.publish();
+        }
         let pusher = self.pusher.take();
         let rest = async {
             if let Some(pusher) = pusher {

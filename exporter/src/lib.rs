@@ -53,5 +53,5 @@ pub use server::serve;
 pub use settings::Settings;
 pub use sidecar::{SidecarError, sidecar};
 pub use standalone::{StandaloneError, standalone};
-pub use stores::{GatherError, Gathering};
+pub use stores::{GatherError, Gathering, create_directory};
 pub use tls::{TlsError, TlsFiles};

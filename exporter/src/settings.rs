@@ -50,8 +50,10 @@ pub struct PrometheusSettings {
     pub metrics_port: u16,
     /// The address or host name that it binds; an IPv6 address without brackets.
     pub bind_address: String,
-    /// Worker stores are files of this directory, unless Redis is used.
+    /// Copies of stores are files of this directory, unless Redis is used.
     pub multiproc_dir: Option<PathBuf>,
+    /// All users of the directory's group may read and write what is in it.
+    pub multiproc_group: bool,
     /// What `/metrics` shows.
     pub scope: Scope,
     /// TLS of the listener.
@@ -268,7 +270,7 @@ impl Settings {
         settings
     }
 
-    /// Where worker stores are files; with Redis they are memory, whatever is set.
+    /// The metrics directory; with Redis there are no files, whatever is set.
     pub fn store_directory(&self) -> Option<&Path> {
         let directory = self.prometheus.multiproc_dir.as_deref();
         directory.filter(|_| !self.redis.enabled)

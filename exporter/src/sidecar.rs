@@ -5,13 +5,13 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use metrics_store::{Control, Facts, StoreError};
+use metrics_store::{Control, Facts, Snapshots, StoreError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use crate::instance::{Booted, InstanceError, State};
+use crate::instance::{Booted, DirectoryRole, FilesBoot, InstanceError, State};
 use crate::listen::listen;
 use crate::protection::{Protection, ProtectionError};
 use crate::refresh::{RefreshRequest, refresh};
@@ -33,14 +33,11 @@ pub enum SidecarError {
         "there is no directory to read: set exporter.prometheus.multiproc_dir (PROMETHEUS_MULTIPROC_DIR), or Redis"
     )]
     NoDirectory,
-    /// The directory cannot be used.
-    #[error("the metrics directory {path} cannot be used: {source}")]
-    Directory {
-        /// Which.
-        path: String,
-        /// The system's words.
-        source: std::io::Error,
-    },
+    /// Another process has taken it.
+    #[error(
+        "another process reads {0} now: this one ends, and would wait for its turn if started again"
+    )]
+    Taken(String),
     /// Who may ask.
     #[error(transparent)]
     Protection(#[from] ProtectionError),
@@ -79,35 +76,34 @@ async fn run(
 ) -> Result<(), SidecarError> {
     let path = settings.store_directory();
     let path = path.ok_or(SidecarError::NoDirectory)?;
-    let unusable = |source| SidecarError::Directory {
-        path: path.display().to_string(),
-        source,
-    };
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let hangup = signal(SignalKind::hangup())?;
     let protection = Protection::of(settings)?;
-    let directory = Directory::open(path).map_err(unusable)?;
-    tokio::select! {
-        locked = lock(&directory, path) => locked.map_err(unusable)?,
+    let directory = tokio::select! {
+        directory = lock(settings, path) => directory,
         () = asked_to_end(&mut terminate, &mut interrupt) => return Ok(()),
-    }
+    };
 
+    let home = directory.home_path().to_owned();
     let (watcher, _nobody_is_watched) = mpsc::unbounded_channel();
     let booted = Booted {
         settings: settings.clone(),
         instance: String::new(),
         facts: Facts::default(),
         control: Control::create()?,
-        snapshots: directory.snapshots().map_err(unusable)?,
-        directory: Some(directory),
-        awaited: None,
+        snapshots: Snapshots::create()?,
+        files: Some(FilesBoot {
+            role: DirectoryRole::Reader,
+            directory: Ok(directory),
+        }),
         early: Vec::new(),
     };
     let (state, _nothing_came) = State::new(booted, watcher)?;
     let state = Rc::new(state);
     state.flush();
 
+    let lost = Rc::new(Notify::new());
     let (asker, mut refreshes) = refresh();
     let app = App {
         instance: Some(Backend::Embedded(state.registry.clone())),
@@ -119,7 +115,7 @@ async fn run(
         own: state.own.clone(),
     };
     let flusher = {
-        let state = Rc::clone(&state);
+        let (state, lost) = (Rc::clone(&state), Rc::clone(&lost));
         let every = Duration::from_millis(settings.flush_interval_ms.max(10));
         async move {
             let mut tick = interval(every);
@@ -133,8 +129,14 @@ async fn run(
                 while let Some(request) = refreshes.waiting() {
                     waiting.push(request);
                 }
+                if !waiting.is_empty() {
+                    state.scraped();
+                }
                 state.flush();
                 state.settle();
+                if state.has_lost_directory() {
+                    lost.notify_one();
+                }
                 waiting.into_iter().for_each(RefreshRequest::answer);
             }
         }
@@ -149,35 +151,51 @@ async fn run(
         listener = listening => listener,
         () = asked_to_end(&mut terminate, &mut interrupt) => return Ok(()),
     };
-    tracing::info!("serving {} at {}/metrics", path.display(), listener.url);
+    tracing::info!("serving {} at {}/metrics", home.display(), listener.url);
     let shutdown = async {
         tokio::select! {
             () = asked_to_end(&mut terminate, &mut interrupt) => {}
             () = follow(&protection, hangup, read_again) => {}
+            () = lost.notified() => {}
         }
         tracing::info!("finishing what is being answered");
     };
     let served = serve(listener.listener, app, shutdown).await;
     flusher.abort();
+    if state.has_lost_directory() {
+        return Err(SidecarError::Taken(path.display().to_string()));
+    }
     state.flush();
     state.settle();
     state.commit_now();
     Ok(served?)
 }
 
-async fn lock(directory: &Directory, path: &Path) -> std::io::Result<()> {
-    let mut is_said = false;
-    while !directory.try_lock()? {
-        if !is_said {
-            tracing::warn!(
-                "another process reads {}; this one waits until it ends (an application that a sidecar serves needs SIDECAR_MODE=true)",
+/// Opens the directory as soon as it can be used, and becomes its reader as soon as no other process
+/// is. One line is logged for each reason to wait.
+async fn lock(settings: &Settings, path: &Path) -> Directory {
+    let mut said = None;
+    loop {
+        let waits = match Directory::open(path, settings.prometheus.multiproc_group) {
+            Ok(directory) => match directory.try_lock() {
+                Ok(true) => return directory,
+                Ok(false) => format!(
+                    "another process reads {}; this one waits until it ends (an application that a sidecar serves needs SIDECAR_MODE=true)",
+                    path.display()
+                ),
+                Err(error) => format!("{} cannot be locked: {error}", path.display()),
+            },
+            Err(error) => format!(
+                "the metrics directory {} cannot be used: {error}; trying again every second",
                 path.display()
-            );
-            is_said = true;
+            ),
+        };
+        if said.as_ref() != Some(&waits) {
+            tracing::warn!("{waits}");
+            said = Some(waits);
         }
         sleep(TRY_AGAIN).await;
     }
-    Ok(())
 }
 
 async fn asked_to_end(terminate: &mut Signal, interrupt: &mut Signal) {

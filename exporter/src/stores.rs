@@ -10,7 +10,8 @@ mod source;
 mod writer;
 
 pub(crate) use db::DbFiles;
-pub(crate) use directory::Directory;
+pub use directory::create_directory;
+pub(crate) use directory::{CopyName, Directory, DirectoryError, FileError, InstanceLife, Stamp};
 pub use gathering::{GatherError, Gathering};
 pub(crate) use heir::open as open_heir;
 pub(crate) use shard::{SharedLeave, SharedPush};

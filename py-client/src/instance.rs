@@ -25,7 +25,6 @@ mod supervisor;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -63,14 +62,14 @@ pub(crate) struct Instance {
 impl Instance {
     /// Makes the memory of an instance, with a store for this process and one for the exporter. An
     /// arbiter that replaces another goes on with what that one has: `inherited` is the descriptor
-    /// which it was given ([`hand_over`](Self::hand_over)). With a directory, stores are files there.
+    /// which it was given ([`hand_over`](Self::hand_over)).
     #[new]
-    #[pyo3(signature = (directory = None, inherited = None))]
-    fn new(py: Python<'_>, directory: Option<PathBuf>, inherited: Option<RawFd>) -> PyResult<Self> {
+    #[pyo3(signature = (inherited = None))]
+    fn new(py: Python<'_>, inherited: Option<RawFd>) -> PyResult<Self> {
         let create = || -> Result<Self, Box<dyn std::error::Error>> {
             match inherited {
-                Some(fd) => Ok(Self::create(directory, peer::inherit(fd)?)?),
-                None => Ok(Self::create(directory, Inheritance::begin()?)?),
+                Some(fd) => Ok(Self::create(peer::inherit(fd)?)?),
+                None => Ok(Self::create(Inheritance::begin()?)?),
             }
         };
         let instance = create().map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
@@ -193,6 +192,12 @@ impl Instance {
         let mut settings = settings.settings().clone();
         // Said by a hook, it means the same: a sidecar reads the directory.
         settings.sidecar_mode |= !serves;
+        // The exporter has another current directory.
+        if let Some(directory) = &mut settings.prometheus.multiproc_dir
+            && let Ok(absolute) = std::path::absolute(&directory)
+        {
+            *directory = absolute;
+        }
         lock(&self.inner).configure(Task {
             program: Program {
                 command,
@@ -233,21 +238,13 @@ impl Instance {
 }
 
 impl Instance {
-    fn create(
-        directory: Option<PathBuf>,
-        from: Inheritance,
-    ) -> Result<Self, Box<dyn std::error::Error>> {
+    fn create(from: Inheritance) -> Result<Self, Box<dyn std::error::Error>> {
         let (nursery, for_children) = NurseryLink::pair()?;
         let children = ChildListener::open()?;
         let control = Arc::new(from.control);
-        process::give_birth_to(
-            Arc::clone(&control),
-            directory.clone(),
-            for_children,
-            children.name(),
-        );
+        process::give_birth_to(Arc::clone(&control), for_children, children.name());
         let mut inner = Supervisor {
-            directory,
+            life: None,
             control,
             snapshots: Some(from.snapshots),
             stores: BTreeMap::new(),

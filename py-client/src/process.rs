@@ -5,13 +5,12 @@
 //! again. So a child never writes into its parent's memory, whoever has forked it.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics_store::{
-    ChildLink, Control, Descriptor, FromChild, Identity, LinkError, NewStore, Place, Process, Role,
+    ChildLink, Control, Descriptor, FromChild, Identity, LinkError, NewStore, Process, Role,
     StoreError, StoreFile, WorkerStore,
 };
 use pyo3::exceptions::PyRuntimeError;
@@ -27,8 +26,6 @@ static STORE: Mutex<Option<Arc<WorkerStore>>> = Mutex::new(None);
 struct Birth {
     /// That of the arbiter; a child that was started as another program has none.
     control: Option<Arc<Control>>,
-    /// Where stores are files.
-    directory: Option<PathBuf>,
     /// To the arbiter; all that are forked share it.
     link: Option<Descriptor>,
     /// The name under which the arbiter listens to those that have no such link, or have closed it.
@@ -93,15 +90,9 @@ pub(crate) fn take_failure() -> Option<String> {
 }
 
 /// In an arbiter: what its descendants need to make stores for themselves.
-pub(crate) fn give_birth_to(
-    control: Arc<Control>,
-    directory: Option<PathBuf>,
-    link: OwnedFd,
-    name: &[u8],
-) {
+pub(crate) fn give_birth_to(control: Arc<Control>, link: OwnedFd, name: &[u8]) {
     *lock(&BIRTH) = Some(Birth {
         control: Some(control),
-        directory,
         link: Some(Descriptor::new(link)),
         name: name.to_vec(),
     });
@@ -110,7 +101,7 @@ pub(crate) fn give_birth_to(
 /// In a program that a worker has started as its child (`multiprocessing` by spawn or forkserver): its
 /// numbers go to the arbiter that listens under that name.
 #[pyfunction]
-pub(crate) fn become_child(name: Vec<u8>, directory: Option<PathBuf>) -> PyResult<()> {
+pub(crate) fn become_child(name: Vec<u8>) -> PyResult<()> {
     let mut birth = lock(&BIRTH);
     if birth.is_some() {
         return Err(PyRuntimeError::new_err(
@@ -119,7 +110,6 @@ pub(crate) fn become_child(name: Vec<u8>, directory: Option<PathBuf>) -> PyResul
     }
     *birth = Some(Birth {
         control: None,
-        directory,
         link: None,
         name,
     });
@@ -160,11 +150,7 @@ impl Birth {
             slot: 0,
             name: format!("child-{}", process.pid),
         };
-        let place = self
-            .directory
-            .as_deref()
-            .map_or(Place::Memory, Place::Directory);
-        let file = StoreFile::create(&identity, place)?;
+        let file = StoreFile::create(&identity)?;
         let new = FromChild::Store(NewStore {
             number: identity.number,
             role: identity.role,

@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use gunicorn_prometheus_exporter::{GatherError, Gathering};
 use metrics_model::{ExposeRequest, Format};
-use metrics_store::{
-    Identity, Place, Process, Role, StoreError, StoreFile, StoreReader, WorkerStore,
-};
+use metrics_store::{Identity, Process, Role, StoreError, StoreFile, StoreReader, WorkerStore};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -86,7 +84,7 @@ impl Inner {
             slot: 0,
             name: pid.to_string(),
         };
-        let file = StoreFile::create(&identity, Place::Memory)?;
+        let file = StoreFile::create(&identity)?;
         let copy = file
             .as_fd()
             .try_clone_to_owned()

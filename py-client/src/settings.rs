@@ -1,7 +1,7 @@
 //! The settings, as Python sees them: parsed by the exporter's crate, once and for all parts.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use gunicorn_prometheus_exporter::settings::{Loaded, Secret, Settings, SettingsError};
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
@@ -107,12 +107,6 @@ impl LoadedSettings {
     #[getter]
     fn instance(&self) -> Option<&str> {
         self.settings().instance.as_deref()
-    }
-
-    /// Where stores are files; `None`: they are memory.
-    #[getter]
-    fn store_directory(&self) -> Option<PathBuf> {
-        self.settings().store_directory().map(Path::to_owned)
     }
 
     /// Whether somebody else serves the metrics.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::endpoints::ENDPOINT_WORDS;
 use crate::file::{may_be_mapped, sealed_memory};
@@ -17,6 +18,8 @@ use crate::{Descriptor, StoreError};
 const MAGIC: u64 = u64::from_le_bytes(*b"gpectrl1");
 const AT_MAGIC: usize = 0;
 const AT_STORE_NUMBER: usize = 1;
+/// Two words.
+const AT_ID: usize = 2;
 const AT_COUNTERS: usize = 8;
 pub(crate) const AT_SLOTS: usize = 64;
 pub(crate) const AT_ENDPOINTS: usize = AT_SLOTS + MAX_SLOTS;
@@ -31,6 +34,8 @@ pub enum Counter {
     Exporters = 1,
     /// Times that settings were read.
     Settings = 2,
+    /// Copies of stores written to the metrics directory.
+    Copies = 3,
 }
 
 /// The control memory, mapped while the process lives. Its descriptor passes from the arbiter to
@@ -54,6 +59,14 @@ impl Control {
             source,
         })?;
         let control = Self::map(file)?;
+        let mut id = [0; 16];
+        getrandom(&mut id, GetRandomFlags::empty())
+            .map_err(StoreError::system("draw an instance id"))?;
+        let (high, low) = id.split_at(8);
+        for (word, bytes) in [(AT_ID, high), (AT_ID + 1, low)] {
+            let bytes = std::array::from_fn(|i| bytes[i]);
+            control.words[word].store(u64::from_be_bytes(bytes), Relaxed);
+        }
         control.words[AT_MAGIC].store(MAGIC, Relaxed);
         Ok(control)
     }
@@ -87,6 +100,13 @@ impl Control {
         self.file
             .duplicate()
             .map_err(StoreError::system("duplicate a descriptor"))
+    }
+
+    /// Tells the instance apart from all others, in 32 hexadecimal digits. It stays the same when the
+    /// exporter or, by USR2, the arbiter is replaced.
+    pub fn instance_id(&self) -> String {
+        let [high, low] = [AT_ID, AT_ID + 1].map(|at| self.words[at].load(Relaxed));
+        format!("{high:016x}{low:016x}")
     }
 
     /// A number that no other store of this instance has.

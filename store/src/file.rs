@@ -1,11 +1,12 @@
-//! A store as a file: made by the arbiter before the fork, taken over by the worker after it.
+//! A store as an open file: made by the arbiter before the fork, taken over by the worker after it.
+//!
+//! It is always sealed memory (a memfd). Only descriptors lead to it, and it cannot shrink, so that no
+//! access to its mapping faults, whatever happens in any file system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::process::{Flock, FlockType};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
@@ -61,18 +62,6 @@ pub struct Identity {
     pub name: String,
 }
 
-/// How the names of stores in a directory end.
-pub const STORE_SUFFIX: &str = ".store";
-
-/// Where a store's memory comes from.
-#[derive(Debug, Clone, Copy)]
-pub enum Place<'a> {
-    /// Memory that only descriptors lead to.
-    Memory,
-    /// A file in this directory (file mode).
-    Directory(&'a Path),
-}
-
 /// A store that nobody writes yet: an open file, not mapped.
 ///
 /// The arbiter keeps it to hand it to exporters. A forked worker has to drop those of its siblings,
@@ -88,7 +77,7 @@ impl StoreFile {
     /// # Errors
     ///
     /// When the system refuses the file or its first 64 KiB, or the name is over 256 bytes.
-    pub fn create(identity: &Identity, place: Place<'_>) -> Result<Self, StoreError> {
+    pub fn create(identity: &Identity) -> Result<Self, StoreError> {
         if identity.name.len() > MAX_NAME {
             return Err(StoreError::Name {
                 name: identity.name.clone(),
@@ -99,10 +88,7 @@ impl StoreFile {
         getrandom(&mut id, GetRandomFlags::empty())
             .map_err(StoreError::system("draw a writer id"))?;
 
-        let file = match place {
-            Place::Memory => sealed_memory("gunicorn-metrics-store")?,
-            Place::Directory(directory) => open_new(directory, identity.number, id)?,
-        };
+        let file = sealed_memory("gunicorn-metrics-store")?;
         allocate(file.as_fd(), 0, FIRST_SEGMENT).map_err(|source| StoreError::Grow {
             bytes: (FIRST_SEGMENT * WORD) as u64,
             source,
@@ -183,19 +169,6 @@ impl StoreFile {
             .into_owned()
             .ok_or_else(|| StoreError::system("use the descriptor of a store")(Errno::BADF))
     }
-
-    /// Whether a living process has adopted it, also one of another pid namespace: that process
-    /// holds the `fcntl` lock on the file.
-    ///
-    /// # Errors
-    ///
-    /// When the system cannot tell.
-    pub fn is_held(file: BorrowedFd<'_>) -> Result<bool, StoreError> {
-        let any = Flock::from(FlockType::WriteLock);
-        rustix::process::fcntl_getlk(file, &any)
-            .map(|holder| holder.is_some())
-            .map_err(StoreError::system("ask for the lock of a store"))
-    }
 }
 
 impl AsFd for StoreFile {
@@ -214,25 +187,9 @@ pub(crate) fn sealed_memory(name: &str) -> Result<OwnedFd, StoreError> {
     Ok(file)
 }
 
-/// Whether the file can no longer shrink under a mapping. Files of a directory cannot be sealed;
-/// they belong to this user.
+/// Whether the file can never shrink under a mapping. A file of a directory can: it is no store.
 pub(crate) fn may_be_mapped(file: BorrowedFd<'_>) -> bool {
-    match rustix::fs::fcntl_get_seals(file) {
-        Ok(seals) => seals.contains(SealFlags::SHRINK),
-        Err(error) => error == Errno::INVAL,
-    }
-}
-
-fn open_new(directory: &Path, number: u64, id: [u8; 16]) -> Result<OwnedFd, StoreError> {
-    let path = directory.join(format!("{number}-{}{STORE_SUFFIX}", hex(id)));
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let file = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(
-        StoreError::system("create a store in the metrics directory"),
-    )?;
-    // A sidecar of another user has the group in common (`fsGroup`); the umask would keep it out.
-    rustix::fs::fchmod(&file, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP)
-        .map_err(StoreError::system("open a store to its group"))?;
-    Ok(file)
+    matches!(rustix::fs::fcntl_get_seals(file), Ok(seals) if seals.contains(SealFlags::SHRINK))
 }
 
 fn header(identity: &Identity, id: [u8; 16]) -> Vec<u8> {

@@ -7,6 +7,7 @@
 //!
 //! Control     one for all of them: slots, endpoint table, counters, the lock of the active exporter
 //! Snapshots   the exporter's registry, so that its successor goes on where it was killed
+//! StoreCopy   a store as bytes, for a reader in another container (file mode)
 //! ```
 //!
 //! A request only ever writes memory: a [`Series`] is a few adds at known addresses. The memory
@@ -18,10 +19,12 @@
 pub mod catalogue;
 mod child_listener;
 mod control;
+mod copy;
 mod descriptor;
 mod endpoints;
 mod error;
 mod file;
+mod frame;
 mod layout;
 mod link;
 mod memory;
@@ -36,10 +39,11 @@ mod worker_store;
 
 pub use child_listener::ChildListener;
 pub use control::{Control, Counter};
+pub use copy::{MAX_COPY_BYTES, STORE_SUFFIX, StoreCopy};
 pub use descriptor::Descriptor;
 pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS};
 pub use error::StoreError;
-pub use file::{Identity, Place, Role, STORE_SUFFIX, StoreFile};
+pub use file::{Identity, Role, StoreFile};
 pub use layout::MAX_SHARDS;
 pub use link::{
     ArbiterLink, Boot, ChildLink, ExporterLink, Facts, FromChild, Link, LinkError, ListenerFacts,
@@ -50,5 +54,5 @@ pub use push_state::PushHeader;
 pub use reader::{FamilyDef, SeriesView, StoreReader};
 pub use series::Series;
 pub use slots::MAX_SLOTS;
-pub use snapshots::Snapshots;
+pub use snapshots::{Snapshots, snapshot_from_bytes, snapshot_to_bytes};
 pub use worker_store::{Family, WorkerStore};

@@ -139,6 +139,9 @@ pub enum ToArbiter {
     },
     /// Most of what is in its own store is no more: it needs another one.
     Worn,
+    /// File mode: the file whose lock says that the instance lives. The arbiter keeps it open, so that
+    /// the lock outlives the exporter. Descriptor: the file.
+    Life,
     /// It ends now, and has kept its promises.
     Bye,
 }

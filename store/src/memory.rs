@@ -2,7 +2,7 @@
 //!
 //! # How it works
 //!
-//! A file (usually a memfd) is mapped in segments. The first is 64 KiB, each later one as large as
+//! A memfd is mapped in segments. The first is 64 KiB, each later one as large as
 //! all before it, so that 2 GiB are 16 mappings. A segment is mapped once and never moves: addresses
 //! within it stay valid while the file grows, and no address space is reserved that is not used
 //! (users limit it with `RLIMIT_AS`).
@@ -15,8 +15,8 @@
 //! # What if
 //!
 //! *There is no memory*: a file grows by `fallocate`, which takes the memory or says that it cannot;
-//! touching a mapped page never fails afterwards. *The file shrinks*: memfds are sealed against it;
-//! files of a directory belong to this user and to nobody else.
+//! touching a mapped page never fails afterwards. *The file shrinks*: memfds are sealed against it,
+//! and no other file is ever mapped.
 #![expect(
     unsafe_code,
     reason = "mapping memory; each block says why it is sound"

@@ -238,11 +238,6 @@ impl StoreReader {
         (0..self.len()).filter(move |&number| &*self.series(number).family.name == family)
     }
 
-    /// See [`StoreFile::is_held`](crate::StoreFile::is_held).
-    pub fn is_held(&self) -> Result<bool, StoreError> {
-        crate::StoreFile::is_held(self.file.as_fd())
-    }
-
     pub(crate) fn used(&self) -> usize {
         self.used
     }

@@ -1,7 +1,8 @@
-//! Two files written alternately, of which the newest whole one counts.
+//! Two pieces of memory written alternately, of which the newest whole one counts.
 //!
 //! The exporter keeps its registry here, so that its successor knows the totals of workers that are
-//! no more. A writer killed in the middle leaves the other file as it was.
+//! no more. A writer killed in the middle leaves the other piece as it was. In a directory the same
+//! bytes are a file that is replaced as a whole ([`snapshot_to_bytes`]).
 
 use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -10,11 +11,22 @@ use rustix::fs::{MemfdFlags, ftruncate};
 use rustix::io::{Errno, pread};
 
 use crate::file::write_all;
+use crate::frame::{self, HEADER, Header};
 use crate::{Descriptor, StoreError};
 
-const MAGIC: u64 = u64::from_le_bytes(*b"gpesnap1");
-/// Magic, generation, length, checksum.
-const HEADER: usize = 32;
+const MAGIC: u64 = u64::from_le_bytes(*b"gpesnap2");
+
+/// A snapshot as the bytes of a file, with its generation: of two files the higher one is newer.
+pub fn snapshot_to_bytes(generation: u64, snapshot: &[u8]) -> Vec<u8> {
+    let mut bytes = Header::of(generation, snapshot).encode(MAGIC).to_vec();
+    bytes.extend_from_slice(snapshot);
+    bytes
+}
+
+/// The reverse: generation and snapshot; `None` where anything of it is damaged.
+pub fn snapshot_from_bytes(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    frame::decode(MAGIC, bytes)
+}
 
 /// Where snapshots of one registry go, and the newest comes from. Plain reads and writes; nothing is
 /// mapped.
@@ -89,8 +101,7 @@ impl Snapshots {
         // Empty first: what is in there is no snapshot until its header is written, last.
         ftruncate(file, 0).map_err(failed("clear a snapshot"))?;
         write_all(file, bytes, HEADER as u64).map_err(failed("write a snapshot"))?;
-        let header = [MAGIC, generation + 1, bytes.len() as u64, checksum(bytes)];
-        let header = header.map(u64::to_ne_bytes).concat();
+        let header = Header::of(generation + 1, bytes).encode(MAGIC);
         write_all(file, &header, 0).map_err(failed("write a snapshot"))?;
         self.newest.set(Some((side, generation + 1)));
         Ok(())
@@ -125,17 +136,15 @@ fn read_whole(file: BorrowedFd<'_>) -> Result<Option<(u64, Vec<u8>)>, Errno> {
     if read_full(file, &mut header, 0)? < HEADER {
         return Ok(None);
     }
-    let mut words = header
-        .chunks_exact(8)
-        .map(|chunk| u64::from_ne_bytes(std::array::from_fn(|i| chunk[i])));
-    let mut word = || words.next().unwrap_or(0);
-    let (magic, generation, len, sum) = (word(), word(), word(), word());
-    if magic != MAGIC || len != size.saturating_sub(HEADER as u64) {
+    let Some(header) = Header::decode(MAGIC, &header) else {
+        return Ok(None);
+    };
+    if header.len != size.saturating_sub(HEADER as u64) {
         return Ok(None);
     }
-    let mut bytes = vec![0; len as usize];
+    let mut bytes = vec![0; header.len as usize];
     let is_whole = read_full(file, &mut bytes, HEADER as u64)? == bytes.len();
-    Ok((is_whole && checksum(&bytes) == sum).then_some((generation, bytes)))
+    Ok((is_whole && header.fits(&bytes)).then_some((header.generation, bytes)))
 }
 
 fn read_full(file: BorrowedFd<'_>, into: &mut [u8], at: u64) -> Result<usize, Errno> {
@@ -149,17 +158,6 @@ fn read_full(file: BorrowedFd<'_>, into: &mut [u8], at: u64) -> Result<usize, Er
         }
     }
     Ok(done)
-}
-
-/// FNV-1a over words of eight bytes: against half-written files, not against attackers.
-fn checksum(bytes: &[u8]) -> u64 {
-    bytes.chunks(8).fold(0xcbf2_9ce4_8422_2325, |sum, chunk| {
-        let mut eight = [0; 8];
-        eight[..chunk.len()].copy_from_slice(chunk);
-        (sum ^ u64::from_ne_bytes(eight))
-            .wrapping_mul(0x100_0000_01b3)
-            .rotate_left(29)
-    })
 }
 
 #[cfg(test)]

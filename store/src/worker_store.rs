@@ -9,7 +9,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
 
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use crate::layout::{
@@ -107,38 +106,15 @@ impl WorkerStore {
         }
 
         let (identity, writer_id) = (reader.identity().clone(), reader.writer_id());
-        // Its descriptor is closed before the store is held.
-        drop(reader);
         let header = inner.segments[0];
         header[AT_START_TIME].store(process.start_time, Relaxed);
         header[AT_PID].store(process.pid.into(), Release);
-        let store = Self {
+        Ok(Self {
             identity,
             writer_id,
             file: Descriptor::new(file),
             inner: Mutex::new(inner),
-        };
-        store.hold()?;
-        Ok(store)
-    }
-
-    /// Shows everybody who has the file that this process lives: by an `fcntl` lock on it, which
-    /// ends with the process, or when this process closes any other descriptor of the file (then
-    /// this has to be called again). See [`StoreFile::is_held`](crate::StoreFile::is_held).
-    ///
-    /// # Errors
-    ///
-    /// When the system cannot lock. That another process holds it is none: it ends soon.
-    pub fn hold(&self) -> Result<(), StoreError> {
-        let lock = StoreError::system("lock a store");
-        let file = match self.file.get() {
-            Ok(file) => file,
-            Err(error) => return Err(lock(error)),
-        };
-        match rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) | Err(Errno::AGAIN | Errno::ACCESS) => Ok(()),
-            Err(error) => Err(lock(error)),
-        }
+        })
     }
 
     /// Whose store it is.

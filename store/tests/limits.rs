@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use metrics_model::{FamilySpec, FamilyType, Point};
-use metrics_store::{Identity, Place, Role, StoreError, StoreFile, StoreReader};
+use metrics_store::{Identity, Role, StoreError, StoreFile, StoreReader};
 
 const PLAY: &str = "METRICS_TEST_PLAYS";
 
@@ -39,7 +39,7 @@ fn a_limit_of_the_system_is_an_error_and_no_crash() {
         slot: 0,
         name: "shop:8000:0".to_owned(),
     };
-    let file = StoreFile::create(&identity, Place::Memory).unwrap();
+    let file = StoreFile::create(&identity).unwrap();
     // Files may be 256 blocks long; as in Python, the signal that says so is ignored.
     let status = Command::new("sh")
         .args(["-c", "trap '' XFSZ; ulimit -f 256; exec \"$0\" \"$@\""])

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout, Point, SourceExemplar};
 use metrics_store::{
-    Identity, Place, Process, PushHeader, Role, StoreError, StoreFile, StoreReader, WorkerStore,
+    Identity, Process, PushHeader, Role, StoreCopy, StoreError, StoreFile, StoreReader, WorkerStore,
 };
 use proptest::prelude::*;
 
@@ -23,7 +23,7 @@ fn identity() -> Identity {
 }
 
 fn store() -> (WorkerStore, StoreReader) {
-    let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+    let file = StoreFile::create(&identity()).unwrap();
     let copy = file.as_fd().try_clone_to_owned().unwrap();
     (file.adopt().unwrap(), StoreReader::open(copy).unwrap())
 }
@@ -34,7 +34,7 @@ fn counter(name: &str) -> FamilySpec<'_> {
 
 #[test]
 fn a_reader_knows_whose_store_it_is() {
-    let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+    let file = StoreFile::create(&identity()).unwrap();
     let reader = StoreReader::open(file.as_fd().try_clone_to_owned().unwrap()).unwrap();
     assert_eq!(*reader.identity(), identity());
     assert_eq!(reader.process(), None);
@@ -172,7 +172,7 @@ fn a_series_too_large_for_a_record_is_refused_and_the_store_goes_on() {
 
 #[test]
 fn a_successor_goes_on_as_the_same_writer() {
-    let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+    let file = StoreFile::create(&identity()).unwrap();
     let copy = || file.as_fd().try_clone_to_owned().unwrap();
     let first = StoreFile::from_fd(copy()).adopt().unwrap();
     let family = first.family(&counter("hits"), None).unwrap();
@@ -250,23 +250,73 @@ fn a_successor_forgets_what_its_predecessor_was_about_to_send() {
 }
 
 #[test]
-fn a_store_in_a_file_is_like_one_in_memory() {
-    let directory = std::env::temp_dir().join(format!("metrics-store-{}", std::process::id()));
-    std::fs::create_dir(&directory).unwrap();
-    let file = StoreFile::create(&identity(), Place::Directory(&directory)).unwrap();
-    let store = file.adopt().unwrap();
+fn a_copy_reads_as_its_store_and_goes_on_with_it() {
+    let (store, mut reader) = store();
     let family = store.family(&counter("hits"), None).unwrap();
-    store.series(&family, &[]).unwrap().add(0, 1.0);
+    let hits = store.series(&family, &[]).unwrap();
+    hits.add(0, 3.0);
+    reader.refresh().unwrap();
+    let bytes = reader.copy(false).to_bytes(1);
+    let first = StoreCopy::from_bytes(&bytes).unwrap();
+    let mut copied = StoreReader::from_copy(&first).unwrap();
+    assert_eq!(copied.writer_id(), store.writer_id());
+    assert_eq!(copied.process(), reader.process());
+    assert_eq!(copied.point(0), Point::Scalar(3.0));
 
-    let entry = std::fs::read_dir(&directory).unwrap().next().unwrap();
-    let path = entry.unwrap().path();
-    let open = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path);
-    let reader = StoreReader::open(OwnedFd::from(open.unwrap())).unwrap();
-    assert_eq!(reader.point(0), Point::Scalar(1.0));
-    std::fs::remove_dir_all(directory).unwrap();
+    // Into the second and third segment.
+    for i in 0..2_000 {
+        let user = format!("user-{i}");
+        store
+            .series(&family, &[("user", &user)])
+            .unwrap()
+            .add(0, 1.0);
+    }
+    hits.add(0, 1.0);
+    assert_eq!(copied.point(0), Point::Scalar(3.0), "it shares no memory");
+    reader.refresh().unwrap();
+    let bytes = reader.copy(true).to_bytes(2);
+    let second = StoreCopy::from_bytes(&bytes).unwrap();
+    assert_eq!((second.generation(), second.has_ended()), (2, true));
+    copied.update(&second).unwrap();
+    assert_eq!((copied.len(), copied.point(0)), (2_001, Point::Scalar(4.0)));
+    assert!(
+        copied.update(&first).is_err(),
+        "an older copy changes nothing"
+    );
+    assert_eq!((copied.len(), copied.point(0)), (2_001, Point::Scalar(4.0)));
+}
+
+#[test]
+fn an_empty_store_has_a_copy_and_another_store_is_no_later_one() {
+    let (_, reader) = store();
+    let copy = StoreCopy::from_bytes(&reader.copy(false).to_bytes(1)).unwrap();
+    let mut copied = StoreReader::from_copy(&copy).unwrap();
+    let (_, other) = store();
+    assert!(copied.update(&other.copy(false)).is_err());
+}
+
+#[test]
+fn a_file_of_any_file_system_is_no_store() {
+    let (_, reader) = store();
+    let bytes = reader.copy(false).to_bytes(1);
+    for place in ["/dev/shm", "/tmp", "."] {
+        let path = format!("{place}/metrics-store-{}", std::process::id());
+        let open = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path);
+        let Ok(file) = open else { continue };
+        std::fs::remove_file(&path).unwrap();
+        rustix::io::pwrite(&file, &bytes, 0).unwrap();
+        let error = StoreReader::open(file.into()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "damaged store: its memory may shrink at byte 0",
+            "{place}"
+        );
+    }
 }
 
 /// A file whose memory may be mapped, with these bytes from word `at` on.
@@ -291,11 +341,30 @@ fn read_all(fd: OwnedFd) {
 
 proptest! {
     #[test]
+    fn a_damaged_copy_is_refused_as_a_whole(
+        at in 0..4_000_usize, by in 1..=255_u8, cut in 0..4_000_usize, grown in 0..2_usize,
+    ) {
+        let (store, mut reader) = store();
+        let family = store.family(&counter("hits"), None).unwrap();
+        store.series(&family, &[("a", "1")]).unwrap().add(0, 3.0);
+        reader.refresh().unwrap();
+        let whole = reader.copy(false).to_bytes(7);
+        let mut damaged = whole.clone();
+        let place = at % damaged.len();
+        damaged[place] ^= by;
+        prop_assert_eq!(StoreCopy::from_bytes(&damaged), None);
+        let cut = cut % whole.len();
+        prop_assert_eq!(StoreCopy::from_bytes(&whole[..cut]), None);
+        let longer = [&whole[..], &vec![0; 1 + grown * 4096]].concat();
+        prop_assert_eq!(StoreCopy::from_bytes(&longer), None);
+    }
+
+    #[test]
     fn hostile_records_never_panic(
         words in prop::collection::vec(prop_oneof![any::<u64>(), 0..2000_u64, (1..4_u64).prop_flat_map(|kind| (0..40_u64).prop_map(move |n| kind | n << 8))], 1..200),
         used in prop_oneof![0..2000_u64, any::<u64>()],
     ) {
-        let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+        let file = StoreFile::create(&identity()).unwrap();
         damage(&file, 8, &used.to_ne_bytes());
         let bytes = words.iter().flat_map(|word| word.to_ne_bytes()).collect::<Vec<_>>();
         read_all(damage(&file, 512, &bytes));
@@ -303,7 +372,7 @@ proptest! {
 
     #[test]
     fn a_damaged_byte_never_panics(changes in prop::collection::vec((0..700_usize, any::<u64>()), 1..6)) {
-        let file = StoreFile::create(&identity(), Place::Memory).unwrap();
+        let file = StoreFile::create(&identity()).unwrap();
         let copy = file.as_fd().try_clone_to_owned().unwrap();
         let store = StoreFile::from_fd(copy).adopt().unwrap();
         let layout = Layout::new(["1", "2"]).unwrap();

@@ -7,9 +7,9 @@ use metrics_store::{Control, Counter, Facts, LinkError, Snapshots, ToArbiter, To
 use tokio::time::sleep;
 
 use super::InstanceError;
+use super::files::FilesBoot;
 use super::link::{AsyncLink, Message};
 use crate::Settings;
-use crate::stores::Directory;
 
 /// How often a predecessor's lock is tried; the arbiter kills one that hangs.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
@@ -21,10 +21,8 @@ pub(crate) struct Booted {
     pub(crate) facts: Facts,
     pub(crate) control: Control,
     pub(crate) snapshots: Snapshots,
-    /// File mode: the directory, which is this process' to read.
-    pub(crate) directory: Option<Directory>,
-    /// File mode: the directory, which another process reads.
-    pub(crate) awaited: Option<Directory>,
+    /// File mode: the directory.
+    pub(crate) files: Option<FilesBoot>,
     /// What came while it waited for the lock.
     pub(crate) early: Vec<Message>,
 }
@@ -47,8 +45,7 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
         facts: boot.facts,
         control: Control::open(control)?,
         snapshots: Snapshots::from_fds(first, second),
-        directory: None,
-        awaited: None,
+        files: None,
         early: Vec::new(),
     };
     let mut has_said = false;
@@ -71,40 +68,6 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
         }
     }
     booted.control.count(Counter::Exporters);
-    take_directory(&mut booted);
+    booted.files = FilesBoot::open(&booted.settings).await;
     Ok(Some(booted))
-}
-
-/// File mode: whoever has the lock of the directory reads it, goes on with the registry that is kept
-/// there, and shows what all have written. Who has it not, and whom a sidecar serves, shows its own.
-fn take_directory(booted: &mut Booted) {
-    let settings = &booted.settings;
-    let Some(path) = settings
-        .store_directory()
-        .filter(|_| !settings.sidecar_mode)
-    else {
-        return;
-    };
-    let take = || -> std::io::Result<_> {
-        let directory = Directory::open(path)?;
-        let snapshots = directory
-            .try_lock()?
-            .then(|| directory.snapshots())
-            .transpose()?;
-        Ok((directory, snapshots))
-    };
-    match take() {
-        Ok((directory, Some(snapshots))) => {
-            booted.snapshots = snapshots;
-            booted.directory = Some(directory);
-        }
-        Ok((directory, None)) => {
-            tracing::warn!(
-                "another process reads {}: until it ends, this instance shows its own metrics alone (with a sidecar, set SIDECAR_MODE=true)",
-                path.display()
-            );
-            booted.awaited = Some(directory);
-        }
-        Err(error) => tracing::error!("{} cannot be read: {error}", path.display()),
-    }
 }

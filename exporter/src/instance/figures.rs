@@ -114,8 +114,6 @@ impl Figures {
         figures.take_over(&StoreReader::open(copy()?)?)?;
         figures.listen(facts)?;
         figures.build(facts)?;
-        // A copy of the descriptor was closed.
-        figures.store.hold()?;
         Ok(figures)
     }
 
@@ -361,7 +359,7 @@ impl Listener {
 
 #[cfg(test)]
 mod tests {
-    use metrics_store::{Control, Identity, Place, Role};
+    use metrics_store::{Control, Identity, Role};
 
     use super::*;
 
@@ -372,7 +370,7 @@ mod tests {
             slot: 0,
             name: "exporter".to_owned(),
         };
-        let file = StoreFile::create(&identity, Place::Memory).unwrap();
+        let file = StoreFile::create(&identity).unwrap();
         std::os::fd::AsFd::as_fd(&file)
             .try_clone_to_owned()
             .unwrap()

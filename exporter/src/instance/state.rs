@@ -3,6 +3,7 @@
 //! Both tasks of the process use it, one after the other: no borrow outlives a call, and no call
 //! waits.
 
+mod committing;
 mod passing_on;
 mod shared;
 
@@ -13,26 +14,20 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use metrics_model::{Epoch, Limits, Registry};
 use metrics_store::{Control, Counter, Facts, NewStore, Process, Role, Snapshots, StoreReader};
-use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::sync::{Notify, mpsc};
 
 use super::boot::Booted;
 use super::figures::Figures;
-use super::files::Files;
+use super::files::{Files, Role as DirectoryRole};
 use super::link::Message;
 use super::watch::watch;
 use super::{InstanceError, now_ms};
 use crate::own_metrics::OwnMetrics;
 use crate::stores::{Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
-
-/// New series alone are committed this often: a successor would find them in the stores, but not
-/// when they began.
-const COMMIT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// See the [module](self).
 pub(crate) struct State {
@@ -43,7 +38,7 @@ pub(crate) struct State {
     pub(crate) settled: Notify,
     /// File mode: what is in the directory.
     pub(super) files: Option<RefCell<Files>>,
-    control: Control,
+    pub(super) control: Control,
     facts: Facts,
     snapshots: Snapshots,
     pub(super) options: WriterOptions,
@@ -61,6 +56,16 @@ pub(super) struct Inner {
     heir: Option<(u64, Vec<u64>)>,
     pub(super) has_new_series: bool,
     committed_at: Option<Instant>,
+    /// That the registry cannot be committed was logged.
+    is_commit_refused: bool,
+}
+
+impl Inner {
+    /// The next commit is due now.
+    pub(super) fn commit_soon(&mut self) {
+        self.has_new_series = true;
+        self.committed_at = None;
+    }
 }
 
 pub(super) struct Entry {
@@ -71,6 +76,8 @@ pub(super) struct Entry {
     is_told_of: bool,
     /// This instance's registry would not have its last values.
     was_refused: bool,
+    /// File mode: the reader of the directory has its last copy.
+    pub(super) is_delivered: bool,
 }
 
 /// How far a writer has got. Each step is done again by a successor that does not know of it.
@@ -95,9 +102,8 @@ pub(super) enum Watched {
     BySystem,
     /// Asked at each flush.
     ByAsking,
-    /// A file that no arbiter has told of: its process may be in another pid namespace, and holds
-    /// the lock on it (see `files.rs`).
-    ByLock,
+    /// By its copy in the directory: its process may be in another pid namespace (see `files.rs`).
+    ByFile,
 }
 
 impl Entry {
@@ -108,7 +114,13 @@ impl Entry {
             watched,
             is_told_of: false,
             was_refused: false,
+            is_delivered: false,
         }
+    }
+
+    /// Whether it is one of this instance: the arbiter has told of it.
+    fn is_own(&self) -> bool {
+        self.watched != Watched::ByFile
     }
 }
 
@@ -119,7 +131,18 @@ impl State {
         ended: mpsc::UnboundedSender<u64>,
     ) -> Result<(Self, Vec<Message>), InstanceError> {
         let own = Arc::new(OwnMetrics::new());
-        let registry = open_registry(&booted.snapshots, &own)?;
+        let kept = booted
+            .files
+            .as_ref()
+            .map(|files| (files.role, files.read_snapshot()));
+        let (snapshot, generation) = match kept {
+            Some((DirectoryRole::Reader, Some((generation, snapshot)))) => {
+                (Some(snapshot), generation)
+            }
+            Some((DirectoryRole::Reader, None)) => (None, 0),
+            _ => (booted.snapshots.read()?, 0),
+        };
+        let registry = committing::open_registry(snapshot.as_deref(), &own)?;
         let redis = &booted.settings.redis;
         let shared = redis
             .enabled
@@ -131,11 +154,10 @@ impl State {
             shards: shared.as_ref().map_or(0, RedisBackend::shards),
         };
         let registry = Embedded::new(Arc::new(Mutex::new(registry)));
+        let (settings, control) = (&booted.settings, &booted.control);
         let files = booted
-            .directory
-            .map(|directory| Files::open(directory, &registry, &booted.settings))
-            .transpose()
-            .map_err(InstanceError::system("read the metrics directory"))?;
+            .files
+            .map(|files| Files::new(files, generation, &registry, settings, control));
         let state = Self {
             registry,
             shared,
@@ -154,6 +176,7 @@ impl State {
                 heir: None,
                 has_new_series: false,
                 committed_at: None,
+                is_commit_refused: false,
             }),
         };
         Ok((state, booted.early))
@@ -166,10 +189,7 @@ impl State {
         if inner.writers.contains_key(&number) {
             return;
         }
-        if let Some(files) = &self.files {
-            let before = files.borrow_mut().told_of(number, &file);
-            before.and_then(|before| inner.writers.remove(&before));
-        }
+        self.told_of(&mut inner, number);
         if store.role == Role::Exporter {
             self.open_own(&mut inner, number, &file);
         }
@@ -243,7 +263,10 @@ impl State {
     pub(crate) fn find_ended(&self) {
         for entry in self.inner.borrow_mut().writers.values_mut() {
             let is_over = |process: Process| !process.is_alive();
-            if entry.life == Life::Live && entry.writer.process().is_some_and(is_over) {
+            if entry.is_own()
+                && entry.life == Life::Live
+                && entry.writer.process().is_some_and(is_over)
+            {
                 entry.life = Life::Ended;
             }
         }
@@ -253,16 +276,18 @@ impl State {
     pub(crate) fn any_alive(&self, roles: &[Role]) -> bool {
         let inner = self.inner.borrow();
         inner.writers.values().any(|entry| {
-            entry.life == Life::Live
+            entry.is_own()
+                && entry.life == Life::Live
                 && roles.contains(&entry.writer.role())
                 && entry.writer.process().is_some_and(Process::is_alive)
         })
     }
 
-    /// The instance ends: nobody writes any more, this process neither.
+    /// The instance ends: none of its processes writes any more, this one neither. Other instances whose
+    /// copies are read here go on.
     pub(crate) fn all_ended(&self) {
         for entry in self.inner.borrow_mut().writers.values_mut() {
-            if entry.life == Life::Live {
+            if entry.is_own() && entry.life == Life::Live {
                 entry.life = Life::Ended;
             }
         }
@@ -271,6 +296,7 @@ impl State {
     /// A scrape is going to be answered.
     pub(crate) fn scraped(&self) {
         self.control.count(Counter::Scrapes);
+        self.mark_scraped();
     }
 
     /// Brings everything that stores hold into this instance's registry, and commits it if a writer
@@ -279,6 +305,7 @@ impl State {
         self.scan();
         self.flush_writers();
         self.flush_db_files();
+        self.publish();
     }
 
     fn flush_writers(&self) {
@@ -303,8 +330,12 @@ impl State {
     /// The writers of which nothing is left to be done: they are forgotten here.
     pub(crate) fn settle(&self) -> Vec<u64> {
         let mut inner = self.inner.borrow_mut();
-        let is_over =
-            |entry: &Entry| entry.life == Life::Committed && entry.writer.has_left_shared();
+        let delivers = self.delivers();
+        let is_over = |entry: &Entry| {
+            entry.life == Life::Committed
+                && entry.writer.has_left_shared()
+                && (entry.is_delivered || !delivers)
+        };
         let over = inner.writers.extract_if(.., |_, entry| is_over(entry));
         let over = over.map(|(number, _)| number).collect();
         drop(inner);
@@ -346,7 +377,7 @@ impl State {
         };
         let is_worker = |entry: &&Entry| entry.writer.role() == Role::Worker;
         for (&number, entry) in &inner.writers {
-            let is_own = entry.watched != Watched::ByLock;
+            let is_own = entry.watched != Watched::ByFile;
             if entry.life != Life::Ended || !is_worker(&entry) || !is_own {
                 continue;
             }
@@ -385,56 +416,8 @@ impl State {
         has_new
     }
 
-    fn commit(&self, inner: &mut Inner) {
-        let is_folded = |entry: &Entry| entry.life == Life::Folded;
-        let is_due = inner
-            .committed_at
-            .is_none_or(|at| at.elapsed() >= COMMIT_INTERVAL);
-        let has_ended = inner.writers.values().any(is_folded);
-        let has_news = has_ended || inner.has_new_series && is_due;
-        if !has_news {
-            return;
-        }
-        let snapshot = self.registry.lock().encode_snapshot();
-        if let Err(error) = self.snapshots.write(&snapshot) {
-            tracing::error!("this instance's totals are not committed: {error}");
-            self.own.failed("snapshot");
-            return;
-        }
-        inner.committed_at = Some(Instant::now());
-        inner.has_new_series = false;
-        for entry in inner.writers.values_mut().filter(|entry| is_folded(entry)) {
-            entry.life = Life::Committed;
-        }
-    }
-
-    /// Commits this instance's registry now: its process is about to end.
-    pub(crate) fn commit_now(&self) {
-        let mut inner = self.inner.borrow_mut();
-        inner.has_new_series = true;
-        inner.committed_at = None;
-        self.commit(&mut inner);
-    }
-
     pub(super) fn report(&self, r#where: &'static str, number: u64, error: &dyn std::fmt::Display) {
         tracing::error!("store {number}: {error}");
         self.own.failed(r#where);
     }
-}
-
-fn open_registry(snapshots: &Snapshots, own: &OwnMetrics) -> Result<Registry, InstanceError> {
-    if let Some(snapshot) = snapshots.read()? {
-        match Registry::decode_snapshot(&snapshot) {
-            Ok(registry) => return Ok(registry),
-            Err(error) => {
-                tracing::error!("the totals of workers that have ended are lost: {error}");
-                own.failed("snapshot");
-            }
-        }
-    }
-    let mut epoch = [0; 8];
-    getrandom(&mut epoch, GetRandomFlags::empty())
-        .map_err(|error| InstanceError::system("draw an epoch")(error.into()))?;
-    let epoch = Epoch(u64::from_ne_bytes(epoch));
-    Ok(Registry::new(epoch, Limits::default(), now_ms()))
 }

@@ -18,6 +18,9 @@ pub(super) fn prometheus(reader: &mut Reader<'_>) -> Result<PrometheusSettings, 
             |address| address.trim_matches(['[', ']']).to_owned(),
         ),
         multiproc_dir: reader.path("prometheus.multiproc_dir")?,
+        multiproc_group: reader
+            .boolean("prometheus.multiproc_group")?
+            .unwrap_or(false),
         scope: reader
             .parsed("prometheus.scope", "shared or instance", scope)?
             .unwrap_or(Scope::Shared),

@@ -21,9 +21,7 @@ mod view;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use metrics_model::{Labels, Limits, Outcome, Saved, SavedPoint, Session, Source, WriterState};
@@ -35,6 +33,7 @@ use file::{DbError, DbFile, DbName};
 use retired::{Last, Retired};
 use view::{DbView, Target};
 
+use super::directory::{Directory, FileError};
 use super::shard::session_options;
 use super::writer::{LOCAL_LEASE_MS, LOCAL_ROUNDS};
 
@@ -43,13 +42,18 @@ const WRITER: &str = "db-files/";
 const PROCESS: &str = "db-process/";
 /// How often a process is looked for that was not found.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+/// Maximum memory for the content of all files, in bytes.
+const MAX_BYTES: usize = 256 << 20;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct DbFiles {
-    directory: PathBuf,
     view: DbView,
     files: HashMap<String, Known>,
+    /// Files that are left out, with the reason that was logged.
+    refused: HashMap<String, String>,
+    /// Bytes of memory for the content of all files.
+    taken: usize,
     retired: Retired,
     /// Where the retired values go; empty when they must be looked up again.
     retired_targets: Vec<(Target, f64, f64, Box<str>)>,
@@ -80,7 +84,7 @@ pub(crate) enum DbFilesError {
     #[error(transparent)]
     Registry(#[from] BackendError),
     #[error("what remains of processes that are gone cannot be kept: {0}")]
-    Retired(#[from] io::Error),
+    Retired(#[from] FileError),
     #[error("{name} is left out: {reason}")]
     File { name: String, reason: DbError },
 }
@@ -89,37 +93,39 @@ impl DbFiles {
     /// Goes on where `registry` says that a predecessor was. With `removes_dead`, files of processes
     /// that are proven dead are folded and deleted.
     pub(crate) fn open(
-        directory: &Path,
+        directory: &Directory,
         registry: &Embedded,
         removes_dead: bool,
         ttl_ms: u64,
-    ) -> io::Result<Self> {
+    ) -> Self {
         let (id, is_resumed) = writer_of(registry);
-        Ok(Self {
-            directory: directory.to_owned(),
+        Self {
             view: DbView::new(ttl_ms),
             files: HashMap::new(),
-            retired: Retired::open(directory)?,
+            refused: HashMap::new(),
+            taken: 0,
+            retired: Retired::open(directory.home()),
             retired_targets: Vec::new(),
             sessions: HashMap::from([(Box::default(), new_session(id))]),
             is_resumed,
             shown: Vec::new(),
             removes_dead,
             ttl_ms,
-        })
+        }
     }
 
     /// Brings what the files hold now into the registry. `names` are the `.db` files that there are.
     /// The first error is answered after everything else is done.
     pub(crate) fn flush(
         &mut self,
+        directory: &Directory,
         names: &[String],
         registry: &Embedded,
         now_ms: u64,
     ) -> Result<(), DbFilesError> {
-        let read = self.read(names);
+        let read = self.read(directory, names);
         let folded = if self.removes_dead {
-            self.fold_dead(now_ms)
+            self.fold_dead(directory, now_ms)
         } else {
             Ok(())
         };
@@ -130,23 +136,31 @@ impl DbFiles {
         read
     }
 
-    fn read(&mut self, names: &[String]) -> Result<(), DbFilesError> {
+    /// `names` are sorted.
+    fn read(&mut self, directory: &Directory, names: &[String]) -> Result<(), DbFilesError> {
         let mut first_error = Ok(());
         let mut progress = Progress::new("reading .db files", names.len());
-        self.files.retain(|name, _| names.contains(name));
+        self.files
+            .retain(|name, _| names.binary_search(name).is_ok());
+        self.refused
+            .retain(|name, _| names.binary_search(name).is_ok());
+        self.taken = self.files.values().map(|known| known.file.len()).sum();
         for name in names {
             progress.step();
-            match self.read_one(name) {
+            match self.read_one(directory, name) {
                 Ok(()) => {}
                 // Deleted since the directory was read, as a dead process' live gauges are.
-                Err(DbError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {
+                Err(DbError::File(error)) if error.is_missing() => {
                     self.files.remove(name);
                 }
                 Err(reason) => {
-                    let known = self.files.get_mut(name);
-                    let is_said =
-                        known.is_some_and(|known| std::mem::replace(&mut known.is_damaged, true));
-                    if !is_said && first_error.is_ok() {
+                    if let Some(known) = self.files.get_mut(name) {
+                        known.is_damaged = true;
+                    }
+                    // Each file once for each reason, and one file in a flush.
+                    let text = reason.to_string();
+                    if first_error.is_ok() && self.refused.get(name) != Some(&text) {
+                        self.refused.insert(name.clone(), text);
                         let name = name.clone();
                         first_error = Err(DbFilesError::File { name, reason });
                     }
@@ -156,19 +170,18 @@ impl DbFiles {
         first_error
     }
 
-    fn read_one(&mut self, name: &str) -> Result<(), DbError> {
-        let path = self.directory.join(name);
-        let found = fs::metadata(&path)?;
-        let identity = (found.dev(), found.ino());
+    fn read_one(&mut self, directory: &Directory, name: &str) -> Result<(), DbError> {
+        let Some(db_name) = DbName::parse(name) else {
+            return Ok(());
+        };
+        let folder = directory.top();
+        let identity = folder.stamp(name)?.identity;
         let is_known = |known: &Known| known.file.identity() == identity;
         if !self.files.get(name).is_some_and(is_known) {
             self.files.remove(name);
-            let Some(db_name) = DbName::parse(name) else {
-                return Ok(());
-            };
-            let file = DbFile::open(&path)?;
+            let file = DbFile::open(folder, name)?;
             if self.retired.is_folded(file.identity()) {
-                fs::remove_file(&path)?;
+                folder.remove(name)?;
                 return Ok(());
             }
             let known = Known {
@@ -185,7 +198,10 @@ impl DbFiles {
         let Some(known) = self.files.get_mut(name) else {
             return Ok(());
         };
-        if known.file.read()? < known.read_to {
+        let others = self.taken.saturating_sub(known.file.len());
+        let used = known.file.read(MAX_BYTES.saturating_sub(others))?;
+        self.taken = others + used;
+        if used < known.read_to {
             known.read_to = 0;
             known.values.clear();
         }
@@ -201,7 +217,7 @@ impl DbFiles {
     }
 
     /// Files whose process was seen with them, and is no more.
-    fn fold_dead(&mut self, now_ms: u64) -> Result<(), DbFilesError> {
+    fn fold_dead(&mut self, directory: &Directory, now_ms: u64) -> Result<(), DbFilesError> {
         let mut dead = Vec::new();
         for (name, known) in &mut self.files {
             if known.process.is_none() {
@@ -220,7 +236,8 @@ impl DbFiles {
                 }
             }
         }
-        if self.ttl_ms > 0 && self.retired.expire(now_ms.saturating_sub(self.ttl_ms))? {
+        let expired_ms = now_ms.saturating_sub(self.ttl_ms);
+        if self.ttl_ms > 0 && self.retired.expire(directory.home(), expired_ms)? {
             self.retired_targets.clear();
         }
         if dead.is_empty() {
@@ -228,7 +245,7 @@ impl DbFiles {
         }
         // Once more: now nobody writes.
         for name in &dead {
-            if let Err(reason) = self.read_one(name) {
+            if let Err(reason) = self.read_one(directory, name) {
                 let name = name.clone();
                 return Err(DbFilesError::File { name, reason });
             }
@@ -248,15 +265,15 @@ impl DbFiles {
             let values = known.file.entries(0).flatten().filter_map(last).collect();
             Some((&known.name, known.file.identity(), values))
         });
-        self.retired.fold(files, now_ms)?;
+        self.retired.fold(directory.home(), files, now_ms)?;
         self.retired_targets.clear();
         let mut deleted = Vec::new();
         for name in &dead {
             let known = self.files.remove(name);
-            fs::remove_file(self.directory.join(name))?;
+            directory.top().remove(name)?;
             deleted.extend(known.map(|known| known.file.identity()));
         }
-        Ok(self.retired.forget(&deleted)?)
+        Ok(self.retired.forget(directory.home(), &deleted)?)
     }
 
     fn add_up(&mut self) {

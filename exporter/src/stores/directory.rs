@@ -1,50 +1,147 @@
-//! A directory of files that applications write and one exporter reads (file mode).
+//! The metrics directory (file mode): what applications leave in it, and one exporter reads.
 //!
-//! That one holds the `fcntl` write lock on a file of the directory: valid between containers that
-//! share the directory and not their process ids, and gone with its process, however it ends.
+//! ```text
+//! exporter.lock                  the reader holds the fcntl lock on it
+//! registry-{0,1}.snapshot        the reader's registry, replaced alternately
+//! <instance>-<number>.store      a copy of one store, written by the exporter of that instance
+//! <instance>-<number>.store.taken  the reader has all of the last copy, and the exporter removes this
+//! <instance>.instance            the exporter and the arbiter of a living instance hold the flock on it
+//! <kind>_<pid>.db, retired.json  see `db.rs`
+//! ```
+//!
+//! Locks are valid between containers that share the directory and not their process ids, and end
+//! with the processes, however these end.
+//!
+//! # Where the files are
+//!
+//! In the directory itself, if no user but this one and root can write it. Where others can (an
+//! `emptyDir` of Kubernetes is writable for everyone), in a directory in it that only this user can
+//! write. `prometheus_client`'s `.db` files are read in the directory itself: see `folder.rs` for what
+//! of it is touched.
 
-use std::fs::{self, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+mod folder;
+mod opening;
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use metrics_store::{STORE_SUFFIX, Snapshots};
-use rustix::fs::FlockOperation;
+use metrics_store::{STORE_SUFFIX, snapshot_from_bytes, snapshot_to_bytes};
+use rustix::fs::{FlockOperation, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType};
 
+pub(crate) use folder::{FileError, Folder, Stamp, read_range};
+pub(crate) use opening::DirectoryError;
+pub use opening::create_directory;
+
 const LOCK: &str = "exporter.lock";
 const SNAPSHOTS: [&str; 2] = ["registry-0.snapshot", "registry-1.snapshot"];
+/// Maximum size of a snapshot that is read, in bytes.
+const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
+const LIFE_SUFFIX: &str = ".instance";
+const TAKEN_SUFFIX: &str = ".taken";
+/// How long an exporter may take to see that a last copy was taken.
+const TAKEN_PATIENCE: Duration = Duration::from_mins(1);
+/// How often the file of an instance is tried, a millisecond apart.
+const MAX_TRIES: u32 = 100;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Directory {
+    /// As it is set.
     path: PathBuf,
+    top: Folder,
+    home: Folder,
+    home_path: PathBuf,
     /// Opened once, and closed with the process: closing any descriptor of it ends the lock.
     lock: File,
 }
 
-/// What is in it, by name.
+/// The names in it.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
-    /// Stores.
-    pub(crate) stores: Vec<String>,
+    /// Copies of stores.
+    pub(crate) copies: Vec<CopyName>,
     /// What `prometheus_client` writes.
     pub(crate) db_files: Vec<String>,
+    /// The instances that have a file of their own.
+    pub(crate) instances: Vec<String>,
+    /// Files that a process left unfinished.
+    unfinished: Vec<String>,
+    /// Last copies that were taken.
+    taken: Vec<String>,
+    /// There are more files than are looked at.
+    pub(crate) is_cut: bool,
+}
+
+/// The name of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct CopyName {
+    /// Its instance ([`metrics_store::Control::instance_id`]).
+    pub(crate) instance: String,
+    /// The number of its store there.
+    pub(crate) number: u64,
+}
+
+impl CopyName {
+    fn parse(name: &str) -> Option<Self> {
+        let (instance, number) = name.strip_suffix(STORE_SUFFIX)?.split_once('-')?;
+        let is_id = instance.len() == 32 && instance.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = number.parse().ok()?;
+        let parsed = Self {
+            instance: instance.to_owned(),
+            number,
+        };
+        (is_id && parsed.to_string() == name).then_some(parsed)
+    }
+}
+
+impl std::fmt::Display for CopyName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}{STORE_SUFFIX}", self.instance, self.number)
+    }
+}
+
+/// Whether an instance lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum InstanceLife {
+    /// Its arbiter or its exporter does.
+    Held,
+    /// Neither does.
+    Free,
+    /// Its file is not there: it was removed, and comes back if the instance lives.
+    Missing,
 }
 
 impl Directory {
-    /// Opens it, and makes it where it is not there yet.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path)?;
-        Ok(Self {
-            lock: open(&path.join(LOCK))?,
-            path: path.to_owned(),
-        })
+    /// Where the files of this package are.
+    pub(crate) fn home_path(&self) -> &Path {
+        &self.home_path
+    }
+
+    /// Where the files of this package are.
+    pub(crate) fn home(&self) -> &Folder {
+        &self.home
+    }
+
+    /// Where `.db` files are.
+    pub(crate) fn top(&self) -> &Folder {
+        &self.top
+    }
+
+    /// Whether it is still what its path leads to, and its lock has not been removed.
+    pub(crate) fn is_current(&self) -> bool {
+        let at_path = rustix::fs::stat(&self.home_path).map(|stat| Stamp::of(&stat).identity);
+        let opened = rustix::fs::fstat(&self.home.fd).map(|stat| Stamp::of(&stat).identity);
+        let lock = rustix::fs::fstat(&self.lock).map(|stat| Stamp::of(&stat).identity);
+        let named = self.home.stamp(LOCK).map(|stamp| stamp.identity);
+        at_path == opened && named.ok() == lock.ok()
     }
 
     /// Becomes the one that reads it, if no other process is.
-    pub(crate) fn try_lock(&self) -> io::Result<bool> {
+    pub(crate) fn try_lock(&self) -> std::io::Result<bool> {
         match rustix::fs::fcntl_lock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
             Err(Errno::AGAIN | Errno::ACCESS) => Ok(false),
@@ -58,66 +155,171 @@ impl Directory {
         matches!(rustix::process::fcntl_getlk(&self.lock, &any), Ok(None))
     }
 
-    /// Where the reader keeps its registry.
-    pub(crate) fn snapshots(&self) -> io::Result<Snapshots> {
-        let [first, second] = SNAPSHOTS.map(|name| open(&self.path.join(name)));
-        Ok(Snapshots::from_fds(first?.into(), second?.into()))
+    /// Tells the applications that the reader was scraped.
+    pub(crate) fn mark_scraped(&self) {
+        let now = rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let now = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        // Without it, custom collectors of an application beside a sidecar are evaluated later.
+        let _not_needed = rustix::fs::futimens(&self.lock, &now);
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// The moment of the last scrape of the reader, to be compared.
+    pub(crate) fn scraped_at(&self) -> Option<(i64, u64)> {
+        let stat = rustix::fs::fstat(&self.lock).ok()?;
+        Some((stat.st_mtime as _, stat.st_mtime_nsec as _))
     }
 
-    pub(crate) fn list(&self) -> io::Result<Listing> {
-        let mut listing = Listing::default();
-        for entry in fs::read_dir(&self.path)? {
-            // Names that are no text are none of ours.
-            let Ok(name) = entry?.file_name().into_string() else {
-                continue;
+    /// The newest snapshot that is whole, and its generation. A damaged one is logged.
+    pub(crate) fn read_snapshot(&self) -> Option<(u64, Vec<u8>)> {
+        let read = |name: &str| match self.home.read(name, MAX_SNAPSHOT_BYTES) {
+            Ok((bytes, _)) => {
+                let read = snapshot_from_bytes(&bytes)
+                    .map(|(generation, bytes)| (generation, bytes.to_vec()));
+                if read.is_none() {
+                    tracing::error!("{name} in {} is damaged", self.home_path.display());
+                }
+                read
+            }
+            Err(error) if error.is_missing() => None,
+            Err(error) => {
+                tracing::error!("{name} in {}: {error}", self.home_path.display());
+                None
+            }
+        };
+        SNAPSHOTS
+            .iter()
+            .filter_map(|name| read(name))
+            .max_by_key(|(generation, _)| *generation)
+    }
+
+    /// Writes a snapshot of that generation, which is one higher than the newest.
+    pub(crate) fn write_snapshot(&self, generation: u64, bytes: &[u8]) -> Result<(), FileError> {
+        let name = SNAPSHOTS[(generation % 2) as usize];
+        let bytes = snapshot_to_bytes(generation, bytes);
+        self.home.replace(name, &bytes, false).map(drop)
+    }
+
+    /// Shows to the reader that the instance lives, for as long as the file is open in any process.
+    pub(crate) fn hold_life(&self, instance: &str) -> Result<OwnedFd, FileError> {
+        let name = format!("{instance}{LIFE_SUFFIX}");
+        let mut tries = 0;
+        loop {
+            let file = match self.home.open_lock(&name) {
+                // Something else stands in its place.
+                Err(error) if !matches!(error, FileError::Io(_)) && tries == 0 => {
+                    self.home.remove(&name)?;
+                    self.home.open_lock(&name)?
+                }
+                other => other?,
             };
-            if name.ends_with(STORE_SUFFIX) {
-                listing.stores.push(name);
-            } else if Path::new(&name)
-                .extension()
-                .is_some_and(|found| found == "db")
-            {
+            // Shared: the next exporter holds it beside this one.
+            let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+            // A reader removes one that is free.
+            if locked.is_ok() && self.is_life_of(&file, instance) {
+                return Ok(file.into());
+            }
+            tries += 1;
+            if tries == MAX_TRIES {
+                return Err(Errno::AGAIN.into());
+            }
+            // A reader tries the lock for a moment.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether an open file is still the one of that instance.
+    pub(crate) fn is_life_of(&self, file: impl AsFd, instance: &str) -> bool {
+        let name = format!("{instance}{LIFE_SUFFIX}");
+        let opened = rustix::fs::fstat(file).map(|stat| Stamp::of(&stat).identity);
+        self.home.stamp(&name).map(|stamp| stamp.identity).ok() == opened.ok()
+    }
+
+    /// Whether an instance lives.
+    pub(crate) fn life_of(&self, instance: &str) -> InstanceLife {
+        let Ok((file, _)) = self.home.open(&format!("{instance}{LIFE_SUFFIX}")) else {
+            return InstanceLife::Missing;
+        };
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => InstanceLife::Free,
+            // What the system cannot tell is taken for alive.
+            Err(_) => InstanceLife::Held,
+        }
+    }
+
+    /// Removes what an instance that is gone has left beside its copies.
+    pub(crate) fn forget_instance(&self, instance: &str) -> Result<(), FileError> {
+        self.home.remove(&format!("{instance}{LIFE_SUFFIX}"))
+    }
+
+    /// Tells the exporter of that instance that all of a last copy is in the reader's registry. Until
+    /// then it writes the copy again if it is damaged.
+    pub(crate) fn take_copy(&self, name: &CopyName) -> Result<(), FileError> {
+        let (copy, taken) = (name.to_string(), format!("{name}{TAKEN_SUFFIX}"));
+        match rustix::fs::renameat(&self.home, &*copy, &self.home, &*taken) {
+            Err(Errno::NOENT) => self.home.replace(&taken, &[], false).map(drop),
+            other => Ok(other?),
+        }
+    }
+
+    /// Whether the reader has told that, which is answered once.
+    pub(crate) fn is_taken(&self, name: &CopyName) -> bool {
+        let taken = format!("{name}{TAKEN_SUFFIX}");
+        self.home.stamp(&taken).is_ok() && self.home.remove(&taken).is_ok()
+    }
+
+    /// Removes the files that processes left unfinished which are gone, and what no exporter waits for.
+    pub(crate) fn clean_up(&self, listing: &Listing) {
+        for name in &listing.taken {
+            let stamp = self.home.stamp(name);
+            if stamp.is_ok_and(|stamp| stamp.age() > TAKEN_PATIENCE) {
+                let _next_time = self.home.remove(name);
+            }
+        }
+        for name in &listing.unfinished {
+            let instance = name.split_once('-').map_or("", |(instance, _)| instance);
+            if self.life_of(instance) == InstanceLife::Free {
+                let _next_time = self.home.remove(name);
+            }
+        }
+    }
+
+    /// The names in it.
+    pub(crate) fn list(&self) -> Result<Listing, FileError> {
+        let mut listing = Listing::default();
+        let (names, mut is_cut) = self.home.names()?;
+        let is_one = self.home_path == self.path;
+        for name in names {
+            if let Some(copy) = CopyName::parse(&name) {
+                listing.copies.push(copy);
+            } else if let Some(instance) = name.strip_suffix(LIFE_SUFFIX) {
+                listing.instances.push(instance.to_owned());
+            } else if name.ends_with(TAKEN_SUFFIX) {
+                listing.taken.push(name);
+            } else if name.ends_with(folder::UNFINISHED_SUFFIX) {
+                listing.unfinished.push(name);
+            } else if is_one && is_db_file(&name) {
                 listing.db_files.push(name);
             }
         }
-        listing.stores.sort_unstable();
-        listing.db_files.sort_unstable();
-        Ok(listing)
-    }
-
-    /// Device and inode of a store, for which nobody needs the right to read it.
-    pub(crate) fn identity(&self, name: &str) -> io::Result<(u64, u64)> {
-        let found = fs::metadata(self.path.join(name))?;
-        Ok((found.dev(), found.ino()))
-    }
-
-    /// Opens a store of it.
-    pub(crate) fn open_store(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(self.path.join(name))
-    }
-
-    /// Deletes a store of it; it may be gone already.
-    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
-        match fs::remove_file(self.path.join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        if !is_one {
+            let (mut names, is_more) = self.top.names()?;
+            names.retain(|name| is_db_file(name));
+            listing.db_files = names;
+            is_cut |= is_more;
         }
+        listing.is_cut = is_cut;
+        Ok(listing)
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+fn is_db_file(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|found| found == "db")
 }

@@ -5,7 +5,7 @@
 //! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
 use metrics_model::{Outcome, Push, PushReply, Session};
-use metrics_store::{Process, Role, StoreError, StoreReader, WorkerStore};
+use metrics_store::{Process, Role, StoreCopy, StoreError, StoreReader, WorkerStore};
 
 use super::heir::{bequeath, leaves_in};
 use super::in_flight::InFlight;
@@ -81,9 +81,19 @@ impl Writer {
         &self.reader.identity().name
     }
 
-    /// Whether the process that writes it holds its file (file mode).
-    pub(crate) fn is_held(&self) -> Result<bool, StoreError> {
-        self.reader.is_held()
+    /// The id under which its values are in this instance's registry.
+    pub(crate) fn id(&self) -> String {
+        self.reader.writer_id()
+    }
+
+    /// What its store holds now; with `has_ended`, for the last time.
+    pub(crate) fn copy(&self, has_ended: bool) -> StoreCopy {
+        self.reader.copy(has_ended)
+    }
+
+    /// Goes on with a later copy of the same store.
+    pub(crate) fn update(&mut self, copy: &StoreCopy) -> Result<(), StoreError> {
+        self.reader.update(copy)
     }
 
     pub(crate) fn role(&self) -> Role {

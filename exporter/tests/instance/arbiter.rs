@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::Settings;
 use metrics_store::{
-    ArbiterLink, Boot, Control, Facts, Identity, ListenerFacts, NewStore, Place, Role, Snapshots,
+    ArbiterLink, Boot, Control, Facts, Identity, ListenerFacts, NewStore, Role, Snapshots,
     StoreFile, ToArbiter, ToExporter,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -92,7 +92,7 @@ impl Instance {
             slot: 0,
             name: name.to_owned(),
         };
-        let file = StoreFile::create(&identity, Place::Memory).unwrap();
+        let file = StoreFile::create(&identity).unwrap();
         let new = NewStore {
             number: identity.number,
             role,

@@ -43,7 +43,7 @@ class Supervisor:
         self.command, self.takes_owner = exporter_command.find()
         self.out_of_memory = endings.OutOfMemory()
         self.settings = config.load()
-        self.instance = _new_instance(self.settings.store_directory)
+        self.instance = _new_instance()
         self.warnings: list[str] = []
         self.workers: dict[int, Any] = {}
         self.began: set[int] = set()
@@ -142,15 +142,15 @@ class Supervisor:
         return self.name
 
 
-def _new_instance(directory: Path | None) -> _native.Instance:
+def _new_instance() -> _native.Instance:
     """Goes on with what the arbiter has that this one replaces, or begins anew."""
     handover = os.environ.pop(_HANDOVER, None)
     if handover is not None and handover.isdigit():
         try:
-            return _native.Instance(directory, int(handover))
+            return _native.Instance(int(handover))
         except RuntimeError as error:
             _LOG.error("%s; this arbiter begins anew", error)
-    return _native.Instance(directory)
+    return _native.Instance()
 
 
 _supervisor: Supervisor | None = None
@@ -174,7 +174,7 @@ def install() -> None:
     _supervisor = supervisor
     values.install()
     merged.install(pages)
-    children.follow(supervisor.instance.children_name(), pages, supervisor.settings.store_directory)
+    children.follow(supervisor.instance.children_name(), pages)
     _wrap("start", _start)
     _wrap("spawn_worker", _spawn_worker)
     _wrap("manage_workers", _manage_workers)

@@ -31,7 +31,7 @@ try:
             from gunicorn_prometheus_exporter import children
         finally:
             sys.path.remove({place!r})
-    children.begin({name!r}, {pages!r}, {directory!r})
+    children.begin({name!r}, {pages!r})
 except Exception:
     import logging
     logging.getLogger("gunicorn.error").warning("what this child counts is on no page", exc_info=True)
@@ -46,42 +46,42 @@ _is_ready = False
 class _Parent:
     """What a child is told; unpickled, it is what makes the child ready."""
 
-    def __init__(self, name: bytes, pages: bytes | None, directory: str | None) -> None:
-        self._arguments = {"name": name, "pages": pages, "directory": directory}
+    def __init__(self, name: bytes, pages: bytes | None) -> None:
+        self._arguments = {"name": name, "pages": pages}
 
     def __reduce__(self) -> tuple[Any, ...]:
         place = str(Path(__file__).parent.parent)
         return exec, (_SOURCE.format(place=place, **self._arguments), {})
 
 
-def follow(name: bytes | None, pages: bytes | None, directory: Path | str | None) -> None:
+def follow(name: bytes | None, pages: bytes | None) -> None:
     """From now on the children of this process, and of its children, count for the arbiter of that name."""
     global _parent, _is_wrapped
     if name is None:
         return
     with _lock:
-        _parent = _Parent(name, pages, None if directory is None else str(directory))
+        _parent = _Parent(name, pages)
         is_wrapped, _is_wrapped = _is_wrapped, True
     if not is_wrapped:
         imports.after("multiprocessing.spawn", _wrap_preparation)
 
 
-def begin(name: bytes, pages: bytes | None, directory: str | None) -> None:
+def begin(name: bytes, pages: bytes | None) -> None:
     """In a child: it is one of the processes of the instance from the moment that it has metrics."""
     global _is_ready
-    follow(name, pages, directory)
+    follow(name, pages)
     with _lock:
         # A server of forks has been prepared, and so are its children.
         is_ready, _is_ready = _is_ready, True
     if not is_ready:
-        imports.after("prometheus_client", lambda _module: _join(name, pages, directory))
+        imports.after("prometheus_client", lambda _module: _join(name, pages))
 
 
-def _join(name: bytes, pages: bytes | None, directory: str | None) -> None:
+def _join(name: bytes, pages: bytes | None) -> None:
     try:
         from . import _native, merged, values
 
-        _native.become_child(name, directory)
+        _native.become_child(name)
         os.register_at_fork(after_in_child=_native.forked)
         values.install()
         merged.install(pages)

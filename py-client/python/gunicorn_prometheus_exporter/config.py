@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -39,8 +40,10 @@ def use_for_caller(config_file: str | os.PathLike[str]) -> None:
         names.setdefault(name, value)
     directory = settings.multiproc_dir
     if directory is not None and not settings.redis_enabled:
-        # Programs that read prometheus_client's files look for them here.
-        Path(directory).mkdir(parents=True, exist_ok=True)
+        # Programs that read prometheus_client's files look for them here. Where it cannot be made, the application
+        # runs nevertheless, and the exporter names the cause.
+        with contextlib.suppress(OSError):
+            Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(directory))
 
 

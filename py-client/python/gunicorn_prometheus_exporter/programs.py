@@ -60,7 +60,7 @@ class Program:
         self.instance = _native.Instance()
         self.instance.read_certificates(settings)
         values.install()
-        children.follow(self.instance.children_name(), merged.address, settings.store_directory)
+        children.follow(self.instance.children_name(), merged.address)
         os.register_at_fork(after_in_child=self.instance.forked)
         self.instance.configure(
             command,

@@ -34,6 +34,8 @@ pub(super) struct Said {
     pub(super) released: Vec<u64>,
     /// It needs another store of its own.
     pub(super) is_worn: bool,
+    /// The file whose lock says that the instance lives.
+    pub(super) life: Option<OwnedFd>,
     /// Stores that take the place of others.
     pub(super) heirs: Vec<(NewStore, OwnedFd, Vec<u64>)>,
 }
@@ -162,6 +164,7 @@ impl Exporter {
                         ToArbiter::Waiting => self.waiting = Some(Instant::now()),
                         ToArbiter::Released { number } => said.released.push(number),
                         ToArbiter::Worn => said.is_worn = true,
+                        ToArbiter::Life => said.life = descriptors.into_iter().next(),
                         ToArbiter::Heir { store, replaces } => {
                             // Without its descriptor it is none, and the others stay.
                             if let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) {

@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use metrics_store::{
-    FromChild, Identity, LinkError, NewStore, NurseryLink, Place, Process, Role, StoreError,
-    StoreFile, ToExporter, ToPeer,
+    FromChild, Identity, LinkError, NewStore, NurseryLink, Process, Role, StoreError, StoreFile,
+    ToExporter, ToPeer,
 };
 
 use super::Supervisor;
@@ -72,11 +72,7 @@ impl Supervisor {
             slot,
             name: name.to_owned(),
         };
-        let place = self
-            .directory
-            .as_deref()
-            .map_or(Place::Memory, Place::Directory);
-        let file = StoreFile::create(&identity, place)?;
+        let file = StoreFile::create(&identity)?;
         let new = NewStore {
             number,
             role,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gunicorn_prometheus_exporter::create_directory;
 use gunicorn_prometheus_exporter::settings::Settings;
 use metrics_store::{
     Boot, ChildListener, Control, Descriptor, Facts, NurseryLink, Snapshots, ToExporter,
@@ -17,12 +17,11 @@ use super::listener::Listener;
 use super::peer::Peer;
 use super::stores::Held;
 use crate::exporter_process::Program;
-use crate::process;
 
 /// All that an arbiter keeps for its metrics.
 pub(super) struct Supervisor {
-    /// File mode: where stores are.
-    pub(super) directory: Option<PathBuf>,
+    /// File mode: a file whose lock says that the instance lives. Nothing is read or written here.
+    pub(super) life: Option<Descriptor>,
     pub(super) control: Arc<Control>,
     /// `None` in a child.
     pub(super) snapshots: Option<Snapshots>,
@@ -130,13 +129,6 @@ impl Supervisor {
         {
             self.start(&task, now, &mut lines);
         }
-        if self.directory.is_some()
-            && let Some(own) = process::store()
-            && let Err(error) = own.hold()
-        {
-            // Copies of its descriptor were closed here, and the lock with them.
-            lines.push(("error", error.to_string()));
-        }
         lines
     }
 
@@ -151,6 +143,9 @@ impl Supervisor {
         }
         for (new, file, replaces) in said.heirs {
             self.take_heir(new, file, replaces);
+        }
+        if said.life.is_some() {
+            self.life = said.life.map(Descriptor::new);
         }
         if said.is_worn {
             self.renew_exporter(lines);
@@ -190,6 +185,9 @@ impl Supervisor {
     }
 
     pub(super) fn start(&mut self, task: &Task, now: Instant, lines: &mut Vec<Line>) {
+        if let Some(owner) = task.owner {
+            create_directory(&task.settings, owner);
+        }
         match self.boot(task, now) {
             Ok(exporter) => {
                 self.exporter = Some(exporter);
@@ -274,6 +272,7 @@ impl Supervisor {
         self.listener = Listener::default();
         self.certificates = None;
         self.pages = None;
+        self.life = None;
         self.snapshots = None;
         self.task = None;
         self.peer = None;

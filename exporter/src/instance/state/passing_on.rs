@@ -1,6 +1,6 @@
 //! Dead writers that wait for the shared registry, put together in an heir (see `stores/heir.rs`).
 
-use metrics_store::{Identity, NewStore, Place, Role, StoreError, StoreFile};
+use metrics_store::{Identity, NewStore, Role, StoreError, StoreFile};
 
 use super::{Entry, Inner, Life, State};
 use crate::stores::open_heir;
@@ -64,7 +64,7 @@ impl State {
             slot: 0,
             name: "heir".to_owned(),
         };
-        let file = StoreFile::create(&identity, Place::Memory)?;
+        let file = StoreFile::create(&identity)?;
         let heir = open_heir(&file)?;
         for entry in from.iter().filter_map(|number| inner.writers.get(number)) {
             entry.writer.pass_on(&heir)?;

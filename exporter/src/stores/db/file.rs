@@ -11,23 +11,36 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
 use std::str::FromStr;
 
 use metrics_model::{FamilyType, GaugeMode};
 use serde::Deserialize;
 
+use crate::stores::directory::{FileError, Folder, read_range};
+
 const HEADER: usize = 8;
-/// A file larger than this is none of `prometheus_client`.
-const MAX_FILE: usize = 1 << 30;
+/// Maximum size of a file, in bytes: some 500,000 series.
+pub(crate) const MAX_FILE_BYTES: usize = 64 << 20;
+/// Bytes that are read before it is seen that they are entries; then twice as many, and so on.
+const FIRST_READ: usize = 256 << 10;
 
 /// Why a file is left out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DbError {
     #[error(transparent)]
-    Io(#[from] io::Error),
+    File(#[from] FileError),
     #[error("it is damaged at byte {0}")]
     Damaged(usize),
+    #[error("it claims {claimed} bytes and has {bytes}")]
+    Short { claimed: usize, bytes: u64 },
+    #[error("all files together have more than {0} bytes")]
+    Room(usize),
+}
+
+impl From<io::Error> for DbError {
+    fn from(error: io::Error) -> Self {
+        Self::File(error.into())
+    }
 }
 
 /// What the name of a file says.
@@ -83,12 +96,11 @@ pub(crate) struct DbFile {
 }
 
 impl DbFile {
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let found = file.metadata()?;
+    pub(crate) fn open(folder: &Folder, name: &str) -> Result<Self, FileError> {
+        let (file, stamp) = folder.open(name)?;
         Ok(Self {
             file,
-            identity: (found.dev(), found.ino()),
+            identity: stamp.identity,
             bytes: Vec::new(),
         })
     }
@@ -98,22 +110,50 @@ impl DbFile {
         self.identity
     }
 
-    /// Reads what is in it now; answers how many bytes are in use.
-    pub(crate) fn read(&mut self) -> Result<usize, DbError> {
+    /// Bytes of memory that it takes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Reads what is in it now, if that is at most `room` bytes; answers how many bytes are in use.
+    pub(crate) fn read(&mut self, room: usize) -> Result<usize, DbError> {
         let mut head = [0; HEADER];
-        if self.file.metadata()?.len() < HEADER as u64 {
+        let bytes = self.file.metadata()?.size();
+        if bytes < HEADER as u64 {
             // Just being made.
-            self.bytes.clear();
+            self.bytes = Vec::new();
             return Ok(0);
         }
         self.file.read_exact_at(&mut head, 0)?;
         let used = i32::from_ne_bytes([head[0], head[1], head[2], head[3]]);
         let used = usize::try_from(used).map_err(|_| DbError::Damaged(0))?;
-        if used > MAX_FILE {
-            return Err(DbError::Damaged(0));
+        if used as u64 > bytes {
+            let claimed = used;
+            return Err(DbError::Short { claimed, bytes });
         }
-        self.bytes.resize(used, 0);
-        self.file.read_exact_at(&mut self.bytes, 0)?;
+        if used > MAX_FILE_BYTES {
+            let (bytes, limit) = (used as u64, MAX_FILE_BYTES);
+            return Err(FileError::TooLarge { bytes, limit }.into());
+        }
+        if used > room {
+            return Err(DbError::Room(room));
+        }
+        // A claim costs memory only as far as there are entries.
+        let mut wanted = self.bytes.len().max(FIRST_READ);
+        let mut seen = HEADER;
+        while wanted < used {
+            let begun = read_range(&self.file, wanted as u64, MAX_FILE_BYTES)?;
+            while let Some(end) = entry(&begun, seen)?.map(|entry| entry.end) {
+                seen = end;
+            }
+            wanted *= 2;
+        }
+        let whole = read_range(&self.file, used as u64, MAX_FILE_BYTES)?;
+        if whole.len() < used {
+            let (claimed, bytes) = (used, whole.len() as u64);
+            return Err(DbError::Short { claimed, bytes });
+        }
+        self.bytes = whole;
         Ok(used)
     }
 
@@ -125,26 +165,12 @@ impl DbFile {
             if is_damaged || at >= self.bytes.len() {
                 return None;
             }
-            let entry = self.entry(at).ok_or(DbError::Damaged(at));
+            let entry = entry(&self.bytes, at).and_then(|entry| entry.ok_or(DbError::Damaged(at)));
             match &entry {
                 Ok(entry) => at = entry.end,
                 Err(_) => is_damaged = true,
             }
             Some(entry)
-        })
-    }
-
-    fn entry(&self, at: usize) -> Option<DbEntry> {
-        let len = i32::from_ne_bytes(self.bytes.get(at..at + 4)?.try_into().ok()?);
-        let len = usize::try_from(len).ok()?;
-        let key = at + 4;
-        // There is always at least one space.
-        let value_at = key + len + 8 - (len + 4) % 8;
-        let end = value_at + 16;
-        (end <= self.bytes.len()).then_some(DbEntry {
-            key: (key, len),
-            value_at,
-            end,
         })
     }
 
@@ -166,6 +192,27 @@ impl DbFile {
         };
         (float(value_at), float(value_at + 8))
     }
+}
+
+/// The entry at a byte; `None` where it goes beyond what was read.
+fn entry(bytes: &[u8], at: usize) -> Result<Option<DbEntry>, DbError> {
+    let Some(Ok(head)) = bytes.get(at..at + 4).map(<[u8; 4]>::try_from) else {
+        return Ok(None);
+    };
+    // The shortest key is two brackets: zeros are no entry.
+    let len = usize::try_from(i32::from_ne_bytes(head))
+        .ok()
+        .filter(|&len| len >= 2)
+        .ok_or(DbError::Damaged(at))?;
+    let key = at + 4;
+    // There is always at least one space.
+    let value_at = key + len + 8 - (len + 4) % 8;
+    let end = value_at + 16;
+    Ok((end <= bytes.len()).then_some(DbEntry {
+        key: (key, len),
+        value_at,
+        end,
+    }))
 }
 
 #[cfg(test)]

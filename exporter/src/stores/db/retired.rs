@@ -5,21 +5,22 @@
 //! leaves nothing that would be counted twice.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 
 use metrics_model::{AfterLeave, FamilyType, Setting};
 use serde::{Deserialize, Serialize};
 
 use super::file::DbName;
+use crate::stores::directory::{FileError, Folder};
 
 const NAME: &str = "retired.json";
+/// Where a damaged one is put, to be looked at.
+const DAMAGED: &str = "retired.json.damaged";
+/// Maximum size of the file, in bytes.
+const MAX_BYTES: usize = 256 << 20;
 
 /// See the [module](self).
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Retired {
-    path: PathBuf,
     kept: Kept,
 }
 
@@ -56,15 +57,25 @@ pub(crate) struct Last<'a> {
 }
 
 impl Retired {
-    /// What was kept in that directory.
-    pub(crate) fn open(directory: &Path) -> io::Result<Self> {
-        let path = directory.join(NAME);
-        let kept = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
-            Err(error) => return Err(error),
+    /// What was kept in that directory. One that cannot be used is logged and put aside.
+    pub(crate) fn open(folder: &Folder) -> Self {
+        let damaged = match folder.read(NAME, MAX_BYTES) {
+            Ok((bytes, _)) => match serde_json::from_slice(&bytes) {
+                Ok(kept) => return Self { kept },
+                Err(error) => error.to_string(),
+            },
+            Err(error) if error.is_missing() => return Self::default(),
+            Err(error) => error.to_string(),
         };
-        Ok(Self { path, kept })
+        let aside = rustix::fs::renameat(folder, NAME, folder, DAMAGED);
+        tracing::error!(
+            "what remains of processes that are gone is lost: {NAME} is damaged ({damaged}){}",
+            aside.map_or_else(
+                |error| format!(" and stays ({error})"),
+                |()| format!("; it is {DAMAGED} now")
+            ),
+        );
+        Self::default()
     }
 
     /// Whether a file is folded in already, and only waits to be deleted.
@@ -76,9 +87,10 @@ impl Retired {
     /// On disk when this returns; then the files may be deleted.
     pub(crate) fn fold<'a>(
         &mut self,
+        folder: &Folder,
         files: impl IntoIterator<Item = (&'a DbName, (u64, u64), Vec<Last<'a>>)>,
         now_ms: u64,
-    ) -> io::Result<()> {
+    ) -> Result<(), FileError> {
         let mut kept = self.kept.clone();
         let mut entries = by_key(kept.entries);
         for (name, identity, values) in files {
@@ -88,26 +100,34 @@ impl Retired {
             }
         }
         kept.entries = entries.into_values().collect();
-        self.write(kept)
+        self.write(folder, kept)
     }
 
     /// These files are deleted.
-    pub(crate) fn forget(&mut self, deleted: &[(u64, u64)]) -> io::Result<()> {
+    pub(crate) fn forget(
+        &mut self,
+        folder: &Folder,
+        deleted: &[(u64, u64)],
+    ) -> Result<(), FileError> {
         let mut kept = self.kept.clone();
         kept.folded.retain(|identity| !deleted.contains(identity));
-        self.write(kept)
+        self.write(folder, kept)
     }
 
     /// Gauges that tell processes apart, of processes that died before `died_before_ms`, are no
     /// longer shown.
-    pub(crate) fn expire(&mut self, died_before_ms: u64) -> io::Result<bool> {
+    pub(crate) fn expire(
+        &mut self,
+        folder: &Folder,
+        died_before_ms: u64,
+    ) -> Result<bool, FileError> {
         let is_over = |entry: &Entry| !entry.pid.is_empty() && entry.died_ms < died_before_ms;
         if !self.kept.entries.iter().any(is_over) {
             return Ok(false);
         }
         let mut kept = self.kept.clone();
         kept.entries.retain(|entry| !is_over(entry));
-        self.write(kept)?;
+        self.write(folder, kept)?;
         Ok(true)
     }
 
@@ -133,12 +153,9 @@ impl Retired {
         })
     }
 
-    fn write(&mut self, kept: Kept) -> io::Result<()> {
-        let new = self.path.with_extension("json.new");
-        let mut file = fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&kept)?)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
+    fn write(&mut self, folder: &Folder, kept: Kept) -> Result<(), FileError> {
+        let bytes = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
+        folder.replace(NAME, &bytes, true)?;
         self.kept = kept;
         Ok(())
     }
@@ -204,6 +221,7 @@ fn fold_one(entries: &mut ByKey, name: &DbName, last: &Last<'_>, now_ms: u64) {
 mod tests {
     use super::super::view::DbView;
     use super::*;
+    use crate::stores::Directory;
     use metrics_model::{GaugeMode, Source};
 
     /// The value of the one series that there is, with the time of a timed one.
@@ -236,7 +254,8 @@ mod tests {
     #[test]
     fn a_gauge_is_the_same_whichever_of_its_processes_have_died() {
         let directory = std::env::temp_dir().join(format!("retired-{}", std::process::id()));
-        fs::create_dir_all(&directory).unwrap();
+        let opened = Directory::open(&directory, false).unwrap();
+        let folder = opened.home();
         let values = [0.0, -0.0, 5.0, -5.0, f64::INFINITY, f64::NAN, 5e-324];
         let folded = [
             GaugeMode::Min,
@@ -250,8 +269,8 @@ mod tests {
                 let both = [("11", first, 100.0), ("12", second, 100.0)];
                 let mut pages = Vec::new();
                 for dead in 0..4_usize {
-                    let _none_yet = fs::remove_file(directory.join(NAME));
-                    let mut retired = Retired::open(&directory).unwrap();
+                    folder.remove(NAME).unwrap();
+                    let mut retired = Retired::open(folder);
                     let is_dead = |number: usize| dead >> number & 1 == 1;
                     let mut live = Vec::new();
                     for (number, (pid, value, time)) in both.into_iter().enumerate() {
@@ -270,7 +289,8 @@ mod tests {
                             pid,
                         };
                         let identity = (0, number as u64);
-                        retired.fold([(&name, identity, vec![last])], 1).unwrap();
+                        let files = [(&name, identity, vec![last])];
+                        retired.fold(folder, files, 1).unwrap();
                     }
                     pages.push(
                         shown(&retired, &live, mode).map(|(v, t)| (v.to_bits(), t.to_bits())),
@@ -301,6 +321,6 @@ mod tests {
                 }
             }
         }
-        fs::remove_dir_all(&directory).unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 }

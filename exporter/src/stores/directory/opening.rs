@@ -1,0 +1,227 @@
+//! How the metrics directory is opened: made where it is missing, and never trusted beyond its owner.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::io::Errno;
+use rustix::process::{getegid, geteuid};
+
+use super::folder::{Access, FileError, Folder};
+use super::{Directory, LOCK};
+use crate::settings::Settings;
+
+/// Why the metrics directory cannot be used. Each says what helps.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirectoryError {
+    #[error("it cannot be created by user {user} ({source}): create it for that user")]
+    Create { user: u32, source: io::Error },
+    #[error("it cannot be opened by user {user} ({source}): give it to that user")]
+    Open { user: u32, source: io::Error },
+    #[error("it is not a directory: name another, or remove that file")]
+    Kind,
+    #[error(
+        "it is a symbolic link of user {owner}, allowed are links of user {user} and root: name the directory itself"
+    )]
+    Link { owner: u32, user: u32 },
+    #[error(
+        "{path} belongs to user {owner}, allowed are user {user} and root: run both as one user, give it to user {user}, or share it by its group (exporter.prometheus.multiproc_group)"
+    )]
+    Owner {
+        path: PathBuf,
+        owner: u32,
+        user: u32,
+    },
+    #[error("{path} can be written by others: take their right to write (chmod o-w), or remove it")]
+    Writable { path: PathBuf },
+    #[error("it cannot be written by user {user} ({source}): give it to that user")]
+    Write { user: u32, source: FileError },
+    #[error("{name} in it cannot be used: {source}; remove it")]
+    File {
+        name: &'static str,
+        source: FileError,
+    },
+}
+
+impl Directory {
+    /// Opens it, and makes it where it is not there yet. With `is_shared`, all users of its group
+    /// may read and write what is in it.
+    pub(crate) fn open(path: &Path, is_shared: bool) -> Result<Self, DirectoryError> {
+        let user = geteuid().as_raw();
+        let top = open_top(path, is_shared)?;
+        let stat = rustix::fs::fstat(&top).map_err(open_failed)?;
+        let is_ours = stat.st_uid == user || stat.st_uid == 0;
+        let is_writable = |bits: Mode| Mode::from_raw_mode(stat.st_mode).intersects(bits);
+        let access = Access {
+            user,
+            group: is_shared.then_some(stat.st_gid),
+        };
+        let top = Folder { fd: top, access };
+        let (home, home_path) = if is_writable(Mode::WOTH) {
+            open_private(&top, path, &stat, is_shared)?
+        } else if is_shared || is_ours && !is_writable(Mode::WGRP) {
+            let fd = top.fd.try_clone().map_err(open_failed)?;
+            (Folder { fd, access }, path.to_owned())
+        } else if is_ours {
+            open_private(&top, path, &stat, is_shared)?
+        } else {
+            return Err(DirectoryError::Owner {
+                path: path.to_owned(),
+                owner: stat.st_uid,
+                user,
+            });
+        };
+        let lock = home.open_lock(LOCK).map_err(|source| match source {
+            source @ FileError::Io(_) => DirectoryError::Write { user, source },
+            source => DirectoryError::File { name: LOCK, source },
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            top,
+            home,
+            home_path,
+            lock,
+        })
+    }
+}
+
+/// For an arbiter that has more rights than its exporter: makes the metrics directory for the user and
+/// group of the exporter, where it is missing, or empty and this user's. What fails is logged by the
+/// exporter, which then cannot use it.
+pub fn create_directory(settings: &Settings, (user, group): (u32, u32)) {
+    let Some(path) = settings.store_directory() else {
+        return;
+    };
+    let create = || -> io::Result<()> {
+        make(path, settings.prometheus.multiproc_group)?;
+        let directory = rustix::fs::open(path, directory_flags(), Mode::empty())?;
+        let stat = rustix::fs::fstat(&directory)?;
+        let is_empty = Dir::read_from(&directory)?
+            .filter_map(Result::ok)
+            .all(|entry| entry.file_name() == c"." || entry.file_name() == c"..");
+        let is_private = !Mode::from_raw_mode(stat.st_mode).intersects(Mode::WGRP | Mode::WOTH);
+        if is_empty && is_private && stat.st_uid == geteuid().as_raw() {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+            rustix::fs::fchown(&directory, Some(user), Some(group))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = create() {
+        tracing::debug!("{} is not created: {error}", path.display());
+    }
+}
+
+fn directory_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC
+}
+
+fn open_failed(error: impl Into<io::Error>) -> DirectoryError {
+    DirectoryError::Open {
+        user: geteuid().as_raw(),
+        source: error.into(),
+    }
+}
+
+/// Makes a directory that only this user, or its group, can use.
+fn make(path: &Path, is_shared: bool) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mode = if is_shared { 0o770 } else { 0o700 };
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn open_top(path: &Path, is_shared: bool) -> Result<OwnedFd, DirectoryError> {
+    let user = geteuid().as_raw();
+    let open = |flags| rustix::fs::open(path, flags, Mode::empty());
+    match open(directory_flags()) {
+        Err(Errno::NOENT) => {
+            make(path, is_shared).map_err(|source| DirectoryError::Create { user, source })?;
+            open(directory_flags()).map_err(open_failed)
+        }
+        Err(Errno::LOOP | Errno::NOTDIR) => {
+            let stat = rustix::fs::lstat(path).map_err(|error| match error {
+                Errno::NOTDIR => DirectoryError::Kind,
+                error => open_failed(error),
+            })?;
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+                return Err(DirectoryError::Kind);
+            }
+            if stat.st_uid != user && stat.st_uid != 0 {
+                let owner = stat.st_uid;
+                return Err(DirectoryError::Link { owner, user });
+            }
+            open(directory_flags() - OFlags::NOFOLLOW).map_err(|error| match error {
+                Errno::NOTDIR => DirectoryError::Kind,
+                error => open_failed(error),
+            })
+        }
+        other => other.map_err(open_failed),
+    }
+}
+
+/// Others can write the directory: ours is one in it, which they cannot.
+fn open_private(
+    top: &Folder,
+    path: &Path,
+    top_stat: &Stat,
+    is_shared: bool,
+) -> Result<(Folder, PathBuf), DirectoryError> {
+    let user = geteuid().as_raw();
+    let (name, mode) = if is_shared {
+        ("gunicorn-metrics".to_owned(), Mode::RWXU | Mode::RWXG)
+    } else {
+        (format!("gunicorn-metrics-{user}"), Mode::RWXU)
+    };
+    let home_path = path.join(&name);
+    let is_new = match rustix::fs::mkdirat(top, &*name, Mode::RWXU) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
+        Err(error) => {
+            let source = error.into();
+            return Err(DirectoryError::Write { user, source });
+        }
+    };
+    let fd =
+        rustix::fs::openat(top, &*name, directory_flags(), Mode::empty()).map_err(|error| {
+            match error {
+                Errno::LOOP | Errno::NOTDIR => DirectoryError::Kind,
+                error => open_failed(error),
+            }
+        })?;
+    if is_new && is_shared {
+        rustix::fs::fchmod(&fd, mode | Mode::SGID).map_err(open_failed)?;
+    }
+    let stat = rustix::fs::fstat(&fd).map_err(open_failed)?;
+    let is_accepted = stat.st_uid == user
+        || is_shared && [top_stat.st_gid, getegid().as_raw()].contains(&stat.st_gid);
+    if !is_accepted {
+        return Err(DirectoryError::Owner {
+            path: home_path,
+            owner: stat.st_uid,
+            user,
+        });
+    }
+    let others = if is_shared {
+        Mode::WOTH
+    } else {
+        Mode::WOTH | Mode::WGRP
+    };
+    if Mode::from_raw_mode(stat.st_mode).intersects(others) {
+        return Err(DirectoryError::Writable { path: home_path });
+    }
+    let access = Access {
+        user,
+        group: is_shared.then_some(stat.st_gid),
+    };
+    Ok((Folder { fd, access }, home_path))
+}
+
+#[cfg(test)]
+mod tests;
