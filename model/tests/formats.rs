@@ -445,22 +445,19 @@ fn a_unit_is_shown_only_where_it_is_the_ending_of_the_name_as_written() {
             .unwrap();
         let labels = [(name.trim_end_matches("_info"), "1")];
         let labels = Labels::new(labels).unwrap();
-        match family_type {
-            FamilyType::Counter => {
-                registry.inc(&stamp, name, &labels, 1.0, None).unwrap();
-            }
-            _ => {
-                let write = GaugeWrite {
-                    family: name.trim_end_matches("_info"),
-                    labels: &labels,
-                    value: 1.0,
-                    mode: None,
-                    writer: b"",
-                    lease_ms: None,
-                    ttl_ms: None,
-                };
-                registry.set(&stamp, &write).unwrap();
-            }
+        if family_type == FamilyType::Counter {
+            registry.inc(&stamp, name, &labels, 1.0, None).unwrap();
+        } else {
+            let write = GaugeWrite {
+                family: name.trim_end_matches("_info"),
+                labels: &labels,
+                value: 1.0,
+                mode: None,
+                writer: b"",
+                lease_ms: None,
+                ttl_ms: None,
+            };
+            registry.set(&stamp, &write).unwrap();
         }
         let request = ExposeRequest {
             format,
