@@ -278,6 +278,7 @@ def test_pushes_that_overlap_show_the_values_of_the_last_one_once(redis: RedisSe
     for _ in range(2):
         processes = [start(text) for text in texts]
         processes[0].kill()
+        processes[0].wait()
         assert [process.wait(60) for process in processes[1:]] == [0] * 9
         text = redis.execute("METRICS.EXPOSE", KEY)
         assert isinstance(text, str)
