@@ -1,6 +1,7 @@
 //! Worker stores as writers of registries: what is read of them, and how far it has got.
 
 mod db;
+mod departure;
 mod directory;
 mod gathering;
 mod heir;
@@ -13,7 +14,7 @@ pub(crate) use db::DbFiles;
 pub use directory::create_directory;
 pub(crate) use directory::{CopyName, Directory, DirectoryError, FileError, InstanceLife, Stamp};
 pub use gathering::{GatherError, Gathering};
-pub(crate) use heir::open as open_heir;
+pub(crate) use heir::Heir;
 pub(crate) use shard::{SharedLeave, SharedPush};
 pub(crate) use source::{StoreSource, Visible};
 pub(crate) use writer::{Writer, WriterOptions};

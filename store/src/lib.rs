@@ -50,7 +50,7 @@ pub use link::{
     NewStore, NurseryLink, PeerLink, ToArbiter, ToExporter, ToPeer,
 };
 pub use process::Process;
-pub use push_state::PushHeader;
+pub use push_state::{LeaveState, PushHeader};
 pub use reader::{FamilyDef, SeriesView, StoreReader};
 pub use series::Series;
 pub use slots::MAX_SLOTS;

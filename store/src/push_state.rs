@@ -44,6 +44,20 @@ pub struct PushHeader {
     pub epoch: Option<u64>,
     /// How often the writer had to take a new id.
     pub incarnation: u64,
+    /// How far the writer has left.
+    pub leave: LeaveState,
+}
+
+/// How far a writer has left a shard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LeaveState {
+    /// It has not.
+    #[default]
+    Staying,
+    /// A LEAVE was sent, which may have arrived.
+    Sent,
+    /// The shard has answered that it has left.
+    Done,
 }
 
 /// Never a seq: a value that is just being written.
@@ -72,6 +86,11 @@ impl StoreReader {
             acked_at_ms: word(3),
             epoch: (word(4) != 0).then(|| word(5)),
             incarnation: word(6),
+            leave: match word(7) {
+                0 => LeaveState::Staying,
+                1 => LeaveState::Sent,
+                _ => LeaveState::Done,
+            },
         }
     }
 
@@ -86,6 +105,7 @@ impl StoreReader {
             acked_at_ms,
             epoch,
             incarnation,
+            leave,
         } = *header;
         let words = [
             seq,
@@ -95,6 +115,7 @@ impl StoreReader {
             epoch.is_some().into(),
             epoch.unwrap_or(0),
             incarnation,
+            leave as u64,
         ];
         for (to, word) in self.push_words(shard, next).iter().zip(words) {
             to.store(word, Relaxed);

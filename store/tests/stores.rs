@@ -203,6 +203,7 @@ fn what_was_sent_and_not_acknowledged_is_told_apart() {
         acked_at_ms: 1,
         epoch: Some(0),
         incarnation: 0,
+        ..PushHeader::default()
     };
     assert_eq!(
         (reader.acked(0, 0), reader.sent(0, 0)),

@@ -205,6 +205,13 @@ impl State {
         if store.role == Role::Heir {
             // What it has is in this instance's registry already.
             entry.life = Life::Committed;
+        } else if entry
+            .writer
+            .process()
+            .is_some_and(|process| !process.is_alive())
+        {
+            // It may have left the shared registry: only a living writer comes back there.
+            entry.life = Life::Ended;
         }
         inner.writers.insert(number, entry);
         inner.has_new_series = true;

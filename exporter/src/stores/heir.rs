@@ -3,9 +3,13 @@
 //! # How it works
 //!
 //! While the shared registry is away, a dead writer waits for it with all its values. When many wait,
-//! those of which nothing is in flight are put together: the heir's store has, for each series, the
-//! sum of what none of them has sent, and for each of them its id and last seq, so that it can still
-//! take its leave. The heir is a writer like one that has ended: it sends what it has, and leaves.
+//! those of which nothing is in flight are put together. What they have counted is added up: the
+//! heir's store has, for each counter, histogram and summary, the sum of what none of them has sent,
+//! and sends it like a writer that has ended. What they have set is kept as theirs: for each writer of
+//! which the registry has heard there is a [`Departure`], which gives the registry its last gauges
+//! and leaves. So that a thousand writers do not keep a thousand values, one of them holds what they
+//! come to ([`GaugeMode::fold`](metrics_model::GaugeMode::fold)), where the registry can tell no
+//! difference.
 //!
 //! # Why nothing is counted twice
 //!
@@ -16,105 +20,327 @@
 //! # What it costs
 //!
 //! A registry that is rolled back to a time before a writer's last acknowledged batch, in which that
-//! writer had lived, cannot be told again what was acknowledged later; nor is the last value of a
-//! dead writer's gauge passed on that has a `pid` label, if it was not sent before.
+//! writer had lived, cannot be told again what was acknowledged later. A writer of which the registry
+//! has a value of a `sum` gauge, or which has set one of mode `all`, keeps its own.
 
-use metrics_model::{FamilyType, GaugeMode, Point};
-use metrics_store::{Series, StoreError, StoreFile, StoreReader, WorkerStore};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use super::shard::{LateLeave, SharedLeave, epoch_from_text, epoch_to_text};
+use metrics_model::{AfterLeave, FamilySpec, FamilyType, GaugeMode, Point, Setting};
+use metrics_store::{
+    FamilyDef, Series, SeriesView, StoreError, StoreFile, StoreReader, WorkerStore,
+};
+
+use super::departure::{Departure, DepartureRecord, kept_family, read_family};
+use super::shard::{epoch_from_text, epoch_to_text};
 use crate::backend::shard_of;
 
-/// The family of the records by which the heir takes leave for others; hidden.
+/// The family of the records of departures; hidden.
 const LEAVES: &str = "__leaves";
 
-/// Adds to an heir's store what a writer has not sent, and its leaves.
-pub(crate) fn bequeath(
-    heir: &WorkerStore,
-    reader: &StoreReader,
-    shards: usize,
-    leaves: &[LateLeave],
-) -> Result<(), StoreError> {
-    for number in 0..reader.len() {
-        let view = reader.series(number);
-        if view.family.is_hidden() {
-            continue;
+/// Labels of a series.
+type Labels = Box<[(Box<str>, Box<str>)]>;
+
+/// An heir that is being filled.
+#[derive(Debug)]
+pub(crate) struct Heir {
+    file: StoreFile,
+    store: WorkerStore,
+    departures: Vec<DepartureRecord>,
+    gauges: HashMap<GaugeId, Gauge>,
+}
+
+/// A gauge that is kept for one of several writers, or for a certain one.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct GaugeId {
+    family: Box<str>,
+    labels: Labels,
+    only_of: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Gauge {
+    /// The departure that sends it.
+    holder: usize,
+    family: FamilyDef,
+    value: f64,
+    time: f64,
+    base: Point,
+    acked: Point,
+}
+
+impl Heir {
+    /// A new heir, into which nothing was put yet.
+    pub(crate) fn new(file: &StoreFile) -> Result<Self, StoreError> {
+        Ok(Self {
+            file: file.duplicate()?,
+            store: file.duplicate()?.adopt()?,
+            departures: Vec::new(),
+            gauges: HashMap::new(),
+        })
+    }
+
+    /// Adds what a writer has not sent. `departures` are those of the shards that it has not left.
+    pub(crate) fn add(
+        &mut self,
+        reader: &StoreReader,
+        shards: usize,
+        departures: Vec<DepartureRecord>,
+    ) -> Result<(), StoreError> {
+        let first = self.departures.len();
+        self.departures.extend(departures);
+        for number in 0..reader.len() {
+            let view = reader.series(number);
+            if view.family.is_hidden() {
+                continue;
+            }
+            let shard = shard_of(&view.family.spec(), shards);
+            let mut new = self.departures[first..].iter();
+            let Some(departure) = new.position(|departure| departure.shard == shard) else {
+                continue;
+            };
+            let acked = reader.acked(shard, number);
+            if view.family.family_type.gauge_mode().is_some() {
+                if !reader.is_retired(number) {
+                    let base = reader.base(number);
+                    let point = reader.point(number);
+                    self.set(first + departure, &view, view.family, point, base, acked);
+                }
+                continue;
+            }
+            let now = reader.point(number);
+            if !now.is_same(&acked) {
+                let layout = view.family.layout.as_ref();
+                let family = self.store.family(&view.family.spec(), layout)?;
+                let series = self.store.series(&family, &pairs(view.labels))?;
+                count(series, &now, &acked);
+            }
         }
-        let shard = shard_of(&view.family.spec(), shards);
-        let (now, acked) = (reader.point(number), reader.acked(shard, number));
-        if now.is_same(&acked) || !outlives(view.family.family_type) {
-            continue;
+        Ok(())
+    }
+
+    /// Adds a departure that another heir has not brought to its end.
+    pub(crate) fn add_again(&mut self, reader: &StoreReader, departure: &Departure) {
+        self.departures.push(departure.record.clone());
+        for &number in departure.gauges() {
+            let view = reader.series(number);
+            let Some((_, name)) = read_family(&view.family.name) else {
+                continue;
+            };
+            let family = FamilyDef {
+                name: name.into(),
+                ..view.family.clone()
+            };
+            let acked = reader.acked(departure.record.shard, number);
+            let (point, base) = (reader.point(number), reader.base(number));
+            self.set(
+                self.departures.len() - 1,
+                &view,
+                &family,
+                point,
+                base,
+                acked,
+            );
         }
-        let family = heir.family(&view.family.spec(), view.family.layout.as_ref())?;
-        let labels: Vec<_> = view
-            .labels
+    }
+
+    /// Keeps the last value of a gauge.
+    fn set(
+        &mut self,
+        departure: usize,
+        view: &SeriesView<'_>,
+        family: &FamilyDef,
+        point: Point,
+        base: Point,
+        acked: Point,
+    ) {
+        let Some(mode) = family.family_type.gauge_mode() else {
+            return;
+        };
+        let (value, time) = match point {
+            Point::Scalar(value) => (value, 0.0),
+            Point::Timed { value, time } if time > 0.0 => (value, time),
+            Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => return,
+        };
+        if mode.after_leave() == AfterLeave::Hidden {
+            return;
+        }
+        let is_own = self.departures[departure].may_have_left || is_its_own(mode, &acked);
+        let id = GaugeId {
+            family: family.name.clone(),
+            labels: view.labels.into(),
+            only_of: is_own.then_some(departure),
+        };
+        let new = Gauge {
+            holder: departure,
+            family: family.clone(),
+            value,
+            time,
+            base,
+            acked,
+        };
+        match self.gauges.entry(id) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(new);
+            }
+            Entry::Occupied(mut known) => {
+                let known = known.get_mut();
+                let setting = |gauge: &Gauge| Setting {
+                    value: gauge.value,
+                    time: gauge.time,
+                    writer: self.departures[gauge.holder].writer.as_bytes(),
+                };
+                let both = mode
+                    .fold(setting(known), setting(&new))
+                    .unwrap_or(setting(&new));
+                let (value, time) = (both.value, both.time);
+                if both.writer == self.departures[new.holder].writer.as_bytes() {
+                    *known = new;
+                }
+                (known.value, known.time) = (value, time);
+            }
+        }
+    }
+
+    /// Writes what is kept behind what was added up.
+    pub(crate) fn finish(self) -> Result<(), StoreError> {
+        let mut is_needed = self
+            .departures
             .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let series = heir.series(&family, &labels)?;
-        add(series, view.family.family_type, &now, &acked);
+            .map(|d| d.seq > 0)
+            .collect::<Vec<_>>();
+        for gauge in self.gauges.values() {
+            is_needed[gauge.holder] = true;
+        }
+        let family = self
+            .store
+            .family(&FamilySpec::new(LEAVES, FamilyType::Counter), None)?;
+        let mut numbers = HashMap::new();
+        for (number, record) in self.departures.iter().enumerate() {
+            if is_needed[number] {
+                numbers.insert(number, numbers.len());
+                write_record(&self.store, &family, record)?;
+            }
+        }
+        let mut push_states = Vec::with_capacity(self.gauges.len());
+        for (id, gauge) in &self.gauges {
+            let name = kept_family(numbers[&gauge.holder], &id.family);
+            let spec = FamilySpec {
+                name: &name,
+                ..gauge.family.spec()
+            };
+            let family = self.store.family(&spec, None)?;
+            let series = self.store.series(&family, &pairs(&id.labels))?;
+            match gauge.acked {
+                Point::Timed { .. } => series.set_timed(gauge.value, gauge.time),
+                Point::Scalar(_) | Point::Buckets { .. } | Point::Native(_) => {
+                    series.set(0, gauge.value);
+                }
+            }
+            push_states.push((&gauge.base, &gauge.acked));
+        }
+        let reader = StoreReader::open(self.file.duplicate_fd()?)?;
+        // They were written last, each as a series of its own.
+        let first = reader.len() - push_states.len();
+        for (number, (base, acked)) in (first..).zip(push_states) {
+            reader.set_base(number, base);
+            reader.restart_push(number, acked);
+        }
+        Ok(())
     }
-    let spec = metrics_model::FamilySpec::new(LEAVES, FamilyType::Counter);
-    let family = heir.family(&spec, None)?;
-    for LateLeave { shard, leave } in leaves {
-        let writer = String::from_utf8_lossy(&leave.writer);
-        let (shard, epoch) = (shard.to_string(), epoch_to_text(leave.epoch));
-        let labels = [("writer", &*writer), ("shard", &*shard), ("epoch", &*epoch)];
-        heir.series(&family, &labels)?.set(0, leave.seq as f64);
+}
+
+/// The departures in an heir's store.
+pub(crate) fn departures_in(reader: &StoreReader, ttl_ms: u64) -> Vec<Departure> {
+    let records: Vec<_> = reader.find(LEAVES).collect();
+    let mut series = records
+        .iter()
+        .map(|&number| vec![number])
+        .collect::<Vec<_>>();
+    for number in 0..reader.len() {
+        let family = read_family(&reader.series(number).family.name);
+        if let Some(of) = family.and_then(|(departure, _)| series.get_mut(departure)) {
+            of.push(number);
+        }
     }
+    let departures = records
+        .into_iter()
+        .zip(series)
+        .filter_map(|(number, series)| {
+            let record = read_record(reader, number)?;
+            Some(Departure::new(record, series, reader, ttl_ms))
+        });
+    departures.collect()
+}
+
+fn write_record(
+    store: &WorkerStore,
+    family: &metrics_store::Family,
+    record: &DepartureRecord,
+) -> Result<(), StoreError> {
+    let (shard, epoch) = (record.shard.to_string(), epoch_to_text(record.epoch));
+    let (acked_at_ms, died_ms) = (record.acked_at_ms.to_string(), record.died_ms.to_string());
+    let labels = [
+        ("writer", &*record.writer),
+        ("shard", &*shard),
+        ("epoch", &*epoch),
+        ("acked_at_ms", &*acked_at_ms),
+        ("pid", &*record.pid),
+        ("died_ms", &*died_ms),
+    ];
+    store.series(family, &labels)?.set(0, record.to_value());
     Ok(())
 }
 
-/// The leaves that an heir has to say.
-pub(crate) fn leaves_in(reader: &StoreReader) -> Vec<LateLeave> {
-    let read = |number: usize| {
-        let view = reader.series(number);
-        let label = |wanted: &str| {
-            let mut labels = view.labels.iter();
-            labels.find_map(|(name, value)| (&**name == wanted).then_some(&**value))
-        };
-        let Point::Scalar(seq) = reader.point(number) else {
-            return None;
-        };
-        let leave = SharedLeave {
-            writer: label("writer")?.as_bytes().to_vec(),
-            seq: seq as u64,
-            epoch: epoch_from_text(label("epoch").unwrap_or_default()),
-        };
-        let shard = label("shard")?.parse().ok()?;
-        Some(LateLeave { shard, leave })
+fn read_record(reader: &StoreReader, number: usize) -> Option<DepartureRecord> {
+    let view = reader.series(number);
+    let label = |wanted: &str| {
+        let mut labels = view.labels.iter();
+        labels.find_map(|(name, value)| (&**name == wanted).then_some(&**value))
     };
-    reader.find(LEAVES).filter_map(read).collect()
+    let milliseconds = |name| label(name).and_then(|text| text.parse().ok());
+    let Point::Scalar(value) = reader.point(number) else {
+        return None;
+    };
+    let (seq, may_have_left) = DepartureRecord::read_value(value);
+    Some(DepartureRecord {
+        shard: label("shard")?.parse().ok()?,
+        writer: label("writer")?.to_owned(),
+        seq,
+        epoch: epoch_from_text(label("epoch").unwrap_or_default()),
+        acked_at_ms: milliseconds("acked_at_ms").unwrap_or(0),
+        pid: label("pid").unwrap_or_default().to_owned(),
+        died_ms: milliseconds("died_ms").unwrap_or(0),
+        may_have_left,
+    })
 }
 
-/// A new heir, into which nothing was put yet.
-pub(crate) fn open(file: &StoreFile) -> Result<WorkerStore, StoreError> {
-    file.duplicate()?.adopt()
-}
-
-/// Whether anything of a family stays when its writer has ended.
-fn outlives(family_type: FamilyType) -> bool {
-    match family_type {
-        FamilyType::Gauge(mode) => matches!(
-            mode,
-            GaugeMode::Sum | GaugeMode::Min | GaugeMode::Max | GaugeMode::MostRecent
-        ),
-        FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary => true,
-        FamilyType::NativeHistogram | FamilyType::Info | FamilyType::StateSet => false,
+/// Whether no other writer may hold a gauge for its writer: its value stands on its own, or it may
+/// be part of a sum already.
+fn is_its_own(mode: GaugeMode, acked: &Point) -> bool {
+    match mode {
+        GaugeMode::All | GaugeMode::LiveAll => true,
+        GaugeMode::Sum | GaugeMode::LiveSum => !acked.is_same(&acked.zero()),
+        GaugeMode::Min
+        | GaugeMode::LiveMin
+        | GaugeMode::Max
+        | GaugeMode::LiveMax
+        | GaugeMode::MostRecent
+        | GaugeMode::LiveMostRecent => false,
     }
 }
 
-fn add(series: Series, family_type: FamilyType, now: &Point, acked: &Point) {
+fn pairs(labels: &[(Box<str>, Box<str>)]) -> Vec<(&str, &str)> {
+    labels
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .collect()
+}
+
+/// Adds what a writer has counted since the registry acknowledged `acked`.
+fn count(series: Series, now: &Point, acked: &Point) {
     match (now, acked) {
-        (Point::Scalar(now), Point::Scalar(acked)) => {
-            let had = series.get(0);
-            match family_type.gauge_mode() {
-                Some(GaugeMode::Min) if had != 0.0 => series.set(0, had.min(*now)),
-                Some(GaugeMode::Max) if had != 0.0 => series.set(0, had.max(*now)),
-                Some(GaugeMode::Min | GaugeMode::Max) => series.set(0, *now),
-                _ => series.add(0, now - acked),
-            }
-        }
+        (Point::Scalar(now), Point::Scalar(acked)) => series.add(0, now - acked),
         (
             Point::Buckets { sum, counts },
             Point::Buckets {
@@ -122,14 +348,17 @@ fn add(series: Series, family_type: FamilyType, now: &Point, acked: &Point) {
                 counts: acked_counts,
             },
         ) => {
-            series.add(0, sum - acked_sum);
+            // Of two equal ones the difference is nothing, also of infinite ones.
+            if sum.to_bits() != acked_sum.to_bits() {
+                series.add(0, sum - acked_sum);
+            }
             for (cell, (now, acked)) in counts.iter().zip(acked_counts).enumerate() {
                 series.add(1 + cell, now.saturating_sub(*acked) as f64);
             }
         }
-        (Point::Timed { value, time }, _) if *time >= series.get_timed().1 => {
-            series.set_timed(*value, *time);
-        }
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

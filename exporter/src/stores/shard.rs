@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use metrics_model::{
     Epoch, FamilyType, Limits, Outcome, Push, PushReply, Saved, SavedPoint, Session, SessionOptions,
 };
-use metrics_store::{PushHeader, StoreReader};
+use metrics_store::{LeaveState, PushHeader, StoreReader};
 
+use super::departure::DepartureRecord;
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
 
@@ -25,7 +26,7 @@ pub(crate) struct ShardSession {
     session: Session,
     visible: Visible,
     sent_at: Option<Instant>,
-    has_left: bool,
+    leave_state: LeaveState,
 }
 
 /// One batch for a shard.
@@ -41,13 +42,6 @@ pub(crate) struct SharedLeave {
     pub(crate) writer: Vec<u8>,
     pub(crate) seq: u64,
     pub(crate) epoch: Option<Epoch>,
-}
-
-/// A LEAVE that somebody else has to say.
-#[derive(Debug, Clone)]
-pub(crate) struct LateLeave {
-    pub(crate) shard: usize,
-    pub(crate) leave: SharedLeave,
 }
 
 impl ShardSession {
@@ -66,14 +60,15 @@ impl ShardSession {
         let resume = |shard| {
             let mut visible = Visible::of_shard(shard, shards);
             visible.extend(reader);
-            let id = reader.writer_id_of(reader.push_header(shard).incarnation);
+            let header = reader.push_header(shard);
+            let id = reader.writer_id_of(header.incarnation);
             let saved = saved(reader, shard, &visible);
             Self {
                 shard,
                 session: Session::resume(id.into_bytes(), session_options(ttl_ms), saved),
                 visible,
                 sent_at: None,
-                has_left: false,
+                leave_state: header.leave,
             }
         };
         (0..shards).map(resume).collect()
@@ -86,6 +81,9 @@ impl ShardSession {
 
     /// What is to be sent now, saved before it is sent; with `heartbeat`, an empty batch where
     /// nothing is new and nothing was sent for a while.
+    ///
+    /// A writer that has left, and lives (its instance ended, and an older arbiter goes on with it),
+    /// goes on as another one.
     pub(crate) fn next(
         &mut self,
         reader: &StoreReader,
@@ -94,6 +92,12 @@ impl ShardSession {
         now_ms: u64,
         heartbeat: bool,
     ) -> Option<SharedPush> {
+        if self.has_left() {
+            if !heartbeat {
+                return None;
+            }
+            self.begin_anew(reader);
+        }
         let was_in_flight = self.session.is_in_flight();
         let source = StoreSource {
             reader,
@@ -127,7 +131,14 @@ impl ShardSession {
     pub(crate) fn on_reply(&mut self, reader: &StoreReader, reply: &PushReply, now_ms: u64) {
         self.sent_at = Some(Instant::now());
         if self.session.on_reply(reply, now_ms) == Outcome::Gone {
-            self.reborn(reader);
+            // A predecessor may have sent a LEAVE and ended before it was answered.
+            if self.leave_state == LeaveState::Staying {
+                let writer = String::from_utf8_lossy(self.session.writer()).into_owned();
+                tracing::error!(
+                    "the shared registry says that writer {writer} has left, which it has not: it goes on under another id"
+                );
+            }
+            self.begin_anew(reader);
         } else {
             self.save_answer(reader);
         }
@@ -135,11 +146,13 @@ impl ShardSession {
 
     /// The seq and epoch to leave with; `None` if the shard has never heard of this writer, which
     /// has left then.
-    pub(crate) fn leave(&mut self) -> Option<SharedLeave> {
+    pub(crate) fn leave(&mut self, reader: &StoreReader) -> Option<SharedLeave> {
         let Some((seq, epoch)) = self.session.leave() else {
-            self.has_left = true;
+            self.leave_state = LeaveState::Done;
             return None;
         };
+        self.leave_state = LeaveState::Sent;
+        self.save_header(reader);
         Some(SharedLeave {
             writer: self.session.writer().to_vec(),
             seq,
@@ -149,9 +162,13 @@ impl ShardSession {
 
     /// Takes the answer to that; false if there is something to send first.
     pub(crate) fn on_leave_reply(&mut self, reader: &StoreReader, reply: &PushReply) -> bool {
-        self.has_left = self.session.on_leave_reply(reply);
+        self.leave_state = if self.session.on_leave_reply(reply) {
+            LeaveState::Done
+        } else {
+            LeaveState::Staying
+        };
         self.save_answer(reader);
-        self.has_left
+        self.has_left()
     }
 
     /// Whether all that it has sent is known to have arrived, so that what it has not can be sent by
@@ -160,35 +177,38 @@ impl ShardSession {
         self.session.sent_seq() <= self.session.acked_seq()
     }
 
-    /// How another writer takes leave for this one; `None` if the shard has never heard of it.
-    pub(crate) fn late_leave(&self) -> Option<LateLeave> {
-        let (_, epoch) = self.session.leave()?;
-        let leave = SharedLeave {
-            writer: self.session.writer().to_vec(),
+    /// Whether a batch was sent that has not been answered.
+    pub(crate) fn is_in_flight(&self) -> bool {
+        self.session.is_in_flight()
+    }
+
+    /// What another store keeps of this writer, so that it can leave.
+    pub(crate) fn departure(&self, pid: String, died_ms: u64) -> DepartureRecord {
+        DepartureRecord {
+            shard: self.shard,
+            writer: String::from_utf8_lossy(self.session.writer()).into_owned(),
             // An empty batch may have arrived after the last that was acknowledged.
             seq: self.session.seq(),
-            epoch,
-        };
-        Some(LateLeave {
-            shard: self.shard,
-            leave,
-        })
+            epoch: self.session.epoch(),
+            acked_at_ms: self.session.acked_at_ms(),
+            pid,
+            died_ms,
+            may_have_left: self.leave_state == LeaveState::Sent,
+        }
     }
 
     pub(crate) fn has_left(&self) -> bool {
-        self.has_left
+        self.leave_state == LeaveState::Done
     }
 
-    /// The shard believes that this writer has left. It goes on as another one, counting nothing
-    /// again that was acknowledged.
-    fn reborn(&mut self, reader: &StoreReader) {
+    /// Goes on under another id, because the shard knows that the one before has left. Nothing that
+    /// was acknowledged is counted again.
+    fn begin_anew(&mut self, reader: &StoreReader) {
         let header = reader.push_header(self.shard);
-        let old = reader.writer_id_of(header.incarnation);
         let id = reader.writer_id_of(header.incarnation + 1);
         let options = self.session.options();
         let unknown = Session::new(Vec::new(), options);
-        let mut session =
-            std::mem::replace(&mut self.session, unknown).reborn(id.clone().into_bytes());
+        let mut session = std::mem::replace(&mut self.session, unknown).reborn(id.into_bytes());
         for number in session.take_touched() {
             let in_store = self.visible.in_store(number);
             if let Some(saved) = session.saved_point(number) {
@@ -201,7 +221,7 @@ impl ShardSession {
             ..PushHeader::default()
         };
         reader.set_push_header(self.shard, &header);
-        tracing::error!("the shared registry says that writer {old} has left; it goes on as {id}");
+        self.leave_state = LeaveState::Staying;
         self.session = session;
     }
 
@@ -225,6 +245,7 @@ impl ShardSession {
             acked_at_ms: session.acked_at_ms(),
             epoch: session.epoch().map(|epoch| epoch.0),
             incarnation: reader.push_header(self.shard).incarnation,
+            leave: self.leave_state,
         };
         reader.set_push_header(self.shard, &header);
     }

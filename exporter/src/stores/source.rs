@@ -1,7 +1,7 @@
 //! A store as a registry's session sees it.
 
-use metrics_model::{FamilyType, Point, SeriesDef, Source, SourceExemplar};
-use metrics_store::StoreReader;
+use metrics_model::{FamilyType, GaugeMode, Point, SeriesDef, Source, SourceExemplar};
+use metrics_store::{SeriesView, StoreReader};
 
 use crate::backend::shard_of;
 
@@ -76,17 +76,12 @@ impl Source for StoreSource<'_> {
         let view = self.reader.series(self.visible.in_store(number));
         let is_per_writer =
             matches!(view.family.family_type, FamilyType::Gauge(mode) if mode.is_per_writer());
-        let is_bound = is_per_writer
-            || view
-                .labels
-                .iter()
-                .any(|(name, _)| BOUND_TO_A_PROCESS.contains(&&**name));
         SeriesDef {
             family: view.family.spec(),
             layout: view.family.layout.as_ref(),
             labels: view.labels,
             pid: if is_per_writer { self.pid } else { "" },
-            ttl_ms: if is_bound { self.ttl_ms } else { 0 },
+            ttl_ms: ttl_of(&view, self.ttl_ms),
         }
     }
 
@@ -106,4 +101,13 @@ impl Source for StoreSource<'_> {
     fn is_retired(&self, number: usize) -> bool {
         self.reader.is_retired(self.visible.in_store(number))
     }
+}
+
+/// The TTL of a series: that of series that are bound to one worker or process, if it is one.
+pub(super) fn ttl_of(view: &SeriesView<'_>, ttl_ms: u64) -> u64 {
+    let mode = view.family.family_type.gauge_mode();
+    let names_a_process = |name: &str| BOUND_TO_A_PROCESS.contains(&name);
+    let is_bound = mode.is_some_and(GaugeMode::is_per_writer)
+        || view.labels.iter().any(|(name, _)| names_a_process(name));
+    if is_bound { ttl_ms } else { 0 }
 }

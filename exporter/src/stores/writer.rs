@@ -5,11 +5,12 @@
 //! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
 use metrics_model::{Outcome, Push, PushReply, Session};
-use metrics_store::{Process, Role, StoreCopy, StoreError, StoreReader, WorkerStore};
+use metrics_store::{Process, Role, StoreCopy, StoreError, StoreReader};
 
-use super::heir::{bequeath, leaves_in};
+use super::departure::Departure;
+use super::heir::{Heir, departures_in};
 use super::in_flight::InFlight;
-use super::shard::{LateLeave, ShardSession, session_options};
+use super::shard::{ShardSession, session_options};
 use super::{SharedLeave, SharedPush, StoreSource, Visible};
 use crate::backend::{BackendError, Embedded};
 use crate::instance::Activity;
@@ -41,8 +42,8 @@ pub(crate) struct Writer {
     options: WriterOptions,
     local: Session,
     shared: Vec<ShardSession>,
-    /// Of an heir: the leaves that it has to say for others.
-    late_leaves: Vec<LateLeave>,
+    /// Of an heir: the dead writers that it has the last gauges of.
+    departures: Vec<Departure>,
     /// Whether the store was found damaged: said once.
     is_damaged: bool,
 }
@@ -59,8 +60,8 @@ impl Writer {
         in_flight.extend(&reader);
         let local = Session::new(reader.writer_id().into_bytes(), session_options(0));
         let shared = ShardSession::resume_all(&reader, options.shards, options.ttl_ms);
-        let late_leaves = match reader.identity().role {
-            Role::Heir => leaves_in(&reader),
+        let departures = match reader.identity().role {
+            Role::Heir => departures_in(&reader, options.ttl_ms),
             _ => Vec::new(),
         };
         Self {
@@ -71,7 +72,7 @@ impl Writer {
             options: options.clone(),
             local,
             shared,
-            late_leaves,
+            departures,
             is_damaged: false,
         }
     }
@@ -172,25 +173,34 @@ impl Writer {
         now_ms: u64,
         heartbeat: bool,
     ) -> Option<SharedPush> {
-        let pid = format!("{}:{}", self.options.instance, self.pid());
+        let pid = self.shared_pid();
+        let (reader, ttl_ms) = (&self.reader, self.options.ttl_ms);
         let session = self.shared.get_mut(shard)?;
-        session.next(&self.reader, &pid, self.options.ttl_ms, now_ms, heartbeat)
+        if let Some(push) = session.next(reader, &pid, ttl_ms, now_ms, heartbeat) {
+            return Some(push);
+        }
+        let departure = self.departures.iter_mut().find(|d| d.is_pending(shard))?;
+        departure.next(reader, ttl_ms, now_ms)
     }
 
     /// Takes a shard's answer.
     pub(crate) fn on_shared_reply(&mut self, shard: usize, reply: &PushReply, now_ms: u64) {
-        if let Some(session) = self.shared.get_mut(shard) {
+        let Some(session) = self.shared.get_mut(shard) else {
+            return;
+        };
+        if session.is_in_flight() {
             session.on_reply(&self.reader, reply, now_ms);
+        } else if let Some(departure) = self.departures.iter_mut().find(|d| d.is_pending(shard)) {
+            departure.on_reply(reply, now_ms);
         }
     }
 
     /// The seq and epoch to leave a shard with; `None` if it has never heard of this writer.
     pub(crate) fn leave_shared(&mut self, shard: usize) -> Option<SharedLeave> {
-        let mut late = self.late_leaves.iter();
-        if let Some(late) = late.find(|late| late.shard == shard) {
-            return Some(late.leave.clone());
+        if let Some(departure) = self.departures.iter_mut().find(|d| d.is_pending(shard)) {
+            return departure.leave(&self.reader);
         }
-        self.shared.get_mut(shard)?.leave()
+        self.shared.get_mut(shard)?.leave(&self.reader)
     }
 
     /// Whether an heir can take this writer's place: nothing of it is under way.
@@ -198,19 +208,26 @@ impl Writer {
         self.shared.iter().all(ShardSession::is_certain)
     }
 
-    /// Puts into an heir's store what this writer has not sent.
-    pub(crate) fn pass_on(&self, heir: &WorkerStore) -> Result<(), StoreError> {
-        let own = self.shared.iter().filter(|session| !session.has_left());
-        let mut leaves: Vec<_> = own.filter_map(ShardSession::late_leave).collect();
-        leaves.extend(self.late_leaves.iter().cloned());
-        bequeath(heir, &self.reader, self.options.shards, &leaves)
+    /// Puts into an heir what this writer has not sent.
+    pub(crate) fn pass_on(&self, heir: &mut Heir) -> Result<(), StoreError> {
+        let died_ms = crate::instance::now_ms();
+        let staying = self.shared.iter().filter(|session| !session.has_left());
+        let records = staying.map(|session| session.departure(self.shared_pid(), died_ms));
+        heir.add(&self.reader, self.options.shards, records.collect())?;
+        for departure in self
+            .departures
+            .iter()
+            .filter(|departure| !departure.is_over())
+        {
+            heir.add_again(&self.reader, departure);
+        }
+        Ok(())
     }
 
     /// Takes the answer to that; false if there is something to send first.
     pub(crate) fn on_shared_leave_reply(&mut self, shard: usize, reply: &PushReply) -> bool {
-        if let Some(said) = self.late_leaves.iter().position(|late| late.shard == shard) {
-            // Whatever the answer is: who it was for is gone, and has nothing more to send.
-            self.late_leaves.remove(said);
+        if let Some(departure) = self.departures.iter_mut().find(|d| d.is_pending(shard)) {
+            departure.on_leave_reply(reply);
             return false;
         }
         match self.shared.get_mut(shard) {
@@ -245,6 +262,11 @@ impl Writer {
         } else {
             Activity::Idle
         }
+    }
+
+    /// The text of the `pid` label in the shared registry.
+    fn shared_pid(&self) -> String {
+        format!("{}:{}", self.options.instance, self.pid())
     }
 
     fn pid(&self) -> u32 {

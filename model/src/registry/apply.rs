@@ -94,7 +94,10 @@ impl Registry {
         let entry = &mut self.writers[id].entries[at];
         entry.set_retired(true);
         if let Total::Gauge(gauge) = &mut self.series[entry.series].total {
+            let before = gauge.heap_bytes();
             gauge.remove(entry.place(), id);
+            self.series_heap_bytes += gauge.heap_bytes();
+            self.series_heap_bytes -= before;
         }
     }
 

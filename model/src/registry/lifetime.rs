@@ -160,7 +160,10 @@ impl Registry {
         if let Total::Gauge(gauge) = &mut series.total {
             let mode = self.families[series.family].family_type.gauge_mode();
             if mode.is_some_and(GaugeMode::is_live) {
+                let before = gauge.heap_bytes();
                 gauge.set_live(place, writer, owned);
+                self.series_heap_bytes += gauge.heap_bytes();
+                self.series_heap_bytes -= before;
             }
         }
         if owned {
@@ -221,8 +224,8 @@ impl Registry {
             }
             AfterLeave::Hidden => {}
         }
-        self.series_heap_bytes -= before;
         self.series_heap_bytes += series.total.heap_bytes();
+        self.series_heap_bytes -= before;
     }
 
     /// Whether every entry agrees with its writer at that time.

@@ -3,7 +3,7 @@
 use metrics_store::{Identity, NewStore, Role, StoreError, StoreFile};
 
 use super::{Entry, Inner, Life, State};
-use crate::stores::open_heir;
+use crate::stores::Heir;
 
 /// Dead writers that wait for the shared registry each with a store of its own. Few of them do not
 /// cost much, and can be told again to a registry that was rolled back.
@@ -65,10 +65,11 @@ impl State {
             name: "heir".to_owned(),
         };
         let file = StoreFile::create(&identity)?;
-        let heir = open_heir(&file)?;
+        let mut heir = Heir::new(&file)?;
         for entry in from.iter().filter_map(|number| inner.writers.get(number)) {
-            entry.writer.pass_on(&heir)?;
+            entry.writer.pass_on(&mut heir)?;
         }
+        heir.finish()?;
         let store = NewStore {
             number,
             role: Role::Heir,

@@ -23,7 +23,7 @@ impl State {
         let staying = inner
             .writers
             .iter()
-            .filter(|(_, entry)| entry.writer.is_in_shard(shard));
+            .filter(|(_, entry)| entry.life == Life::Live || entry.writer.is_in_shard(shard));
         staying.map(|(&number, _)| number).collect()
     }
 

@@ -1,0 +1,245 @@
+//! How a dead writer leaves the shared registry when its store is gone: with its last gauges.
+//!
+//! # How it works
+//!
+//! What a writer has counted and not sent, another writer can send. What it has set, only itself can:
+//! the registry shows the last value of a gauge that it has of this writer, until this writer says
+//! another one. So the session of a dead writer goes on under its own id. It sends a full state of
+//! the gauges that are kept of it; by that the registry takes away all others; and then it leaves.
+//! The shared registry is then as if the writer had sent its last values itself.
+//!
+//! # What a killed exporter leaves behind
+//!
+//! What is kept here does not change while the session goes on, and its successor begins at the same
+//! point. A registry that has heard more of the writer by then answers with a later seq, and the full
+//! state is applied over itself.
+
+use metrics_model::{
+    AfterLeave, Epoch, Outcome, Point, PushReply, PushStatus, Saved, SavedPoint, SeriesDef,
+    Session, Source,
+};
+use metrics_store::StoreReader;
+
+use super::shard::{SharedLeave, SharedPush, session_options};
+use super::source::ttl_of;
+
+/// What is kept of a dead writer for one shard.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct DepartureRecord {
+    pub(crate) shard: usize,
+    pub(crate) writer: String,
+    /// The seq of the last batch that was sent; 0: the shard has never heard of this writer.
+    pub(crate) seq: u64,
+    /// The registry that acknowledged the last one, and when in Unix milliseconds.
+    pub(crate) epoch: Option<Epoch>,
+    pub(crate) acked_at_ms: u64,
+    /// The text of the `pid` label.
+    pub(crate) pid: String,
+    /// When the writer was found dead, in Unix milliseconds.
+    pub(crate) died_ms: u64,
+    /// Whether a LEAVE was sent, which may have arrived: then it can hold no other writer's value.
+    pub(crate) may_have_left: bool,
+}
+
+impl DepartureRecord {
+    /// What changes of it, as one value: the seq, below zero once a LEAVE was sent.
+    pub(crate) fn to_value(&self) -> f64 {
+        let seq = self.seq as f64;
+        if self.may_have_left { -seq } else { seq }
+    }
+
+    /// The seq, and whether a LEAVE was sent.
+    pub(crate) fn read_value(value: f64) -> (u64, bool) {
+        (value.abs() as u64, value < 0.0)
+    }
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Departure {
+    pub(crate) record: DepartureRecord,
+    /// The numbers in the store of its gauges, behind that of the record itself.
+    series: Vec<usize>,
+    session: Session,
+    is_over: bool,
+}
+
+impl Departure {
+    /// The departure of that record; `series` begins with its number.
+    pub(crate) fn new(
+        record: DepartureRecord,
+        series: Vec<usize>,
+        reader: &StoreReader,
+        ttl_ms: u64,
+    ) -> Self {
+        let points = series.iter().map(|&number| {
+            let acked = reader.acked(record.shard, number);
+            SavedPoint {
+                family_type: reader.series(number).family.family_type,
+                base: reader.base(number),
+                sent: acked.clone(),
+                acked,
+            }
+        });
+        let saved = Saved {
+            seq: record.seq,
+            sent_seq: record.seq,
+            acked_seq: record.seq,
+            acked_at_ms: record.acked_at_ms,
+            epoch: record.epoch,
+            points: points.collect(),
+            ..Saved::default()
+        };
+        let options = session_options(ttl_ms);
+        Self {
+            session: Session::resume(record.writer.clone().into_bytes(), options, saved),
+            record,
+            series,
+            is_over: false,
+        }
+    }
+
+    /// Whether it is still to be brought to its end at that shard.
+    pub(crate) fn is_pending(&self, shard: usize) -> bool {
+        self.record.shard == shard && !self.is_over
+    }
+
+    /// Whether nothing is left to be done.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Its gauges, by their numbers in the store.
+    pub(crate) fn gauges(&self) -> &[usize] {
+        &self.series[1..]
+    }
+
+    /// What is to be sent next.
+    pub(crate) fn next(
+        &mut self,
+        reader: &StoreReader,
+        ttl_ms: u64,
+        now_ms: u64,
+    ) -> Option<SharedPush> {
+        let source = Gauges {
+            reader,
+            departure: &self.record,
+            series: &self.series,
+            ttl_ms,
+            now_ms,
+        };
+        let push = self.session.next(&source, now_ms)?;
+        if self.record.seq == 0 {
+            // From now on the shard may know of it, also for a successor.
+            self.record.seq = push.seq;
+            self.save(reader);
+        }
+        Some(SharedPush {
+            writer: self.session.writer().to_vec(),
+            push,
+        })
+    }
+
+    /// Takes the answer to that.
+    pub(crate) fn on_reply(&mut self, reply: &PushReply, now_ms: u64) {
+        let epoch = self.record.epoch;
+        let is_unknown = reply.last_seq == 0 || epoch.is_some_and(|epoch| epoch != reply.epoch);
+        let outcome = self.session.on_reply(reply, now_ms);
+        let has_nothing_there = reply.status == PushStatus::Resync && is_unknown;
+        if outcome == Outcome::Gone || has_nothing_there && self.gauges().is_empty() {
+            self.is_over = true;
+        }
+    }
+
+    /// How it leaves, once there is nothing more to send.
+    pub(crate) fn leave(&mut self, reader: &StoreReader) -> Option<SharedLeave> {
+        let Some((seq, epoch)) = self.session.leave() else {
+            self.is_over = true;
+            return None;
+        };
+        self.record.may_have_left = true;
+        self.save(reader);
+        Some(SharedLeave {
+            writer: self.session.writer().to_vec(),
+            seq,
+            epoch,
+        })
+    }
+
+    /// Keeps for a successor what has changed of the record.
+    fn save(&self, reader: &StoreReader) {
+        reader.complete(self.series[0], self.record.to_value());
+    }
+
+    /// Takes the answer to that.
+    pub(crate) fn on_leave_reply(&mut self, reply: &PushReply) {
+        self.is_over = self.session.on_leave_reply(reply);
+    }
+}
+
+/// The prefix of the families in which the gauges of a departure are kept, which hides them.
+const HIDDEN: &str = "__";
+
+/// The family in which a gauge of the departure of that number is kept.
+pub(crate) fn kept_family(departure: usize, family: &str) -> String {
+    format!("{HIDDEN}{departure}/{family}")
+}
+
+/// The departure whose gauges are in such a family, and their family's own name.
+pub(crate) fn read_family(kept: &str) -> Option<(usize, &str)> {
+    let (departure, family) = kept.strip_prefix(HIDDEN)?.split_once('/')?;
+    Some((departure.parse().ok()?, family))
+}
+
+/// The gauges of a departure as its session sends them.
+struct Gauges<'a> {
+    reader: &'a StoreReader,
+    departure: &'a DepartureRecord,
+    /// The first is the record, which makes a source that is never empty, and is never sent.
+    series: &'a [usize],
+    ttl_ms: u64,
+    now_ms: u64,
+}
+
+impl Source for Gauges<'_> {
+    fn len(&self) -> usize {
+        self.series.len()
+    }
+
+    fn series(&self, number: usize) -> SeriesDef<'_> {
+        let view = self.reader.series(self.series[number]);
+        let mut family = view.family.spec();
+        if let Some((_, name)) = read_family(family.name) {
+            family.name = name;
+        }
+        let mode = family.family_type.gauge_mode();
+        let is_per_writer = mode.is_some_and(metrics_model::GaugeMode::is_per_writer);
+        SeriesDef {
+            family,
+            layout: None,
+            labels: view.labels,
+            pid: if is_per_writer {
+                &self.departure.pid
+            } else {
+                ""
+            },
+            ttl_ms: ttl_of(&view, self.ttl_ms),
+        }
+    }
+
+    fn point(&self, number: usize) -> Point {
+        self.reader.point(self.series[number])
+    }
+
+    /// Also when it would have ended by now if the writer had left at its death.
+    fn is_retired(&self, number: usize) -> bool {
+        let view = self.reader.series(self.series[number]);
+        let Some(mode) = view.family.family_type.gauge_mode() else {
+            return true;
+        };
+        let ttl_ms = ttl_of(&view, self.ttl_ms);
+        mode.after_leave() == AfterLeave::UntilTtl
+            && ttl_ms > 0
+            && self.departure.died_ms.saturating_add(ttl_ms) <= self.now_ms
+    }
+}
