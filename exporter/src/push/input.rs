@@ -7,9 +7,8 @@ use super::{PushError, PushFormat, protobuf, text};
 pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, PushError> {
     match format {
         PushFormat::Protobuf => protobuf::parse(bytes),
-        PushFormat::Text => text::parse(&decode(bytes)?),
         PushFormat::Auto if looks_like_messages(bytes) => protobuf::parse(bytes),
-        PushFormat::Auto => text::parse(&decode(bytes)?),
+        PushFormat::Text | PushFormat::Auto => text::parse(decode(bytes)?),
     }
 }
 
@@ -25,7 +24,7 @@ fn decode(bytes: &[u8]) -> Result<&str, PushError> {
     std::str::from_utf8(bytes).map_err(|error| {
         let (before, wrong) = bytes.split_at(error.valid_up_to());
         PushError::Line {
-            line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
+            line: before.split(|byte| *byte == b'\n').count(),
             reason: format!(
                 "byte 0x{:02x} is not UTF-8: the file is binary, or text in another encoding such as Latin-1",
                 wrong.first().copied().unwrap_or_default()
