@@ -40,6 +40,8 @@ from .uvicorn_worker import PrometheusUvicornWorker as PrometheusUvicornWorker
 from .workers import PrometheusThreadWorker as PrometheusThreadWorker
 from .workers import PrometheusWorker as PrometheusWorker
 
+__version__: str
+
 __all__ = [
     "ConfigError",
     "ConfigManager",
