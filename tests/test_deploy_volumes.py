@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def test_every_file_system_is_metered(kind: str, tmp_path: Path) -> None:
             stack.enter_context(mounted_tmpfs(path, "size=64m,mode=755"))
         elif kind == "shm":
             path = Path(f"/dev/shm/metrics-{os.getpid()}")
-            stack.callback(lambda: [file.unlink() for file in path.iterdir()] and path.rmdir())
+            stack.callback(shutil.rmtree, path)
         settings = {"PROMETHEUS_MULTIPROC_DIR": str(path)}
         assert_metered(path, Exporter("sidecar", environment=settings), [], settings)
 

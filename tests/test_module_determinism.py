@@ -97,7 +97,8 @@ class Workload:
         batch, ttl_ms = Batch.full(), self.choice_of_groups.choice([0, 5, 50])
         for number in range(self.choice_of_groups.randrange(4)):
             labels = {"job": job, "n": str(self.choice_of_groups.randrange(6))} if number else {"n": "3"}
-            batch.define(self.choice_of_groups.choice([counter, gauge])(f"job{number}"), labels, number, ttl_ms=ttl_ms)
+            name, is_counter = f"job{number}", self.choice_of_groups.random() < 0.5
+            batch.define(counter(name) if is_counter else gauge(name), labels, number, ttl_ms=ttl_ms)
         batches = [batch.encode()] if batch.entries else []
         keep = ["KEEP"] if self.choice_of_groups.random() < 0.3 else []
         self.redis.execute("METRICS.REPLACE", key, len(batches), *batches, "LABELS", 1, "job", job, *keep)

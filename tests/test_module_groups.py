@@ -104,7 +104,7 @@ def test_a_reader_sees_the_old_group_or_the_new_one(redis: RedisServer) -> None:
     def read() -> None:
         with redis.raw_client() as client:
             while not is_over.is_set():
-                pages.append(client.execute_command("METRICS.EXPOSE", KEY).decode())  # type: ignore[no-untyped-call]
+                pages.append(client.execute_command("METRICS.EXPOSE", KEY).decode())
 
     reader = threading.Thread(target=read)
     reader.start()

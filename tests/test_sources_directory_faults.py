@@ -239,7 +239,12 @@ def test_a_lock_that_is_no_file_is_one_line_and_its_target_is_kept(directory: Pa
     directory.mkdir(mode=0o700, exist_ok=True)
     victim, lock = directory.parent / "victim.txt", directory / "exporter.lock"
     victim.write_text("kept")
-    {"link": lambda: lock.symlink_to(victim), "pipe": lambda: os.mkfifo(lock), "folder": lock.mkdir}[kind]()
+    if kind == "link":
+        lock.symlink_to(victim)
+    elif kind == "pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
     with Gunicorn(environment=environment(directory)) as gunicorn:
         assert gunicorn.get("/").status == 200
         eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=1.0)
