@@ -9,6 +9,10 @@
 //! instance. It knows nothing of Redis, Python, HTTP, files or the clock: time is an argument.
 #![forbid(unsafe_code)]
 
+// So that unit tests may use what the tests of this crate share.
+#[cfg(test)]
+extern crate self as metrics_model;
+
 mod batch;
 mod bytes;
 mod exemplar;

@@ -17,12 +17,16 @@
 //!
 //! A value of a known series is one step in the writer's memory and one in the series, both found by
 //! number. Everything that could touch many series at once (a writer's end, the deletion of a
-//! family) marks in O(1) and is settled a few entries at a time by later writes; reading sees
-//! through what is not settled yet.
+//! family) marks in O(1) and is settled a few entries at a time by later writes, or by
+//! [`Registry::settle`] where none come; reading sees through what is not settled yet ([`ownership`]).
 
 mod aggregate;
 mod apply;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop here")]
+mod bounds;
 mod catalog;
+mod deadlines;
 mod direct;
 mod exemplars;
 mod groups;
@@ -31,10 +35,12 @@ mod layouts;
 mod lifetime;
 mod listing;
 mod order;
+mod ownership;
 mod push;
 mod relocate;
 mod series;
 mod state;
+mod tombstones;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -52,17 +58,23 @@ use crate::{
 };
 pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
+use deadlines::Deadlines;
 pub use direct::{Declaration, GaugeWrite, Observation};
 use exemplars::Kept;
 use groups::Groups;
 pub use groups::{Replaced, Replacement};
-use healing::Rollback;
+use healing::{Restart, Rollback};
 use layouts::Layouts;
 pub use listing::{FamilyEntry, Listing, WriterEntry, WriterState, WrongListCursor};
+use order::Order;
 pub use push::{PushReply, PushStatus};
 pub use relocate::Relocate;
 use series::{Family, Series};
-use writer::{Phase, Writer};
+use tombstones::Tombstones;
+use writer::Writer;
+
+/// The most leases that are looked at in order to count those that are over.
+const COUNTED_LEASES: usize = 1000;
 
 /// See the [module](self).
 #[derive(Debug, Clone)]
@@ -89,23 +101,37 @@ pub struct Registry {
     by_identity: IdTable,
     hasher: DefaultHashBuilder,
     last_created_no: u64,
-    /// How many series with a total have a TTL.
-    mortals: usize,
+    /// How many series have a total.
+    totals: usize,
+    /// When series without an owner are to be looked at.
+    deadlines: Deadlines,
     /// Bytes of label texts and totals outside the slab.
     series_heap_bytes: usize,
 
     writers: Measured<Writer>,
     by_writer: BTreeMap<Box<[u8]>, u32>,
-    /// Ends of leases, of the writers that are live.
+    /// Ends of leases, of the live writers whose lease has one, by the clock of leases.
     leases: BTreeSet<(u64, u32)>,
-    /// When the others take the next step: from ended to forgotten, from gone to unknown.
+    /// How many live writers have a lease without end, but for the one without id.
+    endless: u32,
+    /// By how much the clock of leases is behind: for so long, rollbacks went unnoticed.
+    paused_ms: u64,
+    /// When the last lease ended that has ended, as far as noted.
+    latest_end_ms: u64,
+    /// When writers whose lease is over are forgotten.
     retirements: BTreeSet<(u64, u32)>,
     /// Writers whose entries do not all agree with their phase yet.
     unsettled: VecDeque<u32>,
+    /// Counts rollbacks.
+    healing_no: u32,
+    /// How many leased writers were not heard of since the last rollback.
+    missing: u32,
+    restart: Option<Restart>,
+    tombstones: Tombstones,
+    /// The records of writers that are gone and settled, from the oldest on.
+    gone: VecDeque<u32>,
     /// Series of families that were deleted whole, to be gone through.
-    condemned: VecDeque<u32>,
-    /// Where the search for expired series goes on: a family, and a number in its order.
-    purge_from: (Box<str>, u64),
+    deleted: VecDeque<Order>,
 
     rejected: [u64; Reason::EVERY.len()],
     expired: u64,
@@ -202,6 +228,10 @@ pub enum RegistryError {
     },
     #[error("the registry has {0} series, as many as metrics.max-series allows")]
     SeriesLimit(u64),
+    #[error(
+        "the registry remembers {0} series that have ended, for writers that may go on with them: four times as many as metrics.max-series allows"
+    )]
+    Remembered(u64),
     #[error("{found} bytes of labels, metrics.max-label-bytes allows {allowed}")]
     LabelBytes { found: usize, allowed: u64 },
     #[error("{what} of {found} bytes, at most {most} are allowed")]
@@ -305,15 +335,23 @@ impl Registry {
             by_identity: IdTable::default(),
             hasher: DefaultHashBuilder::default(),
             last_created_no: 0,
-            mortals: 0,
+            totals: 0,
+            deadlines: Deadlines::default(),
             series_heap_bytes: 0,
             writers: Measured::default(),
             by_writer: BTreeMap::new(),
             leases: BTreeSet::new(),
+            endless: 0,
+            paused_ms: 0,
+            latest_end_ms: 0,
             retirements: BTreeSet::new(),
             unsettled: VecDeque::new(),
-            condemned: VecDeque::new(),
-            purge_from: Default::default(),
+            healing_no: 0,
+            missing: 0,
+            restart: None,
+            tombstones: Tombstones::default(),
+            gone: VecDeque::new(),
+            deleted: VecDeque::new(),
             rejected: Default::default(),
             expired: 0,
         }
@@ -340,9 +378,15 @@ impl Registry {
         Stamp::at(self.last_stamp_ms, self.epoch)
     }
 
-    /// How many series have a total or are remembered by a writer.
+    /// How many series have a total: `metrics.max-series` limits these.
     pub fn series_count(&self) -> usize {
-        self.series.len()
+        self.totals
+    }
+
+    /// How many series have none, and are kept because a writer that may come back remembers them, or
+    /// until a write goes through them.
+    pub fn remembered_count(&self) -> usize {
+        self.series.len() - self.totals
     }
 
     /// How many series have expired and were removed so far.
@@ -360,34 +404,21 @@ impl Registry {
 
     /// What `METRICS.INFO` says: names and values.
     pub fn info(&self, now_ms: u64) -> Vec<(&'static str, String)> {
-        let in_phase = |phase| {
-            self.writers
-                .iter()
-                .filter(|(_, w)| w.phase == phase)
-                .count()
-        };
-        let live = self
-            .writers
-            .iter()
-            .filter(|(_, writer)| writer.is_live_at(now_ms))
-            .count();
+        let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));
+        let silent = self.retirements.len() + due.take(COUNTED_LEASES).count();
+        let live = self.by_writer.len().saturating_sub(silent);
         let rejected = self
             .rejected()
             .map(|(reason, count)| format!("{}={count}", reason.name()));
         let limits = self.limits;
         vec![
             ("families", self.by_name.len().to_string()),
-            ("series", self.series.len().to_string()),
+            ("series", self.shown_count(now_ms).to_string()),
+            ("remembered", self.remembered_count().to_string()),
             ("groups", self.groups.len().to_string()),
             ("writers", live.to_string()),
-            (
-                "writers_silent",
-                (in_phase(Phase::Live) + in_phase(Phase::Ended) - live).to_string(),
-            ),
-            (
-                "writers_gone",
-                (in_phase(Phase::Closed) + in_phase(Phase::Forgotten)).to_string(),
-            ),
+            ("writers_silent", silent.to_string()),
+            ("writers_gone", self.tombstones.len().to_string()),
             ("epoch", self.epoch.to_string()),
             ("bytes", self.memory_bytes().to_string()),
             ("healing", u8::from(self.is_healing(now_ms)).to_string()),
@@ -427,6 +458,8 @@ impl Registry {
             + self.writers.bytes()
             + self.groups.heap_bytes()
             + self.layouts.heap_bytes()
+            + self.tombstones.heap_bytes()
+            + self.deadlines.heap_bytes()
     }
 
     fn reject(&mut self, reason: Reason) {

@@ -69,7 +69,10 @@ impl<T> Slab<T> {
     /// Every place from one on, free ones too.
     pub(crate) fn places_from(&self, from: usize) -> impl Iterator<Item = Option<&T>> {
         let chunks = self.chunks.iter().skip(from / CHUNK);
-        chunks.flatten().skip(from % CHUNK).map(Option::as_ref)
+        let places = chunks.flatten().skip(from % CHUNK).map(Option::as_ref);
+        #[cfg(test)]
+        let places = places.inspect(|_| steps::take(1));
+        places
     }
 
     /// The free places in the order in which they were freed: with the places themselves all that
@@ -133,9 +136,33 @@ impl<T> Slab<T> {
     }
 }
 
+/// Counts how many things were touched, for tests that bound this.
+#[cfg(test)]
+pub(crate) mod steps {
+    use std::cell::Cell;
+
+    thread_local! {
+        static TAKEN: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn take(steps: u64) {
+        TAKEN.set(TAKEN.get() + steps);
+    }
+
+    pub(crate) fn taken() -> u64 {
+        TAKEN.get()
+    }
+
+    pub(crate) fn reset() {
+        TAKEN.set(0);
+    }
+}
+
 /// The chunk of a place, and the place in it.
 #[inline]
 fn split(id: u32) -> (usize, usize) {
+    #[cfg(test)]
+    steps::take(1);
     ((id >> CHUNK_BITS) as usize, id as usize % CHUNK)
 }
 

@@ -41,6 +41,7 @@ check_functions!(
     RedisModule_CreateCommand,
     RedisModule_CreateDataType,
     RedisModule_CreateString,
+    RedisModule_CreateTimer,
     RedisModule_DigestAddStringBuffer,
     RedisModule_DigestEndSequence,
     RedisModule_EmitAOF,
@@ -77,8 +78,10 @@ check_functions!(
     RedisModule_ReplyWithStringBuffer,
     RedisModule_SaveStringBuffer,
     RedisModule_SaveUnsigned,
+    RedisModule_SelectDb,
     RedisModule_SetModuleOptions,
     RedisModule_SignalModifiedKey,
+    RedisModule_StopTimer,
     RedisModule_StringPtrLen,
     RedisModule_SubscribeToServerEvent,
     RedisModule_WrongArity,
@@ -134,6 +137,38 @@ impl Context {
     pub(crate) fn database(self) -> c_int {
         // SAFETY: the context is valid as long as `self`.
         unsafe { call!(RedisModule_GetSelectedDb(self.0)) }
+    }
+
+    /// Selects a database; false where the server does not have it.
+    pub(crate) fn select(self, database: c_int) -> bool {
+        // SAFETY: the context is valid as long as `self`.
+        let status = unsafe { call!(RedisModule_SelectDb(self.0, database)) };
+        status == OK
+    }
+
+    /// A string with these bytes, to be [freed](Self::free_string).
+    pub(crate) fn string(self, bytes: &[u8]) -> *mut raw::RedisModuleString {
+        // SAFETY: Redis copies the bytes. Without a context the string is ours.
+        unsafe {
+            call!(RedisModule_CreateString(
+                ptr::null_mut(),
+                bytes.as_ptr().cast(),
+                bytes.len()
+            ))
+        }
+    }
+
+    /// Frees a string that [`string`](Self::string) made.
+    pub(crate) fn free_string(self, string: *mut raw::RedisModuleString) {
+        // SAFETY: made without a context, and freed once; Redis keeps what it has retained.
+        unsafe { call!(RedisModule_FreeString(ptr::null_mut(), string)) };
+    }
+
+    /// Whether clients' writes are paused, so that nothing may be replicated now. Servers before 7.0 do
+    /// not say.
+    pub(crate) fn must_not_write(self) -> bool {
+        // SAFETY: the static is written once, by the initialisation; the function has no arguments.
+        unsafe { raw::RedisModule_AvoidReplicaTraffic.is_some_and(|is_paused| is_paused() != 0) }
     }
 
     /// Tells clients that WATCH the key, or have it in their cache, that it has changed.

@@ -22,6 +22,7 @@ mod observe;
 mod push;
 mod replace;
 mod set;
+mod settle;
 mod ttl;
 mod writers;
 
@@ -35,7 +36,7 @@ pub(crate) use self::load::forget_begun;
 pub(crate) use self::{
     add::Add, declare::Declare, del::Del, expose::Expose, families::Families, get::Get, inc::Inc,
     info::Info, leave::Leave, load::Load, observe::Observe, push::Push, replace::Replace, set::Set,
-    ttl::Ttl, writers::Writers,
+    settle::Settle, ttl::Ttl, writers::Writers,
 };
 use crate::api::{Context, OK};
 use crate::args::Args;

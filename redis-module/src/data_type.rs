@@ -16,6 +16,7 @@ use redis_module::raw;
 
 use crate::api::{self, call};
 use crate::authority::Authority;
+use crate::background::Timer;
 use crate::guard::guard;
 use crate::parts;
 use crate::{defrag, failpoint};
@@ -33,6 +34,8 @@ pub(crate) struct MetricSet {
     authority: Authority,
     counted: Counted,
     time: RegistryTime,
+    /// What does its work when that is due, if anything is.
+    pub(crate) timer: Option<Timer>,
 }
 
 impl MetricSet {
@@ -53,6 +56,7 @@ impl MetricSet {
             authority,
             counted: Counted::default(),
             time: RegistryTime::begin(api::clock_ms(), last_stamp_ms, api::steady_us()),
+            timer: None,
         };
         KEYS.fetch_add(1, Ordering::Relaxed);
         set.count();

@@ -10,6 +10,7 @@ mod alloc;
 mod api;
 mod args;
 mod authority;
+mod background;
 mod command;
 mod config;
 mod data_type;
@@ -34,7 +35,7 @@ use redis_module::raw;
 use crate::api::{Context, OK, REFUSED, call};
 use crate::command::{
     Add, Declare, Del, Expose, Families, Get, Inc, Info, Leave, Load, Observe, Push, Replace, Set,
-    Ttl, Writers, register,
+    Settle, Ttl, Writers, register,
 };
 
 #[global_allocator]
@@ -65,6 +66,7 @@ fn load(context: Context, arguments: &[&[u8]]) -> Result<(), Box<dyn Error>> {
     register::<Families>(context)?;
     register::<Writers>(context)?;
     register::<Load>(context)?;
+    register::<Settle>(context)?;
 
     config::load(context, arguments)?;
     info::register(context);

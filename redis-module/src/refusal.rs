@@ -59,6 +59,8 @@ pub(crate) enum Refusal {
         "METRICS.LOAD is sent by servers to each other and to their append only file, use RESTORE"
     )]
     Internal,
+    #[error("METRICS.SETTLE is sent by servers to each other, and needs no help")]
+    InternalSettle,
     #[error("part {found} of {parts} came where part {expected} was due")]
     Part {
         found: u64,

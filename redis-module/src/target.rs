@@ -16,6 +16,7 @@ use metrics_model::{
 use redis_module::raw;
 
 use crate::api::{self, Context, Situation, call};
+use crate::background;
 use crate::config;
 use crate::data_type::MetricSet;
 use crate::key::{Key, NoSuchFunction};
@@ -179,7 +180,11 @@ impl<'a> Target<'a> {
         match set {
             Some(set) => {
                 self.take_charge(set);
-                act(Some(&set.registry), set.now_ms())
+                let now_ms = set.now_ms();
+                if self.decides() {
+                    background::see_to(self.context, self.name, set, now_ms);
+                }
+                act(Some(&set.registry), now_ms)
             }
             None => act(None, api::clock_ms()),
         }
@@ -193,6 +198,7 @@ impl<'a> Target<'a> {
         let mut key = Key::open_for_writing(self.context, self.name)?;
         if let Some(set) = key.value()? {
             let expired_before = set.registry.expired_count();
+            self.make_room(set);
             let (stamped, done) = self.change(set, act)?;
             let changes = Changes {
                 is_change: done.is_change(),
@@ -282,13 +288,34 @@ impl<'a> Target<'a> {
         };
         let done = act(&mut set.registry, &stamp);
         set.count();
+        if self.decides() {
+            background::see_to(self.context, self.name, set, stamp.now_ms());
+        }
         let is_new = stamp != before;
         Ok((Stamped { stamp, is_new }, done?))
     }
 
+    /// A full registry first works off what may make room, in a write of its own: the command may be
+    /// refused all the same, and then it is not replicated.
+    fn make_room(&self, set: &mut MetricSet) {
+        if !self.decides() {
+            return;
+        }
+        self.take_charge(set);
+        let now_ms = set.time_of_write();
+        if set.registry.may_make_room(now_ms) {
+            background::settle(self.context, self.name, set, now_ms);
+        }
+    }
+
+    /// Whether this server decides about its values, and the command was not decided elsewhere.
+    fn decides(&self) -> bool {
+        self.situation.is_primary() && !self.is_repetition()
+    }
+
     /// A value that may be behind heals, where this server decides about it.
     fn take_charge(&self, set: &mut MetricSet) {
-        if self.situation.is_primary() && !self.is_repetition() {
+        if self.decides() {
             set.take_charge();
         }
     }

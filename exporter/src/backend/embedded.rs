@@ -59,6 +59,18 @@ impl Embedded {
         Ok(registry.push(&stamp, writer, seq, epoch, lease_ms, &batch))
     }
 
+    /// Works off some of what earlier writes and the passing of time have left.
+    pub(crate) fn settle(&self) {
+        let (mut registry, now_ms) = (self.lock(), now_ms());
+        if registry
+            .next_work_ms(now_ms)
+            .is_some_and(|at_ms| at_ms <= now_ms)
+        {
+            let stamp = registry.stamp_of_settling(now_ms, &Limits::default());
+            registry.settle(&stamp);
+        }
+    }
+
     /// Says that a writer is gone for good.
     pub fn leave(&self, writer: &[u8], seq: u64, epoch: Option<Epoch>) -> PushReply {
         let mut registry = self.lock();

@@ -312,6 +312,7 @@ impl State {
         self.scan();
         self.flush_writers();
         self.flush_db_files();
+        self.registry.settle();
         self.publish();
     }
 

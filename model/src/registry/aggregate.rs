@@ -5,7 +5,6 @@ use std::ops::Bound;
 
 use super::Registry;
 use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total, folded};
-use super::writer::Phase;
 use crate::name::START_TIMES;
 use crate::sum::ExactSum;
 use crate::{
@@ -203,8 +202,11 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<SeriesView<'a>> {
         *visited += 1;
-        if of.series.is_overdue(now_ms) && self.is_idle_for_too_long(of.id, now_ms) {
-            return None;
+        if of.series.is_overdue(now_ms) {
+            *visited += self.cost_of_overdue(of.id);
+            if self.is_idle_for_too_long(of.id, now_ms) {
+                return None;
+            }
         }
         match &of.series.total {
             Total::Counter(sum) => Some(SeriesView::Number(sum.value())),
@@ -361,16 +363,16 @@ impl Registry {
         }
         let writer = &self.writers[member.writer];
         if mode.is_live() {
-            return writer.is_live_at(now_ms);
+            return self.is_live(writer, now_ms);
         }
         let ends_by_ttl = mode.after_leave() == AfterLeave::UntilTtl;
-        if ends_by_ttl && matches!(writer.phase, Phase::Closed | Phase::Forgotten) {
+        if ends_by_ttl && let Some(gone_ms) = self.gone_ms(writer, now_ms) {
             let stays = if ttl_ms > 0 {
                 ttl_ms
             } else {
                 self.limits.writer_retention_ms
             };
-            return writer.gone_ms.saturating_add(stays) > now_ms;
+            return gone_ms.saturating_add(stays) > now_ms;
         }
         true
     }

@@ -90,14 +90,19 @@ impl Registry {
 
     /// Takes a gauge's value away; of anything else, the ownership.
     fn retire(&mut self, id: u32, at: usize, now_ms: u64) {
+        self.settle_entry(id, at);
         self.set_owned(id, at, false, now_ms);
         let entry = &mut self.writers[id].entries[at];
         entry.set_retired(true);
-        if let Total::Gauge(gauge) = &mut self.series[entry.series].total {
+        let (series, place) = (entry.series, entry.place());
+        if let Total::Gauge(gauge) = &mut self.series[series].total {
             let before = gauge.heap_bytes();
-            gauge.remove(entry.place(), id);
+            gauge.remove(place, id);
             self.series_heap_bytes += gauge.heap_bytes();
             self.series_heap_bytes -= before;
+            if self.is_empty_gauge(series) {
+                self.end_empty_gauge(series);
+            }
         }
     }
 

@@ -2,11 +2,15 @@
 
 use std::hash::BuildHasher;
 
-use super::series::{Family, Series, Total};
+use super::series::{Family, NONE, Series, Total};
 use super::{Reason, Registry, RegistryError};
 use crate::footprint::allocated;
 use crate::name::{SAMPLE_SUFFIXES, START_TIMES, kept_name, may_share, sample_suffixes};
 use crate::{FamilySpec, FamilyType, Labels};
+
+/// For each series that it may have, a registry remembers this many without a total, for writers that
+/// may go on with them.
+const MOST_REMEMBERED: u64 = 4;
 
 impl Registry {
     /// The family of that name, unless it has ended.
@@ -133,7 +137,6 @@ impl Registry {
                 is_ended: true,
                 deleted_up_to: 0,
                 order: Default::default(),
-                mortals: 0,
                 identities: 0,
             }),
         };
@@ -206,13 +209,25 @@ impl Registry {
         }
     }
 
-    pub(super) fn check_room(&self) -> Result<(), RegistryError> {
-        let count = self.series.len() as u64;
-        if count < self.limits.max_series {
+    /// Whether a series may get a total that it does not have.
+    pub(super) fn check_total(&self, known: Option<u32>) -> Result<(), RegistryError> {
+        if known.is_some_and(|id| self.has_total(id)) {
             Ok(())
         } else {
-            Err(RegistryError::SeriesLimit(count))
+            self.check_room()
         }
+    }
+
+    fn check_room(&self) -> Result<(), RegistryError> {
+        let count = self.totals as u64;
+        if count >= self.limits.max_series {
+            return Err(RegistryError::SeriesLimit(count));
+        }
+        let remembered = self.remembered_count() as u64;
+        if remembered >= self.limits.max_series.saturating_mul(MOST_REMEMBERED) {
+            return Err(RegistryError::Remembered(remembered));
+        }
+        Ok(())
     }
 
     /// Creates a series, as yet without a total.
@@ -225,7 +240,9 @@ impl Registry {
             family,
             hash,
             memories: 0,
+            writers: 0,
             owners: 0,
+            deadline: NONE,
             created_no: 0,
             start_ms: 0,
             idle_since_ms: 0,
@@ -282,15 +299,15 @@ impl Registry {
             self.begin_family(family_id);
         }
         self.last_created_no += 1;
+        self.totals += 1;
         let family = &mut self.families[family_id];
         family.order.push(self.last_created_no, id);
         let series = &mut self.series[id];
-        family.mortals += u32::from(series.ttl_ms > 0);
-        self.mortals += usize::from(series.ttl_ms > 0);
         series.created_no = self.last_created_no;
         series.start_ms = now_ms;
         series.idle_since_ms = now_ms;
         self.clear_total(id);
+        self.set_deadline(id);
         Ok(())
     }
 
@@ -306,9 +323,9 @@ impl Registry {
             family
                 .order
                 .remove(series.created_no, |other| all[other].created_no);
-            family.mortals -= u32::from(series.ttl_ms > 0);
-            self.mortals -= usize::from(series.ttl_ms > 0);
+            self.totals -= 1;
         }
+        self.take_deadline(id);
         self.series[id].created_no = 0;
         self.clear_total(id);
     }
@@ -323,9 +340,19 @@ impl Registry {
         series.total = zero;
     }
 
-    /// Frees a series that has no total and that nobody remembers.
+    /// Frees a series that has no total and that no writer remembers. What a writer remembers that
+    /// sends no batches means nothing without a total.
     pub(super) fn free_series_if_unused(&mut self, id: u32) {
-        if self.series[id].memories > 0 || self.series[id].created_no > 0 {
+        if self.series[id].created_no > 0 {
+            return;
+        }
+        if let Some(only) = self.series[id].only_writer()
+            && self.writers[only].is_direct()
+        {
+            self.writers[only].forget(id);
+            self.series[id].forget(only);
+        }
+        if self.series[id].memories > 0 {
             return;
         }
         self.by_identity.remove(self.series[id].hash, id);
@@ -337,15 +364,7 @@ impl Registry {
     }
 
     pub(super) fn set_series_ttl(&mut self, id: u32, ttl_ms: u64) {
-        let counts = self.has_total(id);
-        let series = &mut self.series[id];
-        if counts {
-            let mortals = &mut self.families[series.family].mortals;
-            *mortals -= u32::from(series.ttl_ms > 0);
-            *mortals += u32::from(ttl_ms > 0);
-            self.mortals -= usize::from(series.ttl_ms > 0);
-            self.mortals += usize::from(ttl_ms > 0);
-        }
-        series.ttl_ms = ttl_ms;
+        self.series[id].ttl_ms = ttl_ms;
+        self.set_deadline(id);
     }
 }

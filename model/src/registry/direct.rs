@@ -323,12 +323,14 @@ impl Registry {
         let family = &mut self.families[id];
         family.deleted_up_to = last_no;
         family.is_declared = false;
-        self.mortals -= std::mem::take(&mut family.mortals) as usize;
         let order = std::mem::take(&mut family.order);
-        let count = order.len() as u64;
-        self.condemned.extend(order.ids());
+        let count = order.len();
+        self.totals -= count;
+        if count > 0 {
+            self.deleted.push_back(order);
+        }
         self.end_family_if_empty(id);
-        count
+        count as u64
     }
 
     /// Sets the TTL of a series, or of a family and all its series; returns how many series.
@@ -410,7 +412,7 @@ impl Registry {
         let (labels, ttl_ms) = (write.labels, write.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, |_| Ok(()))?;
 
-        let writer = self.open_writer(write.writer);
+        let writer = self.open_writer(write.writer, stamp.now_ms);
         self.extend_lease(writer, stamp.now_ms, write.lease_ms);
         let is_per_writer = family_type
             .gauge_mode()
@@ -419,7 +421,7 @@ impl Registry {
             self.writers[writer].pid = String::from_utf8_lossy(write.writer).into();
         }
         let at = self.writers[writer].find(id).unwrap_or_else(|| {
-            self.series[id].memories += 1;
+            self.series[id].remember(writer);
             self.writers[writer].remember(Entry::new(id, 0.0))
         });
         let place = self.writers[writer].entries[at].place();
@@ -467,9 +469,7 @@ impl Registry {
         let family = self.check_family(spec)?;
         self.check_labels(spec, labels)?;
         let known = family.and_then(|id| self.find_series(id, labels.as_str()));
-        if known.is_none() {
-            self.check_room()?;
-        }
+        self.check_total(known)?;
         self.check_not_of_group(known, stamp.now_ms)?;
         check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;
         self.begin(stamp);

@@ -7,7 +7,8 @@
 //! seconds with their full state, also those that the copy never knew, and the totals are what they
 //! were, or more. When the time is over, the next write ends the healing: what belongs to a leased
 //! writer that has not come back begins at zero with a new start time, which `rate()` and
-//! `increase()` understand, and its memory stays, so that nothing is counted again.
+//! `increase()` understand, and its memory stays, so that nothing is counted again. That takes a
+//! bounded number of series with each write, and pages are shown when it is done.
 //!
 //! # What if
 //!
@@ -16,12 +17,9 @@
 //! nobody to wait for, and the copy is shown at once.
 
 use super::series::Total;
+use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::Limits;
-
-/// Of so many writers that have not come back it is asked which series they own; where there are
-/// more, every series may be one.
-const MAX_MISSED: usize = 16;
 
 /// Not part of the state: that this server came by a state that may be behind what was shown.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +27,16 @@ pub(super) struct Rollback {
     at_ms: u64,
     /// A write has begun the healing.
     has_begun: bool,
+}
+
+/// After a healing: which series begin anew that writers own that have not come back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Restart {
+    /// Totals that began before this are to begin anew.
+    pub(super) before_ms: u64,
+    /// Where it goes on: a writer, and an entry of it.
+    pub(super) writer: u32,
+    pub(super) entry: u32,
 }
 
 impl Registry {
@@ -61,8 +69,13 @@ impl Registry {
 
     /// Whether what a page would show may be behind what an earlier page has shown.
     pub fn is_healing(&self, now_ms: u64) -> bool {
-        self.healing_since()
-            .is_some_and(|since| now_ms < since.saturating_add(self.limits.healing_time_ms))
+        self.restart.is_some() || self.healing_ends_at_ms().is_some_and(|end| now_ms < end)
+    }
+
+    /// When the healing ends; `None` where nothing has to heal.
+    pub(super) fn healing_ends_at_ms(&self) -> Option<u64> {
+        let since = self.healing_since()?;
+        Some(since.saturating_add(self.limits.healing_time_ms))
     }
 
     /// Whether a page leaves a series out: the time of healing is over, but no write has yet
@@ -75,17 +88,44 @@ impl Registry {
             && self.is_missed(id)
     }
 
-    /// Whether a leased writer of the series has not come back.
+    /// Whether a leased writer of the series has not come back; of several writers, whether one may.
     #[cold]
     fn is_missed(&self, id: u32) -> bool {
         let has_begun = self.rollback.is_none_or(|rollback| rollback.has_begun);
-        let mut missed = self
-            .leases
-            .iter()
-            .map(|(_, writer)| &self.writers[*writer])
-            .filter(|writer| !(has_begun && writer.is_healed));
-        let few = missed.by_ref().take(MAX_MISSED);
-        few.into_iter().any(|writer| writer.find(id).is_some()) || missed.next().is_some()
+        match self.series[id].only_writer() {
+            _ if has_begun && self.missing == 0 => false,
+            Some(writer) => {
+                let writer = &self.writers[writer];
+                self.is_missing(writer) || !has_begun && writer.phase == Phase::Live
+            }
+            None => true,
+        }
+    }
+
+    /// Whether a writer has a lease and was not heard of since the last rollback.
+    pub(super) fn is_missing(&self, writer: &Writer) -> bool {
+        writer.phase == Phase::Live
+            && writer.lease_end_ms != u64::MAX
+            && writer.healed_in != self.healing_no
+    }
+
+    /// A writer was heard of, and is up to date.
+    pub(super) fn heal(&mut self, id: u32) {
+        self.missing -= u32::from(self.is_missing(&self.writers[id]));
+        self.writers[id].healed_in = self.healing_no;
+    }
+
+    /// Whether the next write begins a healing: until then the time of the last write counts.
+    pub(super) fn is_rolled_back(&self) -> bool {
+        self.rollback.is_some_and(|rollback| !rollback.has_begun) && self.has_leases()
+    }
+
+    /// What the primary decides for a write that only [settles](Self::settle).
+    pub fn stamp_of_settling(&self, clock_ms: u64, configured: &Limits) -> Stamp {
+        Stamp {
+            limits: (*configured != self.limits).then_some(*configured),
+            ..Stamp::at(clock_ms.max(self.last_stamp_ms), self.epoch)
+        }
     }
 
     /// Since when pages are not shown; `None` where nothing has to heal.
@@ -98,29 +138,17 @@ impl Registry {
 
     /// Whether writers held leases when the state was last written (an endless one is none).
     fn has_leases(&self) -> bool {
-        self.leases
-            .range((self.last_stamp_ms + 1, 0)..(u64::MAX, 0))
-            .next()
-            .is_some()
+        let last = self.leases.last();
+        last.is_some_and(|(end_ms, _)| *end_ms > self.lease_clock(self.last_stamp_ms))
     }
 
-    /// Leases held when the state was last written run on from now, and nobody is believed to be
-    /// up to date until heard of.
+    /// Leases held when the state was last written run on from now, and no writer is believed to be
+    /// up to date until it is heard of.
     pub(super) fn begin_healing(&mut self, now_ms: u64) {
-        let pause = now_ms.saturating_sub(self.last_stamp_ms);
-        let held = self
-            .leases
-            .iter()
-            .copied()
-            .filter(|(end, _)| *end > self.last_stamp_ms);
-        for (end, id) in held.collect::<Vec<_>>() {
-            self.leases.remove(&(end, id));
-            let writer = &mut self.writers[id];
-            writer.lease_end_ms = end.saturating_add(pause);
-            writer.is_healed = false;
-            self.leases.insert((writer.lease_end_ms, id));
-        }
-        self.healing_since_ms = Some(now_ms);
+        self.paused_ms += now_ms.saturating_sub(self.last_stamp_ms);
+        self.healing_no = self.healing_no.wrapping_add(1);
+        self.missing = self.leases.len() as u32;
+        (self.healing_since_ms, self.restart) = (Some(now_ms), None);
     }
 
     /// What a write means for a rollback: it begins the healing, goes on with it or ends it, or
@@ -139,26 +167,54 @@ impl Registry {
     /// What writers own that have not come back may be behind what was shown: it begins anew.
     pub(super) fn end_healing(&mut self, now_ms: u64) {
         self.healing_since_ms = None;
-        let missing = self
-            .leases
-            .iter()
-            .map(|(_, id)| *id)
-            .filter(|id| !self.writers[*id].is_healed);
-        for id in missing.collect::<Vec<_>>() {
-            let owned = self.writers[id]
-                .entries
-                .iter()
-                .filter(|entry| entry.is_owned());
-            for series in owned.map(|entry| entry.series).collect::<Vec<_>>() {
-                let is_gauge = matches!(self.series[series].total, Total::Gauge(_));
-                if !is_gauge && self.has_total(series) && self.series[series].start_ms < now_ms {
-                    self.drop_total(series);
-                    // The family goes on: this series is its own successor.
-                    let restarted = self.begin_total(series, now_ms);
-                    debug_assert_eq!(restarted, Ok(()));
-                }
+        self.restart = Some(Restart {
+            before_ms: now_ms,
+            ..Restart::default()
+        });
+    }
+
+    /// Goes on with what begins anew.
+    pub(super) fn restart_some(&mut self, budget: usize) {
+        for _ in 0..budget {
+            let Some(restart) = self.restart else { return };
+            let at_end = restart.writer as usize >= self.writers.place_count();
+            if self.missing == 0 || at_end {
+                self.restart = None;
+                return;
             }
-            self.writers[id].is_healed = true;
+            let next_writer = Some(Restart {
+                writer: restart.writer + 1,
+                entry: 0,
+                ..restart
+            });
+            let writer = self.writers.get(restart.writer);
+            let Some(writer) = writer.filter(|writer| self.is_missing(writer)) else {
+                self.restart = next_writer;
+                continue;
+            };
+            let Some(&entry) = writer.entries.get(restart.entry as usize) else {
+                self.heal(restart.writer);
+                self.restart = next_writer;
+                continue;
+            };
+            if entry.is_owned() {
+                self.restart_total(entry.series, restart.before_ms);
+            }
+            self.restart = Some(Restart {
+                entry: restart.entry + 1,
+                ..restart
+            });
+        }
+    }
+
+    fn restart_total(&mut self, id: u32, before_ms: u64) {
+        let series = &self.series[id];
+        let is_gauge = matches!(series.total, Total::Gauge(_));
+        if !is_gauge && self.has_total(id) && series.start_ms < before_ms {
+            self.drop_total(id);
+            // The family goes on: this series is its own successor.
+            let restarted = self.begin_total(id, self.last_stamp_ms);
+            debug_assert_eq!(restarted, Ok(()));
         }
     }
 }

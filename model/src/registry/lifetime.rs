@@ -2,28 +2,41 @@
 //!
 //! # How it works
 //!
-//! A writer goes from *live* to *ended* when its lease is over, from there to *forgotten* after its
-//! retention, and LEAVE makes it *closed*; closed and forgotten ones are unknown again when their
-//! tombstone's time has passed. Such a step is one mark on the writer ([`Registry::advance`]).
+//! A writer goes from *live* to *ended* when its lease is over, and from there to *forgotten* after its
+//! retention; LEAVE makes it *closed*. A closed or forgotten one is known only by its
+//! [tombstone](super::tombstones) from then on: another writer of the same id begins anew, and what is
+//! left in the record of the old one is only worked off. Each such step is one mark on the writer
+//! ([`Registry::catch_up`]).
 //!
 //! What follows for each of its series (it no longer counts as an owner; its gauges are folded) is
-//! *settled* later, at most [`SETTLED_PER_WRITE`] entries with each write, as of the moment of the
-//! step itself: so it does not matter when. Until then the entry and its writer disagree, and
-//! reading asks the writers that may disagree ([`Registry::ownership_at`]).
+//! *settled* later, a bounded number of entries with each write, as of the moment of the step itself:
+//! so it does not matter when. Until then the entry and its writer disagree, and reading sees through
+//! that: see [`ownership`](super::ownership). A total whose deadline has passed is hidden from then on,
+//! and removed by a later write ([`Registry::review`]).
 //!
 //! # What it costs
 //!
-//! Normally no writer is unsettled and the question is answered by two fields of the series.
+//! A write takes at most [`WORK_PER_WRITE`] steps of each kind, and [`WORK_WHEN_FULL`] when the registry
+//! is full, whatever has happened before; the writer that it is about takes its own steps first, which
+//! is O(1). Where no writes come, [`Registry::settle`] is called as long as there is
+//! [something to do](Registry::next_work_ms).
 
-use super::series::{Ghost, Total};
-use super::writer::Phase;
+use super::series::{Ghost, NONE, Total};
+use super::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
+use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::{AfterLeave, GaugeMode};
 
-/// So that no write does more than a bounded amount of other people's work.
-const SETTLED_PER_WRITE: usize = 64;
-/// How many series a write looks at in search of expired ones.
-const PURGED_PER_WRITE: usize = 8;
+/// The most steps of each kind (writers' steps, entries, deleted series, deadlines) of one write.
+const WORK_PER_WRITE: usize = 64;
+/// The same of a write to a registry that has no room, and of [`Registry::settle`].
+const WORK_WHEN_FULL: usize = 512;
+/// Writers that are gone and can still be listed.
+const LISTED_GONE: usize = 64;
+/// A total whose deadline cannot be told yet is looked at again after this time, in milliseconds.
+const LOOK_AGAIN_MS: u64 = 1000;
+/// The most deadlines that are looked at in order to count what is hidden.
+const COUNTED_DEADLINES: usize = 1000;
 
 impl Registry {
     /// What every write does first.
@@ -33,6 +46,16 @@ impl Registry {
 
     /// The same for a write by which a writer shows that it is up to date.
     pub(super) fn begin_by(&mut self, stamp: &Stamp, healed: Option<u32>) {
+        let is_full = self.totals as u64 >= self.limits.max_series;
+        let budget = if is_full {
+            WORK_WHEN_FULL
+        } else {
+            WORK_PER_WRITE
+        };
+        self.begin_with(stamp, healed, budget);
+    }
+
+    fn begin_with(&mut self, stamp: &Stamp, healed: Option<u32>, budget: usize) {
         if let Some(limits) = stamp.limits {
             self.limits = limits;
         }
@@ -40,108 +63,279 @@ impl Registry {
             self.begin_healing(stamp.now_ms);
         }
         if let Some(writer) = healed {
-            self.writers[writer].is_healed = true;
+            self.heal(writer);
         }
         self.end_rollback(stamp);
         self.last_stamp_ms = stamp.now_ms;
-        self.advance(stamp.now_ms);
         if stamp.healing_ends {
             self.end_healing(stamp.now_ms);
         }
-        self.settle(SETTLED_PER_WRITE);
-        self.clear_condemned(SETTLED_PER_WRITE);
-        self.purge(PURGED_PER_WRITE, stamp.now_ms);
+        self.work(budget);
     }
 
-    /// Takes every step of a writer's life that is due.
-    fn advance(&mut self, now_ms: u64) {
-        while let Some(&(end_ms, id)) = self.leases.first()
-            && end_ms <= now_ms
-        {
-            self.leases.pop_first();
-            let writer = &mut self.writers[id];
-            (writer.phase, writer.end_ms) = (Phase::Ended, end_ms);
-            self.schedule(id, end_ms.saturating_add(self.limits.writer_retention_ms));
-            self.unsettle(id);
+    /// Works off what earlier writes and the passing of time have left, and nothing else: a rollback
+    /// is decided about when a writer is heard of.
+    pub fn settle(&mut self, stamp: &Stamp) {
+        if let Some(limits) = stamp.limits {
+            self.limits = limits;
         }
-        while let Some(&(at_ms, id)) = self.retirements.first()
+        self.last_stamp_ms = stamp.now_ms;
+        self.work(WORK_WHEN_FULL);
+    }
+
+    /// When [`settle`](Self::settle) has something to do: at once if that is not after `now_ms`;
+    /// `None`: not without another write.
+    pub fn next_work_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.is_rolled_back() {
+            return None;
+        }
+        if !self.unsettled.is_empty() || !self.deleted.is_empty() || self.restart.is_some() {
+            return Some(now_ms);
+        }
+        let lease = self.leases.first();
+        let lease = lease.map(|(end_ms, _)| end_ms.saturating_add(self.paused_ms));
+        let retirement = self.retirements.first().map(|(at_ms, _)| *at_ms);
+        let deadline = self.deadlines.first_ms();
+        let tombstone = self.tombstones.first_end_ms();
+        [lease, retirement, deadline, tombstone]
+            .into_iter()
+            .flatten()
+            .filter(|at_ms| *at_ms != u64::MAX)
+            .min()
+    }
+
+    /// Whether a write could make room in a registry that has none.
+    pub fn may_make_room(&self, now_ms: u64) -> bool {
+        self.totals as u64 >= self.limits.max_series
+            && self
+                .next_work_ms(now_ms)
+                .is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
+    fn work(&mut self, budget: usize) {
+        let now_ms = self.last_stamp_ms;
+        // First what is left of earlier steps of a life: then each is seen as it was.
+        self.settle_some(budget);
+        self.advance(now_ms, budget);
+        self.settle_some(budget);
+        self.restart_some(budget);
+        self.review_some(now_ms, budget);
+        self.clear_deleted(budget);
+        self.tombstones.shrink(now_ms, MAX_TOMBSTONES, budget);
+        self.drop_records(now_ms, budget);
+    }
+
+    /// Drops records of writers that are gone, but for the last few: those can still be listed.
+    fn drop_records(&mut self, now_ms: u64, budget: usize) {
+        for _ in 0..budget {
+            let Some(&id) = self.gone.front() else { return };
+            let gone_ms = self.writers[id].gone_ms;
+            let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
+            if self.gone.len() <= LISTED_GONE && until_ms > now_ms {
+                return;
+            }
+            self.gone.pop_front();
+            self.writers.remove(id);
+        }
+    }
+
+    /// Takes some steps of writers' lives that are due.
+    fn advance(&mut self, now_ms: u64, mut budget: usize) {
+        while budget > 0
+            && let Some(&(end_ms, id)) = self.leases.first()
+            && end_ms <= self.lease_clock(now_ms)
+        {
+            budget -= 1;
+            self.end_writer(id);
+        }
+        while budget > 0
+            && let Some(&(at_ms, id)) = self.retirements.first()
             && at_ms <= now_ms
         {
-            self.retirements.pop_first();
-            let writer = &mut self.writers[id];
-            if writer.phase == Phase::Ended {
-                (writer.phase, writer.gone_ms) = (Phase::Forgotten, at_ms);
-                self.schedule(id, at_ms.saturating_add(self.limits.tombstone_retention_ms));
-                self.unsettle(id);
-            } else {
-                self.settle_fully(id);
-                if let Some(writer) = self.writers.remove(id) {
-                    self.by_writer.remove(&writer.id);
-                }
-            }
+            budget -= 1;
+            self.forget_writer(id);
         }
     }
 
-    /// Sets when a writer that is not live takes its next step.
-    pub(super) fn schedule(&mut self, id: u32, at_ms: u64) {
-        self.retirements.remove(&(self.writers[id].retires_ms, id));
-        self.writers[id].retires_ms = at_ms;
-        self.retirements.insert((at_ms, id));
+    /// Takes the steps of one writer's life that are due.
+    pub(super) fn catch_up(&mut self, id: u32, now_ms: u64) {
+        if self.writers[id].phase == Phase::Live && !self.is_live(&self.writers[id], now_ms) {
+            self.end_writer(id);
+        }
+        let writer = &self.writers[id];
+        if writer.phase == Phase::Ended && writer.retires_ms <= now_ms {
+            self.forget_writer(id);
+        }
     }
 
-    /// A writer's phase has changed: its entries are to be brought into line.
-    pub(super) fn unsettle(&mut self, id: u32) {
+    /// Its lease is over.
+    fn end_writer(&mut self, id: u32) {
+        let end_ms = self.lease_end_ms(&self.writers[id]);
+        self.take_lease(id);
+        self.latest_end_ms = self.latest_end_ms.max(end_ms);
+        let retires_ms = end_ms.saturating_add(self.limits.writer_retention_ms);
         let writer = &mut self.writers[id];
-        writer.settle_from = 0;
-        if !writer.is_queued {
+        (writer.phase, writer.end_ms, writer.retires_ms) = (Phase::Ended, end_ms, retires_ms);
+        self.retirements.insert((retires_ms, id));
+        self.unsettle(id, true);
+    }
+
+    /// It was silent for so long that only its last seq is kept.
+    fn forget_writer(&mut self, id: u32) {
+        let at_ms = self.writers[id].retires_ms;
+        self.retirements.remove(&(at_ms, id));
+        self.bury(id, Phase::Forgotten, at_ms);
+        self.unsettle(id, false);
+    }
+
+    /// It has left for good.
+    pub(super) fn close_writer(&mut self, id: u32, now_ms: u64) {
+        let was_live = self.writers[id].phase == Phase::Live;
+        if was_live {
+            self.take_lease(id);
+            self.writers[id].end_ms = now_ms;
+            self.latest_end_ms = self.latest_end_ms.max(now_ms);
+        } else {
+            self.retirements.remove(&(self.writers[id].retires_ms, id));
+        }
+        self.bury(id, Phase::Closed, now_ms);
+        self.unsettle(id, was_live);
+    }
+
+    fn bury(&mut self, id: u32, phase: Phase, gone_ms: u64) {
+        let writer = &mut self.writers[id];
+        (writer.phase, writer.gone_ms, writer.run) = (phase, gone_ms, None);
+        writer.index = Vec::new();
+        let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
+        let tombstone = Tombstone::new(writer.seq, phase == Phase::Closed, until_ms);
+        self.by_writer.remove(&writer.id);
+        self.tombstones
+            .insert(Key::new(self.epoch, &writer.id), tombstone);
+    }
+
+    /// A writer's lease no longer counts.
+    fn take_lease(&mut self, id: u32) {
+        let writer = &self.writers[id];
+        let is_missing = self.is_missing(writer);
+        if writer.lease_end_ms == u64::MAX {
+            self.endless -= u32::from(!writer.id.is_empty());
+        } else {
+            self.leases.remove(&(writer.lease_end_ms, id));
+        }
+        self.missing -= u32::from(is_missing);
+    }
+
+    /// A writer begins, or comes back after its lease was over.
+    pub(super) fn revive(&mut self, id: u32, now_ms: u64) {
+        let writer = &mut self.writers[id];
+        self.retirements.remove(&(writer.retires_ms, id));
+        (writer.phase, writer.back_ms) = (Phase::Live, now_ms);
+        (writer.lease_end_ms, writer.healed_in) = (u64::MAX, self.healing_no);
+        self.endless += u32::from(!writer.id.is_empty());
+        self.unsettle(id, false);
+    }
+
+    /// Sets the end of a live writer's lease.
+    pub(super) fn extend_lease(&mut self, id: u32, now_ms: u64, lease_ms: Option<u64>) {
+        self.take_lease(id);
+        let clock_ms = self.lease_clock(now_ms);
+        let writer = &mut self.writers[id];
+        writer.lease_end_ms = lease_ms.map_or(u64::MAX, |lease| clock_ms.saturating_add(lease));
+        if writer.lease_end_ms == u64::MAX {
+            self.endless += u32::from(!writer.id.is_empty());
+        } else {
+            self.leases.insert((writer.lease_end_ms, id));
+        }
+        self.missing += u32::from(self.is_missing(&self.writers[id]));
+    }
+
+    /// A writer's phase has changed: its entries are to be brought into line. Where they were still to
+    /// be brought into line with a phase in which it owned its series, it owned them until now.
+    fn unsettle(&mut self, id: u32, was_live: bool) {
+        let writer = &mut self.writers[id];
+        if writer.is_queued {
+            if was_live {
+                writer.owed_from = writer.owed_from.min(writer.settle_from);
+            }
+        } else {
             writer.is_queued = true;
             self.unsettled.push_back(id);
         }
+        self.writers[id].settle_from = 0;
     }
 
-    fn settle(&mut self, mut budget: usize) {
+    fn settle_some(&mut self, mut budget: usize) {
         while budget > 0
             && let Some(&id) = self.unsettled.front()
         {
-            if self.settle_some(id, &mut budget) {
+            if self.settle_writer(id, &mut budget) {
                 self.unsettled.pop_front();
-                self.writers[id].is_queued = false;
             }
-        }
-    }
-
-    /// Settles all of one writer now.
-    pub(super) fn settle_fully(&mut self, id: u32) {
-        if self.writers[id].is_queued {
-            let mut all = usize::MAX;
-            self.settle_some(id, &mut all);
-            self.unsettled.retain(|queued| *queued != id);
-            self.writers[id].is_queued = false;
         }
     }
 
     /// Brings entries of a writer into line with its phase; true when all are.
-    fn settle_some(&mut self, id: u32, budget: &mut usize) -> bool {
-        let now_ms = self.last_stamp_ms;
+    fn settle_writer(&mut self, id: u32, budget: &mut usize) -> bool {
         while *budget > 0 {
             *budget -= 1;
             let writer = &self.writers[id];
             if writer.is_gone() {
                 if writer.entries.is_empty() {
                     self.writers[id].forget_all();
+                    self.gone.push_back(id);
                     return true;
                 }
                 self.drop_last_entry(id);
-            } else {
-                let at = writer.settle_from as usize;
-                let Some(&entry) = writer.entries.get(at) else {
-                    return true;
-                };
-                self.set_owned(id, at, writer.owns(entry, now_ms), writer.end_ms);
-                self.writers[id].settle_from += 1;
+                continue;
             }
+            let at = writer.settle_from as usize;
+            if at >= writer.entries.len() {
+                let writer = &mut self.writers[id];
+                (writer.is_queued, writer.owed_from) = (false, NONE);
+                return true;
+            }
+            if writer.phase == Phase::Live {
+                self.own_again(id, at);
+            } else {
+                self.disown(id, at);
+            }
+            self.writers[id].settle_from += 1;
         }
         false
+    }
+
+    /// Brings one entry of a live writer into line, out of turn.
+    pub(super) fn settle_entry(&mut self, id: u32, at: usize) {
+        let writer = &self.writers[id];
+        if writer.is_queued && at >= writer.settle_from as usize {
+            self.own_again(id, at);
+        }
+    }
+
+    /// An entry of a writer that has come back counts again, unless its total ended meanwhile.
+    fn own_again(&mut self, id: u32, at: usize) {
+        let writer = &self.writers[id];
+        let entry = writer.entries[at];
+        if entry.is_retired() || writer.id.is_empty() {
+            return;
+        }
+        let back_ms = writer.back_ms;
+        if self.has_total(entry.series) && self.is_expired(entry.series, back_ms) {
+            self.expire(entry.series);
+        }
+        self.set_owned(id, at, true, 0);
+    }
+
+    /// An entry of a writer that is not live no longer counts.
+    fn disown(&mut self, id: u32, at: usize) {
+        let writer = &self.writers[id];
+        let (entry, end_ms) = (writer.entries[at], writer.end_ms);
+        if entry.is_owned() {
+            self.set_owned(id, at, false, end_ms);
+        } else if writer.is_owed(at) && !entry.is_retired() {
+            let series = &mut self.series[entry.series];
+            series.idle_since_ms = series.idle_since_ms.max(end_ms);
+        }
     }
 
     /// Makes an entry count among its series' owners, or (since `end_ms`) no longer.
@@ -155,8 +349,8 @@ impl Registry {
             return;
         }
         entry.set_owned(owned);
-        let place = entry.place();
-        let series = &mut self.series[entry.series];
+        let (id, place) = (entry.series, entry.place());
+        let series = &mut self.series[id];
         if let Total::Gauge(gauge) = &mut series.total {
             let mode = self.families[series.family].family_type.gauge_mode();
             if mode.is_some_and(GaugeMode::is_live) {
@@ -171,19 +365,26 @@ impl Registry {
         } else {
             series.owners -= 1;
             series.idle_since_ms = series.idle_since_ms.max(end_ms);
+            self.set_deadline(id);
         }
     }
 
     /// The last entry of a writer that is gone: what it leaves behind is folded, its memory ends.
     fn drop_last_entry(&mut self, id: u32) {
         let at = self.writers[id].entries.len() - 1;
-        self.set_owned(id, at, false, self.writers[id].end_ms);
+        self.disown(id, at);
         let Some(entry) = self.writers[id].entries.pop() else {
             return;
         };
         self.fold_gauge(id, entry.series, entry.place());
-        self.series[entry.series].memories -= 1;
-        self.free_series_if_unused(entry.series);
+        let series = &mut self.series[entry.series];
+        series.forget(id);
+        self.writers[id].drop_memory(&series.total, entry.place());
+        if self.is_empty_gauge(entry.series) {
+            self.end_empty_gauge(entry.series);
+        } else {
+            self.free_series_if_unused(entry.series);
+        }
     }
 
     fn fold_gauge(&mut self, writer: u32, series: u32, place: u32) {
@@ -209,9 +410,12 @@ impl Registry {
                     limits.writer_retention_ms
                 };
                 let until_ms = writer_of.gone_ms.saturating_add(stays);
-                gauge
-                    .ghosts
-                    .retain(|ghost| ghost.until_ms > self.last_stamp_ms);
+                // Not each time: that would be quadratic.
+                if gauge.ghosts.len().is_power_of_two() {
+                    gauge
+                        .ghosts
+                        .retain(|ghost| ghost.until_ms > self.last_stamp_ms);
+                }
                 if until_ms > self.last_stamp_ms {
                     gauge.ghosts.push(Ghost {
                         writer_id: writer_of.id.clone(),
@@ -228,6 +432,49 @@ impl Registry {
         self.series_heap_bytes -= before;
     }
 
+    /// Whether a series has the total of a gauge that no writer has a value of.
+    pub(super) fn is_empty_gauge(&self, id: u32) -> bool {
+        match &self.series[id].total {
+            Total::Gauge(gauge) => {
+                gauge.members.is_empty() && gauge.retired.is_none() && self.has_total(id)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends the total of such a gauge: it would show nothing, for ever. Values of writers that have
+    /// left are shown until their time is over.
+    pub(super) fn end_empty_gauge(&mut self, id: u32) {
+        let Total::Gauge(gauge) = &self.series[id].total else {
+            return;
+        };
+        let is_shown = |ghost: &&Ghost| ghost.until_ms > self.last_stamp_ms;
+        // The last is nearly always the one that is shown longest.
+        let last = gauge.ghosts.last().filter(is_shown);
+        match last.or_else(|| gauge.ghosts.iter().find(is_shown)) {
+            Some(ghost) => self.put_deadline(id, ghost.until_ms),
+            None => self.end_total(id),
+        }
+    }
+
+    /// The total of a series ends, and the series with it where no writer remembers it.
+    fn end_total(&mut self, id: u32) {
+        let family = self.series[id].family;
+        self.drop_total(id);
+        self.free_series_if_unused(id);
+        if self.families.get(family).is_some() {
+            self.end_family_if_empty(family);
+        }
+    }
+
+    fn expire(&mut self, id: u32) {
+        self.expired += 1;
+        // The series stays: a caller has an entry of it.
+        let family = self.series[id].family;
+        self.drop_total(id);
+        self.end_family_if_empty(family);
+    }
+
     /// Whether every entry agrees with its writer at that time.
     #[inline]
     pub(super) fn is_settled_at(&self, now_ms: u64) -> bool {
@@ -235,54 +482,70 @@ impl Registry {
             && self
                 .leases
                 .first()
-                .is_none_or(|(end_ms, _)| *end_ms > now_ms)
+                .is_none_or(|(end_ms, _)| *end_ms > self.lease_clock(now_ms))
+            && self
+                .retirements
+                .first()
+                .is_none_or(|(at_ms, _)| *at_ms > now_ms)
     }
 
-    /// How many writers own a series at that time, and since when it has been idle if none does.
-    fn ownership_at(&self, id: u32, now_ms: u64) -> (u32, u64) {
-        let series = &self.series[id];
-        let (mut owners, mut idle_since_ms) = (series.owners, series.idle_since_ms);
-        let due = self
-            .leases
-            .range(..=(now_ms, u32::MAX))
-            .map(|(_, writer)| *writer);
-        let due = due.filter(|writer| !self.writers[*writer].is_queued);
-        for writer_id in self.unsettled.iter().copied().chain(due) {
-            let writer = &self.writers[writer_id];
-            let Some(entry) = writer.find(id).map(|at| writer.entries[at]) else {
-                continue;
-            };
-            match (entry.is_owned(), writer.owns(entry, now_ms)) {
-                (true, false) => {
-                    owners -= 1;
-                    idle_since_ms = idle_since_ms.max(writer.end_at(now_ms));
-                }
-                (false, true) => owners += 1,
-                _ => {}
-            }
-        }
-        (owners, idle_since_ms)
-    }
-
-    /// Whether a series' total has ended at that time, though it may still be here.
+    /// Leases are measured by a clock that stands still while a rollback is unknown to their writers.
     #[inline]
-    pub(super) fn is_expired(&self, id: u32, now_ms: u64) -> bool {
-        self.series[id].is_overdue(now_ms) && self.is_idle_for_too_long(id, now_ms)
+    pub(super) fn lease_clock(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.paused_ms)
     }
 
-    /// Of a series that is overdue: whether nobody owns it either.
-    #[cold]
-    pub(super) fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
-        let (owners, idle_since_ms) = self.ownership_at(id, now_ms);
-        owners == 0 && now_ms >= idle_since_ms.saturating_add(self.series[id].ttl_ms)
+    /// When a lease ends, in Unix milliseconds.
+    pub(super) fn lease_end_ms(&self, writer: &Writer) -> u64 {
+        writer.lease_end_ms.saturating_add(self.paused_ms)
     }
 
-    /// Goes through series of deleted families.
-    fn clear_condemned(&mut self, budget: usize) {
+    /// Whether a writer's values count as live at that time.
+    #[inline]
+    pub(super) fn is_live(&self, writer: &Writer, now_ms: u64) -> bool {
+        writer.phase == Phase::Live && writer.lease_end_ms > self.lease_clock(now_ms)
+    }
+
+    /// Where a writer is in its life at that time, noted or not.
+    pub(super) fn phase_at(&self, writer: &Writer, now_ms: u64) -> Phase {
+        match writer.phase {
+            Phase::Live if self.is_live(writer, now_ms) => Phase::Live,
+            Phase::Live | Phase::Ended if self.forgotten_ms(writer) <= now_ms => Phase::Forgotten,
+            Phase::Live => Phase::Ended,
+            phase => phase,
+        }
+    }
+
+    /// When a writer that does not come back is forgotten.
+    fn forgotten_ms(&self, writer: &Writer) -> u64 {
+        if writer.phase == Phase::Live {
+            let end_ms = self.lease_end_ms(writer);
+            end_ms.saturating_add(self.limits.writer_retention_ms)
+        } else {
+            writer.retires_ms
+        }
+    }
+
+    /// When a writer left or was forgotten, if it did before that time, noted or not.
+    pub(super) fn gone_ms(&self, writer: &Writer, now_ms: u64) -> Option<u64> {
+        match self.phase_at(writer, now_ms) {
+            Phase::Live | Phase::Ended => None,
+            Phase::Forgotten if !writer.is_gone() => Some(self.forgotten_ms(writer)),
+            Phase::Closed | Phase::Forgotten => Some(writer.gone_ms),
+        }
+    }
+
+    /// Goes through some series of deleted families.
+    fn clear_deleted(&mut self, budget: usize) {
         for _ in 0..budget {
-            let Some(id) = self.condemned.pop_front() else {
+            let Some(order) = self.deleted.front_mut() else {
                 return;
             };
+            let id = order.pop();
+            if order.is_empty() {
+                self.deleted.pop_front();
+            }
+            let Some(id) = id else { continue };
             // The number may have been given to another series since.
             if self
                 .series
@@ -296,52 +559,71 @@ impl Registry {
         }
     }
 
-    /// Looks at a few series in search of expired ones, and frees their memory.
-    fn purge(&mut self, budget: usize, now_ms: u64) {
-        let mut budget = if self.mortals == 0 { 0 } else { budget };
-        // One round at most: what was looked at is not looked at again.
-        for _ in 0..=self.by_name.len().min(budget) {
-            if budget == 0 {
-                return;
-            }
-            let (name, after) = &self.purge_from;
-            let Some((next_name, &family_id)) = self.by_name.range(name.clone()..).next() else {
-                self.purge_from = Default::default();
-                continue;
-            };
-            let family = &self.families[family_id];
-            let after = if next_name == name { *after } else { 0 };
-            let next_name = next_name.clone();
-            if family.mortals == 0 {
-                self.purge_from = (just_after(&next_name), 0);
-                continue;
-            }
-            let no_of = |id: u32| self.series[id].created_no;
-            let some = family
-                .order
-                .after(after, no_of)
-                .take(budget)
-                .collect::<Vec<_>>();
-            self.purge_from = match some.last() {
-                Some(last) if some.len() == budget => (next_name, no_of(*last)),
-                _ => (just_after(&next_name), 0),
-            };
-            budget -= some.len();
-            for id in some {
-                if self.is_expired(id, now_ms) {
-                    self.expired += 1;
-                    self.drop_total(id);
-                    self.free_series_if_unused(id);
-                }
-            }
-            if self.families.get(family_id).is_some() {
-                self.end_family_if_empty(family_id);
-            }
+    /// Sees to it that a total without an owner is looked at when its TTL has passed.
+    pub(super) fn set_deadline(&mut self, id: u32) {
+        let series = &self.series[id];
+        if series.ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
+            self.put_deadline(id, series.idle_since_ms.saturating_add(series.ttl_ms));
         }
     }
-}
 
-/// The least text above another.
-fn just_after(name: &str) -> Box<str> {
-    format!("{name}\0").into()
+    /// Has a series looked at no later than at that time.
+    pub(super) fn put_deadline(&mut self, id: u32, at_ms: u64) {
+        let series = &mut self.series[id];
+        if self
+            .deadlines
+            .at_ms(series.deadline)
+            .is_none_or(|known_ms| at_ms < known_ms)
+        {
+            self.deadlines.remove(series.deadline, id);
+            series.deadline = self.deadlines.insert(at_ms, id);
+        }
+    }
+
+    /// Takes the deadline of a series away.
+    pub(super) fn take_deadline(&mut self, id: u32) {
+        let series = &mut self.series[id];
+        self.deadlines.remove(series.deadline, id);
+        series.deadline = NONE;
+    }
+
+    /// Looks at some series whose deadline may have passed.
+    fn review_some(&mut self, now_ms: u64, budget: usize) {
+        for _ in 0..budget {
+            let Some(id) = self.deadlines.due(now_ms) else {
+                return;
+            };
+            self.take_deadline(id);
+            self.review(id, now_ms);
+        }
+    }
+
+    /// Ends a total that has expired, or a gauge that is empty; otherwise sees when to look again.
+    fn review(&mut self, id: u32, now_ms: u64) {
+        if !self.has_total(id) {
+            return;
+        }
+        if self.is_expired(id, now_ms) {
+            self.expired += 1;
+            self.end_total(id);
+            return;
+        }
+        let series = &self.series[id];
+        if series.ttl_ms > 0 && series.owners == 0 {
+            let at_ms = series.idle_since_ms.saturating_add(series.ttl_ms);
+            // Past it, and not expired: a writer that has come back owns it, or may.
+            let later_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
+            self.put_deadline(id, if at_ms > now_ms { at_ms } else { later_ms });
+        }
+        if self.is_empty_gauge(id) {
+            self.end_empty_gauge(id);
+        }
+    }
+
+    /// How many series have a total, less those of which it is seen that they have expired.
+    pub(super) fn shown_count(&self, now_ms: u64) -> usize {
+        let due = self.deadlines.all_due(now_ms).take(COUNTED_DEADLINES);
+        let hidden = due.filter(|id| self.has_total(*id) && self.is_expired(*id, now_ms));
+        self.totals - hidden.count()
+    }
 }

@@ -128,7 +128,8 @@ impl Registry {
         Ok((page, None))
     }
 
-    /// Writers, in no order that means anything. Who is there throughout appears exactly once.
+    /// Writers, in no order that means anything. One that is there throughout appears exactly once; of
+    /// those that are gone the last few.
     pub fn list_writers(
         &self,
         now_ms: u64,
@@ -143,39 +144,40 @@ impl Registry {
             }
             budget.steps += 1;
             let Some(writer) = writer else { continue };
+            if writer.is_gone() && self.by_writer.contains_key(&writer.id) {
+                // It is there anew.
+                continue;
+            }
             budget.entries += 1;
             budget.bytes += writer.id.len() + writer.pid.len();
-            page.push(writer.entry_at(now_ms));
+            page.push(self.writer_entry(writer, now_ms));
         }
         Ok((page, None))
     }
 }
 
-impl Writer {
-    fn entry_at(&self, now_ms: u64) -> WriterEntry<'_> {
-        let state = match self.phase {
-            Phase::Live if self.is_live_at(now_ms) => WriterState::Live,
-            Phase::Live | Phase::Ended => WriterState::Silent,
+impl Registry {
+    fn writer_entry<'a>(&'a self, writer: &'a Writer, now_ms: u64) -> WriterEntry<'a> {
+        let state = match self.phase_at(writer, now_ms) {
+            Phase::Live => WriterState::Live,
+            Phase::Ended => WriterState::Silent,
             Phase::Closed => WriterState::Left,
             Phase::Forgotten => WriterState::Forgotten,
         };
-        let is_endless = state == WriterState::Live && self.lease_end_ms == u64::MAX;
+        let is_endless = state == WriterState::Live && writer.lease_end_ms == u64::MAX;
         let left_ms = match state {
-            WriterState::Live => self.lease_end_ms.saturating_sub(now_ms),
+            WriterState::Live => self.lease_end_ms(writer).saturating_sub(now_ms),
             _ => 0,
         };
+        let is_gone = matches!(state, WriterState::Left | WriterState::Forgotten);
         WriterEntry {
-            id: &self.id,
+            id: &writer.id,
             state,
-            seq: self.seq,
-            // Of one that is gone there may be entries left that nobody has got round to.
-            series: if self.is_gone() {
-                0
-            } else {
-                self.entries.len()
-            },
+            seq: writer.seq,
+            // Entries of one that is gone are there until a write has settled them.
+            series: if is_gone { 0 } else { writer.entries.len() },
             lease_left_ms: (!is_endless).then_some(left_ms),
-            pid: &self.pid,
+            pid: &writer.pid,
         }
     }
 }

@@ -48,10 +48,19 @@ impl Order {
         if ids.get(place).is_some_and(|id| no_of(*id) == no) {
             ids.remove(place);
             self.len -= 1;
-            if ids.is_empty() {
-                self.chunks.remove(at);
-            }
+            self.join(at);
         }
+    }
+
+    /// Takes the last id away.
+    pub(crate) fn pop(&mut self) -> Option<u32> {
+        let last = self.chunks.last_mut()?;
+        let id = last.ids.pop();
+        if last.ids.is_empty() {
+            self.chunks.pop();
+        }
+        self.len -= usize::from(id.is_some());
+        id
     }
 
     /// All ids.
@@ -79,6 +88,25 @@ impl Order {
             .map(|chunk| allocated_for::<u32>(chunk.ids.capacity()))
             .sum::<usize>()
             + allocated_for::<Chunk>(self.chunks.capacity())
+    }
+
+    /// Keeps chunks from being nearly empty, of which there could be as many as ids: each two that
+    /// follow each other hold more than half of what one can.
+    fn join(&mut self, at: usize) {
+        let len_of = |at: usize| self.chunks.get(at).map(|chunk| chunk.ids.len());
+        let len = self.chunks[at].ids.len();
+        if len == 0 {
+            self.chunks.remove(at);
+            return;
+        }
+        let fits = |other: Option<usize>| other.is_some_and(|other| len + other <= CHUNK_IDS / 2);
+        let first = match (fits(len_of(at + 1)), at.checked_sub(1)) {
+            (true, _) => at,
+            (false, Some(before)) if fits(len_of(before)) => before,
+            _ => return,
+        };
+        let mut second = self.chunks.remove(first + 1);
+        self.chunks[first].ids.append(&mut second.ids);
     }
 
     fn chunk_of(&self, no: u64) -> Option<usize> {

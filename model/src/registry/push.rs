@@ -4,6 +4,7 @@
 //! the code. Whether a batch is accepted is decided before anything is touched
 //! ([`Registry::admit`]): what is not applied changes nothing, not even the time.
 
+use super::tombstones::{Key, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
 use crate::{Batch, BatchKind, Epoch};
@@ -64,6 +65,24 @@ pub struct PushReply {
     pub expire_at_ms: Option<u64>,
 }
 
+/// What a registry knows of a writer.
+enum Known<'a> {
+    No,
+    Here(&'a Writer),
+    Gone(Tombstone),
+}
+
+impl Known<'_> {
+    /// The last seq; 0 if none is known.
+    fn seq(&self) -> u64 {
+        match self {
+            Self::No => 0,
+            Self::Here(writer) => writer.seq,
+            Self::Gone(tombstone) => tombstone.seq,
+        }
+    }
+}
+
 impl Registry {
     /// Whether a batch of this writer may be looked at: while memory is full, only a known writer's.
     ///
@@ -102,7 +121,7 @@ impl Registry {
             .copied()
             .filter(|_| is_up_to_date);
         self.begin_by(stamp, healed);
-        let id = self.open_writer(writer);
+        let id = self.open_writer(writer, stamp.now_ms);
         self.extend_lease(id, stamp.now_ms, Some(lease_ms));
         let writer = &mut self.writers[id];
         writer.seq = seq;
@@ -133,54 +152,70 @@ impl Registry {
         seq: u64,
         epoch: Option<Epoch>,
     ) -> PushReply {
-        let known = self
-            .by_writer
-            .get(writer)
-            .copied()
-            .map(|id| (id, &self.writers[id]));
+        let known = self.known(writer, stamp);
+        let last_seq = known.seq();
         // A writer that never sent a batch knows of no epoch.
-        let is_direct = seq == 0 && known.is_some_and(|(_, writer)| writer.seq == 0);
+        let is_direct = seq == 0 && last_seq == 0 && !matches!(known, Known::No);
         if !is_direct && epoch != Some(self.epoch) {
-            return self.reply(
-                PushStatus::Resync,
-                known.map_or(0, |(_, writer)| writer.seq),
-            );
+            return self.reply(PushStatus::Resync, last_seq);
         }
-        let id = match known {
-            None => return self.reply(PushStatus::Resync, 0),
-            Some((_, writer)) if writer.phase == Phase::Closed => {
-                return self.reply(PushStatus::Gone, writer.seq);
+        match known {
+            Known::No => return self.reply(PushStatus::Resync, 0),
+            Known::Gone(tombstone) if tombstone.has_left => {
+                return self.reply(PushStatus::Gone, last_seq);
             }
-            Some((_, writer)) if writer.seq != seq => {
-                let forgotten = self.is_forgotten(writer, stamp);
-                let status = if forgotten {
-                    PushStatus::Forgotten
-                } else {
-                    PushStatus::Resync
-                };
-                return self.reply(status, writer.seq);
+            Known::Gone(_) if last_seq != seq => {
+                return self.reply(PushStatus::Forgotten, last_seq);
             }
-            Some((id, _)) => id,
-        };
+            Known::Here(_) if last_seq != seq => {
+                return self.reply(PushStatus::Resync, last_seq);
+            }
+            Known::Here(_) | Known::Gone(_) => {}
+        }
         self.begin(stamp);
-        // Beginning may have ended its tombstone's time: then it is as good as gone.
-        let Some(writer) = self.writers.get(id) else {
-            return self.reply(PushStatus::Ok, seq);
-        };
-        self.leases.remove(&(writer.lease_end_ms, id));
-        self.schedule(
-            id,
-            stamp
-                .now_ms
-                .saturating_add(self.limits.tombstone_retention_ms),
-        );
-        let writer = &mut self.writers[id];
-        if writer.phase == Phase::Live {
-            writer.end_ms = stamp.now_ms;
-        }
-        (writer.phase, writer.gone_ms, writer.run) = (Phase::Closed, stamp.now_ms, None);
-        self.unsettle(id);
+        self.close(writer, seq, stamp.now_ms);
         self.reply(PushStatus::Ok, seq)
+    }
+
+    fn close(&mut self, writer: &[u8], seq: u64, now_ms: u64) {
+        if let Some(&id) = self.by_writer.get(writer) {
+            self.catch_up(id, now_ms);
+        }
+        if let Some(&id) = self.by_writer.get(writer) {
+            self.close_writer(id, now_ms);
+        } else {
+            let until_ms = now_ms.saturating_add(self.limits.tombstone_retention_ms);
+            let key = Key::new(self.epoch, writer);
+            self.tombstones
+                .insert(key, Tombstone::new(seq, true, until_ms));
+        }
+    }
+
+    /// What is known of a writer when a command of that stamp comes, noted or not.
+    fn known(&self, writer: &[u8], stamp: &Stamp) -> Known<'_> {
+        let Some(&id) = self.by_writer.get(writer) else {
+            let tombstone = self.tombstone_of(writer, stamp.now_ms);
+            return tombstone.map_or(Known::No, Known::Gone);
+        };
+        let writer = &self.writers[id];
+        // Where healing begins with this command, leases run on from now; retentions do not.
+        let now_ms = if stamp.healing_begins && writer.phase == Phase::Live {
+            self.last_stamp_ms
+        } else {
+            stamp.now_ms
+        };
+        match self.gone_ms(writer, now_ms) {
+            None => Known::Here(writer),
+            Some(gone_ms) => {
+                let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
+                let tombstone = Tombstone::new(writer.seq, false, until_ms);
+                if tombstone.is_over(stamp.now_ms) {
+                    Known::No
+                } else {
+                    Known::Gone(tombstone)
+                }
+            }
+        }
     }
 
     /// The rules of acceptance, in their order.
@@ -192,59 +227,43 @@ impl Registry {
         epoch: Option<Epoch>,
         batch: &Batch<'_>,
     ) -> (PushStatus, u64) {
-        let known = self.by_writer.get(writer).map(|id| &self.writers[*id]);
-        let last_seq = known.map_or(0, |writer| writer.seq);
+        let known = self.known(writer, stamp);
+        let last_seq = known.seq();
         let header = batch.header();
+        let is_next = Some(seq) == last_seq.checked_add(1);
         let status = match known {
             // 1. A batch names the epoch it is meant for.
             _ if epoch != Some(self.epoch) => PushStatus::Resync,
-            // 2. Who has left has left.
-            Some(writer) if writer.phase == Phase::Closed => PushStatus::Gone,
+            // 2. A writer that has left does not come back.
+            Known::Gone(tombstone) if tombstone.has_left => PushStatus::Gone,
             // 3. What was applied is not applied again.
-            Some(writer) if seq <= writer.seq => PushStatus::Dup,
-            // 4. Who was forgotten says what of it was counted: its base is the value at that seq.
-            Some(writer) if self.is_forgotten(writer, stamp) => match header.kind {
-                BatchKind::Full { forgotten_seq } if forgotten_seq == writer.seq => PushStatus::Ok,
+            Known::Here(_) | Known::Gone(_) if seq <= last_seq => PushStatus::Dup,
+            // 4. A writer that was forgotten says what of it was counted: its base is the value at
+            // that seq.
+            Known::Gone(_) => match header.kind {
+                BatchKind::Full { forgotten_seq } if forgotten_seq == last_seq => PushStatus::Ok,
                 _ => PushStatus::Forgotten,
             },
             // 5. What builds on something needs it to be there.
-            Some(writer) if header.kind == BatchKind::Incremental => {
-                let follows = seq == writer.seq + 1 && writer.run.is_none() && writer.seq > 0;
-                if follows {
+            Known::Here(writer) if header.kind == BatchKind::Incremental => {
+                if is_next && writer.run.is_none() && writer.seq > 0 {
                     PushStatus::Ok
                 } else {
                     PushStatus::Resync
                 }
             }
-            Some(writer) if header.kind == BatchKind::More => {
-                let follows = seq == writer.seq + 1 && writer.run.is_some();
-                if follows {
+            Known::Here(writer) if header.kind == BatchKind::More => {
+                if is_next && writer.run.is_some() {
                     PushStatus::Ok
                 } else {
                     PushStatus::Resync
                 }
             }
-            None if !matches!(header.kind, BatchKind::Full { .. }) => PushStatus::Resync,
+            Known::No if !matches!(header.kind, BatchKind::Full { .. }) => PushStatus::Resync,
             // 6.
             _ => PushStatus::Ok,
         };
         (status, last_seq)
-    }
-
-    /// Whether a writer is forgotten at the time of the stamp, noted or not.
-    fn is_forgotten(&self, writer: &Writer, stamp: &Stamp) -> bool {
-        match writer.phase {
-            Phase::Forgotten => true,
-            Phase::Closed => false,
-            Phase::Live | Phase::Ended => {
-                // Where healing begins with this command, leases that were held run on from now.
-                let was_held = writer.lease_end_ms > self.last_stamp_ms;
-                let end = writer
-                    .lease_end_ms
-                    .saturating_add(self.limits.writer_retention_ms);
-                end <= stamp.now_ms && !(stamp.healing_begins && was_held)
-            }
-        }
     }
 
     fn reply(&self, status: PushStatus, last_seq: u64) -> PushReply {
@@ -258,32 +277,24 @@ impl Registry {
     }
 
     /// The writer of that id, alive.
-    pub(super) fn open_writer(&mut self, writer: &[u8]) -> u32 {
-        let Some(&id) = self.by_writer.get(writer) else {
-            let id = self.writers.insert(Writer::new(writer));
-            self.by_writer.insert(writer.into(), id);
-            self.leases.insert((u64::MAX, id));
-            return id;
-        };
-        if self.writers[id].phase != Phase::Live {
-            if self.writers[id].is_gone() {
-                // What it was is folded before it begins anew.
-                self.settle_fully(id);
-            }
-            self.retirements.remove(&(self.writers[id].retires_ms, id));
-            let writer = &mut self.writers[id];
-            (writer.phase, writer.lease_end_ms) = (Phase::Live, u64::MAX);
-            self.leases.insert((u64::MAX, id));
-            self.unsettle(id);
+    pub(super) fn open_writer(&mut self, writer: &[u8], now_ms: u64) -> u32 {
+        if let Some(&id) = self.by_writer.get(writer) {
+            self.catch_up(id, now_ms);
         }
+        if let Some(&id) = self.by_writer.get(writer) {
+            if self.writers[id].phase == Phase::Ended {
+                self.revive(id, now_ms);
+            }
+            return id;
+        }
+        // What is left of one of that id is settled in its old record.
+        self.tombstones.remove(Key::new(self.epoch, writer));
+        let mut new = Writer::new(writer);
+        new.healed_in = self.healing_no;
+        self.endless += u32::from(!writer.is_empty());
+        let id = self.writers.insert(new);
+        self.by_writer.insert(writer.into(), id);
         id
-    }
-
-    pub(super) fn extend_lease(&mut self, id: u32, now_ms: u64, lease_ms: Option<u64>) {
-        let writer = &mut self.writers[id];
-        self.leases.remove(&(writer.lease_end_ms, id));
-        writer.lease_end_ms = lease_ms.map_or(u64::MAX, |lease| now_ms.saturating_add(lease));
-        self.leases.insert((writer.lease_end_ms, id));
     }
 
     fn key_expiry(&self, registry_ttl_ms: u64) -> Option<u64> {
@@ -294,7 +305,8 @@ impl Registry {
         // The empty id is everybody's: nobody lives or leaves under it.
         let mut leases = self.leases.iter().rev();
         let (latest, _) = leases.find(|(_, id)| !self.writers[*id].id.is_empty())?;
-        let expires = registry_ttl_ms > 0 && *latest != u64::MAX;
-        expires.then(|| latest.saturating_add(registry_ttl_ms))
+        let latest_ms = latest.saturating_add(self.paused_ms);
+        let expires = registry_ttl_ms > 0 && self.endless == 0;
+        expires.then(|| latest_ms.saturating_add(registry_ttl_ms))
     }
 }

@@ -34,8 +34,6 @@ pub(super) struct Family {
     pub(super) deleted_up_to: u64,
     /// The series that have a total.
     pub(super) order: Order,
-    /// How many of those have a TTL.
-    pub(super) mortals: u32,
     /// How many series name this family, with those that only writers remember.
     pub(super) identities: u32,
 }
@@ -60,8 +58,12 @@ pub(super) struct Series {
     pub(super) hash: u32,
     /// How many writers remember it.
     pub(super) memories: u32,
+    /// The numbers of those writers, combined by XOR: of one writer its number.
+    pub(super) writers: u32,
     /// How many writers with a lease own it, as far as settled (see `lifetime`).
     pub(super) owners: u32,
+    /// Its place among the deadlines, or `NONE`.
+    pub(super) deadline: u32,
     /// Counts totals as they are created; 0 = has no total.
     pub(super) created_no: u64,
     /// When the total was created.
@@ -73,6 +75,23 @@ pub(super) struct Series {
 }
 
 impl Series {
+    /// A writer begins to remember it.
+    pub(super) fn remember(&mut self, writer: u32) {
+        self.memories += 1;
+        self.writers ^= writer;
+    }
+
+    /// A writer remembers it no longer.
+    pub(super) fn forget(&mut self, writer: u32) {
+        self.memories -= 1;
+        self.writers ^= writer;
+    }
+
+    /// The writer that alone remembers it.
+    pub(super) fn only_writer(&self) -> Option<u32> {
+        (self.memories == 1).then_some(self.writers)
+    }
+
     /// Whether it was last written longer ago than its TTL. Hardly any is: they are kept for ever, or
     /// written again in time.
     #[inline]

@@ -9,6 +9,7 @@ mod derive;
 mod fields;
 mod parts;
 
+use super::order::Order;
 use super::series::Family;
 use super::{Reason, Registry};
 use crate::bytes::{DecodeError, Reader, Write};
@@ -17,12 +18,15 @@ use fields::{
     get_below, get_id, get_list, get_option, get_slab, put_list, put_option, put_schema, put_slab,
 };
 use parts::{
-    get_exemplars, get_family, get_group, get_layout, get_series, get_writer, put_exemplars,
-    put_groups, put_layout, put_series, put_writer,
+    get_exemplars, get_family, get_group, get_layout, get_restart, get_series, get_tombstones,
+    get_writer, put_exemplars, put_groups, put_layout, put_restart, put_series, put_tombstones,
+    put_writer,
 };
 
-/// Version 2 has groups.
-const SNAPSHOT_VERSION: u8 = 2;
+/// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases.
+const SNAPSHOT_VERSION: u8 = 3;
+/// The first version with those.
+pub(super) const WITH_DEADLINES: u8 = 3;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 
@@ -39,21 +43,31 @@ impl Registry {
         put_option(&mut out, self.healing_since_ms);
         out.put_varint(self.last_created_no);
         out.put_varint(self.expired);
-        out.put_text(&self.purge_from.0);
-        out.put_varint(self.purge_from.1);
+        out.put_varint(self.paused_ms);
+        out.put_varint(self.latest_end_ms);
+        put_restart(&mut out, self.restart);
         put_list(&mut out, &self.rejected, |out, count| {
             out.put_varint(*count)
         });
         put_list(&mut out, self.layouts.iter(), put_layout);
         put_slab(&mut out, self.families.slab(), Self::put_family);
-        put_slab(&mut out, &self.series, put_series);
-        put_slab(&mut out, self.writers.slab(), put_writer);
+        put_slab(&mut out, &self.series, |out, series| {
+            put_series(out, series, self.deadlines.at_ms(series.deadline));
+        });
+        put_slab(&mut out, self.writers.slab(), |out, writer| {
+            put_writer(out, writer, writer.healed_in == self.healing_no);
+        });
         put_list(&mut out, &self.unsettled, |out, id| {
             out.put_varint((*id).into())
         });
-        put_list(&mut out, &self.condemned, |out, id| {
+        // In the order in which they are gone through.
+        let deleted = self.deleted.iter();
+        let deleted = deleted.flat_map(|order| order.ids().collect::<Vec<_>>().into_iter().rev());
+        put_list(&mut out, &deleted.collect::<Vec<_>>(), |out, id| {
             out.put_varint((*id).into())
         });
+        put_tombstones(&mut out, &self.tombstones);
+        put_list(&mut out, &self.gone, |out, id| out.put_varint((*id).into()));
         out.put_varint(self.exemplars.len() as u64);
         for (id, kept) in &self.exemplars {
             put_exemplars(&mut out, *id, kept);
@@ -89,7 +103,15 @@ impl Registry {
         registry.healing_since_ms = get_option(from)?;
         registry.last_created_no = get_below(from, "series number", MAX_COUNT)?;
         registry.expired = get_below(from, "number of expired series", MAX_COUNT)?;
-        registry.purge_from = (from.text()?.into(), from.varint()?);
+        if version >= WITH_DEADLINES {
+            registry.paused_ms = get_below(from, "pause of leases", last_stamp_ms + 1)?;
+            registry.latest_end_ms = from.varint()?;
+            registry.restart = get_restart(from)?;
+        } else {
+            // Where the search for expired series went on.
+            from.text()?;
+            from.varint()?;
+        }
         for (place, count) in registry.rejected.iter_mut().zip(get_list(from, 1, |from| {
             get_below(from, "number of rejected entries", MAX_COUNT)
         })?) {
@@ -97,10 +119,21 @@ impl Registry {
         }
         registry.layouts = get_list(from, 1, get_layout)?.into_iter().collect();
         registry.families = get_slab(from, get_family)?.into();
-        registry.series = get_slab(from, get_series)?;
-        registry.writers = get_slab(from, get_writer)?.into();
+        let mut deadlines = Vec::new();
+        registry.series = get_slab(from, |from| get_series(from, version, &mut deadlines))?;
+        registry.writers = get_slab(from, |from| get_writer(from, version))?.into();
         registry.unsettled = get_list(from, 1, get_id)?.into();
-        registry.condemned = get_list(from, 1, get_id)?.into();
+        let mut deleted = Order::default();
+        for id in get_list(from, 1, get_id)?.into_iter().rev() {
+            deleted.push(0, id);
+        }
+        registry
+            .deleted
+            .extend((!deleted.is_empty()).then_some(deleted));
+        if version >= WITH_DEADLINES {
+            registry.tombstones = get_tombstones(from)?;
+            registry.gone = get_list(from, 1, get_id)?.into();
+        }
         registry.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();
         let groups = if version == 1 {
             Vec::new()
@@ -108,8 +141,14 @@ impl Registry {
             get_list(from, 2, get_group)?
         };
         reader.end()?;
+        let ids = registry.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        for (id, at_ms) in ids.into_iter().zip(deadlines) {
+            if let Some(at_ms) = at_ms {
+                registry.put_deadline(id, at_ms);
+            }
+        }
         let derived = registry
-            .derive()
+            .derive(version)
             .and_then(|()| registry.derive_groups(&groups));
         derived.map_err(|what| DecodeError::Value {
             what,

@@ -3,7 +3,7 @@
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
-use super::series::NONE;
+use super::series::{NONE, Total};
 use crate::NativeHistogram;
 use crate::footprint::{allocated, allocated_for, push_tightly};
 use crate::measured::HeapBytes;
@@ -33,10 +33,12 @@ pub(super) struct Writer {
     pub(super) end_ms: u64,
     /// When it left or was forgotten.
     pub(super) gone_ms: u64,
-    /// Once it is not live: when it takes its next step.
+    /// Once its lease is over: when it is forgotten.
     pub(super) retires_ms: u64,
-    /// Whether it was heard of since the registry was rolled back.
-    pub(super) is_healed: bool,
+    /// When it last came back after its lease was over.
+    pub(super) back_ms: u64,
+    /// The number of the last rollback after which it was heard of.
+    pub(super) healed_in: u32,
     /// What it last sent, by series.
     pub(super) entries: Vec<Entry>,
     /// Entries by series.
@@ -54,6 +56,8 @@ pub(super) struct Writer {
     pub(super) run: Option<Vec<bool>>,
     /// Where settling goes on.
     pub(super) settle_from: u32,
+    /// Entries from here on owned their series until the end of its lease, marked or not.
+    pub(super) owed_from: u32,
     pub(super) is_queued: bool,
 }
 
@@ -147,7 +151,8 @@ impl Writer {
             end_ms: 0,
             gone_ms: 0,
             retires_ms: 0,
-            is_healed: true,
+            back_ms: 0,
+            healed_in: 0,
             entries: Vec::new(),
             by_series: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -157,14 +162,14 @@ impl Writer {
             index: Vec::new(),
             run: None,
             settle_from: 0,
+            owed_from: NONE,
             is_queued: false,
         }
     }
 
-    /// Whether its values count as live at that time.
-    #[inline]
-    pub(super) fn is_live_at(&self, now_ms: u64) -> bool {
-        self.phase == Phase::Live && self.lease_end_ms > now_ms
+    /// Whether it has never sent a batch, and all its entries agree with its phase.
+    pub(super) fn is_direct(&self) -> bool {
+        self.seq == 0 && !self.is_queued && self.run.is_none() && self.index.is_empty()
     }
 
     /// Whether it has left or was forgotten, so that nothing of it is remembered.
@@ -172,18 +177,9 @@ impl Writer {
         matches!(self.phase, Phase::Closed | Phase::Forgotten)
     }
 
-    /// Whether an entry of it should count among its series' owners.
-    pub(super) fn owns(&self, entry: Entry, now_ms: u64) -> bool {
-        self.is_live_at(now_ms) && !entry.is_retired() && !self.id.is_empty()
-    }
-
-    /// Since when it owns nothing, as seen at `now_ms` (when it is not live).
-    pub(super) fn end_at(&self, now_ms: u64) -> u64 {
-        if self.phase == Phase::Live {
-            self.lease_end_ms.min(now_ms)
-        } else {
-            self.end_ms
-        }
+    /// Whether an entry owned its series until the end of the lease, though it is not marked.
+    pub(super) fn is_owed(&self, at: usize) -> bool {
+        at >= self.owed_from as usize
     }
 
     /// The place of the entry for a series.
@@ -244,15 +240,53 @@ impl Writer {
         true
     }
 
-    /// Gives back the memory that nothing refers to any more.
+    /// Gives memory back, once nothing is remembered.
     pub(super) fn forget_all(&mut self) {
+        (self.is_queued, self.owed_from) = (false, NONE);
         self.entries = Vec::new();
         self.by_series = HashTable::new();
         self.buckets = Vec::new();
         self.natives = Vec::new();
         self.memory_bytes = 0;
-        self.index = Vec::new();
-        self.run = None;
+    }
+
+    /// Drops what was remembered of a histogram with the entry that was the last.
+    pub(super) fn drop_memory(&mut self, total: &Total, place: u32) {
+        let place = place as usize;
+        match total {
+            Total::Buckets(_) if place + 1 == self.buckets.len() => {
+                let memory = self.buckets.pop();
+                self.memory_bytes -= memory.map_or(0, |memory| memory.heap_bytes());
+            }
+            Total::Native(_) if place + 1 == self.natives.len() => {
+                let memory = self.natives.pop();
+                self.memory_bytes -= memory.map_or(0, |memory| memory.heap_bytes());
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets a series of a writer that has no index table; the last entry takes the place.
+    pub(super) fn forget(&mut self, series: u32) {
+        let Some(at) = self.find(series) else { return };
+        let last = self.entries.len() - 1;
+        let places = [(series, at), (self.entries[last].series, last)];
+        for (series, at) in places {
+            let hash = self.hasher.hash_one(series);
+            if let Ok(found) = self
+                .by_series
+                .find_entry(hash, |other| *other as usize == at)
+            {
+                found.remove();
+            }
+        }
+        self.entries.swap_remove(at);
+        if at < self.entries.len() {
+            let (entries, hasher) = (&self.entries, &self.hasher);
+            let hash = |at: &u32| hasher.hash_one(entries[*at as usize].series);
+            self.by_series
+                .insert_unique(hash(&(at as u32)), at as u32, hash);
+        }
     }
 
     /// Keeps what it last sent of a histogram or summary, and returns the place.

@@ -45,9 +45,7 @@ impl Registry {
         if memory.is_none() && stamp.refuse_definitions {
             return Err(Reason::Memory);
         }
-        if known.is_none() {
-            self.check_room().map_err(|e| Reason::of(&e))?;
-        }
+        self.check_total(known).map_err(|e| Reason::of(&e))?;
         let layout = match (define.layout, spec.family_type) {
             (Some(number), _) => {
                 let layout = &layouts[number];
@@ -236,7 +234,7 @@ impl Registry {
     ) -> usize {
         let zero = define.point.zero();
         let base = define.base.as_ref().unwrap_or(&zero);
-        self.series[series].memories += 1;
+        self.series[series].remember(id);
         let writer = &mut self.writers[id];
         let entry = match base {
             Point::Scalar(value) => Memory::new(series, *value),
@@ -279,7 +277,7 @@ impl Reason {
         match error {
             RegistryError::Name(_) => Self::Name,
             RegistryError::Labels(_) | RegistryError::Pid | RegistryError::State(_) => Self::Labels,
-            RegistryError::SeriesLimit(_) => Self::SeriesLimit,
+            RegistryError::SeriesLimit(_) | RegistryError::Remembered(_) => Self::SeriesLimit,
             RegistryError::LabelBytes { .. } => Self::LabelBytes,
             RegistryError::Type { .. }
             | RegistryError::Conflict { .. }

@@ -16,6 +16,10 @@ impl Registry {
         now_ms: u64,
     ) -> Option<(u32, f64)> {
         let writer = &mut self.writers[id];
+        if writer.is_queued {
+            // Entries may be those of an earlier life.
+            return values.next();
+        }
         values.find(|(index, value)| {
             let entry = writer.indexed(*index).map(|at| &mut writer.entries[at]);
             let Some(entry) = entry.filter(|entry| entry.is_owned()) else {
@@ -73,7 +77,7 @@ impl Registry {
             }
             Total::Buckets(_) | Total::Native(_) => return Err(Reason::Value),
         }
-        if !entry.is_owned() || !self.has_total(entry.series) {
+        if !self.is_writable(id, at) {
             self.own(id, at, now_ms)?;
         }
         let entry = &mut self.writers[id].entries[at];
@@ -107,12 +111,22 @@ impl Registry {
         is_running.then(|| &self.series[series].total)
     }
 
+    /// Whether an entry counts among the owners of a total that goes on.
+    #[inline]
+    fn is_writable(&self, id: u32, at: usize) -> bool {
+        let writer = &self.writers[id];
+        let entry = writer.entries[at];
+        entry.is_owned() && !writer.is_queued && self.has_total(entry.series)
+    }
+
     /// Makes sure that there is a total to write to, and that the writer counts as its owner.
     #[cold]
     fn own(&mut self, id: u32, at: usize, now_ms: u64) -> Result<(), Reason> {
         let series = self.writers[id].entries[at].series;
         self.check_not_of_group(Some(series), now_ms)
             .map_err(|error| Reason::of(&error))?;
+        self.check_total(Some(series))
+            .map_err(|_| Reason::SeriesLimit)?;
         self.begin_total(series, now_ms)?;
         self.set_owned(id, at, true, now_ms);
         Ok(())
@@ -149,7 +163,7 @@ impl Registry {
             Some(_) => return Err(Reason::Value),
             None => Buckets::default().sum_with(layout, more, sum, memory.sum)?,
         };
-        if !entry.is_owned() || !self.has_total(entry.series) {
+        if !self.is_writable(id, at) {
             self.own(id, at, now_ms)?;
         }
         let memory = &mut self.writers[id].buckets[place];
@@ -203,7 +217,7 @@ impl Registry {
             Some(_) => return Err(Reason::Value),
             None => Native::default().sum_with(&counted, memory.sum)?,
         };
-        if !entry.is_owned() || !self.has_total(entry.series) {
+        if !self.is_writable(id, at) {
             self.own(id, at, now_ms)?;
         }
         let series = &mut self.series[entry.series];

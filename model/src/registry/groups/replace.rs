@@ -102,10 +102,10 @@ impl Registry {
             self.check_series_of_group(stamp.now_ms, replacement.group, spec, new, known)
                 .map_err(|error| error.of_series(&new.describe(spec)))?;
             match known {
-                Some(id) => {
+                Some(id) if self.has_total(id) => {
                     rewritten.insert(id);
                 }
-                None => created += 1,
+                Some(_) | None => created += 1,
             }
         }
         let layouts = content
@@ -116,9 +116,8 @@ impl Registry {
         if created > 0 && stamp.refuse_definitions {
             return Err(RegistryError::Memory);
         }
-        let is_freed = |id: &&u32| !rewritten.contains(*id) && self.series[**id].memories == 0;
-        let freed = scope.iter().filter(is_freed).count();
-        let count = (self.series.len() - freed) as u64;
+        let freed = scope.iter().filter(|id| !rewritten.contains(*id)).count();
+        let count = (self.totals - freed) as u64;
         let room = self.limits.max_series.saturating_sub(count);
         if created as u64 > room {
             return Err(RegistryError::Room { created, room });

@@ -1,15 +1,17 @@
 //! What follows from the state: indexes, counts, queues. And whether its parts agree.
 
+use super::WITH_DEADLINES;
 use crate::footprint::allocated;
 use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
-use crate::registry::writer::{BucketMemory, Entry, Phase};
+use crate::registry::tombstones::{Key, Tombstone};
+use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
 use crate::registry::{Registry, exemplars};
 use crate::{FamilyType, GaugeMode};
 
 impl Registry {
     /// Rebuilds what follows from the rest; names what does not agree.
-    pub(super) fn derive(&mut self) -> Result<(), &'static str> {
+    pub(super) fn derive(&mut self, version: u8) -> Result<(), &'static str> {
         let ids = self.families.iter().map(|(id, _)| id).collect::<Vec<_>>();
         for id in ids {
             let family = &self.families[id];
@@ -32,8 +34,13 @@ impl Registry {
             }
         }
         self.derive_series()?;
+        if version < WITH_DEADLINES {
+            self.bury_writers();
+        }
         self.derive_writers()?;
-        self.derive_members()
+        self.derive_members()?;
+        self.derive_deadlines();
+        Ok(())
     }
 
     fn derive_series(&mut self) -> Result<(), &'static str> {
@@ -67,11 +74,9 @@ impl Registry {
             let hash = self.hash_of(series.family, &series.labels);
             let has_total = self.has_total(id);
             with_total += usize::from(has_total);
-            let (of, is_mortal) = (series.family, has_total && series.ttl_ms > 0);
+            let of = series.family;
             self.series_heap_bytes += allocated(series.labels.len()) + series.total.heap_bytes();
             self.families[of].identities += 1;
-            self.families[of].mortals += u32::from(is_mortal);
-            self.mortals += usize::from(is_mortal);
             self.series[id].hash = hash;
             self.index_series(id);
         }
@@ -95,6 +100,7 @@ impl Registry {
         if in_order != with_total {
             return Err("order of a family");
         }
+        self.totals = with_total;
         for (id, kept) in &self.exemplars {
             let series = self.series.get(*id);
             if series.is_none_or(|series| series.created_no == 0) || kept.is_empty() {
@@ -105,15 +111,39 @@ impl Registry {
         Ok(())
     }
 
+    /// Before there were tombstones, writers that are gone were kept whole.
+    fn bury_writers(&mut self) {
+        let gone = self.writers.iter().filter(|(_, writer)| writer.is_gone());
+        let mut gone = gone
+            .map(|(id, writer)| (writer.retires_ms, id))
+            .collect::<Vec<_>>();
+        gone.sort_unstable();
+        for (until_ms, id) in gone {
+            let writer = &self.writers[id];
+            let has_left = writer.phase == Phase::Closed;
+            let tombstone = Tombstone::new(writer.seq, has_left, until_ms);
+            self.tombstones
+                .insert(Key::new(self.epoch, &writer.id), tombstone);
+            if writer.entries.is_empty() && !self.unsettled.contains(&id) {
+                self.writers.remove(id);
+            }
+        }
+        let ends_ms = self.writers.iter().map(|(_, writer)| writer.end_ms);
+        self.latest_end_ms = ends_ms.max().unwrap_or(0);
+    }
+
     fn derive_writers(&mut self) -> Result<(), &'static str> {
         for (id, writer) in self.writers.iter_mut() {
-            if self.by_writer.insert(writer.id.clone(), id).is_some() {
+            if !writer.is_gone() && self.by_writer.insert(writer.id.clone(), id).is_some() {
                 return Err("id of a writer");
             }
-            if writer.phase == Phase::Live {
-                self.leases.insert((writer.lease_end_ms, id));
-            } else {
+            if writer.phase == Phase::Ended {
                 self.retirements.insert((writer.retires_ms, id));
+            } else if writer.phase == Phase::Live && writer.lease_end_ms != u64::MAX {
+                self.leases.insert((writer.lease_end_ms, id));
+                self.missing += u32::from(writer.healed_in != self.healing_no);
+            } else if writer.phase == Phase::Live {
+                self.endless += u32::from(!writer.id.is_empty());
             }
             if writer
                 .run
@@ -131,7 +161,7 @@ impl Registry {
                     return Err("series of a writer");
                 }
                 let series = &mut self.series[entry.series];
-                series.memories += 1;
+                series.remember(id);
                 series.owners += u32::from(entry.is_owned());
                 let place = entry.place() as usize;
                 let has_memory = match series.total {
@@ -162,10 +192,24 @@ impl Registry {
                 return Err("writer that is not settled");
             }
         }
+        let mut listed = self.gone.iter().copied().collect::<Vec<_>>();
+        listed.sort_unstable();
+        let is_listed = |id: u32| listed.binary_search(&id).is_ok();
+        let is_known = |id: &u32| self.writers.get(*id).is_some_and(Writer::is_gone);
+        if !listed.iter().all(is_known) || !listed.is_sorted_by(|one, other| one < other) {
+            return Err("writer that is gone");
+        }
+        for (id, writer) in self.writers.iter() {
+            if writer.is_queued == is_listed(id) && writer.is_gone() {
+                return Err("writer that is gone");
+            }
+        }
         for (_, writer) in self.writers.iter().filter(|(_, writer)| !writer.is_queued) {
             let is_settled = match writer.phase {
-                Phase::Live => true,
-                Phase::Ended => !writer.entries.iter().any(Entry::is_owned),
+                Phase::Live => writer.owed_from == NONE,
+                Phase::Ended => {
+                    writer.owed_from == NONE && !writer.entries.iter().any(Entry::is_owned)
+                }
                 Phase::Closed | Phase::Forgotten => writer.entries.is_empty(),
             };
             if !is_settled {
@@ -203,6 +247,20 @@ impl Registry {
             Ok(())
         } else {
             Err("writer of a value")
+        }
+    }
+
+    /// Each total that may expire has one, and each gauge that only shows writers that have left: a
+    /// snapshot from before there were any has none.
+    fn derive_deadlines(&mut self) {
+        let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        for id in ids {
+            if self.deadlines.at_ms(self.series[id].deadline).is_none() {
+                self.set_deadline(id);
+                if self.is_empty_gauge(id) {
+                    self.put_deadline(id, self.last_stamp_ms);
+                }
+            }
         }
     }
 

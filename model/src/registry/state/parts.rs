@@ -1,16 +1,19 @@
 //! The parts of the state as bytes, each written and read side by side.
 
+use super::WITH_DEADLINES;
 use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
-    put_observed_sum, put_sum,
+    put_observed_sum, put_option, put_sum,
 };
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::registry::exemplars::Kept;
 use crate::registry::groups::Groups;
+use crate::registry::healing::Restart;
 use crate::registry::order::Order;
 use crate::registry::series::{
     Buckets, Family, Gauge, Ghost, Member, NONE, Native, Part, Series, Total,
 };
+use crate::registry::tombstones::{Key, Tombstones};
 use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
 use crate::sum::ExactSum;
 use crate::{Exemplar, FamilyType, Labels, Layout, NativeHistogram};
@@ -56,7 +59,6 @@ pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
         is_ended: get_flag(from)?,
         deleted_up_to: from.varint()?,
         order: Order::default(),
-        mortals: 0,
         identities: 0,
     };
     for id in get_list(from, 1, get_id)? {
@@ -66,7 +68,8 @@ pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
     Ok(family)
 }
 
-pub(super) fn put_series(out: &mut Vec<u8>, series: &Series) {
+pub(super) fn put_series(out: &mut Vec<u8>, series: &Series, deadline_ms: Option<u64>) {
+    put_option(out, deadline_ms);
     out.put_varint(series.family.into());
     out.put_text(&series.labels);
     for number in [
@@ -102,7 +105,17 @@ pub(super) fn put_series(out: &mut Vec<u8>, series: &Series) {
     }
 }
 
-pub(super) fn get_series(from: &mut Reader<'_>) -> Result<Series, DecodeError> {
+pub(super) fn get_series(
+    from: &mut Reader<'_>,
+    version: u8,
+    deadlines_ms: &mut Vec<Option<u64>>,
+) -> Result<Series, DecodeError> {
+    let has_deadlines = version >= WITH_DEADLINES;
+    deadlines_ms.push(if has_deadlines {
+        get_option(from)?
+    } else {
+        None
+    });
     Ok(Series {
         family: get_id(from)?,
         labels: from.text()?.into(),
@@ -112,7 +125,9 @@ pub(super) fn get_series(from: &mut Reader<'_>) -> Result<Series, DecodeError> {
         idle_since_ms: from.varint()?,
         ttl_ms: from.varint()?,
         memories: 0,
+        writers: 0,
         owners: 0,
+        deadline: NONE,
         total: get_total(from)?,
     })
 }
@@ -217,7 +232,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
     })
 }
 
-pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer) {
+pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer, is_healed: bool) {
     out.put_blob(&writer.id);
     out.put_text(&writer.pid);
     out.put_u8(match writer.phase {
@@ -233,10 +248,12 @@ pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer) {
         writer.gone_ms,
         writer.retires_ms,
         writer.settle_from.into(),
+        writer.back_ms,
+        writer.owed_from.into(),
     ] {
         out.put_varint(number);
     }
-    out.put_u8(writer.is_healed.into());
+    out.put_u8(is_healed.into());
     put_list(out, &writer.entries, |out, entry| {
         out.put_varint(entry.series.into());
         out.put_varint(entry.flags_and_place().into());
@@ -257,7 +274,7 @@ pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer) {
     );
 }
 
-pub(super) fn get_writer(from: &mut Reader<'_>) -> Result<Writer, DecodeError> {
+pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, DecodeError> {
     let mut writer = Writer::new(from.blob()?);
     writer.pid = from.text()?.into();
     let at = from.at();
@@ -274,7 +291,12 @@ pub(super) fn get_writer(from: &mut Reader<'_>) -> Result<Writer, DecodeError> {
     writer.gone_ms = from.varint()?;
     writer.retires_ms = from.varint()?;
     writer.settle_from = get_id(from)?;
-    writer.is_healed = get_flag(from)?;
+    if version >= WITH_DEADLINES {
+        writer.back_ms = from.varint()?;
+        writer.owed_from = get_id(from)?;
+    }
+    // Any number but that of the last rollback, which is 0 in what was read.
+    writer.healed_in = if get_flag(from)? { 0 } else { 1 };
     writer.entries = get_list(from, 10, |from| {
         Ok(Entry::from_parts(
             get_id(from)?,
@@ -300,6 +322,54 @@ pub(super) fn get_writer(from: &mut Reader<'_>) -> Result<Writer, DecodeError> {
     let named = get_list(from, 1, get_flag)?;
     writer.run = has_run.then_some(named);
     Ok(writer)
+}
+
+pub(super) fn put_restart(out: &mut Vec<u8>, restart: Option<Restart>) {
+    put_option(out, restart.map(|restart| restart.before_ms));
+    let restart = restart.unwrap_or_default();
+    out.put_varint(restart.writer.into());
+    out.put_varint(restart.entry.into());
+}
+
+pub(super) fn get_restart(from: &mut Reader<'_>) -> Result<Option<Restart>, DecodeError> {
+    let (before_ms, writer, entry) = (get_option(from)?, get_id(from)?, get_id(from)?);
+    let restart = before_ms.map(|before_ms| Restart {
+        before_ms,
+        writer,
+        entry,
+    });
+    Ok(restart)
+}
+
+pub(super) fn put_tombstones(out: &mut Vec<u8>, tombstones: &Tombstones) {
+    put_list(out, &tombstones.list(), |out, (key, packed)| {
+        for half in key.0 {
+            out.extend_from_slice(&half.to_le_bytes());
+        }
+        for part in packed {
+            out.extend_from_slice(&part.to_le_bytes());
+        }
+    });
+    put_list(out, &tombstones.in_order(), |out, (prefix, time)| {
+        out.extend_from_slice(&prefix.to_le_bytes());
+        out.extend_from_slice(&time.to_le_bytes());
+    });
+}
+
+pub(super) fn get_tombstones(from: &mut Reader<'_>) -> Result<Tombstones, DecodeError> {
+    let at = from.at();
+    let word = |from: &mut Reader<'_>| Ok(u32::from_le_bytes(from.array()?));
+    let half = |from: &mut Reader<'_>| Ok(u64::from_le_bytes(from.array()?));
+    let tombstones = get_list(from, 28, |from| {
+        let key = Key([half(from)?, half(from)?]);
+        Ok((key, [word(from)?, word(from)?, word(from)?]))
+    })?;
+    let in_order = get_list(from, 8, |from| Ok((word(from)?, word(from)?)))?;
+    let count = tombstones.len() as u64;
+    match Tombstones::from_parts(tombstones, in_order) {
+        Some(tombstones) => Ok(tombstones),
+        None => Reader::refuse("tombstones", count, "each once, with its time", at),
+    }
 }
 
 pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<Kept>) {

@@ -1,0 +1,161 @@
+//! Who owns a series, and when it has expired: answered in O(1), whatever is not settled.
+//!
+//! # How it works
+//!
+//! A total expires when its TTL has passed since its last write or the end of its last owner's lease,
+//! and it stays expired when a writer comes back later. A series knows how many writers remember it,
+//! and how many of those count as owners; the latter is brought up to date when writers are settled
+//! (see [`lifetime`](super::lifetime)). What is not settled is seen through like this:
+//!
+//! 1. A series that one writer remembers, as nearly all with a TTL are, asks that writer: exact.
+//! 2. Of a series of several writers, where all entries are settled, the count is exact.
+//! 3. No lease runs, and the TTL has passed since the last one ended: it has expired.
+//! 4. Where at most [`MAX_ASKED`] writers are not settled, each of them is asked: exact.
+//! 5. Otherwise it is shown as long as an owner is counted or a writer may have come back, which is
+//!    until those writers are settled: seconds at most.
+//!
+//! Reading and writing follow the same rules, so that a total that was hidden begins anew, and one that
+//! was shown goes on.
+
+use super::Registry;
+use super::writer::{Phase, Writer};
+
+/// Asks at most this many writers whether they own a series of several.
+const MAX_ASKED: usize = 8;
+
+/// What a writer's entry means for the ownership of its series.
+enum Claim {
+    /// Nothing.
+    None,
+    /// It owns the series.
+    Now,
+    /// It owned it until then.
+    Until(u64),
+    /// It owned it until then, if at all, and owns it again since.
+    Again { until_ms: u64, since_ms: u64 },
+}
+
+/// The writers that are asked about a series.
+#[derive(Default)]
+struct Asked {
+    writers: [u32; MAX_ASKED],
+    len: usize,
+}
+
+impl Asked {
+    fn one(writer: u32) -> Self {
+        let mut asked = Self::default();
+        (asked.writers[0], asked.len) = (writer, 1);
+        asked
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        self.writers.iter().take(self.len).copied()
+    }
+}
+
+impl Registry {
+    /// Whether a series' total has ended at that time, though it may still be here.
+    #[inline]
+    pub(super) fn is_expired(&self, id: u32, now_ms: u64) -> bool {
+        self.series[id].is_overdue(now_ms) && self.is_idle_for_too_long(id, now_ms)
+    }
+
+    /// Of a series that is overdue: whether it has no owner either, and for how long.
+    #[cold]
+    pub(super) fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
+        let series = &self.series[id];
+        let writers = match series.only_writer() {
+            // The writer without id owns nothing.
+            Some(writer) if self.writers[writer].id.is_empty() => return true,
+            Some(writer) => Asked::one(writer),
+            None if series.memories == 0 => return true,
+            None if self.is_settled_at(now_ms) => return series.owners == 0,
+            None if self.have_all_ended(series.ttl_ms, now_ms) => return true,
+            None => match self.unsettled_writers(now_ms) {
+                Some(writers) => writers,
+                None => return false,
+            },
+        };
+        let (mut owners, mut until_ms) = (series.owners, series.idle_since_ms);
+        let mut ends_ms = now_ms;
+        for writer in writers.iter().map(|id| &self.writers[id]) {
+            let Some(at) = writer.find(id) else { continue };
+            owners = owners.saturating_sub(writer.entries[at].is_owned().into());
+            match self.claim(writer, at, now_ms) {
+                Claim::None => {}
+                Claim::Now => return false,
+                Claim::Until(end_ms) => until_ms = until_ms.max(end_ms),
+                Claim::Again {
+                    until_ms: end_ms,
+                    since_ms,
+                } => {
+                    until_ms = until_ms.max(end_ms);
+                    ends_ms = ends_ms.min(since_ms);
+                }
+            }
+        }
+        owners == 0 && ends_ms >= until_ms.saturating_add(series.ttl_ms)
+    }
+
+    /// How many values it is as much work as, to tell whether an overdue series has expired.
+    #[cold]
+    pub(super) fn cost_of_overdue(&self, id: u32) -> usize {
+        let series = &self.series[id];
+        match series.only_writer() {
+            Some(writer) => usize::from(!self.writers[writer].id.is_empty()),
+            None if series.memories == 0 => 0,
+            None => MAX_ASKED,
+        }
+    }
+
+    /// Whether no lease runs, and all have been over for so long.
+    fn have_all_ended(&self, ttl_ms: u64, now_ms: u64) -> bool {
+        let last = self.leases.last();
+        let last_ms = last.map_or(0, |(end_ms, _)| end_ms.saturating_add(self.paused_ms));
+        let ended_ms = last_ms.max(self.latest_end_ms);
+        self.endless == 0 && ended_ms.saturating_add(ttl_ms) <= now_ms
+    }
+
+    /// Every writer whose entries may disagree with its phase at that time, if they are few.
+    fn unsettled_writers(&self, now_ms: u64) -> Option<Asked> {
+        if self.unsettled.len() > MAX_ASKED {
+            return None;
+        }
+        // Of those that are due, some are queued too, which are few then.
+        let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));
+        let due = due
+            .map(|(_, id)| *id)
+            .filter(|id| !self.writers[*id].is_queued);
+        let mut asked = Asked::default();
+        for writer in self.unsettled.iter().copied().chain(due) {
+            *asked.writers.get_mut(asked.len)? = writer;
+            asked.len += 1;
+        }
+        Some(asked)
+    }
+
+    fn claim(&self, writer: &Writer, at: usize, now_ms: u64) -> Claim {
+        let entry = writer.entries[at];
+        if entry.is_retired() || writer.id.is_empty() {
+            return Claim::None;
+        }
+        let is_settled = !writer.is_queued || at < writer.settle_from as usize;
+        let was_owner = entry.is_owned() || writer.is_owed(at);
+        match writer.phase {
+            Phase::Live if self.is_live(writer, now_ms) => match (is_settled, was_owner) {
+                (true, true) => Claim::Now,
+                (true, false) => Claim::None,
+                (false, _) => Claim::Again {
+                    until_ms: if was_owner { writer.end_ms } else { 0 },
+                    since_ms: writer.back_ms,
+                },
+            },
+            Phase::Live if was_owner || !is_settled => Claim::Until(self.lease_end_ms(writer)),
+            Phase::Ended | Phase::Closed | Phase::Forgotten if was_owner => {
+                Claim::Until(writer.end_ms)
+            }
+            _ => Claim::None,
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Writers that are gone: what is kept of each so that a late batch is not counted again.
+//!
+//! # How it works
+//!
+//! A writer that has left, or was forgotten, is known by a 128-bit hash of its id, with its last seq
+//! and the time until which that is remembered. The hash is keyed with the registry's epoch, so that
+//! copies agree. The oldest tombstones go first where there are more than [`MAX_TOMBSTONES`].
+//!
+//! # What it costs
+//!
+//! 49 to 58 bytes each, and O(log n) for a look-up, an addition and a removal: a tree, because a hash
+//! table doubles at once.
+//!
+//! # What if
+//!
+//! Two ids have the same hash: the later one is answered as the earlier one would be. With random ids
+//! that takes some 2^64 writers. A tombstone went before its time: a copy of an old batch of that
+//! writer, were it still under way, would count as a new writer's.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use siphasher::sip128::SipHasher13;
+
+use super::Registry;
+use crate::Epoch;
+
+/// A writer's last seq, and how it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tombstone {
+    pub(super) seq: u64,
+    /// It has left for good; otherwise it was silent for too long.
+    pub(super) has_left: bool,
+    until: Until,
+}
+
+/// The end of a tombstone's time, in steps of two seconds since 1970 (rounded up): 31 bits, to which
+/// the way the writer went is added as the lowest bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Until(u32);
+
+/// The most tombstones of a registry, 29 MB of them: of a writer that comes and goes each second, more
+/// than five days.
+pub(super) const MAX_TOMBSTONES: usize = 500_000;
+
+const STEP_MS: u64 = 2000;
+const NEVER: u32 = u32::MAX >> 1;
+
+impl Until {
+    fn new(at_ms: u64) -> Self {
+        let steps = at_ms.div_ceil(STEP_MS).min(NEVER.into());
+        // No more than 31 bits.
+        Self(steps as u32)
+    }
+
+    fn has_come(self, now_ms: u64) -> bool {
+        self.0 != NEVER && u64::from(self.0) * STEP_MS <= now_ms
+    }
+
+    fn at_ms(self) -> u64 {
+        if self.0 == NEVER {
+            u64::MAX
+        } else {
+            u64::from(self.0) * STEP_MS
+        }
+    }
+}
+
+/// The hash of a writer's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key(pub(super) [u64; 2]);
+
+impl Key {
+    pub(super) fn new(epoch: Epoch, writer: &[u8]) -> Self {
+        let hash = SipHasher13::new_with_keys(epoch.0, 0).hash(writer);
+        Self([hash.h1, hash.h2])
+    }
+
+    fn prefix(self) -> u32 {
+        (self.0[0] >> 32) as u32
+    }
+}
+
+/// What is kept of a tombstone: seq (low, high), time and way, in four bytes each.
+pub(super) type Packed = [u32; 3];
+
+/// See the [module](self).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tombstones {
+    by_key: BTreeMap<Key, Packed>,
+    /// From the oldest on: the beginning of the key, and time and way. One whose tombstone is gone, or
+    /// is there anew, means nothing.
+    order: Order,
+}
+
+/// A queue in pieces, so that growing moves none of it.
+#[derive(Debug, Clone, Default)]
+struct Order {
+    pieces: VecDeque<Vec<(u32, u32)>>,
+    /// How many of the first piece are gone.
+    taken: usize,
+}
+
+const PIECE: usize = 512;
+
+impl Order {
+    fn push(&mut self, item: (u32, u32)) {
+        match self.pieces.back_mut() {
+            Some(last) if last.len() < PIECE => last.push(item),
+            _ => self.pieces.push_back(vec![item]),
+        }
+    }
+
+    fn len(&self) -> usize {
+        let last = self.pieces.back().map_or(0, Vec::len);
+        self.pieces.len().saturating_sub(1) * PIECE + last - self.taken
+    }
+
+    fn first(&self) -> Option<(u32, u32)> {
+        self.pieces.front()?.get(self.taken).copied()
+    }
+
+    fn pop(&mut self) -> Option<(u32, u32)> {
+        let item = self.first()?;
+        self.taken += 1;
+        if self
+            .pieces
+            .front()
+            .is_some_and(|piece| piece.len() == self.taken)
+        {
+            self.pieces.pop_front();
+            self.taken = 0;
+        }
+        Some(item)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.pieces.iter().flatten().skip(self.taken).copied()
+    }
+}
+
+impl Tombstone {
+    pub(super) fn new(seq: u64, has_left: bool, until_ms: u64) -> Self {
+        let until = Until::new(until_ms);
+        Self {
+            seq,
+            has_left,
+            until,
+        }
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_over(self, now_ms: u64) -> bool {
+        self.until.has_come(now_ms)
+    }
+
+    fn pack(self) -> Packed {
+        let time = self.until.0 << 1 | u32::from(self.has_left);
+        // Two halves of one number.
+        [self.seq as u32, (self.seq >> 32) as u32, time]
+    }
+
+    fn unpack([low, high, time]: Packed) -> Self {
+        Self {
+            seq: u64::from(high) << 32 | u64::from(low),
+            has_left: time & 1 == 1,
+            until: Until(time >> 1),
+        }
+    }
+}
+
+impl Tombstones {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The tombstone of that writer, unless its time is over.
+    pub(super) fn get(&self, key: Key, now_ms: u64) -> Option<Tombstone> {
+        let tombstone = Tombstone::unpack(*self.by_key.get(&key)?);
+        (!tombstone.is_over(now_ms)).then_some(tombstone)
+    }
+
+    pub(super) fn insert(&mut self, key: Key, tombstone: Tombstone) {
+        let packed = tombstone.pack();
+        if self.by_key.insert(key, packed) != Some(packed) {
+            self.order.push((key.prefix(), packed[2]));
+        }
+    }
+
+    pub(super) fn remove(&mut self, key: Key) {
+        self.by_key.remove(&key);
+    }
+
+    /// Takes a few away whose time is over, or that are too many.
+    pub(super) fn shrink(&mut self, now_ms: u64, at_most: usize, mut budget: usize) {
+        while budget > 0
+            && let Some((_, time)) = self.order.first()
+            && (self.order.len() > at_most || Until(time >> 1).has_come(now_ms))
+        {
+            budget -= 1;
+            if let Some((prefix, time)) = self.order.pop() {
+                self.remove_like(prefix, time);
+            }
+        }
+    }
+
+    fn remove_like(&mut self, prefix: u32, time: u32) {
+        let from = Key([u64::from(prefix) << 32, 0]);
+        let to = Key([u64::from(prefix) << 32 | u64::from(u32::MAX), u64::MAX]);
+        let is_it = |(_, packed): &(&Key, &Packed)| packed[2] == time;
+        if let Some((key, _)) = self.by_key.range(from..=to).find(is_it) {
+            let key = *key;
+            self.by_key.remove(&key);
+        }
+    }
+
+    /// When the oldest one's time is over.
+    pub(super) fn first_end_ms(&self) -> Option<u64> {
+        let (_, time) = self.order.first()?;
+        Some(Until(time >> 1).at_ms())
+    }
+
+    /// All of them, for a snapshot.
+    pub(super) fn list(&self) -> Vec<(Key, Packed)> {
+        self.by_key
+            .iter()
+            .map(|(key, packed)| (*key, *packed))
+            .collect()
+    }
+
+    /// From the oldest on; see [`from_parts`](Self::from_parts).
+    pub(super) fn in_order(&self) -> Vec<(u32, u32)> {
+        self.order.iter().collect()
+    }
+
+    /// The reverse of [`list`](Self::list) and [`in_order`](Self::in_order); `None` where a tombstone
+    /// would never go.
+    pub(super) fn from_parts(
+        tombstones: Vec<(Key, Packed)>,
+        in_order: Vec<(u32, u32)>,
+    ) -> Option<Self> {
+        let mut known = in_order.clone();
+        known.sort_unstable();
+        let has_place =
+            |(key, packed): &(Key, Packed)| known.binary_search(&(key.prefix(), packed[2])).is_ok();
+        if !tombstones.iter().all(has_place) {
+            return None;
+        }
+        let mut order = Order::default();
+        for item in in_order {
+            order.push(item);
+        }
+        let count = tombstones.len();
+        let by_key = tombstones.into_iter().collect::<BTreeMap<_, _>>();
+        (by_key.len() == count).then_some(Self { by_key, order })
+    }
+
+    /// Near enough: nodes of a tree are two thirds full.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.len() * 50 + self.order.pieces.len() * PIECE * size_of::<(u32, u32)>()
+    }
+}
+
+impl Registry {
+    /// What is known of a writer that is gone.
+    pub(super) fn tombstone_of(&self, writer: &[u8], now_ms: u64) -> Option<Tombstone> {
+        self.tombstones.get(Key::new(self.epoch, writer), now_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tombstone_is_known_until_its_time_and_then_removed() {
+        let (mut tombstones, key) = (Tombstones::default(), Key::new(Epoch(1), b"w"));
+        let tombstone = Tombstone::new(u64::MAX - 1, true, 10_000);
+        tombstones.insert(key, tombstone);
+        assert_eq!(tombstones.get(key, 9_999), Some(tombstone));
+        assert_eq!(tombstones.get(key, 10_000), None);
+        tombstones.shrink(9_999, 10, 8);
+        assert_eq!(tombstones.len(), 1);
+        tombstones.shrink(10_000, 10, 8);
+        assert_eq!(tombstones.len(), 0);
+    }
+
+    #[test]
+    fn the_oldest_go_first_where_there_are_too_many() {
+        let mut tombstones = Tombstones::default();
+        let key = |number: u32| Key::new(Epoch(1), &number.to_le_bytes());
+        for number in 0..2000_u32 {
+            let tombstone = Tombstone::new(number.into(), false, u64::MAX);
+            tombstones.insert(key(number), tombstone);
+            tombstones.shrink(0, 700, 8);
+        }
+        assert_eq!(tombstones.len(), 700);
+        assert_eq!(tombstones.get(key(1299), 0), None);
+        assert_eq!(tombstones.get(key(1300), 0).map(|t| t.seq), Some(1300));
+    }
+
+    #[test]
+    fn a_tombstone_takes_at_most_64_bytes() {
+        // Of a node of the tree: 11 keys and values, a parent and two lengths; inner ones have 12
+        // edges more. They are two thirds full.
+        let leaf = 11 * (size_of::<Key>() + size_of::<Packed>()) + 16;
+        let inner = leaf + 12 * 8;
+        let each = leaf as f64 / 7.4 + inner as f64 / 7.4 / 8.4 + size_of::<(u32, u32)>() as f64;
+        assert!(each < 64.0, "{each}");
+    }
+}
