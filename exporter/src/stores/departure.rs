@@ -88,7 +88,6 @@ impl Departure {
             acked_at_ms: record.acked_at_ms,
             epoch: record.epoch,
             points: points.collect(),
-            ..Saved::default()
         };
         let options = session_options(ttl_ms);
         Self {

@@ -104,7 +104,7 @@ impl Heir {
                 if !reader.is_retired(number) {
                     let base = reader.base(number);
                     let point = reader.point(number);
-                    self.set(first + departure, &view, view.family, point, base, acked);
+                    self.set(first + departure, &view, view.family, &point, base, acked);
                 }
                 continue;
             }
@@ -137,7 +137,7 @@ impl Heir {
                 self.departures.len() - 1,
                 &view,
                 &family,
-                point,
+                &point,
                 base,
                 acked,
             );
@@ -150,14 +150,14 @@ impl Heir {
         departure: usize,
         view: &SeriesView<'_>,
         family: &FamilyDef,
-        point: Point,
+        point: &Point,
         base: Point,
         acked: Point,
     ) {
         let Some(mode) = family.family_type.gauge_mode() else {
             return;
         };
-        let (value, time) = match point {
+        let (value, time) = match *point {
             Point::Scalar(value) => (value, 0.0),
             Point::Timed { value, time } if time > 0.0 => (value, time),
             Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => return,

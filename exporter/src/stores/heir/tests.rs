@@ -171,7 +171,7 @@ impl World {
                 }
             }
             Step::Lose => {
-                self.lost += self.counted(&self.shared);
+                self.lost += counted(&self.shared);
                 self.epoch += 1;
                 self.shared = registry(self.epoch);
             }
@@ -223,11 +223,11 @@ impl World {
             assert!(process.writer.has_left_shared());
         }
     }
+}
 
-    fn counted(&self, registry: &Embedded) -> f64 {
-        let lines = lines(registry, "c_total");
-        lines.first().copied().unwrap_or(0.0)
-    }
+fn counted(registry: &Embedded) -> f64 {
+    let lines = lines(registry, "c_total");
+    lines.first().copied().unwrap_or(0.0)
 }
 
 /// A writer's turn, as long as the registry answers.
@@ -298,14 +298,14 @@ proptest! {
         world.settle();
         let has_lost = steps.iter().any(|step| matches!(step, Step::Lose));
         let (local, shared) = (lines(&world.local, "g"), lines(&world.shared, "g"));
-        let counted = world.counted(&world.shared) + world.lost;
+        let shared_count = counted(&world.shared) + world.lost;
         // What had left a registry before its data were lost is not said again, and what it had not
         // acknowledged is.
         if has_lost {
-            prop_assert!(world.counted(&world.local) <= counted);
+            prop_assert!(counted(&world.local) <= shared_count);
         } else {
             prop_assert!(agree(&local, &shared), "{:?} here, {:?} shared", local, shared);
-            prop_assert_eq!(world.counted(&world.local), counted);
+            prop_assert_eq!(counted(&world.local), shared_count);
         }
     }
 }
