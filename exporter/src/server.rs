@@ -152,8 +152,8 @@ impl Connection {
                 }
                 let response = response.map(|body| Seated {
                     body,
-                    answering,
                     ending,
+                    answering,
                 });
                 Ok::<_, Infallible>(response)
             }

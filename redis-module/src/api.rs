@@ -147,7 +147,7 @@ impl Context {
     }
 
     /// A string with these bytes, to be [freed](Self::free_string).
-    pub(crate) fn string(self, bytes: &[u8]) -> *mut raw::RedisModuleString {
+    pub(crate) fn string(bytes: &[u8]) -> *mut raw::RedisModuleString {
         // SAFETY: Redis copies the bytes. Without a context the string is ours.
         unsafe {
             call!(RedisModule_CreateString(
@@ -159,14 +159,14 @@ impl Context {
     }
 
     /// Frees a string that [`string`](Self::string) made.
-    pub(crate) fn free_string(self, string: *mut raw::RedisModuleString) {
+    pub(crate) fn free_string(string: *mut raw::RedisModuleString) {
         // SAFETY: made without a context, and freed once; Redis keeps what it has retained.
         unsafe { call!(RedisModule_FreeString(ptr::null_mut(), string)) };
     }
 
     /// Whether clients' writes are paused, so that nothing may be replicated now. Servers before 7.0 do
     /// not say.
-    pub(crate) fn must_not_write(self) -> bool {
+    pub(crate) fn must_not_write() -> bool {
         // SAFETY: the static is written once, by the initialisation; the function has no arguments.
         unsafe { raw::RedisModule_AvoidReplicaTraffic.is_some_and(|is_paused| is_paused() != 0) }
     }

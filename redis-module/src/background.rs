@@ -132,9 +132,9 @@ fn run(context: Context, job: &Job) {
     if !context.situation().is_primary() || !context.select(job.database) {
         return;
     }
-    let name = context.string(&job.key);
+    let name = Context::string(&job.key);
     work(context, name, job.number);
-    context.free_string(name);
+    Context::free_string(name);
 }
 
 fn work(context: Context, name: *mut raw::RedisModuleString, number: u64) {
@@ -147,7 +147,7 @@ fn work(context: Context, name: *mut raw::RedisModuleString, number: u64) {
     }
     set.timer = None;
     set.take_charge();
-    if context.must_not_write() {
+    if Context::must_not_write() {
         let now_ms = set.now_ms();
         // SAFETY: the name was made by the caller and is not freed yet.
         let key = unsafe { crate::api::bytes_of(name) }.to_vec();

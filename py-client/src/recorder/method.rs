@@ -2,7 +2,7 @@
 
 use super::route::{OTHER, UNKNOWN};
 
-/// HTTP's own methods, and then those of its extensions (WebDAV, versioning, calendars, links), as in
+/// HTTP's own methods, and then those of its extensions (`WebDAV`, versioning, calendars, links), as in
 /// the IANA registry "Hypertext Transfer Protocol (HTTP) Method Registry"; `PRI` and `*` are no
 /// methods that a request has. The last two stand for what is not registered or was not read.
 const LABELS: [&str; 41] = [

@@ -296,7 +296,7 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
         writer.owed_from = get_id(from)?;
     }
     // Any number but that of the last rollback, which is 0 in what was read.
-    writer.healed_in = if get_flag(from)? { 0 } else { 1 };
+    writer.healed_in = u32::from(!get_flag(from)?);
     writer.entries = get_list(from, 10, |from| {
         Ok(Entry::from_parts(
             get_id(from)?,

@@ -46,12 +46,16 @@ _TOKENS = re.compile(
 _REPETITION = re.compile(r"[*+?][?+]?|\{[0-9,]+\}\??")
 
 
-@functools.lru_cache(maxsize=10_000)
 def readable(route: str) -> str:
     """A route as it would be written for ``path()``: of patterns, their groups by name and the text round them.
 
     ``^things/(?P<pk>[^/.]+)/$`` becomes ``/things/<pk>/``.
     """
+    return _readable(route)
+
+
+@functools.lru_cache(maxsize=10_000)
+def _readable(route: str) -> str:
     is_pattern = any(character in route for character in "^$(\\[*+?{|")
     text = _without_pattern(route) if is_pattern else route
     return text if text.startswith("/") else f"/{text}"
