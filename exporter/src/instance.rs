@@ -437,5 +437,8 @@ impl Instance {
             }
         }
         self.release();
+        if end != End::Replaced {
+            self.state.give_up_rest();
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use metrics_model::PushStatus;
 use metrics_store::catalogue::{
-    Described, OWN_BUILD, OWN_CONNECTIONS, OWN_CONNECTIONS_EVICTED, OWN_ERRORS, OWN_LISTENING,
-    OWN_PUSH_LAG, OWN_PUSHES, OWN_SCRAPE_DURATION, OWN_SCRAPES,
+    Described, OWN_BUILD, OWN_CONNECTIONS, OWN_CONNECTIONS_EVICTED, OWN_ERRORS, OWN_GIVEN_UP,
+    OWN_LEFT_OUT, OWN_LISTENING, OWN_PUSH_LAG, OWN_PUSHES, OWN_SCRAPE_DURATION, OWN_SCRAPES,
 };
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -25,6 +25,8 @@ pub struct OwnMetrics {
     scrape_seconds: Histogram,
     pushes: Family<PushLabels, Counter>,
     push_lag_seconds: Gauge<f64, AtomicU64>,
+    left_out: Gauge,
+    given_up: Family<GivenUpLabels, Counter>,
     errors: Family<ErrorLabels, Counter>,
     connections: Gauge,
     made_room: Counter,
@@ -53,6 +55,39 @@ struct PushLabels {
     status: &'static str,
 }
 
+/// The registry that does not accept what is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GivenUpBy {
+    /// The instance's own.
+    Instance,
+    /// The shared one.
+    Shared,
+}
+
+impl GivenUpBy {
+    /// Why, as the end of a sentence.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::Instance => "this instance's registry does not accept them",
+            Self::Shared => {
+                "the shared registry does not have them and the instance ends, or more are not kept"
+            }
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Instance => "instance",
+            Self::Shared => "shared",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GivenUpLabels {
+    registry: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ErrorLabels {
     r#where: &'static str,
@@ -69,6 +104,12 @@ impl OwnMetrics {
         ]);
         let pushes = Family::default();
         let push_lag_seconds = Gauge::default();
+        let left_out = Gauge::default();
+        let given_up = Family::<GivenUpLabels, Counter>::default();
+        for registry in [GivenUpBy::Instance, GivenUpBy::Shared] {
+            let registry = registry.word();
+            drop(given_up.get_or_create(&GivenUpLabels { registry }));
+        }
         let errors = Family::default();
         let connections = Gauge::default();
         let made_room = Counter::default();
@@ -78,6 +119,8 @@ impl OwnMetrics {
         register(&mut registry, &OWN_SCRAPE_DURATION, scrape_seconds.clone());
         register(&mut registry, &OWN_PUSHES, pushes.clone());
         register(&mut registry, &OWN_PUSH_LAG, push_lag_seconds.clone());
+        register(&mut registry, &OWN_LEFT_OUT, left_out.clone());
+        register(&mut registry, &OWN_GIVEN_UP, given_up.clone());
         register(&mut registry, &OWN_ERRORS, errors.clone());
         register(&mut registry, &OWN_CONNECTIONS, connections.clone());
         register(&mut registry, &OWN_CONNECTIONS_EVICTED, made_room.clone());
@@ -88,6 +131,8 @@ impl OwnMetrics {
             scrape_seconds,
             pushes,
             push_lag_seconds,
+            left_out,
+            given_up,
             errors,
             connections,
             made_room,
@@ -137,6 +182,18 @@ impl OwnMetrics {
     /// How old the oldest change is that the shared registry does not have.
     pub fn set_push_lag(&self, lag: Duration) {
         self.push_lag_seconds.set(lag.as_secs_f64());
+    }
+
+    /// So many series are left out by the shared registry.
+    pub fn set_left_out(&self, series: usize) {
+        self.left_out.set(i64::try_from(series).unwrap_or(i64::MAX));
+    }
+
+    /// Values of so many series are lost; returns whether these are the first of their registry.
+    pub fn gave_up(&self, registry: GivenUpBy, series: usize) -> bool {
+        let registry = registry.word();
+        let given_up = self.given_up.get_or_create(&GivenUpLabels { registry });
+        given_up.inc_by(series as u64) == 0
     }
 
     /// Something failed that is no scrape and no push.

@@ -15,6 +15,6 @@ pub use directory::create_directory;
 pub(crate) use directory::{CopyName, Directory, DirectoryError, FileError, InstanceLife, Stamp};
 pub use gathering::{GatherError, Gathering};
 pub(crate) use heir::Heir;
-pub(crate) use shard::{SharedLeave, SharedPush};
+pub(crate) use shard::{Leaving, SharedLeave, SharedPush, Turn};
 pub(crate) use source::{StoreSource, Visible};
 pub(crate) use writer::{Writer, WriterOptions};

@@ -59,6 +59,8 @@ fn filled(series: usize) -> (Registry, u64) {
         let bytes = batch.finish(BatchHeader {
             kind,
             last: number == series,
+            names_left_out: false,
+            left_out_before: 0,
             registry_ttl_ms: 0,
         });
         seq += 1;

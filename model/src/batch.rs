@@ -28,6 +28,7 @@ const TAG_NATIVE: u8 = 8;
 const TAG_EXEMPLAR: u8 = 9;
 const TAG_START: u8 = 10;
 const LAST_FLAG: u8 = 0x80;
+const NAME_LEFT_OUT_FLAG: u8 = 0x40;
 
 /// How a batch relates to the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,11 @@ pub struct BatchHeader {
     pub kind: BatchKind,
     /// Whether a run of full state ends with this batch; `false` in an incremental one.
     pub last: bool,
+    /// Whether the reply is to name the series that were left out ([`LeftOut`](crate::LeftOut)).
+    pub names_left_out: bool,
+    /// In a batch that asks so and follows another: the [digest](crate::LeftOut::digest) of what
+    /// that one has left out, as far as the writer knows; otherwise 0.
+    pub left_out_before: u32,
     /// For how many milliseconds the key outlives the last lease of its writers; 0 = for ever.
     pub registry_ttl_ms: u64,
 }
@@ -59,12 +65,16 @@ impl BatchHeader {
     pub const INCREMENTAL: Self = Self {
         kind: BatchKind::Incremental,
         last: false,
+        names_left_out: false,
+        left_out_before: 0,
         registry_ttl_ms: 0,
     };
     /// A full state in one batch, for a registry that does not expire.
     pub const FULL: Self = Self {
         kind: BatchKind::Full { forgotten_seq: 0 },
         last: true,
+        names_left_out: false,
+        left_out_before: 0,
         registry_ttl_ms: 0,
     };
 }
@@ -139,6 +149,19 @@ pub enum Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// How many series it has values of.
+    pub(crate) fn series_count(&self) -> usize {
+        match self {
+            Self::Values(values) => values.len(),
+            Self::Define(_) | Self::Timed { .. } | Self::Buckets { .. } | Self::Native { .. } => 1,
+            Self::Family(_)
+            | Self::Layout(_)
+            | Self::Exemplar { .. }
+            | Self::Retire { .. }
+            | Self::Start { .. } => 0,
+        }
+    }
+
     /// How many entries it counts as.
     fn count(&self) -> usize {
         match self {
@@ -298,6 +321,25 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// Takes the wish out of an encoded batch to be told what is left out.
+pub(crate) fn without_question(batch: &mut Vec<u8>) {
+    let mut reader = Reader::new(batch);
+    let Ok(header) = read_header(&mut reader) else {
+        return;
+    };
+    if header.names_left_out {
+        let body = batch.split_off(reader.at());
+        let asked = BatchHeader {
+            names_left_out: false,
+            left_out_before: 0,
+            ..header
+        };
+        batch.clear();
+        writer::put_header(batch, asked);
+        batch.extend_from_slice(&body);
+    }
+}
+
 fn read_header(reader: &mut Reader<'_>) -> Result<BatchHeader, DecodeError> {
     let version = reader.u8()?;
     if version != BATCH_VERSION {
@@ -310,16 +352,23 @@ fn read_header(reader: &mut Reader<'_>) -> Result<BatchHeader, DecodeError> {
     let at = reader.at();
     let kind = reader.u8()?;
     let last = kind & LAST_FLAG != 0;
-    let forgotten_seq = reader.varint()?;
-    let kind = match (kind & !LAST_FLAG, last, forgotten_seq) {
-        (0, false, 0) => BatchKind::Incremental,
-        (1, _, forgotten_seq) => BatchKind::Full { forgotten_seq },
-        (2, _, 0) => BatchKind::More,
+    let names_left_out = kind & NAME_LEFT_OUT_FLAG != 0;
+    let number = reader.varint()?;
+    let left_out_before = u32::try_from(number).ok();
+    let left_out_before = left_out_before.filter(|before| names_left_out || *before == 0);
+    let kind_of = kind & !LAST_FLAG & !NAME_LEFT_OUT_FLAG;
+    let (kind, left_out_before) = match (kind_of, last, left_out_before) {
+        (0, false, Some(before)) => (BatchKind::Incremental, before),
+        (1, _, _) => {
+            let forgotten_seq = number;
+            (BatchKind::Full { forgotten_seq }, 0)
+        }
+        (2, _, Some(before)) => (BatchKind::More, before),
         _ => {
             return Reader::refuse(
                 "batch kind",
                 kind.into(),
-                "0, 1, 2, 129 or 130, and a forgotten seq only in a full batch",
+                "0, 1, 2, 129 or 130, 64 more to ask what is left out, and a forgotten seq only in a full batch",
                 at,
             );
         }
@@ -327,6 +376,8 @@ fn read_header(reader: &mut Reader<'_>) -> Result<BatchHeader, DecodeError> {
     Ok(BatchHeader {
         kind,
         last,
+        names_left_out,
+        left_out_before,
         registry_ttl_ms: reader.varint()?,
     })
 }

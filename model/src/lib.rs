@@ -23,6 +23,7 @@ mod gauge_mode;
 mod id_table;
 mod labels;
 mod layout;
+mod left_out;
 mod measured;
 mod name;
 mod native_histogram;
@@ -51,6 +52,7 @@ pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
 pub use gauge_mode::{AfterLeave, GaugeMode, Setting, UnknownGaugeMode};
 pub use labels::{LabelError, Labels};
 pub use layout::{Layout, WrongBound};
+pub use left_out::LeftOut;
 pub use name::NameError;
 pub use native_histogram::{
     DEFAULT_ZERO_THRESHOLD, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, SparseBuckets,

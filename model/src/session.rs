@@ -16,18 +16,33 @@
 //! that does not begins at the series' *base*, which says how much of the value another registry,
 //! or an earlier life of this one, has already counted. See [`Session::on_reply`] for the three
 //! cases in which a base changes.
+//!
+//! # What the registry leaves out
+//!
+//! A registry at a limit applies what fits and leaves out the rest, and each batch asks it to name
+//! these series ([`LeftOut`]). What was left out was not sent: it is not acknowledged, so it becomes
+//! no base. It is defined again a second later, one series at first and twice as many whenever all
+//! of them are accepted, so that a limit costs little while it holds and is noticed at once when it
+//! is lifted; and every 30 s with a full state. A writer leaves when nothing is left out
+//! ([`Session::left_out_count`]).
+//!
+//! A registry of an older version does not know the question and refuses the batch
+//! ([`Session::on_unknown_question`]). Its replies say only how many entries were left out.
 
+mod left_out;
 mod outgoing;
 mod saved;
 
 pub use saved::{Saved, SavedPoint};
 
 use crate::{
-    BatchKind, BatchWriter, Epoch, FamilyType, GaugeMode, Point, PushReply, PushStatus, Source,
+    BatchKind, Epoch, FamilyType, GaugeMode, LeftOut, Point, PushReply, PushStatus, Source,
 };
+use left_out::Retry;
+use outgoing::Contents;
 
-/// How long an answer that left entries out is left alone before the full state is sent again.
-const RETRY_LEFT_OUT_MS: u64 = 30_000;
+/// Time between two full states while something is left out, in milliseconds.
+const FULL_STATE_MS: u64 = 30_000;
 /// How many batches without an answer are remembered; more than one takes more than one fault.
 const MAX_UNANSWERED: usize = 4;
 /// A series without a place in the registry's index table.
@@ -72,6 +87,7 @@ pub struct Session {
     options: SessionOptions,
     seq: u64,
     sent_seq: u64,
+    sent_full: bool,
     acked_seq: u64,
     acked_at_ms: u64,
     /// Of the last acknowledgement.
@@ -85,10 +101,15 @@ pub struct Session {
     /// Batches of which a copy may arrive, or have arrived, though none was acknowledged: seq and
     /// values.
     unanswered: Vec<(u64, Vec<(usize, Point)>)>,
-    /// Whether the run of full state that is under way has left entries out.
-    run_left_out: bool,
-    retry_full_at_ms: Option<u64>,
+    /// Whether the registry is asked to name what it leaves out.
+    asks_left_out: bool,
+    /// What the last batch that was acknowledged has left out, as a digest.
+    left_out_before: u32,
+    retry: Retry,
+    full_at_ms: Option<u64>,
     touched: Vec<usize>,
+    /// Series that the batch that was acknowledged last has left out, since this was last taken.
+    not_applied: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -114,8 +135,14 @@ enum Stage {
 #[derive(Debug, Clone)]
 struct InFlight {
     push: Push,
+    /// Its series, in the order of its bytes.
     sent: Vec<usize>,
     then: Stage,
+    /// How many series it defines again that were left out before.
+    retried: usize,
+    /// How often it was sent, and refused with an error.
+    sends: u32,
+    errors: u32,
 }
 
 impl Session {
@@ -142,6 +169,11 @@ impl Session {
     /// The seq of the last batch that had values in it.
     pub fn sent_seq(&self) -> u64 {
         self.sent_seq
+    }
+
+    /// Whether that batch was of a full state.
+    pub fn sent_full(&self) -> bool {
+        self.sent_full
     }
 
     /// The last seq that was acknowledged; 0 if none was, so that there is nothing to leave.
@@ -172,36 +204,58 @@ impl Session {
         touched
     }
 
-    /// Whether a batch was sent that has not been answered.
-    pub fn is_in_flight(&self) -> bool {
+    /// The series that the last answer says were not applied, though they were sent, since this was
+    /// last asked.
+    pub fn take_not_applied(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.not_applied)
+    }
+
+    /// The series of the batch that was sent and has not been answered, in the order of its bytes;
+    /// `None` if there is none.
+    pub fn in_flight(&self) -> Option<&[usize]> {
+        self.in_flight.as_ref().map(|batch| &*batch.sent)
+    }
+
+    /// Whether something is to be sent that cannot wait for the next turn: a batch again that was
+    /// not answered, the rest of a full state, or what was left out.
+    pub fn is_pending(&self, now_ms: u64) -> bool {
         self.in_flight.is_some()
+            || self.stage != Stage::Steady
+            || self.full_at_ms.is_some_and(|at_ms| now_ms >= at_ms)
+            || self.retry.is_due(now_ms)
+    }
+
+    /// Whether no copy of a batch with values is under way that could still be applied.
+    pub fn is_certain(&self) -> bool {
+        let was_refused = |batch: &InFlight| batch.sends == batch.errors;
+        self.sent_seq <= self.acked_seq && self.left_out_before == 0
+            || self.unanswered.is_empty() && self.in_flight.as_ref().is_some_and(was_refused)
     }
 
     /// What to send now: the batch in flight as it was, or what is new; `None` if nothing is.
     ///
     /// The seq must be saved before the batch is sent.
     pub fn next(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
-        if let Some(in_flight) = &self.in_flight {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.sends += 1;
             return Some(in_flight.push.clone());
         }
-        if self.retry_full_at_ms.is_some_and(|at_ms| now_ms >= at_ms) && self.stage == Stage::Steady
-        {
+        if self.full_at_ms.is_some_and(|at_ms| now_ms >= at_ms) && self.stage == Stage::Steady {
             self.stage = Stage::Full { forgotten_seq: 0 };
         }
         match self.stage {
             Stage::Hello if source.is_empty() => None,
-            Stage::Hello => Some(self.send(
-                BatchWriter::new(),
-                BatchKind::Incremental,
-                vec![],
-                Stage::Hello,
-            )),
+            Stage::Hello => Some(self.send_nothing(Stage::Hello)),
             Stage::Full { forgotten_seq } => {
                 self.begin_full(now_ms);
                 Some(self.send_state(source, 0, BatchKind::Full { forgotten_seq }))
             }
             Stage::More { number } => Some(self.send_state(source, number, BatchKind::More)),
-            Stage::Steady => self.send_changes(source),
+            // An empty batch confirms what was left out of the last one.
+            Stage::Steady => self.send_changes(source, now_ms).or_else(|| {
+                let is_unconfirmed = self.left_out_before != 0;
+                is_unconfirmed.then(|| self.send_nothing(Stage::Steady))
+            }),
         }
     }
 
@@ -212,12 +266,11 @@ impl Session {
         if next.is_some() || self.stage == Stage::Hello {
             return next;
         }
-        Some(self.send(
-            BatchWriter::new(),
-            BatchKind::Incremental,
-            vec![],
-            Stage::Steady,
-        ))
+        Some(self.send_nothing(Stage::Steady))
+    }
+
+    fn send_nothing(&mut self, then: Stage) -> Push {
+        self.send(Contents::default(), BatchKind::Incremental, then)
     }
 
     /// Takes the answer to the batch in flight.
@@ -237,7 +290,7 @@ impl Session {
             _ => false,
         };
         if was_applied {
-            self.acked(in_flight, reply, now_ms);
+            self.acked(&in_flight, reply, now_ms);
             return Outcome::Acked;
         }
         // Refused now, but a copy of it may still be under way.
@@ -248,8 +301,17 @@ impl Session {
         self.refused(reply)
     }
 
+    /// Notes that the registry refused the batch in flight with an error, so that this copy of it
+    /// has changed nothing. The same batch is to be sent again.
+    pub fn on_error(&mut self) {
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.errors += 1;
+        }
+    }
+
     /// The seq and epoch to leave with, once [`next`](Self::next) has nothing more to send; `None`
-    /// for a writer that the registry has never acknowledged.
+    /// for a writer that the registry has never acknowledged. What is
+    /// [left out](Self::left_out_count) then is given up.
     pub fn leave(&self) -> Option<(u64, Option<Epoch>)> {
         (self.acked_seq > 0).then_some((self.acked_seq, self.told))
     }
@@ -265,23 +327,34 @@ impl Session {
         false
     }
 
-    fn acked(&mut self, in_flight: InFlight, reply: &PushReply, now_ms: u64) {
+    fn acked(&mut self, in_flight: &InFlight, reply: &PushReply, now_ms: u64) {
         self.epoch = Some(reply.epoch);
         self.acked_seq = in_flight.push.seq;
         self.acked_at_ms = now_ms;
-        for number in &in_flight.sent {
-            let saved = &mut self.series[*number].saved;
-            saved.acked.clone_from(&saved.sent);
+        let left_out = reply.series_left_out.as_ref().filter(|l| !l.is_empty());
+        for (position, number) in in_flight.sent.iter().enumerate() {
+            let SeriesState { saved, index, .. } = &mut self.series[*number];
+            if left_out.is_some_and(|left_out| left_out.contains(position)) {
+                saved.sent.clone_from(&saved.acked);
+                *index = NO_INDEX;
+                self.not_applied.push(*number);
+            } else {
+                saved.acked.clone_from(&saved.sent);
+            }
         }
-        self.touched.extend(in_flight.sent);
+        self.touched.extend(&in_flight.sent);
         self.unanswered.clear();
-        let was_full = matches!(self.stage, Stage::Full { .. } | Stage::More { .. });
         self.stage = in_flight.then;
-        if reply.left_out > 0 {
-            self.run_left_out = true;
-            self.retry_full_at_ms = self.retry_full_at_ms.or(Some(now_ms + RETRY_LEFT_OUT_MS));
-        } else if was_full && self.stage == Stage::Steady && !self.run_left_out {
-            self.retry_full_at_ms = None;
+        self.retry.on_applied(in_flight, left_out, now_ms);
+        self.left_out_before = left_out.map_or(0, LeftOut::digest);
+        let is_incomplete = match &reply.series_left_out {
+            Some(_) => !self.retry.is_empty(),
+            None => reply.left_out > 0,
+        };
+        if is_incomplete {
+            self.full_at_ms = self.full_at_ms.or(Some(now_ms + FULL_STATE_MS));
+        } else if reply.series_left_out.is_some() {
+            self.full_at_ms = None;
         }
     }
 
@@ -301,14 +374,15 @@ impl Session {
         let Some(at) = self.unanswered.iter().position(of_reply) else {
             return;
         };
-        for (number, point) in self
-            .unanswered
-            .drain(..=at)
-            .next_back()
-            .into_iter()
-            .flat_map(|(_, points)| points)
-        {
-            self.series[number].saved.acked = point;
+        let arrived = self.unanswered.drain(..=at).next_back();
+        let points = arrived.into_iter().flat_map(|(_, points)| points);
+        let left_out = reply.series_left_out.as_ref();
+        for (position, (number, point)) in points.enumerate() {
+            if left_out.is_some_and(|left_out| left_out.contains(position)) {
+                self.not_applied.push(number);
+            } else {
+                self.series[number].saved.acked = point;
+            }
             self.touched.push(number);
         }
         self.acked_seq = reply.last_seq;
@@ -359,8 +433,8 @@ impl Session {
             state.index = NO_INDEX;
         }
         self.next_index = 0;
-        self.run_left_out = false;
-        self.retry_full_at_ms = None;
+        self.retry = Retry::default();
+        self.full_at_ms = None;
     }
 }
 

@@ -262,6 +262,8 @@ proptest! {
         let header = BatchHeader {
             kind: BatchKind::Full { forgotten_seq: seq },
             last: true,
+            names_left_out: seq % 2 == 1,
+            left_out_before: 0,
             registry_ttl_ms: seq,
         };
         let bytes = batch.finish(header);

@@ -138,6 +138,7 @@ fn a_forgotten_writer_goes_on_from_what_was_counted() {
         .unwrap();
     let id = writer.session.writer().to_vec();
     let reply = world.deliver(&id, push.seq, push.epoch, &push.batch);
+    let reply = reply.unwrap();
     assert_eq!(reply.status, PushStatus::Forgotten);
     world.settle(0);
     assert_eq!(world.number("c", None), 13.0);
@@ -200,6 +201,8 @@ fn a_page_waits_until_writers_are_back_after_a_rollback() {
         acked_at_ms: 2000,
         epoch,
         points,
+        sent_full: false,
+        last_batch: vec![0],
     };
     let mut late = Session::resume(b"w".to_vec(), OPTIONS, saved);
     flush(&mut registry, &mut late, &source, 67_000);

@@ -106,11 +106,18 @@ impl Reply {
 
     /// What PUSH and LEAVE say.
     pub(crate) fn push(self, answer: &PushReply) {
-        self.array(4);
+        self.array(if answer.series_left_out.is_some() {
+            5
+        } else {
+            4
+        });
         self.bulk(answer.status.as_str().as_bytes());
         self.bulk(answer.epoch.to_string().as_bytes());
         self.integer(answer.last_seq);
         self.integer(answer.left_out);
+        if let Some(left_out) = &answer.series_left_out {
+            self.bulk(left_out.as_bytes());
+        }
     }
 
     pub(crate) fn refusal(self, refusal: &Refusal) {

@@ -10,7 +10,9 @@
 //! the newest whose seq is at most the last one used. So:
 //!
 //! - before a batch is sent, its values overwrite the older of the two, then the header names its seq;
-//! - when it is acknowledged, the header alone changes, and all its values have become acknowledged.
+//! - when it is acknowledged, the header alone changes, and all its values have become acknowledged;
+//! - but for those that the registry has left out: their seq is marked before, and they count as
+//!   never sent.
 //!
 //! The header exists twice and changes with one store. An exporter killed between any two
 //! instructions leaves the state before or after, never one between. Bases are written before the
@@ -44,6 +46,8 @@ pub struct PushHeader {
     pub epoch: Option<u64>,
     /// How often the writer had to take a new id.
     pub incarnation: u64,
+    /// Whether the batch `sent_seq` was of a full state.
+    pub sent_full: bool,
     /// How far the writer has left.
     pub leave: LeaveState,
 }
@@ -62,6 +66,8 @@ pub enum LeaveState {
 
 /// Never a seq: a value that is just being written.
 const UNFINISHED: u64 = u64::MAX;
+/// With a seq: the batch was applied, and this value left out of it.
+const LEFT_OUT: u64 = 1 << 63;
 
 impl StoreReader {
     /// Over how many shards the families were spread when all this was written; `None` before.
@@ -84,8 +90,9 @@ impl StoreReader {
             sent_seq: word(1),
             acked_seq: word(2),
             acked_at_ms: word(3),
-            epoch: (word(4) != 0).then(|| word(5)),
+            epoch: (word(4) & 1 != 0).then(|| word(5)),
             incarnation: word(6),
+            sent_full: word(4) & 2 != 0,
             leave: match word(7) {
                 0 => LeaveState::Staying,
                 1 => LeaveState::Sent,
@@ -105,6 +112,7 @@ impl StoreReader {
             acked_at_ms,
             epoch,
             incarnation,
+            sent_full,
             leave,
         } = *header;
         let words = [
@@ -112,7 +120,7 @@ impl StoreReader {
             sent_seq,
             acked_seq,
             acked_at_ms,
-            epoch.is_some().into(),
+            u64::from(epoch.is_some()) | u64::from(sent_full) << 1,
             epoch.unwrap_or(0),
             incarnation,
             leave as u64,
@@ -155,6 +163,27 @@ impl StoreReader {
         write_value(shape, record, 1 - acked.unwrap_or(0), seq, sent);
     }
 
+    /// Whether the batch `seq` has a value of this series, also one that was left out.
+    pub fn is_in_batch(&self, number: usize, seq: u64) -> bool {
+        let (shape, record) = self.record(number);
+        let seq_of = |side: usize| record[shape.sent_at(side)].load(Acquire);
+        [0, 1]
+            .into_iter()
+            .any(|side| seq_of(side) != UNFINISHED && seq_of(side) & !LEFT_OUT == seq)
+    }
+
+    /// The registry has applied the batch `seq` without the value of this series: it counts as never
+    /// sent. The header that says that the batch was acknowledged has to follow.
+    pub fn set_left_out(&self, number: usize, seq: u64) {
+        let (shape, record) = self.record(number);
+        for side in [0, 1] {
+            let of_value = &record[shape.sent_at(side)];
+            if of_value.load(Acquire) == seq {
+                of_value.store(seq | LEFT_OUT, Release);
+            }
+        }
+    }
+
     /// The writer goes on under a new id: `acked` is what was acknowledged under the old one,
     /// whatever its seq was. The header with the new incarnation has to follow.
     pub fn restart_push(&self, number: usize, acked: &Point) {
@@ -171,7 +200,9 @@ impl StoreReader {
             let seq = self.push_header(shard_of(number)).seq;
             let (shape, record) = self.record(number);
             for side in [0, 1] {
-                if record[shape.sent_at(side)].load(Acquire) > seq {
+                let of_value = record[shape.sent_at(side)].load(Acquire);
+                let is_left_out = of_value != UNFINISHED && of_value & !LEFT_OUT <= seq;
+                if of_value > seq && !is_left_out {
                     let zero = shape.point(|_| 0);
                     write_value(shape, record, side, 0, &zero);
                 }

@@ -154,14 +154,17 @@ impl WorkerStore {
     ///
     /// When the record is too large, or no memory is left.
     pub fn series(&self, family: &Family, labels: &[(&str, &str)]) -> Result<Series, StoreError> {
-        let mut key = labels
-            .iter()
-            .filter(|(_, value)| !value.is_empty())
-            .map(|&(name, value)| (name.into(), value.into()))
-            .collect::<Vec<(Box<str>, Box<str>)>>();
-        key.sort_unstable();
-        self.lock()
-            .series(&self.file, *family, key.into_boxed_slice())
+        self.lock().series(&self.file, *family, key_of(labels))
+    }
+
+    /// The series of these labels, if there is one.
+    pub fn find_series(&self, family: &Family, labels: &[(&str, &str)]) -> Option<Series> {
+        self.lock().find_series(*family, key_of(labels))
+    }
+
+    /// Bytes that are written.
+    pub fn used_bytes(&self) -> usize {
+        self.lock().used * WORD
     }
 
     /// Keeps an observation, or an increment, with labels of its own; the one before of the same
@@ -300,6 +303,10 @@ impl Inner {
         }
     }
 
+    fn find_series(&self, family: Family, labels: record::Labels) -> Option<Series> {
+        self.series.get(&(family.number, labels)).copied()
+    }
+
     fn remember(&mut self, def: FamilyDef) -> u32 {
         let number = self.families.len() as u32;
         self.families_by_name
@@ -366,6 +373,16 @@ impl Inner {
         self.segments.push(map(file, self.segments.len())?);
         Ok(())
     }
+}
+
+/// Labels in their order, without empty ones.
+fn key_of(labels: &[(&str, &str)]) -> record::Labels {
+    let has_value = labels.iter().filter(|(_, value)| !value.is_empty());
+    let mut key: Vec<_> = has_value
+        .map(|&(name, value)| (name.into(), value.into()))
+        .collect();
+    key.sort_unstable();
+    key.into_boxed_slice()
 }
 
 fn map(file: BorrowedFd<'_>, number: usize) -> Result<&'static [AtomicU64], StoreError> {

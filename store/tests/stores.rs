@@ -203,6 +203,7 @@ fn what_was_sent_and_not_acknowledged_is_told_apart() {
         acked_at_ms: 1,
         epoch: Some(0),
         incarnation: 0,
+        sent_full: seq % 2 == 0,
         ..PushHeader::default()
     };
     assert_eq!(
@@ -248,6 +249,51 @@ fn a_successor_forgets_what_its_predecessor_was_about_to_send() {
     let header = PushHeader { seq: 2, ..header };
     reader.set_push_header(0, &header);
     assert_eq!(reader.sent(0, 0), Point::Scalar(1.0));
+}
+
+#[test]
+fn what_a_registry_has_left_out_counts_as_never_sent() {
+    let (store, mut reader) = store();
+    let family = store.family(&counter("hits"), None).unwrap();
+    let [a, b] = ["a", "b"].map(|label| store.series(&family, &[("of", label)]).unwrap());
+    a.set(0, 7.0);
+    b.set(0, 7.0);
+    reader.refresh().unwrap();
+    let value = Point::Scalar;
+    let header = |seq, acked_seq| PushHeader {
+        seq,
+        sent_seq: seq,
+        acked_seq,
+        ..PushHeader::default()
+    };
+    let push = |seq, number: f64| {
+        for series in [0, 1] {
+            reader.set_sent(0, series, seq, &value(number));
+        }
+        reader.set_push_header(0, &header(seq, seq - 1));
+    };
+    push(1, 1.0);
+    reader.set_push_header(0, &header(1, 1));
+
+    push(2, 2.0);
+    reader.set_left_out(1, 2);
+    // A successor of an exporter that was killed here still finds the series of the batch.
+    reader.resume_push(|_| 0);
+    assert!(reader.is_in_batch(0, 2) && reader.is_in_batch(1, 2));
+    reader.set_push_header(0, &header(2, 2));
+    assert_eq!(
+        (reader.acked(0, 0), reader.acked(0, 1)),
+        (value(2.0), value(1.0))
+    );
+    assert_eq!(reader.sent(0, 1), value(1.0));
+
+    push(3, 3.0);
+    reader.set_push_header(0, &header(3, 3));
+    assert_eq!(
+        (reader.acked(0, 0), reader.acked(0, 1)),
+        (value(3.0), value(3.0))
+    );
+    assert!(!reader.is_in_batch(1, 2));
 }
 
 #[test]

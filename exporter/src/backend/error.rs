@@ -216,6 +216,12 @@ impl BackendError {
                 | Self::Deadline
         )
     }
+
+    /// Whether the server's module is older than the question which series a batch leaves out, and
+    /// refuses batches that ask.
+    pub(crate) fn is_unknown_question(&self) -> bool {
+        matches!(self, Self::Refused { message, .. } if message.contains("batch kind"))
+    }
 }
 
 impl From<ExposeError> for BackendError {

@@ -25,7 +25,7 @@ use super::files::{Files, Role as DirectoryRole};
 use super::link::Message;
 use super::watch::watch;
 use super::{InstanceError, now_ms};
-use crate::own_metrics::OwnMetrics;
+use crate::own_metrics::{GivenUpBy, OwnMetrics};
 use crate::stores::{Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
 
@@ -46,6 +46,10 @@ pub(crate) struct State {
     pub(super) inner: RefCell<Inner>,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something of its own"
+)]
 pub(super) struct Inner {
     pub(super) writers: BTreeMap<u64, Entry>,
     /// With the number of their store.
@@ -58,6 +62,8 @@ pub(super) struct Inner {
     committed_at: Option<Instant>,
     /// That the registry cannot be committed was logged.
     is_commit_refused: bool,
+    /// A module was met that is older than this exporter.
+    has_old_module: bool,
 }
 
 impl Inner {
@@ -177,6 +183,7 @@ impl State {
                 has_new_series: false,
                 committed_at: None,
                 is_commit_refused: false,
+                has_old_module: false,
             }),
         };
         Ok((state, booted.early))
@@ -409,7 +416,8 @@ impl State {
         });
         let flushed = if entry.life == Life::Ended {
             entry.writer.count_aborted();
-            entry.writer.leave_local(&self.registry)
+            let left = entry.writer.leave_local(&self.registry);
+            left.map(|given_up| self.give_up_series(GivenUpBy::Instance, given_up))
         } else {
             entry.writer.flush_local(&self.registry)
         };
@@ -422,6 +430,17 @@ impl State {
             }
         }
         has_new
+    }
+
+    /// Values of so many series are lost: counted, and logged once.
+    pub(super) fn give_up_series(&self, registry: GivenUpBy, series: usize) {
+        if series > 0 && self.own.gave_up(registry, series) {
+            let reason = registry.reason();
+            tracing::warn!(
+                "the last values of {series} series of workers that have ended are given up, because {reason}; \
+                 further ones are only counted (gunicorn_exporter_given_up_series_total)"
+            );
+        }
     }
 
     pub(super) fn report(&self, r#where: &'static str, number: u64, error: &dyn std::fmt::Display) {

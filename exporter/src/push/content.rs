@@ -139,7 +139,7 @@ impl<'f> Run<'f> {
                     BatchKind::More
                 },
                 last: number + 1 == count,
-                registry_ttl_ms: 0,
+                ..BatchHeader::FULL
             })
         };
         self.full.into_iter().enumerate().map(finish).collect()

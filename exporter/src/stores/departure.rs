@@ -20,7 +20,7 @@ use metrics_model::{
 };
 use metrics_store::StoreReader;
 
-use super::shard::{SharedLeave, SharedPush, session_options};
+use super::shard::{Leaving, SharedLeave, SharedPush, session_options};
 use super::source::ttl_of;
 
 /// What is kept of a dead writer for one shard.
@@ -88,6 +88,7 @@ impl Departure {
             acked_at_ms: record.acked_at_ms,
             epoch: record.epoch,
             points: points.collect(),
+            ..Saved::default()
         };
         let options = session_options(ttl_ms);
         Self {
@@ -150,19 +151,46 @@ impl Departure {
         }
     }
 
-    /// How it leaves, once there is nothing more to send.
-    pub(crate) fn leave(&mut self, reader: &StoreReader) -> Option<SharedLeave> {
+    /// How it leaves, once there is nothing more to send: not while the registry leaves gauges out.
+    pub(crate) fn leave(&mut self, reader: &StoreReader) -> Leaving {
+        if self.session.in_flight().is_some() || self.session.left_out_count() > 0 {
+            return Leaving::NotYet;
+        }
         let Some((seq, epoch)) = self.session.leave() else {
             self.is_over = true;
-            return None;
+            return Leaving::Unheard;
         };
         self.record.may_have_left = true;
         self.save(reader);
-        Some(SharedLeave {
+        Leaving::Leave(SharedLeave {
             writer: self.session.writer().to_vec(),
             seq,
             epoch,
         })
+    }
+
+    /// How many gauges the registry has left out.
+    pub(crate) fn left_out_count(&self) -> usize {
+        if self.is_over {
+            0
+        } else {
+            self.session.left_out_count()
+        }
+    }
+
+    /// See [`Session::retry_left_out_now`].
+    pub(crate) fn retry_left_out_now(&mut self) {
+        self.session.retry_left_out_now();
+    }
+
+    /// See [`Session::on_error`].
+    pub(crate) fn on_error(&mut self) {
+        self.session.on_error();
+    }
+
+    /// See [`Session::on_unknown_question`].
+    pub(crate) fn on_unknown_question(&mut self) -> bool {
+        self.session.on_unknown_question()
     }
 
     /// Keeps for a successor what has changed of the record.

@@ -35,6 +35,12 @@ use super::departure::{Departure, DepartureRecord, kept_family, read_family};
 use super::shard::{epoch_from_text, epoch_to_text};
 use crate::backend::shard_of;
 
+/// Bytes that are kept at most of what dead writers could not send. Where the shared registry is
+/// away, or at a limit, for long, the series that are new after that are given up, and counted.
+const MAX_KEPT_BYTES: usize = 16 << 20;
+/// Bytes of a gauge that is kept, with what finds it, without its labels; near enough.
+const GAUGE_BYTES: usize = 256;
+
 /// The family of the records of departures; hidden.
 const LEAVES: &str = "__leaves";
 
@@ -48,6 +54,8 @@ pub(crate) struct Heir {
     store: WorkerStore,
     departures: Vec<DepartureRecord>,
     gauges: HashMap<GaugeId, Gauge>,
+    gauge_bytes: usize,
+    given_up: usize,
 }
 
 /// A gauge that is kept for one of several writers, or for a certain one.
@@ -77,7 +85,18 @@ impl Heir {
             store: file.duplicate()?.adopt()?,
             departures: Vec::new(),
             gauges: HashMap::new(),
+            gauge_bytes: 0,
+            given_up: 0,
         })
+    }
+
+    /// How many series were given up, because more are not kept.
+    pub(crate) fn given_up(&self) -> usize {
+        self.given_up
+    }
+
+    fn is_full(&self) -> bool {
+        self.store.used_bytes() + self.gauge_bytes >= MAX_KEPT_BYTES
     }
 
     /// Adds what a writer has not sent. `departures` are those of the shards that it has not left.
@@ -112,8 +131,12 @@ impl Heir {
             if !now.is_same(&acked) {
                 let layout = view.family.layout.as_ref();
                 let family = self.store.family(&view.family.spec(), layout)?;
-                let series = self.store.series(&family, &pairs(view.labels))?;
-                count(series, &now, &acked);
+                let labels = pairs(view.labels);
+                if self.is_full() && self.store.find_series(&family, &labels).is_none() {
+                    self.given_up += 1;
+                    continue;
+                }
+                count(self.store.series(&family, &labels)?, &now, &acked);
             }
         }
         Ok(())
@@ -179,8 +202,13 @@ impl Heir {
             base,
             acked,
         };
+        let is_full = self.is_full();
         match self.gauges.entry(id) {
+            Entry::Vacant(_) if is_full => self.given_up += 1,
             Entry::Vacant(vacant) => {
+                let labels = vacant.key().labels.iter();
+                let texts = labels.map(|(name, value)| name.len() + value.len());
+                self.gauge_bytes += GAUGE_BYTES + texts.sum::<usize>();
                 vacant.insert(new);
             }
             Entry::Occupied(mut known) => {
@@ -204,11 +232,7 @@ impl Heir {
 
     /// Writes what is kept behind what was added up.
     pub(crate) fn finish(self) -> Result<(), StoreError> {
-        let mut is_needed = self
-            .departures
-            .iter()
-            .map(|d| d.seq > 0)
-            .collect::<Vec<_>>();
+        let mut is_needed = vec![false; self.departures.len()];
         for gauge in self.gauges.values() {
             is_needed[gauge.holder] = true;
         }
@@ -217,7 +241,9 @@ impl Heir {
             .family(&FamilySpec::new(LEAVES, FamilyType::Counter), None)?;
         let mut numbers = HashMap::new();
         for (number, record) in self.departures.iter().enumerate() {
-            if is_needed[number] {
+            // One without gauges that does not leave ends by its retention, to the same values.
+            let may_leave = record.seq > 0 && !self.is_full();
+            if is_needed[number] || may_leave {
                 numbers.insert(number, numbers.len());
                 write_record(&self.store, &family, record)?;
             }

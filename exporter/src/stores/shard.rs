@@ -15,9 +15,12 @@ use super::departure::DepartureRecord;
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
 
-/// How long a shard may hear nothing of a writer that has nothing to say: less than the time that a
-/// registry gives writers to come back after it was rolled back, by more than a flush.
-const HEARTBEAT: Duration = Duration::from_secs(3);
+/// Silence after which a writer that has nothing new sends an empty batch. With the time between two
+/// turns it is less than the shortest time that a registry gives writers to come back after it was
+/// rolled back.
+const HEARTBEAT: Duration = Duration::from_millis(750);
+/// Time until a batch is sent again that the shard refused with an error.
+const RETRY: Duration = Duration::from_millis(750);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -27,6 +30,30 @@ pub(crate) struct ShardSession {
     visible: Visible,
     sent_at: Option<Instant>,
     leave_state: LeaveState,
+    refused_at: Option<Instant>,
+}
+
+/// What a writer sends in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Everything that is new.
+    Changes,
+    /// What cannot wait for the next changes: a batch that was not answered, a full state that was
+    /// asked for, an empty batch where nothing was sent for a while.
+    Retries,
+    /// Everything that is left: its process has ended.
+    Rest,
+}
+
+/// How a writer that has ended leaves a shard.
+#[derive(Debug)]
+pub(crate) enum Leaving {
+    /// Not yet: the shard does not have all of its values.
+    NotYet,
+    /// The shard has never heard of it, so that it has left.
+    Unheard,
+    /// By this.
+    Leave(SharedLeave),
 }
 
 /// One batch for a shard.
@@ -69,6 +96,7 @@ impl ShardSession {
                 visible,
                 sent_at: None,
                 leave_state: header.leave,
+                refused_at: None,
             }
         };
         (0..shards).map(resume).collect()
@@ -79,8 +107,7 @@ impl ShardSession {
         self.visible.extend(reader);
     }
 
-    /// What is to be sent now, saved before it is sent; with `heartbeat`, an empty batch where
-    /// nothing is new and nothing was sent for a while.
+    /// What is to be sent now, saved before it is sent.
     ///
     /// A writer that has left, and lives (its instance ended, and an older arbiter goes on with it),
     /// goes on as another one.
@@ -90,32 +117,40 @@ impl ShardSession {
         pid: &str,
         ttl_ms: u64,
         now_ms: u64,
-        heartbeat: bool,
+        turn: Turn,
     ) -> Option<SharedPush> {
+        let has_ended = turn == Turn::Rest;
         if self.has_left() {
-            if !heartbeat {
+            if has_ended {
                 return None;
             }
             self.begin_anew(reader);
         }
-        let was_in_flight = self.session.is_in_flight();
+        let is_over = |at: Option<Instant>, wait| at.is_none_or(|at| at.elapsed() >= wait);
+        let is_silent = !has_ended && is_over(self.sent_at, HEARTBEAT);
+        let is_pending = is_silent || self.session.is_pending(now_ms);
+        if turn == Turn::Retries && !is_pending || !is_over(self.refused_at, RETRY) {
+            return None;
+        }
+        let was_in_flight = self.session.in_flight().is_some();
         let source = StoreSource {
             reader,
             visible: &self.visible,
             pid,
             ttl_ms,
+            // A writer that waits keeps its lease, and must not look alive.
+            is_live: !has_ended || self.session.left_out_count() == 0,
         };
-        let is_due = self.sent_at.is_none_or(|at| at.elapsed() >= HEARTBEAT);
-        let push = if heartbeat && is_due {
+        let push = if is_silent {
             self.session.heartbeat(&source, now_ms)
         } else {
             self.session.next(&source, now_ms)
         }?;
         if !was_in_flight {
-            for number in self.session.take_touched() {
-                let in_store = self.visible.in_store(number);
+            self.save_bases(reader);
+            for &number in self.session.in_flight().unwrap_or_default() {
                 if let Some(saved) = self.session.saved_point(number) {
-                    reader.set_base(in_store, &saved.base);
+                    let in_store = self.visible.in_store(number);
                     reader.set_sent(self.shard, in_store, push.seq, &saved.sent);
                 }
             }
@@ -130,6 +165,7 @@ impl ShardSession {
     /// Takes the answer to that.
     pub(crate) fn on_reply(&mut self, reader: &StoreReader, reply: &PushReply, now_ms: u64) {
         self.sent_at = Some(Instant::now());
+        self.refused_at = None;
         if self.session.on_reply(reply, now_ms) == Outcome::Gone {
             // A predecessor may have sent a LEAVE and ended before it was answered.
             if self.leave_state == LeaveState::Staying {
@@ -144,16 +180,50 @@ impl ShardSession {
         }
     }
 
-    /// The seq and epoch to leave with; `None` if the shard has never heard of this writer, which
-    /// has left then.
-    pub(crate) fn leave(&mut self, reader: &StoreReader) -> Option<SharedLeave> {
+    /// The shard refused it with an error: nothing has changed.
+    pub(crate) fn on_error(&mut self) {
+        self.refused_at = Some(Instant::now());
+        self.session.on_error();
+    }
+
+    /// See [`Session::on_unknown_question`].
+    pub(crate) fn on_unknown_question(&mut self) -> bool {
+        self.session.on_unknown_question()
+    }
+
+    /// How many series the shard has left out.
+    pub(crate) fn left_out_count(&self) -> usize {
+        self.session.left_out_count()
+    }
+
+    /// How many series have values that the shard has not applied, as far as is known.
+    pub(crate) fn unapplied_count(&self, reader: &StoreReader) -> usize {
+        let is_unapplied = |&number: &usize| {
+            let in_store = self.visible.in_store(number);
+            let acked = reader.acked(self.shard, in_store);
+            !reader.is_retired(in_store) && !reader.point(in_store).is_same(&acked)
+        };
+        (0..self.visible.len()).filter(is_unapplied).count()
+    }
+
+    /// See [`Session::retry_left_out_now`].
+    pub(crate) fn retry_left_out_now(&mut self) {
+        self.refused_at = None;
+        self.session.retry_left_out_now();
+    }
+
+    /// How it leaves, once it has nothing more to send.
+    pub(crate) fn leave(&mut self, reader: &StoreReader) -> Leaving {
+        if self.session.in_flight().is_some() || self.session.left_out_count() > 0 {
+            return Leaving::NotYet;
+        }
         let Some((seq, epoch)) = self.session.leave() else {
             self.leave_state = LeaveState::Done;
-            return None;
+            return Leaving::Unheard;
         };
         self.leave_state = LeaveState::Sent;
         self.save_header(reader);
-        Some(SharedLeave {
+        Leaving::Leave(SharedLeave {
             writer: self.session.writer().to_vec(),
             seq,
             epoch,
@@ -171,15 +241,15 @@ impl ShardSession {
         self.has_left()
     }
 
-    /// Whether all that it has sent is known to have arrived, so that what it has not can be sent by
-    /// another writer.
+    /// Whether nothing that it has sent can still arrive, so that what did not can be sent by another
+    /// writer.
     pub(crate) fn is_certain(&self) -> bool {
-        self.session.sent_seq() <= self.session.acked_seq()
+        self.session.is_certain()
     }
 
     /// Whether a batch was sent that has not been answered.
     pub(crate) fn is_in_flight(&self) -> bool {
-        self.session.is_in_flight()
+        self.session.in_flight().is_some()
     }
 
     /// What another store keeps of this writer, so that it can leave.
@@ -225,15 +295,21 @@ impl ShardSession {
         self.session = session;
     }
 
-    /// After an answer only bases may have changed, and the header, which makes what was sent
-    /// acknowledged.
+    /// The header makes what was sent acknowledged, but for what is marked before as left out.
     fn save_answer(&mut self, reader: &StoreReader) {
+        self.save_bases(reader);
+        for number in self.session.take_not_applied() {
+            reader.set_left_out(self.visible.in_store(number), self.session.acked_seq());
+        }
+        self.save_header(reader);
+    }
+
+    fn save_bases(&mut self, reader: &StoreReader) {
         for number in self.session.take_touched() {
             if let Some(saved) = self.session.saved_point(number) {
                 reader.set_base(self.visible.in_store(number), &saved.base);
             }
         }
-        self.save_header(reader);
     }
 
     fn save_header(&self, reader: &StoreReader) {
@@ -245,6 +321,7 @@ impl ShardSession {
             acked_at_ms: session.acked_at_ms(),
             epoch: session.epoch().map(|epoch| epoch.0),
             incarnation: reader.push_header(self.shard).incarnation,
+            sent_full: session.sent_full(),
             leave: self.leave_state,
         };
         reader.set_push_header(self.shard, &header);
@@ -281,13 +358,19 @@ fn saved(reader: &StoreReader, shard: usize, visible: &Visible) -> Saved {
             sent: reader.sent(shard, number),
         }
     });
+    let in_last_batch = |&number: &usize| {
+        let in_store = visible.in_store(number);
+        header.sent_seq > 0 && reader.is_in_batch(in_store, header.sent_seq)
+    };
     Saved {
         seq: header.seq,
         sent_seq: header.sent_seq,
+        sent_full: header.sent_full,
         acked_seq: header.acked_seq,
         acked_at_ms: header.acked_at_ms,
         epoch: header.epoch.map(Epoch),
         points: points.collect(),
+        last_batch: (0..visible.len()).filter(in_last_batch).collect(),
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct StoreSource<'a> {
     pub(crate) pid: &'a str,
     /// The TTL of series that are bound to one worker or process.
     pub(crate) ttl_ms: u64,
+    /// Whether its live gauges are shown.
+    pub(crate) is_live: bool,
 }
 
 impl Source for StoreSource<'_> {
@@ -99,7 +101,10 @@ impl Source for StoreSource<'_> {
     }
 
     fn is_retired(&self, number: usize) -> bool {
-        self.reader.is_retired(self.visible.in_store(number))
+        let in_store = self.visible.in_store(number);
+        let family_type = self.reader.series(in_store).family.family_type;
+        let is_live = family_type.gauge_mode().is_some_and(GaugeMode::is_live);
+        is_live && !self.is_live || self.reader.is_retired(in_store)
     }
 }
 

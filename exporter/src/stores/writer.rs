@@ -10,8 +10,8 @@ use metrics_store::{Process, Role, StoreCopy, StoreError, StoreReader};
 use super::departure::Departure;
 use super::heir::{Heir, departures_in};
 use super::in_flight::InFlight;
-use super::shard::{ShardSession, session_options};
-use super::{SharedLeave, SharedPush, StoreSource, Visible};
+use super::shard::{Leaving, ShardSession, Turn, session_options};
+use super::{SharedPush, StoreSource, Visible};
 use crate::backend::{BackendError, Embedded};
 use crate::instance::Activity;
 
@@ -135,6 +135,7 @@ impl Writer {
                 visible: &self.visible,
                 pid: &pid,
                 ttl_ms: self.options.ttl_ms,
+                is_live: true,
             };
             let Some(push) = self.local.next(&source, now_ms) else {
                 return Ok(());
@@ -151,35 +152,37 @@ impl Writer {
     }
 
     /// Takes this writer out of this instance's registry: its counts stay, its live values go.
-    pub(crate) fn leave_local(&mut self, registry: &Embedded) -> Result<(), BackendError> {
+    /// Returns how many series the registry has never accepted: their values are given up, because
+    /// no limit that may be lifted is the reason.
+    pub(crate) fn leave_local(&mut self, registry: &Embedded) -> Result<usize, BackendError> {
+        self.local.retry_left_out_now();
         for _ in 0..LOCAL_ROUNDS {
             self.flush_local(registry)?;
             let Some((seq, epoch)) = self.local.leave() else {
-                return Ok(());
+                break;
             };
             let reply = registry.leave(self.local.writer(), seq, epoch);
             if self.local.on_leave_reply(&reply) {
-                return Ok(());
+                break;
             }
         }
-        Ok(())
+        Ok(self.local.left_out_count())
     }
 
-    /// What a shard of the shared registry is to be sent now, saved before it is sent; with a
-    /// heartbeat where nothing is new and none was sent for a while.
+    /// What a shard of the shared registry is to be sent now, saved before it is sent.
     pub(crate) fn next_shared(
         &mut self,
         shard: usize,
         now_ms: u64,
-        heartbeat: bool,
+        turn: Turn,
     ) -> Option<SharedPush> {
         let pid = self.shared_pid();
         let (reader, ttl_ms) = (&self.reader, self.options.ttl_ms);
         let session = self.shared.get_mut(shard)?;
-        if let Some(push) = session.next(reader, &pid, ttl_ms, now_ms, heartbeat) {
+        if let Some(push) = session.next(reader, &pid, ttl_ms, now_ms, turn) {
             return Some(push);
         }
-        let departure = self.departures.iter_mut().find(|d| d.is_pending(shard))?;
+        let departure = departure_at(&mut self.departures, shard)?;
         departure.next(reader, ttl_ms, now_ms)
     }
 
@@ -190,17 +193,73 @@ impl Writer {
         };
         if session.is_in_flight() {
             session.on_reply(&self.reader, reply, now_ms);
-        } else if let Some(departure) = self.departures.iter_mut().find(|d| d.is_pending(shard)) {
+        } else if let Some(departure) = departure_at(&mut self.departures, shard) {
             departure.on_reply(reply, now_ms);
         }
     }
 
-    /// The seq and epoch to leave a shard with; `None` if it has never heard of this writer.
-    pub(crate) fn leave_shared(&mut self, shard: usize) -> Option<SharedLeave> {
-        if let Some(departure) = self.departures.iter_mut().find(|d| d.is_pending(shard)) {
-            return departure.leave(&self.reader);
+    /// Notes that a shard refused the batch with an error.
+    pub(crate) fn on_shared_error(&mut self, shard: usize) {
+        let Some(session) = self.shared.get_mut(shard) else {
+            return;
+        };
+        if session.is_in_flight() {
+            session.on_error();
+        } else if let Some(departure) = departure_at(&mut self.departures, shard) {
+            departure.on_error();
         }
-        self.shared.get_mut(shard)?.leave(&self.reader)
+    }
+
+    /// See [`metrics_model::Session::on_unknown_question`].
+    pub(crate) fn on_unknown_question(&mut self, shard: usize) -> bool {
+        let session = self.shared.get_mut(shard);
+        let mut is_new = session.is_some_and(ShardSession::on_unknown_question);
+        for departure in self.departures.iter_mut().filter(|d| d.is_pending(shard)) {
+            is_new |= departure.on_unknown_question();
+        }
+        is_new
+    }
+
+    /// How many series the shared registry has left out.
+    pub(crate) fn left_out_count(&self) -> usize {
+        let staying = self.shared.iter().filter(|session| !session.has_left());
+        let departures = self.departures.iter().map(Departure::left_out_count);
+        staying.map(ShardSession::left_out_count).sum::<usize>() + departures.sum::<usize>()
+    }
+
+    /// How many series have values that the shared registry has not applied.
+    pub(crate) fn unapplied_count(&self) -> usize {
+        let staying = self.shared.iter().filter(|session| !session.has_left());
+        let counts = staying.map(|session| session.unapplied_count(&self.reader));
+        let departures = self.departures.iter().filter(|d| !d.is_over());
+        counts.sum::<usize>() + departures.map(|d| d.gauges().len()).sum::<usize>()
+    }
+
+    /// Sends them again with the next batch.
+    pub(crate) fn retry_left_out_now(&mut self) {
+        for session in &mut self.shared {
+            session.retry_left_out_now();
+        }
+        for departure in &mut self.departures {
+            departure.retry_left_out_now();
+        }
+    }
+
+    /// How it leaves a shard, or one does that it leaves for.
+    pub(crate) fn leave_shared(&mut self, shard: usize) -> Leaving {
+        if let Some(at) = self.departures.iter().position(|d| d.is_pending(shard)) {
+            let leaving = self.departures[at].leave(&self.reader);
+            if matches!(leaving, Leaving::NotYet) {
+                // It waits for room; the others do not wait for it.
+                let waiting = self.departures.remove(at);
+                self.departures.push(waiting);
+            }
+            return leaving;
+        }
+        match self.shared.get_mut(shard) {
+            Some(session) => session.leave(&self.reader),
+            None => Leaving::Unheard,
+        }
     }
 
     /// Whether an heir can take this writer's place: nothing of it is under way.
@@ -226,7 +285,7 @@ impl Writer {
 
     /// Takes the answer to that; false if there is something to send first.
     pub(crate) fn on_shared_leave_reply(&mut self, shard: usize, reply: &PushReply) -> bool {
-        if let Some(departure) = self.departures.iter_mut().find(|d| d.is_pending(shard)) {
+        if let Some(departure) = departure_at(&mut self.departures, shard) {
             departure.on_leave_reply(reply);
             return false;
         }
@@ -272,4 +331,9 @@ impl Writer {
     fn pid(&self) -> u32 {
         self.process().map_or(0, |process| process.pid)
     }
+}
+
+/// The first departure that is still to be brought to its end at a shard.
+fn departure_at(departures: &mut [Departure], shard: usize) -> Option<&mut Departure> {
+    departures.iter_mut().find(|d| d.is_pending(shard))
 }

@@ -35,6 +35,9 @@ struct Arguments {
     /// How many times a lease's length passes in silence.
     #[arg(long, default_value_t = 1)]
     silences: u8,
+    /// How many times the registry leaves out what is new, until that limit is lifted.
+    #[arg(long, default_value_t = 1)]
+    limits: u8,
     /// The longest run of events; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     depth: usize,
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         counts: arguments.counts,
         faults: arguments.faults,
         silences: arguments.silences,
+        limits: arguments.limits,
     };
     let began = Instant::now();
     let checker = Protocol(bounds).checker().threads(arguments.threads);

@@ -11,6 +11,8 @@ use metrics_model::{Batch, Epoch, Limits, Outcome, PushReply, PushStatus, Regist
 use crate::writer::{OPTIONS, Packet, Writer};
 
 const LEASE_MS: u64 = 15_000;
+/// The shortest time without pages after a rollback.
+const MIN_HEALING_MS: u64 = 2000;
 
 /// How far the search goes.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +21,7 @@ pub(crate) struct Bounds {
     pub(crate) counts: u8,
     pub(crate) faults: u8,
     pub(crate) silences: u8,
+    pub(crate) limits: u8,
 }
 
 impl fmt::Display for Bounds {
@@ -28,10 +31,11 @@ impl fmt::Display for Bounds {
             counts,
             faults,
             silences,
+            limits,
         } = self;
         write!(
             f,
-            "{writers} writers × {counts} counts, {faults} faults, {silences} silences"
+            "{writers} writers × {counts} counts, {faults} faults, {silences} silences, {limits} limits"
         )
     }
 }
@@ -56,8 +60,14 @@ pub(crate) enum Action {
     Restart,
     Failover,
     LoseAll,
+    /// Everybody that is waited for is back, or the time is over.
     HealingTimePasses,
     LeaseTimePasses,
+    /// From now on the registry leaves out what is new.
+    LimitIsReached,
+    LimitIsLifted,
+    /// What was left out is sent again.
+    SecondPasses,
     Scrape,
 }
 
@@ -71,6 +81,10 @@ struct Scraped {
     has_dipped: bool,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has happened, each on its own"
+)]
 #[derive(Debug, Clone)]
 pub(crate) struct World {
     now_ms: u64,
@@ -90,8 +104,10 @@ pub(crate) struct World {
     forgiven: f64,
     /// A writer that has not left was told that it has.
     was_told_gone: bool,
+    is_full: bool,
     faults_left: u8,
     silences_left: u8,
+    limits_left: u8,
 }
 
 impl World {
@@ -117,8 +133,10 @@ impl World {
             has_given_up: false,
             forgiven: 0.0,
             was_told_gone: false,
+            is_full: false,
             faults_left: bounds.faults,
             silences_left: bounds.silences,
+            limits_left: bounds.limits,
         }
     }
 
@@ -137,7 +155,7 @@ impl World {
                     actions.push(Action::PushReplyIsLost(number));
                     actions.push(Action::PushIsRepeated(number));
                 }
-            } else if writer.counts_left == 0 && writer.session.leave().is_some() {
+            } else if writer.may_leave() {
                 actions.push(Action::Leave(number));
                 if self.faults_left > 0 {
                     actions.push(Action::LeaveReplyIsLost(number));
@@ -148,6 +166,15 @@ impl World {
             }
         }
         actions.extend((0..self.late.len()).map(Action::Arrive));
+        if self.is_full {
+            actions.push(Action::LimitIsLifted);
+        } else if self.limits_left > 0 {
+            actions.push(Action::LimitIsReached);
+        }
+        let waits = |writer: &Writer| writer.session.left_out_count() > 0 && !writer.has_left;
+        if !self.is_full && self.writers.iter().any(waits) {
+            actions.push(Action::SecondPasses);
+        }
         if let Some(primary) = &self.primary {
             if !self.replica_is_up_to_date() {
                 actions.push(Action::Replicate);
@@ -228,7 +255,22 @@ impl World {
                     self.forgiven += sent - acked;
                 }
             }
-            Action::HealingTimePasses => self.wait(Limits::default().healing_time_ms),
+            Action::HealingTimePasses => {
+                let is_waiting =
+                    |primary: &Arc<Registry>| primary.is_healing(self.now_ms + MIN_HEALING_MS);
+                let is_waiting = self.primary.as_ref().is_some_and(is_waiting);
+                self.wait(if is_waiting {
+                    Limits::default().healing_time_ms
+                } else {
+                    MIN_HEALING_MS
+                });
+            }
+            Action::LimitIsReached => {
+                self.limits_left -= 1;
+                self.is_full = true;
+            }
+            Action::LimitIsLifted => self.is_full = false,
+            Action::SecondPasses => self.now_ms += 1000,
             Action::LeaseTimePasses => {
                 self.silences_left -= 1;
                 self.wait(LEASE_MS + 1);
@@ -301,7 +343,7 @@ impl World {
             Arc::new(Registry::new(epoch, Limits::default(), now_ms))
         });
         let registry = Arc::make_mut(primary);
-        let stamp = registry.stamp(now_ms, &Limits::default(), false);
+        let stamp = registry.stamp(now_ms, &Limits::default(), self.is_full);
         let batch = Batch::decode(&packet.batch).ok()?;
         Some(registry.push(
             &stamp,
@@ -343,7 +385,7 @@ impl World {
             return;
         };
         let registry = Arc::make_mut(primary);
-        let stamp = registry.stamp(self.now_ms, &Limits::default(), false);
+        let stamp = registry.stamp(self.now_ms, &Limits::default(), self.is_full);
         let reply = registry.leave(&stamp, id, seq, epoch);
         self.replica_misses_leave = true;
         if is_answered && writer.session.on_leave_reply(&reply) {
@@ -390,7 +432,12 @@ impl Hash for World {
                 self.has_given_up,
             ),
             (&self.writers, &self.late, self.scraped, self.forgiven),
-            (self.faults_left, self.silences_left),
+            (
+                self.is_full,
+                self.faults_left,
+                self.silences_left,
+                self.limits_left,
+            ),
         );
         // Everything in it prints the whole of itself.
         let _ = write!(Hashed(state), "{rest:?}");

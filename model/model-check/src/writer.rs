@@ -61,6 +61,12 @@ impl Writer {
                     .is_some())
     }
 
+    /// Whether it has sent everything, and the registry has applied it.
+    pub(crate) fn may_leave(&self) -> bool {
+        let is_complete = self.session.left_out_count() == 0;
+        self.counts_left == 0 && is_complete && self.session.leave().is_some()
+    }
+
     pub(crate) fn acked_and_sent(&self) -> (f64, f64) {
         let number = |point: &Point| match point {
             Point::Scalar(value) => *value,

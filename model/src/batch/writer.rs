@@ -1,9 +1,9 @@
 //! Writing batches.
 
 use super::{
-    BATCH_VERSION, BatchHeader, BatchKind, LAST_FLAG, TAG_DEFINE, TAG_EXEMPLAR, TAG_FAMILY,
-    TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_START, TAG_TIMED, TAG_VALUES,
-    VALUE_BYTES,
+    BATCH_VERSION, BatchHeader, BatchKind, LAST_FLAG, NAME_LEFT_OUT_FLAG, TAG_DEFINE, TAG_EXEMPLAR,
+    TAG_FAMILY, TAG_HISTOGRAM, TAG_LAYOUT, TAG_NATIVE, TAG_RETIRE, TAG_START, TAG_TIMED,
+    TAG_VALUES, VALUE_BYTES,
 };
 use crate::bytes::Write;
 use crate::native_histogram::MAX_NATIVE_BUCKETS;
@@ -21,7 +21,7 @@ use crate::{FamilySpec, Layout, Point, SourceExemplar};
 #[derive(Debug, Default)]
 pub struct BatchWriter {
     body: Vec<u8>,
-    /// Records of the one VALUES entry, which goes to the end.
+    /// Records of the VALUES entry that goes to the end, or before the next definition.
     values: Vec<u8>,
     entry_count: usize,
     cells: usize,
@@ -134,6 +134,7 @@ impl BatchWriter {
         base: Option<&Point>,
     ) {
         self.cells += labels.len() + cells_of(point) + base.map_or(0, cells_of);
+        self.end_values();
         let body = self.entry(TAG_DEFINE);
         body.put_varint(family as u64);
         body.put_varint(ttl_ms);
@@ -216,26 +217,43 @@ impl BatchWriter {
     }
 
     /// The bytes.
-    pub fn finish(self, header: BatchHeader) -> Vec<u8> {
-        let (kind, forgotten_seq) = match header.kind {
-            BatchKind::Incremental => (0, 0),
-            BatchKind::Full { forgotten_seq } => (1, forgotten_seq),
-            BatchKind::More => (2, 0),
-        };
-        let mut bytes = Vec::with_capacity(self.body.len() + self.values.len() + 32);
-        bytes.put_u8(BATCH_VERSION);
-        bytes.put_u8(if header.last { kind | LAST_FLAG } else { kind });
-        bytes.put_varint(forgotten_seq);
-        bytes.put_varint(header.registry_ttl_ms);
+    pub fn finish(mut self, header: BatchHeader) -> Vec<u8> {
+        self.end_values();
+        let mut bytes = Vec::with_capacity(self.body.len() + 32);
+        put_header(&mut bytes, header);
         bytes.put_varint(self.entry_count as u64);
         bytes.extend_from_slice(&self.body);
-        if !self.values.is_empty() {
-            bytes.put_u8(TAG_VALUES);
-            bytes.put_varint((self.values.len() / VALUE_BYTES) as u64);
-            bytes.extend_from_slice(&self.values);
-        }
         bytes
     }
+
+    /// Series keep the order in which they were added, but for plain values before others.
+    fn end_values(&mut self) {
+        if !self.values.is_empty() {
+            self.body.put_u8(TAG_VALUES);
+            self.body
+                .put_varint((self.values.len() / VALUE_BYTES) as u64);
+            self.body.append(&mut self.values);
+        }
+    }
+}
+
+pub(super) fn put_header(bytes: &mut Vec<u8>, header: BatchHeader) {
+    let before = header.left_out_before.into();
+    let (mut kind, number) = match header.kind {
+        BatchKind::Incremental => (0, before),
+        BatchKind::Full { forgotten_seq } => (1, forgotten_seq),
+        BatchKind::More => (2, before),
+    };
+    if header.last {
+        kind |= LAST_FLAG;
+    }
+    if header.names_left_out {
+        kind |= NAME_LEFT_OUT_FLAG;
+    }
+    bytes.put_u8(BATCH_VERSION);
+    bytes.put_u8(kind);
+    bytes.put_varint(number);
+    bytes.put_varint(header.registry_ttl_ms);
 }
 
 /// Labels, or if they are too large for every registry one that is refused as well: so that one

@@ -6,17 +6,20 @@ mod values;
 use super::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
 use crate::footprint::push_tightly;
-use crate::{Batch, Entry, Exemplar, Pairs};
+use crate::{Batch, Entry, Exemplar, LeftOut, Pairs};
 pub(super) use values::counter_of;
 use values::not_ahead;
 
 impl Registry {
-    /// Applies every entry and returns how many were left out.
-    pub(super) fn apply(&mut self, stamp: &Stamp, id: u32, batch: &Batch<'_>) -> u64 {
+    /// Applies every entry and returns how many were left out, and which series.
+    pub(super) fn apply(&mut self, stamp: &Stamp, id: u32, batch: &Batch<'_>) -> (u64, LeftOut) {
         let now_ms = stamp.now_ms;
         let (mut families, mut layouts) = (Vec::new(), Vec::new());
-        let mut left_out = 0;
+        let (mut left_out, mut series_left_out) = (0, LeftOut::default());
+        let mut position = 0;
         for entry in batch.entries() {
+            let series_count = entry.series_count();
+            position += series_count;
             let applied = match entry {
                 Entry::Values(values) => {
                     let mut rest = values.iter();
@@ -24,6 +27,7 @@ impl Registry {
                         if let Err(reason) = self.value(id, index, value, 0.0, now_ms) {
                             self.reject(reason);
                             left_out += 1;
+                            series_left_out.insert(position - rest.len() - 1);
                         }
                     }
                     Ok(())
@@ -72,9 +76,12 @@ impl Registry {
             if let Err(reason) = applied {
                 self.reject(reason);
                 left_out += 1;
+                if series_count == 1 {
+                    series_left_out.insert(position - 1);
+                }
             }
         }
-        left_out
+        (left_out, series_left_out)
     }
 
     /// What the full state did not name is no longer this writer's.

@@ -3,9 +3,11 @@
 //! # How it works
 //!
 //! Leases that were held when the copy was last written run on from the first write after the
-//! rollback, and for the healing time no page is shown: writers that are alive come back within
-//! seconds with their full state, also those that the copy never knew, and the totals are what they
-//! were, or more. When the time is over, the next write ends the healing: what belongs to a leased
+//! rollback, and until it has healed no page is shown: writers that are alive come back within a
+//! second or two with their full state, and the totals are what they were, or more. It has healed
+//! when every leased writer has come back, but not before [`MIN_HEALING_MS`], which is the time that
+//! writers get that the copy never knew; and at the latest after the healing time. The next write
+//! ends the healing: what belongs to a leased
 //! writer that has not come back begins at zero with a new start time, which `rate()` and
 //! `increase()` understand, and its memory stays, so that nothing is counted again. That takes a
 //! bounded number of series with each write, and pages are shown when it is done.
@@ -20,6 +22,11 @@ use super::series::Total;
 use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::Limits;
+
+/// Shortest time without pages after a rollback, in milliseconds, where the healing time is not
+/// shorter. Exporters try again every half second, so writers that the copy does not know are back
+/// by then.
+const MIN_HEALING_MS: u64 = 2000;
 
 /// Not part of the state: that this server came by a state that may be behind what was shown.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +53,8 @@ impl Registry {
         let now_ms = clock_ms.max(self.last_stamp_ms);
         let has_begun = |rollback: &Rollback| rollback.has_begun;
         let healing_ends = self
-            .healing_since()
-            .is_some_and(|since| now_ms >= since.saturating_add(configured.healing_time_ms));
+            .healed_at(configured.healing_time_ms)
+            .is_some_and(|healed_ms| now_ms >= healed_ms);
         Stamp {
             now_ms,
             epoch: self.epoch,
@@ -74,8 +81,19 @@ impl Registry {
 
     /// When the healing ends; `None` where nothing has to heal.
     pub(super) fn healing_ends_at_ms(&self) -> Option<u64> {
+        self.healed_at(self.limits.healing_time_ms)
+    }
+
+    /// When pages are shown again, as far as is known now; `None` where nothing has to heal.
+    fn healed_at(&self, healing_time_ms: u64) -> Option<u64> {
         let since = self.healing_since()?;
-        Some(since.saturating_add(self.limits.healing_time_ms))
+        let is_unheard = self.rollback.is_some_and(|rollback| !rollback.has_begun);
+        let wait_ms = if is_unheard || self.missing > 0 {
+            healing_time_ms
+        } else {
+            healing_time_ms.min(MIN_HEALING_MS)
+        };
+        Some(since.saturating_add(wait_ms))
     }
 
     /// Whether a page leaves a series out: the time of healing is over, but no write has yet

@@ -208,9 +208,13 @@ impl Registry {
         writer.index = Vec::new();
         let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
         let tombstone = Tombstone::new(writer.seq, phase == Phase::Closed, until_ms);
+        let left_out = std::mem::take(&mut writer.left_out);
+        let key = Key::new(self.epoch, &writer.id);
         self.by_writer.remove(&writer.id);
-        self.tombstones
-            .insert(Key::new(self.epoch, &writer.id), tombstone);
+        self.tombstones.insert(key, tombstone);
+        if phase == Phase::Forgotten {
+            self.tombstones.keep_left_out(key, left_out);
+        }
     }
 
     /// A writer's lease no longer counts.

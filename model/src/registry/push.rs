@@ -7,7 +7,7 @@
 use super::tombstones::{Key, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
-use crate::{Batch, BatchKind, Epoch};
+use crate::{Batch, BatchKind, Epoch, LeftOut};
 
 /// How a registry answers a batch or a LEAVE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl PushStatus {
 }
 
 /// The answer to a batch or a LEAVE.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushReply {
     /// What became of it; only [`PushStatus::Ok`] has changed anything.
     pub status: PushStatus,
@@ -61,6 +61,9 @@ pub struct PushReply {
     pub last_seq: u64,
     /// How many entries were left out.
     pub left_out: u64,
+    /// The series that the batch [`last_seq`](Self::last_seq) has left out; `None` for a batch that
+    /// does not ask, and for a LEAVE.
+    pub series_left_out: Option<LeftOut>,
     /// When the whole key is to expire, in Unix milliseconds, if the batch says that it should.
     pub expire_at_ms: Option<u64>,
 }
@@ -109,11 +112,15 @@ impl Registry {
         lease_ms: u64,
         batch: &Batch<'_>,
     ) -> PushReply {
+        let header = batch.header();
         let (status, last_seq) = self.admit(stamp, writer, seq, epoch, batch);
         if status != PushStatus::Ok {
-            return self.reply(status, last_seq);
+            let left_out = || self.left_out_of(writer).cloned().unwrap_or_default();
+            return PushReply {
+                series_left_out: header.names_left_out.then(left_out),
+                ..self.reply(status, last_seq)
+            };
         }
-        let header = batch.header();
         let is_up_to_date = header.last || header.kind == BatchKind::Incremental;
         let healed = self
             .by_writer
@@ -132,13 +139,16 @@ impl Registry {
             }
             BatchKind::Incremental | BatchKind::More => {}
         }
-        let left_out = self.apply(stamp, id, batch);
+        let (left_out, series_left_out) = self.apply(stamp, id, batch);
+        let series_left_out = header.names_left_out.then_some(series_left_out);
+        self.writers[id].left_out = series_left_out.clone().unwrap_or_default();
         if header.last {
             self.end_run(id, stamp.now_ms);
         }
         let expire_at_ms = self.key_expiry(header.registry_ttl_ms);
         PushReply {
             left_out,
+            series_left_out,
             expire_at_ms,
             ..self.reply(PushStatus::Ok, seq)
         }
@@ -170,11 +180,27 @@ impl Registry {
             Known::Here(_) if last_seq != seq => {
                 return self.reply(PushStatus::Resync, last_seq);
             }
+            // It believes that all of its last batch was applied, and has nothing more to send.
+            Known::Here(writer) if !writer.left_out.is_empty() => {
+                return self.reply(PushStatus::Resync, last_seq);
+            }
+            Known::Gone(_) if self.left_out_of(writer).is_some() => {
+                return self.reply(PushStatus::Forgotten, last_seq);
+            }
             Known::Here(_) | Known::Gone(_) => {}
         }
         self.begin(stamp);
         self.close(writer, seq, stamp.now_ms);
         self.reply(PushStatus::Ok, seq)
+    }
+
+    /// What the last batch of a writer has left out, where that is anything.
+    fn left_out_of(&self, writer: &[u8]) -> Option<&LeftOut> {
+        let left_out = match self.by_writer.get(writer) {
+            Some(id) => Some(&self.writers[*id].left_out),
+            None => self.tombstones.left_out(Key::new(self.epoch, writer)),
+        };
+        left_out.filter(|left_out| !left_out.is_empty())
     }
 
     fn close(&mut self, writer: &[u8], seq: u64, now_ms: u64) {
@@ -244,7 +270,16 @@ impl Registry {
                 BatchKind::Full { forgotten_seq } if forgotten_seq == last_seq => PushStatus::Ok,
                 _ => PushStatus::Forgotten,
             },
-            // 5. What builds on something needs it to be there.
+            // 5. What builds on something needs it to be there. That includes what the batch before
+            // has left out: a late copy of it may have had another fate in a registry that was
+            // rolled back.
+            Known::Here(writer)
+                if header.names_left_out
+                    && !matches!(header.kind, BatchKind::Full { .. })
+                    && header.left_out_before != writer.left_out.digest() =>
+            {
+                PushStatus::Resync
+            }
             Known::Here(writer) if header.kind == BatchKind::Incremental => {
                 if is_next && writer.run.is_none() && writer.seq > 0 {
                     PushStatus::Ok
@@ -272,6 +307,7 @@ impl Registry {
             epoch: self.epoch,
             last_seq,
             left_out: 0,
+            series_left_out: None,
             expire_at_ms: None,
         }
     }

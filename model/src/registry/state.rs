@@ -23,10 +23,13 @@ use parts::{
     put_writer,
 };
 
-/// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases.
-const SNAPSHOT_VERSION: u8 = 3;
-/// The first version with those.
+/// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases; version 4 the
+/// series that a writer's last batch has left out.
+const SNAPSHOT_VERSION: u8 = 4;
+/// The first version with deadlines.
 pub(super) const WITH_DEADLINES: u8 = 3;
+/// The first version with what batches have left out.
+pub(super) const WITH_LEFT_OUT: u8 = 4;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 
@@ -131,7 +134,7 @@ impl Registry {
             .deleted
             .extend((!deleted.is_empty()).then_some(deleted));
         if version >= WITH_DEADLINES {
-            registry.tombstones = get_tombstones(from)?;
+            registry.tombstones = get_tombstones(from, version)?;
             registry.gone = get_list(from, 1, get_id)?.into();
         }
         registry.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();

@@ -11,6 +11,9 @@
 //! 49 to 58 bytes each, and O(log n) for a look-up, an addition and a removal: a tree, because a hash
 //! table doubles at once.
 //!
+//! A writer that was forgotten and whose last batch was not applied whole has a list of what was left
+//! out beside its tombstone, so that it can be told when it comes back; the last [`MAX_LISTS`] of them.
+//!
 //! # What if
 //!
 //! Two ids have the same hash: the later one is answered as the earlier one would be. With random ids
@@ -22,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 use siphasher::sip128::SipHasher13;
 
 use super::Registry;
-use crate::Epoch;
+use crate::{Epoch, LeftOut};
 
 /// A writer's last seq, and how it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,10 @@ struct Until(u32);
 /// The most tombstones of a registry, 29 MB of them: of a writer that comes and goes each second, more
 /// than five days.
 pub(super) const MAX_TOMBSTONES: usize = 500_000;
+
+/// The most lists of what was left out, 5 MB of them: a registry that is at a limit for longer than a
+/// retention, while so many writers are silent, takes the rest for applied.
+pub(super) const MAX_LISTS: usize = 10_000;
 
 const STEP_MS: u64 = 2000;
 const NEVER: u32 = u32::MAX >> 1;
@@ -87,6 +94,8 @@ pub(super) type Packed = [u32; 3];
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tombstones {
     by_key: BTreeMap<Key, Packed>,
+    /// What the last batch of a writer has left out, where that is anything.
+    left_out: BTreeMap<Key, LeftOut>,
     /// From the oldest on: the beginning of the key, and time and way. One whose tombstone is gone, or
     /// is there anew, means nothing.
     order: Order,
@@ -187,8 +196,21 @@ impl Tombstones {
         }
     }
 
+    /// Keeps what the last batch of a writer with a tombstone has left out.
+    pub(super) fn keep_left_out(&mut self, key: Key, left_out: LeftOut) {
+        if !left_out.is_empty() && self.left_out.len() < MAX_LISTS {
+            self.left_out.insert(key, left_out);
+        }
+    }
+
+    /// What the last batch of a writer with a tombstone has left out.
+    pub(super) fn left_out(&self, key: Key) -> Option<&LeftOut> {
+        self.left_out.get(&key)
+    }
+
     pub(super) fn remove(&mut self, key: Key) {
         self.by_key.remove(&key);
+        self.left_out.remove(&key);
     }
 
     /// Takes a few away whose time is over, or that are too many.
@@ -210,7 +232,7 @@ impl Tombstones {
         let is_it = |(_, packed): &(&Key, &Packed)| packed[2] == time;
         if let Some((key, _)) = self.by_key.range(from..=to).find(is_it) {
             let key = *key;
-            self.by_key.remove(&key);
+            self.remove(key);
         }
     }
 
@@ -226,6 +248,12 @@ impl Tombstones {
             .iter()
             .map(|(key, packed)| (*key, *packed))
             .collect()
+    }
+
+    /// The lists of what was left out, for a snapshot.
+    pub(super) fn lists(&self) -> Vec<(Key, LeftOut)> {
+        let lists = self.left_out.iter();
+        lists.map(|(key, list)| (*key, list.clone())).collect()
     }
 
     /// From the oldest on; see [`from_parts`](Self::from_parts).
@@ -252,12 +280,19 @@ impl Tombstones {
         }
         let count = tombstones.len();
         let by_key = tombstones.into_iter().collect::<BTreeMap<_, _>>();
-        (by_key.len() == count).then_some(Self { by_key, order })
+        (by_key.len() == count).then_some(Self {
+            by_key,
+            left_out: BTreeMap::new(),
+            order,
+        })
     }
 
     /// Near enough: nodes of a tree are two thirds full.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.len() * 50 + self.order.pieces.len() * PIECE * size_of::<(u32, u32)>()
+        const OF_A_LIST: usize = 512;
+        self.left_out.len() * OF_A_LIST
+            + self.len() * 50
+            + self.order.pieces.len() * PIECE * size_of::<(u32, u32)>()
     }
 }
 

@@ -4,9 +4,9 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
 
 use super::series::{NONE, Total};
-use crate::NativeHistogram;
 use crate::footprint::{allocated, allocated_for, push_tightly};
 use crate::measured::HeapBytes;
+use crate::{LeftOut, NativeHistogram};
 
 /// Where a writer is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +54,8 @@ pub(super) struct Writer {
     pub(super) index: Vec<u32>,
     /// A run of full state that has not ended: which entries it has named.
     pub(super) run: Option<Vec<bool>>,
+    /// The series that its last batch has left out, if that asks.
+    pub(super) left_out: LeftOut,
     /// Where settling goes on.
     pub(super) settle_from: u32,
     /// Entries from here on owned their series until the end of its lease, marked or not.
@@ -161,6 +163,7 @@ impl Writer {
             memory_bytes: 0,
             index: Vec::new(),
             run: None,
+            left_out: LeftOut::default(),
             settle_from: 0,
             owed_from: NONE,
             is_queued: false,
@@ -323,6 +326,7 @@ impl HeapBytes for Writer {
     fn heap_bytes(&self) -> usize {
         allocated(self.id.len())
             + allocated(self.pid.len())
+            + allocated(self.left_out.heap_bytes())
             + allocated_for::<Entry>(self.entries.capacity())
             + self.by_series.capacity() * 8 / 7 * (size_of::<u32>() + 1)
             + allocated_for::<u32>(self.index.capacity())

@@ -1,6 +1,6 @@
 //! Filling batches: the full state, or what has changed.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage};
 use crate::{BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, Source};
@@ -23,46 +23,68 @@ impl Session {
         } else {
             Stage::More { number }
         };
-        self.send(batch.writer, kind, batch.sent, then)
+        self.send(batch, kind, then)
     }
 
     /// What has changed since it was last sent; `None` if nothing has.
-    pub(super) fn send_changes(&mut self, source: &dyn Source) -> Option<Push> {
+    pub(super) fn send_changes(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
         let mut batch = Contents::default();
-        for number in 0..source.len() {
-            if !batch.has_room() {
-                break;
-            }
+        let again = self.retry.due(now_ms);
+        for number in self.series.len()..source.len() {
             self.know(source, number);
-            let index = self.series[number].index;
-            match (source.is_retired(number), index != NO_INDEX) {
-                (true, false) => {}
-                (true, true) => {
-                    batch.writer.retire(index);
-                    self.series[number].index = NO_INDEX;
+        }
+        // In the order of `place_of_change`.
+        for are_scalars in [false, true] {
+            for number in 0..source.len() {
+                if !batch.has_room() {
+                    break;
                 }
-                (false, false) => self.define(&mut batch, source, number),
-                (false, true) => {
-                    let point = source.point(number);
-                    let sent = &mut self.series[number].saved.sent;
-                    if !point.is_same(sent) {
-                        batch.writer.update(index, sent, &point);
-                        *sent = point;
-                        batch.sent.push(number);
-                        self.send_exemplars(&mut batch, source, number);
-                    }
+                if self.is_scalar(number) == are_scalars {
+                    self.send_change(&mut batch, source, number, &again);
                 }
             }
         }
         let has_news = !batch.writer.is_empty();
-        has_news.then(|| {
-            self.send(
-                batch.writer,
-                BatchKind::Incremental,
-                batch.sent,
-                Stage::Steady,
-            )
-        })
+        has_news.then(|| self.send(batch, BatchKind::Incremental, Stage::Steady))
+    }
+
+    fn send_change<'s>(
+        &mut self,
+        batch: &mut Contents<'s>,
+        source: &'s dyn Source,
+        number: usize,
+        again: &BTreeSet<usize>,
+    ) {
+        let index = self.series[number].index;
+        match (source.is_retired(number), index != NO_INDEX) {
+            (true, false) => self.retry.remove(number),
+            (true, true) => {
+                batch.writer.retire(index);
+                self.series[number].index = NO_INDEX;
+            }
+            (false, false) => {
+                let was_left_out = self.retry.contains(number);
+                if was_left_out && !again.contains(&number) {
+                    return;
+                }
+                batch.retried += usize::from(was_left_out);
+                self.define(batch, source, number);
+            }
+            (false, true) => {
+                let point = source.point(number);
+                let sent = &mut self.series[number].saved.sent;
+                if !point.is_same(sent) {
+                    batch.writer.update(index, sent, &point);
+                    *sent = point;
+                    batch.sent.push(number);
+                    self.send_exemplars(batch, source, number);
+                }
+            }
+        }
+    }
+
+    fn is_scalar(&self, number: usize) -> bool {
+        matches!(self.series[number].saved.sent, Point::Scalar(_))
     }
 
     /// Begins to keep what must be kept of a series.
@@ -118,33 +140,42 @@ impl Session {
         }
     }
 
-    pub(super) fn send(
-        &mut self,
-        batch: BatchWriter,
-        kind: BatchKind,
-        sent: Vec<usize>,
-        then: Stage,
-    ) -> Push {
+    pub(super) fn send(&mut self, contents: Contents<'_>, kind: BatchKind, then: Stage) -> Push {
+        let Contents {
+            writer,
+            sent,
+            retried,
+            ..
+        } = contents;
         self.seq += 1;
         let last = kind != BatchKind::Incremental && then == Stage::Steady;
         let header = BatchHeader {
             kind,
             last,
+            names_left_out: self.asks_left_out,
+            left_out_before: match kind {
+                BatchKind::Full { .. } => 0,
+                _ => self.left_out_before,
+            },
             registry_ttl_ms: self.options.registry_ttl_ms,
         };
         let push = Push {
             seq: self.seq,
             epoch: self.told,
-            batch: batch.finish(header),
+            batch: writer.finish(header),
         };
         if !sent.is_empty() {
             self.sent_seq = self.seq;
+            self.sent_full = kind != BatchKind::Incremental;
         }
         self.touched.extend(&sent);
         self.in_flight = Some(InFlight {
             push: push.clone(),
             sent,
             then,
+            retried,
+            sends: 1,
+            errors: 0,
         });
         push
     }
@@ -152,11 +183,14 @@ impl Session {
 
 /// A batch that is being filled, with the numbers of what it has introduced.
 #[derive(Default)]
-struct Contents<'s> {
+pub(super) struct Contents<'s> {
     writer: BatchWriter,
     families: HashMap<(&'s str, FamilyType), usize>,
     layouts: Vec<&'s Layout>,
+    /// The series, in the order of the bytes.
     sent: Vec<usize>,
+    /// How many of them were left out before.
+    retried: usize,
 }
 
 impl<'s> Contents<'s> {

@@ -1,5 +1,6 @@
 //! What of a session outlives its process, and how another goes on with it.
 
+use super::left_out::{Retry, sort_batch};
 use super::{NO_INDEX, SeriesState, Session, SessionOptions, Stage, is_gauge};
 use crate::{Epoch, FamilyType, Point};
 
@@ -10,6 +11,8 @@ pub struct Saved {
     pub seq: u64,
     /// The seq of the last batch that had values in it: the ones that [`SavedPoint::sent`] holds.
     pub sent_seq: u64,
+    /// Whether that batch was of a full state.
+    pub sent_full: bool,
     /// The last seq that was acknowledged.
     pub acked_seq: u64,
     /// When that was, in Unix milliseconds.
@@ -18,6 +21,8 @@ pub struct Saved {
     pub epoch: Option<Epoch>,
     /// Of each series, by its number.
     pub points: Vec<SavedPoint>,
+    /// The series of the batch `sent_seq`, in any order.
+    pub last_batch: Vec<usize>,
 }
 
 /// What must outlive a session's process of one series.
@@ -36,22 +41,14 @@ pub struct SavedPoint {
 impl Session {
     /// A writer whose session ended without its will: what was sent last may or may not have
     /// arrived. So it first asks for its last seq, before new values take the place of those.
-    pub fn resume(writer: Vec<u8>, options: SessionOptions, saved: Saved) -> Self {
-        let is_new = |point: &SavedPoint| !point.sent.is_same(&point.acked);
-        let points = saved
-            .points
-            .iter()
-            .enumerate()
-            .filter(|(_, point)| is_new(point));
-        let points = points
-            .map(|(number, point)| (number, point.sent.clone()))
-            .collect();
-        let has_unanswered = saved.sent_seq > saved.acked_seq;
-        let unanswered = if has_unanswered {
-            vec![(saved.sent_seq, points)]
-        } else {
-            Vec::new()
-        };
+    pub fn resume(writer: Vec<u8>, options: SessionOptions, mut saved: Saved) -> Self {
+        let mut unanswered = Vec::new();
+        if saved.sent_seq > saved.acked_seq {
+            sort_batch(&mut saved.last_batch, saved.sent_full, &saved.points);
+            let point = |&number: &usize| Some((number, saved.points.get(number)?.sent.clone()));
+            let points = saved.last_batch.iter().filter_map(point);
+            unanswered.push((saved.sent_seq, points.collect()));
+        }
         let series = saved.points.into_iter().map(|saved| SeriesState {
             saved,
             index: NO_INDEX,
@@ -62,6 +59,7 @@ impl Session {
             options,
             seq: saved.seq,
             sent_seq: saved.sent_seq,
+            sent_full: saved.sent_full,
             acked_seq: saved.acked_seq,
             acked_at_ms: saved.acked_at_ms,
             epoch: saved.epoch,
@@ -71,9 +69,12 @@ impl Session {
             stage: Stage::Hello,
             in_flight: None,
             unanswered,
-            run_left_out: false,
-            retry_full_at_ms: None,
+            asks_left_out: true,
+            left_out_before: 0,
+            retry: Retry::default(),
+            full_at_ms: None,
             touched: Vec::new(),
+            not_applied: Vec::new(),
         }
     }
 
@@ -97,6 +98,7 @@ impl Session {
             }
         });
         let mut session = Self::new(writer, self.options);
+        session.asks_left_out = self.asks_left_out;
         session.series = points
             .map(|saved| SeriesState {
                 saved,
@@ -111,9 +113,14 @@ impl Session {
     /// What [`resume`](Self::resume) goes on with: of the series that were sent, which are the
     /// source's first.
     pub fn saved(&self) -> Saved {
+        let in_flight = self.in_flight().unwrap_or_default().to_vec();
+        let of_seq = |(seq, _): &&(u64, _)| *seq == self.sent_seq;
+        let before = self.unanswered.iter().find(of_seq);
+        let before = before.map(|(_, points)| points.iter().map(|(number, _)| *number).collect());
         Saved {
             seq: self.seq,
             sent_seq: self.sent_seq,
+            sent_full: self.sent_full,
             acked_seq: self.acked_seq,
             acked_at_ms: self.acked_at_ms,
             epoch: self.epoch,
@@ -122,6 +129,7 @@ impl Session {
                 .iter()
                 .map(|state| state.saved.clone())
                 .collect(),
+            last_batch: before.unwrap_or(in_flight),
         }
     }
 }

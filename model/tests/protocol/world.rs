@@ -1,12 +1,12 @@
 //! A registry, its writers, and the network between them, under faults that a schedule names.
 
 use metrics_model::{
-    Aggregate, Batch, Epoch, FamilyType, GaugeMode, Labels, Limits, NativeHistogram, Point,
-    PushReply, Registry, Session, SessionOptions,
+    Aggregate, Batch, Epoch, FamilyEntry, FamilyType, GaugeMode, Labels, Limits, NativeHistogram,
+    Point, PushReply, Registry, Session, SessionOptions, Stamp,
 };
 use proptest::prelude::*;
 
-use crate::support::TestSource;
+use crate::support::{TestSeries, TestSource};
 
 pub(crate) const OPTIONS: SessionOptions = SessionOptions {
     registry_ttl_ms: 0,
@@ -52,6 +52,21 @@ pub(crate) enum Step {
     Wait {
         ms: u64,
     },
+    /// A limit is reached, or lifted.
+    Limit(Limit),
+    /// Writers that have ended and wait are put together in one that takes their place.
+    CarryOver,
+}
+
+/// Why the registry leaves something out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Limit {
+    Nothing,
+    Memory,
+    Series,
+    LabelBytes,
+    /// Another program has the name of a family, with another type.
+    Conflict,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -81,6 +96,14 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => writer.prop_map(|writer| Step::Leave { writer }),
         // Within the lease, past it, and past the writer's retention.
         2 => prop_oneof![Just(100), Just(20_000), Just(4_000_000)].prop_map(|ms| Step::Wait { ms }),
+        3 => prop_oneof![
+            3 => Just(Limit::Nothing),
+            1 => Just(Limit::Memory),
+            1 => Just(Limit::Series),
+            1 => Just(Limit::LabelBytes),
+            1 => Just(Limit::Conflict),
+        ].prop_map(Step::Limit),
+        1 => Just(Step::CarryOver),
     ]
 }
 
@@ -107,6 +130,9 @@ pub(crate) struct World {
     is_behind: bool,
     was_long: bool,
     pub(crate) writers: Vec<Writer>,
+    /// Writers that have ended, of which the registry has left something out.
+    pub(crate) waiting: Vec<Writer>,
+    limit: Limit,
     pub(crate) sent: Vec<Packet>,
     /// What writers that have left had counted since the last loss.
     left: [f64; 3],
@@ -122,6 +148,8 @@ impl World {
             is_behind: false,
             was_long: false,
             writers: Vec::new(),
+            waiting: Vec::new(),
+            limit: Limit::Nothing,
             sent: Vec::new(),
             left: [0.0; 3],
             now_ms: 1_000_000,
@@ -131,11 +159,45 @@ impl World {
         world
     }
 
-    fn limits() -> Limits {
-        // Totals are looked at only when all writers are back.
+    fn limits(&self) -> Limits {
+        let default = Limits::default();
+        let is = |limit, low, usual| if self.limit == limit { low } else { usual };
         Limits {
+            // Totals are looked at only when all writers are back.
             healing_time_ms: u64::MAX,
-            ..Limits::default()
+            max_series: is(Limit::Series, 3, default.max_series),
+            max_label_bytes: is(Limit::LabelBytes, 1, default.max_label_bytes),
+            ..default
+        }
+    }
+
+    fn stamp(&mut self) -> Stamp {
+        self.now_ms += 1;
+        self.next_id += 1;
+        let (limits, fresh) = (self.limits(), Epoch(self.next_id));
+        let registry = self
+            .registry
+            .get_or_insert_with(|| Registry::new(fresh, limits, self.now_ms));
+        registry.stamp(self.now_ms, &limits, self.limit == Limit::Memory)
+    }
+
+    /// Reaches a limit, or lifts the one before.
+    fn set_limit(&mut self, limit: Limit) {
+        self.limit = limit;
+        if self.registry.is_none() && limit != Limit::Conflict {
+            return;
+        }
+        let stamp = self.stamp();
+        let registry = self.registry.as_mut().unwrap();
+        let (families, _) = registry.list_families(b"0").unwrap();
+        let is_taken = |family: &FamilyEntry<'_>| {
+            family.name == "h" && family.family_type == FamilyType::Counter
+        };
+        if limit == Limit::Conflict {
+            // Refused where a writer was first.
+            let _ = registry.inc(&stamp, "h", &Labels::none(), 0.0, None);
+        } else if families.iter().any(is_taken) {
+            registry.del(&stamp, "h", None);
         }
     }
 
@@ -218,7 +280,7 @@ impl World {
             }
             Step::LoseAll => {
                 (self.registry, self.backup, self.left) = (None, None, [0.0; 3]);
-                for writer in &mut self.writers {
+                for writer in self.writers.iter_mut().chain(&mut self.waiting) {
                     writer.lost = writer.acked();
                 }
             }
@@ -235,6 +297,8 @@ impl World {
                 }
                 self.now_ms += ms;
             }
+            Step::Limit(limit) => self.set_limit(limit),
+            Step::CarryOver => self.carry_over(),
         }
     }
 
@@ -251,34 +315,36 @@ impl World {
         seq: u64,
         epoch: Option<Epoch>,
         bytes: &[u8],
-    ) -> PushReply {
-        self.now_ms += 1;
-        self.next_id += 1;
-        let fresh = Epoch(self.next_id);
-        let registry = self
-            .registry
-            .get_or_insert_with(|| Registry::new(fresh, Self::limits(), self.now_ms));
-        let stamp = registry.stamp(self.now_ms, &Self::limits(), false);
-        registry.push(
-            &stamp,
-            writer,
-            seq,
-            epoch,
-            LEASE_MS,
-            &Batch::decode(bytes).unwrap(),
-        )
+    ) -> Option<PushReply> {
+        let stamp = self.stamp();
+        let batch = Batch::decode(bytes).unwrap();
+        let registry = self.registry.as_mut().unwrap();
+        registry.check_writer(&stamp, writer).ok()?;
+        Some(registry.push(&stamp, writer, seq, epoch, LEASE_MS, &batch))
     }
 
     pub(crate) fn push(&mut self, number: usize, fault: Fault) {
-        let writer = &mut self.writers[number];
+        let mut writer = self.writers.remove(number);
+        self.push_of(&mut writer, fault);
+        self.writers.insert(number, writer);
+    }
+
+    /// False where the server refuses it with an error for now.
+    fn push_of(&mut self, writer: &mut Writer, fault: Fault) -> bool {
         let Some(push) = writer.session.heartbeat(&writer.source, self.now_ms) else {
-            return;
+            return true;
         };
         let id = writer.session.writer().to_vec();
+        let mut is_accepted = true;
         if fault != Fault::RequestLost {
             let reply = self.deliver(&id, push.seq, push.epoch, &push.batch);
-            if fault == Fault::None {
-                self.writers[number].session.on_reply(&reply, self.now_ms);
+            is_accepted = reply.is_some();
+            match reply {
+                Some(reply) if fault == Fault::None => {
+                    writer.session.on_reply(&reply, self.now_ms);
+                }
+                None if fault == Fault::None => writer.session.on_error(),
+                _ => {}
             }
         }
         self.sent.push(Packet {
@@ -287,52 +353,126 @@ impl World {
             epoch: push.epoch,
             bytes: push.batch,
         });
+        is_accepted
     }
 
     /// Pushes until there is nothing new.
     pub(crate) fn settle(&mut self, number: usize) {
+        let mut writer = self.writers.remove(number);
+        let _refused = self.settle_of(&mut writer);
+        self.writers.insert(number, writer);
+    }
+
+    fn settle_of(&mut self, writer: &mut Writer) -> bool {
         for _ in 0..20 {
-            let writer = &mut self.writers[number];
+            // Asked first without an answer: a copy that was sent and may arrive.
             if writer.session.next(&writer.source, self.now_ms).is_none() {
-                return;
+                return true;
             }
-            self.push(number, Fault::None);
+            if !self.push_of(writer, Fault::None) {
+                return false;
+            }
         }
         panic!("a session does not come to rest");
     }
 
+    /// The process of a writer ends, and another begins.
     fn leave(&mut self, number: usize) {
+        let new = self.writer();
+        let mut gone = std::mem::replace(&mut self.writers[number], new);
+        if !self.has_left(&mut gone) {
+            self.waiting.push(gone);
+        }
+    }
+
+    /// A writer that has ended says what it has to say, and leaves if the registry has all of it.
+    fn has_left(&mut self, gone: &mut Writer) -> bool {
         loop {
-            self.settle(number);
-            let session = &mut self.writers[number].session;
-            let Some((seq, epoch)) = session.leave() else {
-                break;
-            };
-            let id = session.writer().to_vec();
-            self.now_ms += 1;
-            let Some(registry) = &mut self.registry else {
-                break;
-            };
-            let stamp = registry.stamp(self.now_ms, &Self::limits(), false);
-            let reply = registry.leave(&stamp, &id, seq, epoch);
-            if self.writers[number].session.on_leave_reply(&reply) {
+            if !self.settle_of(gone) || gone.session.left_out_count() > 0 {
+                return false;
+            }
+            if self.says_leave(gone, gone.session.acked_seq()) {
                 break;
             }
         }
         // A copy from before it left no longer knows of it: the exception that is documented.
         self.backup = None;
-        let gone = &self.writers[number];
         for (left, family) in self.left.iter_mut().zip(COUNTED) {
             *left += gone.counted(family);
         }
-        self.writers[number] = self.writer();
+        true
+    }
+
+    fn says_leave(&mut self, gone: &mut Writer, seq: u64) -> bool {
+        let Some((_, epoch)) = gone.session.leave() else {
+            return true;
+        };
+        if self.registry.is_none() {
+            return true;
+        }
+        let stamp = self.stamp();
+        let registry = self.registry.as_mut().unwrap();
+        let reply = registry.leave(&stamp, gone.session.writer(), seq, epoch);
+        gone.session.on_leave_reply(&reply)
+    }
+
+    /// What those that wait have not got applied goes on under a writer of its own, and they leave.
+    fn carry_over(&mut self) {
+        if self.is_behind {
+            // What was acknowledged and lost is not carried over: documented as not exact.
+            return;
+        }
+        let is_certain = |writer: &mut Writer| writer.session.is_certain();
+        let merged: Vec<_> = self.waiting.extract_if(.., is_certain).collect();
+        if merged.is_empty() {
+            return;
+        }
+        let mut carrier = self.writer();
+        for mut writer in merged {
+            let acked = writer.acked();
+            for (number, series) in writer.source.series.iter().enumerate() {
+                let acked = writer.session.saved_point(number);
+                carrier.carry(series, acked.map(|saved| &saved.acked));
+            }
+            for (left, family) in self.left.iter_mut().zip(COUNTED) {
+                let of_family = |number: &usize| writer.source.series[*number].name == family;
+                let lost = |number: usize| writer.lost.get(number).copied().unwrap_or(0.0);
+                let numbers = (0..acked.len()).filter(of_family);
+                *left += numbers
+                    .map(|number| acked[number] - lost(number))
+                    .sum::<f64>();
+            }
+            let seq = writer.session.seq();
+            self.says_leave(&mut writer, seq);
+        }
+        // As where one leaves.
+        self.backup = None;
+        self.waiting.push(carrier);
     }
 
     pub(crate) fn all_back(&mut self) {
+        self.set_limit(Limit::Nothing);
         // Twice: what is answered first may be a retry of something old.
-        for number in (0..WRITERS).chain(0..WRITERS) {
-            self.push(number, Fault::None);
-            self.settle(number);
+        for _ in 0..2 {
+            // So soon is it noticed that a limit is lifted.
+            self.now_ms += 1000;
+            for number in 0..WRITERS {
+                self.push(number, Fault::None);
+                self.settle(number);
+            }
+            let waiting = std::mem::take(&mut self.waiting);
+            for mut writer in waiting {
+                if !self.has_left(&mut writer) {
+                    self.waiting.push(writer);
+                }
+            }
+        }
+        assert!(
+            self.waiting.is_empty(),
+            "all leave when nothing is left out"
+        );
+        for writer in &self.writers {
+            assert_eq!(writer.session.left_out_count(), 0);
         }
     }
 
@@ -367,6 +507,57 @@ impl Writer {
         }
         if let Point::Native(native) = &mut self.source.series[3].point {
             observe(native, by);
+        }
+    }
+
+    /// Adds what of another writer's series was not acknowledged.
+    fn carry(&mut self, of: &TestSeries, acked: Option<&Point>) {
+        if of.family_type == FamilyType::Gauge(GaugeMode::LiveSum) {
+            return;
+        }
+        let series = &mut self.source.series;
+        let same = |series: &TestSeries| (series.name, &series.labels) == (of.name, &of.labels);
+        let number = series.iter().position(same).unwrap_or_else(|| {
+            series.push(TestSeries {
+                point: of.point.zero(),
+                ..of.clone()
+            });
+            series.len() - 1
+        });
+        match (&mut series[number].point, &of.point, acked) {
+            (Point::Native(own), Point::Native(now), acked) => {
+                let mut acked = match acked {
+                    Some(Point::Native(acked)) => (**acked).clone(),
+                    _ => NativeHistogram::empty(3, 0.0),
+                };
+                while acked.schema > now.schema {
+                    coarsen(&mut acked);
+                }
+                while own.schema > now.schema {
+                    coarsen(own);
+                }
+                let mut now = now.clone();
+                while now.schema > own.schema {
+                    coarsen(&mut now);
+                    coarsen(&mut acked);
+                }
+                for (number, count) in now.positive {
+                    let had = acked.positive.iter().find(|bucket| bucket.0 == number);
+                    add_to_bucket(own, number, count - had.map_or(0, |bucket| bucket.1));
+                }
+            }
+            (Point::Buckets { counts: own, .. }, Point::Buckets { counts, .. }, acked) => {
+                for (at, (own, now)) in own.iter_mut().zip(counts).enumerate() {
+                    *own += match acked {
+                        Some(Point::Buckets { counts, .. }) => now - counts[at],
+                        _ => *now,
+                    };
+                }
+            }
+            (Point::Scalar(own), Point::Scalar(now), acked) => {
+                *own += now - acked.map_or(0.0, size)
+            }
+            other => panic!("{other:?}"),
         }
     }
 
@@ -405,25 +596,35 @@ fn size(point: &Point) -> f64 {
 
 /// So many observations in one bucket of a histogram that gets coarser now and then.
 fn observe(native: &mut NativeHistogram, times: u32) {
-    let number = times.cast_signed() % 7 - 3;
+    add_to_bucket(native, times.cast_signed() % 7 - 3, times.into());
+    native.sum += f64::from(times);
+    if times % 5 == 4 && native.schema > 0 {
+        coarsen(native);
+    }
+}
+
+fn add_to_bucket(native: &mut NativeHistogram, number: i32, count: u64) {
+    if count == 0 {
+        return;
+    }
     match native
         .positive
         .binary_search_by_key(&number, |bucket| bucket.0)
     {
-        Ok(at) => native.positive[at].1 += u64::from(times),
-        Err(at) => native.positive.insert(at, (number, times.into())),
+        Ok(at) => native.positive[at].1 += count,
+        Err(at) => native.positive.insert(at, (number, count)),
     }
-    native.sum += f64::from(times);
-    if times % 5 == 4 && native.schema > 0 {
-        native.schema -= 1;
-        let mut joined = Vec::<(i32, u64)>::new();
-        for (number, count) in native.positive.drain(..) {
-            let number = (number + 1) >> 1;
-            match joined.last_mut() {
-                Some((last, total)) if *last == number => *total += count,
-                _ => joined.push((number, count)),
-            }
+}
+
+fn coarsen(native: &mut NativeHistogram) {
+    native.schema -= 1;
+    let mut joined = Vec::<(i32, u64)>::new();
+    for (number, count) in native.positive.drain(..) {
+        let number = (number + 1) >> 1;
+        match joined.last_mut() {
+            Some((last, total)) if *last == number => *total += count,
+            _ => joined.push((number, count)),
         }
-        native.positive = joined;
     }
+    native.positive = joined;
 }

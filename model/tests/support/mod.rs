@@ -11,6 +11,7 @@ use metrics_model::{
     SeriesDef, Source, SourceExemplar,
 };
 
+#[derive(Clone)]
 pub struct TestSeries {
     pub name: &'static str,
     pub family_type: FamilyType,

@@ -64,6 +64,7 @@ fn gone_with_its_key(seq: u64, epoch: Option<Epoch>) -> PushReply {
         epoch: epoch.unwrap_or(Epoch(0)),
         last_seq: seq,
         left_out: 0,
+        series_left_out: None,
         expire_at_ms: None,
     }
 }

@@ -15,6 +15,8 @@ pub(super) const OF_OURSELVES: &[&Described] = &[
     &OWN_SCRAPE_DURATION,
     &OWN_PUSHES,
     &OWN_PUSH_LAG,
+    &OWN_LEFT_OUT,
+    &OWN_GIVEN_UP,
     &OWN_ERRORS,
     &OWN_CONNECTIONS,
     &OWN_CONNECTIONS_EVICTED,
@@ -155,6 +157,29 @@ pub const OWN_PUSH_LAG: Described = Described {
     labels: &[],
     meaning: "Of an instance with Redis. It grows while Redis is away; nothing is lost then.",
     query: "gunicorn_exporter_push_lag_seconds > 60",
+    page: Page::Own,
+};
+/// What the shared registry does not have.
+pub const OWN_LEFT_OUT: Described = Described {
+    name: "gunicorn_exporter_left_out_series",
+    family_type: GAUGE,
+    unit: "",
+    help: "Series of workers that the shared registry leaves out",
+    labels: &[],
+    meaning: "Redis is at `maxmemory`, the registry at `metrics.max-series`, or a name or a label is refused:               `METRICS.INFO` counts the reasons. Nothing is lost: the exporter sends the values again until they are               accepted, also those of workers that have ended. Of an instance with Redis.",
+    query: "gunicorn_exporter_left_out_series > 0",
+    page: Page::Own,
+};
+/// What is lost for good.
+pub const OWN_GIVEN_UP: Described = Described {
+    name: "gunicorn_exporter_given_up_series",
+    family_type: COUNTER,
+    unit: "",
+    help: "Series of ended workers whose last values are lost",
+    labels: &["registry"],
+    meaning: "`shared`: the shared registry left them out until the instance ended; `instance`: the instance's own \
+              registry refuses a name or a label. The first is in the exporter's log.",
+    query: "increase(gunicorn_exporter_given_up_series_total[1h]) > 0",
     page: Page::Own,
 };
 /// What failed in an exporter.

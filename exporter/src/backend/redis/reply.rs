@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics_model::{Epoch, Page, PushReply, PushStatus};
+use metrics_model::{Epoch, LeftOut, Page, PushReply, PushStatus};
 use redis::{ErrorKind, RedisError, Value};
 
 use super::super::BackendError;
@@ -35,16 +35,27 @@ impl Command<'_> {
         })
     }
 
-    /// `[status, epoch, last seq, entries left out]`.
+    /// `[status, epoch, last seq, entries left out]`, and the series left out where the batch asks.
     pub(super) fn push_reply(&self, reply: Value) -> Result<PushReply, BackendError> {
         let unexpected = || self.unexpected("status, epoch, last seq and entries left out");
         let read = || {
-            let [status, epoch, last_seq, left_out] = array(reply)?;
+            let Value::Array(mut items) = reply else {
+                return None;
+            };
+            let series_left_out = match items.len() {
+                5.. => match items.pop()? {
+                    Value::BulkString(bits) => Some(LeftOut::from_bytes(&bits)?),
+                    _ => return None,
+                },
+                _ => None,
+            };
+            let [status, epoch, last_seq, left_out] = items.try_into().ok()?;
             Some(PushReply {
                 status: PushStatus::from_word(&text(status)?)?,
                 epoch: text(epoch)?.parse().ok()?,
                 last_seq: number(last_seq)?,
                 left_out: number(left_out)?,
+                series_left_out,
                 expire_at_ms: None,
             })
         };

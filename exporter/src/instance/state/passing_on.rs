@@ -3,6 +3,7 @@
 use metrics_store::{Identity, NewStore, Role, StoreError, StoreFile};
 
 use super::{Entry, Inner, Life, State};
+use crate::own_metrics::GivenUpBy;
 use crate::stores::Heir;
 
 /// Dead writers that wait for the shared registry each with a store of its own. Few of them do not
@@ -69,6 +70,7 @@ impl State {
         for entry in from.iter().filter_map(|number| inner.writers.get(number)) {
             entry.writer.pass_on(&mut heir)?;
         }
+        self.give_up_series(GivenUpBy::Shared, heir.given_up());
         heir.finish()?;
         let store = NewStore {
             number,

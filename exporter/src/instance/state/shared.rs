@@ -4,11 +4,12 @@ use metrics_model::PushReply;
 
 use super::{Life, State};
 use crate::instance::now_ms;
-use crate::stores::{SharedLeave, SharedPush};
+use crate::own_metrics::GivenUpBy;
+use crate::stores::{Leaving, SharedLeave, SharedPush, Turn};
 
 /// What an ended writer still has to say to the shared registry.
 pub(crate) enum Farewell {
-    /// Not yet: this instance's registry is not committed.
+    /// Not yet: this instance's registry is not committed, or the shared one does not have all.
     Wait,
     /// Nothing: it was never heard of there.
     None,
@@ -28,14 +29,65 @@ impl State {
     }
 
     /// What that writer has to send to a shard now.
-    pub(crate) fn next_shared(&self, shard: usize, number: u64) -> Option<SharedPush> {
+    pub(crate) fn next_shared(&self, shard: usize, number: u64, turn: Turn) -> Option<SharedPush> {
         let mut inner = self.inner.borrow_mut();
         if inner.is_passing_on(number) {
             return None;
         }
         let entry = inner.writers.get_mut(&number)?;
-        let heartbeat = entry.life == Life::Live;
-        entry.writer.next_shared(shard, now_ms(), heartbeat)
+        let turn = if entry.life == Life::Live {
+            turn
+        } else {
+            Turn::Rest
+        };
+        entry.writer.next_shared(shard, now_ms(), turn)
+    }
+
+    /// The shard refused that with an error.
+    pub(crate) fn on_shared_error(&self, shard: usize, number: u64) {
+        if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number) {
+            entry.writer.on_shared_error(shard);
+        }
+    }
+
+    /// The shard's module is older and does not say what it leaves out: logged once.
+    pub(crate) fn on_unknown_question(&self, shard: usize, number: u64) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(entry) = inner.writers.get_mut(&number) {
+            entry.writer.on_unknown_question(shard);
+        }
+        if !std::mem::replace(&mut inner.has_old_module, true) {
+            tracing::warn!(
+                "the module in redis is older than this exporter: what it leaves out at a limit counts as \
+                 arrived; load the libredis_metrics.so of this version"
+            );
+        }
+    }
+
+    /// How many series of how many writers the shared registry has left out.
+    pub(crate) fn left_out(&self) -> (usize, usize) {
+        let inner = self.inner.borrow();
+        let counts = inner.writers.values();
+        let counts = counts.map(|entry| entry.writer.left_out_count());
+        let counts = counts.filter(|count| *count > 0);
+        counts.fold((0, 0), |(series, writers), count| {
+            (series + count, writers + 1)
+        })
+    }
+
+    /// The instance ends, and with it what the shared registry has not applied until now.
+    pub(crate) fn give_up_rest(&self) {
+        let inner = self.inner.borrow();
+        let unapplied = inner.writers.values();
+        let unapplied = unapplied.map(|entry| entry.writer.unapplied_count());
+        self.give_up_series(GivenUpBy::Shared, unapplied.sum());
+    }
+
+    /// It is sent again at once: the process is about to end.
+    pub(crate) fn retry_left_out_now(&self) {
+        for entry in self.inner.borrow_mut().writers.values_mut() {
+            entry.writer.retry_left_out_now();
+        }
     }
 
     /// Takes the answer to that.
@@ -54,11 +106,14 @@ impl State {
         }
         match inner.writers.get_mut(&number) {
             Some(entry) if entry.life == Life::Committed => {
-                if let Some(leave) = entry.writer.leave_shared(shard) {
-                    return Farewell::Leave(leave);
+                match entry.writer.leave_shared(shard) {
+                    Leaving::Leave(leave) => Farewell::Leave(leave),
+                    Leaving::NotYet => Farewell::Wait,
+                    Leaving::Unheard => {
+                        self.settled.notify_one();
+                        Farewell::None
+                    }
                 }
-                self.settled.notify_one();
-                Farewell::None
             }
             _ => Farewell::Wait,
         }

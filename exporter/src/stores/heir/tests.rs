@@ -7,7 +7,7 @@ use metrics_model::{Epoch, ExposeRequest, Limits, Registry};
 use metrics_store::{Identity, Role};
 use proptest::prelude::*;
 
-use super::super::{SharedPush, Writer, WriterOptions};
+use super::super::{Leaving, SharedPush, Turn, Writer, WriterOptions};
 use super::*;
 use crate::backend::Embedded;
 
@@ -233,8 +233,9 @@ fn counted(registry: &Embedded) -> f64 {
 /// A writer's turn, as long as the registry answers.
 fn talk(writer: &mut Writer, shared: &Embedded, is_live: bool, answers: usize) {
     let now_ms = crate::instance::now_ms();
+    let what = if is_live { Turn::Changes } else { Turn::Rest };
     for turn in 0.. {
-        if let Some(SharedPush { writer: id, push }) = writer.next_shared(0, now_ms, is_live) {
+        if let Some(SharedPush { writer: id, push }) = writer.next_shared(0, now_ms, what) {
             let reply = shared.push(&id, push.seq, push.epoch, LEASE_MS, &push.batch);
             if turn >= answers {
                 return;
@@ -249,7 +250,7 @@ fn talk(writer: &mut Writer, shared: &Embedded, is_live: bool, answers: usize) {
         if is_live {
             return;
         }
-        let Some(leave) = writer.leave_shared(0) else {
+        let Leaving::Leave(leave) = writer.leave_shared(0) else {
             return;
         };
         let reply = shared.leave(&leave.writer, leave.seq, leave.epoch);

@@ -53,7 +53,10 @@ impl World {
 
     /// Every writer has been heard, and pages are shown.
     pub(crate) fn is_at_rest(&self) -> bool {
-        let is_quiet = |writer: &Writer| writer.has_left || !writer.has_news(self.now_ms);
+        let is_quiet = |writer: &Writer| {
+            let is_complete = writer.session.left_out_count() == 0;
+            writer.has_left || is_complete && !writer.has_news(self.now_ms)
+        };
         self.writers.iter().all(is_quiet)
             && self.primary.as_ref().is_some_and(|primary| {
                 !primary.is_healing(self.now_ms)

@@ -1,10 +1,10 @@
 //! The parts of the state as bytes, each written and read side by side.
 
-use super::WITH_DEADLINES;
 use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
     put_observed_sum, put_option, put_sum,
 };
+use super::{WITH_DEADLINES, WITH_LEFT_OUT};
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::registry::exemplars::Kept;
 use crate::registry::groups::Groups;
@@ -16,7 +16,7 @@ use crate::registry::series::{
 use crate::registry::tombstones::{Key, Tombstones};
 use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
 use crate::sum::ExactSum;
-use crate::{Exemplar, FamilyType, Labels, Layout, NativeHistogram};
+use crate::{Exemplar, FamilyType, Labels, Layout, LeftOut, NativeHistogram};
 
 pub(super) fn put_layout(out: &mut Vec<u8>, layout: &Layout) {
     put_list(out, &layout.texts().collect::<Vec<_>>(), |out, text| {
@@ -272,6 +272,7 @@ pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer, is_healed: bool) {
         writer.run.as_deref().unwrap_or_default(),
         |out, named| out.put_u8((*named).into()),
     );
+    out.put_blob(writer.left_out.as_bytes());
 }
 
 pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, DecodeError> {
@@ -295,8 +296,8 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
         writer.back_ms = from.varint()?;
         writer.owed_from = get_id(from)?;
     }
-    // Any number but that of the last rollback, which is 0 in what was read.
-    writer.healed_in = u32::from(!get_flag(from)?);
+    // The number of the last rollback is 0 in what was read.
+    writer.healed_in = if get_flag(from)? { 0 } else { NOT_HEALED };
     writer.entries = get_list(from, 10, |from| {
         Ok(Entry::from_parts(
             get_id(from)?,
@@ -321,6 +322,9 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
     let has_run = get_flag(from)?;
     let named = get_list(from, 1, get_flag)?;
     writer.run = has_run.then_some(named);
+    if version >= WITH_LEFT_OUT {
+        writer.left_out = get_left_out(from)?;
+    }
     Ok(writer)
 }
 
@@ -341,6 +345,10 @@ pub(super) fn get_restart(from: &mut Reader<'_>) -> Result<Option<Restart>, Deco
     Ok(restart)
 }
 
+/// The rollback in which a writer was last heard of, where that is not the last one: a number that the
+/// rollbacks to come do not have.
+const NOT_HEALED: u32 = u32::MAX;
+
 pub(super) fn put_tombstones(out: &mut Vec<u8>, tombstones: &Tombstones) {
     put_list(out, &tombstones.list(), |out, (key, packed)| {
         for half in key.0 {
@@ -354,22 +362,48 @@ pub(super) fn put_tombstones(out: &mut Vec<u8>, tombstones: &Tombstones) {
         out.extend_from_slice(&prefix.to_le_bytes());
         out.extend_from_slice(&time.to_le_bytes());
     });
+    put_list(out, &tombstones.lists(), |out, (key, left_out)| {
+        for half in key.0 {
+            out.extend_from_slice(&half.to_le_bytes());
+        }
+        out.put_blob(left_out.as_bytes());
+    });
 }
 
-pub(super) fn get_tombstones(from: &mut Reader<'_>) -> Result<Tombstones, DecodeError> {
+fn get_left_out(from: &mut Reader<'_>) -> Result<LeftOut, DecodeError> {
+    let at = from.at();
+    match LeftOut::from_bytes(from.blob()?) {
+        Some(left_out) => Ok(left_out),
+        None => Reader::refuse("series left out", 0, "a bit for each series of a batch", at),
+    }
+}
+
+fn get_key(from: &mut Reader<'_>) -> Result<Key, DecodeError> {
+    let mut half = || Ok(u64::from_le_bytes(from.array()?));
+    Ok(Key([half()?, half()?]))
+}
+
+pub(super) fn get_tombstones(
+    from: &mut Reader<'_>,
+    version: u8,
+) -> Result<Tombstones, DecodeError> {
     let at = from.at();
     let word = |from: &mut Reader<'_>| Ok(u32::from_le_bytes(from.array()?));
-    let half = |from: &mut Reader<'_>| Ok(u64::from_le_bytes(from.array()?));
     let tombstones = get_list(from, 28, |from| {
-        let key = Key([half(from)?, half(from)?]);
-        Ok((key, [word(from)?, word(from)?, word(from)?]))
+        Ok((get_key(from)?, [word(from)?, word(from)?, word(from)?]))
     })?;
     let in_order = get_list(from, 8, |from| Ok((word(from)?, word(from)?)))?;
     let count = tombstones.len() as u64;
-    match Tombstones::from_parts(tombstones, in_order) {
-        Some(tombstones) => Ok(tombstones),
-        None => Reader::refuse("tombstones", count, "each once, with its time", at),
+    let Some(mut tombstones) = Tombstones::from_parts(tombstones, in_order) else {
+        return Reader::refuse("tombstones", count, "each once, with its time", at);
+    };
+    if version >= WITH_LEFT_OUT {
+        let lists = get_list(from, 17, |from| Ok((get_key(from)?, get_left_out(from)?)))?;
+        for (key, left_out) in lists {
+            tombstones.keep_left_out(key, left_out);
+        }
     }
+    Ok(tombstones)
 }
 
 pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<Kept>) {

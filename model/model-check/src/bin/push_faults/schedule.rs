@@ -3,12 +3,49 @@
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use metrics_model::{Epoch, Push, PushReply, PushStatus};
+use metrics_model::{Epoch, LeftOut, Push, PushReply, PushStatus};
 
 use crate::servers::{Cut, Reply, Servers, request};
 use crate::writer::{COUNTED, Writer};
 
 const WRITERS: usize = 3;
+
+/// What makes a registry leave something out.
+#[derive(Debug)]
+struct Limit {
+    maxmemory: &'static str,
+    max_series: &'static str,
+    max_label_bytes: &'static str,
+    /// A family exists with another type.
+    takes_a_name: bool,
+}
+
+const NO_LIMIT: Limit = Limit {
+    maxmemory: "0",
+    max_series: "1000000",
+    max_label_bytes: "4096",
+    takes_a_name: false,
+};
+/// The first is none.
+const LIMITS: [Limit; 5] = [
+    NO_LIMIT,
+    Limit {
+        maxmemory: "1",
+        ..NO_LIMIT
+    },
+    Limit {
+        max_series: "4",
+        ..NO_LIMIT
+    },
+    Limit {
+        max_label_bytes: "1",
+        ..NO_LIMIT
+    },
+    Limit {
+        takes_a_name: true,
+        ..NO_LIMIT
+    },
+];
 
 pub(crate) struct Schedule<'s> {
     servers: &'s mut Servers,
@@ -16,6 +53,10 @@ pub(crate) struct Schedule<'s> {
     key: String,
     seed: u64,
     writers: Vec<Writer>,
+    /// Writers that have ended, of which the registry does not have everything.
+    waiting: Vec<Writer>,
+    /// What the clock of the writers is ahead, so that nothing has to be waited for.
+    ahead_ms: u64,
     /// Requests of which a copy may still arrive.
     sent: Vec<Vec<u8>>,
     labels: BTreeSet<String>,
@@ -35,6 +76,8 @@ impl<'s> Schedule<'s> {
             key: format!("faults:{seed}"),
             seed,
             writers: Vec::new(),
+            waiting: Vec::new(),
+            ahead_ms: 0,
             sent: Vec::new(),
             labels: BTreeSet::new(),
             left: [0.0; 3],
@@ -55,10 +98,21 @@ impl<'s> Schedule<'s> {
         for _ in 0..steps {
             self.step()?;
         }
+        self.limit(&LIMITS[0])?;
         // Twice: what is answered first may be a retry of something old.
-        for number in (0..WRITERS).chain(0..WRITERS) {
-            self.push(number, Cut::Nowhere)?;
-            self.settle(number)?;
+        for _ in 0..2 {
+            // So soon is it noticed that a limit is lifted.
+            self.ahead_ms += 1000;
+            for number in 0..WRITERS {
+                self.push(number, Cut::Nowhere)?;
+                self.settle(number)?;
+            }
+            for writer in std::mem::take(&mut self.waiting) {
+                self.end(writer)?;
+            }
+        }
+        if !self.waiting.is_empty() {
+            return Err("a writer that has ended does not leave".to_owned());
         }
         for (at, family) in COUNTED.iter().enumerate() {
             let mut shown = self.total(family, None)?;
@@ -79,7 +133,7 @@ impl<'s> Schedule<'s> {
 
     fn step(&mut self) -> Result<(), String> {
         let number = self.random.below(WRITERS as u64) as usize;
-        let choice = self.random.below(40);
+        let choice = self.random.below(46);
         self.note(format!("{choice} writer {number}"));
         match choice {
             0..=9 => {
@@ -137,14 +191,46 @@ impl<'s> Schedule<'s> {
                 self.servers.forget_copy();
                 self.lose_all();
             }
-            _ => self.leave(number)?,
+            39 => {
+                let next = self.writer();
+                let gone = std::mem::replace(&mut self.writers[number], next);
+                self.end(gone)?;
+            }
+            40..=42 => self.limit(&LIMITS[0])?,
+            _ => {
+                let limit = 1 + self.random.below(LIMITS.len() as u64 - 1) as usize;
+                self.fault(&format!("limit: {:?}", LIMITS[limit]));
+                self.limit(&LIMITS[limit])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets these limits, and no other.
+    fn limit(&mut self, limit: &Limit) -> Result<(), String> {
+        self.ahead_ms += 300;
+        self.servers.configure("maxmemory", limit.maxmemory)?;
+        self.servers
+            .configure("metrics.max-series", limit.max_series)?;
+        self.servers
+            .configure("metrics.max-label-bytes", limit.max_label_bytes)?;
+        let key = self.key.as_bytes();
+        let families = self.servers.ask(&[b"METRICS.GET", key, b"h"]);
+        let is_free = families == Ok(Reply::Nil);
+        if limit.takes_a_name && is_free {
+            // Another program has the name of a family, with another type.
+            self.servers
+                .ask(&[b"METRICS.INC", key, b"h", b"BY", b"0"])?;
+        } else if !limit.takes_a_name && matches!(families, Ok(Reply::Bytes(_))) {
+            self.servers.ask(&[b"METRICS.DEL", key, b"h"])?;
         }
         Ok(())
     }
 
     fn lose_all(&mut self) {
         self.left = [0.0; 3];
-        self.writers.iter_mut().for_each(Writer::lose);
+        let all = self.writers.iter_mut().chain(&mut self.waiting);
+        all.for_each(Writer::lose);
     }
 
     fn note(&mut self, what: String) {
@@ -162,36 +248,69 @@ impl<'s> Schedule<'s> {
     }
 
     fn push(&mut self, number: usize, cut: Cut) -> Result<(), String> {
-        let writer = &mut self.writers[number];
-        let Some(push) = writer.session.heartbeat(&writer.series, now_ms()) else {
-            return Ok(());
+        let mut writer = self.writers.remove(number);
+        let pushed = self.push_of(&mut writer, cut);
+        self.writers.insert(number, writer);
+        pushed.map(|_| ())
+    }
+
+    /// False where the server refuses it with an error for now.
+    fn push_of(&mut self, writer: &mut Writer, cut: Cut) -> Result<bool, String> {
+        let now_ms = self.now_ms();
+        let Some(push) = writer.session.heartbeat(&writer.series, now_ms) else {
+            return Ok(true);
         };
         let bytes = push_request(&self.key, writer.session.writer(), &push);
         self.sent.push(bytes.clone());
-        if let Some(reply) = self.servers.send(&bytes, cut)? {
-            let reply = push_reply(&reply)?;
-            let session = &mut self.writers[number].session;
-            let outcome = session.on_reply(&reply, now_ms());
-            self.note(format!("{:?} {outcome:?}", reply.status));
+        match self.servers.send(&bytes, cut)? {
+            None => {}
+            Some(Reply::Error(error)) if error.starts_with("OOM") => {
+                writer.session.on_error();
+                return Ok(false);
+            }
+            Some(reply) => {
+                let reply = push_reply(&reply)?;
+                let outcome = writer.session.on_reply(&reply, now_ms);
+                let left_out = writer.session.left_out_count();
+                self.note(format!(
+                    "{:?} {outcome:?}, {left_out} left out",
+                    reply.status
+                ));
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn settle(&mut self, number: usize) -> Result<(), String> {
+        let mut writer = self.writers.remove(number);
+        let settled = self.settle_of(&mut writer);
+        self.writers.insert(number, writer);
+        settled.map(|_| ())
+    }
+
+    /// False where the server refuses with an error for now.
+    fn settle_of(&mut self, writer: &mut Writer) -> Result<bool, String> {
         for _ in 0..20 {
-            let writer = &mut self.writers[number];
-            if writer.session.next(&writer.series, now_ms()).is_none() {
-                return Ok(());
+            let now_ms = self.now_ms();
+            if writer.session.next(&writer.series, now_ms).is_none() {
+                return Ok(true);
             }
-            self.push(number, Cut::Nowhere)?;
+            if !self.push_of(writer, Cut::Nowhere)? {
+                return Ok(false);
+            }
         }
         Err("a session does not come to rest".to_owned())
     }
 
-    fn leave(&mut self, number: usize) -> Result<(), String> {
+    /// The process of a writer has ended: it leaves, or waits until the registry has everything.
+    fn end(&mut self, mut writer: Writer) -> Result<(), String> {
         loop {
-            self.settle(number)?;
-            let session = &mut self.writers[number].session;
+            if !self.settle_of(&mut writer)? || writer.session.left_out_count() > 0 {
+                self.note("a writer that has ended waits".to_owned());
+                self.waiting.push(writer);
+                return Ok(());
+            }
+            let session = &mut writer.session;
             let Some((seq, epoch)) = session.leave() else {
                 break;
             };
@@ -212,12 +331,16 @@ impl<'s> Schedule<'s> {
         }
         // A copy from before it left no longer knows of it: the exception that is documented.
         self.servers.forget_copy();
-        let next = self.writer();
-        let gone = std::mem::replace(&mut self.writers[number], next);
         for (left, family) in self.left.iter_mut().zip(COUNTED) {
-            *left += gone.counted(family);
+            *left += writer.counted(family);
         }
         Ok(())
+    }
+
+    /// The writers' clock.
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |since| since.as_millis() as u64) + self.ahead_ms
     }
 
     fn total(&mut self, family: &str, label: Option<&str>) -> Result<f64, String> {
@@ -226,10 +349,12 @@ impl<'s> Schedule<'s> {
             words.extend([&b"LABELS"[..], b"1", b"n", label.as_bytes()]);
         }
         let number = |reply: &Reply| match reply {
-            Reply::Text(text) => text.parse::<f64>().map_err(|error| error.to_string()),
             Reply::Number(number) => Ok(*number as f64),
             Reply::Nil => Ok(0.0),
-            other => Err(format!("expected a number, got {other:?}")),
+            other => other
+                .text()?
+                .parse::<f64>()
+                .map_err(|error| error.to_string()),
         };
         match self.servers.ask(&words)? {
             Reply::Array(parts) => number(parts.first().unwrap_or(&Reply::Nil)),
@@ -258,11 +383,17 @@ fn push_request(key: &str, writer: &[u8], push: &Push) -> Vec<u8> {
 }
 
 fn push_reply(reply: &Reply) -> Result<PushReply, String> {
+    let unexpected = || format!("expected four or five things, got {reply:?}");
     let Reply::Array(parts) = reply else {
-        return Err(format!("expected four things, got {reply:?}"));
+        return Err(unexpected());
     };
-    let [status, epoch, last_seq, left_out] = parts.as_slice() else {
-        return Err(format!("expected four things, got {reply:?}"));
+    let [status, epoch, last_seq, left_out, series @ ..] = parts.as_slice() else {
+        return Err(unexpected());
+    };
+    let series_left_out = match series {
+        [] => None,
+        [Reply::Bytes(bits)] => Some(LeftOut::from_bytes(bits).ok_or_else(unexpected)?),
+        _ => return Err(unexpected()),
     };
     let status = status.text()?;
     let epoch = epoch.text()?;
@@ -271,13 +402,9 @@ fn push_reply(reply: &Reply) -> Result<PushReply, String> {
         epoch: epoch.parse::<Epoch>().map_err(|error| error.to_string())?,
         last_seq: last_seq.number()?,
         left_out: left_out.number()?,
+        series_left_out,
         expire_at_ms: None,
     })
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| since.as_millis() as u64)
 }
 
 /// `SplitMix64`.

@@ -10,6 +10,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reply {
     Text(String),
+    Bytes(Vec<u8>),
     Number(i64),
     Array(Vec<Reply>),
     Nil,
@@ -20,6 +21,7 @@ impl Reply {
     pub(crate) fn text(&self) -> Result<&str, String> {
         match self {
             Self::Text(text) => Ok(text),
+            Self::Bytes(bytes) => std::str::from_utf8(bytes).map_err(|error| error.to_string()),
             other => Err(format!("expected a text, got {other:?}")),
         }
     }
@@ -27,10 +29,11 @@ impl Reply {
     pub(crate) fn number(&self) -> Result<u64, String> {
         match self {
             Self::Number(number) => u64::try_from(*number).map_err(|error| error.to_string()),
-            Self::Text(text) => text
-                .parse()
-                .map_err(|_| format!("expected a number, got {text}")),
-            other => Err(format!("expected a number, got {other:?}")),
+            other => {
+                let text = other.text()?;
+                let wrong = |_| format!("expected a number, got {text}");
+                text.parse().map_err(wrong)
+            }
         }
     }
 }
@@ -109,6 +112,17 @@ impl Servers {
     /// Calls the primary.
     pub(crate) fn ask(&mut self, words: &[&[u8]]) -> Result<Reply, String> {
         self.call(self.primary, words)
+    }
+
+    /// Sets a setting of both servers; false where they do not know it.
+    pub(crate) fn configure(&mut self, setting: &str, value: &str) -> Result<bool, String> {
+        for server in [0, 1] {
+            let words: [&[u8]; 4] = [b"CONFIG", b"SET", setting.as_bytes(), value.as_bytes()];
+            if let Reply::Error(_) = self.exchange(server, &request(&words))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// The replica catches up, and is then cut off.
@@ -197,7 +211,7 @@ fn read(from: &mut impl BufRead) -> io::Result<Reply> {
                 let mut bytes = vec![0; length + 2];
                 from.read_exact(&mut bytes)?;
                 bytes.truncate(length);
-                Reply::Text(String::from_utf8_lossy(&bytes).into_owned())
+                Reply::Bytes(bytes)
             }
             Err(_) => Reply::Nil,
         },
