@@ -119,7 +119,7 @@ def test_settling_is_no_change_for_clients_that_watch_the_key() -> None:
         writer = Writer(redis).begin()
         writer.push(Batch.full().define(counter("hits"), {}, 1), lease_ms=100)
         with redis.client.pipeline() as pipeline:
-            pipeline.watch("m")
+            pipeline.watch("m")  # type: ignore[no-untyped-call]
             eventually(lambda: redis.stats("metrics.settle")["calls"] > 0 or redis.registry("m")["writers"] == "0")
             time.sleep(0.1)
             pipeline.multi()
