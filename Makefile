@@ -57,7 +57,8 @@ test-rust:
 	fi
 	$(CARGO) test --workspace --exclude redis-metrics --quiet --doc
 	$(CARGO) build --release --quiet -p metrics-model-check
-	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1 --limits 0
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 2 --faults 1 --limits 1
 
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
@@ -98,9 +99,11 @@ bench-fleet: setup-bench build
 
 # The slice of it that `make test` runs takes seconds; this, minutes and some GB of memory.
 model-check: setup-test
-	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 2
-	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2
-	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 3 --counts 1 --faults 1 --silences 0
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 2 --limits 0
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2 --limits 0
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 3 --counts 1 --faults 1 --silences 0 --limits 0
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 2 --faults 2 --limits 1
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1 --silences 0 --limits 1
 	$(CARGO) build --release --quiet -p redis-metrics -p metrics-model-check
 	FAULT_SCHEDULES=3000 $(DEVELOPER)/python -m pytest -q tests/test_faults_push.py --timeout=1800
 

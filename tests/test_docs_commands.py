@@ -46,8 +46,9 @@ def test_make_has_the_words_that_are_named() -> None:
 
 def test_lines_of_troubleshooting_are_those_of_the_program() -> None:
     """Each quoted line is found in the source that writes it, whatever stands for `…`."""
-    folders = (ROOT / "exporter" / "src", ROOT / "model" / "src")
-    source = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.rs"))
+    folders = (ROOT / "exporter" / "src", ROOT / "model" / "src", ROOT / "py-client")
+    paths = [path for folder in folders for kind in ("*.rs", "*.py") for path in folder.rglob(kind)]
+    source = "\n".join(path.read_text() for path in paths)
     source = re.sub(r"\\\n\s*", "", source)
     quoted = re.findall(r"^\| `([^`|]+)` \|", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE)
     lines = [line for line in quoted if " " in line and not line.startswith("endpoint=")]

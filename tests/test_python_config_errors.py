@@ -19,6 +19,7 @@ BOUNDS = "a list of ascending finite numbers"
 WRONG = {
     "prometheus.metrics_port": ("70000", PORT),
     "prometheus.scope": ("all", "shared or instance"),
+    "prometheus.multiproc_group": ("maybe", BOOLEAN),
     "prometheus.ssl.enabled": ("maybe", BOOLEAN),
     "prometheus.ssl.client_auth_required": ("maybe", BOOLEAN),
     "flush_interval": ("60", "a number of seconds from 0.05 to 10"),

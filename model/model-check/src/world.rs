@@ -171,7 +171,11 @@ impl World {
         } else if self.limits_left > 0 {
             actions.push(Action::LimitIsReached);
         }
-        let waits = |writer: &Writer| writer.session.left_out_count() > 0 && !writer.has_left;
+        let waits = |writer: &Writer| {
+            let session = &writer.session;
+            // Once it is due, more time changes nothing.
+            session.left_out_count() > 0 && !writer.has_left && !session.is_pending(self.now_ms)
+        };
         if !self.is_full && self.writers.iter().any(waits) {
             actions.push(Action::SecondPasses);
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from django.core.handlers import base, exception
@@ -51,14 +52,17 @@ def readable(route: str) -> str:
 
     ``^things/(?P<pk>[^/.]+)/$`` becomes ``/things/<pk>/``.
     """
-    return _readable(route)
+    return _READ(route)
 
 
-@functools.lru_cache(maxsize=10_000)
 def _readable(route: str) -> str:
     is_pattern = any(character in route for character in "^$(\\[*+?{|")
     text = _without_pattern(route) if is_pattern else route
     return text if text.startswith("/") else f"/{text}"
+
+
+# Each route is asked for with every request.
+_READ: Callable[[str], str] = functools.lru_cache(maxsize=10_000)(_readable)
 
 
 def _without_pattern(pattern: str) -> str:
