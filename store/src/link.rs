@@ -299,8 +299,8 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     ///
     /// # Errors
     ///
-    /// [`LinkError::Closed`] at the end of file. After any other error the next message can be
-    /// received.
+    /// [`LinkError::Closed`] at the end of file, after every message that was sent before it. After any
+    /// other error the next message can be received.
     pub fn receive(&mut self) -> Result<Option<(In, Vec<OwnedFd>)>, LinkError> {
         let mut bytes = vec![0; MAX_MESSAGE];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -311,9 +311,10 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
             let mut into = [IoSliceMut::new(&mut bytes)];
             match recvmsg(socket, &mut into, &mut ancillary, flags) {
                 Ok(received) => break received,
-                Err(Errno::INTR) => {}
+                // A reset says that the other end has closed without reading all of ours. Linux reports it
+                // once, before the messages that are still to be read, and then the end of file.
+                Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(Errno::AGAIN) => return Ok(None),
-                Err(Errno::CONNRESET) => return Err(LinkError::Closed),
                 Err(other) => return Err(failed("read from")(other)),
             }
         };
@@ -413,6 +414,22 @@ mod tests {
             arbiter.flush().unwrap();
         }
         assert_eq!(arbiter.queued(), 0);
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_arrives_though_the_sender_left_messages_unread() {
+        let (mut arbiter, mut exporter) = links();
+        arbiter.send(&ToExporter::Ping, vec![]).unwrap();
+        exporter.send(&ToArbiter::Pong, vec![]).unwrap();
+        exporter.send(&ToArbiter::Bye, vec![]).unwrap();
+        drop(exporter);
+        assert!(matches!(
+            arbiter.send(&ToExporter::Ping, vec![]),
+            Err(LinkError::Closed)
+        ));
+        assert_eq!(arbiter.receive().unwrap().unwrap().0, ToArbiter::Pong);
+        assert_eq!(arbiter.receive().unwrap().unwrap().0, ToArbiter::Bye);
+        assert!(matches!(arbiter.receive(), Err(LinkError::Closed)));
     }
 
     #[test]

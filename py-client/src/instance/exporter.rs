@@ -21,6 +21,8 @@ pub(super) struct Exporter {
     pub(super) started: Instant,
     link: ArbiterLink,
     pinged: Option<Instant>,
+    /// What it has asked for since `attend` was last called.
+    said: Said,
     said_bye: bool,
     /// Since when it has waited for another exporter to end.
     waiting: Option<Instant>,
@@ -62,6 +64,7 @@ impl Exporter {
             started: now,
             link,
             pinged: None,
+            said: Said::default(),
             said_bye: false,
             waiting: None,
             lost: None,
@@ -88,10 +91,10 @@ impl Exporter {
 
     /// Reads what it has said, and asks whether it is there.
     pub(super) fn attend(&mut self, now: Instant) -> Said {
-        let said = self.receive();
         if let Err(error) = self.link.flush() {
             self.fail(&error);
         }
+        self.receive();
         match self.pinged {
             Some(pinged) if now.duration_since(pinged) > SILENCE => {
                 self.lose(format!("has been silent for {} s", SILENCE.as_secs()));
@@ -102,14 +105,18 @@ impl Exporter {
                 self.send(&ToExporter::Ping, Vec::new());
             }
         }
-        said
+        if !self.process.is_alive() {
+            self.lose("has ended".to_owned());
+        }
+        if self.lost.is_some() {
+            // What it sent before it ended may have arrived since, its good-bye above all.
+            self.receive();
+        }
+        std::mem::take(&mut self.said)
     }
 
     /// Whether it is over, and how. It is killed if it should not be and is not gone.
     pub(super) fn end(&mut self) -> Option<End> {
-        if self.lost.is_none() && !self.process.is_alive() {
-            self.lost = Some("has ended".to_owned());
-        }
         let why = self.lost.take()?;
         if self.said_bye {
             return Some(End::Asked);
@@ -122,12 +129,13 @@ impl Exporter {
     pub(super) fn wait_for_bye(&mut self, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         loop {
-            if self.lost.is_none() {
-                if let Err(error) = self.link.flush() {
-                    self.fail(&error);
-                }
-                self.receive();
+            if self.lost.is_none()
+                && let Err(error) = self.link.flush()
+            {
+                self.fail(&error);
             }
+            // Also of an exporter that is gone: its good-bye may still be unread.
+            self.receive();
             let left = deadline.saturating_duration_since(Instant::now());
             if self.said_bye {
                 return Ok(());
@@ -151,24 +159,23 @@ impl Exporter {
         }
     }
 
-    fn receive(&mut self) -> Said {
-        let mut said = Said::default();
+    fn receive(&mut self) {
         loop {
             match self.link.receive() {
-                Ok(None) => return said,
+                Ok(None) => return,
                 Ok(Some((message, descriptors))) => {
                     self.pinged = None;
                     match message {
                         ToArbiter::Ready => self.waiting = None,
                         ToArbiter::Pong => {}
                         ToArbiter::Waiting => self.waiting = Some(Instant::now()),
-                        ToArbiter::Released { number } => said.released.push(number),
-                        ToArbiter::Worn => said.is_worn = true,
-                        ToArbiter::Life => said.life = descriptors.into_iter().next(),
+                        ToArbiter::Released { number } => self.said.released.push(number),
+                        ToArbiter::Worn => self.said.is_worn = true,
+                        ToArbiter::Life => self.said.life = descriptors.into_iter().next(),
                         ToArbiter::Heir { store, replaces } => {
                             // Without its descriptor it is none, and the others stay.
                             if let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) {
-                                said.heirs.push((store, file, replaces));
+                                self.said.heirs.push((store, file, replaces));
                             }
                         }
                         ToArbiter::Bye => self.said_bye = true,
@@ -176,7 +183,7 @@ impl Exporter {
                 }
                 Err(error) => {
                     self.fail(&error);
-                    return said;
+                    return;
                 }
             }
         }
