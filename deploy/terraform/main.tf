@@ -1,5 +1,5 @@
-# The shared exporter and its Redis in a Kubernetes cluster, by Terraform: the same as deploy/kubernetes, for those who keep
-# everything in Terraform. The applications only need REDIS_ENABLED, REDIS_HOST and REDIS_PASSWORD.
+# The shared exporter and its Redis in a Kubernetes cluster: the same as deploy/kubernetes, for Terraform.
+# The applications need only REDIS_ENABLED, REDIS_HOST and REDIS_PASSWORD.
 
 terraform {
   required_version = ">= 1.5"
@@ -47,7 +47,7 @@ resource "kubernetes_secret_v1" "redis" {
   }
 }
 
-# Redis itself, as it is in the manifest.
+# Redis, as in deploy/kubernetes/redis.yaml.
 resource "kubernetes_manifest" "redis" {
   for_each = {
     for document in split("\n---\n", file("${path.module}/../kubernetes/redis.yaml")) :
@@ -135,6 +135,6 @@ locals {
 }
 
 output "scrape" {
-  description = "What Prometheus is to scrape, once."
+  description = "The address that Prometheus must scrape, once."
   value       = "the pod of deployment ${kubernetes_deployment_v1.exporter.metadata[0].name} in ${var.namespace}, port 9091"
 }

@@ -1,9 +1,9 @@
-# Everything that the exporter needs: the worker class. /metrics is on port 9091 of every interface.
+# The exporter needs only the worker class. /metrics is on port 9091 of every interface.
 #
-# Where the metrics live is a setting of the environment, so the same file serves both:
+# The environment says where the metrics are kept, so this file works for both:
 #
-#   gunicorn shop:app                                             this instance's own, in memory
-#   REDIS_ENABLED=true REDIS_HOST=redis gunicorn shop:app         one set, shared by all instances
+#   gunicorn shop:app                                             in memory, for this instance alone
+#   REDIS_ENABLED=true REDIS_HOST=redis gunicorn shop:app         in Redis, for all instances together
 bind = "127.0.0.1:8000"
 workers = 2
 worker_class = "gunicorn_prometheus_exporter.PrometheusWorker"

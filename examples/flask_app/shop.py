@@ -19,13 +19,13 @@ app = Flask(__name__)
 
 @app.get("/")
 def index() -> dict[str, object]:
-    """What is for sale."""
+    """All books."""
     return {"books": BOOKS}
 
 
 @app.get("/books/<int:number>")
 def book(number: int) -> dict[str, object]:
-    """One book; a number that is not for sale is a 404 that the application decides."""
+    """One book; for an unknown number the application answers 404."""
     if number not in BOOKS:
         abort(404)
     return {"title": BOOKS[number]}

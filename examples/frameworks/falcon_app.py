@@ -15,7 +15,7 @@ class Upload:
     """Takes a body."""
 
     def on_post(self, request: falcon.Request, response: falcon.Response) -> None:
-        """How long it was."""
+        """The length of the body."""
         response.text = str(len(request.bounded_stream.read()))
 
 
@@ -23,7 +23,7 @@ class Forbidden:
     """An answer that is an exception inside the framework."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
-        """Nobody may."""
+        """Refuses every client."""
         raise falcon.HTTPForbidden
 
 
@@ -31,7 +31,7 @@ class Broken:
     """A defect."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
-        """It fails."""
+        """Raises an exception."""
         raise KeyError("broken")
 
 

@@ -15,7 +15,7 @@ class Upload(RequestHandler):
     """Takes a body."""
 
     def post(self) -> None:
-        """How long it was."""
+        """The length of the body."""
         self.write(str(len(self.request.body)))
 
 
@@ -23,7 +23,7 @@ class Forbidden(RequestHandler):
     """An answer that is an exception inside the framework."""
 
     def get(self) -> None:
-        """Nobody may."""
+        """Refuses every client."""
         raise HTTPError(403)
 
 
@@ -31,7 +31,7 @@ class Broken(RequestHandler):
     """A defect."""
 
     def get(self) -> None:
-        """It fails."""
+        """Raises an exception."""
         raise KeyError("broken")
 
 

@@ -16,16 +16,16 @@ LAST = Gauge("shop_import_last_success_seconds", "When an import was done", mult
 
 
 class Command(BaseCommand):
-    """`manage.py import_orders`, where it stands in management/commands of an application."""
+    """In an application this class is in management/commands, and runs as `manage.py import_orders`."""
 
     help = "Imports orders."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """How many there are."""
+        """Adds the argument: the number of orders."""
         parser.add_argument("rows", type=int)
 
     def handle(self, *_: Any, **options: Any) -> None:
-        """With Redis, what was counted stays there when the command has ended."""
+        """With Redis, the counts stay there when the command has ended."""
         setup_metrics()
         for _number in range(options["rows"]):
             ROWS.inc()

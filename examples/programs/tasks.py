@@ -14,11 +14,11 @@ MAILS = Counter("shop_mails", "Mails that were sent", ["kind"])
 
 @worker_init.connect
 def measure(**_: object) -> None:
-    """In the worker, before it forks; those who only send tasks import this file, too."""
+    """Runs in the worker only, before it forks; programs that send tasks import this file too."""
     setup_metrics()
 
 
 @app.task
 def send_mail(kind: str) -> None:
-    """Would send one."""
+    """Stands for a task that sends a message."""
     MAILS.labels(kind).inc()
