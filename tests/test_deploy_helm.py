@@ -133,8 +133,8 @@ def test_the_notes_say_how_to_look_at_it() -> None:
     assert "port-forward service/metrics-exporter 9091" in install(CHART, {}).notes
     assert "REDIS_HOST=metrics-redis" in install(CHART, {}).notes
     assert "port-forward deployment/metrics-app 9091" in install(CHART, CASES["sidecar"]).notes
-    nobody = {"scrape": {"annotations": False}}
-    assert "Nothing tells Prometheus of it yet" in install(CHART, nobody).notes
+    unannounced = {"scrape": {"annotations": False}}
+    assert "Prometheus does not find the target yet" in install(CHART, unannounced).notes
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/deployment.md"])
