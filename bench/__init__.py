@@ -1,1 +1,1 @@
-"""What the exporter costs, beside its peers: `make bench`."""
+"""Measures what the exporter costs, and what other packages cost: `make bench`."""

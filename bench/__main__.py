@@ -45,7 +45,7 @@ MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
 
 
 def main() -> None:
-    """All measurements, one after the other."""
+    """Runs all measurements, one after the other."""
     parser = argparse.ArgumentParser(prog="make bench")
     parser.add_argument("--quick", action="store_true", help="fewer rounds: only to see that it runs")
     quick = parser.parse_args().quick
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def machine() -> str:
-    """Where and when."""
+    """Describes the run: date, cores, processor, kernel, load."""
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     day = datetime.datetime.now(datetime.timezone.utc).date()
     return f"{day}, {os.cpu_count()} cores, {platform.machine()}, Linux {platform.release()}, load at the end {load}"

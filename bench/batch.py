@@ -12,12 +12,12 @@ _FAMILY, _DEFINE, _VALUES = 1, 3, 4
 
 
 def batch(kind: int, count: int, entries: bytes = b"") -> bytes:
-    """A header and its entries."""
+    """Returns a batch: a header and the entries."""
     return bytes([1, kind]) + varint(0) + varint(0) + varint(count) + entries
 
 
 def full_state(family: str, series: int) -> Iterator[bytes]:
-    """The run of batches that defines that many counters, all at 1."""
+    """Returns the run of batches that defines this number of counters, each with the value 1."""
     head = bytes([_FAMILY, _COUNTER, 0]) + text(family) + text("Requests that were made.") + text("")
     per_batch = MOST_ENTRIES - 1
     for begin in range(0, series, per_batch):
@@ -27,7 +27,7 @@ def full_state(family: str, series: int) -> Iterator[bytes]:
 
 
 def update(first: int, value: float, series: int = MOST_ENTRIES) -> bytes:
-    """A new value for that many series, from index `first` on."""
+    """Returns a batch with a new value for this number of series, from index `first` on."""
     pair = struct.Struct("<Id")
     values = b"".join(pair.pack(index, value) for index in range(first, first + series))
     return batch(INCREMENTAL, series, bytes([_VALUES]) + varint(series) + values)

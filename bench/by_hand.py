@@ -1,4 +1,4 @@
-"""The application of hello.py with what one writes today to count its requests: method, endpoint and status."""
+"""The application of hello.py, which counts its requests by hand: method, endpoint and status."""
 
 import time
 from typing import Any
@@ -13,7 +13,7 @@ DURATION = Histogram("http_request_duration_seconds", "Time until the answer.", 
 
 
 def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Measures the application round which it is put."""
+    """Measures the application that it wraps."""
     begin = time.perf_counter()
     status = ""
 

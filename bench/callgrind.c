@@ -1,4 +1,4 @@
-/* Begins and ends what callgrind counts, from within the process that it counts: its own control program does not find
+/* Starts and stops the counting of callgrind, from within the process that it counts: callgrind_control does not find
    the children of a fork. */
 #include <valgrind/callgrind.h>
 

@@ -1,4 +1,4 @@
-"""CPU time of a worker per request beside other ways to measure it, on the last Gunicorn that all of them know."""
+"""CPU time of a worker per request, for several ways to measure requests, on the last Gunicorn that all support."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ CLIENTS = 8
 
 
 def measure(quick: bool) -> list[Row]:
-    """Capacity: the CPU that a request costs in a plain worker ÷ in each other."""
+    """Measures the capacity of each worker: the CPU time of a request in a plain worker ÷ that in this one."""
     rounds, requests = (4, 20) if quick else (25, 100)
     rows = []
     for kind in peers.OURS:
@@ -35,7 +35,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _original_with_redis(kind: str, plain: Gunicorn, rounds: int, requests: int) -> Row:
-    """On its own, because it may leave requests without an answer: then that is what the row says."""
+    """Measured alone, because it may leave requests without an answer; the row then says so."""
     name = "original package, with Redis"
     with RedisServer(tcp=True, module=None) as redis, peers.original(kind, redis) as gunicorn:
         try:
@@ -50,7 +50,7 @@ def _original_with_redis(kind: str, plain: Gunicorn, rounds: int, requests: int)
 
 
 def _clients_without_answer(gunicorn: Gunicorn) -> int:
-    """Of several at once."""
+    """Returns the number of clients without an answer, of several that ask at once."""
     with ThreadPoolExecutor(CLIENTS) as clients:
         answers = [clients.submit(ask, gunicorn.port, 100, patience=5.0) for _ in range(CLIENTS)]
         return sum(answer.exception() is not None for answer in answers)

@@ -1,4 +1,4 @@
-"""The applications of hello.py for bench/instructions.py: /begin and /end say what callgrind is to count."""
+"""The applications of hello.py for bench/instructions.py: /begin and /end start and stop the counting of callgrind."""
 
 import ctypes
 import os

@@ -1,8 +1,8 @@
-"""An application that fails whatever it is asked: the original package knows the endpoints of such requests only."""
+"""An application that fails at each request: the original package records endpoints only of failed requests."""
 
 from typing import Any
 
 
 def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ARG001
-    """No framework makes an answer of it, or the original would not see it."""
+    """Raises outside any framework, because the original does not see exceptions that a framework answers."""
     raise ValueError("as it should")

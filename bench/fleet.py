@@ -1,8 +1,8 @@
 """Many instances against one Redis, and against a cluster of three nodes, as the fleet grows: `make bench-fleet`.
 
-Each writer sends, every second and to each shard, one batch in which all of its 200 series have changed: 150 that it
-shares with all others (routes), 50 of its own (`worker_id`). Pages are read meanwhile. The generator runs on the same
-machine, so what counts is the server's own time: the CPU of its main thread, not the wall clock.
+Each writer sends one batch to each shard every second. All of its 200 series have changed: 150 that it shares with all
+other writers (routes), and 50 of its own (`worker_id`). Meanwhile a client reads pages. The generator runs on the same
+machine, so the figures are the server's own: the CPU time of its main thread, not the wall clock.
 """
 
 import argparse
@@ -35,7 +35,7 @@ IN_FLIGHT = 50
 
 @dataclass
 class Shard:
-    """A connection to the server that has a part of the families, and what each writer sends there."""
+    """A connection to the server that holds a part of the families, and the batches that each writer sends there."""
 
     server: RedisServer
     key: str
@@ -51,11 +51,11 @@ class Shard:
 
     @property
     def series(self) -> int:
-        """How many series one writer has here."""
+        """The number of series that one writer has here."""
         return sum(SHARED_ROUTES if name in SHARED_FAMILIES else OWN_SERIES for name in self.families)
 
     def full(self, worker: str) -> bytes:
-        """A writer's first state."""
+        """Returns a writer's first batch: its full state."""
         batch = Batch.full()
         for name in self.families:
             for number in range(SHARED_ROUTES if name in SHARED_FAMILIES else OWN_SERIES):
@@ -65,21 +65,21 @@ class Shard:
         return batch.encode()
 
     def changed(self, tick: int) -> bytes:
-        """Every value of a writer anew; the same bytes for all writers, whose totals differ all the same."""
+        """Returns a batch that changes every value of a writer. It is the same for all writers; totals still differ."""
         n = self.series
         values = [number for index in range(n) for number in (index, float(tick))]
         column = b"\4" + _varint(n) + struct.pack("<" + "Id" * n, *values)
         return b"\1\0\0\0" + _varint(n) + column
 
     def command(self, writer: str, seq: int, batch: bytes) -> bytes:
-        """METRICS.PUSH as bytes."""
+        """Returns METRICS.PUSH as bytes."""
         words = [b"METRICS.PUSH", self.key.encode(), writer.encode(), str(seq).encode(), batch]
         if self.epoch:
             words += [b"EPOCH", self.epoch]
         return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
 
     def send(self, commands: Sequence[bytes]) -> list[float]:
-        """Sends them, some at a time, and returns how long each lot took, divided by its size."""
+        """Sends the commands in lots, and returns the duration of each lot divided by its size."""
         took = []
         for at in range(0, len(commands), IN_FLIGHT):
             lot = commands[at : at + IN_FLIGHT]
@@ -91,7 +91,7 @@ class Shard:
 
     def _read(self, replies: int) -> None:
         got = b""
-        # Each is an array of a status, an epoch of 16 digits, and two integers.
+        # Each reply is an array of a status, an epoch of 16 digits, and two integers.
         while got.count(b"*4\r\n") < replies or not got.endswith(b":0\r\n"):
             got += self.connection.recv(1 << 20)
             if got.startswith(b"-"):
@@ -111,13 +111,13 @@ def _varint(number: int) -> bytes:
 
 
 def cpu_seconds(server: RedisServer) -> float:
-    """What the main thread of a server has used."""
+    """Returns the CPU time that the main thread of a server has used."""
     pid = int(str(server.client.info("server")["process_id"]))
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def scrape(shards: Sequence[Shard]) -> tuple[int, float, float]:
-    """All pages of all shards: bytes, seconds, and the longest page."""
+    """Reads all pages of all shards; returns bytes, seconds, and the longest page."""
     size, began, longest = 0, time.perf_counter(), 0.0
     for shard in shards:
         cursor = b"0"
@@ -134,14 +134,14 @@ def scrape(shards: Sequence[Shard]) -> tuple[int, float, float]:
 
 @contextmanager
 def one_redis() -> Iterator[list[Shard]]:
-    """One server with everything."""
+    """Starts one server that holds everything."""
     with RedisServer(tcp=True) as server:
         yield [Shard(server, "gunicorn:metrics", [*SHARED_FAMILIES, *OWN_FAMILIES])]
 
 
 @contextmanager
 def cluster_of_three() -> Iterator[list[Shard]]:
-    """Three nodes, families spread by the CRC-32 of their names."""
+    """Starts three nodes; the CRC-32 of a family's name selects its node."""
     with Cluster() as cluster:
         shards = []
         for number in range(3):
@@ -153,7 +153,7 @@ def cluster_of_three() -> Iterator[list[Shard]]:
 
 
 def grow(name: str, shards: Sequence[Shard], fleets: Sequence[int], seconds: int) -> Iterator[str]:
-    """One line for each size of the fleet."""
+    """Returns one line for each size of the fleet."""
     writers = 0
     for shard in shards:
         shard.send([shard.command("first", 1, b"\1\0\0\0\0")])

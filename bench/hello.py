@@ -1,11 +1,11 @@
-"""The least that an application can do, so that what the server does is all that is measured."""
+"""The smallest possible applications, so that a measurement shows only the server's work."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:  # noqa: ARG001
-    """Answers everything."""
+    """Answers every request."""
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
     return [b"hello\n"]
 

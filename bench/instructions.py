@@ -1,4 +1,4 @@
-"""Instructions of a worker per request, counted by callgrind: what no other program on the machine can touch."""
+"""Instructions of a worker per request, counted by callgrind: other programs on the machine do not change them."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ from bench.requests import APPLICATIONS, BUDGETS, HERE, OURS, ask
 from bench.table import Row
 from harness import Gunicorn, Venv
 
-# Gunicorn's own two hooks only look whether a line at level debug is wanted; these do nothing at all.
+# Gunicorn's default hooks only check whether the log level is debug; these two do nothing at all.
 EMPTY_HOOKS = """
 def pre_request(worker, req): pass
 def post_request(worker, req, environ, resp): pass
@@ -18,7 +18,7 @@ def post_request(worker, req, environ, resp): pass
 
 
 def measure(quick: bool) -> list[Row]:
-    """One row for each worker class."""
+    """Returns one row for each worker class."""
     requests = 50 if quick else 400
     rows = []
     for kind, ours in OURS.items():
@@ -34,11 +34,11 @@ def measure(quick: bool) -> list[Row]:
 
 
 def per_request(kind: str, worker_class: str, requests: int, config: str = "") -> float:
-    """Of one worker, once it has warmed up."""
+    """Counts those of one worker, after its first requests."""
     with tempfile.TemporaryDirectory() as directory:
         library = Path(directory) / "callgrind.so"
         subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, HERE / "callgrind.c"], check=True)
-        with _Counted(kind, worker_class, config, library) as gunicorn:
+        with _CallgrindGunicorn(kind, worker_class, config, library) as gunicorn:
             (worker,) = gunicorn.worker_pids()
             ask(gunicorn.port, 50)
             gunicorn.get("/begin")
@@ -51,8 +51,8 @@ def per_request(kind: str, worker_class: str, requests: int, config: str = "") -
         return int(totals[1]) / (requests + 1)
 
 
-class _Counted(Gunicorn):
-    """A gunicorn under callgrind, which begins to count when the application says so."""
+class _CallgrindGunicorn(Gunicorn):
+    """A gunicorn under callgrind, which begins to count when the application tells it to."""
 
     start_patience = 180.0
 
@@ -64,12 +64,12 @@ class _Counted(Gunicorn):
             config=config,
             app_directory=HERE.parent,
             arguments=["--timeout=0"],
-            # Hashes are the same in each run.
+            # Fixes the seed of hashes, so that each run is the same.
             environment={"PYTHONHASHSEED": "1", "CALLGRIND_LIBRARY": str(library)},
         )
         self._out = library.parent / "out.%p"
 
     def command(self) -> Sequence[str | Path]:
-        """As a user would type it, behind valgrind."""
+        """Returns the command that a user would type, with valgrind in front of it."""
         options = ["--tool=callgrind", "--quiet", "--instr-atstart=no", f"--callgrind-out-file={self._out}"]
         return ["valgrind", *options, self.venv.bin / "python", *super().command()]

@@ -1,8 +1,8 @@
-"""What an application with many label sets measures; and, as a program, what prometheus_client's collector costs on it.
+"""An application with many label sets; as a program, the cost of prometheus_client's collector for such an application.
 
 python -m bench.many PROCESSES LABEL_SETS ROUNDS
 
-With PROMETHEUS_MULTIPROC_DIR: nanoseconds of each collection, as JSON.
+Needs PROMETHEUS_MULTIPROC_DIR. Prints nanoseconds of each collection, as JSON.
 """
 
 import json
@@ -22,14 +22,14 @@ HISTOGRAM = Histogram("bench_work_seconds", "Time of it.", ["set"], buckets=BOUN
 
 
 def work(label_sets: int = LABEL_SETS) -> None:
-    """One observation in each label set."""
+    """Makes one observation in each label set."""
     for number in range(label_sets):
         COUNTER.labels(str(number)).inc()
         HISTOGRAM.labels(str(number)).observe(number / 10)
 
 
 def main() -> None:
-    """So many processes leave their files, and they are collected."""
+    """Lets this number of processes write their files, and collects them."""
     processes, label_sets, rounds = map(int, sys.argv[1:])
     for _ in range(processes):
         if os.fork() == 0:

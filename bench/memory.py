@@ -1,7 +1,7 @@
-"""Memory of a worker beyond that of the plain one, and of the exporter's process.
+"""Memory of a worker, less that of a plain one, and memory of the exporter's process.
 
-Private memory is what only that process has in its page tables (Private_Clean and Private_Dirty of smaps_rollup). A
-worker's store is shared with the exporter, which reads it, so it is not in there but beside it.
+Private memory is memory that only this process maps (Private_Clean and Private_Dirty of smaps_rollup). The exporter
+reads a worker's store, so the store is shared memory: the table shows it separately.
 """
 
 import re
@@ -15,11 +15,11 @@ from bench.table import Row, median
 from harness import Gunicorn, RedisServer, eventually, scrape
 
 ROOT = Path(__file__).resolve().parents[1]
-# Each is a counter's series and a histogram's, of 15 buckets.
+# One series of a counter, and one of a histogram with 15 buckets, for each.
 LABEL_SETS = 500
 REQUESTS = 500
-# Our worker class has prometheus_client loaded before the fork, so the others get that too: what is loaded before is
-# shared with the arbiter, and private only where it is written to.
+# Our worker class imports prometheus_client before the fork. So the other workers do the same: memory that was filled
+# before the fork is shared with the arbiter, and becomes private only when it is written to.
 CONFIG = f"""
 import prometheus_client
 def post_worker_init(worker):
@@ -30,14 +30,14 @@ OURS = "gunicorn_prometheus_exporter.PrometheusWorker"
 
 
 class Process(NamedTuple):
-    """Bytes of one process."""
+    """Memory of one process, in bytes."""
 
     resident: int
     private: int
 
 
 class Server(NamedTuple):
-    """One worker, its store, and the exporter beside it (of a plain worker: nothing)."""
+    """Memory of one worker, its store, and its exporter (a plain worker has neither)."""
 
     worker: Process
     store: int
@@ -45,7 +45,7 @@ class Server(NamedTuple):
 
 
 def measure(quick: bool) -> list[Row]:
-    """Workers in turn: plain, with prometheus_client's files, ours, and ours with Redis."""
+    """Measures workers in turn: plain, with prometheus_client's files, ours, and ours with Redis."""
     sides: dict[str, list[Server]] = {"plain": [], "files": [], "embedded": [], "with Redis": []}
     for _ in range(2 if quick else 5):
         sides["plain"].append(_measured("sync"))
@@ -86,7 +86,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _measured(worker_class: str, files: str | None = None, redis: RedisServer | None = None) -> Server:
-    """A server whose worker has made the series and has answered the requests."""
+    """Measures a server whose worker has made the series and has answered the requests."""
     gunicorn = Gunicorn(
         "bench.hello:app",
         worker_class=worker_class,
@@ -116,7 +116,7 @@ def _has_counted(gunicorn: Gunicorn) -> None:
 
 
 def _store(pid: int) -> int:
-    """What is resident of the stores that a process has mapped."""
+    """Returns the resident bytes of the stores that a process has mapped."""
     total, of_store = 0, False
     for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):

@@ -1,4 +1,4 @@
-"""How long requests take while Redis cannot be used, beside how long while it can, in windows that alternate."""
+"""Duration of requests while Redis cannot be used, and while it can, in windows that alternate."""
 
 import http.client
 import signal
@@ -23,7 +23,7 @@ OUTAGES: dict[str, tuple[Callable[[RedisServer], object], Callable[[RedisServer]
 
 
 def measure(quick: bool) -> list[Row]:
-    """The 99th percentile of requests, one after the other on one connection."""
+    """Measures the 99th percentile of requests, which one connection sends one after the other."""
     pairs, seconds = (2, 0.5) if quick else (12, 2.0)
     rows = []
     with RedisServer() as redis:

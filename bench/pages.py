@@ -1,4 +1,4 @@
-"""What a scrape costs over HTTP: beside the same pages asked of Redis directly, and beside prometheus_client."""
+"""Cost of a scrape over HTTP, beside the same pages read directly from Redis, and beside prometheus_client."""
 
 import json
 import os
@@ -30,7 +30,7 @@ ENDPOINTS = 5_000
 
 
 def measure(quick: bool) -> list[Row]:
-    """Every `/metrics` row of the budgets."""
+    """Measures every `/metrics` row of the budgets."""
     rows = []
     for series in (100_000,) if quick else (100_000, 1_000_000):
         rows += _shared(series, rounds=5 if quick else 20 if series <= 100_000 else 5)
@@ -41,7 +41,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _shared(series: int, *, rounds: int) -> list[Row]:
-    """From Redis: the exporter's page beside the paged EXPOSE itself."""
+    """Measures the exporter's page of a registry in Redis, beside paged EXPOSE."""
     environment = {"REDIS_KEY_PREFIX": PREFIX}
     with RedisServer() as server, Exporter(redis=server, environment=environment) as exporter:
         client, pipe = redis.Redis(unix_socket_path=str(server.socket)), Pipe(server)
@@ -77,7 +77,7 @@ def _shared(series: int, *, rounds: int) -> list[Row]:
 
 
 def _processes(*, rounds: int) -> list[Row]:
-    """Sixty-four processes, each with two hundred label sets of a counter and a histogram; then as many dead ones."""
+    """Measures 64 processes, each with 200 label sets of a counter and a histogram; then also as many dead ones."""
     theirs = _their_collector(PROCESSES, LABEL_SETS, rounds)
     theirs_after = _their_collector(PROCESSES + DEAD, LABEL_SETS, max(3, rounds // 5))
     with _many(workers=PROCESSES) as gunicorn, Page(gunicorn.metrics_port) as page:
@@ -119,7 +119,7 @@ def _has_counted(gunicorn: Gunicorn, processes: int) -> None:
 
 
 def _their_collector(processes: int, label_sets: int, rounds: int) -> list[float]:
-    """Nanoseconds of prometheus_client's own collector on the files that so many processes have left."""
+    """Returns nanoseconds of prometheus_client's collector on the files that this number of processes has left."""
     with tempfile.TemporaryDirectory() as directory:
         words = [sys.executable, "-m", "bench.many", str(processes), str(label_sets), str(rounds)]
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": directory}
@@ -133,7 +133,7 @@ def _peer(figures: list[float]) -> str:
 
 
 def _endpoints(*, rounds: int) -> list[Row]:
-    """A route each, all of them asked for; prometheus_client keeps a counter and a histogram for each."""
+    """Requests this number of routes; prometheus_client keeps a counter and a histogram for each."""
     theirs = _their_collector(1, ENDPOINTS, rounds)
     with Gunicorn("bench.routes:app", app_directory=ROOT) as gunicorn:
         _ask_each(gunicorn, ENDPOINTS)
@@ -152,7 +152,7 @@ def _endpoints(*, rounds: int) -> list[Row]:
 
 
 def _failed_endpoints(endpoints: int, *, rounds: int) -> Row:
-    """The same beside the original package, for which all of them have to fail."""
+    """The same beside the original package, which records only routes that fail."""
     with Gunicorn("bench.routes:failing", app_directory=ROOT) as gunicorn:
         _ask_each(gunicorn, endpoints)
         samples = len(scrape(gunicorn.metrics_url, timeout=60).all_samples)
@@ -172,7 +172,7 @@ def _failed_endpoints(endpoints: int, *, rounds: int) -> Row:
 
 
 def _original_page(gunicorn: Gunicorn, endpoints: int, rounds: int) -> tuple[list[float], int]:
-    """Nanoseconds of each scrape, and how many samples it has."""
+    """Returns nanoseconds of each scrape, and the number of samples of the page."""
     _ask_each(gunicorn, endpoints)
     took, body = [], b""
     for _ in range(rounds):
@@ -180,7 +180,7 @@ def _original_page(gunicorn: Gunicorn, endpoints: int, rounds: int) -> tuple[lis
         with urllib.request.urlopen(gunicorn.metrics_url, timeout=120) as page:
             body = page.read()
         took.append(float(time.perf_counter_ns() - begin))
-    # No parser takes it: some of its families are there twice.
+    # No parser accepts this page: some of its families appear twice.
     return took, sum(not line.startswith(b"#") for line in body.splitlines())
 
 
@@ -200,7 +200,7 @@ class Pages:
         self._buffer = bytearray(4 << 20)
 
     def read(self) -> None:
-        """From the first page to the last."""
+        """Reads from the first page to the last."""
         cursor = b"0"
         while True:
             words = (b"METRICS.EXPOSE", KEY.encode(), b"CURSOR", cursor)
@@ -240,7 +240,7 @@ class Page:
         self._buffer = bytearray(1 << 20)
 
     def read(self) -> None:
-        """One response, to its end."""
+        """Reads one response to its end."""
         self._socket.sendall(b"GET /metrics HTTP/1.1\r\nHost: bench\r\n\r\n")
         head, view = b"", memoryview(self._buffer)
         while b"\r\n\r\n" not in head:
@@ -279,7 +279,7 @@ def _timed(work: Callable[[], None]) -> float:
 
 
 def _resident(exporter: Guard, *, peak: bool = False) -> int:
-    """Bytes; at its peak or now."""
+    """Returns the resident bytes of the exporter, at their peak or now."""
     field = "VmHWM:" if peak else "VmRSS:"
     status = Path(f"/proc/{exporter.pid}/status").read_text().split()
     return int(status[status.index(field) + 1]) * 1_024

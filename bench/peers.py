@@ -1,4 +1,4 @@
-"""What the same application is without us: the plain worker, prometheus_client by hand, and the original package."""
+"""Other ways to run the same application: a plain worker, prometheus_client by hand, and the original package."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,9 @@ from harness import Gunicorn, RedisServer, Venv
 
 HERE = Path(__file__).parent
 
-# The original has our name on PyPI, so it lives where our wheel is never installed (no Venv method, no refresh).
+# The original has our name on PyPI, so it has an environment into which our wheel is never installed.
 ORIGINAL = Venv("original")
-# It does not start on a later Gunicorn.
+# The last Gunicorn on which the original starts.
 GUNICORN = "23.0"
 
 OURS = {
@@ -26,7 +26,7 @@ worker_int = hooks.default_worker_int
 on_exit = hooks.default_on_exit
 """
 
-# As prometheus_client's documentation tells everybody to write it.
+# As the documentation of prometheus_client describes it.
 _BY_HAND_CONFIG = """
 from prometheus_client import multiprocess
 def child_exit(server, worker):
@@ -42,9 +42,9 @@ def original(
     config: str = "",
     environment: Mapping[str, str] | None = None,
 ) -> Gunicorn:
-    """The original package as its README configures it, with the variables without which it has no samples.
+    """Configures the original package as its README says, with the variables without which it records no samples.
 
-    Of its hooks, `post_fork` is left out: it only writes the configuration into the log.
+    It leaves out the hook `post_fork`, which only writes the configuration into the log.
     """
     when_ready = "default_when_ready" if redis is None else "redis_when_ready"
     gunicorn = Gunicorn(
@@ -60,7 +60,7 @@ def original(
 
 
 def by_hand(kind: str) -> Gunicorn:
-    """A plain worker, and an application that counts its own requests by prometheus_client's multiprocess mode."""
+    """A plain worker with an application that counts its requests by prometheus_client's multiprocess mode."""
     gunicorn = Gunicorn(
         "bench.by_hand:app",
         venv=Venv.gunicorn(GUNICORN),
@@ -72,7 +72,7 @@ def by_hand(kind: str) -> Gunicorn:
 
 
 def with_files(gunicorn: Gunicorn) -> Gunicorn:
-    """With a directory for prometheus_client's files, which is what its multiprocess mode begins with."""
+    """Adds a directory for the files of prometheus_client's multiprocess mode."""
     files = gunicorn.directory / "prometheus"
     files.mkdir()
     gunicorn.environment["PROMETHEUS_MULTIPROC_DIR"] = str(files)

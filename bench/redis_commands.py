@@ -1,4 +1,4 @@
-"""What Redis spends on PUSH and EXPOSE, beside what its own commands cost in the same run, on one connection."""
+"""Cost of PUSH and EXPOSE in Redis, beside its own commands in the same run, on one connection."""
 
 import socket
 import time
@@ -19,17 +19,17 @@ PIPELINED = 20_000
 
 
 class Side:
-    """Something to do in rounds; each round is so many units, of which the cost is kept."""
+    """Work that is done in rounds; each round is a number of units, and the cost of one unit is kept."""
 
     def __init__(self, command: str, units: int, work: Callable[[], Callable[[], object]]) -> None:
-        """`command` is the name in INFO commandstats. `work` prepares a round and returns what is measured."""
+        """`command` is the name in INFO commandstats. `work` prepares a round and returns the function to measure."""
         self.command, self.units, self.work = command, units, work
         self.in_command: list[float] = []
         self.server: list[float] = []
         self.client: list[float] = []
 
     def round(self, server: RedisServer) -> None:
-        """One round; nanoseconds per unit: inside the command, of the server's CPU, and on the clock."""
+        """Runs one round; keeps nanoseconds per unit: in the command, of the server's CPU, and of the wall clock."""
         prepared = self.work()
         usec, cpu, begin = server.stats(self.command)["usec"], cpu_ns(server.pid), time.perf_counter_ns()
         prepared()
@@ -40,7 +40,7 @@ class Side:
 
 
 def measure(quick: bool) -> list[Row]:
-    """For ten thousand series, a hundred thousand and a million."""
+    """Measures ten thousand series, a hundred thousand and a million."""
     rows = []
     for series, rounds in ((10_000, 5),) if quick else ((10_000, 30), (100_000, 30), (1_000_000, 7)):
         with RedisServer() as server:
@@ -100,7 +100,7 @@ def _measure(server: RedisServer, series: int, rounds: int) -> list[Row]:
 
 
 def _longest_call(client: Any, command: str) -> float:
-    """In nanoseconds, by the server's own account."""
+    """Returns nanoseconds, as the server reports them."""
     client.config_set("latency-tracking-info-percentiles", "100")
     every = {name.lower(): found for name, found in client.info("latencystats").items()}
     found = every[f"latency_percentiles_usec_{command}"]
@@ -117,7 +117,7 @@ class Pipe:
         self._socket.connect(str(server.socket))
 
     def prepare(self, commands: Sequence[tuple[str | bytes, ...]], lines: int) -> Callable[[], None]:
-        """Encodes them; each is answered by that many lines, of which none may be an error."""
+        """Encodes the commands; each answer has this number of lines, and none may be an error."""
         request = b"".join(map(_encode, commands))
         return lambda: self._exchange(request, lines * len(commands))
 
@@ -144,11 +144,11 @@ class Writer:
         assert status == b"RESYNC", status
 
     def define(self, series: int) -> None:
-        """The full state."""
+        """Sends the full state."""
         self._push(list(full_state("bench_requests", series)))()
 
     def update(self, starts: list[int]) -> Callable[[], None]:
-        """One batch of new values for each start."""
+        """Prepares one batch of new values for each start index."""
         self.value += 1
         return self._push([update(first, self.value) for first in starts])
 

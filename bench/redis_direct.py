@@ -1,4 +1,4 @@
-"""Single commands, memory, and other ways to have metrics in Redis, each beside ours in the same run."""
+"""Single commands, memory, and other ways to keep metrics in Redis, each beside ours in the same run."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from harness import RedisServer
 from harness.batch import Batch, Buckets, counter, gauge, histogram
 
 LABELS = ("LABELS", "3", "method", "GET", "route", "/orders/<int:id>", "status", "200")
-# Many metrics as an application without the module keeps them: one hash for each series.
+# How an application without the module keeps many metrics: one hash for each series.
 COLLECT = """
 local page, cursor = {}, "0"
 repeat
@@ -28,7 +28,7 @@ return table.concat(page, "\\n")
 
 
 def measure(quick: bool) -> list[Row]:
-    """All of them."""
+    """Runs all measurements of this file."""
     return [
         *_single(5 if quick else 30),
         *_memory(10_000 if quick else 200_000),
@@ -69,7 +69,7 @@ def _single(rounds: int) -> list[Row]:
 
 
 def _memory(series: int) -> list[Row]:
-    """Of counters whose name and labels are 100 bytes; then of a second writer of the same."""
+    """Measures counters whose name and labels are 100 bytes; then a second writer of the same counters."""
     family = counter("bench_requests")
     used = []
     with RedisServer() as server:
@@ -140,7 +140,7 @@ def _pages(series: int) -> list[Row]:
 
 
 def _lines(lines: int, rounds: int) -> list[Row]:
-    """Pages of numbers with many digits, and of histograms."""
+    """Measures pages of numbers with many digits, and pages of histograms."""
     bounds = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"]
 
     def floats(batch: Batch, number: int) -> None:
@@ -169,7 +169,7 @@ def _labels(number: int) -> dict[str, str]:
 
 
 def _define(client: Any, writer: str, series: int, define: Callable[[Batch, int], object]) -> None:
-    """The full state of one writer."""
+    """Sends the full state of one writer."""
     _, epoch, *_ = client.execute_command("METRICS.PUSH", KEY, writer, 1, Batch().encode())
     for seq, begin in enumerate(range(0, series, 1000), 2):
         last = begin + 1000 >= series

@@ -1,4 +1,4 @@
-"""The commands that Redis gets while requests are answered: ours, and the original package's."""
+"""Commands that Redis receives while requests are answered: from our package, and from the original."""
 
 import time
 
@@ -7,13 +7,13 @@ from bench.requests import ask
 from bench.table import Row
 from harness import Gunicorn, RedisServer, eventually
 
-# Also on a busy machine the many are answered within the window.
+# Also a busy machine answers the larger number within the window.
 FEW, MANY = 100, 1_000
 WORKER = "sync"
 
 
 def measure(quick: bool) -> list[Row]:
-    """In windows of the same length with few and with many requests: what is in the path of a request would grow."""
+    """Compares few requests with many in equal windows: commands in the path of a request would grow with them."""
     seconds = 3 if quick else 8
     with RedisServer() as redis, Gunicorn("hello:app", redis=redis, app_directory=peers.HERE) as gunicorn:
         ask(gunicorn.port, 20)
@@ -49,7 +49,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _commands(redis: RedisServer, gunicorn: Gunicorn, requests: int, seconds: float) -> dict[str, int]:
-    """By name, the most frequent first; the window lasts `seconds`, or as long as the requests if that is longer."""
+    """Returns counts by name, most frequent first. The window lasts `seconds`, or until the requests end."""
     before, end = _counted(redis), time.monotonic() + seconds
     ask(gunicorn.port, requests)
     time.sleep(max(0.0, end - time.monotonic()))

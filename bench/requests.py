@@ -25,7 +25,7 @@ BUDGETS = {"tornado": "≥ 0.97", "asgi": "≥ 0.97", "uvicorn_worker.UvicornWor
 
 
 def measure(quick: bool) -> list[Row]:
-    """Capacity: the CPU that a request costs in a plain worker ÷ in ours."""
+    """Measures capacity: the CPU time of a request in a plain worker ÷ that in ours."""
     rounds, requests = (8, 100) if quick else (60, 300)
     rows = []
     for kind in OURS:
@@ -58,19 +58,19 @@ def _gunicorn(kind: str, worker_class: str, redis: RedisServer | None = None) ->
 
 
 class Cost(NamedTuple):
-    """Of one request: nanoseconds that the worker has computed, and until the client had its answer."""
+    """Cost of one request: nanoseconds of CPU time of the worker, and nanoseconds until the client had its answer."""
 
     cpu: float
     answer: float
 
 
 def capacity(plain: Sequence[Cost], other: Sequence[Cost]) -> Median:
-    """How many requests the other side answers for each of the plain one's, if CPU is all they need."""
+    """Returns the number of requests that the other side answers for each one of the plain side, by CPU time alone."""
     return median([one.cpu / two.cpu for one, two in zip(plain, other, strict=True)])
 
 
 def rounds_of(sides: Mapping[str, Gunicorn], rounds: int, requests: int) -> dict[str, list[Cost]]:
-    """What a request costs each side, in rounds that alternate between the sides."""
+    """Measures the cost of a request on each side, in rounds that alternate between the sides."""
     costs: dict[str, list[Cost]] = {name: [] for name in sides}
     for turn in range(rounds + 2):
         for name in random.sample(list(sides), len(sides)):
@@ -88,7 +88,7 @@ def _round(gunicorn: Gunicorn, requests: int) -> Cost:
 
 
 def ask(port: int, requests: int, *, patience: float = 30.0) -> None:
-    """One after the other, each on a connection of its own; TimeoutError after so many seconds without an answer."""
+    """Sends requests one after the other, each on a new connection; TimeoutError after `patience` seconds."""
     for _ in range(requests):
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience)
         connection.request("GET", "/")
@@ -97,5 +97,5 @@ def ask(port: int, requests: int, *, patience: float = 30.0) -> None:
 
 
 def cpu_ns(pid: int) -> int:
-    """Nanoseconds that all threads of a process have been running."""
+    """Returns the CPU time of all threads of a process, in nanoseconds."""
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir())

@@ -1,4 +1,4 @@
-"""Flask applications with as many routes as a large one has: `app` answers, `failing` fails in each of them."""
+"""Flask applications with as many routes as a large one has: routes of `app` answer, those of `failing` fail."""
 
 from flask import Flask
 

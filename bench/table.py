@@ -1,4 +1,4 @@
-"""The table, and the statistics in it."""
+"""The table of results, and its statistics."""
 
 import math
 import statistics
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One line: what, how much, the peer or limit beside it in the same run, and the budget."""
+    """One line of the table: title, our figure, the peer or limit in the same run, and the budget."""
 
     what: str
     ours: str
@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
 
 def render(parts: Sequence[tuple[str, Sequence[Row]]], machine: str, *, quick: bool) -> str:
-    """The page, in Markdown that is readable as text."""
+    """Returns the page, in Markdown that is also readable as plain text."""
     lines = ["# What it costs", "", f"Written by `make bench`: {machine}.", ""]
     if quick:
         lines += ["A quick run, only to see that it works: the figures mean little.", ""]
@@ -37,7 +37,7 @@ def _line(row: Row, widths: Sequence[int]) -> str:
 
 
 class Median(NamedTuple):
-    """A median and the interval of order statistics that holds it with 95 %."""
+    """A median, and the interval of order statistics that contains it with a probability of 95 %."""
 
     value: float
     low: float
@@ -48,7 +48,7 @@ class Median(NamedTuple):
 
 
 def median(values: Sequence[float]) -> Median:
-    """Needs no assumption about how the values are distributed; the interval is all of them below six values."""
+    """Assumes no distribution of the values. Below six values the interval is all of them."""
     ordered, n = sorted(values), len(values)
     if n < 6:
         return Median(statistics.median(ordered), ordered[0], ordered[-1])
@@ -58,7 +58,7 @@ def median(values: Sequence[float]) -> Median:
 
 
 def nanoseconds(value: float) -> str:
-    """With a unit that fits."""
+    """Spells the value with a fitting unit."""
     if value >= 1e6:
         return f"{value / 1e6:.1f} ms"
     return f"{value / 1e3:.2f} µs" if value >= 1e3 else f"{value:.0f} ns"

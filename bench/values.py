@@ -1,4 +1,4 @@
-"""What the two hooks of a request cost, and `inc()` and `observe()` of prometheus_client, inside a worker."""
+"""Cost of the two hooks of a request, and of `inc()` and `observe()` of prometheus_client, inside a worker."""
 
 import json
 import statistics
@@ -8,12 +8,12 @@ from bench.table import Row, nanoseconds
 from harness import Gunicorn, RedisServer, Venv, eventually
 
 PROBE = (peers.HERE / "worker_probe.py").read_text()
-# A call of the original with Redis takes milliseconds.
+# Fewer calls for the original with Redis, because each takes milliseconds.
 FEW_CALLS = {"PROBE_CALLS": "40"}
 
 
 def measure(quick: bool) -> list[Row]:
-    """Workers of each kind, in turn: ours, a plain one, one with prometheus_client's files, and the original's."""
+    """Measures workers in turn: ours, a plain one, one with prometheus_client's files, and the original's."""
     rows = []
     for kind, ours in peers.OURS.items():
         runs = [_run(kind, ours) for _ in range(1 if quick else 3)]
@@ -26,7 +26,7 @@ def measure(quick: bool) -> list[Row]:
 
 
 def _run(kind: str, ours: str) -> dict[str, dict[str, float]]:
-    """Nanoseconds, by side and by what was called."""
+    """Returns nanoseconds, by side and by the function that was called."""
     figures = {"embedded": _probe(_gunicorn(ours)), "plain": _probe(_gunicorn(kind))}
     with RedisServer() as redis:
         figures["with Redis"] = _probe(_gunicorn(ours, redis))

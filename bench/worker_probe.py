@@ -1,7 +1,7 @@
-"""A gunicorn configuration whose worker measures itself once it is up, and leaves the figures in a file.
+"""A gunicorn configuration whose worker measures itself once it has started, and writes the figures into a file.
 
-It runs in a plain worker and in a metered one alike, and uses only what both have: the hooks as gunicorn calls them and
-metrics as an application declares them.
+A plain worker and a metered one run the same code: hooks as gunicorn calls them, and metrics as an application
+declares them.
 """
 
 import json
@@ -29,7 +29,7 @@ def post_worker_init(worker: Any) -> None:
         worker.cfg.pre_request(worker, request)
         worker.cfg.post_request(worker, request, environ, response)
 
-    # Not before: the original package puts its values in place when the server is ready.
+    # Not earlier: the original package installs its values when the server is ready.
     counter = Counter("probe_calls", "Calls.", ["kind"]).labels("a")
     histogram = Histogram("probe_seconds", "Seconds.", ["kind"]).labels("a")
     call = _cost(lambda: None)
@@ -44,7 +44,7 @@ def post_worker_init(worker: Any) -> None:
 
 
 class _Sink:
-    """A socket that takes everything."""
+    """A socket that accepts all data."""
 
     def sendall(self, data: bytes) -> None:
         pass
@@ -53,7 +53,7 @@ class _Sink:
 
 
 def _cost(call: Callable[[], object]) -> float:
-    """Nanoseconds of one call: the best of several runs, which is the one that nobody disturbed."""
+    """Returns nanoseconds of one call, of the fastest of several runs: other programs disturbed it least."""
     best = float("inf")
     for _ in range(REPEATS):
         begin = time.perf_counter_ns()

@@ -33,7 +33,7 @@ def _commands(page: Path) -> list[str]:
     return [line.split("  #")[0].strip() for line in lines]
 
 
-class Typed(Guard):
+class ShellCommand(Guard):
     """A command that goes on until it is ended."""
 
     name = "typed"
@@ -71,7 +71,7 @@ def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
         (tmp_path / ("exporter.yml" if number == 0 else f"exporter-{number}.yml")).write_text(text)
     for name in ("deploy", "target"):
         (tmp_path / name).symlink_to(ROOT / name if name == "deploy" else TARGET)
-    running: dict[str, Typed] = {}
+    running: dict[str, ShellCommand] = {}
     with own_network():
         try:
             for line in _commands(page):
@@ -85,7 +85,7 @@ def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
                     kind = "redis" if "redis-server" in line else "app" if "SIDECAR_MODE" in line else "exporter"
                     if kind in running:
                         running.pop(kind).stop()
-                    running[kind] = Typed(line, environment)
+                    running[kind] = ShellCommand(line, environment)
                     running[kind].start()
                 else:
                     eventually(lambda line=line: _type(line, environment, tmp_path))  # type: ignore[misc]

@@ -3,7 +3,7 @@
 import pytest
 
 from harness import Gunicorn, Scrape, eventually, scrape
-from harness.http2 import Asked, Http2Client
+from harness.http2 import Http2Client, Http2Request
 
 CLEARTEXT = ["--http-protocols=h2,h1", "--http2-cleartext=prior-knowledge"]
 KINDS = {
@@ -20,16 +20,18 @@ def test_streams_are_counted_with_what_came_and_went(kind: str) -> None:
     worker, app = KINDS[kind]
     with Gunicorn(app, worker_class=f"gunicorn_prometheus_exporter.{worker}", arguments=CLEARTEXT) as gunicorn:
         client = Http2Client(gunicorn.port)
-        assert client.ask(Asked("/"), Asked("/read", LARGE, "POST"), Asked("/missing"), Asked("/file")) == [
+        assert client.ask(
+            Http2Request("/"), Http2Request("/read", LARGE, "POST"), Http2Request("/missing"), Http2Request("/file")
+        ) == [
             200,
             200,
             404,
             200,
         ]
-        assert client.ask(*[Asked("/parts")] * 10) == [200] * 10
-        assert client.ask(Asked("/raise")) == [500]
-        client.leave_half_way(Asked("/endless"))
-        assert client.ask(Asked("/")) == [200]
+        assert client.ask(*[Http2Request("/parts")] * 10) == [200] * 10
+        assert client.ask(Http2Request("/raise")) == [500]
+        client.leave_half_way(Http2Request("/endless"))
+        assert client.ask(Http2Request("/")) == [200]
         client.close()
         seen = eventually(lambda: _with(scrape(gunicorn.metrics_url), 17))
     requests = {

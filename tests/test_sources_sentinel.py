@@ -6,21 +6,21 @@ from collections.abc import Iterator
 import pytest
 
 from harness import Exporter, Gunicorn, Load, eventually, scrape
-from harness.sentinel import MASTER, Watched
+from harness.sentinel import MASTER, SentinelSetup
 
 REQUESTS = "gunicorn_worker_requests_total"
 
 
 @pytest.fixture(scope="module")
-def watched() -> Iterator[Watched]:
+def watched() -> Iterator[SentinelSetup]:
     """A primary and a replica under sentinels that want a password."""
-    with Watched(password="two%20words:/@") as one:
+    with SentinelSetup(password="two%20words:/@") as one:
         yield one
 
 
 def test_a_primary_that_dies_is_replaced_and_counts_are_exact() -> None:
     """The replica takes its place under load; instance and exporter follow, and no request is counted twice."""
-    with Watched() as watched:
+    with SentinelSetup() as watched:
         environment = watched.environment()
         with Gunicorn(workers=2, environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
             with Load([gunicorn.port]) as load:
@@ -35,7 +35,7 @@ def test_a_primary_that_dies_is_replaced_and_counts_are_exact() -> None:
             assert load.slowest() < 5, "a request waited for Redis"
 
 
-def test_a_planned_failover_is_followed(watched: Watched) -> None:
+def test_a_planned_failover_is_followed(watched: SentinelSetup) -> None:
     """The old primary stays, as a replica that refuses writes: nobody goes on reading it."""
     environment = watched.environment()
     with Gunicorn(environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
@@ -50,7 +50,7 @@ def test_a_planned_failover_is_followed(watched: Watched) -> None:
             eventually(lambda: scrape(url).sum(REQUESTS), equals=float(len(load.outcomes)), within=60)
 
 
-def test_a_wrong_name_or_password_is_one_line(watched: Watched) -> None:
+def test_a_wrong_name_or_password_is_one_line(watched: SentinelSetup) -> None:
     environment = watched.environment()
     with Exporter(environment={**environment, "GUNICORN_EXPORTER_REDIS_SENTINEL_MASTER": "other"}) as exporter:
         line = refusal(exporter)

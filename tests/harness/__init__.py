@@ -1,6 +1,6 @@
-"""Guards that each own a process, a port and a directory, and ways to look at what those processes say.
+"""Guards, each of which owns a process, a port and a directory, and functions that read what these processes publish.
 
-A guard is a context manager: inside the `with` its process runs, after it nothing of it is left, whatever happened.
+A guard is a context manager: its process runs inside the `with`; afterwards nothing of it is left, also after an error.
 
     with RedisServer() as redis, Gunicorn("apps.plain:app", redis=redis) as gunicorn:
         gunicorn.get("/")

@@ -1,4 +1,4 @@
-"""The batch format of `redis-module/BATCH.md`, written from that page alone: a second implementation."""
+"""A second implementation of the batch format, written from `redis-module/BATCH.md` alone."""
 
 import struct
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -46,7 +46,7 @@ class Family:
     unit: str = ""
 
     def encode(self) -> bytes:
-        """Entry 1."""
+        """Returns the entry FAMILY (1)."""
         return bytes([1, self.kind, self.mode]) + text(self.name) + text(self.help) + text(self.unit)
 
 
@@ -103,12 +103,12 @@ class Batch:
 
     @classmethod
     def full(cls, *, last: bool = True, forgotten_seq: int = 0, registry_ttl_ms: int = 0) -> Self:
-        """The beginning of a full state, and by default all of it."""
+        """Returns the first batch of a full state; by default it is also the last."""
         return cls(FULL | (LAST if last else 0), forgotten_seq, registry_ttl_ms)
 
     @classmethod
     def more(cls, *, last: bool) -> Self:
-        """More of a full state."""
+        """Returns a further batch of a full state."""
         return cls(MORE | (LAST if last else 0))
 
     def define(
@@ -121,7 +121,7 @@ class Batch:
         pid: str = "",
         ttl_ms: int = 0,
     ) -> Self:
-        """The next series of the writer."""
+        """Defines the next series of the writer."""
         number = self._number(self._families, family, family.encode)
         pairs = b"".join(text(name) + text(value) for name, value in labels.items())
         layout = b""
@@ -134,28 +134,28 @@ class Batch:
         return self
 
     def value(self, index: int, value: float) -> Self:
-        """A new value of a counter or gauge."""
+        """Sets a new value of a counter or gauge."""
         self.entries.append(b"\4" + varint(1) + struct.pack("<I", index) + floating(value))
         return self
 
     def timed(self, index: int, value: float, time: float) -> Self:
-        """A new value of a gauge in a mostrecent mode."""
+        """Sets a new value of a gauge in a mostrecent mode."""
         self.entries.append(b"\5" + varint(index) + floating(value) + floating(time))
         return self
 
     def buckets(self, index: int, total: float, changed: Mapping[int, int]) -> Self:
-        """New counts of some buckets."""
+        """Sets new counts of some buckets."""
         pairs = b"".join(varint(bucket) + varint(count) for bucket, count in sorted(changed.items()))
         self.entries.append(b"\6" + varint(index) + floating(total) + varint(len(changed)) + pairs)
         return self
 
     def retire(self, index: int) -> Self:
-        """The writer owns this series no longer."""
+        """Ends the writer's ownership of this series."""
         self.entries.append(b"\7" + varint(index))
         return self
 
     def encode(self) -> bytes:
-        """The bytes."""
+        """Returns the bytes of the batch."""
         head = bytes([1, self.kind]) + varint(self.forgotten_seq) + varint(self.registry_ttl_ms)
         return head + varint(len(self.entries)) + b"".join(self.entries)
 

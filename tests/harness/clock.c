@@ -1,5 +1,5 @@
-// A server's clock, wrong by as much as a file says: preloaded, it stands in for the function that Redis and Valkey ask
-// for the time of day. The clock that measures durations is left alone.
+// The clock of a server, wrong by the offset in a file: preloaded, it replaces the function from which Redis and Valkey read
+// the time of day. The clock that measures durations stays as it is.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>

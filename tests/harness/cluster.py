@@ -15,7 +15,7 @@ SLOTS = 16_384
 
 
 class Cluster:
-    """Primaries that share the slots evenly, and one replica of the first, which takes its place when it dies."""
+    """Primaries that share the slots evenly, and one replica of the first, which replaces it when it dies."""
 
     def __init__(self, primaries: int = 3) -> None:
         """Nothing runs before `start`."""
@@ -43,7 +43,7 @@ class Cluster:
         eventually(lambda: self.replica.client.info("replication")["master_link_status"], equals="up")
 
     def owner(self, key: str) -> RedisServer:
-        """The node that says of itself that it is the primary of that key's slot."""
+        """Returns the node that claims to be the primary of that key's slot."""
         slot = self.slot(key)
         for node in self.nodes:
             with contextlib.suppress(redis.RedisError):
@@ -53,11 +53,11 @@ class Cluster:
         raise AssertionError(f"nobody has slot {slot}")
 
     def slot(self, key: str) -> int:
-        """Of a key."""
+        """Returns the slot of a key."""
         return int(str(self.primaries[-1].execute("CLUSTER", "KEYSLOT", key)))
 
     def move(self, key: str, target: RedisServer) -> None:
-        """Brings the key's slot to another primary, as resharding does, while everybody goes on."""
+        """Moves the key's slot to another primary, as resharding does; the other processes keep running."""
         slot, source = self.slot(key), self.owner(key)
         target.execute("CLUSTER", "SETSLOT", slot, "IMPORTING", node_id(source))
         source.execute("CLUSTER", "SETSLOT", slot, "MIGRATING", node_id(target))
@@ -66,7 +66,7 @@ class Cluster:
             node.execute("CLUSTER", "SETSLOT", slot, "NODE", node_id(target))
 
     def environment(self, *, shards: int) -> dict[str, str]:
-        """Points an exporter, or the package, at the first node, which may die."""
+        """Returns variables that point an exporter, or the package, at the first node, which may die."""
         return {
             "REDIS_ENABLED": "true",
             "REDIS_HOST": "127.0.0.1",
@@ -90,7 +90,7 @@ class Cluster:
 
 
 def node_id(node: RedisServer) -> str:
-    """As other nodes name it."""
+    """Returns the id by which other nodes name this node."""
     return str(node.execute("CLUSTER", "MYID"))
 
 

@@ -8,7 +8,7 @@ TOTAL = "gunicorn_http_requests_total"
 
 
 def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
-    """The page, once that many requests have ended: under ASGI a client has its answer a little before."""
+    """Returns the page once that many requests have ended; under ASGI a client gets its answer a little earlier."""
 
     def page() -> Scrape:
         seen = scrape(gunicorn.metrics_url)

@@ -1,4 +1,4 @@
-"""The only patience in these tests."""
+"""The only way in which these tests wait."""
 
 import http.client
 import time
@@ -12,10 +12,10 @@ _NOT_YET = (AssertionError, OSError, http.client.HTTPException)
 
 
 def eventually(fact: Callable[[], T], *, equals: object = _ANY, within: float = 30.0) -> T:
-    """Asks until `fact` holds, and returns what it said then.
+    """Calls `fact` until it holds, and returns its result.
 
-    It holds when it neither returns False, nor raises an AssertionError or an error of the network, and equals what it
-    should. When the patience (seconds) runs out, the last reason is the error.
+    It holds when it neither returns False nor raises an AssertionError or an error of the network, and equals `equals`
+    if that is given. After `within` seconds, the last reason is raised as the error.
     """
     end = time.monotonic() + within
     while True:

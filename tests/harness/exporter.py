@@ -1,4 +1,4 @@
-"""The exporter's binary, on its own."""
+"""The exporter's binary, started without Gunicorn."""
 
 import http.client
 import socket
@@ -24,7 +24,7 @@ class Exporter(Guard):
         arguments: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Settings go through the environment, as in a container."""
+        """Settings are environment variables, as in a container."""
         self.port = free_port()
         settings = {"PROMETHEUS_METRICS_PORT": str(self.port), "PROMETHEUS_BIND_ADDRESS": "127.0.0.1"}
         if redis is not None:
@@ -39,18 +39,18 @@ class Exporter(Guard):
 
     @property
     def url(self) -> str:
-        """Without a path."""
+        """The address without a path."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def metrics_url(self) -> str:
-        """The page."""
+        """The address of the page."""
         return f"{self.url}/metrics"
 
     def assert_ready(self) -> None:
-        """Something answers there; a 503, while Redis is away, is an answer."""
+        """The exporter answers; a 503, while Redis is away, is also an answer."""
         if "PROMETHEUS_SSL_CERTFILE" in self.environment:
-            # Whom it talks to is what the test is about.
+            # With TLS this checks only the port, because tests check which clients the exporter accepts.
             socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -62,7 +62,7 @@ class Exporter(Guard):
 
 
 def redis_environment(redis: RedisServer) -> dict[str, str]:
-    """Points an exporter, or the package, at that server."""
+    """Returns variables that point an exporter, or the package, at that server."""
     if redis.port:
         return {"REDIS_ENABLED": "true", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(redis.port)}
     return {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": redis.url}

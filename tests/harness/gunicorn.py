@@ -42,7 +42,7 @@ class Gunicorn(Guard):
         redis: RedisServer | None = None,
         app_directory: Path = TESTS,
     ) -> None:
-        """`config` is the text of gunicorn.conf.py. Modules of the application are looked for in `app_directory`."""
+        """`config` is the text of gunicorn.conf.py. Gunicorn imports the application from `app_directory`."""
         self.venv = venv or Venv.default()
         self.port = free_port()
         self.metrics_port = free_port()
@@ -59,7 +59,7 @@ class Gunicorn(Guard):
         self.config_path.write_text(config)
 
     def command(self) -> Sequence[str | Path]:
-        """As a user would type it."""
+        """The command that a user would type."""
         return [
             self.venv.bin / "gunicorn",
             f"--config={self.config_path}",
@@ -73,18 +73,18 @@ class Gunicorn(Guard):
 
     @property
     def base_url(self) -> str:
-        """Of the application, without a slash at the end."""
+        """The address of the application, without a slash at the end."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def metrics_url(self) -> str:
-        """The page of this instance's exporter."""
+        """The address of the page of this instance's exporter."""
         return f"http://127.0.0.1:{self.metrics_port}/metrics"
 
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """One request on a connection of its own; an error status is an answer like any other."""
+        """Sends one request on a new connection; an answer with an error status raises nothing."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
         try:
             connection.request(method, path, body, dict(headers or {}))
@@ -94,33 +94,33 @@ class Gunicorn(Guard):
             connection.close()
 
     def get(self, path: str = "/") -> Answer:
-        """A GET request."""
+        """Sends a GET request."""
         return self.request("GET", path)
 
     def assert_ready(self) -> None:
-        """All workers have been forked and the listener accepts; no request is made, so nothing is counted."""
+        """All workers have been forked and the listener accepts. This sends no request, so that none is counted."""
         pids = self.worker_pids()
         assert len(pids) >= self.expected_workers, f"{len(pids)} workers of {self.expected_workers}"
         assert "Booting worker" in self.log, "no worker has booted"
 
     @property
     def expected_workers(self) -> int:
-        """How many workers there are when it is ready."""
+        """The number of workers when it is ready."""
         return self.workers
 
     def worker_pids(self) -> list[int]:
-        """Oldest first."""
+        """The process ids of the workers, oldest first."""
         session = os.getsid(self.pid)
         return [child for child in children(self.pid) if _session(child) == session]
 
     def exporter_pid(self) -> int:
-        """The exporter's process: the arbiter's child with a session of its own."""
+        """The exporter's process: the arbiter's child that leads its own session."""
         found = [child for child in children(self.pid) if _session(child) == child]
         assert len(found) == 1, f"{len(found)} exporter processes, expected one"
         return found[0]
 
     def kill_worker(self, pid: int) -> None:
-        """SIGKILL to one worker."""
+        """Sends SIGKILL to one worker."""
         os.kill(pid, signal.SIGKILL)
 
 

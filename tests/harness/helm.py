@@ -1,7 +1,7 @@
-"""Helm, which installs into a cluster that takes everything and runs nothing.
+"""Helm, which installs into an API server that accepts every object and runs nothing.
 
-Helm comes as a library. It runs in a process of its own, for which this file is also a program: a Go runtime that has
-once been loaded never leaves.
+Helm is a shared library here. It runs in a separate process, for which this file is also the program: a Go runtime
+cannot be unloaded.
 """
 
 import base64
@@ -24,7 +24,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARY = ROOT / ".tools" / "helm" / "libhelm_sdkpy.so"
 
-# What that cluster has: group and version, plural, kind.
+# The kinds that this API server knows: group and version, plural, kind.
 _RESOURCES = (
     ("v1", "configmaps", "ConfigMap"),
     ("v1", "secrets", "Secret"),
@@ -37,29 +37,29 @@ _RESOURCES = (
 )
 
 
-class Installed(NamedTuple):
-    """What the cluster was given, in the order in which it was, and what the user is told."""
+class Release(NamedTuple):
+    """The objects that the cluster received, in their order, and the notes that Helm prints."""
 
     objects: list[dict[str, Any]]
     notes: str
 
 
 class HelmError(Exception):
-    """What Helm says when it will not."""
+    """The message with which Helm refuses."""
 
 
-def install(chart: Path, values: Mapping[str, Any], release: str = "metrics") -> Installed:
-    """`helm install` of a chart with those values."""
+def install(chart: Path, values: Mapping[str, Any], release: str = "metrics") -> Release:
+    """Runs `helm install` of a chart with those values."""
     with _cluster() as (port, taken, releases):
         _helm("install", str(port), release, str(chart), json.dumps(values))
         (stored,) = releases
-        return Installed(taken, str(stored["info"].get("notes", "")))
+        return Release(taken, str(stored["info"].get("notes", "")))
 
 
 def lint(chart: Path) -> list[str]:
-    """`helm lint`: what it warns of, or thinks wrong."""
+    """Runs `helm lint`; returns its warnings and errors."""
     findings: list[dict[str, Any]] = json.loads(_helm("lint", "0", "", str(chart), "{}"))["Messages"] or []
-    # 1 is an advice: that the chart has no icon.
+    # Severity 1 is advice: the chart has no icon.
     return [str(finding) for finding in findings if finding["Severity"] > 1]
 
 
@@ -72,24 +72,24 @@ def _helm(*words: str) -> str:
 
 @contextlib.contextmanager
 def _cluster() -> Iterator[tuple[int, list[dict[str, Any]], list[dict[str, Any]]]]:
-    """An API that knows some kinds, has nothing, and takes what it is given: its port, that, and Helm's own records."""
+    """Runs an API server that knows some kinds; yields its port, the objects that it gets, and Helm's own records."""
     taken: list[dict[str, Any]] = []
     releases: list[dict[str, Any]] = []
 
     class Api(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            """Discovery; otherwise nothing is there yet."""
+            """Answers discovery; for any other path there is no object."""
             path = self.path.split("?")[0]
             found = _discovery(path)
             self._answer(404 if found is None else 200, found or _STATUS_NOT_FOUND)
 
         def do_PATCH(self) -> None:
-            """An object, by server-side apply."""
+            """Receives an object, by server-side apply."""
             taken.append(yaml.safe_load(self._body()))
             self._answer(201, taken[-1])
 
         def do_POST(self) -> None:
-            """An object, or Helm's record of the release: packed, in a secret in protobuf."""
+            """Receives an object, or Helm's record of the release: packed, in a secret in protobuf."""
             body = self._body()
             packed = re.search(rb"H4sI[A-Za-z0-9+/=]+", body)
             if packed:
@@ -100,7 +100,7 @@ def _cluster() -> Iterator[tuple[int, list[dict[str, Any]], list[dict[str, Any]]
             self._answer(201, taken[-1])
 
         def do_PUT(self) -> None:
-            """The record once more, when everything is installed."""
+            """Receives the record again, when everything is installed."""
             self.do_POST()
 
         def _body(self) -> bytes:
@@ -116,7 +116,7 @@ def _cluster() -> Iterator[tuple[int, list[dict[str, Any]], list[dict[str, Any]]
             self.wfile.write(payload)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
+            """Writes no log."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -159,7 +159,7 @@ def _discovery(path: str) -> dict[str, Any] | None:
 
 
 def _main(action: str, port: str, release: str, chart: str, values: str) -> None:
-    """The program: one call of the library."""
+    """The program: calls the library once."""
     library = ctypes.CDLL(str(LIBRARY))
     library.helm_sdkpy_last_error.restype = ctypes.c_char_p
     cluster = {"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}

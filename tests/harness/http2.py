@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/2 in the clear, all its requests at once over one connection."""
+"""A client that speaks HTTP/2 without TLS and sends all its requests at once over one connection."""
 
 import socket
 from typing import NamedTuple
@@ -8,8 +8,8 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, WindowUpdated
 
 
-class Asked(NamedTuple):
-    """One request; its body is sent without saying how long it is."""
+class Http2Request(NamedTuple):
+    """One request; its body has no announced length."""
 
     path: str
     body: bytes = b""
@@ -20,7 +20,7 @@ class Http2Client:
     """One connection."""
 
     def __init__(self, port: int) -> None:
-        """On loopback, by prior knowledge."""
+        """Connects to loopback, by prior knowledge."""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._authority = f"127.0.0.1:{port}"
         self._connection = H2Connection(H2Configuration(header_encoding=False))
@@ -29,15 +29,15 @@ class Http2Client:
         self._statuses: dict[int, int] = {}
         self._open: set[int] = set()
 
-    def ask(self, *requests: Asked) -> list[int]:
-        """The statuses, in the order of the requests; 0 for a stream that was reset."""
+    def ask(self, *requests: Http2Request) -> list[int]:
+        """Sends the requests; returns their statuses in the same order, 0 for a stream that was reset."""
         streams = [self._begin(request) for request in requests]
         while self._open & set(streams):
             self._take_turn()
         return [self._statuses.get(stream, 0) for stream in streams]
 
-    def leave_half_way(self, request: Asked) -> None:
-        """Resets the stream once something of the response has come."""
+    def leave_half_way(self, request: Http2Request) -> None:
+        """Resets the stream once a part of the response has arrived."""
         stream = self._begin(request)
         while stream not in self._statuses:
             self._take_turn()
@@ -50,7 +50,7 @@ class Http2Client:
         self._flush()
         self._socket.close()
 
-    def _begin(self, request: Asked) -> int:
+    def _begin(self, request: Http2Request) -> int:
         stream = self._connection.get_next_available_stream_id()
         head = [
             (":method", request.method),

@@ -1,4 +1,4 @@
-"""Worker classes and the environments that they are tested in."""
+"""Worker classes, and the environments in which they are tested."""
 
 import json
 import os
@@ -21,32 +21,32 @@ class Kind(NamedTuple):
 
     @property
     def worker_class(self) -> str:
-        """As it is given to gunicorn."""
+        """The name that gunicorn gets."""
         return f"gunicorn_prometheus_exporter.Prometheus{self.worker}"
 
     @property
     def gunicorn(self) -> int:
-        """Its version's first number."""
+        """The first number of its version."""
         return _facts(self.venv)[0]
 
     @property
     def is_asgi(self) -> bool:
-        """Whether the application is one for ASGI."""
+        """Whether the application is an ASGI application."""
         return self.worker in ("ASGIWorker", "UvicornWorker")
 
     @property
     def is_tornado(self) -> bool:
-        """Whether tornado's own server does the work, which collects a WSGI response before it sends any of it."""
+        """Whether tornado's own server does the work. It collects a WSGI response before it sends any of it."""
         return self.worker == "TornadoWorker"
 
     @property
     def keeps(self) -> bool:
-        """Whether it keeps connections open."""
+        """Whether the worker keeps connections open."""
         return self.worker != "Worker"
 
     @property
     def app(self) -> str:
-        """The application with all shapes."""
+        """The application that has every shape of request."""
         return ASGI if self.is_asgi else WSGI
 
 
@@ -65,7 +65,7 @@ _SLICE = [
 
 
 def kinds() -> list[Kind]:
-    """A slice of all; or, when `make test-matrix` names an environment, each class that there can be in it."""
+    """Returns a few of all; if `make test-matrix` names an environment, every class that exists in it."""
     venv = os.environ.get("HARNESS_VENV")
     if venv is None:
         return _SLICE

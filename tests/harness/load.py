@@ -1,4 +1,4 @@
-"""Clients that keep an application busy and know what they got."""
+"""Clients that keep an application busy and remember each answer."""
 
 import http.client
 import itertools
@@ -15,7 +15,7 @@ from harness.eventually import eventually
 
 
 class Outcome(NamedTuple):
-    """One request: what was asked, the status (0: no complete response), and how long it took."""
+    """One request: its path, the status (0: no complete response), and its duration."""
 
     method: str
     path: str
@@ -27,7 +27,7 @@ class Load:
     """Threads that request paths in turn, one connection for each request, from `__enter__` to `__exit__`."""
 
     def __init__(self, ports: Sequence[int], paths: Sequence[str] = ("/",), *, clients: int = 4) -> None:
-        """`ports` of applications on loopback, taken in turn."""
+        """`ports` are those of applications on loopback; requests go to them in turn."""
         self.outcomes: list[Outcome] = []
         self._stop = threading.Event()
         self._turns = itertools.cycle(itertools.product(ports, paths))
@@ -36,20 +36,20 @@ class Load:
 
     @property
     def answered(self) -> int:
-        """Complete responses so far."""
+        """The number of complete responses so far."""
         return sum(outcome.status != 0 for outcome in list(self.outcomes))
 
     @property
     def unanswered(self) -> int:
-        """Requests that ended without a complete response, so far."""
+        """The number of requests so far that ended without a complete response."""
         return sum(outcome.status == 0 for outcome in list(self.outcomes))
 
     def statuses(self) -> Counter[int]:
-        """How often each status came."""
+        """The number of answers by status."""
         return Counter(outcome.status for outcome in list(self.outcomes))
 
     def slowest(self) -> float:
-        """The longest time that a request took, in seconds."""
+        """The longest duration of a request, in seconds."""
         return max((outcome.seconds for outcome in list(self.outcomes)), default=0.0)
 
     def wait_for(self, more: int) -> None:

@@ -1,4 +1,4 @@
-"""The protobuf format, read by Google's library from nothing but the numbers of its fields.
+"""The protobuf format, read by Google's library, which gets only the numbers and types of the fields.
 
 Source: `metrics.proto` of Prometheus' client_model.
 """
@@ -10,7 +10,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, ti
 
 _PACKAGE = "io.prometheus.client"
 
-# Of each message: name of a field, its number, its type; `*` repeats, a capital is another message, `&` the enum.
+# For each message: name of a field, its number, its type; `*` repeats, a capital is another message, `&` the enum.
 _MESSAGES = {
     "LabelPair": "name 1 string, value 2 string",
     "Exemplar": "label 1 *LabelPair, value 2 double, timestamp 3 Timestamp",
@@ -64,7 +64,7 @@ MetricFamily = _message_type()
 
 
 def messages(body: bytes) -> Iterator[Any]:
-    """Every message of a page; a field that nobody knows is an AssertionError."""
+    """Yields every message of a page; an unknown field is an AssertionError."""
     at = 0
     while at < len(body):
         length, shift = 0, 0
@@ -83,11 +83,11 @@ def messages(body: bytes) -> Iterator[Any]:
 
 
 def type_of(message: Any) -> str:
-    """The name of its type."""
+    """Returns the name of its type."""
     number: int = message.type
     return _TYPES[number]
 
 
 def labels_of(message: Any) -> dict[str, str]:
-    """Of a metric, or of an exemplar."""
+    """Returns the labels of a metric, or of an exemplar."""
     return {pair.name: pair.value for pair in message.label}

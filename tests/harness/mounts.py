@@ -1,4 +1,4 @@
-"""File systems of their own, where this user may mount."""
+"""File systems that tests mount, if this user may mount."""
 
 import contextlib
 import subprocess
@@ -10,14 +10,14 @@ import pytest
 
 @contextlib.contextmanager
 def mounted_tmpfs(path: Path, options: str) -> Iterator[Path]:
-    """One in memory; the test is skipped where this machine lets nobody mount."""
+    """Mounts one in memory; skips the test if this machine does not allow it."""
     with _mounted(path, ["-t", "tmpfs", "-o", options, "tmpfs"]):
         yield path
 
 
 @contextlib.contextmanager
 def mounted_overlay(path: Path) -> Iterator[Path]:
-    """What a container's own file system is."""
+    """Mounts an overlay, the file system of a container."""
     layers = [path.with_name(f"{path.name}-{name}") for name in ("lower", "upper", "work")]
     for layer in layers:
         layer.mkdir()
@@ -35,5 +35,5 @@ def _mounted(path: Path, arguments: list[str]) -> Iterator[None]:
     try:
         yield
     finally:
-        # Lazily: what holds a descriptor there is about to end.
+        # Lazily: the processes that hold descriptors there are about to end.
         subprocess.run(["umount", "--lazy", path], check=True)

@@ -1,4 +1,4 @@
-"""A network of one's own, for what has to run on the ports it has by default."""
+"""A separate network, for programs that must run on their default ports."""
 
 import contextlib
 import ctypes
@@ -15,10 +15,10 @@ _IFF_UP = 0x1
 
 @contextlib.contextmanager
 def own_network() -> Iterator[None]:
-    """Inside, this thread and the processes it starts see a loopback device of their own, where every port is free.
+    """Inside, this thread and the processes it starts have their own loopback device, on which every port is free.
 
-    It takes the right to make network namespaces. Without it the machine's network stays, where a port that is taken
-    makes the test fail.
+    This needs the right to make network namespaces. Without it the test uses the machine's network, and fails if a port
+    is taken.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)

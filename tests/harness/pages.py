@@ -1,4 +1,4 @@
-"""Pages of METRICS.EXPOSE as they are, and a server of fixed pages for somebody else's scraper."""
+"""Unparsed pages of METRICS.EXPOSE, and a server of fixed pages for scrapers of other projects."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,14 +11,14 @@ from harness.redis import RedisServer
 
 
 def page(redis: RedisServer, key: str, *options: object) -> bytes:
-    """The whole page at once."""
+    """Returns the whole page at once."""
     with _binary(redis) as client:
         body: bytes = client.execute_command("METRICS.EXPOSE", key, *options)
         return body
 
 
 def pages(redis: RedisServer, key: str, *options: object) -> list[bytes]:
-    """Page after page, until there is no more."""
+    """Returns all pages, one after the other."""
     bodies: list[bytes] = []
     cursor: object = b"0"
     with _binary(redis) as client:
@@ -33,7 +33,7 @@ def pages(redis: RedisServer, key: str, *options: object) -> list[bytes]:
 
 @contextmanager
 def served(bodies: Mapping[str, tuple[str, bytes]]) -> Iterator[str]:
-    """Answers `/name` with that content type and body; the value is where, as `host:port`."""
+    """Answers `/name` with that content type and body; yields the address as `host:port`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -45,7 +45,7 @@ def served(bodies: Mapping[str, tuple[str, bytes]]) -> Iterator[str]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
+            """Writes no log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)

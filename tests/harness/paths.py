@@ -1,4 +1,4 @@
-"""Where things are in the work tree."""
+"""Paths of the work tree."""
 
 import os
 from pathlib import Path
@@ -12,14 +12,14 @@ TESTS = ROOT / "tests"
 
 
 def built(path: Path) -> Path:
-    """The same path, or the reason why nothing can be tested."""
+    """Returns the same path; if it is missing, the error names the command that builds it."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run `make build` first")
     return path
 
 
 def wheel() -> Path:
-    """The one wheel that `make build` left."""
+    """Returns the wheel that `make build` left."""
     wheels = sorted((TARGET / "wheels").glob("gunicorn_prometheus_exporter-*.whl"))
     if len(wheels) != 1:
         raise FileNotFoundError(f"{TARGET / 'wheels'} holds {len(wheels)} wheels, expected one: run `make build`")

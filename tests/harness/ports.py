@@ -3,12 +3,12 @@
 import random
 import socket
 
-# Below the range from which the kernel takes the ports of outgoing connections, so that none of those steals one.
+# Below the range from which the kernel takes ports of outgoing connections, so that such a connection cannot take one.
 _RANGE = range(12_000, 32_000)
 
 
 def free_port() -> int:
-    """A port that nobody listens on; drawn at random, so that tests side by side do not meet."""
+    """Returns a port on which no process listens; it is random, so that tests that run at the same time get others."""
     for port in random.sample(_RANGE, 100):
         with socket.socket() as probe:
             try:

@@ -1,4 +1,4 @@
-"""A process with a directory and a log, and nothing left of either afterwards."""
+"""A process with a directory and a log; afterwards nothing of them is left."""
 
 import contextlib
 import os
@@ -17,24 +17,24 @@ from typing_extensions import Self
 
 from harness.eventually import eventually
 
-# Settings of the machine must not reach what is tested.
+# Settings of the machine must not reach the programs under test.
 _PRIVATE_PREFIXES = ("PROMETHEUS_", "REDIS_", "GUNICORN_", "CLEANUP_", "SIDECAR_", "PYTHON", "VIRTUAL_ENV", "PYTEST_")
 
 
 class Task(NamedTuple):
-    """A process that cannot be mistaken for a later one of the same id."""
+    """A process, with its start time, so that a later process with the same id is not mistaken for it."""
 
     pid: int
     started: str
 
     def alive(self) -> bool:
-        """Whether it runs (a zombie does not)."""
+        """Whether it runs (a zombie does not run)."""
         found = task(self.pid)
         return found is not None and found.started == self.started
 
 
 class Guard:
-    """Base of the guards: `start` and `stop` as often as wanted, and one directory for the whole time."""
+    """Base of the guards. `start` and `stop` may be called repeatedly; the directory stays the same."""
 
     name = "process"
     start_patience = 30.0
@@ -48,11 +48,11 @@ class Guard:
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> Sequence[str | Path]:
-        """What to execute."""
+        """Returns the command to execute."""
         raise NotImplementedError
 
     def assert_ready(self) -> None:
-        """Raises AssertionError or OSError while the process does not serve."""
+        """Raises AssertionError or OSError while the process does not serve yet."""
 
     def start(self) -> None:
         """Starts the process and returns when it serves."""
@@ -68,11 +68,11 @@ class Guard:
         eventually(self._ready_or_ended, within=self.start_patience)
 
     def stop(self, *, patience: float = 15.0) -> int:
-        """Asks the process to end, and returns its exit code; one that does not end in time is killed."""
+        """Sends SIGTERM to the process, and returns its exit code; kills it if it does not end in time."""
         return self._end(signal.SIGTERM, patience)
 
     def kill(self) -> None:
-        """SIGKILL to this process; what it leaves behind has ten seconds to notice."""
+        """Sends SIGKILL to this process; its children have ten seconds to notice."""
         self._end(signal.SIGKILL, 15.0)
 
     def send(self, number: signal.Signals) -> None:
@@ -81,13 +81,13 @@ class Guard:
 
     @property
     def pid(self) -> int:
-        """Of the running process."""
+        """The id of the running process."""
         assert self.process is not None, f"{self.name} is not running"
         return self.process.pid
 
     @property
     def log_path(self) -> Path:
-        """Everything the process wrote to its standard output and error."""
+        """The file with everything that the process wrote to its standard output and error."""
         return self.directory / f"{self.name}.log"
 
     @property
@@ -135,19 +135,19 @@ class Guard:
 
 
 def clean_environment(extra: Mapping[str, str]) -> dict[str, str]:
-    """This process' environment without what would configure the tested ones, and with `extra`."""
+    """Returns this process' environment without variables that configure the programs under test, and with `extra`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE_PREFIXES)}
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 
 def task(pid: int) -> Task | None:
-    """The running process of that id, if there is one."""
+    """Returns the running process of that id, if there is one."""
     stat = _stat(pid)
     return None if stat is None or stat[0] in "ZX" else Task(pid, stat[19])
 
 
 def children(pid: int) -> list[int]:
-    """Ids of the running processes that `pid` started, oldest first."""
+    """Returns the ids of the running processes that `pid` started, oldest first."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (stat := _stat(int(entry.name))) and stat[0] not in "ZX" and int(stat[1]) == pid:
@@ -156,7 +156,7 @@ def children(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> Iterator[Task]:
-    """Everything that runs below `pid`."""
+    """Yields every process that runs below `pid`."""
     for child in children(pid):
         if found := task(child):
             yield found
@@ -164,7 +164,7 @@ def descendants(pid: int) -> Iterator[Task]:
 
 
 def end_all(tasks: list[Task], *, grace: float = 10.0) -> None:
-    """Waits until all have ended by themselves, and kills what has not."""
+    """Waits until all have ended by themselves; kills those that have not."""
     with contextlib.suppress(AssertionError):
         eventually(lambda: not any(one.alive() for one in tasks), within=grace)
     for one in tasks:
@@ -175,7 +175,7 @@ def end_all(tasks: list[Task], *, grace: float = 10.0) -> None:
 
 
 def _stat(pid: int) -> list[str] | None:
-    """Fields of /proc/<pid>/stat from the third (state) on: [1] parent, [19] start time."""
+    """Returns the fields of /proc/<pid>/stat from the third (state) on: [1] parent, [19] start time."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):

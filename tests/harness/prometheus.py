@@ -1,4 +1,4 @@
-"""A real Prometheus that scrapes what it is given."""
+"""A real Prometheus that scrapes given targets."""
 
 import json
 import subprocess
@@ -28,7 +28,7 @@ _JOB = """
 
 
 class Prometheus(Guard):
-    """Debian's `prometheus` with one job for each name given."""
+    """Debian's `prometheus` with one job for each given name."""
 
     name = "prometheus"
 
@@ -57,7 +57,7 @@ class Prometheus(Guard):
         self.config_path.write_text(_CONFIG.format(interval=interval, jobs=text))
 
     def command(self) -> Sequence[str | Path]:
-        """Everything it writes stays in the guard's directory."""
+        """All files that it writes are in the guard's directory."""
         return [
             self.binary,
             f"--config.file={self.config_path}",
@@ -68,32 +68,32 @@ class Prometheus(Guard):
 
     @property
     def url(self) -> str:
-        """Of its web interface."""
+        """The address of its web interface."""
         return f"http://127.0.0.1:{self.port}"
 
     def assert_ready(self) -> None:
-        """It says so itself."""
+        """Prometheus says that it is ready."""
         with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
             assert answer.status == 200
 
     def query(self, expression: str) -> list[dict[str, Any]]:
-        """An instant query: the elements of the vector, each with `metric` and `value`."""
+        """Runs an instant query; returns the elements of the vector, each with `metric` and `value`."""
         result: list[dict[str, Any]] = self._api("query", query=expression)["result"]
         return result
 
     def value(self, expression: str) -> float:
-        """The value of an expression that has exactly one."""
+        """Returns the value of an expression that has exactly one."""
         found = self.query(expression)
         assert len(found) == 1, f"{len(found)} elements in the answer to {expression}, expected one"
         return float(found[0]["value"][1])
 
     def targets(self) -> list[dict[str, Any]]:
-        """The active targets: `health`, `lastError`, `scrapeUrl` and more."""
+        """Returns the active targets: `health`, `lastError`, `scrapeUrl` and more."""
         active: list[dict[str, Any]] = self._api("targets")["activeTargets"]
         return active
 
     def exemplars(self, expression: str) -> list[dict[str, Any]]:
-        """Of the series that an expression names, over the last hour."""
+        """Returns the exemplars of the series that an expression names, over the last hour."""
         now = time.time()
         found = self._api("query_exemplars", query=expression, start=str(now - 3_600), end=str(now + 60))
         return [exemplar for series in found for exemplar in series["exemplars"]]
@@ -105,6 +105,6 @@ class Prometheus(Guard):
 
 
 def assert_promtool_accepts(page: str) -> None:
-    """Has `promtool check metrics` parse a page of text 0.0.4; advice about names (exit code 3) is no error."""
+    """Lets `promtool check metrics` parse a page of text 0.0.4; advice about names (exit code 3) is no error."""
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 3), f"promtool: {done.stdout}{done.stderr}"

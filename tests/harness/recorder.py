@@ -1,4 +1,4 @@
-"""Scrapes taken all the time, as Prometheus would, and its `increase()` over them."""
+"""Scrapes taken repeatedly, as Prometheus would, and its `increase()` over them."""
 
 import itertools
 import threading
@@ -13,7 +13,7 @@ Series = tuple[tuple[str, str], ...]
 
 
 class Recorder:
-    """Scrapes a page from `__enter__` to `__exit__`. An answer that is no page (503) is a scrape that failed."""
+    """Scrapes a page from `__enter__` to `__exit__`. An answer that is not a page (503) counts as a failed scrape."""
 
     def __init__(self, url: str, *, interval: float = 0.2) -> None:
         """`interval` in seconds between the end of a scrape and the next."""
@@ -25,13 +25,13 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def take(self) -> Scrape:
-        """One scrape now."""
+        """Takes one scrape now."""
         page = scrape(self._url)
         self.scrapes.append(page)
         return page
 
     def series(self, name: str) -> dict[Series, list[float]]:
-        """The values that each series of that sample name had, in the order of the scrapes."""
+        """Returns the values that each series of that sample name had, in the order of the scrapes."""
         found: dict[Series, list[float]] = defaultdict(list)
         for page in list(self.scrapes):
             for sample in page.samples(name):
@@ -39,11 +39,11 @@ class Recorder:
         return found
 
     def increase(self, name: str) -> float:
-        """`sum(increase(name[everything]))` without extrapolation: from the first scrape of each series to its last."""
+        """Returns `sum(increase(name[all time]))`, not extrapolated: from each series' first scrape to its last."""
         return sum(increase(values) for values in self.series(name).values())
 
     def resets(self, name: str) -> int:
-        """How often a series of that name went down."""
+        """Returns how often a series of that name went down."""
         return sum(
             after < before for values in self.series(name).values() for before, after in itertools.pairwise(values)
         )
@@ -67,5 +67,5 @@ class Recorder:
 
 
 def increase(values: list[float]) -> float:
-    """A counter that goes down has restarted at zero: all of its new value is increase."""
+    """Returns the increase of one series. A counter that goes down has restarted at zero: all of it counts."""
     return sum(after - before if after >= before else after for before, after in itertools.pairwise(values))

@@ -1,4 +1,4 @@
-"""A redis-server with the module, on a unix socket by default, and on a free TCP port when asked."""
+"""A redis-server with the module, on a unix socket by default, and on a free TCP port if the test needs one."""
 
 import contextlib
 import os
@@ -18,24 +18,24 @@ from harness.process import Guard
 Client = redis.Redis
 
 
-# Another server for everything that does not ask for a certain one; `make test-matrix` goes through several.
+# The server for every test that does not name a certain one; `make test-matrix` sets others.
 DEFAULT_BINARY = os.environ.get("HARNESS_REDIS", "redis-server")
 
 
 def version_of(binary: str | Path) -> tuple[int, ...]:
-    """The version of Redis that a server is compatible with: Valkey began as 7.2."""
+    """Returns the version of Redis with which a server is compatible: Valkey began as 7.2."""
     words = subprocess.run([binary, "--version"], check=True, capture_output=True, text=True).stdout
     found = re.search(r"v=(\d+)\.(\d+)", words)
     assert found is not None, words
     return (7, 2) if words.startswith("Valkey") else (int(found[1]), int(found[2]))
 
 
-# Replies that are maps, settings by CONFIG, COMMAND DOCS and key specs came with 7.0.
+# Replies that are maps, settings by CONFIG, COMMAND DOCS and key specs exist since 7.0.
 since_7 = pytest.mark.skipif(version_of(DEFAULT_BINARY) < (7, 0), reason="came with Redis 7.0")
 
 
 class RedisServer(Guard):
-    """One server. `url` is what an exporter is configured with, `client` speaks to it as a test does."""
+    """One server. `url` is the address for an exporter; tests send commands through `client`."""
 
     name = "redis"
 
@@ -49,7 +49,7 @@ class RedisServer(Guard):
         replica_of: "RedisServer | None" = None,
         binary: str | Path | None = None,
     ) -> None:
-        """Settings are lines of redis.conf. A replica's primary has to listen on TCP. `module=None`: a plain server."""
+        """`settings` are lines of redis.conf. A replica's primary must listen on TCP. `module=None`: a plain server."""
         super().__init__()
         self.binary = binary or DEFAULT_BINARY
         self.module = module
@@ -63,7 +63,7 @@ class RedisServer(Guard):
         self._client: Client | None = None
 
     def command(self) -> Sequence[str | Path]:
-        """Settings come as arguments: `--name value ...`. Nothing is saved but by `shutdown(keep_data=True)`."""
+        """Settings become arguments: `--name value ...`. The server saves only in `shutdown(keep_data=True)`."""
         lines = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -85,27 +85,27 @@ class RedisServer(Guard):
 
     @property
     def url(self) -> str:
-        """For a client of this machine: TCP where the server listens there, else the socket."""
+        """The address for a client of this machine: TCP if the server listens there, otherwise the socket."""
         return f"redis://127.0.0.1:{self.port}" if self.port else f"unix://{self.socket}"
 
     @property
     def client(self) -> Client:
-        """A connection by the socket; replies are text."""
+        """A connection through the socket; replies are text."""
         if self._client is None:
             self._client = Client(unix_socket_path=str(self.socket), decode_responses=True, socket_timeout=30)
         return self._client
 
     def raw_client(self) -> Client:
-        """Another, whose replies are bytes."""
+        """A connection whose replies are bytes."""
         return Client(unix_socket_path=str(self.socket), socket_timeout=30)
 
     def execute(self, *words: object) -> object:
-        """One command; an error reply raises redis.ResponseError."""
+        """Executes one command; an error reply raises redis.ResponseError."""
         reply: object = self.client.execute_command(*words)  # type: ignore[no-untyped-call]
         return reply
 
     def execute_all(self, commands: Iterable[Iterable[object]], *, transaction: bool = False) -> list[object]:
-        """Many commands without waiting between them; the first error reply is raised."""
+        """Executes many commands without waiting between them; the first error reply is raised."""
         pipeline = self.client.pipeline(transaction=transaction)
         for words in commands:
             pipeline.execute_command(*words)  # type: ignore[no-untyped-call]
@@ -113,7 +113,7 @@ class RedisServer(Guard):
         return replies
 
     def registry(self, key: str) -> dict[str, str]:
-        """What METRICS.INFO says of a registry; a map, or before RESP3 a flat array."""
+        """Returns METRICS.INFO of a registry, as a dict; before RESP3 the reply is a flat array."""
         reply = self.execute("METRICS.INFO", key)
         if isinstance(reply, list):
             reply = dict(zip(reply[::2], reply[1::2], strict=True))
@@ -128,7 +128,7 @@ class RedisServer(Guard):
             raise AssertionError(f"redis does not answer: {error}") from error
 
     def shutdown(self, *, keep_data: bool) -> None:
-        """Ends the server as its operator would. Without its data, the next `start` finds nothing."""
+        """Ends the server as its operator would. Without `keep_data` the next `start` finds nothing."""
         with contextlib.suppress(redis.RedisError):
             self.client.shutdown(save=keep_data, nosave=not keep_data)
         assert self.process is not None, "redis is not running"
@@ -143,14 +143,14 @@ class RedisServer(Guard):
         shutil.rmtree(self.directory / "appendonlydir", ignore_errors=True)
 
     def stop(self, *, patience: float = 15.0) -> int:
-        """Ends the process; nothing is saved."""
+        """Ends the process without saving."""
         if self._client is not None:
             self._client.close()
             self._client = None
         return super().stop(patience=patience)
 
     def stats(self, command: str) -> dict[str, float]:
-        """INFO commandstats of one command: calls, usec, usec_per_call; zeros where it was never called."""
+        """Returns INFO commandstats of one command: calls, usec, usec_per_call; zeros if it was never called."""
         every = {name.lower(): figures for name, figures in self.client.info("commandstats").items()}
         found = every.get(f"cmdstat_{command.lower()}", {})
         return {name: float(found.get(name, 0)) for name in ("calls", "usec", "usec_per_call")}

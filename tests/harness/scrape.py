@@ -1,4 +1,4 @@
-"""What a scraper sees, read by prometheus_client's parsers: somebody else's are the best assertion."""
+"""Pages as a scraper sees them, read by prometheus_client's parsers, which are not our own code."""
 
 import urllib.request
 from collections.abc import Iterable
@@ -15,9 +15,9 @@ OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 @dataclass(frozen=True)
 class Scrape:
-    """One page and what it says.
+    """One page, parsed.
 
-    Labels given to a question must match; those that are not given may be anything. A value of None stands for a label
+    Methods take labels as filters: a given label must match, other labels may have any value. None stands for a label
     that must be absent.
     """
 
@@ -26,7 +26,7 @@ class Scrape:
 
     @cached_property
     def families(self) -> dict[str, Metric]:
-        """By name, as the parser calls them (counters without `_total`)."""
+        """The families by name, as the parser spells it (counters without `_total`)."""
         parse = parse_openmetrics if "openmetrics" in self.content_type else parse_text
         found: dict[str, Metric] = {}
         for family in parse(self.body):
@@ -36,25 +36,25 @@ class Scrape:
 
     @cached_property
     def all_samples(self) -> list[Sample]:
-        """Of every family, in the order of the page."""
+        """The samples of every family, in the order of the page."""
         return [sample for family in self.families.values() for sample in family.samples]
 
     def samples(self, name: str, **labels: str | None) -> list[Sample]:
-        """The samples of that name with those labels."""
+        """Returns the samples of that name with those labels."""
         return [sample for sample in self.all_samples if sample.name == name and _matches(sample, labels.items())]
 
     def value(self, name: str, **labels: str | None) -> float:
-        """The value of the one sample of that name with those labels; more or none is an AssertionError."""
+        """Returns the value of the one sample of that name with those labels; more or none is an AssertionError."""
         found = self.samples(name, **labels)
         assert len(found) == 1, f"{len(found)} samples match {name}{labels or ''}, expected one: {found}"
         return float(found[0].value)
 
     def sum(self, name: str, **labels: str | None) -> float:
-        """The sum over all samples of that name with those labels; 0 where there is none."""
+        """Returns the sum over all samples of that name with those labels; 0 if there is none."""
         return float(sum(sample.value for sample in self.samples(name, **labels)))
 
     def values_of(self, label: str, name: str, **labels: str | None) -> set[str]:
-        """The values that a label has in those samples."""
+        """Returns the values that a label has in those samples."""
         return {sample.labels[label] for sample in self.samples(name, **labels) if label in sample.labels}
 
 

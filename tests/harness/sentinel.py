@@ -1,4 +1,4 @@
-"""A primary, a replica, and the sentinels that watch them."""
+"""A primary, a replica, and the sentinels that monitor them."""
 
 import socket
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ MASTER = "shared-metrics"
 
 
 class Sentinel(Guard):
-    """One of them; it writes what it learns into its own configuration file."""
+    """One sentinel; it writes its state into its configuration file."""
 
     name = "sentinel"
 
@@ -42,15 +42,15 @@ class Sentinel(Guard):
         return ["redis-server", self.path, "--sentinel"]
 
     def assert_ready(self) -> None:
-        """It listens."""
+        """The sentinel listens."""
         socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
 
 
-class Watched:
+class SentinelSetup:
     """A primary and a replica under three sentinels."""
 
     def __init__(self, *, password: str = "", server_settings: dict[str, str] | None = None) -> None:
-        """With `password`, that is what the sentinels ask of their clients."""
+        """`password` is the password that the sentinels require of clients; empty: none."""
         settings = server_settings or {}
         self.password = password
         self.primary = RedisServer(tcp=True, settings=settings)
@@ -67,7 +67,7 @@ class Watched:
             eventually(lambda sentinel=sentinel: self._seen_by(sentinel), equals=("1", "2"))  # type: ignore[misc]
 
     def environment(self) -> dict[str, str]:
-        """Points an exporter, or the package, at the sentinels. The first one is not there."""
+        """Returns variables that point an exporter, or the package, at the sentinels. The first address is dead."""
         hosts = [f"127.0.0.1:{free_port()}", *(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)]
         login = {"GUNICORN_EXPORTER_REDIS_SENTINEL_PASSWORD": self.password} if self.password else {}
         return {
@@ -78,7 +78,7 @@ class Watched:
         }
 
     def fail_over(self) -> None:
-        """Asks the sentinels for another primary."""
+        """Tells the sentinels to choose another primary."""
         with Client(port=self.sentinels[0].port, password=self.password or None) as client:
             client.execute_command("SENTINEL", "FAILOVER", MASTER)
 

@@ -1,4 +1,4 @@
-"""Certificates, made anew by openssl for each run of the tests."""
+"""Certificates, which openssl makes for each run of the tests."""
 
 import subprocess
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ class Pair(NamedTuple):
 
 
 class Authority:
-    """Who signs certificates."""
+    """An authority that signs certificates."""
 
     def __init__(self, directory: Path, name: str = "authority") -> None:
         """Its files go into `directory`."""
@@ -29,7 +29,7 @@ class Authority:
         openssl("req", "-x509", *_NEW_KEY, "-keyout", self._key, "-out", self.ca, "-subj", f"/CN={name}")
 
     def sign(self, name: str) -> Pair:
-        """A certificate for localhost, as server or as client, whose subject is `name`."""
+        """Returns a certificate for localhost, for a server or a client, whose subject is `name`."""
         pair = Pair(self.directory / f"{name}.pem", self.directory / f"{name}-key.pem")
         extensions = [
             *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
@@ -41,5 +41,5 @@ class Authority:
 
 
 def openssl(*arguments: str | Path) -> None:
-    """One command of openssl."""
+    """Runs openssl once."""
     subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""The Python environments that `scripts/setup test` made, each with the wheel that was built last."""
+"""The Python environments that `scripts/setup test` made, each with the wheel of the last build."""
 
 import fcntl
 import hashlib
@@ -20,57 +20,57 @@ class Venv:
 
     @classmethod
     def gunicorn(cls, version: str = "newest") -> "Venv":
-        """The environment with that gunicorn (see GUNICORN_VERSIONS), our wheel, Flask and prometheus_client."""
+        """Returns the environment with that gunicorn (GUNICORN_VERSIONS), our wheel, Flask and prometheus_client."""
         venv = cls(f"gunicorn-{version}")
         venv.refresh()
         return venv
 
     @classmethod
     def frameworks(cls) -> "Venv":
-        """The newest gunicorn with every framework and server that the package knows, or that of `make test-matrix`."""
+        """Returns the newest gunicorn with all frameworks and servers, or the one that `make test-matrix` names."""
         venv = cls(os.environ.get("HARNESS_VENV", "frameworks"))
         venv.refresh()
         return venv
 
     @classmethod
     def prometheus_client(cls, version: str = "newest") -> "Venv":
-        """The environment with that prometheus_client and that one's own tests, our wheel, and pytest."""
+        """Returns the environment with that prometheus_client and its own tests, our wheel, and pytest."""
         venv = cls(f"prometheus_client-{version}")
         venv.refresh()
         return venv
 
     @classmethod
     def libraries(cls) -> "Venv":
-        """The newest gunicorn, and the libraries that declare metrics of their own, with our wheel."""
+        """Returns the newest gunicorn with libraries that declare their own metrics, and our wheel."""
         venv = cls("libraries")
         venv.refresh()
         return venv
 
     @classmethod
     def default(cls) -> "Venv":
-        """The newest gunicorn, unless `make test-matrix` named another environment."""
+        """Returns the newest gunicorn, or the environment that `make test-matrix` names."""
         venv = cls(os.environ.get("HARNESS_VENV", "gunicorn-newest"))
         venv.refresh()
         return venv
 
     @property
     def directory(self) -> Path:
-        """Its root."""
+        """The directory of the environment."""
         return VENVS / self.name
 
     @property
     def bin(self) -> Path:
-        """Where `python` and `gunicorn` are."""
+        """The directory of `python` and `gunicorn`."""
         return self.directory / "bin"
 
     def refresh(self) -> None:
-        """Installs the built wheel unless that very one is there already; needs no network."""
+        """Installs the built wheel unless this wheel is installed already; needs no network."""
         if not self.bin.exists():
             raise FileNotFoundError(f"{self.directory} is missing: run `scripts/setup test` first")
         built = wheel()
         wanted = hashlib.sha256(built.read_bytes()).hexdigest()
         with (self.directory / ".wheel").open("a+") as stamp:
-            fcntl.flock(stamp, fcntl.LOCK_EX)  # tests run side by side
+            fcntl.flock(stamp, fcntl.LOCK_EX)  # tests run at the same time
             stamp.seek(0)
             if stamp.read() == wanted:
                 return

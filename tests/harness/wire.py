@@ -1,9 +1,9 @@
-"""Requests as bytes, and what came back: what a client library hides."""
+"""Requests as bytes, and responses as they arrive, with details that a client library hides."""
 
 import socket
 from typing import NamedTuple
 
-# The second is that of Gunicorn's own error pages from Python 3.14 on: textwrap.dedent() takes the \r for a space.
+# The second end is in Gunicorn's own error pages since Python 3.14: textwrap.dedent() takes the \r for a space.
 _HEAD_ENDS = (b"\r\n\r\n", b"\r\n\n")
 
 
@@ -16,16 +16,16 @@ class Response(NamedTuple):
 
 
 class Wire:
-    """A connection on which several requests may follow one another, or lie one behind the other."""
+    """A connection that sends requests one after the other, or several before the first response."""
 
     def __init__(self, port: int) -> None:
-        """To an application on loopback."""
+        """Connects to an application on loopback."""
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=30)
         self._rest = b""
 
     @property
     def patience(self) -> float | None:
-        """Seconds until a wait is a TimeoutError."""
+        """Seconds until a wait raises TimeoutError."""
         return self._socket.gettimeout()
 
     @patience.setter
@@ -33,21 +33,21 @@ class Wire:
         self._socket.settimeout(seconds)
 
     def send(self, data: bytes) -> None:
-        """Exactly these bytes."""
+        """Sends exactly these bytes."""
         self._socket.sendall(data)
 
     def request(self, method: str, path: str, *headers: str, body: bytes = b"") -> Response:
-        """One request, and its response."""
+        """Sends one request, and returns its response."""
         self.send(spell(method, path, *headers, body=body))
         return self.response(method)
 
     def interim(self) -> int:
-        """The status of a response without a body that is not the last (100)."""
+        """Reads an interim response (100), which has no body; returns its status."""
         head = self._until(*_HEAD_ENDS)
         return int(head.split()[1])
 
     def response(self, method: str = "GET") -> Response:
-        """The next response; one that the server breaks off is not complete."""
+        """Reads the next response; it is not complete if the server breaks it off."""
         head = self._until(*_HEAD_ENDS)
         if not head:
             return Response(0, b"", is_complete=False)
@@ -68,14 +68,14 @@ class Wire:
         return Response(status, body, is_complete=True)
 
     def receive(self) -> bytes:
-        """Whatever comes next; nothing, once the server has closed."""
+        """Returns the next bytes; none, once the server has closed."""
         try:
             return self._socket.recv(65536)
         except ConnectionResetError:
             return b""
 
     def close(self) -> None:
-        """As a client that has had enough; what the server still sends is refused."""
+        """Closes the connection, as a client that does not wait; further data of the server is refused."""
         self._socket.close()
 
     def _chunks(self, status: int) -> Response:
@@ -116,7 +116,7 @@ class Wire:
 
 
 def spell(method: str, path: str, *headers: str, body: bytes = b"") -> bytes:
-    """A request as bytes."""
+    """Returns a request as bytes."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
     if body and not any(header.lower().startswith("transfer-encoding") for header in headers):
         lines.append(f"Content-Length: {len(body)}")
