@@ -1,4 +1,4 @@
-"""`make demo`, as somebody would run it who has just cloned the repository."""
+"""`make demo`, as a user runs it right after `git clone`."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from harness.paths import ROOT
 
 @pytest.mark.parametrize("arguments", [["--once"], ["--once", "--embedded"]], ids=["redis", "embedded"])
 def test_the_demo_counts_exactly_what_it_sent(arguments: list[str]) -> None:
-    """It checks that by itself; here its table is read once more."""
+    """The demo checks its counts itself; this test reads its table again."""
     done = subprocess.run(
         [sys.executable, ROOT / "scripts" / "demo.py", *arguments], capture_output=True, text=True, check=False
     )

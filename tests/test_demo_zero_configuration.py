@@ -1,4 +1,4 @@
-"""One flag is enough: `gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app`, and nothing else."""
+"""One flag is enough: `gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app`, without configuration."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ WORKER_FAMILIES = {
 
 
 class Bare(Gunicorn):
-    """Exactly the command of the documentation, in a directory that has only the application."""
+    """Runs exactly the command of the documentation, in a directory that contains only the application."""
 
     def command(self) -> Sequence[str | Path]:
         """No configuration file, no bind address, no number of workers."""
@@ -36,7 +36,7 @@ class Bare(Gunicorn):
 
 @pytest.fixture(scope="module")
 def empty_venv(tmp_path_factory: pytest.TempPathFactory) -> Venv:
-    """A new environment in which only the built wheel was installed, with what its metadata asks for."""
+    """A new environment into which pip installed only the built wheel and its dependencies."""
     directory = tmp_path_factory.mktemp("empty") / "venv"
     subprocess.run([sys.executable, "-m", "venv", directory], check=True)
     venv = Venv(str(directory))
@@ -45,7 +45,7 @@ def empty_venv(tmp_path_factory: pytest.TempPathFactory) -> Venv:
 
 
 def test_one_flag_gives_every_family_with_samples(empty_venv: Venv) -> None:
-    """The application fails once and answers three times; every documented family has something to say."""
+    """The application fails once and answers three times; every documented family has a sample."""
     with own_network():
         gunicorn = Bare(venv=empty_venv)
         for variable in ("PROMETHEUS_METRICS_PORT", "PROMETHEUS_BIND_ADDRESS"):

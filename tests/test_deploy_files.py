@@ -1,4 +1,4 @@
-"""What ships for platforms is what those platforms accept, as far as that can be told without them."""
+"""The platforms accept the files in deploy/, as far as this can be checked without the platforms."""
 
 import json
 import os
@@ -34,12 +34,12 @@ def test_kubernetes_knows_every_field(manifest: Path) -> None:
 
 
 def assert_kubernetes_knows(manifest: Path) -> None:
-    """Against the schemas of its API."""
+    """Compares it with the schemas of the Kubernetes API."""
     assert "passed" in _run(BIN / "kubernetes-validate", "--strict", manifest)
 
 
 def test_no_pod_of_a_shared_registry_is_scraped_beside_the_exporter() -> None:
-    """Each would answer for all of them."""
+    """Each pod's page would contain the metrics of all pods."""
     scraped = [
         document["metadata"]["name"]
         for document in yaml.safe_load_all((DEPLOY / "kubernetes" / "shared.yaml").read_text())
@@ -49,8 +49,8 @@ def test_no_pod_of_a_shared_registry_is_scraped_beside_the_exporter() -> None:
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
-def test_nothing_needs_root(manifest: Path) -> None:
-    """Nor writes to its image, nor gains rights, nor holds a token of the cluster."""
+def test_no_container_needs_root(manifest: Path) -> None:
+    """No container runs as root, writes to its image, gains rights, or holds a token of the cluster."""
     for document in yaml.safe_load_all(manifest.read_text()):
         if document["kind"] not in ("Deployment", "DaemonSet", "StatefulSet"):
             continue
@@ -66,7 +66,7 @@ def test_nothing_needs_root(manifest: Path) -> None:
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    """With programs that exist, as it looks for them."""
+    """The programs that the units name exist here, because systemd checks that."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("this machine has no systemd")
     units = []
@@ -79,8 +79,8 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     assert _run("systemd-analyze", "verify", *units) == ""
 
 
-def test_redis_starts_with_the_fragment_and_its_users_can_do_what_they_must(tmp_path: Path) -> None:
-    """And nothing more: who pushes cannot read other keys, who reads cannot write."""
+def test_redis_starts_with_metrics_conf_and_its_users_have_exactly_their_rights(tmp_path: Path) -> None:
+    """They can do no more: the user that pushes cannot read other keys, the user that reads cannot write."""
     fragment = (DEPLOY / "redis" / "metrics.conf").read_text()
     assert "/usr/local/lib/libredis_metrics.so" in fragment
     (tmp_path / "metrics.conf").write_text(fragment.replace("/usr/local/lib/libredis_metrics.so", str(MODULE)))
@@ -114,26 +114,26 @@ def _without_comments(text: str) -> str:
 
 
 class Configured(RedisServer):
-    """A redis-server that is told everything by one file."""
+    """A redis-server whose only configuration is one file."""
 
     def __init__(self, config: Path, socket: Path) -> None:
-        """`socket` is where the file puts it."""
+        """`socket` is the path that the file sets."""
         super().__init__()
         self.config = config
         self.socket = socket
 
     def command(self) -> list[str | Path]:
-        """As an administrator starts it."""
+        """The command of an administrator."""
         return ["redis-server", self.config]
 
     def assert_ready(self) -> None:
-        """Somebody may log in."""
+        """A user can log in."""
         client = redis.Redis(unix_socket_path=str(self.socket), username="exporter", password="change-me-too")
         assert client.ping()
 
 
 def test_ansible_accepts_the_playbook() -> None:
-    """Its syntax, its modules and their arguments' names."""
+    """Checks its syntax, its modules and the names of their arguments."""
     directory = DEPLOY / "ansible"
     arguments = ("--syntax-check", "-i", directory / "inventory.ini", directory / "playbook.yml")
     _run(BIN / "ansible-playbook", *arguments, LC_ALL="C.UTF-8", ANSIBLE_LOCAL_TEMP="/tmp")
@@ -141,16 +141,16 @@ def test_ansible_accepts_the_playbook() -> None:
         assert name in (directory / "playbook.yml").read_text()
 
 
-def test_terraform_files_are_terraform() -> None:
-    """Their syntax, and where Terraform is, their form; providers are not loaded here."""
+def test_terraform_accepts_its_files() -> None:
+    """Checks their syntax, and their form if Terraform is installed; providers are not loaded."""
     for path in (DEPLOY / "terraform").glob("*.tf"):
         assert hcl2.loads(path.read_text())
     if shutil.which("terraform"):
         _run("terraform", f"-chdir={DEPLOY / 'terraform'}", "fmt", "-check")
 
 
-def test_cloud_definitions_say_what_their_platforms_need() -> None:
-    """Names of fields, and that nothing of ours is started twice or left without a port."""
+def test_cloud_definitions_have_the_fields_of_their_platforms() -> None:
+    """Checks names of fields, and that each program starts once and has a port."""
     task = json.loads((DEPLOY / "cloud" / "ecs-task.json").read_text())
     assert task["networkMode"] == "awsvpc"
     assert {port["containerPort"] for port in task["containerDefinitions"][0]["portMappings"]} == {8000, 9091}
@@ -162,7 +162,7 @@ def test_cloud_definitions_say_what_their_platforms_need() -> None:
 
 
 def test_compose_mounts_files_that_exist() -> None:
-    """Beside docker-compose.yml."""
+    """The files are beside docker-compose.yml."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     for name, service in compose["services"].items():
         if "build" in service:

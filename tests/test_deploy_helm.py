@@ -1,4 +1,4 @@
-"""Helm installs the chart into a cluster that only takes: what that is given is what Kubernetes knows."""
+"""Helm installs the chart into an API server of the tests; Kubernetes knows every object that arrives there."""
 
 import json
 import shlex
@@ -43,7 +43,7 @@ def _installed(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("values", CASES.values(), ids=list(CASES))
 def test_kubernetes_knows_every_field_and_nothing_needs_root(values: dict[str, Any], tmp_path: Path) -> None:
-    """The schemas of its API, for all that are its own; the operator's monitors are named in the test below."""
+    """Checks the schemas of the Kubernetes API; the test below checks the operator's monitors."""
     installed = _installed(values)
     manifest = tmp_path / "installed.yaml"
     own = [one for one in installed.values() if not one["apiVersion"].startswith("monitoring.coreos.com/")]
@@ -64,7 +64,7 @@ def test_kubernetes_knows_every_field_and_nothing_needs_root(values: dict[str, A
             }
 
 
-def test_helm_has_nothing_to_say_about_it() -> None:
+def test_helm_lint_finds_nothing() -> None:
     assert lint(CHART) == []
 
 
@@ -82,13 +82,13 @@ APPLICATION = {"Deployment metrics-app", "Service metrics-app"}
         ("everything, sidecar", APPLICATION | {"NetworkPolicy metrics-metrics", "PodMonitor metrics"}),
     ],
 )
-def test_what_is_not_asked_for_is_not_there(case: str, objects: set[str]) -> None:
+def test_only_the_selected_objects_are_installed(case: str, objects: set[str]) -> None:
     assert _installed(CASES[case]).keys() == objects
 
 
 @pytest.mark.parametrize("mode", ["standalone", "sidecar"])
 def test_prometheus_finds_each_registry_once(mode: str) -> None:
-    """By annotations or by a monitor: the exporter where metrics are shared, and not the pods that share them."""
+    """By annotations or by a monitor: the exporter if metrics are shared, and then not the pods that share them."""
     by_annotation = _installed({"mode": mode, "app": APP})
     scraped = [
         name
@@ -104,7 +104,7 @@ def test_prometheus_finds_each_registry_once(mode: str) -> None:
     monitor = everything[f"{kind} metrics"]
     assert monitor["spec"][endpoints] == [{"port": "metrics", "path": "/metrics", "interval": "15s"}]
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    # A ServiceMonitor selects services, a PodMonitor pods: by their labels, and by the name of a port that they have.
+    # A ServiceMonitor selects services, a PodMonitor pods: by labels, and by the name of one of their ports.
     target = (
         everything[f"Service {workload}"]
         if mode == "standalone"
@@ -129,7 +129,7 @@ def test_values_that_cannot_work_are_refused_with_the_reason(values: dict[str, A
         install(CHART, values)
 
 
-def test_the_notes_say_how_to_look_at_it() -> None:
+def test_the_notes_say_how_to_see_the_page() -> None:
     assert "port-forward service/metrics-exporter 9091" in install(CHART, {}).notes
     assert "REDIS_HOST=metrics-redis" in install(CHART, {}).notes
     assert "port-forward deployment/metrics-app 9091" in install(CHART, CASES["sidecar"]).notes
@@ -151,7 +151,7 @@ def test_the_command_of_the_documentation_installs_the_application(page: str) ->
 
 
 def test_values_are_those_of_the_schema() -> None:
-    """None without a description of what it may be, and none described that there is not."""
+    """Each value has a description of its type, and each description has a value."""
     schema = json.loads((CHART / "values.schema.json").read_text())
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     assert _names(schema) - {"global"} == _keys(values)

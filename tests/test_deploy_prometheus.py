@@ -1,4 +1,4 @@
-"""The rules and dashboards that ship: accepted by Prometheus, tested, and never empty over a real application."""
+"""Prometheus accepts the rules and dashboards in deploy/; each is tested, and none is empty over a real application."""
 
 import json
 import os
@@ -25,14 +25,14 @@ def _promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_rules_hold_in_their_own_tests() -> None:
-    """Each alert fires where it should, and nowhere else."""
+def test_the_rules_pass_their_unit_tests() -> None:
+    """Each alert fires in its case, and in no other."""
     _promtool("check", "rules", "rules.yml")
     _promtool("test", "rules", "rules.test.yml")
 
 
 def test_every_alert_is_tested() -> None:
-    """An alert without a test is a rumour."""
+    """Every alert of rules.yml has a case in rules.test.yml."""
     rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
     tests = yaml.safe_load((PROMETHEUS / "rules.test.yml").read_text())["tests"]
@@ -41,7 +41,7 @@ def test_every_alert_is_tested() -> None:
 
 
 def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
-    """The one of docker-compose.yml, with the rules beside it."""
+    """The configuration of docker-compose.yml, with the rules beside it."""
     text = (PROMETHEUS / "prometheus.yml").read_text()
     (tmp_path / "prometheus.yml").write_text(text)
     (tmp_path / "rules.yml").write_text((PROMETHEUS / "rules.yml").read_text())
@@ -60,14 +60,14 @@ def _recorded() -> Iterator[tuple[str, str]]:
     rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
     for group in rules["groups"]:
         for rule in group["rules"]:
-            # One that is made of others is empty where nothing evaluates rules.
+            # A rule that is made of other rules is empty, because this Prometheus evaluates no rules.
             if "record" in rule and "job:" not in rule["expr"]:
                 yield rule["record"], rule["expr"]
 
 
 @pytest.fixture(scope="module")
 def prometheus() -> Iterator[Prometheus]:
-    """It has seen the shop serve, fail, and lose a worker."""
+    """A Prometheus that has scraped the shop while it served, failed, and lost a worker."""
     config = (SHOP / "gunicorn.conf.py").read_text()
     with Gunicorn("shop:app", workers=2, config=config, app_directory=SHOP) as gunicorn:
         with Prometheus({"shop": [f"127.0.0.1:{gunicorn.metrics_port}"]}) as server:
@@ -90,19 +90,19 @@ def _figures(server: Prometheus, query: str) -> list[float]:
 
 @pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
 def test_no_panel_of_a_dashboard_is_empty(prometheus: Prometheus, path: Path) -> None:
-    """Every query has at least one number to draw."""
+    """Every query returns at least one number."""
     for title, query in _queries(path):
         assert eventually(lambda query=query: _figures(prometheus, query)), title  # type: ignore[misc]
 
 
 def test_no_recorded_series_is_empty(prometheus: Prometheus) -> None:
-    """The families that rules read are those that workers write."""
+    """Workers write the families that the rules read."""
     for name, query in _recorded():
         assert eventually(lambda query=query: _figures(prometheus, query)), name  # type: ignore[misc]
 
 
-def test_a_registry_that_is_scraped_twice_is_noticed(redis: RedisServer) -> None:
-    """Two instances that share a Redis, both scraped by one Prometheus: the rule's expression finds them."""
+def test_the_alert_finds_a_registry_that_is_scraped_twice(redis: RedisServer) -> None:
+    """One Prometheus scrapes two instances that share a Redis: the rule's expression finds them."""
     rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
     alerts = {rule["alert"]: rule for group in rules["groups"] for rule in group["rules"] if "alert" in rule}
     expression = alerts["GunicornRegistryScrapedTwice"]["expr"]
@@ -114,8 +114,8 @@ def test_a_registry_that_is_scraped_twice_is_noticed(redis: RedisServer) -> None
             assert right.query(expression) == []
 
 
-def test_dashboards_are_what_grafana_provisions() -> None:
-    """Each has an id of its own, panels that do not overlap, and asks the data source that is chosen."""
+def test_grafana_can_provision_the_dashboards() -> None:
+    """Each dashboard has its own id, panels that do not overlap, and uses the selected data source."""
     assert DASHBOARDS
     boards = [json.loads(path.read_text()) for path in DASHBOARDS]
     assert len({board["uid"] for board in boards}) == len(boards)

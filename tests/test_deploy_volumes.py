@@ -1,4 +1,4 @@
-"""Every volume for metrics that we ship: application and exporter on the file system that it names."""
+"""Every volume for metrics in deploy/: application and exporter work on the file system that it names."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ Volume = tuple[dict[str, Any], dict[str, Any]]
 
 
 def volumes() -> dict[str, Volume]:
-    """Of each manifest that sets the variable: the volume that is mounted there, and who runs."""
+    """Returns for each manifest that sets the variable the mounted volume, and the user that runs there."""
     documents = {}
     for path in sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml")):
         for document in yaml.safe_load_all(path.read_text()):
@@ -44,9 +44,9 @@ def volumes() -> dict[str, Volume]:
 
 @contextlib.contextmanager
 def mounted(volume: dict[str, Any], user: dict[str, Any], path: Path) -> Iterator[Path]:
-    """As the kubelet makes it: an `emptyDir` is root's, everyone may write it, and it has the pod's group."""
+    """Mounts it as the kubelet does: an `emptyDir` belongs to root, is writable for all, and has the pod's group."""
     if "hostPath" in volume:
-        # As the comment beside it says.
+        # As the comment in the manifest says.
         path.mkdir(mode=0o700)
         os.chown(path, user["runAsUser"], user["runAsGroup"])
         yield path
@@ -63,18 +63,18 @@ def mounted(volume: dict[str, Any], user: dict[str, Any], path: Path) -> Iterato
 
 
 class Other(Exporter):
-    """One of another user."""
+    """An exporter that runs as another user."""
 
     user = group = 65532
 
     def command(self) -> list[str | Path]:
-        """Without any other right."""
+        """Runs without any further right."""
         words = ["setpriv", f"--reuid={self.user}", f"--regid={self.group}", "--clear-groups"]
         return [*words, *super().command()]
 
 
 def reachable(path: Path) -> Path:
-    """Others may go through the directories that pytest makes."""
+    """Lets other users pass through the directories that pytest makes."""
     for parent in path.parents:
         if parent.stat().st_uid == os.getuid() and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o011)
@@ -82,9 +82,9 @@ def reachable(path: Path) -> Path:
 
 
 def assert_metered(directory: Path, sidecar: Exporter, arguments: list[str], environment: dict[str, str]) -> None:
-    """Counts are exact, also of workers that were killed, and nothing was complained about."""
+    """Counts are exact, also of workers that were killed, and the log has no complaint."""
     settings = {**environment, "SIDECAR_MODE": "true"}
-    # Preloaded: the interpreter of the tests may be one that other users cannot read.
+    # Preloaded, because other users may not be able to read the interpreter of the tests.
     with Gunicorn(workers=2, environment=settings, arguments=["--preload", *arguments]) as gunicorn, sidecar:
         with Load([gunicorn.port]) as load:
             load.wait_for(50)
@@ -114,7 +114,7 @@ def test_volumes_are_found() -> None:
 
 @needs_root
 @pytest.mark.parametrize("manifest", ["sidecar.yaml Deployment", "daemonset.yaml DaemonSet", "helm Deployment"])
-def test_a_shipped_volume_is_metered(manifest: str, tmp_path: Path) -> None:
+def test_metrics_are_counted_on_each_volume_of_a_manifest(manifest: str, tmp_path: Path) -> None:
     volume, user = volumes()[manifest]
     with mounted(volume, user, reachable(tmp_path / "metrics")) as directory:
         settings = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
@@ -123,7 +123,7 @@ def test_a_shipped_volume_is_metered(manifest: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["disk", "overlay", "tmpfs", "shm"])
-def test_every_file_system_is_metered(kind: str, tmp_path: Path) -> None:
+def test_metrics_are_counted_on_every_file_system(kind: str, tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         path = tmp_path / "metrics"
         if kind == "overlay":
@@ -154,7 +154,7 @@ def test_a_sidecar_of_another_user_shares_the_directory_by_its_group(tmp_path: P
 
 
 @needs_root
-def test_without_that_setting_another_users_directory_is_refused(tmp_path: Path) -> None:
+def test_without_multiproc_group_another_users_directory_is_refused(tmp_path: Path) -> None:
     path = reachable(tmp_path / "metrics")
     path.mkdir(mode=0o700)
     os.chown(path, 65532, 65532)

@@ -1,4 +1,4 @@
-"""Whatever the documentation links to is there, and whatever it says to type exists."""
+"""The files to which the documentation links exist, and so do the commands that it names."""
 
 import re
 import subprocess
@@ -13,20 +13,20 @@ PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", *sorted((ROOT / "docs").g
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """To files of this repository; addresses elsewhere are not asked."""
+    """Checks links to files of this repository; links to other sites are not fetched."""
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page: Path) -> None:
-    """`deploy/…`, `examples/…` and `scripts/…` in the text."""
+    """Checks `deploy/…`, `examples/…` and `scripts/…` in the text."""
     for name in re.findall(r"`((?:deploy|examples|scripts|docs|bench)/[\w./-]+)`", page.read_text()):
         assert (ROOT / name).exists(), f"{page.name} names {name}"
 
 
-def test_words_of_the_exporter_that_are_named_exist() -> None:
-    """In whatever page they stand."""
+def test_commands_of_the_exporter_that_pages_name_exist() -> None:
+    """Checks every page."""
     help_text = subprocess.run([built(EXPORTER), "--help"], capture_output=True, text=True, check=True).stdout
     commands = set(re.findall(r"^  ([a-z-]+)", help_text.split("Commands:")[1].split("Options:")[0], re.MULTILINE))
     for page in PAGES:
@@ -34,8 +34,8 @@ def test_words_of_the_exporter_that_are_named_exist() -> None:
         assert named <= commands, f"{page.name} names {named - commands}"
 
 
-def test_make_has_the_words_that_are_named() -> None:
-    """In whatever page they stand."""
+def test_make_targets_that_pages_name_exist() -> None:
+    """Checks every page."""
     makefile = (ROOT / "Makefile").read_text()
     words = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     for page in PAGES:
@@ -45,7 +45,7 @@ def test_make_has_the_words_that_are_named() -> None:
 
 
 def test_lines_of_troubleshooting_are_those_of_the_program() -> None:
-    """Each quoted line is found in the source that writes it, whatever stands for `…`."""
+    """Each quoted line is in the source that writes it; `…` stands for any text."""
     folders = (ROOT / "exporter" / "src", ROOT / "model" / "src", ROOT / "py-client")
     paths = [path for folder in folders for kind in ("*.rs", "*.py") for path in folder.rglob(kind)]
     source = "\n".join(path.read_text() for path in paths)

@@ -1,4 +1,4 @@
-"""docs/configuration.md says what the settings are: every key, its variable, its default."""
+"""docs/configuration.md describes the settings: every key, its variable, its default."""
 
 import re
 import subprocess
@@ -13,11 +13,11 @@ from harness.paths import EXPORTER, ROOT, built
 from harness.process import clean_environment
 
 PAGE = ROOT / "docs" / "configuration.md"
-# How a file spells what `check-config` shows under another name.
+# The spelling in a file of settings that `check-config` shows under another name.
 SPELLED = {"cleanup_db_files": "cleanup.db_files", "flush_interval_ms": "flush_interval", "sidecar_mode": ""}
-# Keys that belong together: one alone is refused.
+# Keys that are only valid together: one alone is refused.
 SECTIONS = {"redis.sentinel", "auth"}
-# Users and passwords of sentinels are in force where there are some.
+# Sentinels, without which their users and passwords have no effect.
 SENTINEL = {
     "GUNICORN_EXPORTER_REDIS_SENTINEL_HOSTS": "127.0.0.1:26379",
     "GUNICORN_EXPORTER_REDIS_SENTINEL_MASTER": "metrics",
@@ -61,7 +61,7 @@ def _in_force() -> dict[str, Any]:
 
 
 def test_every_setting_is_documented() -> None:
-    """What `check-config` shows has a line."""
+    """Each setting that `check-config` shows has a line."""
     documented = {row.key for row in _rows()}
     for key in _in_force():
         known = SPELLED.get(key, key)
@@ -69,7 +69,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_every_documented_key_is_a_setting(tmp_path: Path) -> None:
-    """No key of the tables is unknown to the program."""
+    """The program knows every key of the tables."""
     file = tmp_path / "exporter.yml"
     for row in _rows():
         if row.key:
@@ -81,13 +81,13 @@ def test_every_documented_key_is_a_setting(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", _rows(), ids=lambda row: row.variable)
 def test_every_documented_variable_is_read(row: Row) -> None:
-    """A strange value either is refused by its name, or is in force."""
+    """An invalid value is refused with the name of the variable, or changes the settings in force."""
     ended = _check(environment={**SENTINEL, row.variable: "strange:1"})
     assert ended.stdout != _check(environment=SENTINEL).stdout or row.variable in ended.stderr, row
 
 
 def test_documented_defaults_are_those_in_force() -> None:
-    """Of all that have one plain value."""
+    """Checks every setting whose default is one plain value."""
     in_force = _in_force()
     for row in _rows():
         if row.default and row.key in in_force and "…" not in row.default:

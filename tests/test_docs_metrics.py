@@ -1,4 +1,4 @@
-"""docs/metrics.md says what there is: it is written from the code, and running instances say the same."""
+"""docs/metrics.md is written from the code, and running instances show the same metrics."""
 
 import http.client
 import re
@@ -25,7 +25,7 @@ class Row(NamedTuple):
 
 
 def _rows(page: str) -> set[Row]:
-    """Those that are at that path."""
+    """Returns the families at that path."""
     found = re.findall(r"^\| `(\w+)`(?: at `([^`]+)`)? \| (\w+) \| (.*) \|$", PAGE.read_text(), re.MULTILINE)
     return {
         Row(re.sub("_(total|info)$", "", name) if kind in ("counter", "info") else name, kind, _labels(labels))
@@ -47,12 +47,12 @@ def _said(page: Scrape, *, without: tuple[str, ...] = ()) -> set[Row]:
 
 
 def test_the_page_is_what_make_docs_writes() -> None:
-    """Type `make docs` after a change of the catalogue."""
+    """After a change of the catalogue, type `make docs`."""
     assert Venv.gunicorn().run(str(ROOT / "scripts" / "metrics_page.py")) == PAGE.read_text()
 
 
-def test_a_running_instance_says_what_the_page_says() -> None:
-    """Everything that may happen has happened to it; both ways, with types and labels."""
+def test_a_running_instance_shows_the_metrics_of_the_page() -> None:
+    """Every event has happened to this instance. Both directions are compared, with types and labels."""
     with RedisServer() as redis:
         redis.execute("METRICS.INC", "gunicorn:metrics", "shop_conflict")
         arguments = ["--threads=2", "--graceful-timeout=5"]
@@ -61,7 +61,7 @@ def test_a_running_instance_says_what_the_page_says() -> None:
             gunicorn.request("GET", "/", headers={"X-Request-Start": f"t={time.time()}"})
             gunicorn.get("/boom")
             eventually(lambda: _cut_off(gunicorn))
-            # Only a worker that lives can be asked to end.
+            # Only a worker that runs can be told to end.
             eventually(lambda: _page(gunicorn).sum("gunicorn_worker_restart_total", reason="kill"), equals=1)
             gunicorn.send(signal.SIGHUP)
             documented = _rows("/metrics")
@@ -69,15 +69,15 @@ def test_a_running_instance_says_what_the_page_says() -> None:
             own = scrape(gunicorn.metrics_url.replace("/metrics", "/-/metrics"))
             for row in _said(own):
                 known = next(known for known in _rows("/-/metrics") if known.name == row.name)
-                # A family of which nothing has happened has no sample, and so no labels.
+                # A family without any event has no sample, and so no labels.
                 assert (row.kind, row.labels | known.labels) == (known.kind, known.labels), row
-            # There when there was one, and nothing has failed in this exporter.
+            # Shown after an error, and nothing has failed in this exporter.
             without_errors = {row.name for row in _rows("/-/metrics")} - {"gunicorn_exporter_errors"}
             assert {row.name for row in _said(own)} - {"gunicorn_exporter_errors"} == without_errors
 
 
 def _cut_off(gunicorn: Gunicorn) -> None:
-    """A worker dies of a request."""
+    """Lets a worker die during a request."""
     try:
         gunicorn.get("/die?when=before")
     except (http.client.HTTPException, OSError):
@@ -90,8 +90,8 @@ def _page(gunicorn: Gunicorn) -> Scrape:
     return scrape(gunicorn.metrics_url, accept="application/openmetrics-text; version=1.0.0")
 
 
-def test_the_queries_are_queries(tmp_path: Path) -> None:
-    """In the judgement of promtool; each is about the metric under which it stands."""
+def test_promtool_parses_the_queries(tmp_path: Path) -> None:
+    """Lets promtool parse them; each query uses the metric under which it is written."""
     found = re.findall(r"^### (\w+)\n.*?```promql\n(.+?)\n```", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(found) == len(_rows("/metrics")) + len(_rows("/-/metrics"))
     rules = [{"record": f"query:{number}", "expr": query} for number, (_, query) in enumerate(found)]
@@ -102,7 +102,7 @@ def test_the_queries_are_queries(tmp_path: Path) -> None:
     subprocess.run(["promtool", "check", "rules", str(file)], check=True, capture_output=True)
 
 
-def test_families_that_programs_write_themselves_are_described_alike() -> None:
+def test_the_metrics_classes_have_the_help_and_labels_of_the_catalogue() -> None:
     """The classes of `gunicorn_prometheus_exporter.metrics` have the help and labels of the catalogue."""
     program = (
         "from gunicorn_prometheus_exporter import _native, metrics\n"

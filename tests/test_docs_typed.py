@@ -1,4 +1,4 @@
-"""The commands of the README and of docs/, typed in the order in which they stand, on the ports that they name."""
+"""Types the commands of the README and of docs/, in their order, on the ports that they name."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from harness.paths import EXPORTER, ROOT, TARGET, TESTS, built
 from harness.process import Guard, clean_environment
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# What does more than a test may, and who runs it.
+# Commands that a test may not run here, and the file that runs each of them.
 ELSEWHERE = {
     "make demo": "tests/test_demo.py",
     "make test": ".ci/run",
@@ -34,24 +34,24 @@ def _commands(page: Path) -> list[str]:
 
 
 class ShellCommand(Guard):
-    """A command that goes on until it is ended."""
+    """A command that runs until it is stopped."""
 
     name = "typed"
 
     def __init__(self, line: str, environment: Mapping[str, str]) -> None:
-        """`environment` is that of the shell in which it is typed."""
+        """`environment` is the environment of the shell."""
         super().__init__(environment=environment)
         self.line = line
-        # What the commands take for granted: an application, and what `make build` left.
+        # The commands need an application, and the results of `make build`.
         shutil.copy(TESTS / "apps" / "plain.py", self.directory / "app.py")
         (self.directory / "target").symlink_to(TARGET)
 
     def command(self) -> Sequence[str]:
-        """As a shell understands it."""
+        """A shell runs the line."""
         return ["bash", "-c", self.line]
 
     def assert_ready(self) -> None:
-        """What it is known for answers."""
+        """The port of its kind answers."""
         if "redis-server" in self.line:
             socket.create_connection(("127.0.0.1", 6379), timeout=5).close()
             return
@@ -64,7 +64,7 @@ class ShellCommand(Guard):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
-    """Those that end do so without an error; those that serve answer, until the next of their kind."""
+    """Commands that end do so without an error; commands that serve answer, until the next of their kind starts."""
     environment = {"TMPDIR": str(tmp_path)}
     environment["PATH"] = f"{Venv.default().bin}:{built(EXPORTER).parent}:{os.environ['PATH']}"
     for number, text in enumerate(re.findall(r"^```yaml\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)):
@@ -81,7 +81,7 @@ def test_commands_work_as_they_stand(page: Path, tmp_path: Path) -> None:
                 if line.startswith("export "):
                     environment |= _exported(line, environment)
                 elif re.search(r"redis-server|gunicorn -k|standalone|sidecar", line):
-                    # One that has the ports of the one before takes its place.
+                    # A command that uses the same ports replaces the one before.
                     kind = "redis" if "redis-server" in line else "app" if "SIDECAR_MODE" in line else "exporter"
                     if kind in running:
                         running.pop(kind).stop()
@@ -115,7 +115,7 @@ def _exported(line: str, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: done.stdout}
 
 
-def test_what_is_not_typed_here_is_run_elsewhere() -> None:
-    """By a file that is there."""
+def test_commands_that_are_not_typed_here_have_another_test() -> None:
+    """Each of these commands is run by a file that exists."""
     for command, runner in ELSEWHERE.items():
         assert (ROOT / runner).is_file(), f"{runner}, which is to run {command}"

@@ -1,4 +1,4 @@
-"""Every command that the documentation says to type does what the text beside it says."""
+"""Every command of the documentation does what the text beside it says."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from harness.paths import EXPORTER, ROOT, TARGET, VENVS, built
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 GUNICORN = "gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app"
-# Each needs a machine, or a network, of its own.
+# Commands that need a whole machine, or a real network.
 TYPED_BY_OTHERS = {
     "make demo": "tests/test_demo.py",
     "make test": ".ci/run",
@@ -30,7 +30,7 @@ APPLICATION = "http://127.0.0.1:8000/order"
 
 
 def commands() -> set[str]:
-    """Whatever stands in an indented block, without what is said of it."""
+    """Returns the commands of indented blocks, without their comments."""
     found = set()
     for page in PAGES:
         text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
@@ -39,10 +39,10 @@ def commands() -> set[str]:
 
 
 class Shell:
-    """A shell of a user, in a directory with the application and what `make build` left, and without a network."""
+    """A user's shell, in a directory with the application and the results of `make build`, and without a network."""
 
     def __init__(self, directory: Path) -> None:
-        """With an environment of Python in which nothing is installed."""
+        """Makes a Python environment in which nothing is installed."""
         self.directory = directory
         self.typed: set[str] = set()
         (directory / "target").symlink_to(TARGET)
@@ -57,7 +57,7 @@ class Shell:
         }
 
     def run(self, line: str) -> str:
-        """A command that ends; what it says."""
+        """Runs a command that ends; returns its output."""
         done = subprocess.run(
             self._words(line), cwd=self.directory, env=self.environment, capture_output=True, timeout=120
         )
@@ -66,7 +66,7 @@ class Shell:
 
     @contextmanager
     def running(self, line: str) -> Iterator[None]:
-        """A command that serves until it is told to end, and then ends well."""
+        """Runs a command that serves until it is told to end, and then ends without an error."""
         with (self.directory / "log").open("ab") as log:
             process = subprocess.Popen(
                 self._words(line),
@@ -87,13 +87,13 @@ class Shell:
 
     def _words(self, line: str) -> list[str]:
         self.typed.add(line)
-        # The one name of a machine that the documentation has is this one.
+        # The documentation names one host, which is this machine here.
         return ["bash", "-c", f"exec env {line}".replace("redis.internal", "127.0.0.1")]
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    """On the ports that everything has by default."""
+    """A shell on the default ports."""
     with own_network():
         yield Shell(tmp_path_factory.mktemp("typed"))
 
@@ -134,7 +134,7 @@ def _with_redis(shell: Shell, server: str) -> None:
         assert shell.run("redis-cli METRICS.INC gunicorn:metrics deploys LABELS 1 version 2.4.1") == "1\n"
         page = shell.run("redis-cli METRICS.EXPOSE gunicorn:metrics")
         assert 'deploys_total{version="2.4.1"} 1' in page
-    # As it is configured without a configuration, the server has saved what it had.
+    # With its default configuration the server has saved its data.
     (shell.directory / "dump.rdb").unlink()
 
 

@@ -1,4 +1,4 @@
-"""The program's words: help, version, check-config, health, and what it says of wrong settings."""
+"""The program's commands: help, version, check-config, health, and its messages about wrong settings."""
 
 import subprocess
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from harness.process import clean_environment
 
 
 def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """The program to its end."""
+    """Runs the program to its end."""
     return subprocess.run(
         [str(built(EXPORTER)), *arguments],
         env=clean_environment(environment or {}),
@@ -23,7 +23,7 @@ def run(*arguments: str, environment: Mapping[str, str] | None = None) -> subpro
 
 
 def refused(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
-    """The one line of wrong settings."""
+    """Returns the one line of the error about wrong settings."""
     ended = run(*arguments, environment=environment)
     assert (ended.returncode, ended.stdout) == (64, ""), ended
     assert ended.stderr.count("\n") == 1, ended.stderr
@@ -41,18 +41,18 @@ def test_version() -> None:
     assert run("--version").stdout == "gunicorn-prometheus-exporter 1.0.0\n"
 
 
-def test_a_word_that_is_no_command() -> None:
+def test_an_unknown_command_is_refused() -> None:
     assert run("sidekick").returncode == 64
 
 
-def test_without_redis_there_is_nothing_to_serve() -> None:
+def test_without_redis_or_directory_standalone_is_refused() -> None:
     assert refused() == (
         "there is nothing to serve: set REDIS_ENABLED=true, --redis-url or PROMETHEUS_MULTIPROC_DIR; "
         "an application without any of them serves its own metrics"
     )
 
 
-def test_check_config_shows_what_is_in_force_and_no_password(tmp_path: Path) -> None:
+def test_check_config_shows_the_settings_in_force_without_passwords(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text(
         "exporter:\n  prometheus:\n    metrics_port: 9100\n    bind_address: '::1'\n"
@@ -76,7 +76,7 @@ def test_check_config_shows_what_is_in_force_and_no_password(tmp_path: Path) -> 
     assert warning in ended.stderr
 
 
-def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
+def test_wrong_settings_are_one_line(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text("exporter:\n  redis:\n    port: six\n")
     assert refused("check-config", "--config", str(file)) == (
@@ -94,7 +94,7 @@ def test_settings_that_are_wrong_are_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_health_asks_and_starts_nothing() -> None:
+def test_health_asks_a_running_exporter_and_starts_none() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         healthy = run("health", "--port", str(exporter.port), environment={"PROMETHEUS_BIND_ADDRESS": "127.0.0.1"})
         assert (healthy.returncode, healthy.stdout, healthy.stderr) == (0, "", "")
@@ -112,7 +112,7 @@ def test_logs_can_be_json() -> None:
         assert '"level":"INFO"' in first
 
 
-def test_rust_log_says_which_lines_there_are() -> None:
+def test_rust_log_selects_the_lines_of_the_log() -> None:
     with RedisServer() as redis:
         with Exporter(redis=redis, environment={"RUST_LOG": "hyper=debug,warn"}) as quiet:
             assert quiet.log == ""

@@ -1,4 +1,4 @@
-"""Many scrapes at once, and clients that are slow, silent or hostile: none of them is another's problem."""
+"""Many scrapes at once, and clients that are slow, silent or hostile: none of them harms another."""
 
 import contextlib
 import http.client
@@ -22,13 +22,13 @@ PLACES = 512
 
 @pytest.fixture
 def exporter(redis: RedisServer) -> Iterator[Exporter]:
-    """In front of that Redis."""
+    """An exporter for that Redis."""
     with Exporter(redis=redis) as running:
         yield running
 
 
 def calls(redis: RedisServer, command: str) -> int:
-    """How often a command was called."""
+    """Returns how often a command was called."""
     found = redis.execute("INFO", "commandstats")
     assert isinstance(found, dict)
     lowered = {name.lower(): stats for name, stats in found.items()}
@@ -36,14 +36,14 @@ def calls(redis: RedisServer, command: str) -> int:
 
 
 def opened(exporter: Exporter, request: bytes = b"") -> socket.socket:
-    """A connection on which that was sent."""
+    """Returns a connection on which the request was sent."""
     client = socket.create_connection(("127.0.0.1", exporter.port), timeout=30)
     client.sendall(request)
     return client
 
 
 def whole(client: socket.socket) -> bytes:
-    """The body of one response."""
+    """Returns the body of one response."""
     response = http.client.HTTPResponse(client)
     response.begin()
     assert response.status == 200
@@ -51,7 +51,7 @@ def whole(client: socket.socket) -> bytes:
 
 
 def resident_bytes(exporter: Exporter) -> int:
-    """What the exporter's process holds of the memory."""
+    """Returns the resident memory of the exporter's process."""
     pages = int(Path(f"/proc/{exporter.pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
 
@@ -66,7 +66,7 @@ def test_scrapes_that_come_together_are_rendered_once(redis: RedisServer, export
     assert ask(exporter, "/metrics").body == expected
     pages = calls(redis, "METRICS.EXPOSE") - before
     assert pages > 20
-    # Redis pauses, so that all have come before the first page has.
+    # Redis pauses, so that all requests arrive before the first page is rendered.
     redis.execute("CLIENT", "PAUSE", 1_000)
     clients = [opened(exporter, GET) for _ in range(8)]
     try:
@@ -78,7 +78,7 @@ def test_scrapes_that_come_together_are_rendered_once(redis: RedisServer, export
 
 
 def test_a_slow_scraper_does_not_slow_the_others_down(redis: RedisServer, exporter: Exporter) -> None:
-    """It falls behind, goes on by itself, and gets the same page in the end."""
+    """The slow scraper falls behind, continues alone, and gets the same page in the end."""
     fill(redis, series=8_000, label_bytes=4_000)
     expected = (registry_info(redis) + exposed(redis, "TEXT")).encode()
     redis.execute("CLIENT", "PAUSE", 1_000)
@@ -102,7 +102,7 @@ def test_memory_is_flat_however_large_the_registry(redis: RedisServer, exporter:
 
 
 def test_memory_is_flat_for_old_clients_too(redis: RedisServer, exporter: Exporter) -> None:
-    """Forty of them ask for 20 MB by HTTP/1.0, and read nothing; then one reads it all."""
+    """Forty clients request 20 MB by HTTP/1.0, and read nothing; then one reads everything."""
     declare_some(redis)
     ask(exporter, "/metrics")
     idle = resident_bytes(exporter)
@@ -122,7 +122,7 @@ def test_memory_is_flat_for_old_clients_too(redis: RedisServer, exporter: Export
         assert highest - idle <= 64 * 1024 * 1024
 
 
-def test_an_old_clients_page_that_is_broken_off_does_not_look_whole(redis: RedisServer, exporter: Exporter) -> None:
+def test_an_old_client_can_tell_that_its_page_was_cut_off(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=5_000, label_bytes=4_000)
     with opened(exporter, b"GET /metrics HTTP/1.0\r\n\r\n") as client:
         assert client.recv(1_000).startswith(b"HTTP/1.0 200 ")
@@ -131,7 +131,7 @@ def test_an_old_clients_page_that_is_broken_off_does_not_look_whole(redis: Redis
             all(client.recv(1_000_000) for _ in range(1_000))
 
 
-def test_zstd_is_the_same_page(redis: RedisServer, exporter: Exporter) -> None:
+def test_a_zstd_page_has_the_same_content(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=2_000, label_bytes=100)
     plain = ask(exporter, "/metrics")
     compressed = ask(exporter, "/metrics", Accept_Encoding="gzip;q=0.5, zstd")
@@ -142,13 +142,13 @@ def test_zstd_is_the_same_page(redis: RedisServer, exporter: Exporter) -> None:
 
 
 def test_ten_thousand_silent_connections_do_not_keep_a_scraper_out(redis: RedisServer, exporter: Exporter) -> None:
-    """They push each other out: there are places for half a thousand."""
+    """They replace each other: the exporter has 512 places."""
     declare_some(redis)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, CROWD + 1_000), hard))
     with contextlib.ExitStack() as crowd:
         for number in range(min(CROWD, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 500)):
-            # Some say nothing, some begin a request, some have asked for a page and not read it.
+            # Some send nothing, some begin a request, some have requested a page and do not read it.
             request = (b"", b"GET /metrics HTTP/1.1\r\nX-", b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")[number % 3]
             client = crowd.enter_context(socket.socket())
             client.settimeout(30)
@@ -164,7 +164,7 @@ def test_ten_thousand_silent_connections_do_not_keep_a_scraper_out(redis: RedisS
     eventually(lambda: scrape(f"{exporter.url}/-/metrics").value("gunicorn_exporter_connections") < 10)
 
 
-def test_a_page_that_nobody_reads_is_not_rendered_to_its_end(redis: RedisServer, exporter: Exporter) -> None:
+def test_a_page_that_no_client_reads_is_not_rendered_to_its_end(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=20_000, label_bytes=4_000)
     before = calls(redis, "METRICS.EXPOSE")
     with socket.socket() as client:
@@ -201,7 +201,7 @@ def test_a_huge_head_is_refused_and_not_kept(exporter: Exporter, request_text: b
     "request_text",
     [b"\x00\xff\xfe\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /metrics HTTP/1.1\r\nbroken\r\n\r\n"],
 )
-def test_what_is_no_request_ends_the_connection(exporter: Exporter, request_text: bytes) -> None:
+def test_bytes_that_are_no_request_end_the_connection(exporter: Exporter, request_text: bytes) -> None:
     with opened(exporter, request_text) as client:
         answer = b""
         with contextlib.suppress(ConnectionError):
@@ -223,7 +223,7 @@ def test_a_client_that_closes_its_half_gets_its_page(redis: RedisServer, exporte
         assert b"\ntemperature -2.5\n" in whole(client)
 
 
-def test_hundred_scrapers_at_once(redis: RedisServer, exporter: Exporter) -> None:
+def test_a_hundred_scrapers_at_once_all_get_the_page(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=1_000, label_bytes=100)
     expected = ask(exporter, "/metrics").body
     pages: list[bytes] = []

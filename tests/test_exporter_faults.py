@@ -1,4 +1,4 @@
-"""What a scraper is told while something is wrong, and that it ends with its cause."""
+"""The answers that a scraper gets while something is wrong; they end when the cause ends."""
 
 import http.client
 import signal
@@ -16,7 +16,7 @@ KEY = "gunicorn:metrics"
 
 
 def unavailable(exporter: Exporter) -> str:
-    """The line of a 503; anything else is an AssertionError."""
+    """Returns the line of a 503; any other answer is an AssertionError."""
     answer: Answer = ask(exporter, "/metrics")
     line = answer.body.decode()
     assert answer.status == 503, answer
@@ -24,7 +24,7 @@ def unavailable(exporter: Exporter) -> str:
     return line.rstrip("\n")
 
 
-def test_redis_stopped_and_started_again() -> None:
+def test_pages_are_back_when_redis_is_back() -> None:
     with RedisServer(tcp=True) as redis, Exporter(redis=redis) as exporter:
         declare_some(redis)
         before = scrape(exporter.metrics_url).body
@@ -47,7 +47,7 @@ def test_the_exporter_starts_before_redis() -> None:
             assert scrape(exporter.metrics_url).value("temperature") == -2.5
 
 
-def test_a_redis_that_hangs_takes_two_seconds_and_not_for_ever() -> None:
+def test_a_redis_that_hangs_is_a_503_after_two_seconds() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         declare_some(redis)
         before = scrape(exporter.metrics_url).body
@@ -69,7 +69,7 @@ def test_the_scrapers_deadline_is_kept() -> None:
             redis.send(signal.SIGCONT)
 
 
-def test_a_page_that_cannot_go_on_does_not_look_whole() -> None:
+def test_a_scraper_can_tell_that_its_page_was_cut_off() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         fill(redis, series=8_000, label_bytes=4_000)
         with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
@@ -93,7 +93,7 @@ def test_a_registry_that_was_rolled_back_is_not_shown_before_its_writers_are_bac
         assert eventually(lambda: scrape(exporter.metrics_url)).value("temperature") == -2.5
 
 
-def test_a_key_of_another_type() -> None:
+def test_a_key_of_another_type_is_named() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         redis.execute("SET", KEY, "text")
         assert unavailable(exporter) == (
@@ -102,7 +102,7 @@ def test_a_key_of_another_type() -> None:
         )
 
 
-def test_a_redis_without_the_module() -> None:
+def test_a_redis_without_the_module_is_named() -> None:
     with RedisServer(module=None) as redis, Exporter(redis=redis) as exporter:
         assert unavailable(exporter) == (
             f"redis at {redis.socket} does not know the command METRICS.EXPOSE: "
@@ -111,7 +111,7 @@ def test_a_redis_without_the_module() -> None:
 
 
 @pytest.mark.parametrize("password", [None, "wrong"])
-def test_a_redis_that_wants_another_password(password: str | None) -> None:
+def test_a_wrong_password_for_redis_is_named(password: str | None) -> None:
     environment = {} if password is None else {"REDIS_PASSWORD": password}
     with RedisServer(tcp=True) as redis, Exporter(redis=redis, environment=environment) as exporter:
         redis.execute("CONFIG", "SET", "requirepass", "right")
@@ -132,7 +132,7 @@ def test_the_right_password_works() -> None:
         redis.execute("CONFIG", "SET", "requirepass", "")
 
 
-def test_a_user_that_may_expose_and_nothing_else() -> None:
+def test_a_redis_user_needs_only_the_right_to_expose() -> None:
     login = {"GUNICORN_EXPORTER_REDIS_USERNAME": "scraper", "REDIS_PASSWORD": "pw"}
     with RedisServer(tcp=True) as redis, Exporter(redis=redis, environment=login) as exporter:
         declare_some(redis)
@@ -146,7 +146,7 @@ def test_a_user_that_may_expose_and_nothing_else() -> None:
         )
 
 
-def test_a_port_that_somebody_else_holds_is_named_once_and_taken_when_free() -> None:
+def test_a_port_in_use_is_named_once_and_taken_when_free() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", free_port()))
         holder.listen()
@@ -164,7 +164,7 @@ def test_a_port_that_somebody_else_holds_is_named_once_and_taken_when_free() -> 
 
 
 class _Waiting(Exporter):
-    """One that need not serve to have started."""
+    """An exporter that does not need to serve to count as started."""
 
     def __init__(self, *, redis: RedisServer, port: int) -> None:
         super().__init__(redis=redis)
@@ -188,19 +188,19 @@ def test_a_client_that_says_nothing_does_not_keep_others_waiting() -> None:
                 client.close()
 
 
-def test_half_a_request_on_a_connection_that_was_answered_does_not_hold_an_orderly_end_up() -> None:
+def test_half_a_request_after_an_answer_does_not_delay_an_orderly_end() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
             client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: h\r\n\r\n")
             assert client.recv(65536).startswith(b"HTTP/1.1 200 ")
             client.sendall(b"GET /metrics HTTP/1.1\r\nX-")
-            # Another request is answered after it was sent: it has been read by then, or is within the last word.
+            # When the exporter answers another request, it has read this one, or reads it within the last word.
             assert scrape(exporter.metrics_url).samples("temperature") == []
             assert exporter.stop() == 0
         assert "broken off" not in exporter.log
 
 
-def test_a_request_that_is_none_is_refused() -> None:
+def test_bytes_that_are_no_http_request_are_refused() -> None:
     with RedisServer() as redis, Exporter(redis=redis) as exporter:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(

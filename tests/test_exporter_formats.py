@@ -1,4 +1,4 @@
-"""Every format and every escaping scheme over HTTP, in what a scraper asks for and is told that it gets."""
+"""Every format and every escaping scheme over HTTP: the scraper asks for it, and the answer names it."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -24,13 +24,13 @@ FORMS = {
 
 @pytest.fixture
 def exporter(redis: RedisServer) -> Iterator[Exporter]:
-    """In front of that Redis."""
+    """An exporter for that Redis."""
     with Exporter(redis=redis) as running:
         yield running
 
 
 def rendered(redis: RedisServer, form: str, escaping: str) -> bytes:
-    """The registry as Redis renders it, in one piece."""
+    """Returns the registry as Redis renders it, in one piece."""
     with redis.raw_client() as client:
         page = client.execute_command("METRICS.EXPOSE", KEY, "FORMAT", form, "ESCAPING", escaping)
     assert isinstance(page, bytes)
@@ -38,7 +38,7 @@ def rendered(redis: RedisServer, form: str, escaping: str) -> bytes:
 
 
 def declare_all(redis: RedisServer) -> None:
-    """What only newer formats can show is among it."""
+    """Makes metrics of all types, including those that only newer formats can show."""
     declare_some(redis)
     redis.execute("METRICS.INC", KEY, "über.all", "BY", 2, "LABELS", 1, "ein.label", "x")
     redis.execute("METRICS.DECLARE", KEY, "native_seconds", "NATIVEHISTOGRAM")
@@ -55,7 +55,7 @@ def test_a_format_is_what_redis_renders(redis: RedisServer, exporter: Exporter, 
     told = answer.headers["content-type"]
     assert told.startswith(FORMS[form])
     if (form, escaping) == ("TEXT", "allow-utf-8"):
-        # That format has no quotes.
+        # This format has no quotes.
         escaping = "underscores"
         assert "escaping" not in told
     elif (form, escaping) != ("TEXT", "underscores"):
@@ -92,7 +92,7 @@ PROTOCOLS = (
 def test_prometheus_3_reads_every_protocol_that_it_speaks(
     redis: RedisServer, exporter: Exporter, compressed: bool
 ) -> None:
-    """One job for each, which asks for that protocol and, far behind it, for anything."""
+    """One job for each protocol, which asks for this protocol first and accepts any other with a low weight."""
     declare_all(redis)
     more = f"    scrape_protocols: [<job>]\n    enable_compression: {str(compressed).lower()}\n"
     targets = {protocol: [f"127.0.0.1:{exporter.port}"] for protocol in PROTOCOLS}
@@ -105,12 +105,12 @@ def test_prometheus_3_reads_every_protocol_that_it_speaks(
 
 
 def assert_read(prometheus: Prometheus, protocol: str) -> None:
-    """What that protocol can say is there, and nothing that it cannot: no two of them say the same."""
+    """Everything that this protocol can express is there, and nothing else; the protocols differ in that."""
     job = f'job="{protocol}"'
     assert prometheus.value(f"temperature{{{job}}}") == -2.5
     assert prometheus.value(f'jobs_total{{{job},queue="a \\"b\\"\\\\\\n"}}') == 3
     assert prometheus.value(f'wait_seconds_bucket{{{job},le="0.5"}}') == 1
-    # It asks for unescaped names where the version of a text format knows them, and not with protobuf.
+    # It requests unescaped names if the version of a text format allows them, and never with protobuf.
     utf8 = protocol.endswith("1.0.0")
     name, label = ("über.all_total", "ein.label") if utf8 else ("_ber_all_total", "ein_label")
     (found,) = prometheus.query(f'{{"{name}",{job}}}')
@@ -130,7 +130,7 @@ def assert_read(prometheus: Prometheus, protocol: str) -> None:
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("features", ["", "native-histograms"], ids=["text", "protobuf"])
 def test_prometheus_reads_what_it_asks_for(redis: RedisServer, exporter: Exporter, version: int, features: str) -> None:
-    """With native histograms it asks for protobuf, and shows them."""
+    """With native histograms it requests protobuf, and shows them."""
     binary: str | Path = "prometheus" if version == 2 else PROMETHEUS_3
     declare_all(redis)
     arguments = [f"--enable-feature=exemplar-storage,{features}" if features else "--enable-feature=exemplar-storage"]

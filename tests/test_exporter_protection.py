@@ -1,4 +1,4 @@
-"""TLS, certificates of clients and a password on the listener, of the exporter alone and of an instance."""
+"""TLS, client certificates and a password, for a standalone exporter and for an instance."""
 
 import base64
 import contextlib
@@ -20,13 +20,13 @@ from test_exporter_standalone import Answer, ask, declare_some, fill
 from harness import Exporter, Gunicorn, Prometheus, RedisServer, eventually
 from harness.tls import Authority, Pair
 
-# The passwords are `s3cret` and `other`; the cost is low so that the tests are not.
+# Hashes of the passwords `s3cret` and `other`, at a low cost so that the tests are fast.
 HASH = "$2b$05$abcdefghijklmnopqrstuuLK7U1u6pVRmL7L1BBM2aS35PSZnDXlK"
 OTHER_HASH = "$2b$05$abcdefghijklmnopqrstuuVQd15VhR/oN1H3pzUR5lME0fZO6.qRW"
 
 
 class Certificates(NamedTuple):
-    """What the tests need of one authority."""
+    """The certificates of the tests, all of one authority."""
 
     authority: Authority
     server: Pair
@@ -36,30 +36,30 @@ class Certificates(NamedTuple):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made anew for these tests."""
+    """New certificates for these tests."""
     authority = Authority(tmp_path_factory.mktemp("tls"))
     stranger = Authority(tmp_path_factory.mktemp("strangers"), "strangers").sign("stranger")
     return Certificates(authority, authority.sign("server"), authority.sign("client"), stranger)
 
 
 def tls(pair: Pair, **more: object) -> dict[str, str]:
-    """The environment of an exporter that serves with this pair."""
+    """Returns the environment of an exporter that serves with this pair."""
     variables = {"certfile": pair.cert, "keyfile": pair.key, **more}
     return {f"PROMETHEUS_SSL_{name.upper()}": str(value) for name, value in variables.items()}
 
 
 def password(password_hash: str = HASH) -> dict[str, str]:
-    """The environment of an exporter that wants to be told user and password."""
+    """Returns the environment of an exporter that requires user and password."""
     return {"GUNICORN_EXPORTER_AUTH_USERNAME": "prom", "GUNICORN_EXPORTER_AUTH_PASSWORD_HASH": password_hash}
 
 
 def basic(credentials: str) -> dict[str, str]:
-    """The header that carries them."""
+    """Returns the header with the credentials."""
     return {"Authorization": f"Basic {base64.b64encode(credentials.encode()).decode()}"}
 
 
 def connect(port: int, certificates: Certificates, client: Pair | None = None) -> http.client.HTTPSConnection:
-    """A connection whose server's certificate is checked."""
+    """Returns a connection that verifies the server's certificate."""
     context = ssl.create_default_context(cafile=str(certificates.authority.ca))
     if client is not None:
         context.load_cert_chain(client.cert, client.key)
@@ -67,14 +67,14 @@ def connect(port: int, certificates: Certificates, client: Pair | None = None) -
 
 
 def get(connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """One request on an open connection."""
+    """Sends one request on an open connection."""
     connection.request("GET", path, headers=dict(headers or {}))
     response = connection.getresponse()
     return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
 
 
 def subject(port: int, certificates: Certificates) -> str:
-    """Whose certificate a new connection is shown."""
+    """Returns the subject of the certificate that a new connection gets."""
     connection = connect(port, certificates)
     try:
         connection.connect()
@@ -101,7 +101,7 @@ def test_the_page_is_served_over_tls(redis: RedisServer, certificates: Certifica
         assert f"https://127.0.0.1:{exporter.port}/metrics" in exporter.log
 
 
-def test_half_a_request_after_an_answer_does_not_hold_an_orderly_end_up(
+def test_half_a_tls_request_after_an_answer_does_not_delay_an_orderly_end(
     redis: RedisServer, certificates: Certificates
 ) -> None:
     with Exporter(redis=redis, environment=tls(certificates.server)) as exporter:
@@ -109,7 +109,7 @@ def test_half_a_request_after_an_answer_does_not_hold_an_orderly_end_up(
         try:
             assert get(begun, "/-/healthy").status == 200
             begun.send(b"GET /metrics HTTP/1.1\r\nX-")
-            # Another is answered after that: it has been read by then.
+            # When another request is answered after it, the exporter has read this one.
             assert get(other, "/-/healthy").status == 200
             assert exporter.stop() == 0
         finally:
@@ -118,7 +118,7 @@ def test_half_a_request_after_an_answer_does_not_hold_an_orderly_end_up(
         assert "broken off" not in exporter.log
 
 
-def test_who_speaks_http_to_tls_is_told_so(redis: RedisServer, certificates: Certificates) -> None:
+def test_plain_http_to_a_tls_port_gets_a_clear_answer(redis: RedisServer, certificates: Certificates) -> None:
     with Exporter(redis=redis, environment=tls(certificates.server)) as exporter:
         answer = ask(exporter, "/metrics")
         assert (answer.status, answer.body) == (400, b"this port speaks HTTPS: ask for https:// instead\n")
@@ -142,7 +142,7 @@ def test_a_client_shows_its_certificate(
             with pytest.raises((ssl.SSLError, ConnectionError)):
                 get(connection, "/metrics")
             connection.close()
-        # A container asks for its own health: it is there, whoever may scrape it.
+        # A container checks its own health without a certificate.
         assert run("health", environment=exporter.environment).returncode == 0
 
 
@@ -159,7 +159,7 @@ def test_a_certificate_may_be_optional(redis: RedisServer, certificates: Certifi
         connection.close()
 
 
-def test_everything_but_health_wants_the_password(redis: RedisServer) -> None:
+def test_every_path_but_health_needs_the_password(redis: RedisServer) -> None:
     with Exporter(redis=redis, environment=password()) as exporter:
         declare_some(redis)
         for path in ("/metrics", "/metrics/instance", "/-/metrics", "/", "/nothing"):
@@ -175,8 +175,8 @@ def test_everything_but_health_wants_the_password(redis: RedisServer) -> None:
         assert "s3cret" not in exporter.log
 
 
-def test_guessing_does_not_keep_the_scraper_waiting(redis: RedisServer) -> None:
-    """Its password was checked before; guesses are checked one at a time, beside the thread that serves."""
+def test_clients_that_guess_passwords_do_not_delay_the_scraper(redis: RedisServer) -> None:
+    """The scraper's password was checked before. Guesses are checked one at a time, outside the thread that serves."""
     hard = HASH.replace("$05$", "$13$")
     with Exporter(redis=redis, environment=password(hard)) as exporter:
         guesses = [http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=60) for _ in range(20)]
@@ -212,7 +212,7 @@ def test_certificate_and_password_are_exchanged_without_dropping_connections(
         write_config(config, OTHER_HASH)
         exporter.send(signal.SIGHUP)
         eventually(lambda: subject(exporter.port, certificates), equals="renewed")
-        # The connection from before goes on; the password is asked for with each request.
+        # The old connection continues; each request needs the password.
         assert get(connection, "/metrics", basic("prom:s3cret")).status == 401
         assert get(connection, "/metrics", basic("prom:other")).status == 200
 
@@ -225,7 +225,7 @@ def test_certificate_and_password_are_exchanged_without_dropping_connections(
 
 
 def write_config(path: Path, password_hash: str) -> None:
-    """A file with a password."""
+    """Writes a configuration file with a password."""
     path.write_text(f"exporter:\n  auth:\n    username: prom\n    password_hash: '{password_hash}'\n")
 
 
@@ -248,12 +248,12 @@ def test_an_instance_renews_its_certificate_at_hup(certificates: Certificates, t
         assert get(connection, "/metrics", basic("prom:s3cret")).status == 200
         assert gunicorn.exporter_pid() == exporter
         connection.close()
-        # A key that is not there any more changes nothing.
+        # A key file that no longer exists changes nothing.
         served.key.unlink()
         gunicorn.send(signal.SIGHUP)
         eventually(lambda: "the metrics settings stay what they were" in gunicorn.log)
         assert subject(gunicorn.metrics_port, certificates) == "renewed"
-        # The next exporter is given what the arbiter has read.
+        # The next exporter gets the key that the arbiter has read.
         gunicorn_exporter = gunicorn.exporter_pid()
         os.kill(gunicorn_exporter, signal.SIGKILL)
         eventually(lambda: gunicorn.exporter_pid() != gunicorn_exporter)
@@ -261,7 +261,7 @@ def test_an_instance_renews_its_certificate_at_hup(certificates: Certificates, t
 
 
 def opened(port: int, certificates: Certificates) -> http.client.HTTPSConnection:
-    """A connection, once there is somebody."""
+    """Returns a connection, as soon as the exporter accepts one."""
     connection = connect(port, certificates)
     connection.connect()
     return connection
@@ -274,7 +274,7 @@ def test_an_instance_without_its_key_does_not_start(certificates: Certificates) 
         gunicorn.start()
 
 
-def test_what_cannot_be_served_with_is_one_line(certificates: Certificates, tmp_path: Path) -> None:
+def test_unusable_certificates_and_hashes_are_one_line(certificates: Certificates, tmp_path: Path) -> None:
     setting = "exporter.prometheus.ssl"
     nothing = tmp_path / "nothing.pem"
     nothing.write_text("")
@@ -313,10 +313,10 @@ def test_prometheus_scrapes_over_tls_with_its_certificate_and_a_password(
 
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "half a hello"])
-def test_handshakes_that_never_end_keep_nobody_out_and_hold_nothing_up(
+def test_unfinished_handshakes_neither_keep_clients_out_nor_delay_the_end(
     redis: RedisServer, certificates: Certificates, said: bytes
 ) -> None:
-    """More of them than there are places; and at SIGTERM nobody waits for what they may still say."""
+    """There are more of them than places; and at SIGTERM the exporter does not wait for them."""
     declare_some(redis)
     with Exporter(redis=redis, environment=tls(certificates.server)) as exporter, contextlib.ExitStack() as crowd:
         for _ in range(600):
@@ -349,17 +349,17 @@ def test_a_user_or_a_hash_that_cannot_work_is_refused(variables: dict[str, str],
 
 
 def guessing(exporter: Exporter, number: int) -> socket.socket:
-    """A client that has sent a wrong password."""
+    """Returns a client that has sent a wrong password."""
     client = socket.create_connection(("127.0.0.1", exporter.port), timeout=30)
     words = basic(f"prom:guess {number}")["Authorization"]
     client.sendall(f"GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {words}\r\n\r\n".encode())
     return client
 
 
-def test_a_crowd_of_guessers_does_not_keep_a_scraper_out(redis: RedisServer) -> None:
-    """Not of an exporter that knows no password yet, and not later."""
+def test_a_crowd_of_password_guessers_does_not_keep_a_scraper_out(redis: RedisServer) -> None:
+    """This holds before the exporter has checked its first password, and later."""
     declare_some(redis)
-    # Of `s3cret`, and as slow as they usually are: the crowd's passwords take half a minute.
+    # Hashes of `s3cret` at a usual cost: the crowd's passwords take half a minute.
     usual = "$2b$11$abcdefghijklmnopqrstuuUCnuixm4ngvxv5GQ9LK1yFHBonHULYe"
     with Exporter(redis=redis, environment=password(usual)) as exporter, contextlib.ExitStack() as crowd:
         for number in range(300):
@@ -372,7 +372,7 @@ def test_a_crowd_of_guessers_does_not_keep_a_scraper_out(redis: RedisServer) -> 
                 connection.close()
 
 
-def test_an_orderly_end_waits_for_no_password(redis: RedisServer) -> None:
+def test_an_orderly_end_does_not_wait_for_password_checks(redis: RedisServer) -> None:
     slow = "$2b$16$abcdefghijklmnopqrstuunj/2DZCJ/hzvOhDAfLPb4N/bFjyUNZ."
     with Exporter(redis=redis, environment=password(slow)) as exporter, contextlib.ExitStack() as crowd:
         for number in range(20):

@@ -1,4 +1,4 @@
-"""`push`: what a batch job has measured, from a file into the registry, and what the next push makes of it."""
+"""`push` sends the metrics of a batch job from a file to the registry, and the next push of the group replaces them."""
 
 import os
 import pty
@@ -22,7 +22,7 @@ KEY = "gunicorn:metrics"
 def push(
     redis: RedisServer, text: str | bytes | None, *arguments: str, job: str = "nightly"
 ) -> subprocess.CompletedProcess[bytes]:
-    """The command to its end, with the file on its standard input."""
+    """Runs the command to its end, with the file on its standard input."""
     return subprocess.run(
         [str(built(EXPORTER)), "push", "--job", job, *arguments],
         env=clean_environment(redis_environment(redis)),
@@ -34,19 +34,19 @@ def push(
 
 
 def pushed(redis: RedisServer, text: str | bytes | None, *arguments: str, job: str = "nightly") -> None:
-    """The same, and it has worked."""
+    """The same, and the command succeeds."""
     done = push(redis, text, *arguments, job=job)
     assert (done.returncode, done.stdout) == (0, b""), done
 
 
 def page(redis: RedisServer) -> Scrape:
-    """What a scrape of the registry shows."""
+    """Returns the page of the registry."""
     with Exporter(redis=redis) as exporter:
         return scrape(exporter.metrics_url, accept=OPENMETRICS)
 
 
 def measured(number: int) -> CollectorRegistry:
-    """What a job has measured, of every type."""
+    """Returns the metrics of a job, of every type."""
     registry = CollectorRegistry()
     Counter("rows", "Rows\ncopied", ["table"], registry=registry).labels('a "b"\\').inc(number)
     Gauge("last_success_seconds", "When", registry=registry).set(1.5e9 + number)
@@ -74,12 +74,12 @@ def test_a_file_of_prometheus_client_is_on_the_page(redis: RedisServer, form: st
     assert found.value("copy_seconds_sum", **group) == pytest.approx(29.4)
     assert (found.value("row_bytes_count", **group), found.value("row_bytes_sum", **group)) == (1, 30)
     assert found.value("build_info", version="1.3", **group) == 1
-    # It has left: nobody is waited for.
+    # The job has no writer for which the registry would wait.
     assert redis.execute("TTL", KEY) == -1
 
 
-def test_a_push_takes_the_place_of_the_one_before(redis: RedisServer) -> None:
-    """Counters too, downwards too; and what is not there any more is gone."""
+def test_a_push_replaces_the_one_before(redis: RedisServer) -> None:
+    """Counters too, also when they go down; series that the file no longer has are removed."""
     other = 'rows_total{table="a"} 1\n'
     pushed(redis, "# TYPE rows_total counter\n" + other, job="other")
     for number in (5, 5, 2):
@@ -102,13 +102,13 @@ def test_a_push_takes_the_place_of_the_one_before(redis: RedisServer) -> None:
     assert page(redis).value("rows_total", job="other") == 1
 
 
-def test_the_groups_labels_count_more_than_the_files(redis: RedisServer) -> None:
+def test_the_groups_labels_replace_those_of_the_file(redis: RedisServer) -> None:
     pushed(redis, 'x{job="mine",zone="a"} 1\n', "--label", "zone=b", "--label", "env=")
     found = page(redis).samples("x")
     assert [sample.labels for sample in found] == [{"job": "nightly", "zone": "b"}]
 
 
-def test_what_an_application_counts_is_left_alone(redis: RedisServer) -> None:
+def test_a_push_does_not_change_the_counts_of_an_application(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", KEY, "rows", "BY", 4, "LABELS", 1, "table", "a")
     for _ in range(2):
         pushed(redis, "# TYPE rows counter\nrows_total 3\n")
@@ -117,7 +117,7 @@ def test_what_an_application_counts_is_left_alone(redis: RedisServer) -> None:
     assert found.value("rows_total", job="nightly") == 3
 
 
-def test_a_type_that_is_another_in_the_registry_is_said_to_be(redis: RedisServer) -> None:
+def test_a_type_that_differs_from_the_registry_is_an_error_that_names_it(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", KEY, "rows")
     done = push(redis, "# TYPE rows histogram\nrows_count 3\n")
     assert (done.returncode, done.stderr.decode()) == (
@@ -148,7 +148,7 @@ def test_a_large_file_is_pushed_in_parts_with_its_progress_shown(redis: RedisSer
     assert len(found.samples("big_total", job="large")) == 20_000
 
 
-def test_a_time_to_live_begins_with_the_last_push(redis: RedisServer) -> None:
+def test_the_ttl_begins_with_the_last_push(redis: RedisServer) -> None:
     pushed(redis, "x 1\n", "--ttl", "1")
     redis.execute("METRICS.INC", KEY, "stays")
 
@@ -167,7 +167,7 @@ def test_a_time_to_live_begins_with_the_last_push(redis: RedisServer) -> None:
         ("# TYPE a counter\na_total -1\n", "standard input: a: a counter is -1, allowed is a finite number from 0 on"),
     ],
 )
-def test_a_wrong_file_changes_nothing_and_says_where(redis: RedisServer, text: str, line: str) -> None:
+def test_a_wrong_file_changes_nothing_and_the_error_names_the_line(redis: RedisServer, text: str, line: str) -> None:
     done = push(redis, "x 1\n" + text if "line" not in line else text)
     assert (done.returncode, done.stderr.decode()) == (65, f"error: {line}\n")
     assert redis.execute("EXISTS", KEY) == 0
@@ -204,7 +204,7 @@ NAMES = [
 
 
 def families(redis: RedisServer) -> dict[str, dict[str, object]]:
-    """What METRICS.FAMILIES says, by name."""
+    """Returns METRICS.FAMILIES, by name."""
     listed = redis.execute("METRICS.FAMILIES", KEY)
     assert isinstance(listed, list)
     maps = [entry if isinstance(entry, dict) else dict(zip(entry[::2], entry[1::2], strict=True)) for entry in listed]
@@ -223,7 +223,7 @@ def test_a_file_that_is_pushed_again_shows_its_values_once(redis: RedisServer, t
     assert families(redis) == {}
 
 
-def test_groups_of_which_one_has_the_labels_of_the_other_are_two(redis: RedisServer) -> None:
+def test_two_groups_with_overlapping_labels_are_separate(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", KEY, "kept", "LABELS", 1, "job", "nightly")
     pushed(redis, "x 1\n", "--instance", "a")
     pushed(redis, "x 2\n")
@@ -236,7 +236,7 @@ def test_groups_of_which_one_has_the_labels_of_the_other_are_two(redis: RedisSer
     assert set(families(redis)) == {"x", "kept"}
 
 
-def test_a_series_of_others_is_an_error_that_names_it(redis: RedisServer) -> None:
+def test_a_series_of_another_owner_is_an_error_that_names_it(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", KEY, "rows", "BY", 4, "LABELS", 1, "job", "nightly")
     pushed(redis, "x 1\n", "--instance", "a")
     for text, message in (
@@ -257,7 +257,7 @@ def test_a_series_of_others_is_an_error_that_names_it(redis: RedisServer) -> Non
 
 
 def test_pushes_that_overlap_show_the_values_of_the_last_one_once(redis: RedisServer) -> None:
-    """Ten processes, and one of them killed in the middle."""
+    """Ten processes push, and one of them is killed while it pushes."""
     texts = [
         "# TYPE n counter\n" + "".join(f'n_total{{number="{number}"}} {value}\n' for number in range(2000))
         for value in range(1, 11)
@@ -297,7 +297,7 @@ def test_a_family_changes_its_type_in_one_push(redis: RedisServer) -> None:
     assert (families(redis)["rows"]["type"], families(redis)["rows"]["help"]) == ("histogram", "All rows")
 
 
-def test_a_job_that_pushes_again_and_again_leaves_nothing_behind(redis: RedisServer) -> None:
+def test_repeated_pushes_leave_nothing_behind(redis: RedisServer) -> None:
     sizes = []
     for number in range(40):
         pushed(redis, f'# TYPE rows counter\nrows_total {number}\nlast{{run="{number % 7}"}} 1\n')
@@ -320,13 +320,13 @@ def test_exemplars_and_start_times_are_kept(redis: RedisServer) -> None:
     assert float(created.rsplit(" ", 1)[1]) == pytest.approx(started, abs=0.01)
 
 
-def test_a_gauge_that_is_called_as_a_start_time_is_kept(redis: RedisServer) -> None:
+def test_a_gauge_named_like_a_start_time_is_kept(redis: RedisServer) -> None:
     pushed(redis, "# TYPE x counter\nx_total 3\n# TYPE x_created gauge\nx_created 7\n")
     found = page(redis)
     assert (found.value("x_total"), found.value("x_created")) == (3, 7)
 
 
-def test_what_is_left_out_is_named(redis: RedisServer) -> None:
+def test_samples_that_are_left_out_are_named(redis: RedisServer) -> None:
     done = push(redis, '# TYPE size summary\nsize{a="1",quantile="0.5"} 1\nsize_sum{a="1"} 9\nsize_count{a="1"} 4\n')
     assert done.returncode == 0
     assert 'left out: size{a="1",quantile="0.5"}: a quantile, and these cannot be added up' in done.stderr.decode(), (
@@ -335,7 +335,7 @@ def test_what_is_left_out_is_named(redis: RedisServer) -> None:
     assert page(redis).value("size_count", a="1") == 4
 
 
-# --- what a file may be -----------------------------------------------------------------------------------------------
+# --- valid and invalid files ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_a_file_that_cannot_be_pushed_says_why(redis: RedisServer, content: byte
         (b"y 2\n# EOF\nx 1\n# EOF\n", {}),
     ],
 )
-def test_text_of_all_kinds_is_read(redis: RedisServer, content: bytes, value: dict[str, str]) -> None:
+def test_every_kind_of_text_is_read(redis: RedisServer, content: bytes, value: dict[str, str]) -> None:
     pushed(redis, content)
     assert (
         redis.execute("METRICS.GET", KEY, "x", "LABELS", 1 + len(value), "job", "nightly", *sum(value.items(), ()))
@@ -381,7 +381,7 @@ def test_text_of_all_kinds_is_read(redis: RedisServer, content: bytes, value: di
     )
 
 
-def test_a_host_alone_says_where_to_push_to() -> None:
+def test_redis_host_alone_is_enough_to_push() -> None:
     with RedisServer(tcp=True) as redis:
         done = subprocess.run(
             [str(built(EXPORTER)), "push", "--job", "nightly"],
@@ -395,7 +395,7 @@ def test_a_host_alone_says_where_to_push_to() -> None:
         assert redis.execute("METRICS.GET", KEY, "x", "LABELS", 1, "job", "nightly") == "1"
 
 
-def test_others_are_kept_among_many_families(redis: RedisServer) -> None:
+def test_keep_others_keeps_the_other_families(redis: RedisServer) -> None:
     many = "".join(f"family_{number} 1\n" for number in range(5000))
     pushed(redis, many)
     pushed(redis, "family_7 2\nextra 3\n", "--keep-others")
@@ -407,7 +407,7 @@ def test_others_are_kept_among_many_families(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_complete_its_words(shell: str) -> None:
+def test_shells_complete_the_words_of_push(shell: str) -> None:
     script = subprocess.run([str(built(EXPORTER)), "completions", shell], capture_output=True, text=True, check=True)
     for word in ("standalone", "check-config", "push", "keep-others"):
         assert word in script.stdout
