@@ -1,4 +1,4 @@
-"""The exporter in front of a Redis that wants TLS, and a certificate of its client."""
+"""The exporter with a Redis that requires TLS and a client certificate."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from harness.tls import Authority
 
 
 class Certificates(NamedTuple):
-    """Who signs, and what was signed: the server's and the client's certificate are the same here."""
+    """The authority, and a certificate that it signed: server and client use the same one here."""
 
     ca: Path
     cert: Path
@@ -22,13 +22,13 @@ class Certificates(NamedTuple):
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    """Made anew for these tests."""
+    """New certificates for these tests."""
     made = Authority(tmp_path_factory.mktemp("tls"))
     return Certificates(made.ca, *made.sign("localhost"))
 
 
 class TlsRedis(RedisServer):
-    """One that listens for TLS besides its socket."""
+    """A server that listens for TLS besides its socket."""
 
     def __init__(self, authority: Certificates) -> None:
         self.tls_port = free_port()
@@ -42,14 +42,14 @@ class TlsRedis(RedisServer):
         )
 
     def exporter(self, settings: Mapping[str, str]) -> Exporter:
-        """Connects there, with these settings of `exporter.redis.ssl`."""
+        """Returns an exporter for this server, with these settings of `exporter.redis.ssl`."""
         environment = {f"GUNICORN_EXPORTER_REDIS_SSL_{name}": value for name, value in settings.items()}
         return Exporter(
             environment={"REDIS_HOST": "localhost", "REDIS_PORT": str(self.tls_port), **environment},
         )
 
 
-def test_both_sides_show_their_certificates(authority: Certificates) -> None:
+def test_exporter_and_redis_verify_each_other(authority: Certificates) -> None:
     client = {"ENABLED": "true", "CERT_FILE": str(authority.cert), "KEY_FILE": str(authority.key)}
     with TlsRedis(authority) as redis:
         declare_some(redis)
@@ -64,7 +64,7 @@ def test_both_sides_show_their_certificates(authority: Certificates) -> None:
             assert line.startswith(f"redis at localhost:{redis.tls_port} cannot be reached: invalid peer certificate")
 
 
-def test_a_client_without_a_certificate_is_told_so(authority: Certificates) -> None:
+def test_a_missing_client_certificate_is_named(authority: Certificates) -> None:
     with TlsRedis(authority) as redis:
         with redis.exporter({"ENABLED": "true", "CA_FILE": str(authority.ca)}) as exporter:
             answer = ask(exporter, "/metrics")

@@ -1,4 +1,4 @@
-"""The exporter in front of one Redis: what a scraper gets from it."""
+"""The exporter with one Redis: what a scraper gets from it."""
 
 import gzip
 import http.client
@@ -25,7 +25,7 @@ PROMETHEUS_3 = (
 
 
 class Answer(NamedTuple):
-    """One response, as it came."""
+    """One response as it arrived."""
 
     status: int
     headers: dict[str, str]
@@ -34,13 +34,13 @@ class Answer(NamedTuple):
 
 @pytest.fixture
 def exporter(redis: RedisServer) -> Iterator[Exporter]:
-    """In front of that Redis."""
+    """An exporter for that Redis."""
     with Exporter(redis=redis) as running:
         yield running
 
 
 def ask(exporter: Exporter, path: str, *, method: str = "GET", **headers: str) -> Answer:
-    """One request; header names are written with `_`."""
+    """Sends one request; header names are written with `_`."""
     connection = http.client.HTTPConnection("127.0.0.1", exporter.port, timeout=30)
     try:
         connection.request(method, path, headers={name.replace("_", "-"): value for name, value in headers.items()})
@@ -51,7 +51,7 @@ def ask(exporter: Exporter, path: str, *, method: str = "GET", **headers: str) -
 
 
 def declare_some(redis: RedisServer) -> None:
-    """A family of each type."""
+    """Declares a family of each type."""
     redis.execute("METRICS.DECLARE", KEY, "jobs", "COUNTER", "HELP", "Jobs\nof all \\kinds")
     redis.execute("METRICS.INC", KEY, "jobs", "BY", 3, "LABELS", 1, "queue", 'a "b"\\\n')
     redis.execute("METRICS.SET", KEY, "temperature", "-2.5")
@@ -59,7 +59,7 @@ def declare_some(redis: RedisServer) -> None:
 
 
 def fill(redis: RedisServer, *, series: int, label_bytes: int) -> None:
-    """A registry that is far larger than a page."""
+    """Makes a registry that is far larger than a page."""
     padding = "x" * label_bytes
     pipeline = redis.client.pipeline(transaction=False)
     for number in range(series):
@@ -68,7 +68,7 @@ def fill(redis: RedisServer, *, series: int, label_bytes: int) -> None:
 
 
 def exposed(redis: RedisServer, form: str) -> str:
-    """The registry as Redis renders it: its pages, joined."""
+    """Returns the registry as Redis renders it: all pages, joined."""
     cursor, pages = "0", ""
     while True:
         reply = redis.execute("METRICS.EXPOSE", KEY, "FORMAT", form, "CURSOR", cursor)
@@ -79,7 +79,7 @@ def exposed(redis: RedisServer, form: str) -> str:
 
 
 def registry_info(redis: RedisServer) -> str:
-    """The lines that name the shared registry."""
+    """Returns the lines that name the shared registry."""
     facts = redis.execute("METRICS.INFO", KEY)
     assert isinstance(facts, dict)
     name = "gunicorn_exporter_registry_info"
@@ -119,7 +119,7 @@ def test_a_large_registry_is_streamed_whole(redis: RedisServer, exporter: Export
 
 
 def test_an_old_client_gets_a_page_of_known_length(redis: RedisServer, exporter: Exporter) -> None:
-    """The end of the connection is the end of an HTTP/1.0 page without a length, however it came about."""
+    """Without a length, an HTTP/1.0 client takes every end of the connection for the end of the page."""
     fill(redis, series=2_000, label_bytes=500)
     with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
@@ -128,7 +128,7 @@ def test_an_old_client_gets_a_page_of_known_length(redis: RedisServer, exporter:
         assert response.length == len(response.read())
 
 
-def test_gzip_only_when_asked_for(redis: RedisServer, exporter: Exporter) -> None:
+def test_pages_are_gzip_only_for_clients_that_ask_for_it(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=2_000, label_bytes=100)
     plain = ask(exporter, "/metrics", Accept_Encoding="gzip;q=0, identity")
     assert "content-encoding" not in plain.headers
@@ -138,13 +138,13 @@ def test_gzip_only_when_asked_for(redis: RedisServer, exporter: Exporter) -> Non
     assert len(compressed.body) < len(plain.body) / 5
 
 
-def test_names_choose_families(redis: RedisServer, exporter: Exporter) -> None:
+def test_name_parameters_select_families(redis: RedisServer, exporter: Exporter) -> None:
     declare_some(redis)
     page = scrape(f"{exporter.metrics_url}?name[]=wait_seconds_count&name%5B%5D=temperature")
     assert set(page.families) == {"wait_seconds", "temperature"}
 
 
-def test_a_registry_that_is_not_there_is_told_apart_from_an_empty_one(redis: RedisServer, exporter: Exporter) -> None:
+def test_a_missing_registry_differs_from_an_empty_one(redis: RedisServer, exporter: Exporter) -> None:
     page = scrape(exporter.metrics_url, accept=OPENMETRICS)
     assert page.value("gunicorn_exporter_registry_missing", key=KEY) == 1
     assert "exporter.redis.key_prefix" in page.body
@@ -168,7 +168,7 @@ def test_a_request_of_http_1_1_names_one_host(exporter: Exporter) -> None:
             assert client.recv(1_000).split()[1] == str(status).encode(), head
 
 
-def test_methods_and_paths(redis: RedisServer, exporter: Exporter) -> None:
+def test_each_path_answers_and_allows_only_reading_methods(redis: RedisServer, exporter: Exporter) -> None:
     declare_some(redis)
     whole = ask(exporter, "/metrics")
     head = ask(exporter, "/metrics", method="HEAD")
@@ -213,7 +213,7 @@ def test_its_own_metrics_count_scrapes(redis: RedisServer, exporter: Exporter) -
     assert page.value("gunicorn_exporter_listening") == 1
 
 
-def test_sigterm_finishes_the_page_that_is_being_read(redis: RedisServer, exporter: Exporter) -> None:
+def test_at_sigterm_the_exporter_finishes_the_page_in_progress(redis: RedisServer, exporter: Exporter) -> None:
     fill(redis, series=5_000, label_bytes=4_000)
     expected = (registry_info(redis) + exposed(redis, "TEXT")).encode()
     with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
@@ -240,6 +240,6 @@ def test_an_idle_exporter_ends_at_once(exporter: Exporter, number: signal.Signal
 
 
 def refuses(port: int) -> bool:
-    """Whether nobody listens there."""
+    """Whether no process listens there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0

@@ -1,4 +1,4 @@
-"""Every format, read by those who did not write it: Prometheus 2 and 3, Google's protobuf, prometheus_client."""
+"""Every format, read by other projects: Prometheus 2 and 3, Google's protobuf, prometheus_client."""
 
 import subprocess
 import time
@@ -15,7 +15,7 @@ from harness.pages import page, pages, served
 from harness.paths import ROOT
 from harness.prometheus import assert_promtool_accepts
 
-# How a scraper is told what it gets, and the options that make it.
+# The content type that a scraper gets, and the options of EXPOSE that make the page.
 FORMATS: dict[str, tuple[str, list[str]]] = {
     "text": ("text/plain; version=0.0.4; charset=utf-8", ["FORMAT", "TEXT"]),
     "text1": (
@@ -63,7 +63,7 @@ def filled(redis: RedisServer) -> RedisServer:
 
 
 def prometheus_3() -> Path:
-    """Debian's newest; fetched by a script where it is not there yet."""
+    """Debian's newest; a script fetches it if it is missing."""
     done = subprocess.run([ROOT / "scripts" / "get-prometheus-3"], check=False, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"Prometheus 3 cannot be fetched here: {done.stderr.strip().splitlines()[-1:]}")
@@ -72,7 +72,7 @@ def prometheus_3() -> Path:
 
 @pytest.fixture(params=["2", "3"])
 def scraper(request: pytest.FixtureRequest, filled: RedisServer) -> Iterator[tuple[str, Prometheus]]:
-    """A Prometheus of that major version, with one job for each format that it knows."""
+    """A Prometheus of that major version, with one job for each format that it reads."""
     known = set(FORMATS) - ({"text1", "openmetrics"} if request.param == "2" else set())
     arguments = ["--enable-feature=native-histograms,exemplar-storage"]
     if request.param == "3":
@@ -87,7 +87,7 @@ def scraper(request: pytest.FixtureRequest, filled: RedisServer) -> Iterator[tup
         yield request.param, running
 
 
-def test_prometheus_takes_every_format_and_says_what_was_put_in(scraper: tuple[str, Prometheus]) -> None:
+def test_prometheus_reads_every_format_and_returns_the_written_values(scraper: tuple[str, Prometheus]) -> None:
     version, prometheus = scraper
     eventually(lambda: len(prometheus.query("up == 1")) == len(prometheus.targets()) > 0)
     for job in [target["labels"]["job"] for target in prometheus.targets()]:
@@ -123,7 +123,7 @@ def test_prometheus_takes_every_format_and_says_what_was_put_in(scraper: tuple[s
         assert prometheus.value('min_over_time(calls_total{job="protobuf"}[10m])') == 0
 
 
-def test_googles_protobuf_reads_what_the_text_says(filled: RedisServer) -> None:
+def test_googles_protobuf_reads_the_same_values_as_the_text(filled: RedisServer) -> None:
     body = page(filled, "m", "FORMAT", "PROTOBUF")
     families = {message.name: message for message in messages(body)}
     types = {name: type_of(message) for name, message in families.items()}

@@ -1,4 +1,4 @@
-"""Hundreds of workers die while Redis is away: memory is bounded meanwhile, and every request is counted afterwards."""
+"""Hundreds of workers die while Redis is away: memory stays bounded, and every request is counted afterwards."""
 
 from pathlib import Path
 
@@ -11,13 +11,13 @@ DEATHS = 160
 
 
 def open_files(pid: int) -> int:
-    """How many files a process has open."""
+    """Returns the number of files that a process has open."""
     return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 @pytest.mark.parametrize("before", ["absent", "known"])
 def test_workers_that_die_while_redis_is_away_are_counted_when_it_is_back(before: str, redis: RedisServer) -> None:
-    """Redis has never been there, or has what the first requests were; the dead are put together in one heir."""
+    """Redis was never there, or knows the first requests. One store carries over the counts of the dead workers."""
     if before == "absent":
         redis.shutdown(keep_data=False)
     with Gunicorn(workers=4, redis=redis) as gunicorn:
@@ -51,11 +51,11 @@ def test_workers_that_die_while_redis_is_away_are_counted_when_it_is_back(before
             page = scrape(exporter.metrics_url)
             assert page.sum("shop_orders_total") == requests
             assert page.sum("shop_order_seconds_count") == requests
-            # One whose worker was killed right after its answer has no duration.
+            # A worker that was killed right after its answer has not counted the duration.
             aborted = page.sum("gunicorn_http_aborted_total")
             assert page.sum("gunicorn_worker_request_duration_seconds_count") == requests - aborted
             assert page.sum("shop_carts") <= 4
-            # And it stays so.
+            # The count stays the same.
             assert gunicorn.get("/order").status == 200
             eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS), equals=requests + 1)
         eventually(lambda: open_files(gunicorn.exporter_pid()) < 60)

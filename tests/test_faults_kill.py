@@ -16,7 +16,7 @@ KILLS = 12
 
 @pytest.fixture(params=["embedded", "redis"])
 def storage(request: pytest.FixtureRequest) -> Iterator[RedisServer | None]:
-    """Where the metrics are: in the instance, or in a Redis."""
+    """Where the metrics are: in the instance (None), or in a Redis."""
     if request.param == "embedded":
         yield None
     else:
@@ -24,31 +24,31 @@ def storage(request: pytest.FixtureRequest) -> Iterator[RedisServer | None]:
             yield server
 
 
-class Counted(Gunicorn):
+class CountingGunicorn(Gunicorn):
     """Three workers of an application that counts its requests in a file, one byte each."""
 
     def __init__(self, storage: RedisServer | None) -> None:
-        """The file lies in the guard's directory."""
+        """The file is in the guard's directory."""
         super().__init__(redis=storage, workers=3)
         self.arrivals = self.directory / "arrivals"
         self.environment["ARRIVALS"] = str(self.arrivals)
 
     @property
     def arrived(self) -> int:
-        """How many requests reached the application."""
+        """Returns the number of requests that reached the application."""
         return Path(self.arrivals).stat().st_size
 
 
 @pytest.fixture
-def gunicorn(storage: RedisServer | None) -> Iterator[Counted]:
-    """Running, and never asked yet."""
-    with Counted(storage) as one:
+def gunicorn(storage: RedisServer | None) -> Iterator[CountingGunicorn]:
+    """A running instance that has had no request."""
+    with CountingGunicorn(storage) as one:
         yield one
 
 
 @pytest.mark.parametrize("when", ["before", "during", "after"])
-def test_a_worker_killed_in_a_request_has_counted_it(gunicorn: Counted, when: str) -> None:
-    """Before the response begins, in the middle of it, and after its last byte."""
+def test_a_worker_killed_in_a_request_has_counted_it(gunicorn: CountingGunicorn, when: str) -> None:
+    """Killed before the response begins, in the middle of it, and after its last byte."""
     with Load([gunicorn.port], clients=2) as load:
         for _ in range(KILLS):
             with contextlib.suppress(OSError, http.client.HTTPException):
@@ -63,8 +63,8 @@ def test_a_worker_killed_in_a_request_has_counted_it(gunicorn: Counted, when: st
     assert finished <= answered <= requests
 
 
-def test_workers_killed_at_any_time_lose_nothing(gunicorn: Counted) -> None:
-    """From outside, whatever they are doing."""
+def test_workers_killed_at_any_time_lose_nothing(gunicorn: CountingGunicorn) -> None:
+    """Killed from outside, at any moment."""
     with Load([gunicorn.port], ["/", "/order", "/slow?seconds=0.003"]) as load:
         for _ in range(KILLS):
             load.wait_for(50)
@@ -74,18 +74,18 @@ def test_workers_killed_at_any_time_lose_nothing(gunicorn: Counted) -> None:
     requests = page.sum("gunicorn_worker_requests_total")
     assert finished <= load.answered <= requests
     assert requests - finished <= KILLS, "a worker has one request at a time"
-    # A request is counted just before the application is called: at most one per kill can be between the two.
+    # A request is counted just before the application is called: for each kill, at most one request is between the two.
     assert gunicorn.arrived <= requests <= gunicorn.arrived + KILLS
     assert page.value("shop_orders_total") == pytest.approx(page.value("shop_order_seconds_count"), abs=KILLS)
 
 
-def test_a_killed_exporter_loses_and_doubles_nothing(gunicorn: Counted) -> None:
-    """Another one takes over, from what the first had committed and the stores of the living."""
+def test_a_killed_exporter_loses_and_doubles_nothing(gunicorn: CountingGunicorn) -> None:
+    """Another exporter takes over, from the values that the first had committed and from the stores of live workers."""
     with Load([gunicorn.port], ["/", "/order"]) as load:
         for turn in range(6):
             load.wait_for(100)
             victim = eventually(gunicorn.exporter_pid)
-            if turn % 2:  # a worker dies with it, so that its last values are in nobody's hands
+            if turn % 2:  # a worker dies with it, so that no process holds its last values
                 gunicorn.kill_worker(gunicorn.worker_pids()[0])
             os.kill(victim, signal.SIGKILL)
             eventually(lambda: gunicorn.exporter_pid() != victim)
@@ -98,8 +98,8 @@ def test_a_killed_exporter_loses_and_doubles_nothing(gunicorn: Counted) -> None:
     assert load.unanswered <= 3, "only a killed worker cuts a request off"
 
 
-def test_an_exporter_killed_alone_costs_no_request_and_no_count(gunicorn: Counted) -> None:
-    """Workers notice nothing of it."""
+def test_an_exporter_killed_alone_costs_no_request_and_no_count(gunicorn: CountingGunicorn) -> None:
+    """Workers notice nothing."""
     with Load([gunicorn.port]) as load:
         for _ in range(6):
             load.wait_for(100)
@@ -112,8 +112,8 @@ def test_an_exporter_killed_alone_costs_no_request_and_no_count(gunicorn: Counte
     assert page.sum("gunicorn_worker_request_duration_seconds_count") == len(load.outcomes)
 
 
-def test_the_gauges_of_a_dead_worker_are_gone_and_it_is_stopped(gunicorn: Counted) -> None:
-    """A worker that is killed and not replaced: told to leave while it is stopped, and then killed."""
+def test_the_gauges_of_a_dead_worker_are_gone_and_it_is_stopped(gunicorn: CountingGunicorn) -> None:
+    """The worker is killed and not replaced: it is told to leave while it is stopped, and then killed."""
     with Load([gunicorn.port], ["/order"]):
         eventually(lambda: scrape(gunicorn.metrics_url).value("shop_carts"), equals=3.0)
     victim = gunicorn.worker_pids()[0]
@@ -141,8 +141,8 @@ def _without_victim(gunicorn: Gunicorn) -> Scrape:
     return page
 
 
-def _settled(gunicorn: Counted) -> Scrape:
-    """The page once it has everything: requests in flight have ended, and every dead worker was read."""
+def _settled(gunicorn: CountingGunicorn) -> Scrape:
+    """Returns the complete page: requests in flight have ended, and the exporter has read every dead worker."""
 
     def settled() -> Scrape:
         page = scrape(gunicorn.metrics_url)

@@ -1,4 +1,4 @@
-"""Redis at a limit: what it leaves out is kept, also of workers that die, and counted when the limit is lifted."""
+"""Redis at a limit: values that it leaves out, also of workers that die, are counted when the limit is lifted."""
 
 import pytest
 
@@ -20,7 +20,7 @@ LIMITS = [
 def test_workers_that_die_at_a_limit_are_counted_when_it_is_lifted(
     name: str, reached: str, lifted: str, are_known: bool, redis: RedisServer
 ) -> None:
-    """Values that were never accepted, of workers that Redis does not know and of those that it does."""
+    """The values were never accepted; Redis knows some of the workers, and others not."""
     if not are_known:
         redis.client.config_set(name, reached)
     with Gunicorn(workers=2, redis=redis) as gunicorn, Exporter(redis=redis) as exporter:
@@ -34,7 +34,7 @@ def test_workers_that_die_at_a_limit_are_counted_when_it_is_lifted(
         for _ in range(2):
             victims = gunicorn.worker_pids()
             for _ in range(10):
-                # Each is a label set that is new.
+                # Each request makes a new label set.
                 requests += gunicorn.get(f"/new-{requests}").status in (200, 404)
             for pid in victims:
                 gunicorn.kill_worker(pid)
@@ -46,7 +46,7 @@ def test_workers_that_die_at_a_limit_are_counted_when_it_is_lifted(
         eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS), equals=requests)
         own = gunicorn.metrics_url.replace("/metrics", "/-/metrics")
         eventually(lambda: scrape(own).sum(LEFT_OUT), equals=0)
-        # Those that died have left: what lives is two workers, the arbiter and the exporter.
+        # The dead workers have left: two workers, the arbiter and the exporter are alive.
         eventually(lambda: _live(redis), equals=4)
         assert scrape(own).sum("gunicorn_exporter_given_up_series_total") == 0
         page, of_instance = scrape(exporter.metrics_url), scrape(instance)
@@ -54,8 +54,8 @@ def test_workers_that_die_at_a_limit_are_counted_when_it_is_lifted(
             assert page.sum(family) == of_instance.sum(family), family
 
 
-def test_what_an_ending_instance_has_left_is_counted_and_logged(redis: RedisServer) -> None:
-    """Its end does not wait for Redis: what is left out then is lost, with a line that says so."""
+def test_an_instance_that_ends_counts_and_logs_the_series_it_gives_up(redis: RedisServer) -> None:
+    """The end of an instance does not wait for Redis: values that are left out then are lost, and one line says so."""
     redis.client.config_set("maxmemory", "1")
     with Gunicorn(redis=redis) as gunicorn:
         assert gunicorn.get("/order").status == 200
@@ -66,5 +66,5 @@ def test_what_an_ending_instance_has_left_is_counted_and_logged(redis: RedisServ
 
 
 def _live(redis: RedisServer) -> int:
-    """How many writers the registry has that are alive."""
+    """Returns the number of writers in the registry that are alive."""
     return str(redis.execute("METRICS.WRITERS", "gunicorn:metrics")).count("'live'")

@@ -1,4 +1,4 @@
-"""Faults drawn at random against a real primary and replica: whatever is cut, late or lost, totals are exact."""
+"""Random faults against a real primary and replica: totals stay exact, whatever is cut, late or lost."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ def test_random_faults_between_writers_and_servers_leave_totals_exact() -> None:
     program = built(TARGET / "release" / "push_faults")
     with ExitStack() as stack:
         servers = [
-            # Totals are looked at only when all writers are back, so nobody is to be given up before.
+            # Totals are compared only when all writers are back, so the registry must not give up a writer before.
             stack.enter_context(
                 RedisServer(
                     tcp=True, module_arguments=("healing-time", "86400000"), settings={"enable-debug-command": "yes"}

@@ -1,4 +1,4 @@
-"""Redis goes away under load and comes back, with its data and without: requests go on, counts stay exact."""
+"""Redis goes away under load and comes back, with its data and without: requests continue, counts stay exact."""
 
 import time
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ REQUESTS = "gunicorn_worker_requests_total"
 
 @pytest.fixture
 def gunicorn(redis: RedisServer) -> Iterator[Gunicorn]:
-    """Two workers that both have answered."""
+    """Two workers, each of which has answered."""
     with Gunicorn(redis=redis, workers=2) as one:
         with Load([one.port]):
             eventually(lambda: len(scrape(one.metrics_url).samples(REQUESTS)) == 2)
@@ -23,13 +23,13 @@ def gunicorn(redis: RedisServer) -> Iterator[Gunicorn]:
 
 @pytest.fixture
 def exporter(redis: RedisServer) -> Iterator[Exporter]:
-    """One that only reads, so that nothing is pushed for a scrape's sake."""
+    """An exporter that only reads, so that a scrape causes no push."""
     with Exporter(redis=redis) as one:
         yield one
 
 
 def test_an_outage_with_data_kept_costs_nothing(redis: RedisServer, gunicorn: Gunicorn, exporter: Exporter) -> None:
-    """Counts are exact, and never went down on the way."""
+    """Counts are exact, and never went down meanwhile."""
     before = _total(gunicorn)
     with Recorder(exporter.metrics_url) as recorder, Load([gunicorn.port]) as load:
         load.wait_for(500)
@@ -49,17 +49,17 @@ def test_an_outage_with_data_kept_costs_nothing(redis: RedisServer, gunicorn: Gu
 def test_an_outage_with_data_lost_shows_every_request_once(
     redis: RedisServer, gunicorn: Gunicorn, exporter: Exporter
 ) -> None:
-    """Counters restart near zero with a new start time; `increase()` over the scrapes is what the clients got."""
+    """Counters restart near zero with a new start time; `increase()` over the scrapes equals what the clients got."""
     before = _total(gunicorn)
     eventually(lambda: scrape(exporter.metrics_url).sum(REQUESTS), equals=before)
     with Recorder(exporter.metrics_url) as recorder:
         recorder.take()
-        # Much more before the outage than in it: what restarts must restart lower, or nobody could see it.
+        # Much more before the outage than in it: counters must restart lower, or the restart would be invisible.
         with Load([gunicorn.port]) as busy:
             busy.wait_for(3000)
         with Load([gunicorn.port], ["/slow?seconds=0.05"], clients=2) as load:
             load.wait_for(20)
-            # What Redis acknowledges after the last scrape is in no scrape: from here it acknowledges nothing more.
+            # Values acknowledged after the last scrape would be in no scrape: from here on Redis acknowledges nothing.
             redis.execute("CLIENT", "PAUSE", 600_000, "WRITE")
             last = recorder.take()
             created = _created(redis)
@@ -79,7 +79,7 @@ def test_an_outage_with_data_lost_shows_every_request_once(
 
 
 def _total(gunicorn: Gunicorn) -> float:
-    """What is counted when nobody asks any more."""
+    """Returns the count when no client sends requests any more."""
 
     def settled() -> float:
         first, second = (scrape(gunicorn.metrics_url).sum(REQUESTS) for _ in range(2))
@@ -91,14 +91,14 @@ def _total(gunicorn: Gunicorn) -> float:
 
 
 def _outage(load: Load) -> None:
-    """Time passes, and requests are answered."""
+    """Lets time pass, with requests that are answered."""
     end, answered = time.monotonic() + OUTAGE_SECONDS, load.answered
     eventually(lambda: time.monotonic() > end, within=2 * OUTAGE_SECONDS)
     assert load.answered > answered
 
 
 def _created(redis: RedisServer) -> dict[str, float]:
-    """Start times of the request counters, by worker."""
+    """Returns the start times of the request counters, by worker."""
     page = str(redis.execute("METRICS.EXPOSE", "gunicorn:metrics", "FORMAT", "OPENMETRICS", "CREATED"))
     lines = [line for line in page.splitlines() if line.startswith("gunicorn_worker_requests_created")]
     return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}

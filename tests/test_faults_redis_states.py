@@ -1,4 +1,4 @@
-"""Redis is there and cannot be used, in every way: requests go on, counts are exact, the log stays short."""
+"""Redis is there but cannot be used, in every way: requests continue, counts are exact, the log stays short."""
 
 import re
 import signal
@@ -16,19 +16,19 @@ from harness.ports import free_port
 
 SECONDS = 4.0
 REQUESTS = "gunicorn_worker_requests_total"
-# One when it begins and one when it ends would do; with a fault of four seconds there may be a few more.
+# One line when a fault begins and one when it ends is enough; with a fault of four seconds there may be a few more.
 MOST_LINES = 12
 
 
 class Fault(NamedTuple):
-    """How it begins and ends."""
+    """How a fault begins and ends."""
 
     begin: Callable[[RedisServer], object]
     end: Callable[[RedisServer], object]
 
 
 def _refuse_connections(redis: RedisServer) -> None:
-    """Nobody is let in without a password, and everybody has to come in anew."""
+    """Every client must reconnect, and Redis refuses clients without a password."""
     redis.execute("ACL", "SETUSER", "keeper", "on", "nopass", "allkeys", "allchannels", "allcommands")
     redis.execute("AUTH", "keeper", "")
     redis.execute("ACL", "SETUSER", "default", "resetpass", ">another")
@@ -36,13 +36,13 @@ def _refuse_connections(redis: RedisServer) -> None:
 
 
 def _be_full_of_clients(redis: RedisServer) -> None:
-    """The one place is taken, by the test."""
+    """The test takes the only place for a client."""
     redis.execute("CONFIG", "SET", "maxclients", 1)
     redis.execute("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
 
 def _begin_loading(redis: RedisServer) -> None:
-    """It is started again, and reads its data for as long as the fault is to last."""
+    """Restarts it, so that it reads its data for as long as the fault lasts."""
     keys = 1_000
     redis.execute_all([("SET", f"other:{number}", "x" * 100) for number in range(keys)])
     redis.shutdown(keep_data=True)
@@ -56,7 +56,7 @@ def _begin_loading(redis: RedisServer) -> None:
 
 
 def _says_loading(redis: RedisServer) -> bool:
-    # By hand: a client of redis-py asks again until it has another answer.
+    # Through a plain socket, because a client of redis-py repeats the command until it gets another answer.
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(redis.socket))
         client.sendall(b"PING\r\n")
@@ -107,7 +107,7 @@ def test_a_redis_that_cannot_be_used_costs_no_request_and_no_count(fault: Fault)
         assert len(said) <= MOST_LINES, said
 
 
-def test_a_redis_that_is_not_there_yet_is_found_when_it_comes() -> None:
+def test_an_instance_finds_a_redis_that_starts_later() -> None:
     """Gunicorn starts first, and counts."""
     redis = RedisServer(tcp=True)
     with Gunicorn(redis=redis, workers=2) as gunicorn:
@@ -122,7 +122,7 @@ def test_a_redis_that_is_not_there_yet_is_found_when_it_comes() -> None:
         assert len(_about_redis(gunicorn)) <= MOST_LINES
 
 
-def test_a_redis_without_the_module_is_named_in_one_line_and_used_once_it_has_it() -> None:
+def test_a_redis_without_the_module_is_one_line_and_is_used_once_it_has_it() -> None:
     settings = {"enable-module-command": "local"}
     with RedisServer(tcp=True, module=None, settings=settings) as redis:
         with Gunicorn(redis=redis, workers=2) as gunicorn:
@@ -140,7 +140,7 @@ def test_a_redis_without_the_module_is_named_in_one_line_and_used_once_it_has_it
 
 
 def _time_passes(gunicorn: Gunicorn, load: Load) -> None:
-    """Requests are answered, and the instance's own page is, too."""
+    """Lets time pass; requests are answered, and so is the instance's own page."""
     load.wait_for(20)
     end, answered = time.monotonic() + SECONDS, load.answered
     while time.monotonic() < end:

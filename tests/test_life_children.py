@@ -1,4 +1,4 @@
-"""Processes that are no workers: children of a worker, and programs without Gunicorn."""
+"""Processes that are not workers: children of a worker, and programs without Gunicorn."""
 
 import os
 import signal
@@ -14,8 +14,8 @@ from harness.process import clean_environment
 APP = "apps.living:app"
 
 
-def test_what_a_forked_child_counts_is_counted() -> None:
-    """By os.fork, and by a pool of multiprocessing; it begins at zero, so nothing is there twice."""
+def test_counts_of_a_forked_child_are_on_the_page() -> None:
+    """Forked by os.fork and by a pool of multiprocessing. A child begins at zero, so nothing counts twice."""
     with Gunicorn(APP) as gunicorn:
         for _ in range(5):
             assert gunicorn.get("/fork").status == 200
@@ -27,8 +27,8 @@ def test_what_a_forked_child_counts_is_counted() -> None:
         assert page.samples("shop_jobs_running") == [] or page.value("shop_jobs_running") == 0
 
 
-def test_a_child_that_lives_is_on_display_and_is_gone_when_it_is_killed() -> None:
-    """Its live gauge; its counts stay, also when the exporter dies in between."""
+def test_a_childs_live_gauge_is_shown_until_the_child_is_killed() -> None:
+    """Its live gauge is shown until then; its counts stay, also when the exporter dies in between."""
     with Gunicorn(APP) as gunicorn:
         child = int(gunicorn.get("/fork?seconds=60").body)
         eventually(lambda: scrape(gunicorn.metrics_url).value("shop_jobs_running"), equals=1)
@@ -70,8 +70,8 @@ PROGRAM = textwrap.dedent(
 )
 
 
-def test_a_program_without_gunicorn_has_an_exporter_of_its_own(tmp_path: Path) -> None:
-    """`setup_metrics()`: the page has what it and its children count, and nothing is left when it ends."""
+def test_a_program_without_gunicorn_has_its_own_exporter(tmp_path: Path) -> None:
+    """`setup_metrics()`: the page has the counts of the program and its children, and no process is left over."""
     port = free_port()
     program = subprocess.Popen(
         [Venv.default().bin / "python", "-c", PROGRAM],

@@ -1,4 +1,4 @@
-"""Why a worker has ended: every way is told apart, and counted once."""
+"""Why a worker has ended: every way has its own reason, and is counted once."""
 
 import contextlib
 import os
@@ -20,12 +20,12 @@ BY_MASTER = "gunicorn_master_worker_restart_count_total"
 
 
 def page(gunicorn: Gunicorn) -> Scrape:
-    """What a scraper sees now."""
+    """Returns the page as a scraper sees it now."""
     return eventually(lambda: scrape(gunicorn.metrics_url))
 
 
 def reasons(gunicorn: Gunicorn) -> dict[str, float]:
-    """How often each reason is counted, over all workers."""
+    """Returns the count of each reason, over all workers."""
     found = page(gunicorn)
     names = found.values_of("reason", RESTARTS)
     return {name: found.sum(RESTARTS, reason=name) for name in names}
@@ -42,7 +42,7 @@ def to_arbiter(number: signal.Signals) -> Callable[[Gunicorn], None]:
 
 
 def ask(path: str) -> Callable[[Gunicorn], None]:
-    """A request that its worker does not survive."""
+    """Sends a request that its worker does not survive."""
 
     def request(gunicorn: Gunicorn) -> None:
         with pytest.raises(OSError):
@@ -52,7 +52,7 @@ def ask(path: str) -> Callable[[Gunicorn], None]:
 
 
 def answered(gunicorn: Gunicorn) -> None:
-    """A request, after which `--max-requests=1` ends the worker."""
+    """Sends a request, after which `--max-requests=1` ends the worker."""
     assert gunicorn.get().status == 200
 
 
@@ -69,8 +69,8 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_every_way_that_a_worker_ends_is_told_apart_and_counted_once(version: str) -> None:
-    """One after the other, in one instance each where it needs an argument of its own."""
+def test_every_way_in_which_a_worker_ends_has_a_reason_and_counts_once(version: str) -> None:
+    """One after the other; a way that needs an argument of Gunicorn has its own instance."""
     for reason, (end, restart_type) in ENDINGS.items():
         workers = 2 if reason == "ttou" else 1
         arguments = ["--max-requests=1"] if reason == "max_requests" else []
@@ -104,7 +104,7 @@ def when_ready(server):
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_reason_is_known_when_the_exporter_sees_the_end_before_the_arbiter(version: str) -> None:
-    """An arbiter that is busy reaps late, when the worker's store has long been released."""
+    """A busy arbiter reaps late, long after the worker's store was released."""
     with Gunicorn(APP, venv=Venv.gunicorn(version), arguments=["--max-requests=1"], config=REAPS_LATE) as gunicorn:
         eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state", state="running")), equals=1)
         answered(gunicorn)
@@ -124,7 +124,7 @@ def test_a_worker_that_times_out_is_aborted_and_its_request_is_not_lost(version:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_edited_application_is_a_reload(version: str, tmp_path: Path) -> None:
-    """With `--reload`, when a file of it changes."""
+    """With `--reload`, when one of its files changes."""
     (tmp_path / "edited.py").write_text("from apps.plain import app\n")
     arguments = ["--reload", "--reload-engine=poll", f"--pythonpath={tmp_path},{Path(__file__).parent}"]
     with Gunicorn("edited:app", venv=Venv.gunicorn(version), arguments=arguments) as gunicorn:
@@ -137,14 +137,14 @@ def test_an_edited_application_is_a_reload(version: str, tmp_path: Path) -> None
 
 
 def _edit(path: Path) -> bool:
-    """The reloader has to see it before and after."""
+    """The reloader must see the file before and after the change."""
     os.utime(path, (time.time(), path.stat().st_mtime + 1))
     return True
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_worker_that_cannot_boot_is_a_boot_error(version: str, tmp_path: Path) -> None:
-    """The application is broken by the time of a later worker; Gunicorn ends, and what it had counted is pushed."""
+    """The application is broken when a later worker starts; Gunicorn ends, and its counts are pushed."""
     broken = tmp_path / "broken.py"
     broken.write_text("from apps.plain import app\n")
     arguments = [f"--pythonpath={tmp_path},{Path(__file__).parent}"]
@@ -167,8 +167,8 @@ def _with_boot_error(url: str) -> Scrape:
     return found
 
 
-def test_a_worker_that_the_system_ends_for_want_of_memory_is_told_apart() -> None:
-    """In a control group of its own, with a limit."""
+def test_a_worker_killed_for_lack_of_memory_has_the_reason_oom() -> None:
+    """In its own control group, with a limit."""
     group = Path("/sys/fs/cgroup/memory") / f"gunicorn-test-{os.getpid()}"
     try:
         group.mkdir()

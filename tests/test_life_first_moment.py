@@ -1,4 +1,4 @@
-"""The first moment of a worker's life: a signal that arrives then is not lost."""
+"""The first moment of a worker: a signal that arrives then is not lost."""
 
 import pytest
 
@@ -24,7 +24,7 @@ ASGI = ("PrometheusUvicornWorker", "PrometheusASGIWorker")
 
 @pytest.mark.parametrize("worker_class", WSGI + ASGI)
 def test_recording_begins_when_the_worker_has_its_own_signal_handlers(worker_class: str) -> None:
-    """Until then the arbiter's handlers, which the fork has copied, take a SIGTERM and nothing comes of it."""
+    """Before that, the arbiter's handlers, copied by the fork, receive a SIGTERM and ignore it."""
     app = "apps.private:app" if worker_class in WSGI else "apps.private_asgi:app"
     with Gunicorn(
         app,
@@ -38,7 +38,7 @@ def test_recording_begins_when_the_worker_has_its_own_signal_handlers(worker_cla
 
 
 @pytest.mark.parametrize("version", ["21.2", "23.0"])
-def test_it_is_so_with_older_gunicorns(version: str) -> None:
+def test_recording_begins_after_the_signal_handlers_on_older_gunicorns(version: str) -> None:
     """The sync worker."""
     with Gunicorn("apps.private:app", venv=Venv.gunicorn(version), config=CONFIG) as gunicorn:
         eventually(lambda: "recording begins" in gunicorn.log)

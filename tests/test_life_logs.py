@@ -1,4 +1,4 @@
-"""An orderly life logs no warning and no error of ours, so that a line that does appear means something."""
+"""An orderly life logs no warning and no error of ours, so that every such line means something."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from harness import RedisServer, eventually, scrape
 from harness.process import task
 
 PROBLEM = re.compile(r"\[(WARNING|ERROR|CRITICAL)\]| WARN | ERROR |Traceback|panicked")
-# Gunicorn says so of every worker that its arbiter ends.
+# Gunicorn logs this for every worker that its arbiter ends.
 GUNICORNS_OWN = re.compile(r"Worker \(pid:\d+\) was sent SIG\w+!")
 REQUESTS = "gunicorn_worker_requests_total"
 
@@ -40,13 +40,13 @@ def life(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Upgra
 
 
 def problems(gunicorn: Upgradable) -> list[str]:
-    """Lines of the log that nobody should have to read."""
+    """Returns lines of the log that tell of a problem."""
     lines = gunicorn.log.splitlines()
     return [line for line in lines if PROBLEM.search(line) and not GUNICORNS_OWN.search(line)]
 
 
 def serve(gunicorn: Upgradable, total: int) -> int:
-    """Some requests more, all of which are counted; returns how many there are now."""
+    """Sends some more requests, all of which must be counted; returns the new total."""
     for _ in range(30):
         assert eventually(gunicorn.get).status == 200
     eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=total + 30)
@@ -54,7 +54,7 @@ def serve(gunicorn: Upgradable, total: int) -> int:
 
 
 def replaced(arbiter: int, before: list[int], count: int) -> bool:
-    """Whether other workers are there, that many."""
+    """Whether that many other workers are there."""
     now = workers_of(arbiter)
     return len(now) == count and not set(now) & set(before)
 
@@ -75,7 +75,7 @@ def test_an_orderly_life_logs_no_problem(life: tuple[Upgradable, signal.Signals]
     eventually(lambda: len(workers_of(first)), equals=2)
     total = serve(gunicorn, total)
 
-    # Forth, back, and forth again.
+    # Upgrades, goes back, and upgrades again.
     new = gunicorn.upgrade()
     eventually(lambda: len(exporters_of(new)), equals=1)
     total = serve(gunicorn, total)

@@ -1,4 +1,4 @@
-"""What a server meets in its life: every count is exact, and no process is left behind."""
+"""Signals, restarts and kills that a server may meet: every count is exact, and no process is left over."""
 
 import contextlib
 import http.client
@@ -22,13 +22,13 @@ FINISHED = "gunicorn_worker_request_duration_seconds_count"
 
 @pytest.fixture
 def exporter(redis: RedisServer) -> Iterator[Exporter]:
-    """One that is there when the application is not."""
+    """An exporter that also answers while the application does not run."""
     with Exporter(redis=redis) as one:
         yield one
 
 
 def settled(gunicorn: Gunicorn, requests: int) -> Scrape:
-    """The page, once it has that many requests, all of them finished."""
+    """Returns the page once it has that many requests, all of them finished."""
 
     def look() -> Scrape:
         page = scrape(gunicorn.metrics_url)
@@ -41,7 +41,7 @@ def settled(gunicorn: Gunicorn, requests: int) -> Scrape:
 
 @pytest.mark.parametrize("arguments", [["--preload"], ["--max-requests=7"], ["--timeout=5", "--threads=1"]])
 def test_signals_and_restarts_under_load_cost_no_count(arguments: list[str]) -> None:
-    """HUP, TTIN, TTOU and USR1, one after the other, while it is asked all the time."""
+    """HUP, TTIN, TTOU and USR1, one after the other, under constant load."""
     with Gunicorn(workers=2, arguments=arguments) as gunicorn:
         with Load([gunicorn.port], ["/", "/order"], clients=3) as load:
             for number in (signal.SIGHUP, signal.SIGTTIN, signal.SIGUSR1, signal.SIGTTOU, signal.SIGHUP):
@@ -66,7 +66,7 @@ def _with_all(gunicorn: Gunicorn, answered: int, asked: int) -> Scrape:
 
 
 def test_winch_leaves_a_daemon_without_workers_and_with_its_counts(tmp_path: Path) -> None:
-    """`--daemon`: the arbiter is nobody's child; WINCH ends its workers, HUP begins new ones, TERM ends all."""
+    """`--daemon`: the arbiter is no child of the test; WINCH ends its workers, HUP starts new ones, TERM ends all."""
     pidfile = tmp_path / "pid"
     gunicorn = Gunicorn(arguments=["--daemon", f"--pid={pidfile}"])
     subprocess.run(
@@ -97,15 +97,15 @@ def test_winch_leaves_a_daemon_without_workers_and_with_its_counts(tmp_path: Pat
 
 
 @pytest.mark.parametrize("how", ["group", "terminal"])
-def test_a_slow_request_is_counted_when_everything_is_told_to_end(
+def test_a_slow_request_is_counted_when_the_whole_group_gets_a_signal(
     how: str, tmp_path: Path, redis: RedisServer, exporter: Exporter
 ) -> None:
-    """TERM to the whole process group, and Ctrl-C in a terminal: both reach the workers themselves."""
+    """TERM to the whole process group, and Ctrl-C in a terminal: both also reach the workers directly."""
     template = Gunicorn(redis=redis)  # for its command and its ports
     arrivals = tmp_path / "arrivals"
     environment = {**template.environment, "ARRIVALS": str(arrivals)}
     command = [str(word) for word in template.command()]
-    # `setsid`: a process group of its own.
+    # `setsid`: a separate process group.
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(template.directory)
@@ -127,7 +127,7 @@ def test_a_slow_request_is_counted_when_everything_is_told_to_end(
         eventually(lambda: not any(one.alive() for one in family))
     finally:
         os.close(terminal)
-    # Redis has what was said with the last breath: TERM lets workers finish, INT ends them at once.
+    # Redis has the counts of the last moment: TERM lets workers finish, INT ends them at once.
     page = eventually(lambda: scrape(exporter.metrics_url))
     assert page.sum(REQUESTS) == 2
     assert page.sum(FINISHED) == 1 + len(answers)
@@ -140,8 +140,8 @@ def _ask_slowly(gunicorn: Gunicorn, answers: list[int]) -> None:
         answers.append(gunicorn.get("/slow?seconds=1").status)
 
 
-def test_a_worker_without_memory_goes_on_and_its_requests_are_counted() -> None:
-    """`ulimit -v`: requests that fail for want of memory are requests too."""
+def test_a_worker_without_memory_continues_and_its_requests_are_counted() -> None:
+    """`ulimit -v`: requests that fail for lack of memory are requests too."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))"
     config = f"def post_fork(server, worker):\n    {limit}\n"
     with Gunicorn(APP, config=config) as gunicorn:
@@ -152,17 +152,17 @@ def test_a_worker_without_memory_goes_on_and_its_requests_are_counted() -> None:
         assert page.sum("gunicorn_worker_failed_requests_total") == statuses.count(500)
 
 
-def test_the_arbiter_killed_leaves_nobody_behind_and_redis_has_every_count(
+def test_after_the_arbiter_is_killed_all_processes_end_and_redis_has_every_count(
     redis: RedisServer, exporter: Exporter
 ) -> None:
-    """Workers notice within seconds; the exporter pushes what they had, and ends too."""
+    """Workers notice within seconds; the exporter pushes their last values, and ends too."""
     with Gunicorn(workers=2, redis=redis) as gunicorn:
         with Load([gunicorn.port]) as load:
             load.wait_for(100)
             family = [*descendants(gunicorn.pid)]
             gunicorn.send(signal.SIGKILL)
             load.wait_for(20)
-        # A sync worker looks for its parent when nobody waits.
+        # A sync worker checks for its parent when no connection waits.
         eventually(lambda: not any(one.alive() for one in family))
         assert gunicorn.process is not None
         gunicorn.process.wait()

@@ -1,4 +1,4 @@
-"""Nothing grows, with restarts of workers or with requests. `make soak` takes many, `make test` a slice."""
+"""Nothing grows with restarts of workers or with requests. `make soak` runs many, `make test` a few."""
 
 import os
 import random
@@ -17,28 +17,28 @@ MIB = 1 << 20
 
 
 class Size(NamedTuple):
-    """What a process holds."""
+    """Memory and files of a process."""
 
     memory: int
     files: int
 
 
 def size(pid: int) -> Size:
-    """Private and shared memory in bytes, and open files."""
+    """Returns private and shared memory in bytes, and the number of open files."""
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     memory = next(int(line.split()[1]) << 10 for line in rollup.splitlines() if line.startswith("Pss:"))
     return Size(memory, sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def series(gunicorn: Gunicorn) -> set[str]:
-    """The page's series, by their text; the second in which a worker entered its state is not looked at."""
+    """Returns the page's series, by their text, without the time at which a worker entered its state."""
     body = scrape(gunicorn.metrics_url).body
     names = [line.rpartition(" ")[0] for line in body.splitlines() if not line.startswith("#")]
     return {"gunicorn_worker_state" if name.startswith("gunicorn_worker_state{") else name for name in names}
 
 
 def restart_all(gunicorn: Gunicorn) -> int:
-    """Kills every worker while each is idle, and waits for the next ones; returns how many it killed."""
+    """Kills every worker while it is idle, and waits for the next ones; returns the number of killed workers."""
     victims = gunicorn.worker_pids()
     for pid in victims:
         gunicorn.kill_worker(pid)
@@ -47,7 +47,7 @@ def restart_all(gunicorn: Gunicorn) -> int:
 
 
 def test_restarts_make_no_series_and_keep_no_memory() -> None:
-    """Every worker killed again and again: as many series, files and bytes afterwards as before."""
+    """Every worker is killed again and again: afterwards there are as many series, files and bytes as before."""
     with Gunicorn(workers=WORKERS) as gunicorn:
         killed = 0
         for _ in range(2):
@@ -61,7 +61,7 @@ def test_restarts_make_no_series_and_keep_no_memory() -> None:
         goal = killed + RESTARTS
         while killed < goal:
             killed += restart_all(gunicorn)
-        # As before: a live gauge of a method is there while a worker lives that was asked by it.
+        # As before: the live gauge of a method exists while a worker lives that has answered such a request.
         gunicorn.get()
         eventually(lambda: scrape(gunicorn.metrics_url).sum(restarts), equals=killed)
         eventually(lambda: scrape(gunicorn.metrics_url).value("gunicorn_workers", state="idle"), equals=WORKERS)
@@ -73,7 +73,7 @@ def test_restarts_make_no_series_and_keep_no_memory() -> None:
 
 
 def test_requests_keep_no_memory_and_no_descriptor() -> None:
-    """In the worker, in the arbiter and in the exporter."""
+    """Checks the worker, the arbiter and the exporter."""
     with Gunicorn() as gunicorn:
         with Load([gunicorn.port], ["/", "/order"]) as load:
             load.wait_for(200)
@@ -94,7 +94,7 @@ def test_requests_keep_no_memory_and_no_descriptor() -> None:
 
 
 def test_a_scan_of_random_paths_methods_and_exceptions_is_bounded() -> None:
-    """Half of the paths are answered, a tenth raises an exception of a class that there was never before."""
+    """Half of the paths are answered, a tenth raises an exception of a new class."""
     total, exceptions = "gunicorn_http_requests_total", "gunicorn_http_exceptions_total"
     worker_class = "gunicorn_prometheus_exporter.PrometheusThreadWorker"
     with Gunicorn("apps.shapes:app", worker_class=worker_class, arguments=["--keep-alive=20"]) as gunicorn:
@@ -117,7 +117,7 @@ def test_a_scan_of_random_paths_methods_and_exceptions_is_bounded() -> None:
 
 
 def scan(gunicorn: Gunicorn, requests: int, *, seed: int) -> None:
-    """As a scanner does: on connections that are kept, until the server closes one."""
+    """Sends requests as a scanner does: on connections that stay open until the server closes them."""
     chance = random.Random(seed)
 
     def word() -> str:

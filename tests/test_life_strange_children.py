@@ -1,4 +1,4 @@
-"""Children that were not simply forked, and children that close what they have inherited."""
+"""Children that were started in other ways than by fork, and children that close all inherited descriptors."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ APP = "apps.strange:app"
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_children_of_multiprocessing_are_counted(method: str) -> None:
-    """Of a pool, of an executor, and what those children fork; without a word in the application."""
+    """Children of a pool, of an executor, and children that those fork; without any code in the application."""
     with Gunicorn(APP) as gunicorn:
         for way in ("pool", "futures", "forking"):
             assert gunicorn.get(f"/{way}?{method}").status == 200
@@ -26,7 +26,7 @@ def test_children_of_multiprocessing_are_counted(method: str) -> None:
 
 
 def test_children_by_spawn_are_counted_in_file_mode_too(tmp_path: Path) -> None:
-    """Their stores are files, as those of the others are."""
+    """Their stores are copied into files, as the others are."""
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     with Gunicorn(APP, environment=environment) as gunicorn:
         assert gunicorn.get("/pool?spawn").status == 200
@@ -34,8 +34,8 @@ def test_children_by_spawn_are_counted_in_file_mode_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", ["21.2", "23.0", "newest"])
-def test_a_child_that_closes_everything_gets_nothing_of_ours_in_its_own_sockets(version: str) -> None:
-    """It is counted all the same: with a store that it hands over by a socket of its own."""
+def test_nothing_is_written_into_the_sockets_of_a_child_that_closes_all_descriptors(version: str) -> None:
+    """It is counted: with a store that it hands over by its own socket."""
     with Gunicorn(APP, venv=Venv.gunicorn(version)) as gunicorn:
         for number in range(1, 4):
             assert json.loads(gunicorn.get("/closing").body) == []
@@ -43,8 +43,8 @@ def test_a_child_that_closes_everything_gets_nothing_of_ours_in_its_own_sockets(
         assert scrape(gunicorn.metrics_url).value("strange_jobs_total", by="closing-2999") == 3
 
 
-def test_a_worker_that_closes_everything_goes_on() -> None:
-    """What it has no memory for any more is counted as lost, and said once; nothing is written elsewhere."""
+def test_a_worker_that_closes_all_descriptors_continues() -> None:
+    """Counts for which it has no store are counted as lost, with one line; nothing is written to another descriptor."""
     config = (
         "import os\n"
         "def post_worker_init(worker):\n"

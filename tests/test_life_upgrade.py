@@ -1,4 +1,4 @@
-"""USR2: another arbiter in the place of the old one, and back. `/metrics` answers throughout, and nothing is lost."""
+"""USR2: a new arbiter replaces the old one, and back. `/metrics` answers throughout, and nothing is lost."""
 
 import contextlib
 import os
@@ -16,17 +16,17 @@ REQUESTS = "gunicorn_worker_requests_total"
 
 
 class Upgradable(Gunicorn):
-    """One whose arbiter may be another one later; all of them end with the test."""
+    """A gunicorn whose arbiter may change; the test ends all of them."""
 
     arbiters: list[int]
 
     def start(self) -> None:
-        """The first arbiter."""
+        """Starts the first arbiter."""
         super().start()
         self.arbiters = [self.pid]
 
     def upgrade(self) -> int:
-        """USR2; returns the new arbiter, once it has workers."""
+        """Sends USR2; returns the new arbiter, once it has workers."""
         old = self.arbiters[-1]
         known = set(children(old))
         os.kill(old, signal.SIGUSR2)
@@ -36,7 +36,7 @@ class Upgradable(Gunicorn):
         return new
 
     def stop(self, *, patience: float = 15.0) -> int:
-        """All of them."""
+        """Stops all arbiters."""
         family: list[Task] = []
         for arbiter in self.arbiters[1:]:
             family += [*filter(None, [task(arbiter)]), *descendants(arbiter)]
@@ -48,18 +48,18 @@ class Upgradable(Gunicorn):
 
 
 def workers_of(arbiter: int) -> list[int]:
-    """Children that are in the session of the arbiter and run the same program."""
+    """Returns the children that are in the session of the arbiter and run the same program."""
     session = os.getsid(arbiter)
     return [pid for pid in children(arbiter) if _session(pid) == session and pid not in _arbiters(arbiter)]
 
 
 def exporters_of(*arbiters: int) -> list[int]:
-    """Children with a session of their own."""
+    """Returns the children that lead their own session."""
     return [pid for arbiter in arbiters for pid in children(arbiter) if _session(pid) == pid]
 
 
 def _arbiters(parent: int) -> list[int]:
-    """Children that have children: an arbiter has an exporter or workers."""
+    """Returns the children that have children: an arbiter has an exporter or workers."""
     return [pid for pid in children(parent) if children(pid)]
 
 
@@ -77,7 +77,7 @@ def _session(pid: int) -> int | None:
 
 
 class Scraper:
-    """Scrapes all the time, and keeps what went wrong, and every page's total."""
+    """Scrapes repeatedly, and keeps all errors and every page's total."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -118,7 +118,7 @@ def gunicorn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Upgrada
 
 
 def settled(gunicorn: Upgradable, requests: int) -> Scrape:
-    """The page, once it has that many requests; and it stays so."""
+    """Returns the page, once it has that many requests and does not change any more."""
 
     def look() -> Scrape:
         page = scrape(gunicorn.metrics_url)
@@ -151,7 +151,7 @@ def test_an_upgrade_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgrad
 
 
 def test_a_rollback_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgradable) -> None:
-    """The new arbiter ends; the old one's exporter takes over again, and knows what the new one's workers did."""
+    """The new arbiter ends; the old one's exporter takes over again, with the counts of the new one's workers."""
     with Scraper(gunicorn.metrics_url) as scraper, Load([gunicorn.port], ["/", "/order"]) as load:
         load.wait_for(50)
         new = gunicorn.upgrade()
@@ -167,7 +167,7 @@ def test_a_rollback_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgrad
     assert scraper.totals == sorted(scraper.totals), "a total went down"
     assert load.statuses() == {200: len(load.outcomes)}
     settled(gunicorn, len(load.outcomes))
-    # And once more, all the way.
+    # Upgrades once more, to the end.
     new = gunicorn.upgrade()
     os.kill(gunicorn.pid, signal.SIGTERM)
     eventually(lambda: task(gunicorn.arbiters[0]) is None)
@@ -176,7 +176,7 @@ def test_a_rollback_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgrad
 
 
 @pytest.mark.parametrize("victim", ["old", "new", "exporter"])
-def test_either_arbiter_and_the_exporter_may_be_killed_in_between(gunicorn: Upgradable, victim: str) -> None:
+def test_either_arbiter_or_the_exporter_may_be_killed_during_an_upgrade(gunicorn: Upgradable, victim: str) -> None:
     """SIGKILL while there are two arbiters."""
     old = gunicorn.pid
     for _ in range(20):

@@ -1,4 +1,4 @@
-"""What a Redis operator expects of a type of key: documentation, events, expiry, memory that is told as it is."""
+"""What a Redis operator expects of a type of key: documentation, events, expiry, a correct memory figure."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -22,25 +22,25 @@ COMMANDS = {
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    """A server that tells of events and allows DEBUG."""
+    """A server that sends events and allows DEBUG."""
     with RedisServer(settings={"notify-keyspace-events": "KEA", "enable-debug-command": "local"}) as server:
         yield server
 
 
 def answer(redis: RedisServer, *words: object) -> Any:
-    """The reply as it comes in RESP3: the client library has its own idea of what COMMAND answers."""
+    """Returns the reply as RESP3 sends it, because the client library changes the reply of COMMAND."""
     with Redis(unix_socket_path=str(redis.socket), protocol=3, decode_responses=True) as client:
         connection = client.connection_pool.get_connection()
         connection.send_command(*words)
         return connection.read_response()
 
 
-# --- what the server says of the commands -----------------------------------------------------------------------------
+# --- documentation of the commands ------------------------------------------------------------------------------------
 
 
 @since_7
 @pytest.mark.parametrize("name", COMMANDS)
-def test_command_docs_say_what_it_is_what_it_costs_and_what_it_takes(redis: RedisServer, name: str) -> None:
+def test_command_docs_have_summary_complexity_and_arguments(redis: RedisServer, name: str) -> None:
     docs = answer(redis, "COMMAND", "DOCS", f"METRICS.{name}")[f"METRICS.{name.upper()}"]
     assert (docs["since"], docs["group"], docs["module"]) == ("1.0.0", "module", "metrics")
     assert docs["summary"].endswith(".")
@@ -50,7 +50,7 @@ def test_command_docs_say_what_it_is_what_it_costs_and_what_it_takes(redis: Redi
 
 
 @since_7
-def test_command_docs_spell_the_grammar(redis: RedisServer) -> None:
+def test_command_docs_have_the_grammar(redis: RedisServer) -> None:
     docs = answer(redis, "COMMAND", "DOCS", "METRICS.INC")["METRICS.INC"]
     by_name = {argument["name"]: argument for argument in docs["arguments"]}
     assert list(by_name) == ["key", "family", "increment", "labels", "exemplar", "ttl"]
@@ -64,7 +64,7 @@ def test_command_docs_spell_the_grammar(redis: RedisServer) -> None:
 
 @since_7
 @pytest.mark.parametrize(("name", "access"), COMMANDS.items())
-def test_the_server_knows_what_each_command_does_with_its_key(redis: RedisServer, name: str, access: str) -> None:
+def test_the_server_knows_how_each_command_accesses_its_key(redis: RedisServer, name: str, access: str) -> None:
     (found,) = answer(redis, "COMMAND", "INFO", f"METRICS.{name}")
     flags, specs = set(found[2]), found[8]
     assert ("readonly" in flags) == (access == "read")
@@ -77,7 +77,7 @@ def test_the_server_knows_what_each_command_does_with_its_key(redis: RedisServer
 
 
 def events(redis: RedisServer, commands: Sequence[Sequence[object]]) -> list[str]:
-    """What a subscriber hears of the key `m` while the commands run."""
+    """Returns the events of the key `m` that a subscriber gets while the commands run."""
     with Redis(unix_socket_path=str(redis.socket), decode_responses=True) as client:
         subscription = client.pubsub(ignore_subscribe_messages=True)
         subscription.psubscribe("__keyspace@0__:m")
@@ -94,7 +94,7 @@ def events(redis: RedisServer, commands: Sequence[Sequence[object]]) -> list[str
         return heard[:-1]
 
 
-def test_each_write_is_an_event_and_what_changes_nothing_is_none(redis: RedisServer) -> None:
+def test_each_change_is_an_event_and_commands_that_change_nothing_are_none(redis: RedisServer) -> None:
     heard = events(
         redis,
         [
@@ -119,7 +119,7 @@ def test_each_write_is_an_event_and_what_changes_nothing_is_none(redis: RedisSer
     ]  # fmt: skip
 
 
-def test_a_push_is_an_event_and_so_is_the_end_that_it_gives_the_key(redis: RedisServer) -> None:
+def test_a_push_is_an_event_and_so_is_the_expiry_that_it_sets(redis: RedisServer) -> None:
     writer = Writer(redis).begin()
 
     def push(batch: Batch) -> tuple[object, ...]:
@@ -163,7 +163,7 @@ def test_a_watched_key_fails_the_transaction_only_when_it_has_changed(redis: Red
 
 
 def test_a_key_that_a_push_makes_fails_the_transaction_of_a_client_that_watches_it(redis: RedisServer) -> None:
-    """A first push is answered with RESYNC and changes no series; the key is new all the same."""
+    """The answer to a first push is RESYNC and no series changes; but the key is new."""
     with Redis(unix_socket_path=str(redis.socket), decode_responses=True) as client:
         connection = client.connection_pool.get_connection()
 
@@ -182,7 +182,7 @@ def test_a_key_that_a_push_makes_fails_the_transaction_of_a_client_that_watches_
 
 
 def fill_counters(redis: RedisServer) -> None:
-    """Twenty thousand series by direct commands."""
+    """Makes twenty thousand series by single commands."""
     redis.execute_all(
         ("METRICS.INC", "m", "http_requests", "LABELS", 2, "path", f"/things/{n}", "method", "GET")
         for n in range(20_000)
@@ -190,7 +190,7 @@ def fill_counters(redis: RedisServer) -> None:
 
 
 def fill_gauges_of_many_writers(redis: RedisServer) -> None:
-    """Two thousand writers of the same ten gauges, and one with many."""
+    """Makes ten gauges, each with two thousand writers, and one writer with many series."""
     for number in range(2_000):
         writer = Writer(redis).begin()
         state = Batch.full()
@@ -200,7 +200,7 @@ def fill_gauges_of_many_writers(redis: RedisServer) -> None:
 
 
 def fill_histograms(redis: RedisServer) -> None:
-    """Two thousand histograms of three writers."""
+    """Makes two thousand histograms of three writers."""
     bounds = ["0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10"]
     for _ in range(3):
         writer = Writer(redis).begin()
@@ -212,7 +212,9 @@ def fill_histograms(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("fill", [fill_counters, fill_gauges_of_many_writers, fill_histograms])
-def test_memory_usage_is_within_a_tenth_of_the_truth(redis: RedisServer, fill: Callable[[RedisServer], None]) -> None:
+def test_memory_usage_is_within_a_tenth_of_the_real_size(
+    redis: RedisServer, fill: Callable[[RedisServer], None]
+) -> None:
     def used() -> int:
         return int(redis.client.info("memory")["used_memory"])
 
@@ -234,7 +236,7 @@ def test_unlink_frees_a_large_registry_in_the_background(redis: RedisServer) -> 
 
 
 @pytest.mark.parametrize("name", ["redis-8", "valkey-9"])
-def test_active_defragmentation_moves_what_a_registry_is_made_of(name: str) -> None:
+def test_active_defragmentation_moves_the_parts_of_a_registry(name: str) -> None:
     settings = {
         "enable-debug-command": "local",
         "active-defrag-ignore-bytes": "1",
@@ -246,7 +248,7 @@ def test_active_defragmentation_moves_what_a_registry_is_made_of(name: str) -> N
     with RedisServer(binary=binary(name), settings=settings) as redis:
         fill_counters(redis)
         fill_histograms(redis)
-        # Two of three go: what is left is scattered over pages that are mostly empty.
+        # Two of three are removed: the rest is scattered over pages that are mostly empty.
         redis.execute_all(
             ("METRICS.DEL", "m", "http_requests", "LABELS", 2, "path", f"/things/{n}", "method", "GET")
             for n in range(20_000)

@@ -1,4 +1,4 @@
-"""The clock of Redis' machine is set while applications push: what ends by time ends when that time has passed."""
+"""The clock of Redis' machine is set while applications push: leases and TTLs still end after the right time."""
 
 import time
 from collections.abc import Iterator
@@ -25,12 +25,12 @@ def server() -> Iterator[tuple[RedisServer, SkewedClock]]:
 
 
 def alive(redis: RedisServer) -> float:
-    """How many writers the page counts."""
+    """Returns the number of live writers that the page shows."""
     return page(redis).sum("workers")
 
 
 def worker(redis: RedisServer, *, lease_ms: int, ttl_ms: int = 0) -> Writer:
-    """A writer that says that it lives, and has counted something."""
+    """Returns a live writer that has counted something."""
     writer = Writer(redis).begin()
     state = Batch.full(registry_ttl_ms=ttl_ms).define(gauge("workers", "livesum"), {}, 1).define(counter("hits"), {}, 5)
     assert writer.push(state, lease_ms=lease_ms)[0] == "OK"
@@ -38,7 +38,7 @@ def worker(redis: RedisServer, *, lease_ms: int, ttl_ms: int = 0) -> Writer:
 
 
 @pytest.mark.parametrize("step", [200.0, HOUR, -HOUR])
-def test_a_dead_writer_is_counted_no_longer_than_its_lease_though_the_clock_steps_and_returns(
+def test_a_dead_writer_ends_with_its_lease_although_the_clock_steps_and_returns(
     server: tuple[RedisServer, SkewedClock], step: float
 ) -> None:
     redis, clock = server
@@ -52,12 +52,12 @@ def test_a_dead_writer_is_counted_no_longer_than_its_lease_though_the_clock_step
     living.push(Batch())
     eventually(lambda: alive(redis), equals=1, within=30)
     lasted_ms = (time.monotonic() - born) * 1000
-    # Not sooner, and no longer than a tenth more (and what a slow machine takes to look).
+    # Not sooner, and at most a tenth later (and the time that a slow machine needs to scrape).
     assert LEASE_MS * 0.9 <= lasted_ms < 10 * LEASE_MS
 
 
 @pytest.mark.parametrize("step", [200.0, HOUR, 24 * HOUR, -HOUR])
-def test_a_living_writer_stays_on_the_page_though_the_clock_steps(
+def test_a_live_writer_stays_on_the_page_when_the_clock_steps(
     server: tuple[RedisServer, SkewedClock], step: float
 ) -> None:
     redis, clock = server
@@ -72,7 +72,7 @@ def test_a_living_writer_stays_on_the_page_though_the_clock_steps(
 
 @since_7
 @pytest.mark.parametrize("step", [200.0, -HOUR])
-def test_a_key_that_ends_with_its_writers_outlives_a_step_that_is_shorter_than_its_ttl(
+def test_a_key_outlives_a_clock_step_that_is_shorter_than_its_ttl(
     server: tuple[RedisServer, SkewedClock], step: float
 ) -> None:
     redis, clock = server
@@ -86,8 +86,8 @@ def test_a_key_that_ends_with_its_writers_outlives_a_step_that_is_shorter_than_i
 
 
 @since_7
-def test_after_a_longer_step_the_key_begins_anew_and_lives(server: tuple[RedisServer, SkewedClock]) -> None:
-    """Redis ends the key by its own clock: as after any loss, its writers are told a new epoch."""
+def test_after_a_longer_clock_step_the_key_starts_empty_and_then_stays(server: tuple[RedisServer, SkewedClock]) -> None:
+    """Redis expires the key by its own clock: as after any loss, its writers get a new epoch."""
     redis, clock = server
     writer = worker(redis, lease_ms=15_000, ttl_ms=300_000)
     clock.skew(HOUR)

@@ -1,4 +1,4 @@
-"""A key that moves to another node of a cluster, in each of the ways that servers have, is the same key there."""
+"""A key that moves to another node of a cluster, in every way that servers have, stays the same there."""
 
 import contextlib
 from collections.abc import Iterator
@@ -48,17 +48,17 @@ def two_nodes(name: str) -> Iterator[tuple[RedisServer, RedisServer]]:
 
 
 def cluster_info(node: RedisServer, field: str) -> list[str]:
-    """One line of CLUSTER INFO."""
+    """Returns one line of CLUSTER INFO."""
     return [line for line in str(node.execute("CLUSTER", "INFO")).splitlines() if line.startswith(f"cluster_{field}:")]
 
 
 def digest(node: RedisServer) -> object:
-    """What the key is."""
+    """Returns the digest of the key."""
     return node.execute("DEBUG", "DIGEST-VALUE", "m")
 
 
 @pytest.mark.parametrize("name", ["redis-7.0", "valkey-8.0", "redis-8", "valkey-9"])
-def test_migrate_takes_the_key_along(name: str) -> None:
+def test_migrate_moves_the_key_unchanged(name: str) -> None:
     with two_nodes(name) as (first, second):
         writer = write_all_kinds(first, writes=100)
         before = digest(first)
@@ -71,20 +71,20 @@ def test_migrate_takes_the_key_along(name: str) -> None:
         goes_on(writer, second)
 
 
-def test_valkey_moves_the_slot_atomically_with_what_is_written_meanwhile() -> None:
+def test_valkey_moves_the_slot_atomically_with_writes_that_arrive_meanwhile() -> None:
     with two_nodes("valkey-9") as (first, second):
         writer = moved_while_written(first, second)
         goes_on(writer, second)
 
 
-def test_redis_8_moves_the_slot_with_what_is_written_meanwhile() -> None:
+def test_redis_8_moves_the_slot_with_writes_that_arrive_meanwhile() -> None:
     with two_nodes("redis-8") as (first, second):
         writer = moved_while_written(first, second)
         goes_on(writer, second)
 
 
 def moved_while_written(first: RedisServer, second: RedisServer) -> Writer:
-    """Several megabytes move, and writes go on until the first node no longer has the key."""
+    """Several megabytes move; writes continue until the first node no longer has the key."""
     writer = write_all_kinds(first, writes=100)
     first.execute_all(
         ("METRICS.INC", "m", "paths", "LABELS", 1, "path", f"{number}{'x' * 1000}") for number in range(3_000)
@@ -114,7 +114,7 @@ def moved_while_written(first: RedisServer, second: RedisServer) -> Writer:
 
 
 def goes_on(writer: Writer, second: RedisServer) -> None:
-    """A writer that follows the key goes on where it was, and nothing is counted twice."""
+    """A writer that follows the key continues from the same values, and nothing counts twice."""
     with pytest.raises(MovedError):
         writer.push(Batch())
     writer.redis = second

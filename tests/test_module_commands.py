@@ -1,4 +1,4 @@
-"""Each METRICS.* command as its user types it: what it answers, what it refuses, and in which words."""
+"""Each METRICS.* command as its user types it: its reply, its errors, and their words."""
 
 import itertools
 from collections.abc import Iterator
@@ -19,12 +19,12 @@ def redis() -> Iterator[RedisServer]:
 
 
 def page(redis: RedisServer, key: str = "m") -> Scrape:
-    """The whole page, read by prometheus_client's parser for text 0.0.4."""
+    """Returns the whole page, read by prometheus_client's parser for text 0.0.4."""
     return Scrape(str(redis.execute("METRICS.EXPOSE", key)), "text/plain")
 
 
 def refused(redis: RedisServer, *words: object) -> str:
-    """The words of the error that a command is answered with: one line, and nothing changed."""
+    """Returns the error of a command: one line, after which nothing has changed."""
     before = redis.execute("DEBUG", "DIGEST")
     with Redis(unix_socket_path=str(redis.socket)) as client, pytest.raises(ResponseError) as error:
         client.execute_command(*words)
@@ -81,7 +81,7 @@ def test_set_and_add_a_gauge(redis: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("number", ["+Inf", "-inf", "nan", "1e400"])
-def test_gauges_take_what_floats_have(redis: RedisServer, number: str) -> None:
+def test_gauges_accept_every_float(redis: RedisServer, number: str) -> None:
     spelled = {"+Inf": "+Inf", "-inf": "-Inf", "nan": "NaN", "1e400": "+Inf"}[number]
     redis.execute("METRICS.SET", "m", "depth", number)
     assert redis.execute("METRICS.GET", "m", "depth") == spelled
@@ -97,20 +97,20 @@ def test_a_number_is_read_in_every_spelling_of_redis(redis: RedisServer, number:
 
 
 @pytest.mark.parametrize("number", ["", " 1", "1 ", "1_0", "0x", "0xp1", "1e", "--1", "nan(1)", "1,5"])
-def test_other_text_is_no_number(redis: RedisServer, number: str) -> None:
+def test_text_that_is_no_number_is_refused(redis: RedisServer, number: str) -> None:
     with pytest.raises(ResponseError, match=r"is no number$"):
         redis.execute("METRICS.SET", "m", "depth", number)
     assert redis.execute("EXISTS", "m") == 0
 
 
-def test_a_counter_refuses_what_would_overflow(redis: RedisServer) -> None:
+def test_a_counter_refuses_a_value_that_would_overflow(redis: RedisServer) -> None:
     assert redis.execute("METRICS.INC", "m", "hits", "BY", "1.7e308") == "1.7e+308"
     with pytest.raises(ResponseError, match="would make the total too large"):
         redis.execute("METRICS.INC", "m", "hits", "BY", "1.7e308")
     assert redis.execute("METRICS.INC", "m", "hits", "BY", "1") == "1.7e+308"
 
 
-def test_large_values_of_a_gauge_leave_nothing_behind(redis: RedisServer) -> None:
+def test_large_values_of_a_gauge_leave_no_rounding_error(redis: RedisServer) -> None:
     for value in ("1.7e308", "1e300", "1"):
         for writer in ("one", "two"):
             redis.execute("METRICS.SET", "m", "depth", value, "WRITER", writer)
@@ -118,13 +118,13 @@ def test_large_values_of_a_gauge_leave_nothing_behind(redis: RedisServer) -> Non
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("sum", "7"), ("livesum", "7"), ("max", "5"), ("min", "2")])
-def test_gauges_of_several_writers_become_one_as_their_mode_says(redis: RedisServer, mode: str, expected: str) -> None:
+def test_the_mode_of_a_gauge_folds_the_values_of_its_writers(redis: RedisServer, mode: str, expected: str) -> None:
     for writer, value in (("one", 2), ("two", 5)):
         redis.execute("METRICS.SET", "m", "depth", value, "MODE", mode, "WRITER", writer, "LEASE", 60_000)
     assert redis.execute("METRICS.GET", "m", "depth") == expected
 
 
-def test_a_writer_that_leaves_takes_its_live_values_away(redis: RedisServer) -> None:
+def test_live_values_end_when_their_writer_leaves(redis: RedisServer) -> None:
     for writer, value in (("one", 2), ("two", 5)):
         redis.execute("METRICS.SET", "m", "depth", value, "MODE", "livesum", "WRITER", writer)
     reply = redis.execute("METRICS.LEAVE", "m", "one", 0)
@@ -161,7 +161,7 @@ def test_observe_into_a_declared_summary(redis: RedisServer) -> None:
     assert page(redis).families["wait"].type == "summary"
 
 
-def test_nan_is_no_observation(redis: RedisServer) -> None:
+def test_nan_cannot_be_observed(redis: RedisServer) -> None:
     assert refused(redis, "METRICS.OBSERVE", "m", "wait", "nan") == "an observation must be a number, not NaN"
 
 
@@ -177,7 +177,7 @@ def test_declare_gives_help_and_unit(redis: RedisServer) -> None:
     assert (family.documentation, family.unit, len(family.samples)) == ("How long", "seconds", 4)
 
 
-def test_declare_confirms_what_is_there_and_refuses_what_differs(redis: RedisServer) -> None:
+def test_declare_accepts_an_equal_family_and_refuses_a_different_one(redis: RedisServer) -> None:
     redis.execute("METRICS.DECLARE", "m", "depth", "GAUGE", "MODE", "max", "HELP", "first")
     assert redis.execute("METRICS.DECLARE", "m", "depth", "GAUGE", "MODE", "MAX", "HELP", "second") == "OK"
     redis.execute("METRICS.SET", "m", "depth", 1)
@@ -218,7 +218,7 @@ def test_ttl_is_the_idle_time_after_which_series_expire(redis: RedisServer) -> N
     assert redis.execute("METRICS.INC", "m", "hits", "LABELS", "1", "code", "500") == "1"
 
 
-def test_get_answers_nil_for_what_is_not_there(redis: RedisServer) -> None:
+def test_get_answers_nil_for_a_missing_key_family_or_series(redis: RedisServer) -> None:
     assert redis.execute("METRICS.GET", "m", "hits") is None
     redis.execute("METRICS.INC", "m", "hits", "LABELS", "1", "code", "200")
     assert redis.execute("METRICS.GET", "m", "hits") is None
@@ -226,7 +226,7 @@ def test_get_answers_nil_for_what_is_not_there(redis: RedisServer) -> None:
 
 
 @since_7
-def test_info_says_what_is_in_there(redis: RedisServer) -> None:
+def test_info_lists_the_properties_of_a_registry(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", "m", "hits")
     with Redis(unix_socket_path=str(redis.socket), protocol=3, decode_responses=True) as client:
         info = client.execute_command("METRICS.INFO", "m")
@@ -325,7 +325,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("words", "message"), WRONG, ids=[message[:50] for _, message in WRONG])
-def test_an_error_says_what_was_wrong_and_what_was_expected(
+def test_an_error_names_the_wrong_value_and_what_is_allowed(
     redis_of_errors: RedisServer, words: tuple[object, ...], message: str
 ) -> None:
     assert refused(redis_of_errors, *words).lower().startswith(message.lower())
@@ -333,12 +333,12 @@ def test_an_error_says_what_was_wrong_and_what_was_expected(
 
 @pytest.fixture(scope="module")
 def redis_of_errors() -> Iterator[RedisServer]:
-    """One server for all of them: none changes anything."""
+    """One server for all errors: none of the commands changes anything."""
     with RedisServer(settings={"enable-debug-command": "local"}) as server:
         yield server
 
 
-def test_a_key_of_another_type_is_left_alone(redis: RedisServer) -> None:
+def test_commands_do_not_change_a_key_of_another_type(redis: RedisServer) -> None:
     redis.execute("SET", "text", "hello")
     for words in (
         ("METRICS.DECLARE", "text", "x", "COUNTER"),
@@ -363,7 +363,7 @@ def test_a_key_of_another_type_is_left_alone(redis: RedisServer) -> None:
     assert refused(redis, "GET", "m").startswith("WRONGTYPE")
 
 
-# --- in company -------------------------------------------------------------------------------------------------------
+# --- transactions, scripts, protocols ---------------------------------------------------------------------------------
 
 
 @since_7
@@ -399,7 +399,7 @@ def test_commands_work_in_transactions_and_scripts(redis: RedisServer) -> None:
 
 
 @since_7
-def test_what_reads_is_read_only(redis: RedisServer) -> None:
+def test_reading_commands_are_marked_read_only(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", "m", "hits")
     redis.execute("ACL", "SETUSER", "scraper", "on", "nopass", "%R~m*", "+@all")
     with Redis(unix_socket_path=str(redis.socket), username="scraper", password="x", decode_responses=True) as client:

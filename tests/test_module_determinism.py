@@ -1,4 +1,4 @@
-"""Whatever is written, and however wrong the clocks are: primary, replica, RDB and AOF have the same state."""
+"""Primary, replica, RDB and AOF have the same state after any write, and with any clock."""
 
 import functools
 import random
@@ -19,7 +19,7 @@ HOUR = 3600.0
 
 
 def digests(redis: RedisServer) -> dict[str, object]:
-    """Every key, to the bit."""
+    """Returns the digest of every key."""
     return {key: redis.execute("DEBUG", "DIGEST-VALUE", key) for key in KEYS if redis.execute("EXISTS", key)}
 
 
@@ -29,7 +29,7 @@ def is_rewriting(redis: RedisServer) -> int:
 
 
 class Workload:
-    """A random mixture of everything that can be written, refusals included."""
+    """A random mixture of all writes, including refused ones."""
 
     def __init__(self, redis: RedisServer, seed: int) -> None:
         self.redis, self.choice, self.choice_of_groups = redis, random.Random(seed), random.Random(-seed - 1)
@@ -38,7 +38,7 @@ class Workload:
         self.refusals: list[str] = []
 
     def run(self, steps: int) -> None:
-        """So many commands."""
+        """Runs that many commands."""
         for _ in range(steps):
             step = self.choice.choice([self.direct, self.direct, self.direct, self.gauge, self.push, self.push])
             try:
@@ -49,14 +49,14 @@ class Workload:
                 self.refusals.append(str(error))
 
     def options(self) -> list[object]:
-        """Labels, and often a TTL that may run out within the test."""
+        """Returns labels, and often a TTL that may end within the test."""
         found: list[object] = ["LABELS", 1, "n", self.choice.randrange(30)]
         if self.choice.random() < 0.3:
             found += ["TTL", self.choice.choice([0, 1, 5, 50, 1_800_000])]
         return found
 
     def direct(self, key: str) -> None:
-        """A command without a writer."""
+        """Runs a command without a writer."""
         number = self.choice.randrange(4)
         words: list[object] = self.choice.choice(
             [
@@ -78,7 +78,7 @@ class Workload:
         self.redis.execute(f"METRICS.{words[0]}", *words[1:])
 
     def gauge(self, key: str) -> None:
-        """SET and ADD in every mode, by writers with and without leases, some of whom leave."""
+        """Runs SET and ADD in every mode, by writers with and without leases, some of which leave."""
         writer = f"w{self.choice.randrange(4)}"
         if self.choice.random() < 0.1:
             self.redis.execute("METRICS.LEAVE", key, writer, 0)
@@ -92,7 +92,7 @@ class Workload:
         )
 
     def replace(self, key: str) -> None:
-        """A group, now and then without series, or with one that is somebody else's."""
+        """Replaces a group; sometimes without series, or with a series of another owner."""
         job = str(self.choice_of_groups.randrange(3))
         batch, ttl_ms = Batch.full(), self.choice_of_groups.choice([0, 5, 50])
         for number in range(self.choice_of_groups.randrange(4)):
@@ -104,7 +104,7 @@ class Workload:
         self.redis.execute("METRICS.REPLACE", key, len(batches), *batches, "LABELS", 1, "job", job, *keep)
 
     def push(self, key: str) -> None:
-        """Batches of a few writers, now and then repeated, late, or the last."""
+        """Pushes batches of a few writers; sometimes repeated, late, or the last."""
         if len(self.writers) < 5 or self.choice.random() < 0.02:
             self.born += 1
             writer = Writer(self.redis, key=key, id=f"p{self.born}".encode()).begin()
@@ -141,7 +141,7 @@ class Workload:
 
 
 def server(preamble: str, replica_of: RedisServer | None = None) -> tuple[RedisServer, SkewedClock]:
-    """With an append only file, and a clock of its own."""
+    """Returns a server with an append only file, and its own clock."""
     settings = {
         "appendonly": "yes",
         "appendfsync": "always",
@@ -158,7 +158,7 @@ def server(preamble: str, replica_of: RedisServer | None = None) -> tuple[RedisS
     params=[("yes", 1), ("no", 2), ("yes", 3), ("no", 4)], ids=lambda param: f"preamble-{param[0]}-{param[1]}"
 )
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[RedisServer, SkewedClock, RedisServer, SkewedClock, int]]:
-    """A primary and a replica, each with its clock; the replica is configured otherwise."""
+    """A primary and a replica with different settings, each with its own clock."""
     preamble, seed = request.param
     primary, primary_clock = server(preamble)
     with primary:
@@ -170,7 +170,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[RedisServer, SkewedCl
 
 
 def at_rest(redis: RedisServer) -> dict[str, object]:
-    """The digests of a server that has worked off what was due."""
+    """Returns the digests of a server that has settled everything that was due."""
 
     def unchanged() -> dict[str, object]:
         before = digests(redis)
@@ -195,7 +195,7 @@ def test_every_copy_has_the_same_state_though_clocks_jump_by_an_hour(
             primary.execute("BGREWRITEAOF")
             replica.execute("BGREWRITEAOF")
         primary.execute("WAIT", 1, 10_000)
-        # What a reader sees of it has no part in it.
+        # The time that a reader sees is not part of the state.
         for redis in (primary, replica):
             for key in KEYS:
                 redis.execute_all([("METRICS.INFO", key), ("METRICS.WRITERS", key)])
@@ -224,7 +224,7 @@ def test_every_copy_has_the_same_state_though_clocks_jump_by_an_hour(
 
 
 def test_writes_of_one_moment_are_replicated_with_one_stamp_even_if_labels_look_like_another() -> None:
-    """What is not new in a stamp is not sent; a label's value is never taken for it."""
+    """Only the changed part of a stamp is sent; the value of a label is never taken for a stamp."""
     primary, clock = server("no")
     with primary:
         forged = ("LABELS", 2, "STAMP", 4_000_000_000_000, "00000000000000ff", 4)
@@ -234,7 +234,7 @@ def test_writes_of_one_moment_are_replicated_with_one_stamp_even_if_labels_look_
         clock.skew(0.0)
         primary.execute("METRICS.INC", KEYS[0], "hits", "TTL", 50)
         before = at_rest(primary)
-        # One for each millisecond that it took, not for each command; and three to tell those of the client apart.
+        # One stamp for each millisecond that passed, not for each command; and three that are the client's labels.
         log = b"".join(file.read_bytes() for file in primary.directory.rglob("*.aof"))
         assert log.count(b"METRICS.INC") == 505
         assert 2 + 3 * 2 <= log.count(b"STAMP") < 250

@@ -1,4 +1,4 @@
-"""What was written is there afterwards, and the same everywhere: restart, copy, replica, append only file."""
+"""Written data is still there and equal after a restart, in a copy, on a replica, in an append only file."""
 
 import random
 import time
@@ -18,12 +18,12 @@ AOF = {"appendonly": "yes", "appendfsync": "always", **DEBUG}
 
 
 def state(redis: RedisServer, key: str = "m") -> tuple[object, object]:
-    """What a key shows and what it is."""
+    """Returns the page and the digest of a key."""
     return redis.execute("METRICS.EXPOSE", key), redis.execute("DEBUG", "DIGEST-VALUE", key)
 
 
 def write_all_kinds(redis: RedisServer, *, seed: int = 1, writes: int = 300) -> Writer:
-    """Every command and every kind of series, in a mixed order; returns a writer that is still there."""
+    """Runs every command on every kind of series, in a mixed order; returns a writer that is still alive."""
     choice = random.Random(seed)
     writers = [Writer(redis).begin() for _ in range(3)]
     for writer in writers:
@@ -143,7 +143,7 @@ def test_a_replica_forgets_what_its_primary_forgets(redis: RedisServer) -> None:
                 redis.execute("METRICS.DEL", "m", choice.choice(["hits", "depth", "direct"]))
             if choice.random() < 0.3:
                 writer.leave()
-        # When the primary has worked off what is due: it does so without being asked.
+        # The primary has settled everything that was due: it does so by itself.
         eventually(lambda: redis.registry("m")["writers_gone"], equals="0")
         time.sleep(0.3)
         digest = redis.execute("DEBUG", "DIGEST-VALUE", "m")
@@ -154,7 +154,7 @@ def test_a_replica_forgets_what_its_primary_forgets(redis: RedisServer) -> None:
 
 
 @since_7
-def test_a_replica_that_is_configured_otherwise_decides_alike(redis: RedisServer) -> None:
+def test_a_replica_with_other_settings_has_the_same_state(redis: RedisServer) -> None:
     limits = ["max-series", "5", "default-ttl", "1"]
     with RedisServer(settings=DEBUG, replica_of=redis, module_arguments=limits) as replica:
         redis.execute("CONFIG", "SET", "metrics.max-series", 50)
@@ -198,7 +198,7 @@ def test_only_changes_are_replicated(redis: RedisServer) -> None:
 
 
 def shown(redis: RedisServer) -> str:
-    """The page, or the code of the error in its place."""
+    """Returns the page, or the code of the error."""
     try:
         return str(redis.execute("METRICS.EXPOSE", "m"))
     except ResponseError as error:
@@ -229,7 +229,7 @@ def test_a_promoted_replica_heals_before_it_is_scraped(redis: RedisServer) -> No
         ]
 
 
-def test_what_an_older_copy_lacks_comes_back_with_the_writers(redis: RedisServer) -> None:
+def test_writers_send_again_what_an_older_copy_lacks(redis: RedisServer) -> None:
     writer = Writer(redis).begin()
     writer.push(Batch.full().define(counter("hits"), {}, 5))
     with Redis(unix_socket_path=str(redis.socket)) as client:
@@ -249,7 +249,7 @@ def test_a_registry_without_writers_needs_no_healing(redis: RedisServer) -> None
     assert redis.execute("METRICS.EXPOSE", "m") == "# TYPE hits_total counter\nhits_total 1\n"
 
 
-def test_copies_are_equal_and_go_their_own_way(redis: RedisServer) -> None:
+def test_copies_are_equal_and_then_independent(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", "m", "hits")
     redis.execute("COPY", "m", "copy")
     assert state(redis, "copy") == state(redis)
@@ -263,7 +263,7 @@ def test_copies_are_equal_and_go_their_own_way(redis: RedisServer) -> None:
 
 def test_damaged_dumps_are_refused(redis: RedisServer) -> None:
     write_all_kinds(redis, writes=50)
-    # Neither compression nor the checksum may shield what is tested: our own reading.
+    # Without compression and checksum, which would keep the damage from our own reader.
     redis.execute("CONFIG", "SET", "rdbcompression", "no")
     choice = random.Random(7)
     with Redis(unix_socket_path=str(redis.socket)) as client:
@@ -290,7 +290,7 @@ def test_damaged_dumps_are_refused(redis: RedisServer) -> None:
 
 
 def crc64(data: bytes) -> bytes:
-    """Redis' CRC-64 (Jones), of DUMP payloads."""
+    """Returns Redis' CRC-64 (Jones), as DUMP payloads have it."""
     crc = 0
     for byte in data:
         crc = (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]

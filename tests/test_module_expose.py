@@ -1,4 +1,4 @@
-"""EXPOSE: whole pages and parts of them, read by somebody else's parsers."""
+"""EXPOSE: whole pages and parts of them, read by parsers of other projects."""
 
 import itertools
 import time
@@ -12,7 +12,7 @@ from harness.scrape import Scrape
 
 
 def fill(redis: RedisServer, series: int = 500) -> None:
-    """Families of every type."""
+    """Makes families of every type."""
     commands: list[list[object]] = [
         ["METRICS.DECLARE", "m", "size_bytes", "SUMMARY", "HELP", "Size", "UNIT", "bytes"],
         ["METRICS.OBSERVE", "m", "size_bytes", 3],
@@ -26,7 +26,7 @@ def fill(redis: RedisServer, series: int = 500) -> None:
 
 
 def pages(redis: RedisServer, *options: object) -> Iterator[str]:
-    """Page after page, until there is no more."""
+    """Yields all pages, one after the other."""
     cursor: object = "0"
     for _ in range(100_000):
         reply = redis.execute("METRICS.EXPOSE", "m", *options, "CURSOR", cursor)
@@ -76,14 +76,14 @@ def test_created_adds_start_times(redis: RedisServer) -> None:
     assert before - 1 < found.value("size_bytes_created") < time.time() + 1
 
 
-def test_names_take_whole_families(redis: RedisServer) -> None:
+def test_names_selects_whole_families(redis: RedisServer) -> None:
     fill(redis, 3)
     body = str(redis.execute("METRICS.EXPOSE", "m", "NAMES", 2, "wait_sum", "hits_total", "FORMAT", "OPENMETRICS"))
     assert set(Scrape(body, "openmetrics").families) == {"wait", "hits"}
     assert "".join(pages(redis, "NAMES", 1, "nothing")) == ""
 
 
-def test_what_is_there_throughout_appears_exactly_once(redis: RedisServer) -> None:
+def test_a_series_that_exists_during_all_pages_appears_exactly_once(redis: RedisServer) -> None:
     fill(redis, 100)
     bodies = []
     for step, body in enumerate(pages(redis, "COUNT", 10)):
@@ -96,7 +96,7 @@ def test_what_is_there_throughout_appears_exactly_once(redis: RedisServer) -> No
     assert sorted(seen) == sorted(f"/{number}" for number in range(100))
 
 
-def test_a_cursor_of_another_life_is_stale(redis: RedisServer) -> None:
+def test_a_cursor_of_an_earlier_key_is_stale(redis: RedisServer) -> None:
     fill(redis, 10)
     reply = redis.execute("METRICS.EXPOSE", "m", "CURSOR", 0, "COUNT", 1)
     assert isinstance(reply, list)
@@ -111,7 +111,7 @@ def test_a_cursor_of_another_life_is_stale(redis: RedisServer) -> None:
         redis.execute("METRICS.EXPOSE", "m", "CURSOR", "nonsense")
 
 
-def test_a_page_that_is_too_large_names_the_way_out(redis: RedisServer) -> None:
+def test_the_error_for_a_page_that_is_too_large_names_cursor(redis: RedisServer) -> None:
     value = "x" * 4000
     redis.execute_all(["METRICS.INC", "m", "hits", "LABELS", 1, "path", f"{n}{value}"] for n in range(1100))
     with pytest.raises(ResponseError, match="CURSOR"):

@@ -20,7 +20,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 def replace(redis: RedisServer, group: dict[str, str], *batches: Batch, keep: bool = False) -> object:
-    """The command; series carry the labels that their definitions give them."""
+    """Runs the command; the series have exactly the labels of their definitions."""
     labels = [word for pair in group.items() for word in pair]
     encoded = [batch.encode() for batch in batches]
     options = ["KEEP"] if keep else []
@@ -28,7 +28,7 @@ def replace(redis: RedisServer, group: dict[str, str], *batches: Batch, keep: bo
 
 
 def page(redis: RedisServer) -> str:
-    """The whole registry as text."""
+    """Returns the whole registry as text."""
     text = redis.execute("METRICS.EXPOSE", KEY)
     assert isinstance(text, str)
     return text
@@ -53,7 +53,7 @@ def test_a_group_is_replaced_and_a_repetition_changes_nothing(redis: RedisServer
     assert replace(redis, JOB) == [0, 0]
 
 
-def test_nothing_is_made_for_a_group_without_series(redis: RedisServer) -> None:
+def test_an_empty_group_makes_no_key(redis: RedisServer) -> None:
     assert replace(redis, JOB) == [0, 0]
     assert redis.execute("EXISTS", KEY) == 0
 
@@ -77,7 +77,7 @@ def test_nothing_is_made_for_a_group_without_series(redis: RedisServer) -> None:
         ([Batch.full().define(counter("hits"), {"b": "1"}, 1)], 'series hits{b="1"} belongs to an application'),
     ],
 )
-def test_a_refusal_names_what_is_wrong_and_changes_nothing(
+def test_a_refused_replace_names_the_cause_and_changes_nothing(
     redis: RedisServer, batches: list[Batch], message: str
 ) -> None:
     redis.execute("METRICS.INC", KEY, "hits", "LABELS", 1, "b", "1")
@@ -89,7 +89,7 @@ def test_a_refusal_names_what_is_wrong_and_changes_nothing(
 
 
 def test_a_reader_sees_the_old_group_or_the_new_one(redis: RedisServer) -> None:
-    """Every page of a busy reader has all series of one of the two."""
+    """Every page of a busy reader has all series of one of the two groups."""
     series = 2000
     both = []
     for value in (1.0, 2.0):
@@ -120,7 +120,7 @@ def test_a_reader_sees_the_old_group_or_the_new_one(redis: RedisServer) -> None:
 
 
 def test_copies_have_the_same_groups() -> None:
-    """By replication, RDB, and an append only file that was rewritten."""
+    """By replication, by RDB, and by an append only file that was rewritten."""
     with RedisServer(tcp=True, settings={"appendonly": "yes", "enable-debug-command": "local"}) as primary:
         with RedisServer(replica_of=primary, settings={"enable-debug-command": "local"}) as replica:
             for value in range(20):
@@ -144,14 +144,14 @@ def test_copies_have_the_same_groups() -> None:
             eventually(lambda: int(primary.client.info("persistence")["aof_rewrite_in_progress"]) == 0)
             primary.execute("DEBUG", "LOADAOF")
             assert digest(primary) == before
-            # Promoted, it goes on with the same groups.
+            # The promoted replica continues with the same groups.
             replica.execute("REPLICAOF", "NO", "ONE")
             assert replace(replica, {"job": "j0"}) == [0, 2]
             assert replica.registry(KEY)["groups"] == "2"
 
 
-def test_a_key_with_a_group_does_not_end(redis: RedisServer) -> None:
-    """Though an application's batches say when the key should."""
+def test_a_key_with_a_group_does_not_expire(redis: RedisServer) -> None:
+    """Although an application's batches set an expiry of the key."""
     epoch = redis.execute("METRICS.PUSH", KEY, "w", 0, Batch().encode())
     assert isinstance(epoch, list)
 
@@ -172,7 +172,7 @@ def test_a_key_with_a_group_does_not_end(redis: RedisServer) -> None:
     assert int(str(redis.execute("PTTL", KEY))) > 0
 
 
-def test_a_full_memory_takes_new_values_and_an_end_but_no_new_series(redis: RedisServer) -> None:
+def test_at_maxmemory_a_group_gets_new_values_or_ends_but_gets_no_new_series(redis: RedisServer) -> None:
     replace(redis, JOB, Batch.full().define(gauge("x"), JOB, 1))
     redis.execute("CONFIG", "SET", "maxmemory", 1)
     assert replace(redis, JOB, Batch.full().define(gauge("x"), JOB, 2)) == [1, 0]
@@ -182,7 +182,7 @@ def test_a_full_memory_takes_new_values_and_an_end_but_no_new_series(redis: Redi
     assert replace(redis, JOB) == [0, 1]
 
 
-def test_what_a_group_owns_is_written_by_no_command(redis: RedisServer) -> None:
+def test_no_other_command_writes_to_a_groups_series(redis: RedisServer) -> None:
     replace(redis, JOB, Batch.full().define(counter("rows"), JOB, 1).define(gauge("x"), JOB, 1))
     before = page(redis)
     for words in (

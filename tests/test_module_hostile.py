@@ -1,4 +1,4 @@
-"""Bytes from strangers, defects of our own, and too much of everything: the server goes on."""
+"""Corrupted bytes, defects of the module, and too much of everything: the server continues."""
 
 import random
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from harness import RedisServer, eventually
 from harness.batch import Batch, counter
 
 DEBUG = {"enable-debug-command": "local"}
-# RDB version and checksum, which are Redis' own.
+# The RDB version and the checksum belong to Redis.
 FOOTER_BYTES = 10
 
 
@@ -24,7 +24,7 @@ def redis() -> Iterator[RedisServer]:
 
 
 def corrupted(dump: bytes, choice: random.Random) -> bytes:
-    """The dump with bits flipped, bytes replaced, parts cut out or repeated."""
+    """Returns the dump with flipped bits, replaced bytes, missing or repeated parts."""
     body = bytearray(dump[:-FOOTER_BYTES])
     for _ in range(choice.choice([1, 1, 1, 2, 8])):
         at = choice.randrange(12, len(body))
@@ -48,7 +48,7 @@ def corrupted(dump: bytes, choice: random.Random) -> bytes:
 def test_thousands_of_corrupted_dumps_are_refused_or_work(redis: RedisServer, seed: int) -> None:
     choice = random.Random(seed)
     write_all_kinds(redis, seed=seed, writes=40)
-    # Without compression the damage reaches our own reader, and not that of Redis.
+    # Without compression the damage reaches our own reader, not that of Redis.
     redis.execute("CONFIG", "SET", "rdbcompression", "no")
     redis.execute("DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", 1)
     accepted = 0
@@ -60,7 +60,7 @@ def test_thousands_of_corrupted_dumps_are_refused_or_work(redis: RedisServer, se
             for number in range(100):
                 key = f"r{number}"
                 pipeline.execute_command("RESTORE", key, 0, corrupted(dump, choice), "REPLACE")
-                # What was accepted has to hold whatever is done to it.
+                # An accepted dump must work with every command.
                 pipeline.execute_command("METRICS.EXPOSE", key)
                 pipeline.execute_command("METRICS.INC", key, "hits", "LABELS", 1, "code", "200")
                 pipeline.execute_command("METRICS.DEL", key, "hits")
@@ -153,10 +153,10 @@ def test_a_panic_while_loading_refuses_the_dump(redis: RedisServer) -> None:
         assert server.execute("METRICS.INC", "m", "hits") == "1"
 
 
-# --- too much ---------------------------------------------------------------------------------------------------------
+# --- limits -----------------------------------------------------------------------------------------------------------
 
 
-def test_past_the_limit_commands_are_refused_and_batches_left_out_and_the_rest_goes_on() -> None:
+def test_at_the_series_limit_new_series_are_refused_or_left_out_and_others_continue() -> None:
     limit, batch = 5_000, 4_000
     with RedisServer(module_arguments=["max-series", str(limit)]) as redis:
         writer = Writer(redis).begin()

@@ -1,4 +1,4 @@
-"""What is in a registry: METRICS.FAMILIES and METRICS.WRITERS, whole and in pages."""
+"""The contents of a registry: METRICS.FAMILIES and METRICS.WRITERS, whole and in pages."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ def redis() -> Iterator[RedisServer]:
 
 @pytest.fixture
 def resp3(redis: RedisServer) -> Iterator[Redis]:
-    """A client of that server to which maps are maps."""
+    """A client of that server for which maps are maps."""
     with Redis(
         unix_socket_path=str(redis.socket), protocol=3, decode_responses=True, encoding_errors="surrogateescape"
     ) as client:
@@ -28,7 +28,7 @@ def resp3(redis: RedisServer) -> Iterator[Redis]:
 
 
 @since_7
-def test_families_say_what_they_are(redis: RedisServer, resp3: Redis) -> None:
+def test_families_lists_the_properties_of_each_family(redis: RedisServer, resp3: Redis) -> None:
     redis.execute(
         "METRICS.DECLARE", "m", "wait_seconds", "HISTOGRAM", "HELP", "Waiting", "UNIT", "seconds", "TTL", 70_000
     )
@@ -62,7 +62,7 @@ def test_an_older_client_gets_the_same_as_flat_arrays(redis: RedisServer) -> Non
 
 
 @since_7
-def test_writers_tell_their_state_and_their_lease(redis: RedisServer, resp3: Redis) -> None:
+def test_writers_lists_state_and_lease_of_each_writer(redis: RedisServer, resp3: Redis) -> None:
     pushing = Writer(redis).begin()
     pushing.push(Batch.full().define(counter("hits"), {}, 1).define(counter("misses"), {}, 1), lease_ms=60_000)
     redis.execute("METRICS.SET", "m", "depth", 1, "WRITER", "endless")
@@ -83,7 +83,7 @@ def test_writers_tell_their_state_and_their_lease(redis: RedisServer, resp3: Red
 
 
 @since_7
-def test_pages_are_complete_though_families_come_and_go_in_between(redis: RedisServer) -> None:
+def test_pages_of_families_are_complete_while_others_come_and_go(redis: RedisServer) -> None:
     redis.execute_all(("METRICS.INC", "m", f"f{number:04}") for number in range(1600))
     listed: list[str] = []
     cursor, pages = "0", 0
@@ -117,13 +117,13 @@ def test_pages_of_writers_are_complete(redis: RedisServer) -> None:
     assert sorted(listed) == sorted(f"w{number}" for number in range(1200))
 
 
-def test_what_is_too_long_for_one_reply_is_refused_with_the_way_out(redis: RedisServer) -> None:
+def test_the_error_for_a_list_that_is_too_long_names_cursor(redis: RedisServer) -> None:
     redis.execute_all(("METRICS.INC", "m", f"f{number}") for number in range(600))
     with pytest.raises(ResponseError, match="there are more than 500 entries, ask for them in pages: CURSOR 0"):
         redis.execute("METRICS.FAMILIES", "m")
 
 
-def test_where_there_is_no_key_there_is_nothing_to_list(redis: RedisServer) -> None:
+def test_lists_of_a_missing_key_are_empty(redis: RedisServer) -> None:
     assert redis.execute("METRICS.FAMILIES", "m") == []
     assert redis.execute("METRICS.WRITERS", "m", "CURSOR", "0") == ["0", []]
     assert redis.execute("EXISTS", "m") == 0

@@ -1,4 +1,4 @@
-"""PUSH and LEAVE: exactly once, whatever breaks. The batches are made by a second implementation of BATCH.md."""
+"""PUSH and LEAVE count exactly once after any fault. A second implementation of BATCH.md makes the batches."""
 
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -16,7 +16,7 @@ HITS, WAIT = counter("hits", help="Hits"), histogram("wait")
 
 @dataclass
 class Writer:
-    """One incarnation of one process: an id, the epoch it was told, and its seq."""
+    """One life of one process: an id, the epoch from the last reply, and its seq."""
 
     redis: RedisServer
     key: str = "m"
@@ -25,19 +25,19 @@ class Writer:
     seq: int = 0
 
     def begin(self) -> "Writer":
-        """The first PUSH of a writer is empty and names no epoch, to be told it."""
+        """Sends the first PUSH of a writer, which is empty and names no epoch; the reply contains it."""
         status, epoch, *_ = self.send(1, Batch(), epoch="")
         assert status == "RESYNC"
         self.epoch = str(epoch)
         return self
 
     def push(self, batch: Batch, *, lease_ms: int = 60_000) -> list[object]:
-        """The next batch."""
+        """Sends the next batch."""
         self.seq += 1
         return self.send(self.seq, batch, lease_ms=lease_ms)
 
     def send(self, seq: int, batch: Batch, *, epoch: str | None = None, lease_ms: int = 60_000) -> list[object]:
-        """Any batch: status, epoch, last seq, entries left out."""
+        """Sends any batch; returns status, epoch, last seq, entries left out."""
         named = self.epoch if epoch is None else epoch
         options = ["EPOCH", named] if named else []
         reply = self.redis.execute("METRICS.PUSH", self.key, self.id, seq, batch.encode(), *options, "LEASE", lease_ms)
@@ -45,23 +45,23 @@ class Writer:
         return reply
 
     def leave(self) -> list[object]:
-        """Gone for good."""
+        """Leaves for good."""
         reply = self.redis.execute("METRICS.LEAVE", self.key, self.id, self.seq, "EPOCH", self.epoch)
         assert isinstance(reply, list)
         return reply
 
 
 def hits(value: float, *, base: float | None = None) -> Batch:
-    """A full state of one counter."""
+    """Returns a full state of one counter."""
     return Batch.full().define(HITS, {}, value, base=base)
 
 
 def page(redis: RedisServer, key: str = "m") -> Scrape:
-    """The whole page."""
+    """Returns the whole page."""
     return Scrape(str(redis.execute("METRICS.EXPOSE", key)), "text/plain")
 
 
-def test_a_missing_key_is_made_empty_and_its_epoch_told(redis: RedisServer) -> None:
+def test_a_push_makes_a_missing_key_and_the_reply_has_its_epoch(redis: RedisServer) -> None:
     writer = Writer(redis)
     status, epoch, last, left_out = writer.send(1, hits(5), epoch="")
     assert (status, last, left_out) == ("RESYNC", 0, 0)
@@ -125,7 +125,7 @@ def test_a_batch_for_another_epoch_is_never_applied(redis: RedisServer) -> None:
     assert redis.execute("METRICS.GET", "m", "hits") == "4"
 
 
-def test_several_writers_share_totals_and_gauges_know_who_is_live(redis: RedisServer) -> None:
+def test_several_writers_share_totals_and_live_gauges_show_only_live_writers(redis: RedisServer) -> None:
     one, two = Writer(redis).begin(), Writer(redis).begin()
     for writer, value in ((one, 3), (two, 4)):
         writer.push(hits(value).define(gauge("depth", "livesum"), {}, value))
@@ -136,7 +136,7 @@ def test_several_writers_share_totals_and_gauges_know_who_is_live(redis: RedisSe
     assert one.push(Batch())[0] == "GONE"
 
 
-def test_the_end_of_a_lease_hides_live_values_until_the_writer_is_heard_of_again(redis: RedisServer) -> None:
+def test_live_values_are_hidden_from_the_end_of_the_lease_until_the_next_push(redis: RedisServer) -> None:
     writer = Writer(redis).begin()
     writer.push(hits(3).define(gauge("depth", "livesum"), {}, 5), lease_ms=50)
     eventually(lambda: page(redis).samples("depth"), equals=[])
@@ -145,7 +145,7 @@ def test_the_end_of_a_lease_hides_live_values_until_the_writer_is_heard_of_again
     assert page(redis).value("depth") == 5
 
 
-def test_a_run_of_full_state_ends_what_it_does_not_name(redis: RedisServer) -> None:
+def test_a_full_state_ends_the_series_that_it_does_not_name(redis: RedisServer) -> None:
     writer = Writer(redis).begin()
     writer.push(Batch.full().define(gauge("old"), {}, 1).define(gauge("kept"), {}, 2))
     assert writer.push(Batch.full(last=False).define(gauge("kept"), {}, 3))[0] == "OK"
@@ -165,7 +165,7 @@ def test_a_retired_gauge_is_gone_and_a_retired_counter_stays(redis: RedisServer)
     assert writer.push(Batch().value(1, 9))[3] == 1
 
 
-def test_what_does_not_fit_is_left_out_and_counted(redis: RedisServer) -> None:
+def test_entries_that_do_not_fit_are_left_out_and_counted(redis: RedisServer) -> None:
     redis.execute("METRICS.SET", "m", "hits", 1)
     writer = Writer(redis).begin()
     status, _, _, left_out = writer.push(hits(5).define(counter("misses"), {}, 2))
@@ -179,7 +179,7 @@ def test_what_does_not_fit_is_left_out_and_counted(redis: RedisServer) -> None:
 
 
 @since_7
-def test_past_the_limit_new_series_are_left_out(redis: RedisServer) -> None:
+def test_at_the_series_limit_new_series_are_left_out(redis: RedisServer) -> None:
     redis.execute("CONFIG", "SET", "metrics.max-series", 2)
     writer = Writer(redis).begin()
     state = Batch.full()
@@ -227,7 +227,7 @@ def test_when_memory_is_full_no_writer_and_no_key_is_made(redis: RedisServer) ->
     assert page(redis).value("hits_total") == 9
 
 
-def test_the_key_ends_when_its_writers_have(redis: RedisServer) -> None:
+def test_the_key_expires_after_its_writers_have_ended(redis: RedisServer) -> None:
     writer = Writer(redis).begin()
     assert redis.execute("PTTL", "m") == -1
     state = Batch.full(registry_ttl_ms=30_000).define(HITS, {}, 1)

@@ -10,7 +10,7 @@ README = ROOT / "redis-module/README.md"
 
 
 def examples() -> list[tuple[str, str]]:
-    """Each command that follows a `> `, and what is shown below it."""
+    """Returns each command that follows a `> `, and the text below it."""
     found: list[tuple[str, str]] = []
     for block in re.findall(r"^```\n(> .*?)^```$", README.read_text(), re.M | re.S):
         for example in re.split(r"^> ", block, flags=re.M)[1:]:
@@ -20,18 +20,18 @@ def examples() -> list[tuple[str, str]]:
 
 
 def typed(redis: RedisServer, command: str, *, raw: bool) -> str:
-    """What redis-cli shows for a line that is typed."""
+    """Returns what redis-cli prints for a typed line."""
     words = ["redis-cli", "-s", str(redis.socket), "--raw" if raw else "--no-raw"]
     shown = subprocess.run(words, check=True, capture_output=True, text=True, input=command + "\n").stdout.rstrip()
     return re.sub(r"\b[0-9a-f]{16}\b", "<epoch>", shown)
 
 
-def test_the_readme_tells_the_truth() -> None:
+def test_redis_cli_prints_the_replies_of_the_readme() -> None:
     assert len(examples()) > 30
     with RedisServer() as redis:
         for command, reply in examples():
             shown = typed(redis, command, raw=reply.startswith("#"))
-            if reply.endswith("\n…"):  # and so on
+            if reply.endswith("\n…"):  # the rest of the reply is not shown
                 reply = reply.removesuffix("…")
                 shown = shown[: len(reply)]
             assert shown == reply, command

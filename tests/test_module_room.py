@@ -1,4 +1,4 @@
-"""Room that was made is room, without a write that asks for it; and nothing that ends makes a call long."""
+"""Deleted and expired series make room at once, without a write, and no end of a writer makes a call long."""
 
 import time
 
@@ -13,14 +13,14 @@ LIMIT = 500
 
 
 def page(redis: RedisServer, key: str = "m") -> str:
-    """The whole page."""
+    """Returns the whole page."""
     text = redis.execute("METRICS.EXPOSE", key)
     assert isinstance(text, str)
     return text
 
 
 def fill(redis: RedisServer, family: str, *options: object) -> None:
-    """As many series as there may be."""
+    """Makes the maximum number of series."""
     redis.execute_all([("METRICS.INC", "m", family, "LABELS", 1, "n", n, *options) for n in range(LIMIT)])
     assert redis.registry("m")["series"] == str(LIMIT)
     with pytest.raises(ResponseError, match="as many as"):
@@ -36,13 +36,13 @@ def is_accepted(redis: RedisServer, *words: object) -> bool:
     return True
 
 
-def test_what_was_deleted_makes_room_at_once_however_often() -> None:
+def test_deleted_series_make_room_at_once_every_time() -> None:
     with RedisServer(module_arguments=["max-series", str(LIMIT)]) as redis:
         for number in range(6):
             fill(redis, f"hits{number}")
             assert redis.execute("METRICS.DEL", "m", f"hits{number}") == LIMIT
             assert redis.registry("m")["series"] == "0"
-        # Gauges that were set by hand leave nothing behind either.
+        # Gauges that commands have set leave nothing behind either.
         for number in range(3):
             redis.execute_all(
                 [("METRICS.SET", "m", "depth", 1, "LABELS", 1, "n", f"{number}.{n}") for n in range(LIMIT)]
@@ -51,14 +51,14 @@ def test_what_was_deleted_makes_room_at_once_however_often() -> None:
         eventually(lambda: redis.registry("m")["remembered"], equals="0")
 
 
-def test_what_has_expired_makes_room() -> None:
+def test_expired_series_make_room() -> None:
     with RedisServer(module_arguments=["max-series", str(LIMIT)]) as redis:
         fill(redis, "hits", "TTL", 300)
         eventually(lambda: page(redis), equals="")
         fill(redis, "others")
 
 
-def test_what_only_writers_showed_that_have_left_makes_room() -> None:
+def test_series_shown_only_for_writers_that_have_left_make_room() -> None:
     with RedisServer(module_arguments=["max-series", str(LIMIT)]) as redis:
         writer = Writer(redis).begin()
         state = Batch.full()
@@ -70,7 +70,7 @@ def test_what_only_writers_showed_that_have_left_makes_room() -> None:
         fill(redis, "hits")
 
 
-def test_a_dead_fleet_is_worked_off_without_any_write_and_alike_on_a_replica() -> None:
+def test_a_dead_fleet_is_settled_without_any_write_and_equally_on_a_replica() -> None:
     settings = {"enable-debug-command": "local"}
     retention = ["writer-retention", "500", "tombstone-retention", "1500"]
     with RedisServer(tcp=True, settings=settings, module_arguments=retention) as primary:
@@ -92,13 +92,13 @@ def test_a_dead_fleet_is_worked_off_without_any_write_and_alike_on_a_replica() -
             assert page(primary) == ""
             digest = primary.execute("DEBUG", "DIGEST-VALUE", "m")
             eventually(lambda: replica.execute("DEBUG", "DIGEST-VALUE", "m"), equals=digest)
-            # Everything is done, so no timer goes on.
+            # Everything is settled, so no timer is set.
             calls = replica.stats("metrics.settle")["calls"]
             time.sleep(0.2)
             assert replica.stats("metrics.settle")["calls"] == calls
 
 
-def test_deleting_makes_room_for_memory_too_though_every_creating_command_is_refused() -> None:
+def test_at_maxmemory_deleting_frees_memory() -> None:
     with RedisServer() as redis:
         for part in range(10):
             redis.execute_all(
@@ -114,7 +114,7 @@ def test_deleting_makes_room_for_memory_too_though_every_creating_command_is_ref
         eventually(lambda: redis.registry("m")["remembered"], equals="0")
 
 
-def test_settling_is_no_change_for_clients_that_watch_the_key() -> None:
+def test_settling_does_not_fail_transactions_of_clients_that_watch_the_key() -> None:
     with RedisServer() as redis:
         writer = Writer(redis).begin()
         writer.push(Batch.full().define(counter("hits"), {}, 1), lease_ms=100)
@@ -127,7 +127,7 @@ def test_settling_is_no_change_for_clients_that_watch_the_key() -> None:
             assert pipeline.execute() == [None]
 
 
-def test_a_client_cannot_settle() -> None:
+def test_settle_from_a_client_is_an_error() -> None:
     with RedisServer() as redis:
         redis.execute("METRICS.INC", "m", "hits")
         with pytest.raises(ResponseError, match=r"METRICS\.SETTLE is sent by servers"):

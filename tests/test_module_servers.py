@@ -1,4 +1,4 @@
-"""One library for every server: old, new, and Valkey; its settings, and who may do what."""
+"""One library for every server: old, new, and Valkey; its settings, and the rights of users."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from harness.scrape import Scrape
 
 SERVERS = ["redis-7.0", "redis-6.2", "valkey-8.0", "redis-8", "valkey-9"]
 
-# Those that are built from sources are tested where they have been built: `make test-matrix` does it.
+# Servers that are built from sources are tested only where they have been built: `make test-matrix` builds them.
 SCRIPTS = {
     "redis-6.2": ["get-redis-6.2"],
     "valkey-8.0": ["get-valkey"],
@@ -26,7 +26,7 @@ SCRIPTS = {
 
 
 def binary(server: str) -> str:
-    """Where that server is; what is not on this machine is fetched by a script, or skipped."""
+    """Returns the path of that server; a script fetches one that is missing here, or the test is skipped."""
     if server not in SCRIPTS:
         return "redis-server"
     script, *options = SCRIPTS[server]
@@ -45,7 +45,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
 
 
 def debug(server: str) -> dict[str, str]:
-    """DEBUG must be allowed since 7.0."""
+    """Since 7.0 DEBUG must be allowed."""
     return {} if server == "redis-6.2" else {"enable-debug-command": "local"}
 
 
@@ -123,7 +123,7 @@ def test_settings_are_arguments_of_loadmodule(name: str) -> None:
 
 
 @since_7
-def test_settings_are_changed_by_config_and_take_hold_with_a_write() -> None:
+def test_config_set_changes_settings_which_take_effect_with_the_next_write() -> None:
     with RedisServer(settings={"metrics.default-ttl": "60000"}, module_arguments=["default-ttl", "1"]) as server:
         assert server.execute("CONFIG", "GET", "metrics.default-ttl") == {"metrics.default-ttl": "60000"}
         server.execute("METRICS.INC", "m", "hits")
@@ -153,8 +153,8 @@ def test_wrong_arguments_refuse_the_load_with_one_line(arguments: list[str], rea
     assert reason in lines[0]
 
 
-def test_a_scrape_may_come_from_a_replica_of_another_make() -> None:
-    """Redis 7.0 to Valkey 8.0 is a migration people do; later ones do not read each other's dumps."""
+def test_a_scrape_may_come_from_a_valkey_replica_of_redis() -> None:
+    """Redis 7.0 to Valkey 8.0 is a usual migration; later versions do not read each other's dumps."""
     with RedisServer(binary="redis-server", tcp=True, settings=debug("")) as primary:
         writer = Writer(primary).begin()
         writer.push(Batch.full().define(counter("hits"), {}, 3))

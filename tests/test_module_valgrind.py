@@ -1,4 +1,4 @@
-"""A slice of `make test-valgrind`: one server under valgrind, which sees every wrong access to memory."""
+"""A part of `make test-valgrind`: one server under valgrind, which reports every wrong access to memory."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ BINARY = ROOT / "scripts/redis-under-valgrind"
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
-def test_nothing_touches_memory_that_is_not_its_own() -> None:
+def test_valgrind_reports_no_wrong_access_to_memory() -> None:
     server = RedisServer(binary=BINARY, settings={"enable-debug-command": "local"})
     server.environment["VALGRIND_LOGS"] = str(server.directory)
     with server:

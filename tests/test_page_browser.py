@@ -1,4 +1,4 @@
-"""The live page in a real browser: what a person sees, on a desk and on a phone, with scripts and without."""
+"""The live page in a real browser, on a desk and on a phone, with scripts and without."""
 
 import http.client
 import json
@@ -17,7 +17,7 @@ CHROMIUM = (
     " --no-first-run"
 )
 DESK, PHONE = (1280, 900), (390, 844)
-# The contrast that WCAG 2 asks for text of this size.
+# The contrast that WCAG 2 requires for text of this size.
 CONTRAST = 4.5
 
 
@@ -49,7 +49,7 @@ def _address(gunicorn: Gunicorn) -> str:
 def _open(
     browser: Browser, url: str, size: tuple[int, int] = DESK, scheme: str = "light", scripts: bool = True
 ) -> tuple[Page, list[str]]:
-    """The page, and what the browser complained about."""
+    """Opens the page; returns it with the errors of the browser."""
     width, height = size
     context = browser.new_context(
         viewport={"width": width, "height": height},
@@ -79,7 +79,7 @@ def _answer(port: int, path: str, accept: str) -> tuple[int, dict[str, str], str
 
 
 def test_browsers_get_the_page_and_scrapers_the_metrics(shop: Gunicorn) -> None:
-    """By what they accept."""
+    """The header Accept decides."""
     status, headers, text = _answer(shop.metrics_port, "/", "text/html,application/xhtml+xml,*/*;q=0.8")
     assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert "default-src 'none'" in headers["content-security-policy"]
@@ -93,8 +93,8 @@ def test_browsers_get_the_page_and_scrapers_the_metrics(shop: Gunicorn) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
-def test_the_page_is_drawn_as_it_happens(browser: Browser, shop: Gunicorn, size: tuple[int, int], scheme: str) -> None:
-    """Nothing is loaded from elsewhere, nothing is refused, nothing has to be scrolled sideways, all can be read."""
+def test_the_page_shows_changes_live(browser: Browser, shop: Gunicorn, size: tuple[int, int], scheme: str) -> None:
+    """It loads nothing from other servers, has no errors, needs no sideways scrolling, and all text is readable."""
     page, complaints = _open(browser, _address(shop), size, scheme)
     page.wait_for_selector("#rate .spark polyline", state="attached")
     before = page.inner_text("#rate .note")
@@ -109,8 +109,8 @@ def test_the_page_is_drawn_as_it_happens(browser: Browser, shop: Gunicorn, size:
     page.context.close()
 
 
-def test_a_keyboard_reaches_every_control(browser: Browser, shop: Gunicorn) -> None:
-    """In the order of the page; the choice is told to those who cannot see it."""
+def test_the_keyboard_reaches_every_control(browser: Browser, shop: Gunicorn) -> None:
+    """In the order of the page; the choice is also announced to screen readers."""
     page, _ = _open(browser, _address(shop))
     page.wait_for_selector("#rate .spark polyline", state="attached")
     reached = []
@@ -125,8 +125,8 @@ def test_a_keyboard_reaches_every_control(browser: Browser, shop: Gunicorn) -> N
     page.context.close()
 
 
-def test_without_scripts_the_numbers_are_there(browser: Browser, shop: Gunicorn) -> None:
-    """Counted since the start, and nothing on the page that would not work."""
+def test_the_page_shows_its_numbers_without_scripts(browser: Browser, shop: Gunicorn) -> None:
+    """The page shows counts since the start, and no control that needs a script."""
     page, _ = _open(browser, _address(shop), scripts=False)
     assert page.inner_text("#when") == "Counted since the start."
     assert "ZeroDivisionError" in page.inner_text("#exceptions")
@@ -136,8 +136,8 @@ def test_without_scripts_the_numbers_are_there(browser: Browser, shop: Gunicorn)
     page.context.close()
 
 
-def test_an_idle_application_is_told_what_to_do(browser: Browser) -> None:
-    """The empty state teaches, and goes when the first request comes."""
+def test_the_page_of_an_idle_application_says_what_to_do(browser: Browser) -> None:
+    """The empty page says what to do, and is replaced at the first request."""
     config = (SHOP / "gunicorn.conf.py").read_text()
     with Gunicorn("shop:app", workers=1, config=config, app_directory=SHOP) as gunicorn:
         page, _ = _open(browser, _address(gunicorn))
@@ -147,8 +147,8 @@ def test_an_idle_application_is_told_what_to_do(browser: Browser) -> None:
         page.context.close()
 
 
-def test_the_page_says_what_is_wrong_with_redis_and_comes_back(browser: Browser) -> None:
-    """No figure is shown as if it were fresh."""
+def test_the_page_names_the_problem_with_redis_and_recovers(browser: Browser) -> None:
+    """The page does not show old figures as if they were new."""
     redis = RedisServer()
     with redis, Exporter(redis=redis) as exporter:
         page, _ = _open(browser, f"{exporter.url}/")
@@ -178,7 +178,7 @@ def test_the_page_says_what_is_wrong_with_redis_and_comes_back(browser: Browser)
 
 
 def test_the_figures_of_the_page_are_those_of_the_metrics(shop: Gunicorn) -> None:
-    """The script adds nothing up that a scraper would add up otherwise."""
+    """The script adds up in the same way as a scraper."""
 
     def total() -> float:
         figures = json.loads(_answer(shop.metrics_port, "/-/page.json", "*/*")[2])["figures"]
@@ -216,5 +216,5 @@ _COLOURS = """() => {
 
 
 def _worst_contrast(page: Page) -> float:
-    """Of all text that is shown, against what is behind it."""
+    """Returns the lowest contrast of all visible text with its background."""
     return float(page.evaluate(_COLOURS))

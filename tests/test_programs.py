@@ -14,7 +14,7 @@ PROGRAMS = ROOT / "examples" / "programs"
 
 
 def environment(redis: RedisServer) -> dict[str, str]:
-    """Settings by variables alone; a port of its own."""
+    """Settings by variables alone, with its own port."""
     return clean_environment(
         {
             **redis_environment(redis),
@@ -25,8 +25,8 @@ def environment(redis: RedisServer) -> dict[str, str]:
     )
 
 
-def test_what_the_processes_of_a_celery_worker_count_is_counted() -> None:
-    """While it runs, and after it was told to end."""
+def test_counts_of_the_processes_of_a_celery_worker_are_on_the_page() -> None:
+    """While it runs, and after it has ended."""
     with RedisServer(tcp=True) as redis, Exporter(redis=redis) as exporter:
         python = str(Venv.frameworks().bin / "python")
         settings = environment(redis)
@@ -49,8 +49,8 @@ def test_what_the_processes_of_a_celery_worker_count_is_counted() -> None:
                 worker.wait()
 
 
-def test_what_a_management_command_counts_stays_when_it_has_ended() -> None:
-    """Twice, so that it is added up."""
+def test_counts_of_a_management_command_stay_when_it_has_ended() -> None:
+    """It runs twice, and its counts add up."""
     with RedisServer(tcp=True) as redis, Exporter(redis=redis) as exporter:
         for _ in range(2):
             words = [str(Venv.frameworks().bin / "python"), "import_orders.py", "17"]

@@ -1,4 +1,4 @@
-"""A real Prometheus, and other people's parsers, read our pages."""
+"""A real Prometheus, and parsers of other projects, read our pages."""
 
 from collections.abc import Iterator
 
@@ -13,7 +13,7 @@ REQUESTS = 40
 
 @pytest.fixture
 def instances(redis: RedisServer) -> Iterator[list[Gunicorn]]:
-    """Two that share a Redis and have answered requests, some of which failed."""
+    """Two instances that share a Redis and have answered requests, some of which failed."""
     with Gunicorn(redis=redis, workers=2) as first, Gunicorn(redis=redis, workers=2) as second:
         for turn in range(REQUESTS // 4):
             for path in ("/", "/order", "/missing", "/boom"):
@@ -38,7 +38,7 @@ def test_prometheus_counts_what_was_sent(redis: RedisServer, instances: list[Gun
 
 
 def test_promtool_and_both_parsers_accept_the_page(instances: list[Gunicorn]) -> None:
-    """Text 0.0.4 and OpenMetrics 1.0.0 say the same."""
+    """Text 0.0.4 and OpenMetrics 1.0.0 have the same values."""
     url = instances[0].metrics_url
     eventually(lambda: scrape(url).sum("gunicorn_worker_requests_total"), equals=float(REQUESTS))
     text, openmetrics = scrape(url), scrape(url, accept=OPENMETRICS)
@@ -52,7 +52,7 @@ def test_promtool_and_both_parsers_accept_the_page(instances: list[Gunicorn]) ->
 
 
 def test_the_embedded_page_is_accepted_too() -> None:
-    """The same engine renders it, in the exporter's own process."""
+    """The same code renders it, in the exporter's own process."""
     with Gunicorn(workers=2) as gunicorn:
         gunicorn.get("/order")
         gunicorn.get("/boom")

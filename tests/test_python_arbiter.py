@@ -1,4 +1,4 @@
-"""The arbiter, its workers and its exporter: what they do to each other, and what the user keeps."""
+"""The arbiter, its workers and its exporter affect each other as intended; the user's hooks and settings stay."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ MASTER = "gunicorn_master_worker_restart_total"
 
 
 def page(gunicorn: Gunicorn) -> Scrape:
-    """What a scraper sees now."""
+    """Returns the page as a scraper sees it now."""
     return eventually(lambda: scrape(gunicorn.metrics_url))
 
 
@@ -52,8 +52,8 @@ def test_workers_come_and_go_with_signals_and_every_request_is_counted(version: 
         eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state", state="running")), equals=2)
 
 
-def test_the_user_s_hooks_run_with_our_own_beside_them() -> None:
-    """Each in its place, each once, with what Gunicorn gives it."""
+def test_the_users_hooks_run_beside_our_own() -> None:
+    """Each hook runs at its place, once, with the arguments of Gunicorn."""
     config = "\n".join(
         [
             "import os, pathlib",
@@ -84,7 +84,7 @@ def test_the_user_s_hooks_run_with_our_own_beside_them() -> None:
 
 
 def test_an_exporter_that_is_killed_is_replaced_and_nothing_is_lost() -> None:
-    """The port answers throughout: it belongs to the arbiter."""
+    """The port answers throughout, because the arbiter holds it."""
     with Gunicorn(workers=2) as gunicorn:
         for _ in range(20):
             gunicorn.get()
@@ -98,8 +98,8 @@ def test_an_exporter_that_is_killed_is_replaced_and_nothing_is_lost() -> None:
         eventually(lambda: page(gunicorn).sum("gunicorn_worker_requests_total"), equals=22)
 
 
-def test_the_exporter_survives_what_is_sent_to_the_whole_group() -> None:
-    """INT, QUIT, HUP and TERM are not for it: workers are still finishing requests."""
+def test_the_exporter_survives_signals_to_the_whole_group() -> None:
+    """It ignores INT, QUIT, HUP and TERM, because workers are still finishing requests."""
     with Gunicorn() as gunicorn:
         pid = eventually(gunicorn.exporter_pid)
         eventually(lambda: page(gunicorn))
@@ -109,7 +109,7 @@ def test_the_exporter_survives_what_is_sent_to_the_whole_group() -> None:
         assert gunicorn.exporter_pid() == pid
 
 
-def test_the_exporter_inherits_nothing_that_is_not_its_own() -> None:
+def test_the_exporter_inherits_no_descriptor_of_the_application() -> None:
     """Above all not the application's listener, which would stay open after the application."""
     with Gunicorn() as gunicorn:
         eventually(lambda: page(gunicorn))
@@ -135,8 +135,8 @@ def test_no_process_outlives_the_application() -> None:
         eventually(lambda: not Path(f"/proc/{exporter}").exists())
 
 
-def test_a_port_that_somebody_else_has_is_one_error_and_is_taken_when_it_is_free() -> None:
-    """The application serves meanwhile, and is counted."""
+def test_a_metrics_port_in_use_is_one_error_and_is_taken_when_free() -> None:
+    """The application serves meanwhile, and its requests are counted."""
     gunicorn = Gunicorn()
     with socket.create_server(("127.0.0.1", gunicorn.metrics_port)) as other:
         with gunicorn:
@@ -148,8 +148,8 @@ def test_a_port_that_somebody_else_has_is_one_error_and_is_taken_when_it_is_free
             assert len(errors) == 1, errors
 
 
-def test_worker_ids_are_those_of_the_instance_and_are_used_again() -> None:
-    """A worker that restarts is not a new series."""
+def test_worker_ids_begin_with_the_instance_and_are_used_again() -> None:
+    """A worker that restarts makes no new series."""
     with Gunicorn(workers=2, environment={"GUNICORN_EXPORTER_INSTANCE": "shop-7"}) as gunicorn:
         requests = "gunicorn_worker_requests_total"
         eventually(lambda: page(gunicorn).values_of("worker_id", requests), equals={"shop-7:0", "shop-7:1"})
@@ -162,7 +162,7 @@ def test_worker_ids_are_those_of_the_instance_and_are_used_again() -> None:
 
 @pytest.mark.parametrize("version", GUNICORN_VERSIONS)
 def test_a_wrong_setting_is_one_line_and_nothing_starts(version: str) -> None:
-    """It names the variable, the value, and what is allowed."""
+    """The line names the variable, the value, and what is allowed."""
     gunicorn = Gunicorn(venv=Venv.gunicorn(version), environment={"PROMETHEUS_METRICS_PORT": "many"})
     run = subprocess.run(
         gunicorn.command(),
@@ -180,7 +180,7 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts(version: str) -> None:
 
 
 def test_importing_the_package_changes_nothing() -> None:
-    """No environment variable, no logging, no worker library, no connection."""
+    """It sets no environment variable and no logging, imports no worker library, and opens no connection."""
     program = (
         "import logging, os, sys\n"
         "before = dict(os.environ), logging.getLogger().handlers[:]\n"

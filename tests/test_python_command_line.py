@@ -10,7 +10,7 @@ from harness.process import clean_environment
 
 
 def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """In the default environment."""
+    """Runs it in the default environment."""
     return subprocess.run(
         [Venv.default().bin / "python", "-m", "gunicorn_prometheus_exporter", *words],
         capture_output=True,
@@ -20,8 +20,8 @@ def run(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_says_what_it_is_and_what_it_does() -> None:
-    """By the name that it was called by."""
+def test_help_and_version() -> None:
+    """Help names the command by which it was called."""
     assert run("--version").stdout.startswith("gunicorn-prometheus-exporter ")
     help_text = run("--help")
     assert help_text.returncode == 0
@@ -29,8 +29,8 @@ def test_it_says_what_it_is_and_what_it_does() -> None:
     assert "check-config" in help_text.stdout
 
 
-def test_wrong_words_and_settings_have_their_status() -> None:
-    """As the program's."""
+def test_unknown_commands_and_wrong_settings_have_their_exit_codes() -> None:
+    """Exit codes are those of the program."""
     assert run("dance").returncode == 64
     wrong = run("check-config", REDIS_PORT="many")
     assert wrong.returncode == 64
@@ -39,7 +39,7 @@ def test_wrong_words_and_settings_have_their_status() -> None:
 
 
 def test_check_config_spells_settings_as_a_file_does(tmp_path: Path) -> None:
-    """What it prints is a file with the same meaning."""
+    """It prints a file with the same meaning."""
     first = run("check-config", GUNICORN_EXPORTER_FLUSH_INTERVAL="0.5", CLEANUP_DB_FILES="no")
     assert "flush_interval: 0.5" in first.stdout
     assert "_ms" not in first.stdout
@@ -66,7 +66,7 @@ def test_check_config_spells_settings_as_a_file_does(tmp_path: Path) -> None:
     ],
 )
 def test_a_misspelt_variable_is_a_warning(variable: str, said: str) -> None:
-    """With the name that was probably meant; variables of others are theirs."""
+    """The warning names the nearest variable; variables of other programs cause none."""
     warned = run("check-config", **{variable: "1"})
     assert warned.returncode == 0
     assert said in warned.stderr

@@ -21,7 +21,7 @@ LOAD = "from gunicorn_prometheus_exporter import load_yaml_config\nload_yaml_con
 
 
 def refused(tmp_path: Path, yaml: str | None, **environment: str) -> str:
-    """What `load_yaml_config` says of a file."""
+    """Returns the error of `load_yaml_config` for a file."""
     path = tmp_path / "metrics.yml"
     if yaml is not None:
         path.write_text(yaml)
@@ -37,7 +37,7 @@ def refused(tmp_path: Path, yaml: str | None, **environment: str) -> str:
 
 
 def test_errors_are_one_line_that_names_the_place(tmp_path: Path) -> None:
-    """In the words of the package before this one, where it had some."""
+    """With the words of the original package, for errors that it had."""
     path = tmp_path / "metrics.yml"
     assert refused(tmp_path, None) == f"FileNotFoundError Configuration file not found: {path}"
     assert "Configuration must contain 'exporter' section" in refused(tmp_path, "other: 1\n")
@@ -52,8 +52,10 @@ def test_errors_are_one_line_that_names_the_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("own", "workers"), [("", 3), ("workers = 2\n", 2)], ids=["from-yaml", "from-the-file-itself"])
-def test_gunicorn_settings_come_from_yaml_unless_the_file_says_them(tmp_path: Path, own: str, workers: int) -> None:
-    """And the environment counts more than the YAML file."""
+def test_gunicorn_settings_come_from_yaml_unless_the_configuration_sets_them(
+    tmp_path: Path, own: str, workers: int
+) -> None:
+    """The environment takes precedence over the YAML file."""
     (tmp_path / "metrics.yml").write_text(YAML)
     config = LOAD.format(path=str(tmp_path / "metrics.yml")) + own
 
@@ -67,7 +69,7 @@ def test_gunicorn_settings_come_from_yaml_unless_the_file_says_them(tmp_path: Pa
 
 
 def test_settings_that_change_at_hup_restart_the_exporter() -> None:
-    """Here the port; requests that were counted stay counted."""
+    """Here the port changes; requests that were counted stay counted."""
     with Gunicorn() as gunicorn:
         path = gunicorn.directory / "metrics.yml"
         del gunicorn.environment["PROMETHEUS_METRICS_PORT"]
@@ -87,7 +89,7 @@ def test_settings_that_change_at_hup_restart_the_exporter() -> None:
 
 
 def test_with_the_sidecar_hook_the_instance_pushes_and_does_not_serve() -> None:
-    """Who serves is a standalone exporter, from Redis."""
+    """A standalone exporter serves, from Redis."""
     config = "from gunicorn_prometheus_exporter.hooks import redis_sidecar_when_ready as when_ready\n"
     with RedisServer() as redis, Gunicorn(config=config, redis=redis) as gunicorn:
         gunicorn.get()
@@ -97,8 +99,8 @@ def test_with_the_sidecar_hook_the_instance_pushes_and_does_not_serve() -> None:
             scrape(gunicorn.metrics_url)
 
 
-def test_names_that_older_code_imports_are_there() -> None:
-    """Each does what it would mean here."""
+def test_names_that_older_code_imports_exist() -> None:
+    """Each works as its caller expects."""
     program = (
         "from gunicorn_prometheus_exporter import *\n"
         "from gunicorn_prometheus_exporter.plugin import PrometheusWorker\n"

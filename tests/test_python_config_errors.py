@@ -1,4 +1,4 @@
-"""Each setting, given a value that it cannot have: one line that names the place, the value and what is allowed."""
+"""Each setting with a wrong value gives one line that names the place, the value and what is allowed."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ PORT = "a whole number from 1 to 65535"
 SECONDS = "a whole number from 0 to 1000000"
 BOOLEAN = "true, false, yes, no, on, off, 1 or 0"
 BOUNDS = "a list of ascending finite numbers"
-# Of each key: a value that it cannot have, and what the line says is allowed. Texts may be anything.
+# For each key: a wrong value, and the words for what is allowed. Texts may have any value.
 WRONG = {
     "prometheus.metrics_port": ("70000", PORT),
     "prometheus.scope": ("all", "shared or instance"),
@@ -47,7 +47,7 @@ WRONG = {
     "gunicorn.timeout": ("-1", SECONDS),
     "gunicorn.keepalive": ("long", SECONDS),
 }
-# Texts: any is taken, and these lists hold nothing else.
+# Texts: any value is allowed, and these lists contain only texts.
 ANYTHING = {
     *("prometheus.multiproc_dir", "prometheus.bind_address", "instance", "auth.username", "http.skip_methods"),
     *(f"prometheus.ssl.{name}" for name in ("certfile", "keyfile", "client_cafile", "client_capath")),
@@ -55,12 +55,12 @@ ANYTHING = {
     *(f"redis.ssl.{name}" for name in ("ca_file", "cert_file", "key_file")),
     *(f"redis.sentinel.{name}" for name in ("master", "username", "password")),
 }
-# What may hold a password is not repeated.
+# The error does not repeat values that may contain a password.
 HIDDEN = {"redis.url", "auth.password_hash"}
 
 
 def _documented() -> dict[str, str]:
-    """The variable of each key, from the page that users read."""
+    """Returns the variable of each key, from the page for users."""
     text = (ROOT / "docs" / "configuration.md").read_text()
     return dict(re.findall(r"^\| `([a-z_.]+)` \| `([A-Z_]+)` \|", text, re.MULTILINE))
 
@@ -82,13 +82,13 @@ def _check(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
 
 
 def test_every_documented_key_is_tried() -> None:
-    """Or takes any text."""
+    """Or may have any text."""
     assert set(_documented()) == set(WRONG) | ANYTHING
 
 
 @pytest.mark.parametrize("key", WRONG)
 def test_a_wrong_value_is_named_with_its_place_and_what_is_allowed(key: str, tmp_path: Path) -> None:
-    """In a file by path, line and key; in the environment by its variable."""
+    """The error names path, line and key of a file, or the variable."""
     value, allowed = WRONG[key]
     shown = "" if key in HIDDEN else value
     path, variable = _file(tmp_path, key, value), _documented()[key]
@@ -100,7 +100,7 @@ def test_a_wrong_value_is_named_with_its_place_and_what_is_allowed(key: str, tmp
         assert re.fullmatch(rf"error: {re.escape(place)} is (.*), allowed is {re.escape(allowed)}", said), said
         assert shown in said
         assert key not in HIDDEN or value not in said
-    # The environment comes before the file, also where that is wrong.
+    # The environment comes before the file, also if its value is wrong.
     assert variable in _check({variable: value}, "--config", str(path))[1]
 
 
@@ -115,7 +115,7 @@ def test_a_wrong_value_is_named_with_its_place_and_what_is_allowed(key: str, tmp
 def test_flags_come_before_the_environment_and_that_before_the_file(
     key: str, value: str, variable: str, other: str, tmp_path: Path
 ) -> None:
-    """Of what is printed as in force."""
+    """Checks the settings in force."""
     path = _file(tmp_path, key, value)
     command = [str(built(EXPORTER)), "check-config", "--config", str(path)]
 
@@ -129,8 +129,8 @@ def test_flags_come_before_the_environment_and_that_before_the_file(
         assert "metrics_port: 9300" in in_force({variable: other}, "--port=9300")
 
 
-def test_slips_are_warned_of_with_the_nearest_name(tmp_path: Path) -> None:
-    """A key of the file, and a variable; the settings can be used."""
+def test_unknown_names_are_a_warning_with_the_nearest_name(tmp_path: Path) -> None:
+    """A key of the file, and a variable; the other settings are used."""
     path = _file(tmp_path, "redis.prot", "6380")
     status, said = _check({"REDIS_HSOT": "redis"}, "--config", str(path))
     assert status == 0
@@ -152,7 +152,7 @@ def test_slips_are_warned_of_with_the_nearest_name(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_ends_gunicorn_with_one_line(
     text: str | None, words: str, version: str, tmp_path: Path
 ) -> None:
-    """Under Gunicorn's own traceback, which shows the line of the configuration file and nothing of ours."""
+    """Below Gunicorn's traceback, which shows the line of the configuration file and none of our code."""
     path = tmp_path / "exporter.yml"
     if text:
         path.write_text(text)
@@ -174,8 +174,8 @@ def test_a_file_that_cannot_be_used_ends_gunicorn_with_one_line(
     assert words.format(path=path) in said
 
 
-def test_a_configuration_file_may_go_on_without_it(tmp_path: Path) -> None:
-    """As with the package before this one, what is raised can be caught."""
+def test_a_configuration_file_may_catch_the_error(tmp_path: Path) -> None:
+    """As with the original package, a configuration file can catch the error."""
     config = (
         "from gunicorn_prometheus_exporter import load_yaml_config\n"
         f"try:\n    load_yaml_config({str(tmp_path / 'none.yml')!r})\n"

@@ -1,4 +1,4 @@
-"""What `exporter.http` changes of what is recorded, and that labels stay bounded whatever is asked for."""
+"""The settings `exporter.http` change what is recorded, and labels stay bounded for any requests."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
 def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
-    """The page, once that many requests have ended."""
+    """Returns the page, once that many requests have ended."""
 
     def page() -> Scrape:
         seen = scrape(gunicorn.metrics_url)
@@ -22,7 +22,7 @@ def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
     return eventually(page)
 
 
-def test_paths_and_methods_that_are_skipped_leave_no_trace() -> None:
+def test_skipped_paths_and_methods_are_not_recorded() -> None:
     environment = {
         "GUNICORN_EXPORTER_HTTP_SKIP_PATHS": "/healthz,/any/x",
         "GUNICORN_EXPORTER_HTTP_SKIP_METHODS": "options",
@@ -40,7 +40,7 @@ def test_paths_and_methods_that_are_skipped_leave_no_trace() -> None:
 def test_paths_are_no_endpoints_where_metrics_outlive_the_instance(
     redis: RedisServer, tmp_path: Path, kept_in: str
 ) -> None:
-    """Each start would add its own, for ever."""
+    """Each start would add its own paths, without end."""
     environment = {} if kept_in == "redis" else {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     shared = redis if kept_in == "redis" else None
     for start in range(2):
@@ -72,12 +72,12 @@ def test_statuses_can_be_grouped_and_bounds_chosen() -> None:
     assert {sample.labels["le"]: sample.value for sample in sizes} == {"4.0": 0, "8.0": 1, "+Inf": 1}
 
 
-def test_a_proxy_says_when_it_took_a_request_and_of_which_trace_it_is() -> None:
-    """The trace only where it is asked for, and kept."""
+def test_headers_of_a_proxy_give_the_queue_time_and_the_trace() -> None:
+    """The trace is kept only if exemplars are on and the trace is sampled."""
     with Gunicorn("apps.shapes:app", environment={"GUNICORN_EXPORTER_HTTP_EXEMPLARS": "true"}) as gunicorn:
         headers = {"X-Request-Start": "t=1700000000.0", "traceparent": f"00-{TRACE}-{SPAN}-01"}
         gunicorn.request("GET", "/any/y", headers=headers)
-        # A clock that is years behind says nothing.
+        # A time that is years ago comes from a wrong clock, and is ignored.
         assert counted(gunicorn, 1).sum("gunicorn_http_request_queue_seconds_count") == 0
         gunicorn.request("GET", "/any/y", headers={"X-Request-Start": "t=99999999999.0"})
         page = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
@@ -85,8 +85,8 @@ def test_a_proxy_says_when_it_took_a_request_and_of_which_trace_it_is() -> None:
     assert {(exemplar.labels["trace_id"], exemplar.labels["span_id"]) for exemplar in exemplars} == {(TRACE, SPAN)}
 
 
-def test_a_program_that_makes_classes_of_exceptions_makes_a_hundred_labels() -> None:
-    """The others are one."""
+def test_a_worker_has_at_most_a_hundred_classes_of_exceptions() -> None:
+    """All further classes share one label."""
     with Gunicorn("apps.shapes:app") as gunicorn:
         for number in range(130):
             assert gunicorn.get(f"/raise-any/Error{number}").status == 500

@@ -1,4 +1,4 @@
-"""Exceptions that frameworks and their extensions answer, counted once, whatever was bound before the worker came."""
+"""Exceptions that frameworks and their extensions answer are counted once, also if they bound functions at import."""
 
 import pytest
 
@@ -13,7 +13,7 @@ RESPONSES = "gunicorn_http_response_size_bytes_sum"
 
 
 def started(application: str, **options: object) -> Gunicorn:
-    """One worker with an application of `apps/routing`."""
+    """Returns one worker with an application of `apps/routing`."""
     return Gunicorn(
         application,
         venv=Venv.frameworks(),
@@ -47,15 +47,15 @@ def test_extensions_that_bind_flasks_error_handlers_hide_no_exception(applicatio
         }
 
 
-def test_a_redirect_that_is_raised_is_no_exception() -> None:
+def test_a_redirect_that_is_raised_is_not_counted_as_an_exception() -> None:
     with started("flask_extended:everything") as gunicorn:
         assert gunicorn.get("/moved").status == 302
         seen = counted(gunicorn, 1)
     assert seen.samples(EXCEPTIONS) == []
 
 
-def test_an_exception_that_comes_as_far_as_the_server_is_counted_once() -> None:
-    """And the page that Gunicorn answers it with is among the bytes that were sent."""
+def test_an_exception_that_reaches_the_server_is_counted_once() -> None:
+    """The page with which Gunicorn answers is part of the sent bytes."""
     with started("flask_extended:propagated") as gunicorn:
         answer = gunicorn.get("/broken")
         assert answer.status == 500
@@ -81,7 +81,7 @@ def test_exceptions_that_djangos_rest_framework_answers_are_counted() -> None:
     assert seen.samples(FAILED) == []
 
 
-def test_methods_of_webdav_and_caldav_are_what_they_are() -> None:
+def test_methods_of_webdav_and_caldav_are_labels() -> None:
     with started("flask_extended:cors") as gunicorn:
         for method in ("PROPFIND", "MKCALENDAR", "REPORT", "LOCK", "BREW"):
             assert gunicorn.request(method, "/teapot").status == 405

@@ -1,4 +1,4 @@
-"""The exporter as a process: what it has of the application, and applications that cannot start one."""
+"""The exporter as a process: its environment, and applications that cannot start one."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ SECRETS = {"SECRET_KEY": "hush-hush", "DATABASE_URL": "postgres://u:p@db/shop", 
 
 
 def test_the_exporter_has_nothing_of_the_applications_environment() -> None:
-    """And its command line names it, and is no text of a program."""
+    """Its command line names it, and contains no source code."""
     with Gunicorn(APP, environment=SECRETS) as gunicorn:
         process = Path("/proc") / str(gunicorn.exporter_pid())
         names = {
@@ -35,7 +35,7 @@ FROZEN = "import sys\nsys.frozen = True\n"
 
 
 def test_a_frozen_program_without_the_exporters_program_runs_unmetered() -> None:
-    """It starts nothing, and says so in one line."""
+    """It starts nothing, and logs one line."""
     with Gunicorn(APP, config=FROZEN, environment={"PATH": "/nonexistent"}) as gunicorn:
         for _ in range(3):
             assert gunicorn.get("/pool?fork").status == 200
@@ -44,8 +44,8 @@ def test_a_frozen_program_without_the_exporters_program_runs_unmetered() -> None
         assert children(gunicorn.pid) == gunicorn.worker_pids()
 
 
-def test_a_frozen_program_has_the_exporters_program_where_there_is_one(tmp_path: Path) -> None:
-    """Found in PATH; it serves as ever."""
+def test_a_frozen_program_starts_the_exporters_program_if_there_is_one(tmp_path: Path) -> None:
+    """PATH contains it; it serves as usual."""
     (tmp_path / EXPORTER.name).symlink_to(built(EXPORTER))
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **SECRETS}
     with Gunicorn(APP, config=FROZEN, environment=environment) as gunicorn:
@@ -59,7 +59,7 @@ def test_a_frozen_program_has_the_exporters_program_where_there_is_one(tmp_path:
 
 @pytest.mark.parametrize("name", ["shop", "uwsgi", "my-python-app"])
 def test_an_executable_that_is_no_python_is_not_started(name: str, tmp_path: Path) -> None:
-    """Though `sys.frozen` is not set: the interpreter that it names would be the application again."""
+    """`sys.frozen` is not set, but the named interpreter would be the application again."""
     program = tmp_path / name
     program.write_text(f"#!/bin/sh\necho started >> {tmp_path}/started\nexec sleep 30\n")
     program.chmod(0o755)
@@ -70,8 +70,8 @@ def test_an_executable_that_is_no_python_is_not_started(name: str, tmp_path: Pat
         assert not (tmp_path / "started").exists()
 
 
-def test_what_an_exporter_would_start_starts_no_exporter() -> None:
-    """Whatever misleads us about the interpreter: at depth one it ends."""
+def test_an_exporter_starts_no_exporter() -> None:
+    """Whatever is wrong about the interpreter, a second level of exporters never starts."""
     with Gunicorn(APP, environment={"GUNICORN_EXPORTER_PROCESS": "1"}) as gunicorn:
         assert gunicorn.get("/").status == 200
         assert gunicorn.log.count("nothing is metered") == 1

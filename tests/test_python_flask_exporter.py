@@ -12,7 +12,7 @@ COUNT = "flask_http_request_duration_seconds_count"
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_classes_for_gunicorn_need_no_directory(name: str) -> None:
-    """Their own page has each family once, with the numbers of all workers; so has ours."""
+    """Their own page has each family once, with the sums over all workers; our page has the same."""
     port = free_port()
     config = (
         f"from prometheus_flask_exporter.multiprocess import {name} as Metrics\n"

@@ -13,7 +13,7 @@ PACKAGE = "gunicorn_prometheus_exporter"
 
 
 class Framework(NamedTuple):
-    """How a framework calls the same things."""
+    """The names of one framework for the same things."""
 
     module: str
     worker: str
@@ -21,7 +21,7 @@ class Framework(NamedTuple):
     forbidden: tuple[str, str]
     broken: str
     old: str | None = None
-    # Whether a defect is answered by the framework, or comes as far as the server.
+    # Whether the framework answers a defect, or the exception reaches the server.
     broken_by: str = "framework"
 
     def __str__(self) -> str:
@@ -61,8 +61,8 @@ FRAMEWORKS = [
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=str)
-def test_a_framework_names_its_routes_its_sizes_and_its_errors(framework: Framework) -> None:
-    """And nothing of the application is changed."""
+def test_routes_sizes_and_errors_of_a_framework_are_on_the_page(framework: Framework) -> None:
+    """Nothing of the application changes."""
     with Gunicorn(
         f"{framework.module}:app",
         venv=Venv.frameworks(),
