@@ -41,6 +41,7 @@ mod relocate;
 mod series;
 mod state;
 mod tombstones;
+mod ttl;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -71,6 +72,7 @@ pub use push::{PushReply, PushStatus};
 pub use relocate::Relocate;
 use series::{Family, Series};
 use tombstones::Tombstones;
+use ttl::Ttls;
 use writer::Writer;
 
 /// The most leases that are looked at in order to count those that are over.
@@ -105,6 +107,7 @@ pub struct Registry {
     totals: usize,
     /// When series without an owner are to be looked at.
     deadlines: Deadlines,
+    ttls: Ttls,
     /// Bytes of label texts and totals outside the slab.
     series_heap_bytes: usize,
 
@@ -337,6 +340,7 @@ impl Registry {
             last_created_no: 0,
             totals: 0,
             deadlines: Deadlines::default(),
+            ttls: Ttls::default(),
             series_heap_bytes: 0,
             writers: Measured::default(),
             by_writer: BTreeMap::new(),
@@ -460,6 +464,7 @@ impl Registry {
             + self.layouts.heap_bytes()
             + self.tombstones.heap_bytes()
             + self.deadlines.heap_bytes()
+            + self.ttls.heap_bytes()
     }
 
     fn reject(&mut self, reason: Reason) {

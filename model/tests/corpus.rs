@@ -45,6 +45,38 @@ fn batches_of_the_corpus_are_refused_or_survived() {
     }
 }
 
+/// One of everything, with a writer that has left and TTLs of each kind, as version 4 wrote it.
+#[test]
+fn a_snapshot_of_version_4_goes_on_as_it_was() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/snapshot");
+    let bytes = std::fs::read(folder.join("version-4")).unwrap();
+    assert_eq!(bytes[0], 4);
+    let mut registry = Registry::decode_snapshot(&bytes).unwrap();
+    let shown = |registry: &Registry, now_ms| {
+        let page = registry.expose(now_ms, &ExposeRequest::default()).unwrap();
+        let text = String::from_utf8(page.body).unwrap();
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let names = samples.map(|line| line.split(['{', ' ']).next().unwrap().to_owned());
+        let mut names = names.collect::<Vec<_>>();
+        names.dedup();
+        names
+    };
+    let at_first = shown(&registry, 9_000);
+    assert!(
+        at_first.contains(&"direct_total".to_owned()),
+        "{at_first:?}"
+    );
+    assert!(at_first.contains(&"f1".to_owned()), "{at_first:?}");
+    // The TTL of `f1` was set to a minute, that of `direct` to 58 days.
+    let (minute_ms, later_ms) = (9_000 + 60_000, 2_000 + 5_000_000_000);
+    assert_eq!(shown(&registry, minute_ms), ["direct_total"]);
+    assert_eq!(shown(&registry, later_ms - 1), ["direct_total"]);
+    let stamp = registry.stamp(later_ms, registry.limits(), false);
+    registry.settle(&stamp);
+    assert_eq!(shown(&registry, later_ms), [""; 0]);
+    assert_eq!(registry.series_count(), 0);
+}
+
 #[test]
 fn snapshots_of_the_corpus_are_refused_or_go_on() {
     let files = files("snapshot");

@@ -19,14 +19,35 @@ const TTLS_MS: [u64; SERIES] = [0, 3_000, 20_000];
 
 #[derive(Debug, Clone)]
 enum Deed {
-    Count { writer: usize, series: usize },
-    Heartbeat { writer: usize },
-    Retire { writer: usize, series: usize },
-    Leave { writer: usize },
-    Inc { series: usize },
-    Delete { series: usize },
+    Count {
+        writer: usize,
+        series: usize,
+    },
+    Heartbeat {
+        writer: usize,
+    },
+    Retire {
+        writer: usize,
+        series: usize,
+    },
+    Leave {
+        writer: usize,
+    },
+    Inc {
+        series: usize,
+    },
+    Delete {
+        series: usize,
+    },
     DeleteAll,
-    Wait { ms: u64 },
+    /// Not in the slow model: definitions that come later set TTLs again.
+    Ttl {
+        series: Option<usize>,
+        ttl_ms: u64,
+    },
+    Wait {
+        ms: u64,
+    },
 }
 
 fn deed(writers: usize) -> impl Strategy<Value = Deed> {
@@ -42,6 +63,16 @@ fn deed(writers: usize) -> impl Strategy<Value = Deed> {
         8 => prop_oneof![
             Just(1), Just(999), Just(3_000), 1_u64..20_000, 15_000_u64..40_000, Just(80_000)
         ].prop_map(|ms| Deed::Wait { ms }),
+    ]
+}
+
+/// With changes of TTLs.
+fn deed_or_ttl(writers: usize) -> impl Strategy<Value = Deed> {
+    let ttl_ms = prop_oneof![Just(0), Just(1), Just(3_000), 1_u64..40_000, Just(1 << 40)];
+    prop_oneof![
+        6 => deed(writers),
+        1 => (prop::option::of(0..SERIES), ttl_ms)
+            .prop_map(|(series, ttl_ms)| Deed::Ttl { series, ttl_ms }),
     ]
 }
 
@@ -297,6 +328,14 @@ impl World {
                 }
                 self.slow.totals = [None; SERIES];
             }
+            Deed::Ttl { series, ttl_ms } => {
+                let labels = series.map(labels_of);
+                let touched = self
+                    .registries
+                    .each_mut()
+                    .map(|registry| registry.set_ttl(&stamp, "c", labels.as_ref(), ttl_ms));
+                assert_eq!(touched, [touched[0]; 3]);
+            }
             Deed::Wait { ms } => self.now_ms += ms,
         }
         self.slow.advance(self.now_ms);
@@ -358,6 +397,24 @@ proptest! {
             world.registries[0].encode_snapshot(),
             world.registries[2].encode_snapshot()
         );
+    }
+
+    #[test]
+    fn when_a_change_of_a_ttl_is_worked_off_makes_no_difference(
+        deeds in prop::collection::vec(deed_or_ttl(3), 1..60),
+    ) {
+        let mut world = World::new(3);
+        for deed in deeds {
+            world.take(&deed);
+            let [as_it_comes, settled, copied] = &world.registries;
+            for series in 0..SERIES {
+                let expected = world.shown(settled, series);
+                prop_assert_eq!(world.shown(as_it_comes, series), expected, "after {:?}", deed);
+                prop_assert_eq!(world.shown(copied, series), expected, "after {:?}", deed);
+            }
+        }
+        let [as_it_comes, _, copied] = &world.registries;
+        prop_assert!(as_it_comes.encode_snapshot() == copied.encode_snapshot());
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<SeriesView<'a>> {
         *visited += 1;
-        if of.series.is_overdue(now_ms) {
+        if self.may_be_overdue(of.series, now_ms) {
             *visited += self.cost_of_overdue(of.id);
             if self.is_idle_for_too_long(of.id, now_ms) {
                 return None;
@@ -210,9 +210,7 @@ impl Registry {
         }
         match &of.series.total {
             Total::Counter(sum) => Some(SeriesView::Number(sum.value())),
-            Total::Gauge(gauge) => {
-                self.view_of_gauge(gauge, of.series, family_type, now_ms, visited)
-            }
+            Total::Gauge(gauge) => self.view_of_gauge(gauge, of.id, family_type, now_ms, visited),
             Total::Buckets(buckets) => {
                 let values = buckets.parts.iter().map(|part| part.counts.len());
                 *visited += values.sum::<usize>();
@@ -228,7 +226,7 @@ impl Registry {
     fn view_of_gauge<'a>(
         &'a self,
         gauge: &'a Gauge,
-        series: &Series,
+        id: u32,
         family_type: FamilyType,
         now_ms: u64,
         visited: &mut usize,
@@ -240,11 +238,11 @@ impl Registry {
             return Some(SeriesView::Number(number));
         }
         if !mode.is_per_writer() {
-            let number = self.fold(gauge, mode, series.ttl_ms, now_ms, visited)?;
+            let number = self.fold(gauge, mode, id, now_ms, visited)?;
             return Some(SeriesView::Number(number));
         }
         *visited += gauge.members.len() + gauge.ghosts.len();
-        let values = self.per_writer(gauge, mode, series.ttl_ms, now_ms);
+        let values = self.per_writer(gauge, mode, id, now_ms);
         (!values.is_empty()).then_some(SeriesView::PerWriter(values))
     }
 
@@ -279,7 +277,7 @@ impl Registry {
             .take(to)
             .skip(from)
             .filter(|member| member.writer != NONE)
-            .filter(|member| self.is_shown(member, mode, series.ttl_ms, now_ms))
+            .filter(|member| self.is_shown(member, mode, id, now_ms))
             .map(|member| (&*self.writers[member.writer].pid, member.value));
         let ghosts = gauge
             .ghosts
@@ -295,12 +293,12 @@ impl Registry {
         &'a self,
         gauge: &'a Gauge,
         mode: GaugeMode,
-        ttl_ms: u64,
+        id: u32,
         now_ms: u64,
     ) -> Vec<(&'a str, f64)> {
         let members = gauge
             .present()
-            .filter(|member| self.is_shown(member, mode, ttl_ms, now_ms))
+            .filter(|member| self.is_shown(member, mode, id, now_ms))
             .map(|member| (&*self.writers[member.writer].pid, member.value));
         let ghosts = gauge
             .ghosts
@@ -314,7 +312,7 @@ impl Registry {
         &self,
         gauge: &Gauge,
         mode: GaugeMode,
-        ttl_ms: u64,
+        id: u32,
         now_ms: u64,
         visited: &mut usize,
     ) -> Option<f64> {
@@ -332,7 +330,7 @@ impl Registry {
         let shown = || {
             gauge
                 .present()
-                .filter(|m| self.is_shown(m, mode, ttl_ms, now_ms))
+                .filter(|m| self.is_shown(m, mode, id, now_ms))
         };
         let values = || shown().map(|member| member.value).chain(gauge.retired);
         if is_sum {
@@ -357,7 +355,7 @@ impl Registry {
     }
 
     /// Whether a writer's value is to be seen, given the mode and where the writer is in its life.
-    fn is_shown(&self, member: &Member, mode: GaugeMode, ttl_ms: u64, now_ms: u64) -> bool {
+    fn is_shown(&self, member: &Member, mode: GaugeMode, id: u32, now_ms: u64) -> bool {
         if self.is_settled_at(now_ms) {
             return member.is_live;
         }
@@ -367,6 +365,7 @@ impl Registry {
         }
         let ends_by_ttl = mode.after_leave() == AfterLeave::UntilTtl;
         if ends_by_ttl && let Some(gone_ms) = self.gone_ms(writer, now_ms) {
+            let ttl_ms = self.ttl_ms(id);
             let stays = if ttl_ms > 0 {
                 ttl_ms
             } else {

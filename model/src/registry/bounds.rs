@@ -22,7 +22,7 @@ const HEALING_MS: u64 = 5_000;
 /// entries that a write settles.
 const OF_A_WRITE: u64 = 4_000;
 /// The same of a write to a registry that is full, and of SETTLE.
-const OF_SETTLING: u64 = 40_000;
+const OF_SETTLING: u64 = 50_000;
 /// The same of a page, which ends after 10,000 values.
 const OF_A_PAGE: u64 = 60_000;
 
@@ -151,6 +151,16 @@ impl World {
         self.registry = before;
     }
 
+    /// How many series of the family `direct` are shown.
+    fn shown(&self) -> usize {
+        let is_shown = |number: &usize| {
+            let labels = labels(&[("n", &number.to_string())]);
+            let value = self.registry.get(self.now_ms, "direct", &labels);
+            value.is_some()
+        };
+        (0..100_000).filter(is_shown).count()
+    }
+
     /// Settles until there is nothing to do; returns how often.
     fn settle_all(&mut self) -> usize {
         for times in 0..100_000 {
@@ -168,7 +178,7 @@ impl World {
 
 type Call = (&'static str, u64, fn(&mut World));
 
-const CALLS: [Call; 9] = [
+const CALLS: [Call; 10] = [
     ("EXPOSE", OF_A_PAGE, |world| {
         let request = ExposeRequest {
             cursor: Some(b"0".to_vec()),
@@ -190,6 +200,10 @@ const CALLS: [Call; 9] = [
     ("DEL", OF_SETTLING, |world| {
         let stamp = world.stamp();
         world.registry.del(&stamp, "c", None);
+    }),
+    ("TTL", OF_SETTLING, |world| {
+        let stamp = world.stamp();
+        world.registry.set_ttl(&stamp, "m", None, 1);
     }),
     ("SET", OF_SETTLING, |world| {
         let stamp = world.stamp();
@@ -297,6 +311,28 @@ fn mass_healing_is_bounded_work_for_each_call() {
     world.settle_all();
     assert!(!world.registry.is_healing(world.now_ms));
     world.check("settling");
+}
+
+#[test]
+fn a_ttl_of_a_hundred_thousand_series_is_bounded_work_for_each_call() {
+    let mut world = World::new(1_000_000);
+    for number in 0..100_000 {
+        world.inc(&number.to_string());
+    }
+    for ttl_ms in [1_000_000, 1, 0, 500] {
+        steps::reset();
+        let stamp = world.stamp();
+        let touched = world.registry.set_ttl(&stamp, "direct", None, ttl_ms);
+        assert_eq!(touched, 100_000);
+        assert!(steps::taken() < OF_A_WRITE, "{}", steps::taken());
+        world.check("a TTL of a whole family");
+    }
+    world.now_ms += 499;
+    assert_eq!(world.shown(), 100_000);
+    world.now_ms += 1;
+    world.check("the end of all");
+    assert!(world.settle_all() < 1_000);
+    assert_eq!(world.registry.series_count(), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 
 use super::series::{Family, NONE, Series, Total};
+use super::ttl::FamilyTtl;
 use super::{Reason, Registry, RegistryError};
 use crate::footprint::allocated;
 use crate::name::{SAMPLE_SUFFIXES, START_TIMES, kept_name, may_share, sample_suffixes};
@@ -131,6 +132,7 @@ impl Registry {
                 help: Box::default(),
                 unit: Box::default(),
                 ttl_ms: None,
+                ttl: FamilyTtl::default(),
                 layout: None,
                 schema: None,
                 is_declared: false,
@@ -246,11 +248,13 @@ impl Registry {
             created_no: 0,
             start_ms: 0,
             idle_since_ms: 0,
-            ttl_ms: of.ttl_ms.unwrap_or(self.limits.default_ttl_ms),
+            ttl: 0,
+            ttl_no: 0,
             total: Total::zero(of.family_type),
         };
         self.series_heap_bytes += allocated(labels.len()) + series.total.heap_bytes();
         let id = self.series.insert(series);
+        self.put_own_ttl(id, self.new_ttl_ms(family), self.families[family].ttl.no());
         self.index_series(id);
         id
     }
@@ -298,6 +302,16 @@ impl Registry {
             }
             self.begin_family(family_id);
         }
+        if self.is_remembered(id) {
+            self.settle_ttl(id);
+        } else {
+            // That of a new series: a later write may or may not have freed the old one by now.
+            self.put_own_ttl(
+                id,
+                self.new_ttl_ms(family_id),
+                self.families[family_id].ttl.no(),
+            );
+        }
         self.last_created_no += 1;
         self.totals += 1;
         let family = &mut self.families[family_id];
@@ -340,31 +354,33 @@ impl Registry {
         series.total = zero;
     }
 
+    /// Whether a writer that sends batches remembers a series.
+    fn is_remembered(&self, id: u32) -> bool {
+        match self.series[id].only_writer() {
+            Some(only) => !self.writers[only].is_direct(),
+            None => self.series[id].memories > 0,
+        }
+    }
+
     /// Frees a series that has no total and that no writer remembers. What a writer remembers that
     /// sends no batches means nothing without a total.
     pub(super) fn free_series_if_unused(&mut self, id: u32) {
         if self.series[id].created_no > 0 {
             return;
         }
-        if let Some(only) = self.series[id].only_writer()
-            && self.writers[only].is_direct()
-        {
+        if self.is_remembered(id) {
+            return;
+        }
+        if let Some(only) = self.series[id].only_writer() {
             self.writers[only].forget(id);
             self.series[id].forget(only);
         }
-        if self.series[id].memories > 0 {
-            return;
-        }
         self.by_identity.remove(self.series[id].hash, id);
+        self.forget_own_ttl(id);
         if let Some(series) = self.series.remove(id) {
             self.series_heap_bytes -= allocated(series.labels.len()) + series.total.heap_bytes();
             self.families[series.family].identities -= 1;
             self.end_family_if_empty(series.family);
         }
-    }
-
-    pub(super) fn set_series_ttl(&mut self, id: u32, ttl_ms: u64) {
-        self.series[id].ttl_ms = ttl_ms;
-        self.set_deadline(id);
     }
 }

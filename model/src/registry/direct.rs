@@ -333,40 +333,6 @@ impl Registry {
         count as u64
     }
 
-    /// Sets the TTL of a series, or of a family and all its series; returns how many series.
-    pub fn set_ttl(
-        &mut self,
-        stamp: &Stamp,
-        family: &str,
-        labels: Option<&Labels>,
-        ttl_ms: u64,
-    ) -> u64 {
-        let Some(family_id) = self.family_named(family) else {
-            return 0;
-        };
-        let series = match labels {
-            None => self
-                .series_after(family_id, 0)
-                .map(|series| series.id)
-                .collect::<Vec<_>>(),
-            Some(labels) => {
-                let found = self.find_series(family_id, labels.as_str());
-                found.filter(|id| self.has_total(*id)).into_iter().collect()
-            }
-        };
-        if series.is_empty() && labels.is_some() {
-            return 0;
-        }
-        if labels.is_none() {
-            self.families[family_id].ttl_ms = Some(ttl_ms);
-        }
-        for id in &series {
-            self.set_series_ttl(*id, ttl_ms);
-        }
-        self.begin(stamp);
-        series.len() as u64
-    }
-
     /// The type of family that a write means: what is there, unless it names a mode.
     fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
         let known = self

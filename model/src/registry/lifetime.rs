@@ -36,7 +36,7 @@ const LISTED_GONE: usize = 64;
 /// A total whose deadline cannot be told yet is looked at again after this time, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 1000;
 /// The most deadlines that are looked at in order to count what is hidden.
-const COUNTED_DEADLINES: usize = 1000;
+pub(super) const COUNTED_DEADLINES: usize = 1000;
 
 impl Registry {
     /// What every write does first.
@@ -89,7 +89,8 @@ impl Registry {
         if self.is_rolled_back() {
             return None;
         }
-        if !self.unsettled.is_empty() || !self.deleted.is_empty() || self.restart.is_some() {
+        let is_under_way = self.restart.is_some() || !self.ttls.walks.is_empty();
+        if is_under_way || !self.unsettled.is_empty() || !self.deleted.is_empty() {
             return Some(now_ms);
         }
         let lease = self.leases.first();
@@ -119,6 +120,7 @@ impl Registry {
         self.advance(now_ms, budget);
         self.settle_some(budget);
         self.restart_some(budget);
+        self.walk_ttls(budget);
         self.review_some(now_ms, budget);
         self.clear_deleted(budget);
         self.tombstones.shrink(now_ms, MAX_TOMBSTONES, budget);
@@ -392,6 +394,7 @@ impl Registry {
     }
 
     fn fold_gauge(&mut self, writer: u32, series: u32, place: u32) {
+        let ttl_ms = self.ttl_ms(series);
         let (writer_of, limits) = (&self.writers[writer], &self.limits);
         let id = series;
         let series = &mut self.series[id];
@@ -408,8 +411,8 @@ impl Registry {
         match mode.after_leave() {
             AfterLeave::Folded => gauge.retire(mode, member.value),
             AfterLeave::UntilTtl => {
-                let stays = if series.ttl_ms > 0 {
-                    series.ttl_ms
+                let stays = if ttl_ms > 0 {
+                    ttl_ms
                 } else {
                     limits.writer_retention_ms
                 };
@@ -462,7 +465,7 @@ impl Registry {
     }
 
     /// The total of a series ends, and the series with it where no writer remembers it.
-    fn end_total(&mut self, id: u32) {
+    pub(super) fn end_total(&mut self, id: u32) {
         let family = self.series[id].family;
         self.drop_total(id);
         self.free_series_if_unused(id);
@@ -565,9 +568,9 @@ impl Registry {
 
     /// Sees to it that a total without an owner is looked at when its TTL has passed.
     pub(super) fn set_deadline(&mut self, id: u32) {
-        let series = &self.series[id];
-        if series.ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
-            self.put_deadline(id, series.idle_since_ms.saturating_add(series.ttl_ms));
+        let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
+        if ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
+            self.put_deadline(id, series.idle_since_ms.saturating_add(ttl_ms));
         }
     }
 
@@ -612,9 +615,9 @@ impl Registry {
             self.end_total(id);
             return;
         }
-        let series = &self.series[id];
-        if series.ttl_ms > 0 && series.owners == 0 {
-            let at_ms = series.idle_since_ms.saturating_add(series.ttl_ms);
+        let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
+        if ttl_ms > 0 && series.owners == 0 {
+            let at_ms = series.idle_since_ms.saturating_add(ttl_ms);
             // Past it, and not expired: a writer that has come back owns it, or may.
             let later_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
             self.put_deadline(id, if at_ms > now_ms { at_ms } else { later_ms });

@@ -58,20 +58,22 @@ impl Registry {
     /// Whether a series' total has ended at that time, though it may still be here.
     #[inline]
     pub(super) fn is_expired(&self, id: u32, now_ms: u64) -> bool {
-        self.series[id].is_overdue(now_ms) && self.is_idle_for_too_long(id, now_ms)
+        self.may_be_overdue(&self.series[id], now_ms) && self.is_idle_for_too_long(id, now_ms)
     }
 
-    /// Of a series that is overdue: whether it has no owner either, and for how long.
-    #[cold]
-    pub(super) fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
+    /// Whether a series was neither written nor owned for so long at that time; 0 = it never is.
+    pub(super) fn was_idle_for(&self, id: u32, ttl_ms: u64, now_ms: u64) -> bool {
         let series = &self.series[id];
+        if ttl_ms == 0 || now_ms < series.idle_since_ms.saturating_add(ttl_ms) {
+            return false;
+        }
         let writers = match series.only_writer() {
             // The writer without id owns nothing.
             Some(writer) if self.writers[writer].id.is_empty() => return true,
             Some(writer) => Asked::one(writer),
             None if series.memories == 0 => return true,
             None if self.is_settled_at(now_ms) => return series.owners == 0,
-            None if self.have_all_ended(series.ttl_ms, now_ms) => return true,
+            None if self.have_all_ended(ttl_ms, now_ms) => return true,
             None => match self.unsettled_writers(now_ms) {
                 Some(writers) => writers,
                 None => return false,
@@ -95,18 +97,19 @@ impl Registry {
                 }
             }
         }
-        owners == 0 && ends_ms >= until_ms.saturating_add(series.ttl_ms)
+        owners == 0 && ends_ms >= until_ms.saturating_add(ttl_ms)
     }
 
-    /// How many values it is as much work as, to tell whether an overdue series has expired.
+    /// How many values it is as much work as, to tell whether a series has expired that may be overdue.
     #[cold]
     pub(super) fn cost_of_overdue(&self, id: u32) -> usize {
         let series = &self.series[id];
-        match series.only_writer() {
+        let of_writers = match series.only_writer() {
             Some(writer) => usize::from(!self.writers[writer].id.is_empty()),
             None if series.memories == 0 => 0,
             None => MAX_ASKED,
-        }
+        };
+        of_writers + usize::from(!self.ttls.walks.is_empty())
     }
 
     /// Whether no lease runs, and all have been over for so long.

@@ -2,6 +2,7 @@
 
 use super::Reason;
 use super::order::Order;
+use super::ttl::{FamilyTtl, TtlChange};
 use crate::footprint::{allocated, allocated_for, push_tightly};
 use crate::measured::HeapBytes;
 use crate::sum::{ExactSum, Sum};
@@ -21,6 +22,8 @@ pub(super) struct Family {
     pub(super) unit: Box<str>,
     /// Of series that are created without one of their own.
     pub(super) ttl_ms: Option<u64>,
+    /// What was set for all its series.
+    pub(super) ttl: FamilyTtl,
     /// What direct observations are counted in.
     pub(super) layout: Option<u32>,
     /// Of native histograms: the lowest schema that a writer may have.
@@ -42,7 +45,8 @@ impl HeapBytes for Family {
     /// With its entries in the indexes by name.
     fn heap_bytes(&self) -> usize {
         let texts = 4 * self.name.len() + self.help.len() + self.unit.len();
-        texts + self.order.heap_bytes() + 200
+        let changes = allocated_for::<TtlChange>(self.ttl.changes.capacity());
+        texts + self.order.heap_bytes() + changes + 200
     }
 }
 
@@ -70,7 +74,10 @@ pub(super) struct Series {
     pub(super) start_ms: u64,
     /// The last write, or the end of the last owner if that is later.
     pub(super) idle_since_ms: u64,
-    pub(super) ttl_ms: u64,
+    /// The idle time after which it expires, in milliseconds; see [`ttl`](super::ttl).
+    pub(super) ttl: u32,
+    /// The last change of the family's TTL that does not count for it.
+    pub(super) ttl_no: u32,
     pub(super) total: Total,
 }
 
@@ -90,13 +97,6 @@ impl Series {
     /// The writer that alone remembers it.
     pub(super) fn only_writer(&self) -> Option<u32> {
         (self.memories == 1).then_some(self.writers)
-    }
-
-    /// Whether it was last written longer ago than its TTL. Hardly any is: they are kept for ever, or
-    /// written again in time.
-    #[inline]
-    pub(super) fn is_overdue(&self, now_ms: u64) -> bool {
-        self.ttl_ms != 0 && now_ms >= self.idle_since_ms.saturating_add(self.ttl_ms)
     }
 }
 

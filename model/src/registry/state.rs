@@ -16,20 +16,23 @@ use crate::bytes::{DecodeError, Reader, Write};
 use crate::{Epoch, Limits};
 use fields::{
     get_below, get_id, get_list, get_option, get_slab, put_list, put_option, put_schema, put_slab,
+    put_slab_numbered,
 };
 use parts::{
     get_exemplars, get_family, get_group, get_layout, get_restart, get_series, get_tombstones,
-    get_writer, put_exemplars, put_groups, put_layout, put_restart, put_series, put_tombstones,
-    put_writer,
+    get_writer, put_exemplars, put_family_ttl, put_groups, put_layout, put_restart, put_series,
+    put_tombstones, put_writer,
 };
 
 /// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases; version 4 the
-/// series that a writer's last batch has left out.
-const SNAPSHOT_VERSION: u8 = 4;
+/// series that a writer's last batch has left out; version 5 TTLs of whole families.
+const SNAPSHOT_VERSION: u8 = 5;
 /// The first version with deadlines.
 pub(super) const WITH_DEADLINES: u8 = 3;
 /// The first version with what batches have left out.
 pub(super) const WITH_LEFT_OUT: u8 = 4;
+/// The first version with TTLs of whole families.
+pub(super) const WITH_FAMILY_TTLS: u8 = 5;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 
@@ -54,8 +57,9 @@ impl Registry {
         });
         put_list(&mut out, self.layouts.iter(), put_layout);
         put_slab(&mut out, self.families.slab(), Self::put_family);
-        put_slab(&mut out, &self.series, |out, series| {
-            put_series(out, series, self.deadlines.at_ms(series.deadline));
+        put_slab_numbered(&mut out, &self.series, |out, id, series| {
+            let deadline_ms = self.deadlines.at_ms(series.deadline);
+            put_series(out, series, deadline_ms, self.own_ttl_ms(id));
         });
         put_slab(&mut out, self.writers.slab(), |out, writer| {
             put_writer(out, writer, writer.healed_in == self.healing_no);
@@ -76,6 +80,9 @@ impl Registry {
             put_exemplars(&mut out, *id, kept);
         }
         put_groups(&mut out, &self.groups);
+        put_list(&mut out, &self.ttls.walks, |out, id| {
+            out.put_varint((*id).into())
+        });
         out
     }
 
@@ -121,9 +128,9 @@ impl Registry {
             *place = count;
         }
         registry.layouts = get_list(from, 1, get_layout)?.into_iter().collect();
-        registry.families = get_slab(from, get_family)?.into();
-        let mut deadlines = Vec::new();
-        registry.series = get_slab(from, |from| get_series(from, version, &mut deadlines))?;
+        registry.families = get_slab(from, |from| get_family(from, version))?.into();
+        let mut times = Vec::new();
+        registry.series = get_slab(from, |from| get_series(from, version, &mut times))?;
         registry.writers = get_slab(from, |from| get_writer(from, version))?.into();
         registry.unsettled = get_list(from, 1, get_id)?.into();
         let mut deleted = Order::default();
@@ -143,10 +150,14 @@ impl Registry {
         } else {
             get_list(from, 2, get_group)?
         };
+        if version >= WITH_FAMILY_TTLS {
+            registry.ttls.walks = get_list(from, 1, get_id)?.into();
+        }
         reader.end()?;
         let ids = registry.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
-        for (id, at_ms) in ids.into_iter().zip(deadlines) {
-            if let Some(at_ms) = at_ms {
+        for (id, times) in ids.into_iter().zip(times) {
+            registry.put_own_ttl(id, times.ttl_ms, registry.series[id].ttl_no);
+            if let Some(at_ms) = times.deadline_ms {
                 registry.put_deadline(id, at_ms);
             }
         }
@@ -176,6 +187,7 @@ impl Registry {
         out.put_u8(family.is_declared.into());
         out.put_u8(family.is_ended.into());
         out.put_varint(family.deleted_up_to);
+        put_family_ttl(out, &family.ttl);
         let order = family.order.ids().collect::<Vec<_>>();
         put_list(out, &order, |out, id| out.put_varint((*id).into()));
     }

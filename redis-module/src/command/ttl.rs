@@ -26,8 +26,7 @@ impl Command for Ttl {
         access: Access::Write,
         arity: 4,
         summary: c"Sets the idle time after which series expire, and answers for how many.",
-        complexity:
-            c"O(1) with labels, O(N) without, where N is the number of series of the family",
+        complexity: c"O(1), also for a whole family: later writes walk through its series",
         arguments: &[FAMILY, Argument::integer(c"milliseconds"), LABELS],
     };
     type Request<'a> = Request<'a>;

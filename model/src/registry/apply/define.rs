@@ -88,7 +88,6 @@ impl Registry {
         if !define.pid.is_empty() && *self.writers[id].pid != *define.pid {
             self.writers[id].pid = define.pid.into();
         }
-        self.set_series_ttl(series, define.ttl_ms);
         let writer = &mut self.writers[id];
         writer.entries[at].set_retired(false);
         if let Some(named) = &mut writer.run {
@@ -110,6 +109,8 @@ impl Registry {
                 self.write_value(id, at, value, time, now_ms)?;
             }
         }
+        // Now, because a total that had expired has begun anew.
+        self.set_series_ttl(series, define.ttl_ms);
         Ok(at)
     }
 

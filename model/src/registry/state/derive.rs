@@ -1,5 +1,7 @@
 //! What follows from the state: indexes, counts, queues. And whether its parts agree.
 
+use std::collections::BTreeSet;
+
 use super::WITH_DEADLINES;
 use crate::footprint::allocated;
 use crate::registry::order::Order;
@@ -13,8 +15,12 @@ impl Registry {
     /// Rebuilds what follows from the rest; names what does not agree.
     pub(super) fn derive(&mut self, version: u8) -> Result<(), &'static str> {
         let ids = self.families.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let walked = self.ttls.walks.iter().copied().collect::<BTreeSet<_>>();
         for id in ids {
             let family = &self.families[id];
+            if family.ttl.walk.is_some() && !walked.contains(&id) {
+                return Err("TTL of a family");
+            }
             if family
                 .layout
                 .is_some_and(|layout| layout as usize >= self.layouts.len())
@@ -39,7 +45,9 @@ impl Registry {
         }
         self.derive_writers()?;
         self.derive_members()?;
-        self.derive_deadlines();
+        if version < WITH_DEADLINES {
+            self.derive_deadlines();
+        }
         Ok(())
     }
 
@@ -70,6 +78,13 @@ impl Registry {
             }
             if self.find_series(series.family, &series.labels).is_some() {
                 return Err("labels of a series");
+            }
+            let (ttl, is_behind) = (&family.ttl, series.ttl_no != family.ttl.no());
+            let is_walked = ttl
+                .walk
+                .is_some_and(|walk| walk.is_ahead(series.created_no));
+            if series.ttl_no > ttl.no() || is_behind && self.has_total(id) && !is_walked {
+                return Err("TTL of a series");
             }
             let hash = self.hash_of(series.family, &series.labels);
             let has_total = self.has_total(id);

@@ -113,11 +113,20 @@ pub(super) fn put_slab<T>(
     slab: &Slab<T>,
     mut put: impl FnMut(&mut Vec<u8>, &T),
 ) {
+    put_slab_numbered(out, slab, |out, _, thing| put(out, thing));
+}
+
+/// The same, where what is written of a thing depends on its place.
+pub(super) fn put_slab_numbered<T>(
+    out: &mut Vec<u8>,
+    slab: &Slab<T>,
+    mut put: impl FnMut(&mut Vec<u8>, u32, &T),
+) {
     out.put_varint(slab.place_count() as u64);
-    for place in slab.places_from(0) {
+    for (id, place) in (0..).zip(slab.places_from(0)) {
         out.put_u8(place.is_some().into());
         if let Some(thing) = place {
-            put(out, thing);
+            put(out, id, thing);
         }
     }
     put_list(out, slab.free_places(), |out, id| {

@@ -4,7 +4,7 @@ use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
     put_observed_sum, put_option, put_sum,
 };
-use super::{WITH_DEADLINES, WITH_LEFT_OUT};
+use super::{WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_LEFT_OUT};
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::registry::exemplars::Kept;
 use crate::registry::groups::Groups;
@@ -14,8 +14,9 @@ use crate::registry::series::{
     Buckets, Family, Gauge, Ghost, Member, NONE, Native, Part, Series, Total,
 };
 use crate::registry::tombstones::{Key, Tombstones};
+use crate::registry::ttl::{FamilyTtl, MAX_CHANGES, TtlChange, TtlWalk};
 use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
-use crate::sum::ExactSum;
+use crate::sum::{ExactSum, Sum};
 use crate::{Exemplar, FamilyType, Labels, Layout, LeftOut, NativeHistogram};
 
 pub(super) fn put_layout(out: &mut Vec<u8>, layout: &Layout) {
@@ -36,7 +37,7 @@ pub(super) fn get_layout(from: &mut Reader<'_>) -> Result<Layout, DecodeError> {
     }
 }
 
-pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
+pub(super) fn get_family(from: &mut Reader<'_>, version: u8) -> Result<Family, DecodeError> {
     let at = from.at();
     let (kind, mode) = (from.u8()?, from.u8()?);
     let Some(family_type) = FamilyType::from_numbers(kind, mode) else {
@@ -58,6 +59,11 @@ pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
         is_declared: get_flag(from)?,
         is_ended: get_flag(from)?,
         deleted_up_to: from.varint()?,
+        ttl: if version >= WITH_FAMILY_TTLS {
+            get_family_ttl(from)?
+        } else {
+            FamilyTtl::default()
+        },
         order: Order::default(),
         identities: 0,
     };
@@ -68,7 +74,59 @@ pub(super) fn get_family(from: &mut Reader<'_>) -> Result<Family, DecodeError> {
     Ok(family)
 }
 
-pub(super) fn put_series(out: &mut Vec<u8>, series: &Series, deadline_ms: Option<u64>) {
+/// The changes, and how far the walk is.
+pub(super) fn put_family_ttl(out: &mut Vec<u8>, ttl: &FamilyTtl) {
+    put_list(out, &ttl.changes, |out, change| {
+        out.put_varint(change.no.into());
+        out.put_varint(change.at_ms);
+        out.put_varint(change.ttl_ms);
+    });
+    put_option(out, ttl.walk.map(|walk| walk.after_no));
+    if let Some(walk) = ttl.walk {
+        out.put_varint(walk.until_no);
+        out.put_u8(walk.again.into());
+    }
+}
+
+fn get_family_ttl(from: &mut Reader<'_>) -> Result<FamilyTtl, DecodeError> {
+    let at = from.at();
+    let changes = get_list(from, 3, |from| {
+        Ok(TtlChange {
+            no: get_id(from)?,
+            at_ms: from.varint()?,
+            ttl_ms: from.varint()?,
+        })
+    })?;
+    let walk = match get_option(from)? {
+        None => None,
+        Some(after_no) => Some(TtlWalk {
+            after_no,
+            until_no: from.varint()?,
+            again: get_flag(from)?,
+        }),
+    };
+    let is_in_order = changes.is_sorted_by(|one, other| one.no < other.no);
+    let most = if walk.is_some() { MAX_CHANGES } else { 1 };
+    if is_in_order && changes.len() <= most && (walk.is_none() || !changes.is_empty()) {
+        Ok(FamilyTtl { changes, walk })
+    } else {
+        let count = changes.len() as u64;
+        Reader::refuse("changes of a TTL", count, "at most 8, in their order", at)
+    }
+}
+
+/// What a series has that is kept beside it.
+pub(super) struct SeriesTimes {
+    pub(super) deadline_ms: Option<u64>,
+    pub(super) ttl_ms: u64,
+}
+
+pub(super) fn put_series(
+    out: &mut Vec<u8>,
+    series: &Series,
+    deadline_ms: Option<u64>,
+    ttl_ms: u64,
+) {
     put_option(out, deadline_ms);
     out.put_varint(series.family.into());
     out.put_text(&series.labels);
@@ -76,7 +134,8 @@ pub(super) fn put_series(out: &mut Vec<u8>, series: &Series, deadline_ms: Option
         series.created_no,
         series.start_ms,
         series.idle_since_ms,
-        series.ttl_ms,
+        ttl_ms,
+        series.ttl_no.into(),
     ] {
         out.put_varint(number);
     }
@@ -108,28 +167,39 @@ pub(super) fn put_series(out: &mut Vec<u8>, series: &Series, deadline_ms: Option
 pub(super) fn get_series(
     from: &mut Reader<'_>,
     version: u8,
-    deadlines_ms: &mut Vec<Option<u64>>,
+    times: &mut Vec<SeriesTimes>,
 ) -> Result<Series, DecodeError> {
     let has_deadlines = version >= WITH_DEADLINES;
-    deadlines_ms.push(if has_deadlines {
+    let deadline_ms = if has_deadlines {
         get_option(from)?
     } else {
         None
-    });
-    Ok(Series {
+    };
+    let mut series = Series {
         family: get_id(from)?,
         labels: from.text()?.into(),
         hash: 0,
         created_no: from.varint()?,
         start_ms: from.varint()?,
         idle_since_ms: from.varint()?,
-        ttl_ms: from.varint()?,
+        ttl: 0,
+        ttl_no: 0,
         memories: 0,
         writers: 0,
         owners: 0,
         deadline: NONE,
-        total: get_total(from)?,
-    })
+        total: Total::Counter(Sum::default()),
+    };
+    let ttl_ms = from.varint()?;
+    if version >= WITH_FAMILY_TTLS {
+        series.ttl_no = get_id(from)?;
+    }
+    series.total = get_total(from)?;
+    times.push(SeriesTimes {
+        deadline_ms,
+        ttl_ms,
+    });
+    Ok(series)
 }
 
 pub(super) fn get_total(from: &mut Reader<'_>) -> Result<Total, DecodeError> {
