@@ -25,6 +25,7 @@ pub struct BatchWriter {
     values: Vec<u8>,
     entry_count: usize,
     cells: usize,
+    definitions: usize,
     families: usize,
     layouts: usize,
 }
@@ -54,6 +55,10 @@ impl BatchWriter {
         MAX_NAME_BYTES + MAX_HELP_BYTES + MAX_UNIT_BYTES + 2 * MAX_LABEL_SET_BYTES + larger
     };
 
+    /// Maximum number of series that it defines. A registry takes more in one batch, but a new series
+    /// costs it a microsecond or more, and everything else in Redis waits for the batch.
+    pub const MAX_DEFINITIONS: usize = 512;
+
     /// An empty batch.
     pub fn new() -> Self {
         Self::default()
@@ -71,7 +76,8 @@ impl BatchWriter {
 
     /// Whether a series with its family and its layout still fits, however large it is.
     pub fn has_room(&self) -> bool {
-        self.entry_count + 3 <= MAX_BATCH_ENTRIES
+        self.definitions < Self::MAX_DEFINITIONS
+            && self.entry_count + 3 <= MAX_BATCH_ENTRIES
             && self.cells + Self::MAX_CELLS_OF_SERIES <= MAX_BATCH_CELLS
             && self.size() + Self::MAX_BYTES_OF_SERIES <= MAX_BATCH_BYTES
     }
@@ -134,6 +140,7 @@ impl BatchWriter {
         base: Option<&Point>,
     ) {
         self.cells += labels.len() + cells_of(point) + base.map_or(0, cells_of);
+        self.definitions += 1;
         self.end_values();
         let body = self.entry(TAG_DEFINE);
         body.put_varint(family as u64);

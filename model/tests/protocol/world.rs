@@ -364,7 +364,7 @@ impl World {
     }
 
     fn settle_of(&mut self, writer: &mut Writer) -> bool {
-        for _ in 0..20 {
+        for _ in 0..100 {
             // Asked first without an answer: a copy that was sent and may arrive.
             if writer.session.next(&writer.source, self.now_ms).is_none() {
                 return true;
