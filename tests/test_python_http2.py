@@ -1,4 +1,4 @@
-"""Requests that come by HTTP/2 are counted as others are: each stream is a request."""
+"""HTTP/2 requests are counted like others: each stream is a request."""
 
 import pytest
 
@@ -11,12 +11,12 @@ KINDS = {
     "gevent": ("PrometheusGeventWorker", "apps.shapes:app"),
     "asgi": ("PrometheusASGIWorker", "apps.shapes_asgi:app"),
 }
-# Many times the window of flow control, which is 64 KiB at the beginning.
+# Many times the window of flow control, which begins with 64 KiB.
 LARGE = b"b" * 300_000
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_streams_are_counted_with_what_came_and_went(kind: str) -> None:
+def test_streams_are_counted_with_received_and_sent_bytes(kind: str) -> None:
     worker, app = KINDS[kind]
     with Gunicorn(app, worker_class=f"gunicorn_prometheus_exporter.{worker}", arguments=CLEARTEXT) as gunicorn:
         client = Http2Client(gunicorn.port)

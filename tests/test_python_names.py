@@ -1,4 +1,4 @@
-"""The names of the package before this one: all importable, each doing what it says."""
+"""The names of the original package: all can be imported, and each works."""
 
 import importlib
 import textwrap
@@ -51,21 +51,21 @@ NAMES = {
 
 
 def run(program: str, **environment: str) -> str:
-    """In an environment that has our wheel and Gunicorn, and nothing else of ours."""
+    """Runs it in an environment that has only our wheel and Gunicorn."""
     prelude = f"import os; os.environ.update({environment!r})\n"
     return Venv.default().run("-c", prelude + textwrap.dedent(program))
 
 
 @pytest.mark.parametrize("module", NAMES)
 def test_every_name_is_importable(module: str) -> None:
-    """Each in a process of its own, as an application would."""
+    """Each in a new process, as in an application."""
     place = f"gunicorn_prometheus_exporter.{module}".rstrip(".")
     wanted = ", ".join(NAMES[module].split())
     run(f"from {place} import {wanted}\nassert None not in ({wanted},)")
 
 
 def test_importing_the_package_imports_no_worker_and_changes_nothing() -> None:
-    """Neither the environment, nor logging, nor what is loaded."""
+    """Neither the environment, nor logging, nor the loaded modules."""
     run(
         """
         import logging, sys
@@ -78,8 +78,8 @@ def test_importing_the_package_imports_no_worker_and_changes_nothing() -> None:
     )
 
 
-def test_the_metric_classes_are_metrics_of_those_names() -> None:
-    """Made when they are first used; the registry is the package's."""
+def test_the_metric_classes_are_metrics_with_the_names_of_the_original() -> None:
+    """They are made at their first use, in the registry of the package."""
     run(
         """
         from gunicorn_prometheus_exporter import registry
@@ -100,7 +100,7 @@ def test_the_metric_classes_are_metrics_of_those_names() -> None:
 
 
 def test_the_storage_dict_keeps_values_in_redis() -> None:
-    """Each process its own; a collector puts them together, with what is in the shared registry."""
+    """Each process has its own values; a collector adds them up, with those of the shared registry."""
     with RedisServer(tcp=True) as redis:
         redis.execute("METRICS.INC", "shop:metrics", "orders", "BY", "2")
         program = """
@@ -132,13 +132,13 @@ def test_the_storage_dict_keeps_values_in_redis() -> None:
 
 
 def redis_package() -> Path:
-    """Where the developer's environment has the `redis` package, which applications install if they want it."""
+    """Returns the `redis` package of the developer's environment; applications install it if they need it."""
     return Path(str(importlib.import_module("redis").__file__)).parent.parent
 
 
 @pytest.mark.parametrize("version", GUNICORN_VERSIONS)
-def test_the_package_can_be_looked_at(version: str) -> None:
-    """`help()`, `inspect.getmembers` and `__version__`, whatever worker classes that Gunicorn has."""
+def test_help_getmembers_and_version_work(version: str) -> None:
+    """`help()`, `inspect.getmembers` and `__version__` work with any worker classes of that Gunicorn."""
     program = """
         import importlib.metadata, inspect, pydoc
         import gunicorn_prometheus_exporter as package

@@ -1,4 +1,4 @@
-"""A registry of the application's own shows this process' values, and nothing of it is on :9091."""
+"""A registry that the application makes shows this process' values, and :9091 shows nothing of it."""
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,7 +11,7 @@ VERSIONS = ("0.19", "0.22", "newest")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("path", ["/probe", "/textfile"])
 def test_a_registry_of_one_request_shows_that_request(version: str, path: str) -> None:
-    """However many there were before, in whichever worker; no process is named, and nothing of it is on the page."""
+    """After any number of other requests, in any worker; it names no process, and the page shows nothing of it."""
     with Gunicorn("apps.private:app", workers=2, venv=Venv.prometheus_client(version)) as gunicorn:
         for number in range(20):
             body = gunicorn.get(f"{path}?{number}").body.decode()
@@ -28,7 +28,7 @@ def test_a_registry_of_one_request_shows_that_request(version: str, path: str) -
 
 
 def test_thousands_of_registries_leave_nothing_in_a_store() -> None:
-    """Neither in the worker's memory that is shared, nor on the page of the instance."""
+    """Neither in the worker's shared memory, nor on the page of the instance."""
     with Gunicorn("apps.private:app") as gunicorn:
         gunicorn.get("/probe?warm")
         for number in range(1500):
@@ -39,8 +39,8 @@ def test_thousands_of_registries_leave_nothing_in_a_store() -> None:
         assert not [name for name in seen.families if name.startswith("probe")]
 
 
-def test_a_registry_that_is_given_to_a_collector_is_merged_from_then_on() -> None:
-    """With what it had counted before."""
+def test_a_registry_is_merged_once_it_is_given_to_a_collector() -> None:
+    """Including its earlier counts."""
     with Gunicorn("apps.private:app") as gunicorn:
         gunicorn.get("/later")
         gunicorn.get("/later")
@@ -51,14 +51,14 @@ def test_a_registry_that_is_given_to_a_collector_is_merged_from_then_on() -> Non
         assert scrape(gunicorn.metrics_url).value("given_later_total", kind="a") == 2
 
 
-def test_a_metric_that_is_registered_later_is_on_the_page_from_then_on() -> None:
-    """With what it had counted before."""
+def test_a_metric_is_on_the_page_once_it_is_registered() -> None:
+    """Including its earlier counts."""
     with Gunicorn("apps.private:app") as gunicorn:
         gunicorn.get("/move")
         eventually(lambda: scrape(gunicorn.metrics_url).value("moved_total"), equals=1)
 
 
-def test_what_a_configuration_file_keeps_private_stays_so() -> None:
+def test_a_private_registry_of_a_configuration_file_stays_private() -> None:
     """It may have been made before the worker class was loaded."""
     config = (
         "from prometheus_client import CollectorRegistry, Counter, multiprocess\n"

@@ -1,4 +1,4 @@
-"""Numbers that are asked for, and applications that show their metrics themselves."""
+"""Metrics that must be evaluated for a scrape, and applications that show their metrics themselves."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ TEXT = "text/plain"
 
 
 def test_custom_collectors_and_functions_are_on_the_page() -> None:
-    """Of two workers: gauges by process, counters and histograms summed, functions in their gauge's mode."""
+    """Of two workers: gauges by process, counters and histograms summed, functions by their gauge's mode."""
     with Gunicorn("apps.collected:app", workers=2) as gunicorn:
         eventually(lambda: _both_were_asked(gunicorn))
         seen = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
@@ -31,8 +31,8 @@ def _both_were_asked(gunicorn: Gunicorn) -> None:
     assert scrape(gunicorn.metrics_url).value("pool_waits_total") == 14
 
 
-def test_collectors_are_asked_only_where_pages_are_read() -> None:
-    """However many requests there are."""
+def test_collectors_are_called_only_while_pages_are_read() -> None:
+    """With any number of requests."""
     with Gunicorn("apps.collected:app") as gunicorn:
         eventually(lambda: gunicorn.get("/asked").body == b"1")
         for _ in range(50):
@@ -44,7 +44,7 @@ def test_collectors_are_asked_only_where_pages_are_read() -> None:
 
 @pytest.mark.parametrize("path", ["/latest", "/multiprocess"])
 def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
-    """Whichever of them answers, and at once."""
+    """Whichever worker answers, and at once."""
     with Gunicorn("apps.collected:app", workers=3) as gunicorn:
         for _ in range(20):
             gunicorn.get("/")
@@ -57,8 +57,8 @@ def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
             assert seen.sum("gunicorn_worker_requests_total") > 20
 
 
-def test_an_applications_own_page_says_since_when_it_counts() -> None:
-    """As without us; and not where `prometheus_client` leaves it out."""
+def test_an_applications_own_page_has_start_times() -> None:
+    """As without this package; `prometheus_client` also leaves out the start time in the same cases."""
     started = time.time()
     with Gunicorn("apps.collected:app", workers=2) as gunicorn:
         gunicorn.get("/")
@@ -71,8 +71,8 @@ def test_an_applications_own_page_says_since_when_it_counts() -> None:
 
 
 @pytest.mark.parametrize("path", ["/latest", "/only"])
-def test_what_only_another_worker_has_declared_is_shown(path: str) -> None:
-    """As a library does at its first request; what is in another registry stays there."""
+def test_families_that_only_another_worker_has_declared_are_shown(path: str) -> None:
+    """As a library declares metrics at its first request; metrics of another registry are not shown there."""
     with Gunicorn("apps.collected:app", workers=3) as gunicorn:
         gunicorn.get("/late")
         for _ in range(6):
@@ -85,7 +85,7 @@ def test_what_only_another_worker_has_declared_is_shown(path: str) -> None:
 
 
 def test_without_an_exporter_an_application_shows_its_own_numbers() -> None:
-    """A hung one is not waited for longer than a second; the failure is counted."""
+    """A worker waits at most one second for an exporter that hangs; the failure is counted."""
     with Gunicorn("apps.collected:app") as gunicorn:
         gunicorn.get("/")
         exporter = gunicorn.exporter_pid()

@@ -1,4 +1,4 @@
-"""What prometheus_client's documentation shows works over processes, with its oldest, a middle and newest version."""
+"""All uses in prometheus_client's documentation work across processes, on its oldest, a middle and newest version."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -15,8 +15,8 @@ REQUESTS = 12
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_what_an_application_does_every_day(version: str) -> None:
-    """Decorators, timers, exceptions, namespaces, removals, and pages of its own; exact over two workers."""
+def test_everyday_use_of_prometheus_client_is_exact(version: str) -> None:
+    """Decorators, timers, exceptions, namespaces, removals, and its own pages; exact over two workers."""
     with Gunicorn("apps.everyday:app", workers=2, venv=Venv.prometheus_client(version)) as gunicorn:
         for _ in range(REQUESTS):
             assert gunicorn.get("/work").status == 200
@@ -42,15 +42,15 @@ def test_what_an_application_does_every_day(version: str) -> None:
 
 
 def _jobs_of_both(gunicorn: Gunicorn, own: dict[str, float]) -> float:
-    """A private registry shows what the process that answers has counted: by process, together."""
+    """Adds up the values of a private registry, which shows only those of the process that answers."""
     page = gunicorn.get("/textfile").body.decode()
     own[page.rpartition("# pid ")[2]] = Scrape(page, TEXT).value("day_jobs_total")
     return sum(own.values())
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_server_of_the_applications_own_shows_all_processes(version: str) -> None:
-    """`start_http_server` in one worker, as somebody may have it from before."""
+def test_an_applications_own_metrics_server_shows_all_processes(version: str) -> None:
+    """`start_http_server` in one worker, as an existing application may have it."""
     port = free_port()
     config = (
         "def post_worker_init(worker):\n"
@@ -66,8 +66,8 @@ def test_a_server_of_the_applications_own_shows_all_processes(version: str) -> N
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_hooks_and_gateways_from_before_go_on_working(version: str) -> None:
-    """`mark_process_dead` in `child_exit`, as the documentation of prometheus_client says, and `push_to_gateway`."""
+def test_existing_hooks_and_pushes_to_a_gateway_still_work(version: str) -> None:
+    """`mark_process_dead` in `child_exit`, as prometheus_client's documentation says, and `push_to_gateway`."""
     config = (
         "from prometheus_client import multiprocess\n"
         "def child_exit(server, worker):\n"
@@ -87,32 +87,32 @@ def test_hooks_and_gateways_from_before_go_on_working(version: str) -> None:
 
 
 class Gateway(HTTPServer):
-    """Keeps what was pushed last."""
+    """Keeps the last push."""
 
     pushed = b""
 
     def __init__(self) -> None:
-        """On a port of its own."""
+        """Listens on a free port."""
         super().__init__(("127.0.0.1", 0), Receiver)
         self.thread = threading.Thread(target=self.serve_forever, daemon=True)
 
     def __enter__(self) -> "Gateway":
-        """It listens from now on."""
+        """Starts to listen."""
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing is left of it."""
+        """Closes the socket and ends the thread."""
         self.shutdown()
         self.thread.join()
         self.server_close()
 
 
 class Receiver(BaseHTTPRequestHandler):
-    """Takes a page."""
+    """Receives a page."""
 
     def do_PUT(self) -> None:
-        """As a Pushgateway answers."""
+        """Answers as a Pushgateway does."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         assert isinstance(self.server, Gateway)
         self.server.pushed = body
@@ -120,4 +120,4 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+        """Writes no log."""

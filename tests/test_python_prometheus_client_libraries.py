@@ -1,4 +1,4 @@
-"""Libraries that declare their metrics with prometheus_client work on top, unchanged, over all workers."""
+"""Libraries that declare metrics with prometheus_client work unchanged, over all workers."""
 
 import pytest
 
@@ -10,7 +10,7 @@ WSGI = "gunicorn_prometheus_exporter.PrometheusWorker"
 UVICORN = "gunicorn_prometheus_exporter.PrometheusUvicornWorker"
 ASGI = "gunicorn_prometheus_exporter.PrometheusASGIWorker"
 TEXT = "text/plain"
-# Of each: application, worker class, its counter of requests, and the labels of the route that is asked for.
+# For each: application, worker class, its counter of requests, and the labels of the requested route.
 LIBRARIES = {
     "prometheus-flask-exporter": (
         "flask_exporter_app:app",
@@ -53,12 +53,12 @@ REQUESTS = 20
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
-def test_its_own_page_and_ours_say_what_all_workers_have_counted(library: str) -> None:
-    """Exactly, in whichever worker its own page is asked for."""
+def test_a_librarys_page_and_ours_show_the_counts_of_all_workers(library: str) -> None:
+    """Exactly, whichever worker answers its own page."""
     app, worker_class, name, labels = LIBRARIES[library]
     with Gunicorn(app, workers=3, worker_class=worker_class, venv=Venv.libraries(), app_directory=EXAMPLES) as gunicorn:
         assert {gunicorn.get("/orders/3").status for _ in range(REQUESTS)} == {200}
-        # A response is with the client before its worker has counted it.
+        # A client gets the response before the worker has counted it.
         eventually(lambda: scrape(gunicorn.metrics_url).value(name, **labels), equals=REQUESTS)
         for _ in range(6):
             own = gunicorn.get("/metrics")
@@ -66,7 +66,7 @@ def test_its_own_page_and_ours_say_what_all_workers_have_counted(library: str) -
             assert Scrape(own.body.decode(), TEXT).value(name, **labels) == REQUESTS
 
 
-def test_what_a_library_says_of_the_application_is_said_once() -> None:
-    """An info is one, however many workers say the same."""
+def test_an_info_that_several_workers_set_is_shown_once() -> None:
+    """An info is shown once, although several workers set it."""
     with Gunicorn("flask_exporter_app:app", workers=3, venv=Venv.libraries(), app_directory=EXAMPLES) as gunicorn:
         eventually(lambda: scrape(gunicorn.metrics_url).value("app_info", version="1.0"), equals=1)

@@ -1,4 +1,4 @@
-"""prometheus_client's own tests pass on our stores and with our value class, in the words of that version."""
+"""prometheus_client's own tests pass on our stores and with our value class, in the version that is installed."""
 
 import re
 import shutil
@@ -10,7 +10,7 @@ import pytest
 from harness import Venv
 from harness.paths import VENVS
 
-# What these two look into are the files of prometheus_client, of which we have none: everything else has to pass.
+# These two inspect the files of prometheus_client, which we do not write; all other tests must pass.
 ABOUT_ITS_FILES = {
     "test_initialization_detects_pid_change": "lists the *.db files of each process",
     "test_merge_no_accumulate": "merges *.db files that it finds by glob",
@@ -20,7 +20,7 @@ ON_THIS_MACHINE = sorted(path.name.removeprefix("prometheus_client-") for path i
 
 @pytest.mark.parametrize("version", ON_THIS_MACHINE)
 def test_the_multiprocess_tests_of_prometheus_client_pass(version: str, tmp_path: Path) -> None:
-    """With one line in a conftest.py; whichever versions `scripts/setup` has put here."""
+    """With one line in a conftest.py, for each version that `scripts/setup` has installed."""
     venv = Venv.prometheus_client(version)
     shutil.copy(venv.directory / "upstream" / "test_multiprocess.py", tmp_path)
     (tmp_path / "conftest.py").write_text("from gunicorn_prometheus_exporter.testing import *\n")
@@ -42,12 +42,12 @@ def test_the_multiprocess_tests_of_prometheus_client_pass(version: str, tmp_path
 
 @pytest.mark.parametrize("version", ON_THIS_MACHINE)
 def test_the_other_tests_of_prometheus_client_pass_with_our_value_class(version: str, tmp_path: Path) -> None:
-    """In a process that no gunicorn has started: numbers, registries, timers, exemplars, pages, text files."""
+    """In a process without gunicorn: numbers, registries, timers, exemplars, pages, text files."""
     venv = Venv.prometheus_client(version)
     shutil.copytree(venv.directory / "upstream", tmp_path, dirs_exist_ok=True)
     program = "from gunicorn_prometheus_exporter import values\nvalues.install()\n"
     (tmp_path / "conftest.py").write_text(program)
-    # Its tests of TLS depend on how quickly a connection ends.
+    # Its tests of TLS depend on how fast a connection ends.
     options = ["-q", "-p", "no:cacheprovider", "-k", "not TLS"]
     done = subprocess.run(
         [venv.bin / "python", "-m", "pytest", *options, "test_core.py", "test_exposition.py", "test_gc_collector.py"],
@@ -62,6 +62,6 @@ def test_the_other_tests_of_prometheus_client_pass_with_our_value_class(version:
     assert int(passed[1]) >= 120
 
 
-def test_the_oldest_a_middle_and_the_newest_prometheus_client_are_among_them() -> None:
-    """They are what `scripts/setup test` puts here."""
+def test_the_oldest_a_middle_and_the_newest_prometheus_client_are_tested() -> None:
+    """`scripts/setup test` installs these."""
     assert {"0.19", "0.22", "newest"} <= set(ON_THIS_MACHINE)

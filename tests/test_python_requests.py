@@ -1,4 +1,4 @@
-"""What is recorded of requests, in every shape in which they come."""
+"""The metrics of requests of every shape."""
 
 import http.client
 import socket
@@ -21,12 +21,12 @@ def gunicorn(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
 
 
 def page(gunicorn: Gunicorn) -> Scrape:
-    """What a scraper sees now."""
+    """Returns the page as a scraper sees it now."""
     return eventually(lambda: scrape(gunicorn.metrics_url))
 
 
 def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
-    """The page, once that many requests have ended: the last byte is sent before the request is counted."""
+    """Returns the page once that many requests have ended: a worker sends the last byte before it counts."""
     eventually(lambda: page(gunicorn).sum("gunicorn_worker_requests_total"), equals=requests)
     return page(gunicorn)
 
@@ -52,7 +52,7 @@ def test_bytes_of_bodies_are_those_that_were_read_and_sent(gunicorn: Gunicorn) -
 
 
 def test_a_response_in_parts_is_one_request(gunicorn: Gunicorn) -> None:
-    """Without framing; and its duration is that until the last part."""
+    """Without framing; its duration lasts until the last part."""
     assert gunicorn.get("/parts").body == b"one two "
     seen = counted(gunicorn, 1)
     assert seen.value("gunicorn_worker_response_size_bytes_sum") == 8
@@ -61,7 +61,7 @@ def test_a_response_in_parts_is_one_request(gunicorn: Gunicorn) -> None:
 
 
 def test_methods_paths_and_statuses_are_bounded(gunicorn: Gunicorn) -> None:
-    """Whatever a stranger sends makes no series of its own."""
+    """Unknown methods, paths and statuses of a client make no series of their own."""
     for number in range(20):
         gunicorn.request("GET", f"/missing/{number}")
         gunicorn.request(f"WORD{chr(65 + number)}", "/read")
@@ -73,7 +73,7 @@ def test_methods_paths_and_statuses_are_bounded(gunicorn: Gunicorn) -> None:
 
 
 def test_paths_become_labels_up_to_a_limit() -> None:
-    """The first hundred that were answered; one table for all workers."""
+    """The first hundred paths that were answered; all workers share one table."""
     with Gunicorn("apps.shapes:app", workers=2) as gunicorn:
         for number in range(120):
             assert gunicorn.get(f"/any/{number}").status == 200
@@ -98,8 +98,8 @@ def test_a_request_that_fails_is_counted_with_its_exception(gunicorn: Gunicorn) 
     assert seen.sum("gunicorn_http_requests_total", status="500") == 2
 
 
-def test_a_client_that_leaves_is_no_other_error(gunicorn: Gunicorn) -> None:
-    """It is counted as what it is, with the bytes that it took."""
+def test_a_client_that_leaves_has_its_own_error_type(gunicorn: Gunicorn) -> None:
+    """It has its own error type, with the bytes that the client has received."""
     with socket.create_connection(("127.0.0.1", gunicorn.port)) as client:
         client.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         client.recv(1000)
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_is_no_other_error(gunicorn: Gunicorn) -> None:
     assert len(names) == 1
 
 
-def test_what_is_no_request_is_an_error_and_no_request(gunicorn: Gunicorn) -> None:
+def test_bytes_that_are_no_request_count_as_an_error_and_not_as_a_request(gunicorn: Gunicorn) -> None:
     """Nothing of it reaches the application."""
     with socket.create_connection(("127.0.0.1", gunicorn.port)) as client:
         client.sendall(b"\x01\x02 nonsense\r\n\r\n")
@@ -120,7 +120,7 @@ def test_what_is_no_request_is_an_error_and_no_request(gunicorn: Gunicorn) -> No
     assert seen.sum("gunicorn_worker_requests_total") == 0
 
 
-def test_each_request_of_a_connection_that_is_kept_counts() -> None:
+def test_each_request_of_a_kept_connection_counts() -> None:
     """Threads keep connections open."""
     with Gunicorn("apps.shapes:app", worker_class=THREADS) as gunicorn:
         connection = http.client.HTTPConnection("127.0.0.1", gunicorn.port, timeout=30)
@@ -132,7 +132,7 @@ def test_each_request_of_a_connection_that_is_kept_counts() -> None:
 
 
 def test_flask_names_its_routes_and_its_errors() -> None:
-    """Those that it answers by itself too, and nothing of the application is changed."""
+    """Also errors that Flask answers itself; nothing of the application changes."""
     with Gunicorn("apps.flasked:app") as gunicorn:
         for path in ("/users/1", "/users/2", "/users/x", "/broken", "/teapot", "/expected"):
             gunicorn.get(path)

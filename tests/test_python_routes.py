@@ -1,4 +1,4 @@
-"""Route templates of applications that are made of parts: mounted, included, prefixed, nested."""
+"""Route templates of applications with parts: mounted, included, prefixed, nested."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ REDIRECT = "<redirect>"
 
 
 class Step(NamedTuple):
-    """A request, and what becomes of it."""
+    """A request, and its expected labels."""
 
     request: str
     status: int
@@ -191,7 +191,7 @@ APPLICATIONS["PrometheusASGIWorker starlette_parts:app"] = _STARLETTE
 
 @pytest.mark.parametrize("application", APPLICATIONS)
 def test_parts_of_an_application_make_one_template(application: str) -> None:
-    """That which says where the route is from the outside."""
+    """The template contains the whole path, as a client sees it."""
     worker, app = application.split()
     steps = APPLICATIONS[application]
     wanted: dict[tuple[str, str, str], float] = {}

@@ -1,4 +1,4 @@
-"""Labels and values that cannot be kept as they are."""
+"""Labels and values that cannot be stored unchanged."""
 
 import re
 
@@ -8,7 +8,7 @@ APP = "apps.strange:app"
 
 
 def test_a_lone_surrogate_in_a_label_does_not_fail_the_request() -> None:
-    """Without us it does not either; on the page it is written as an escape."""
+    """Without this package it does not fail either; the page shows an escape."""
     with Gunicorn(APP) as gunicorn:
         for _ in range(2):
             assert gunicorn.get("/surrogate").status == 200
@@ -16,8 +16,8 @@ def test_a_lone_surrogate_in_a_label_does_not_fail_the_request() -> None:
         eventually(lambda: scrape(gunicorn.metrics_url).sum("strange_jobs_total", by=shown), equals=2)
 
 
-def test_values_over_the_limits_are_lost_with_a_line_for_each_family() -> None:
-    """The application runs as without us, and the loss is counted."""
+def test_values_over_the_limits_are_lost_and_one_line_names_each_family() -> None:
+    """The application runs as without this package, and the loss is counted."""
     with Gunicorn(APP) as gunicorn:
         assert gunicorn.get("/large").status == 200
         assert gunicorn.get("/large/value").body == b"1.0"

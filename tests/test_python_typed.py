@@ -1,4 +1,4 @@
-"""The package is typed: its stubs say what is there, and a strict program against the installed wheel is checked."""
+"""The package is typed: its stubs match the code, and a strict program is checked against the installed wheel."""
 
 import subprocess
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from harness import Venv
 from harness.paths import ROOT
 
-# What stubtest cannot know.
+# Names that stubtest cannot compare.
 ALLOWED = """\
 # A worker class that this version of Gunicorn does not have says so.
 gunicorn_prometheus_exporter.eventlet_worker
@@ -55,8 +55,8 @@ def _mypy(directory: Path, program: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
 
 
-def test_the_stubs_say_what_is_there(tmp_path: Path) -> None:
-    """Stubtest compares every module of the package with what mypy takes it for."""
+def test_the_stubs_match_the_package(tmp_path: Path) -> None:
+    """Stubtest compares every module of the package with its stubs."""
     allowed = tmp_path / "allowed"
     allowed.write_text(ALLOWED)
     command = [
@@ -76,7 +76,7 @@ def test_the_stubs_say_what_is_there(tmp_path: Path) -> None:
 
 
 def test_a_strict_program_is_checked_against_the_wheel(tmp_path: Path) -> None:
-    """Types reach the user, and so do mistakes."""
+    """The user's type checker sees types, and finds mistakes."""
     done = _mypy(tmp_path, PROGRAM)
     assert done.returncode == 0, done.stdout
     done = _mypy(tmp_path, PROGRAM.replace('load_yaml_config("exporter.yml")', "load_yaml_config(1)"))
@@ -85,7 +85,7 @@ def test_a_strict_program_is_checked_against_the_wheel(tmp_path: Path) -> None:
 
 
 def test_every_public_name_has_a_docstring() -> None:
-    """Of classes, functions, methods and properties: also of those that are written in Rust."""
+    """Also classes, functions, methods and properties that are written in Rust."""
     program = """
 import inspect
 

@@ -1,4 +1,4 @@
-"""The application's own metrics are what prometheus_client says they are, over all processes."""
+"""The application's own metrics have the meaning that prometheus_client defines, over all processes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ PER_PROCESS = ("all", "liveall")
 
 @pytest.fixture
 def two() -> Iterator[Gunicorn]:
-    """Two workers; which one answers is for them to say."""
+    """Two workers; either of them may answer a request."""
     with Gunicorn("apps.numbers:app", workers=2) as gunicorn:
         yield gunicorn
 
 
 def page(gunicorn: Gunicorn) -> Scrape:
-    """What a scraper sees now, once it sees every worker, and one has loaded the application."""
+    """Returns the page once it shows every worker, and one has loaded the application."""
     return eventually(lambda: _whole_page(gunicorn))
 
 
@@ -30,8 +30,8 @@ def _whole_page(gunicorn: Gunicorn) -> Scrape:
     return seen
 
 
-def test_gauges_of_one_process_show_what_was_set() -> None:
-    """In every mode; where processes are told apart, by the pid label of the one that has set it."""
+def test_gauges_of_one_process_show_the_value_that_it_set() -> None:
+    """In every mode; where a gauge is shown by process, with the pid label of the process that set it."""
     with Gunicorn("apps.numbers:app") as gunicorn:
         pid = gunicorn.get("/?set=7").body.decode()
         seen = page(gunicorn)
@@ -70,11 +70,11 @@ def test_all_types_are_summed_over_workers(two: Gunicorn) -> None:
     assert seen.value("number_sizes_bucket", le="10.0") == 20
     assert seen.value("number_waits_count") == 20
     assert seen.value("number_waits_sum") == 40
-    # Each worker has imported the module for itself.
+    # Each worker has imported the module itself.
     eventually(lambda: page(two).value("number_starts_total"), equals=2)
 
 
-def test_what_is_counted_at_import_is_counted_once_with_preload() -> None:
+def test_counts_at_import_count_once_with_preload() -> None:
     """The arbiter has imported the module, and its workers have not."""
     with Gunicorn("apps.numbers:app", workers=2, arguments=["--preload"]) as gunicorn:
         for _ in range(10):
@@ -92,7 +92,7 @@ def test_a_counter_that_is_reset_does_not_go_down() -> None:
         assert page(gunicorn).value("number_events_total", kind="a") == 4
 
 
-def test_a_removed_gauge_is_gone_and_begins_anew() -> None:
+def test_a_removed_gauge_is_gone_and_starts_at_zero_when_set_again() -> None:
     """`remove` and `clear` work across processes."""
     with Gunicorn("apps.numbers:app") as gunicorn:
         gunicorn.get("/?level=a&level=a&level=b&event=a")
@@ -108,8 +108,8 @@ def test_a_removed_gauge_is_gone_and_begins_anew() -> None:
 
 
 @pytest.mark.parametrize("removal", ["remove=a", "remove_by=a", "clear="])
-def test_a_process_removes_what_it_has_set_and_nothing_of_the_others(two: Gunicorn, removal: str) -> None:
-    """Of the same label set, too."""
+def test_a_process_removes_its_own_values_and_no_others(two: Gunicorn, removal: str) -> None:
+    """Also for the same label set."""
     shares: Counter[str] = Counter()
 
     def both_have_set_it() -> bool:
@@ -125,8 +125,8 @@ def test_a_process_removes_what_it_has_set_and_nothing_of_the_others(two: Gunico
         assert page(two).value("number_level", kind="b") > shares.total()
 
 
-def test_a_forked_child_counts_from_zero_in_memory_of_its_own() -> None:
-    """The application checks both, and fails if it is not so; what the child has counted is on the page, too."""
+def test_a_forked_child_counts_from_zero_in_its_own_store() -> None:
+    """The application checks both, and fails otherwise; the page also has the counts of the child."""
     with Gunicorn("apps.numbers:app") as gunicorn:
         gunicorn.get("/?event=forked")
         assert gunicorn.get("/?fork=").status == 200
@@ -149,14 +149,14 @@ def test_metrics_that_exist_already_keep_their_numbers() -> None:
 
 
 def openmetrics(gunicorn: Gunicorn) -> Scrape:
-    """The same page with what only OpenMetrics can say."""
+    """Returns the same page in OpenMetrics, which shows more than text."""
     page(gunicorn)
     return scrape(gunicorn.metrics_url, accept=OPENMETRICS)
 
 
 @pytest.mark.parametrize("arguments", [[], ["--preload"]], ids=["each-worker-loads", "preloaded"])
-def test_infos_and_enums_say_what_the_workers_say(arguments: list[str]) -> None:
-    """Whoever has loaded the application; what they say later replaces what they said."""
+def test_infos_and_enums_show_the_last_values_of_the_workers(arguments: list[str]) -> None:
+    """Whichever worker has loaded the application; a later value replaces the earlier one."""
     with Gunicorn("apps.numbers:app", arguments=arguments) as gunicorn:
         seen = openmetrics(gunicorn)
         assert seen.families["number_build"].type == "info"
@@ -170,18 +170,18 @@ def test_infos_and_enums_say_what_the_workers_say(arguments: list[str]) -> None:
 
 
 def phases(seen: Scrape) -> dict[str, float]:
-    """Which state is true."""
+    """Returns the value of each state."""
     return {sample.labels["number_phase"]: sample.value for sample in seen.samples("number_phase")}
 
 
 def test_units_are_on_the_page() -> None:
-    """`prometheus_client` does not tell them to its values."""
+    """`prometheus_client` does not pass units to its values."""
     with Gunicorn("apps.numbers:app") as gunicorn:
         assert openmetrics(gunicorn).families["number_distance_metres"].unit == "metres"
 
 
 def test_exemplars_are_those_of_the_last_observation_of_their_bucket(two: Gunicorn) -> None:
-    """In OpenMetrics, whichever worker has seen it."""
+    """In OpenMetrics, whichever worker made the observation."""
     for size in (3, 4, 0.5):
         two.get(f"/?traced={size}")
     seen = openmetrics(two)

@@ -25,8 +25,8 @@ def gunicorn(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
         yield one
 
 
-def test_the_lifespan_is_no_request_and_reaches_the_application(gunicorn: Gunicorn) -> None:
-    """What it has set up is there for requests, and it hears of the end."""
+def test_the_lifespan_reaches_the_application_and_is_not_counted(gunicorn: Gunicorn) -> None:
+    """Requests see the state that it has set up, and it is told of the end."""
     assert gunicorn.get("/state").body == b"started\n"
     seen = counted(gunicorn, 1)
     assert seen.value(TOTAL, endpoint="/state", status="200") == 1
@@ -34,8 +34,8 @@ def test_the_lifespan_is_no_request_and_reaches_the_application(gunicorn: Gunico
     assert "the application has stopped" in gunicorn.log
 
 
-def test_a_websocket_is_no_request(gunicorn: Gunicorn) -> None:
-    """It is opened and answered as without us; the requests beside it are counted."""
+def test_a_websocket_is_not_counted_as_a_request(gunicorn: Gunicorn) -> None:
+    """It is opened and answered as without this package; other requests are counted."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/echo", *UPGRADE))
         assert wire.interim() == 101
@@ -45,7 +45,7 @@ def test_a_websocket_is_no_request(gunicorn: Gunicorn) -> None:
 
 
 def test_a_client_that_leaves_a_stream_is_counted_once(gunicorn: Gunicorn) -> None:
-    """When the application has heard of it."""
+    """When the application has noticed it."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/stream"))
         assert wire.receive()

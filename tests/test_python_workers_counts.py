@@ -1,7 +1,7 @@
-"""Each worker class counts exactly what a client has seen, in every shape in which requests come.
+"""Each worker class counts exactly the requests that a client has seen, in every shape of request.
 
-`make test` has a slice of the versions, `make test-matrix` all of them (harness/kinds.py). What a class cannot do is
-skipped by name, with the reason.
+`make test` runs some of the versions, `make test-matrix` all of them (harness/kinds.py). Tests that a class cannot
+pass are skipped by name, with the reason.
 """
 
 import contextlib
@@ -17,15 +17,15 @@ from harness.wire import Wire, spell
 TOTAL = "gunicorn_http_requests_total"
 RECEIVED, SENT = "gunicorn_worker_request_size_bytes_sum", "gunicorn_worker_response_size_bytes_sum"
 FAILED, EXCEPTIONS = "gunicorn_worker_failed_requests_total", "gunicorn_http_exceptions_total"
-# They never answer a request that came with the one before it.
+# These never answer a request that arrived together with the one before it.
 FORGETS = {*(("ThreadWorker", version) for version in range(21, 27)), ("ASGIWorker", 25), ("ASGIWorker", 26)}
 
 
 class Ledger:
-    """What the page has counted since it was made."""
+    """The counts that the page has added since this was made."""
 
     def __init__(self, gunicorn: Gunicorn) -> None:
-        """At a time when no request is under way."""
+        """Must be made while no request is in progress."""
         self._gunicorn = gunicorn
         self._before = eventually(self._quiet)
         self._after = self._before
@@ -38,7 +38,7 @@ class Ledger:
             assert self.sum("gunicorn_worker_requests_total") == requests
             assert self.sum(TOTAL) == requests
             assert self.sum("gunicorn_worker_request_duration_seconds_count") == requests
-            # A page may be made in the middle of an addition.
+            # A page may be rendered in the middle of an update.
             assert self.sum(RECEIVED) == self.sum("gunicorn_http_request_size_bytes_sum") == received
             assert self.sum(SENT) == self.sum("gunicorn_http_response_size_bytes_sum")
             assert sent is None or self.sum(SENT) == sent
@@ -48,7 +48,7 @@ class Ledger:
         eventually(page)
 
     def sum(self, name: str, **labels: str) -> float:
-        """By how much it grew."""
+        """Returns the growth of the sum."""
         return self._after.sum(name, **labels) - self._before.sum(name, **labels)
 
     def _quiet(self) -> Scrape:
@@ -59,7 +59,7 @@ class Ledger:
 
 @pytest.fixture(params=kinds(), ids=str, scope="module")
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """One after the other."""
+    """One kind after the other."""
     found: Kind = request.param
     return found
 
@@ -75,12 +75,12 @@ def gunicorn(kind: Kind) -> Iterator[Gunicorn]:
 
 @pytest.fixture
 def ledger(gunicorn: Gunicorn) -> Ledger:
-    """From here on."""
+    """Counts from here on."""
     return Ledger(gunicorn)
 
 
 def test_requests_of_a_kept_connection_are_each_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """The sync worker closes after each; the others do not."""
+    """The sync worker closes after each request; the others do not."""
     requests = 0
     with Wire(gunicorn.port) as wire:
         for _ in range(3):
@@ -92,7 +92,7 @@ def test_requests_of_a_kept_connection_are_each_counted(kind: Kind, gunicorn: Gu
     assert ledger.sum(TOTAL, method="GET", endpoint="/any/thing", status="200") == requests
 
 
-def test_requests_that_lie_behind_one_another_are_each_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
+def test_pipelined_requests_are_each_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
     """As many as were answered: the sync worker closes after the first."""
     forgets = (kind.worker, kind.gunicorn) in FORGETS
     answers = 0
@@ -120,7 +120,7 @@ def test_a_body_is_counted_with_a_length_and_in_chunks(gunicorn: Gunicorn, ledge
 
 
 def test_a_client_that_waits_for_100_is_one_request(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """The interim response is no response."""
+    """The interim response is not counted."""
     if kind.worker == "ASGIWorker" and kind.gunicorn < 27:
         pytest.skip("Gunicorn's own ASGI worker never sends 100 before 27")
     with Wire(gunicorn.port) as wire:
@@ -141,15 +141,15 @@ def test_a_response_in_parts_is_one_request_until_its_last_part(gunicorn: Gunico
 
 
 def test_a_file_is_counted_with_all_its_bytes(gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """By sendfile, where the worker has it."""
+    """By sendfile, if the worker has it."""
     with Wire(gunicorn.port) as wire:
         answer = wire.request("GET", "/file")
     assert (answer.status, len(answer.body), answer.is_complete) == (200, 100_000, True)
     ledger.sees(1, sent=100_000)
 
 
-def test_a_head_is_counted_with_what_it_sends(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """Whether the application knows it (/head) or leaves it to the server; what goes out is what counts."""
+def test_a_head_request_is_counted_with_the_bytes_that_are_sent(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
+    """The application handles HEAD (/head), or leaves it to the server; bytes that are sent count."""
     with Wire(gunicorn.port) as wire:
         assert wire.request("HEAD", "/head").status == 200
     ledger.sees(1, sent=0)
@@ -160,11 +160,11 @@ def test_a_head_is_counted_with_what_it_sends(kind: Kind, gunicorn: Gunicorn, le
         wire.send(spell("HEAD", "/any/thing", "Connection: close"))
         head, _, body = b"".join(iter(wire.receive, b"")).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK")
-    ledger.sees(2, sent=len(body))  # Gunicorn up to 23 does send it
+    ledger.sees(2, sent=len(body))  # Gunicorn up to 23 sends it
     assert ledger.sum(TOTAL, method="HEAD", endpoint="/any/thing", status="200") == 1
 
 
-def test_a_status_is_that_which_the_client_saw(gunicorn: Gunicorn, ledger: Ledger) -> None:
+def test_the_counted_status_is_the_one_that_the_client_saw(gunicorn: Gunicorn, ledger: Ledger) -> None:
     """Also without a body; a path without a route makes no series."""
     for path, status in (("/missing/1", 404), ("/refuse", 403), ("/nothing", 204)):
         with Wire(gunicorn.port) as wire:
@@ -176,7 +176,7 @@ def test_a_status_is_that_which_the_client_saw(gunicorn: Gunicorn, ledger: Ledge
 
 
 def test_an_exception_before_the_response_is_counted_once(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """The client gets 500; from tornado nothing, and the connection stays open."""
+    """The client gets 500; from tornado it gets no answer, and the connection stays open."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/raise"))
         if not kind.is_tornado:
@@ -187,7 +187,7 @@ def test_an_exception_before_the_response_is_counted_once(kind: Kind, gunicorn: 
 
 
 def test_an_exception_within_the_response_is_counted_once(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """What was sent was sent, with its status; tornado sends nothing before it has all."""
+    """The status and the bytes that were sent count; tornado sends nothing before the response is complete."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/raise-late"))
         if not kind.is_tornado:
@@ -204,7 +204,7 @@ def _failed_once(ledger: Ledger, name: str) -> None:
 
 
 def test_a_client_that_leaves_within_its_response_is_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """Once, as soon as it is noticed."""
+    """Once, as soon as the server notices it."""
     if kind.is_tornado:
         pytest.skip("tornado collects a WSGI response before it sends any of it; this one has no end")
     with Wire(gunicorn.port) as wire:
@@ -213,13 +213,13 @@ def test_a_client_that_leaves_within_its_response_is_counted(kind: Kind, gunicor
     ledger.sees(1, sent=None)
     assert ledger.sum(TOTAL, endpoint="/endless", status="200") == 1
     assert ledger.sum(SENT) >= 1
-    # What the server raises because of it is an error of that request; most ASGI applications are told, and return.
+    # An exception that the server then raises is an error of that request; most ASGI applications notice it and return.
     names = ("BrokenPipeError", "ConnectionResetError", "CancelledError")
     assert ledger.sum(FAILED) == sum(ledger.sum(FAILED, error_type=name) for name in names) <= 1
 
 
 def test_a_client_that_leaves_within_its_request_is_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """With the bytes that the application could have."""
+    """With the bytes that the application has received."""
     with socket.create_connection(("127.0.0.1", gunicorn.port)) as client:
         client.sendall(spell("POST", "/read", "Content-Length: 5000") + b"x" * 100)
     cancels = (kind.worker, kind.gunicorn) == ("ASGIWorker", 24)
@@ -227,14 +227,14 @@ def test_a_client_that_leaves_within_its_request_is_counted(kind: Kind, gunicorn
 
 
 def test_a_request_that_outlasts_the_timeout_is_counted(kind: Kind) -> None:
-    """It reached the application, and nothing is lost of it, or of those before it."""
+    """It reached the application; neither its count nor that of earlier requests is lost."""
     if kind.worker == "ThreadWorker":
         pytest.skip("no request of a pool of threads can keep its worker from saying that it is alive")
     venv = Venv(kind.venv)
     arguments = ["--timeout=2", "--graceful-timeout=1"]
     with Gunicorn(kind.app, venv=venv, worker_class=kind.worker_class, arguments=arguments) as gunicorn:
         assert gunicorn.get("/any/thing").status == 200
-        # A worker that has never said that it is alive is not missed, and tornado's says it after a second.
+        # Gunicorn ends no worker that has never reported; tornado's worker reports first after a second.
         eventually(lambda: scrape(gunicorn.metrics_url).sum("gunicorn_worker_uptime_seconds") > 2)
         with Wire(gunicorn.port) as wire:
             wire.send(spell("GET", "/stuck"))

@@ -1,4 +1,4 @@
-"""A worker class whose library is not there says so in one line, and asks for no other's."""
+"""A worker class whose library is missing says so in one line; no worker class imports the library of another."""
 
 import subprocess
 from pathlib import Path
@@ -18,8 +18,8 @@ PACKAGE = "gunicorn_prometheus_exporter"
         ("PrometheusUvicornWorker", "gunicorn-newest", "needs the package uvicorn-worker: install it"),
     ],
 )
-def test_a_worker_that_cannot_be_had_is_one_line_at_the_start(worker: str, venv: str, words: str) -> None:
-    """It names what to do instead."""
+def test_a_worker_class_without_its_library_is_one_line_at_the_start(worker: str, venv: str, words: str) -> None:
+    """The line names the alternatives."""
     environment = Venv(venv)
     environment.refresh()
     words_of_it = [f"--worker-class={PACKAGE}.{worker}", "--bind=127.0.0.1:0", "none:app"]
@@ -31,7 +31,7 @@ def test_a_worker_that_cannot_be_had_is_one_line_at_the_start(worker: str, venv:
     assert words in line
 
 
-def test_the_package_and_the_wsgi_workers_load_nobody_elses_libraries() -> None:
+def test_the_package_and_the_wsgi_workers_import_no_library_of_other_workers() -> None:
     code = f"import sys, {PACKAGE}; {PACKAGE}.PrometheusWorker; {PACKAGE}.PrometheusThreadWorker; print(*sys.modules)"
     loaded = set(Venv.frameworks().run("-c", code).split())
     assert not loaded & {"gevent", "eventlet", "tornado", "uvicorn", "uvicorn_worker", "asyncio", "django", "flask"}

@@ -1,4 +1,4 @@
-"""Applications of tornado's own: streams, errors, HEAD, websockets, clients that leave."""
+"""Applications of tornado: streams, errors, HEAD, websockets, clients that leave."""
 
 from collections.abc import Iterator
 
@@ -26,7 +26,7 @@ def gunicorn() -> Iterator[Gunicorn]:
 
 
 def test_streams_heads_and_errors_are_counted_as_they_were_sent(gunicorn: Gunicorn) -> None:
-    """A handler's exception before the response, and in the middle of it; `Finish` is none."""
+    """A handler's exception before the response, and in the middle of it; `Finish` is not an error."""
     assert gunicorn.get("/parts").body == b"one two "
     assert gunicorn.request("HEAD", "/done").status == 405
     assert gunicorn.get("/done").status == 204
@@ -43,8 +43,8 @@ def test_streams_heads_and_errors_are_counted_as_they_were_sent(gunicorn: Gunico
     assert seen.sum("gunicorn_worker_failed_requests_total") == 1
 
 
-def test_a_websocket_is_a_request_that_has_ended_when_it_is_open(gunicorn: Gunicorn) -> None:
-    """What is said on it is no part of a response."""
+def test_a_websocket_counts_as_a_request_that_ends_when_it_is_open(gunicorn: Gunicorn) -> None:
+    """Messages on it are not part of a response."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/echo", *UPGRADE))
         assert wire.interim() == 101
@@ -53,7 +53,7 @@ def test_a_websocket_is_a_request_that_has_ended_when_it_is_open(gunicorn: Gunic
 
 
 def test_a_client_that_leaves_a_stream_is_counted_once(gunicorn: Gunicorn) -> None:
-    """With what was handed over until then."""
+    """With the bytes that were handed over until then."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/parts"))
         assert wire.receive()

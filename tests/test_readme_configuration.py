@@ -1,4 +1,4 @@
-"""The two configurations of the README of the package whose name we took over, as they stand."""
+"""The two configurations of the original package's README work unchanged."""
 
 import fcntl
 import shutil
@@ -83,10 +83,10 @@ def when_ready(server):
 
 
 class AsWritten(Gunicorn):
-    """`gunicorn -c gunicorn.conf.py app:app`, with no environment variable of ours."""
+    """Runs `gunicorn -c gunicorn.conf.py app:app`, without any environment variable of ours."""
 
     def __init__(self, venv: Venv, config: str, workers: int) -> None:
-        """Files lie beside each other, as in the README."""
+        """The files are beside each other, as in the README."""
         super().__init__(venv=venv, config=config, workers=workers)
         for variable in ("PROMETHEUS_METRICS_PORT", "PROMETHEUS_BIND_ADDRESS"):
             del self.environment[variable]
@@ -95,7 +95,7 @@ class AsWritten(Gunicorn):
         (self.directory / "app.py").write_text((Path(__file__).parent / "apps" / "plain.py").read_text())
 
     def command(self) -> list[str | Path]:
-        """As the README has it."""
+        """The command of the README."""
         return [self.venv.bin / "gunicorn", "-c", "gunicorn.conf.py", "app:app"]
 
 
@@ -113,8 +113,8 @@ def readme_machine() -> Iterator[None]:
 @pytest.mark.usefixtures("readme_machine")
 @pytest.mark.parametrize(("config", "workers"), [(WITH_YAML, 2), (WITHOUT_YAML, 9)], ids=["with-yaml", "without-yaml"])
 @pytest.mark.parametrize("version", GUNICORN_VERSIONS)
-def test_the_readme_works_as_it_stands(version: str, config: str, workers: int) -> None:
-    """Every request is counted, and every worker is there."""
+def test_the_configurations_of_the_original_readme_work_unchanged(version: str, config: str, workers: int) -> None:
+    """Every request is counted, and the page shows every worker."""
     with AsWritten(Venv.gunicorn(version), config, workers) as gunicorn:
         for _ in range(30):
             assert gunicorn.get("/order").status == 200

@@ -26,7 +26,7 @@ def cluster() -> Iterator[Cluster]:
         yield one
 
 
-def test_families_are_where_the_checksum_of_their_name_says(redis: RedisServer) -> None:
+def test_the_checksum_of_a_familys_name_selects_its_shard(redis: RedisServer) -> None:
     environment = {"GUNICORN_EXPORTER_REDIS_SHARDS": str(SHARDS)}
     with Gunicorn(redis=redis, environment=environment) as gunicorn:
         assert gunicorn.get("/").status == 200
@@ -41,7 +41,7 @@ def test_families_are_where_the_checksum_of_their_name_says(redis: RedisServer) 
                 assert zlib.crc32(name.removesuffix("_total").encode()) % SHARDS == shard
 
 
-def test_the_pages_of_all_shards_are_one(redis: RedisServer) -> None:
+def test_the_pages_of_all_shards_are_joined_into_one(redis: RedisServer) -> None:
     """One page in each format, with one end, from the instance and from an exporter that only reads."""
     environment = {"GUNICORN_EXPORTER_REDIS_SHARDS": str(SHARDS)}
     with (
@@ -59,8 +59,8 @@ def test_the_pages_of_all_shards_are_one(redis: RedisServer) -> None:
                 assert whole.body.count("# EOF\n") == (accept == OPENMETRICS)
 
 
-def test_another_number_of_shards_counts_nothing_twice(redis: RedisServer) -> None:
-    """At HUP the families move to keys that do not know them yet: those begin with what is new."""
+def test_after_the_number_of_shards_changes_nothing_counts_twice(redis: RedisServer) -> None:
+    """At HUP the families move to keys that do not have them yet: there they begin with the new counts."""
     config = "import os\nos.environ['GUNICORN_EXPORTER_REDIS_SHARDS'] = open('shards').read()\n"
     gunicorn = Gunicorn(redis=redis, workers=2, config=config)
     (gunicorn.directory / "shards").write_text("1")
@@ -98,7 +98,7 @@ def test_a_cluster_that_is_resharded_loses_nothing(cluster: Cluster) -> None:
 
 
 def test_a_primary_that_dies_is_replaced_and_counts_are_exact(cluster: Cluster) -> None:
-    """It is also the node that the settings name: the others are known by then."""
+    """The settings name this node; the exporter knows the others by then."""
     environment = cluster.environment(shards=SHARDS)
     with Gunicorn(workers=2, environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
         dying = cluster.primaries[0]
@@ -130,18 +130,18 @@ def test_a_cluster_without_the_setting_is_named(cluster: Cluster) -> None:
 
 
 def refusal(exporter: Exporter) -> str:
-    """The one line of a 503."""
+    """Returns the one line of a 503."""
     with pytest.raises(urllib.error.HTTPError) as refused:
         scrape(exporter.metrics_url)
     return refused.value.read().decode().strip()
 
 
 def page(redis: RedisServer, key: str) -> str:
-    """The whole page of one shard."""
+    """Returns the whole page of one shard."""
     client: Client = redis.client
     return str(client.execute_command("METRICS.EXPOSE", key))  # type: ignore[no-untyped-call]
 
 
 def samples(text: str, name: str) -> float:
-    """The sum of the samples of that name."""
+    """Returns the sum of the samples of that name."""
     return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name + "{"))

@@ -1,4 +1,4 @@
-"""A directory of prometheus_client's own .db files: our page says what its MultiProcessCollector says of them."""
+"""A directory of prometheus_client's own .db files: our page shows the same as its MultiProcessCollector."""
 
 import json
 import os
@@ -29,7 +29,7 @@ TEXTS = st.sampled_from(["a", "b", 'q"uote', "back\\slash", "new\nline", "zwölf
 
 
 def operation(name: str, kind: str, methods: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """One call of a metric of that kind; the labels are the same for all calls of one name."""
+    """Returns one call of a metric of that kind; all calls of one name have the same labels."""
     labelled = name.endswith("_by")
     return st.sampled_from(sorted(methods)).flatmap(
         lambda method: st.fixed_dictionaries(
@@ -46,7 +46,7 @@ def operation(name: str, kind: str, methods: dict[str, Any]) -> st.SearchStrateg
 
 
 def operations() -> st.SearchStrategy[list[dict[str, Any]]]:
-    """What one process does in one go."""
+    """Returns a list of calls that one process makes in one go."""
     amounts = NUMBERS.map(abs)
     every = []
     for suffix in ("", "_by"):
@@ -62,7 +62,7 @@ def operations() -> st.SearchStrategy[list[dict[str, Any]]]:
 
 
 class Process:
-    """A program that writes files of its own there."""
+    """A program that writes its own files there."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -75,7 +75,7 @@ class Process:
         )
 
     def do(self, todo: Sequence[dict[str, Any]]) -> None:
-        """Returns when it is done."""
+        """Returns when it has done all."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(todo) + "\n")
@@ -83,19 +83,19 @@ class Process:
         assert self.process.stdout.readline() == "done\n"
 
     def kill(self) -> None:
-        """As the kernel does when memory runs out."""
+        """Kills it as the kernel does when memory runs out."""
         self.process.kill()
         self.process.communicate()
 
     @property
     def files(self) -> list[str]:
-        """Those that there are of it."""
+        """Returns the files that it has written."""
         return [path.name for path in self.directory.glob(f"*_{self.process.pid}.db")]
 
 
 @contextmanager
 def writers(directory: Path, count: int) -> Iterator[list[Process]]:
-    """Some processes, ended at the end."""
+    """Starts some processes, and ends them at the end."""
     with ExitStack() as stack:
         made = []
         for _ in range(count):
@@ -106,31 +106,31 @@ def writers(directory: Path, count: int) -> Iterator[list[Process]]:
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """Where the files are."""
+    """The directory of the files."""
     path = tmp_path / "metrics"
     path.mkdir()
     return path
 
 
 def sidecar(directory: Path, *, cleanup: bool = False) -> Exporter:
-    """The exporter beside it."""
+    """Returns a sidecar for the directory."""
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory), "CLEANUP_DB_FILES": str(cleanup).lower()}
     return Exporter("sidecar", environment=environment)
 
 
 def collected(directory: Path) -> tuple[Said, dict[str, str]]:
-    """What prometheus_client says of the files: samples, and types by family."""
+    """Returns what prometheus_client reads from the files: samples, and types by family."""
     collector = MultiProcessCollector(CollectorRegistry(), path=str(directory))  # type: ignore[no-untyped-call]
     return said(collector.collect())  # type: ignore[no-untyped-call]
 
 
 def shown(exporter: Exporter) -> tuple[Said, dict[str, str]]:
-    """What our page says."""
+    """Returns the samples and types of our page."""
     return said(scrape(exporter.metrics_url).families.values())
 
 
 def assert_agree(exporter: Exporter, directory: Path) -> None:
-    """The page and the collector say the same; the error names what differs."""
+    """The page and the collector agree; the error names the differences."""
     (ours, our_types), (theirs, their_types) = shown(exporter), collected(directory)
     differing = {
         key: (ours.get(key), theirs.get(key)) for key in ours.keys() | theirs if ours.get(key) != theirs.get(key)
@@ -140,7 +140,7 @@ def assert_agree(exporter: Exporter, directory: Path) -> None:
 
 
 def said(families: Sequence[Metric] | Any) -> tuple[Said, dict[str, str]]:
-    """Bounds are compared as numbers, and an empty label is none. A family without a sample says nothing."""
+    """Compares bounds as numbers, and an empty label as none. A family without a sample is left out."""
     samples: Said = {}
     types: dict[str, str] = {}
     for family in families:
@@ -159,8 +159,8 @@ def said(families: Sequence[Metric] | Any) -> tuple[Said, dict[str, str]]:
     max_examples=12, deadline=None, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
 )
 @given(st.lists(st.lists(operations(), min_size=1, max_size=3), min_size=1, max_size=3))
-def test_the_page_is_what_the_collector_says(tmp_path_factory: pytest.TempPathFactory, work: list[Any]) -> None:
-    """Random work by random processes, seen while it goes on, after deaths, and by a sidecar that comes late."""
+def test_the_page_and_the_collector_agree(tmp_path_factory: pytest.TempPathFactory, work: list[Any]) -> None:
+    """Random work by random processes, compared while it goes on, after deaths, and by a sidecar that starts late."""
     directory = tmp_path_factory.mktemp("metrics")
     with writers(directory, len(work)) as processes, sidecar(directory) as exporter:
         for step in range(max(map(len, work))):
@@ -180,7 +180,7 @@ def test_the_page_is_what_the_collector_says(tmp_path_factory: pytest.TempPathFa
 
 
 def call(name: str, kind: str, method: str, *arguments: float) -> dict[str, Any]:
-    """One operation."""
+    """Returns one operation."""
     return {"name": name, "kind": kind, "labels": {}, "layout": [1, 10], "method": method, "arguments": arguments}
 
 
@@ -200,7 +200,7 @@ def test_a_counter_that_is_reset_and_a_file_that_is_deleted_go_down(directory: P
 
 
 def test_files_of_the_dead_are_folded_and_deleted(directory: Path) -> None:
-    """Nothing changes on the page but what only the living say, also for a successor of the exporter."""
+    """The page loses only values of live processes, also for a successor of the exporter."""
     work = [
         call("hits", "counter", "inc", 5),
         call("sizes", "histogram", "observe", 3),
@@ -236,7 +236,7 @@ def test_files_of_the_dead_are_folded_and_deleted(directory: Path) -> None:
         assert len([key for key in samples if key[0] == "level_liveall"]) == 1
 
 
-def test_files_of_which_nobody_knows_whether_they_are_dead_stay(directory: Path) -> None:
+def test_files_of_processes_that_cannot_be_seen_stay(directory: Path) -> None:
     with writers(directory, 1) as (process,):
         process.do([call("hits", "counter", "inc", 5)])
     files = process.files
@@ -256,8 +256,8 @@ def test_a_damaged_file_is_left_out_and_named_once(directory: Path) -> None:
         assert exporter.log.count("counter_1.db is left out: it is damaged at byte 8") == 1
 
 
-def test_two_sidecars_take_turns(directory: Path) -> None:
-    """The second waits, says so, and goes on where the first was."""
+def test_a_second_sidecar_waits_and_takes_over(directory: Path) -> None:
+    """The second waits, logs it, and continues where the first stopped."""
     with writers(directory, 1) as (process,), sidecar(directory) as first:
         process.do([call("hits", "counter", "inc", 5)])
         assert shown(first)[0]["hits_total", frozenset()] == 5
@@ -273,7 +273,7 @@ def test_two_sidecars_take_turns(directory: Path) -> None:
             assert second.stop() == 0
 
 
-def test_a_sidecar_without_anything_to_read_says_so() -> None:
+def test_a_sidecar_without_a_source_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="there is nothing to serve: set REDIS_ENABLED=true"):
         Exporter("sidecar").start()
 

@@ -1,4 +1,4 @@
-"""Stores in a directory, without Redis: read by the instance itself, or by a sidecar."""
+"""Stores in a directory, without Redis: the instance itself reads them, or a sidecar."""
 
 import os
 import shutil
@@ -16,16 +16,16 @@ REQUESTS = "gunicorn_worker_requests_total"
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """It need not exist before."""
+    """The directory need not exist before."""
     return tmp_path / "metrics"
 
 
 def stores(directory: Path) -> list[str]:
-    """The stores in it."""
+    """Returns the stores in the directory."""
     return sorted(path.name for path in directory.glob("*.store"))
 
 
-def test_an_instance_keeps_its_stores_there_and_its_counts_for_the_next(directory: Path) -> None:
+def test_the_next_instance_continues_the_counts_of_the_directory(directory: Path) -> None:
     directory.mkdir()
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Gunicorn(workers=2, environment=environment) as gunicorn:
@@ -44,7 +44,7 @@ def test_an_instance_keeps_its_stores_there_and_its_counts_for_the_next(director
         eventually(lambda: scrape(gunicorn.metrics_url).sum(name), equals=float(len(load.outcomes) + 1))
 
 
-def test_what_a_killed_instance_leaves_is_counted_once(directory: Path) -> None:
+def test_the_stores_of_a_killed_instance_count_once(directory: Path) -> None:
     directory.mkdir()
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     name = "gunicorn_http_requests_total"
@@ -63,8 +63,8 @@ def test_what_a_killed_instance_leaves_is_counted_once(directory: Path) -> None:
         eventually(lambda: scrape(sidecar.metrics_url).sum(name), equals=float(len(load.outcomes)))
 
 
-def test_a_sidecar_serves_an_application_that_does_not(directory: Path) -> None:
-    """Workers die, the sidecar dies: counts stay exact, and live values of the dead go."""
+def test_a_sidecar_serves_an_application_in_sidecar_mode(directory: Path) -> None:
+    """Workers die, the sidecar dies: counts stay exact, and live values of dead workers end."""
     directory.mkdir()
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with (
@@ -95,7 +95,7 @@ def test_a_sidecar_serves_an_application_that_does_not(directory: Path) -> None:
 
 
 def test_two_instances_in_one_directory_are_one_page(directory: Path) -> None:
-    """The first one's page shows both; when it ends, the other's does."""
+    """The first one's page shows both; when it ends, the other's page does."""
     directory.mkdir()
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Gunicorn(environment=environment) as first:
@@ -120,7 +120,7 @@ def test_with_redis_there_are_no_files(directory: Path) -> None:
         assert list(directory.iterdir()) == []
 
 
-def test_a_directory_that_is_gone_is_one_line(directory: Path) -> None:
+def test_a_missing_directory_is_one_line(directory: Path) -> None:
     directory.mkdir()
     environment = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
     with Gunicorn(environment=environment) as gunicorn:
@@ -131,6 +131,6 @@ def test_a_directory_that_is_gone_is_one_line(directory: Path) -> None:
 
 
 def listens(port: int) -> bool:
-    """Whether anybody does there."""
+    """Whether a process listens there."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,4 +1,4 @@
-"""The metrics directory damaged, full, attacked and gone: the application runs, and pages are right."""
+"""The metrics directory is damaged, full, attacked or missing: the application runs, and pages are right."""
 
 import os
 import shutil
@@ -27,12 +27,12 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
 
 
 def environment(directory: Path, **others: str) -> dict[str, str]:
-    """File mode."""
+    """Returns the environment of file mode."""
     return {"PROMETHEUS_MULTIPROC_DIR": str(directory), **others}
 
 
 def files(directory: Path) -> list[Path]:
-    """All that our processes have put there."""
+    """Returns all files that our processes have made."""
     return sorted(path for path in directory.iterdir() if not path.name.endswith(".tmp"))
 
 
@@ -45,7 +45,7 @@ def cut(path: Path) -> None:
 
 
 def grow(path: Path) -> None:
-    """To a size that takes no room."""
+    """Makes it larger, with a hole that takes no space."""
     os.truncate(path, 1 << 30)
 
 
@@ -77,9 +77,9 @@ DAMAGES = [truncate, cut, grow, scribble, punch, remove, pipe, link]
 
 
 def damage_all(directory: Path, damage: Callable[[Path], None]) -> None:
-    """All that is there at that moment; a file may be replaced meanwhile."""
+    """Damages all files that exist at that moment; the exporter may replace a file meanwhile."""
     for path in files(directory):
-        # The reader's lock is a name; what is done to it is another test.
+        # The reader's lock is only a name; another test damages it.
         if path.name != "exporter.lock":
             try:
                 damage(path)
@@ -90,14 +90,14 @@ def damage_all(directory: Path, damage: Callable[[Path], None]) -> None:
 
 
 def is_whole(directory: Path) -> bool:
-    """Whether there are copies, and all are files with something in them."""
+    """Whether there are copies, and none is empty."""
     copies = list(directory.glob("*.store"))
     return len(copies) >= 4 and all(path.is_file() and not path.is_symlink() and path.stat().st_size for path in copies)
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=[damage.__name__ for damage in DAMAGES])
 def test_no_damage_ends_a_process_or_changes_a_count(directory: Path, damage: Callable[[Path], None]) -> None:
-    """The values are not in the files: all of them are written again."""
+    """The values are not in the files: the exporter writes all of them again."""
     with Gunicorn(workers=2, environment=environment(directory)) as gunicorn:
         eventually(lambda: is_whole(directory))
         pids = (gunicorn.worker_pids(), gunicorn.exporter_pid())
@@ -138,7 +138,7 @@ def test_no_damage_ends_a_sidecar_or_changes_a_count(directory: Path, damage: Ca
 
 
 @pytest.mark.parametrize("sidecars", [False, True], ids=["alone", "sidecar"])
-def test_a_full_file_system_costs_nothing_but_the_files(tmp_path: Path, sidecars: bool) -> None:
+def test_a_full_file_system_loses_only_the_files(tmp_path: Path, sidecars: bool) -> None:
     with mounted_tmpfs(tmp_path / "metrics", "size=2m,mode=700") as directory:
         settings = environment(directory, **({"SIDECAR_MODE": "true"} if sidecars else {}))
         with Gunicorn(workers=2, environment=settings) as gunicorn:
@@ -170,12 +170,12 @@ def test_a_full_file_system_costs_nothing_but_the_files(tmp_path: Path, sidecars
 
 
 def plant(directory: Path, victim: Path) -> None:
-    """What an attacker, or an accident, may leave there."""
+    """Leaves what an attacker, or an accident, may leave there."""
     directory.mkdir(exist_ok=True)
     for name in ("counter_1.db", "gauge_all_2.db"):
         os.mkfifo(directory / name)
     for pid in (11, 12, 13):
-        # It claims a gigabyte; the last has it, without taking room.
+        # It claims a gigabyte; the last file has that size, without taking space.
         (directory / f"counter_{pid}.db").write_bytes((1 << 30).to_bytes(4, "little") + bytes(4))
     os.truncate(directory / "counter_13.db", 1 << 30)
     for name in ("histogram_3.db", "registry-0.snapshot", "retired.json", f"{'0' * 32}-1.store"):
@@ -194,14 +194,14 @@ def plant(directory: Path, victim: Path) -> None:
 
 
 def resident(pid: int) -> int:
-    """Bytes at the highest."""
+    """Returns the peak of resident bytes."""
     status = Path(f"/proc/{pid}/status").read_text()
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
 
-def test_what_is_planted_hangs_nothing_takes_no_memory_and_changes_nothing_else(directory: Path) -> None:
+def test_planted_files_hang_no_process_take_no_memory_and_change_no_target(directory: Path) -> None:
     directory.mkdir(mode=0o700, exist_ok=True)
-    # Of the same file system, for the hard links.
+    # On the same file system, because of the hard links.
     victim = directory / "victim.txt"
     victim.write_text("kept")
     plant(directory, victim)
@@ -261,7 +261,7 @@ def test_a_lock_that_is_no_file_is_one_line_and_its_target_is_kept(directory: Pa
 
 
 def test_files_are_for_this_user_alone(directory: Path) -> None:
-    """Whatever the umask is, and also in a directory that is writable for everyone."""
+    """With any umask, and also in a directory that every user can write."""
     directory.mkdir(exist_ok=True)
     directory.chmod(0o1777)
     with Gunicorn(environment=environment(directory), arguments=["--umask=0"]) as gunicorn:
@@ -275,7 +275,7 @@ def test_files_are_for_this_user_alone(directory: Path) -> None:
 
 @pytest.mark.parametrize("what", ["a file", "below a file", "read-only", "removed", "emptied"])
 def test_an_application_runs_without_its_directory(tmp_path: Path, what: str) -> None:
-    """One line names the cause and the cure, and the page is that of this instance."""
+    """One line names the cause and what to do, and the page shows this instance."""
     path = tmp_path / "metrics"
     if what == "a file":
         path.write_text("")
@@ -292,7 +292,7 @@ def test_an_application_runs_without_its_directory(tmp_path: Path, what: str) ->
             assert gunicorn.get("/").status == 200
             eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=1.0)
             if what == "emptied":
-                # As a deployment that empties it at each start does.
+                # As a deployment does that empties it at each start.
                 for file in path.iterdir():
                     file.unlink()
             else:

@@ -1,4 +1,4 @@
-"""How one Redis can be reached and what its keys may be called, from an instance and from an exporter."""
+"""The ways to reach one Redis, and the names that its keys may have, from an instance and from an exporter."""
 
 import urllib.error
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ USER = "metrics-writer"
 
 
 def assert_counted_once(environment: Mapping[str, str]) -> None:
-    """One request is counted, in the page of the instance and in that of an exporter that only reads."""
+    """One request is counted, on the page of the instance and on that of an exporter that only reads."""
     with Gunicorn(environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
         assert gunicorn.get("/").status == 200
         for url in (gunicorn.metrics_url, exporter.metrics_url):
@@ -23,7 +23,7 @@ def assert_counted_once(environment: Mapping[str, str]) -> None:
 
 
 def restricted(server: RedisServer) -> None:
-    """A user that may do what an exporter does, and nothing else."""
+    """Gives a user the rights of an exporter, and no others."""
     server.execute(
         "ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~gunicorn:metrics*", "-@all",
         "+metrics.push", "+metrics.leave", "+metrics.expose", "+metrics.info", "+select",
@@ -31,7 +31,7 @@ def restricted(server: RedisServer) -> None:
 
 
 def test_a_user_with_a_password_of_every_kind_of_character() -> None:
-    """In settings of their own, as they are; in a URL, percent-encoded."""
+    """In separate settings, as it is; in a URL, percent-encoded."""
     with RedisServer(tcp=True) as server:
         restricted(server)
         host = {"REDIS_ENABLED": "true", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(server.port)}
@@ -67,8 +67,8 @@ def test_a_key_prefix_of_any_characters(redis: RedisServer, tmp_path: Path, pref
         assert scrape(exporter.metrics_url).value("hits_total") == 1
 
 
-def test_a_sidecar_serves_what_an_instance_pushes(redis: RedisServer) -> None:
-    """The instance has no port of its own then."""
+def test_a_sidecar_serves_the_registry_to_which_an_instance_pushes(redis: RedisServer) -> None:
+    """The instance then has no port of its own."""
     with (
         Gunicorn(redis=redis, environment={"SIDECAR_MODE": "true"}) as gunicorn,
         Exporter("sidecar", redis=redis) as sidecar,

@@ -1,4 +1,4 @@
-"""What a Redis that cannot be used says reaches the user in its own words."""
+"""Error messages of a Redis that cannot be used reach the user in Redis' own words."""
 
 import urllib.error
 
@@ -10,7 +10,7 @@ KEY = "gunicorn:metrics"
 
 
 def refusal(environment: dict[str, str]) -> str:
-    """The line that a scrape gets."""
+    """Returns the line that a scrape gets."""
     with Exporter(environment={"REDIS_ENABLED": "true", "REDIS_HOST": "127.0.0.1", **environment}) as exporter:
         with pytest.raises(urllib.error.HTTPError) as refused:
             scrape(exporter.metrics_url)
@@ -18,8 +18,8 @@ def refusal(environment: dict[str, str]) -> str:
         return refused.value.read().decode().strip()
 
 
-def test_a_server_that_has_no_place_for_another_client_says_so() -> None:
-    """As one in protected mode: it says it unasked, and closes the connection."""
+def test_a_server_at_maxclients_is_named() -> None:
+    """Like a server in protected mode, it sends the error at once, and closes the connection."""
     with RedisServer(tcp=True) as server:
         server.execute("CONFIG", "SET", "maxclients", "1")
         line = refusal({"REDIS_PORT": str(server.port)})
@@ -27,7 +27,7 @@ def test_a_server_that_has_no_place_for_another_client_says_so() -> None:
         server.execute("CONFIG", "SET", "maxclients", "100")
 
 
-def test_tls_towards_a_plain_port() -> None:
+def test_tls_towards_a_plain_port_is_named() -> None:
     with RedisServer(tcp=True) as server:
         environment = {"REDIS_PORT": str(server.port), "GUNICORN_EXPORTER_REDIS_SSL_ENABLED": "true"}
         assert refusal(environment) == (

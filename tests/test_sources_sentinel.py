@@ -1,4 +1,4 @@
-"""A Redis behind sentinels: found by its name there, and found again after a failover."""
+"""A Redis with sentinels: the exporter finds it by its name, and again after a failover."""
 
 import urllib.error
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ REQUESTS = "gunicorn_worker_requests_total"
 
 @pytest.fixture(scope="module")
 def watched() -> Iterator[SentinelSetup]:
-    """A primary and a replica under sentinels that want a password."""
+    """A primary and a replica under sentinels that require a password."""
     with SentinelSetup(password="two%20words:/@") as one:
         yield one
 
 
 def test_a_primary_that_dies_is_replaced_and_counts_are_exact() -> None:
-    """The replica takes its place under load; instance and exporter follow, and no request is counted twice."""
+    """The replica replaces it under load; instance and exporter follow, and no request counts twice."""
     with SentinelSetup() as watched:
         environment = watched.environment()
         with Gunicorn(workers=2, environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
@@ -36,7 +36,7 @@ def test_a_primary_that_dies_is_replaced_and_counts_are_exact() -> None:
 
 
 def test_a_planned_failover_is_followed(watched: SentinelSetup) -> None:
-    """The old primary stays, as a replica that refuses writes: nobody goes on reading it."""
+    """The old primary becomes a replica that refuses writes: the exporter no longer reads it."""
     environment = watched.environment()
     with Gunicorn(environment=environment) as gunicorn, Exporter(environment=environment) as exporter:
         with Load([gunicorn.port], ["/slow?seconds=0.01"]) as load:
@@ -64,7 +64,7 @@ def test_a_wrong_name_or_password_is_one_line(watched: SentinelSetup) -> None:
 
 
 def refusal(exporter: Exporter) -> str:
-    """The one line of a 503."""
+    """Returns the one line of a 503."""
     with pytest.raises(urllib.error.HTTPError) as refused:
         scrape(exporter.metrics_url)
     assert refused.value.code == 503

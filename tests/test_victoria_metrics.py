@@ -12,16 +12,16 @@ TOOLS = ROOT / ".tools" / "victoria-metrics"
 
 
 class VictoriaMetrics(Prometheus):
-    """Answers the same queries, and scrapes by the same file."""
+    """Answers the same queries, and reads the same scrape configuration."""
 
     name = "victoria-metrics"
 
     def __init__(self, jobs: Mapping[str, Sequence[str]]) -> None:
-        """Each job with its targets; without any it only takes what an agent writes."""
+        """`jobs` are jobs with their targets; without any it only receives what an agent writes."""
         super().__init__(jobs, binary=TOOLS / "victoria-metrics")
 
     def command(self) -> Sequence[str | Path]:
-        """It shows a sample at once, and not 30 s later."""
+        """It shows a sample at once, not after 30 s."""
         return [
             self.binary,
             f"-promscrape.config={self.config_path}",
@@ -32,22 +32,22 @@ class VictoriaMetrics(Prometheus):
         ]
 
     def assert_ready(self) -> None:
-        """A query is answered."""
+        """It answers a query."""
         self.query("1")
 
 
 class Agent(VictoriaMetrics):
-    """`vmagent`: scrapes, and keeps nothing."""
+    """`vmagent`: scrapes, and keeps no data."""
 
     name = "vmagent"
 
     def __init__(self, jobs: Mapping[str, Sequence[str]], to: VictoriaMetrics) -> None:
-        """Writes to that one."""
+        """Writes to the given database."""
         super().__init__(jobs)
         self.to = to
 
     def command(self) -> Sequence[str | Path]:
-        """What it cannot write at once waits in the guard's directory."""
+        """Data that it cannot write at once waits in the guard's directory."""
         return [
             TOOLS / "vmagent",
             f"-promscrape.config={self.config_path}",
@@ -57,12 +57,12 @@ class Agent(VictoriaMetrics):
         ]
 
     def assert_ready(self) -> None:
-        """It tells of its targets."""
+        """It answers with its targets."""
         self.targets()
 
 
 def assert_read(database: VictoriaMetrics, exporter: Exporter) -> None:
-    """A sample of each type, and the odd names as they are written for those who ask for plain text."""
+    """A sample of each type, and special names in the escaping for clients that read plain text."""
     of = f'instance="127.0.0.1:{exporter.port}"'
     assert database.value(f"temperature{{{of}}}") == -2.5
     jobs = database.query(f"jobs_total{{{of}}} == 3")
@@ -74,17 +74,17 @@ def assert_read(database: VictoriaMetrics, exporter: Exporter) -> None:
     assert database.value(f"up{{{of}}}") == 1
 
 
-def test_it_scrapes_the_exporter(redis: RedisServer) -> None:
+def test_victoria_metrics_scrapes_the_exporter(redis: RedisServer) -> None:
     declare_all(redis)
     with Exporter(redis=redis) as exporter, VictoriaMetrics({"shop": [f"127.0.0.1:{exporter.port}"]}) as database:
         eventually(lambda: assert_read(database, exporter), within=60)
         assert [target["lastError"] for target in database.targets()] == [""]
-        # What grows is seen to grow.
+        # The counter must be seen to grow.
         redis.execute("METRICS.INC", KEY, "jobs", "BY", 4, "LABELS", 1, "queue", "other")
         eventually(lambda: database.value('jobs_total{queue="other"}'), equals=4.0, within=60)
 
 
-def test_its_agent_scrapes_an_instance_and_writes_to_another() -> None:
+def test_vmagent_scrapes_an_instance_and_writes_to_victoria_metrics() -> None:
     with (
         Gunicorn(workers=2) as gunicorn,
         VictoriaMetrics({}) as database,

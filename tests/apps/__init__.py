@@ -1,1 +1,1 @@
-"""Applications that the tests serve; each imports only what every environment has."""
+"""Applications of the tests; each imports only packages that every environment has."""

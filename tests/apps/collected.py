@@ -1,4 +1,4 @@
-"""What somebody has to ask for, and an application that shows its metrics itself."""
+"""Metrics that must be evaluated, and an application that shows its metrics itself."""
 
 import os
 import time
@@ -15,7 +15,7 @@ from prometheus_client.core import (
 )
 
 REQUESTS = Counter("shown_requests", "Requests to this application")
-# What somebody wants on a page of its own.
+# A registry for a separate page.
 Counter("kept_apart", "Not in the default registry", registry=CollectorRegistry()).inc()
 STARTED = time.time()
 Gauge("asked_uptime_seconds", "How long this worker runs", multiprocess_mode="max").set_function(
@@ -29,11 +29,11 @@ class Pool:
     asked = 0
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing that would call `collect` at registration."""
+        """Returns nothing, so that registration does not call `collect`."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """One of each type."""
+        """Yields one metric of each type."""
         Pool.asked += 1
         connections = GaugeMetricFamily("pool_connections", "Connections", labels=["state"])
         connections.add_metric(["idle"], 3)
@@ -51,7 +51,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`/latest`, `/multiprocess`, `/asked` (how often the collector was), `/late`, `/only`; anything else counts."""
+    """`/latest`, `/multiprocess`, `/asked` (number of calls of the collector), `/late`, `/only`; other paths count."""
     path = environ["PATH_INFO"]
     if path == "/latest":
         body = generate_latest()

@@ -1,4 +1,4 @@
-"""A process that writes .db files with prometheus_client alone, as the lines of its standard input say."""
+"""A process that writes .db files with prometheus_client alone, as the lines on its standard input say."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ class Writer:
         return self.made[name]
 
     def do(self, operation: dict[str, Any]) -> None:
-        """One of them."""
+        """Runs one operation."""
         labels: dict[str, str] = operation["labels"]
         metric = self.metric(operation["name"], operation["kind"], sorted(labels), operation["layout"])
         child = metric.labels(**labels) if labels else metric

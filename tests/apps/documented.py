@@ -1,4 +1,4 @@
-"""The plain application, with what makes the rarer families appear: numbers to be asked for, some of which fail."""
+"""The plain application, with metrics that must be evaluated, some of which fail, so that rare families appear."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,16 +8,16 @@ from apps.plain import app
 
 __all__ = ["app"]
 
-# In Redis it is a counter by then.
+# A gauge here; in Redis it is a counter by then.
 Gauge("shop_conflict", "What somebody else calls otherwise", multiprocess_mode="livesum").set(1)
 Gauge("shop_asked", "A number that has to be asked for", multiprocess_mode="livesum").set_function(lambda: 1.0)
 
 
 class Failing:
-    """A custom collector that cannot say anything."""
+    """A custom collector that always fails."""
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing that would call `collect` at registration."""
+        """Returns nothing, so that registration does not call `collect`."""
         return []
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""What applications do with prometheus_client, in every way that its documentation shows."""
+"""Every use of prometheus_client that its documentation shows."""
 
 import os
 import tempfile
@@ -37,14 +37,14 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 @PARALLEL.track_inprogress()
 @WAITED.time()
 def work() -> float:
-    """How many of us there are while it runs."""
+    """Counts in a gauge how many calls are running."""
     with LASTED.labels(part="inner").time():
         return float(PARALLEL._value.get())
 
 
 @FAILURES.count_exceptions(KeyError)
 def fail() -> None:
-    """Raises what is counted."""
+    """Raises the exception that is counted."""
     raise KeyError("absent")
 
 

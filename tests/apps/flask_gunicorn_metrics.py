@@ -11,5 +11,5 @@ metrics = getattr(multiprocess, os.environ["METRICS_CLASS"])(app)
 
 @app.route("/orders")  # type: ignore[untyped-decorator]
 def orders() -> str:
-    """An answer."""
+    """Answers a text."""
     return "ok"

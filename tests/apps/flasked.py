@@ -1,4 +1,4 @@
-"""A Flask application that knows nothing of us."""
+"""A Flask application without any code for this package."""
 
 # mypy: disable-error-code="untyped-decorator"
 
@@ -33,5 +33,5 @@ def expected() -> str:
 
 @app.errorhandler(LookupError)
 def handle(_error: LookupError) -> tuple[str, int]:
-    """What becomes of it."""
+    """Answers it."""
     return "not found after all", 400

@@ -46,7 +46,7 @@ def app(environ: dict[str, Any], start_response: plain.StartResponse) -> Iterabl
 
 
 def work(_number: int) -> None:
-    """What a child does."""
+    """The work of a child."""
     JOBS.labels("child").inc()
     JOB_SECONDS.observe(0.5)
 

@@ -1,4 +1,4 @@
-"""A WSGI application that does to its own metrics whatever the query string says."""
+"""A WSGI application that changes its own metrics as the query string says."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -43,13 +43,13 @@ def _do(action: str, argument: str) -> None:
     elif action == "event":
         EVENTS.labels(argument).inc()
     elif action == "reset":
-        # It came with prometheus_client 0.20.
+        # New in prometheus_client 0.20.
         getattr(EVENTS.labels(argument), "reset", lambda: None)()
     elif action == "remove":
         EVENTS.remove(argument)
         LEVEL.remove(argument)
     elif action == "remove_by":
-        # It came with prometheus_client 0.23.
+        # New in prometheus_client 0.23.
         getattr(LEVEL, "remove_by_labels", lambda labels: LEVEL.remove(*labels.values()))({"kind": argument})
     elif action == "clear":
         LEVEL.clear()
@@ -71,7 +71,7 @@ def _do(action: str, argument: str) -> None:
 
 
 def _fork() -> None:
-    """A child that counts on its own, and is gone before the request ends."""
+    """Forks a child that counts by itself, and ends before the request does."""
     before = EVENTS.labels("forked")._value.get()
     child = os.fork()
     if child == 0:

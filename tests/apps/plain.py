@@ -1,7 +1,7 @@
-"""A WSGI application without a framework, with metrics of its own, that counts its requests by itself.
+"""A WSGI application without a framework, with its own metrics, that also counts its requests in a file.
 
-The own count survives any death: where `ARRIVALS` names a file, each request appends one byte to it before anything
-else happens. `DEATH` in a query string makes the worker kill itself at a chosen moment of the request.
+The file survives any death: if `ARRIVALS` names it, each request appends one byte to it before it does anything
+else. `DEATH` in a query string makes the worker kill itself at a chosen moment of the request.
 """
 
 import os
@@ -53,7 +53,7 @@ def _answer(start_response: StartResponse, status: str, body: bytes) -> list[byt
 
 
 class _Body:
-    """A response in two parts, whose worker dies between them, or after the last one is with the client."""
+    """A response in two parts; its worker dies between them, or after the client has received the last one."""
 
     def __init__(self, when: str) -> None:
         self.when = when

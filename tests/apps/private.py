@@ -1,4 +1,4 @@
-"""Registries of an application's own, as code makes them for one request; and a gauge with a function."""
+"""Registries that an application makes for one request, and a gauge with a function."""
 
 import os
 import tempfile

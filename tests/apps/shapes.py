@@ -27,7 +27,7 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         start_response("200 OK", [("Content-Length", "6")])
         return []
     if path == "/stuck":
-        ctypes.CDLL(None).sleep(20)  # that of the C library: no green thread can take the turn
+        ctypes.CDLL(None).sleep(20)  # sleep() of the C library: no green thread can run meanwhile
     if path == "/raise":
         raise KeyError(path)
     if path.startswith("/raise-any/"):

@@ -40,7 +40,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         await _part(send, b"one ", begins=True)
         await asyncio.sleep(0.2)
         await send({"type": "http.response.body", "body": b"two "})
-        await asyncio.sleep(1)  # what is done in the background is no part of the request
+        await asyncio.sleep(1)  # background work is not part of the request
     elif path == "/endless":
         await _endless(receive, send)
     else:

@@ -1,4 +1,4 @@
-"""An application that starts children in every way, closes what it does not know, and has odd labels."""
+"""An application that starts children in every way, closes all inherited descriptors, and has odd labels."""
 
 import concurrent.futures
 import contextlib
@@ -20,13 +20,13 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def work(by: str) -> int:
-    """What a child does."""
+    """The work of a child."""
     JOBS.labels(by).inc()
     return os.getpid()
 
 
 def forking_work(by: str) -> int:
-    """A child that forks a child."""
+    """The work of a child that forks a child."""
     JOBS.labels(by).inc()
     child = os.fork()
     if child == 0:
@@ -52,7 +52,7 @@ def by_futures(method: str, by: str) -> None:
 
 
 def closing_child(own: list[socket.socket]) -> None:
-    """As a daemon begins: what it has inherited is closed; then it has sockets of its own, under those numbers."""
+    """Begins as a daemon: closes all inherited descriptors; then it opens sockets, which get the same numbers."""
     kept = {end.fileno() for end in own} | {0, 1, 2}
     for number in range(1024):
         if number not in kept:
@@ -73,7 +73,7 @@ def closing_child(own: list[socket.socket]) -> None:
 
 
 def closing() -> bytes:
-    """What a child that has closed everything found in its own sockets."""
+    """Returns the bytes that such a child found in its own sockets."""
     own = list(socket.socketpair())
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Bottle in parts: applications that are merged, and others that are mounted."""
+"""Bottle in parts: applications that are merged, and applications that are mounted."""
 
 # mypy: disable-error-code="untyped-decorator"
 
@@ -9,12 +9,12 @@ from flask_parts import admin, plain
 
 
 def text(**values: Any) -> str:
-    """What every route answers."""
+    """The answer of every route."""
     return f"{values}\n"
 
 
 def part() -> Bottle:
-    """A part, to be mounted."""
+    """Returns a part, to be mounted."""
     made = Bottle()
     made.get("/one/<number:int>", callback=text)
     return made
@@ -25,7 +25,7 @@ app = Bottle()
 
 @app.hook("before_request")
 def before_routes() -> None:
-    """Answers what never comes to a route."""
+    """Answers requests before they reach a route."""
     if request.path.startswith("/moved/"):
         redirect("/elsewhere", 302)
     if request.path.startswith("/early/"):

@@ -1,4 +1,4 @@
-"""A copy of Bottle under a name that does not tell what it is."""
+"""A copy of Bottle under an unrelated name."""
 
 from bottle_vendored import copy_of_bottle, shop
 

@@ -1,4 +1,4 @@
-"""An application with a copy of Bottle of its own, as pypiserver has."""
+"""An application with its own copy of Bottle, like pypiserver."""
 
 # mypy: disable-error-code="untyped-decorator"
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def copy_of_bottle(name: str) -> ModuleType:
-    """Bottle's file, as a module of another name."""
+    """Returns Bottle's file as a module of another name."""
     spec = importlib.util.find_spec("bottle")
     assert spec is not None
     assert spec.origin is not None
@@ -22,7 +22,7 @@ def copy_of_bottle(name: str) -> ModuleType:
 
 
 def shop(bottle: Any) -> Any:
-    """An application made with it."""
+    """Returns an application made with it."""
     made = bottle.Bottle()
     made.get("/own/<name>", callback=lambda name: f"{name}\n")
 

@@ -10,12 +10,12 @@ from flask_parts import admin, plain
 
 
 def text(*parts: Any, **values: Any) -> str:
-    """What every page answers."""
+    """The answer of every page."""
     return f"{parts} {values}\n"
 
 
 class Part:
-    """Below the root."""
+    """An object below the root."""
 
     @cherrypy.expose
     def index(self) -> str:
@@ -24,13 +24,13 @@ class Part:
 
     @cherrypy.expose
     def default(self, *parts: str) -> str:
-        """Whatever has no page of its own."""
+        """Answers every path that has no page."""
         return text(*parts)
 
 
 @cherrypy.expose
 class Resource:
-    """Its methods are those of HTTP."""
+    """An object whose methods are those of HTTP."""
 
     def GET(self, number: str = "") -> str:  # noqa: N802
         """Reads."""

@@ -35,7 +35,7 @@ from rest_framework.viewsets import ViewSet  # noqa: E402
 
 
 def text(_request: HttpRequest, **values: object) -> HttpResponse:
-    """What every route answers."""
+    """The answer of every route."""
     return HttpResponse(f"{values}\n")
 
 
@@ -45,7 +45,7 @@ def gone(_request: HttpRequest, number: int) -> HttpResponse:
 
 
 def before_routes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """A middleware that answers what never comes to a route."""
+    """A middleware that answers requests before they reach a route."""
 
     def respond(request: HttpRequest) -> HttpResponse:
         return HttpResponse("early\n") if request.path.startswith("/early/") else get_response(request)
@@ -54,22 +54,22 @@ def before_routes(get_response: Callable[[HttpRequest], HttpResponse]) -> Callab
 
 
 class Users(View):
-    """A view that is a class, and answers 405 to what it has no method for."""
+    """A view that is a class, and answers 405 to other methods."""
 
     def get(self, _request: HttpRequest, number: int) -> HttpResponse:
-        """One of them."""
+        """Answers one object."""
         return HttpResponse(f"{number}\n")
 
 
 class Things(ViewSet):
-    """What a router makes routes of."""
+    """A view from which a router makes routes."""
 
     def list(self, _request: object, format: str = "") -> Response:  # noqa: ARG002
-        """All."""
+        """Answers all objects."""
         return Response([])
 
     def retrieve(self, _request: object, pk: str, format: str = "") -> Response:  # noqa: ARG002
-        """One; or an error that the REST framework answers."""
+        """Answers one object, or raises an error that the REST framework answers."""
         if pk == "0":
             raise Throttled
         return Response({"pk": pk})

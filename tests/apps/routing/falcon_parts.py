@@ -10,24 +10,24 @@ class Things:
     """A resource with two routes."""
 
     def on_get(self, _request: falcon.Request, response: falcon.Response, **values: object) -> None:
-        """One."""
+        """Answers one object."""
         response.text = f"{values}\n"
 
     def on_get_all(self, _request: falcon.Request, response: falcon.Response) -> None:
-        """All."""
+        """Answers all objects."""
         response.text = "all\n"
 
 
 def sink(_request: falcon.Request, response: falcon.Response, **values: object) -> None:
-    """Takes whatever begins like it."""
+    """Answers every path with its prefix."""
     response.text = f"{values}\n"
 
 
 class BeforeRoutes:
-    """A middleware that answers what never comes to a route."""
+    """A middleware that answers requests before they reach a route."""
 
     def process_request(self, request: falcon.Request, response: falcon.Response) -> None:
-        """Two kinds of answers."""
+        """Answers in two ways."""
         if request.path.startswith("/moved/"):
             raise falcon.HTTPMovedPermanently("/elsewhere")
         if request.path.startswith("/early/"):
@@ -47,11 +47,11 @@ class AsyncThings:
     """The same for ASGI."""
 
     async def on_get(self, _request: falcon.asgi.Request, response: falcon.asgi.Response, **values: object) -> None:
-        """One."""
+        """Answers one object."""
         response.text = f"{values}\n"
 
     async def on_get_all(self, _request: falcon.asgi.Request, response: falcon.asgi.Response) -> None:
-        """All."""
+        """Answers all objects."""
         response.text = "all\n"
 
 

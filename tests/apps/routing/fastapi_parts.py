@@ -7,17 +7,17 @@ from fastapi.staticfiles import StaticFiles
 
 
 async def text(number: int = 0) -> dict[str, int]:
-    """What every route answers."""
+    """The answer of every route."""
     return {"number": number}
 
 
 def blocking(number: int) -> dict[str, int]:
-    """In a thread."""
+    """Runs in a thread."""
     return {"number": number}
 
 
 async def refused() -> None:
-    """A dependency that is not met."""
+    """A dependency that always fails."""
     raise HTTPException(401)
 
 

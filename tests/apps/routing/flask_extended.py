@@ -16,7 +16,7 @@ from werkzeug import Response
 
 
 def shop(name: str) -> Flask:
-    """An application with everything that can go wrong in a view."""
+    """Returns an application whose views fail in every way."""
     made = Flask(name)
     made.secret_key = "a test"
 
@@ -44,7 +44,7 @@ def shop(name: str) -> Flask:
 
 
 class Fails:
-    """A resource of an API, by the name of what goes wrong."""
+    """A resource of an API that fails; `what` names how."""
 
     def get(self, what: str) -> str:
         """Fails."""
@@ -90,7 +90,7 @@ def with_paranoid() -> Flask:
 
 
 def with_all() -> Flask:
-    """Each round the other."""
+    """Wraps each of the others."""
     made = with_restful()
     CORS(made)
     Paranoid(made)
@@ -98,7 +98,7 @@ def with_all() -> Flask:
 
 
 def with_own_handlers() -> Flask:
-    """An application that handles errors itself, by functions that never call Flask's."""
+    """An application with its own error handlers, which never call Flask's."""
     made = shop("with_own_handlers")
 
     def handle(_error: Exception) -> Response:
@@ -110,7 +110,7 @@ def with_own_handlers() -> Flask:
 
 
 def with_own_dispatch() -> Flask:
-    """An application that finds its views itself, as Flask-DebugToolbar does, bound before the worker has loaded it."""
+    """An application that finds its views itself, like Flask-DebugToolbar, bound before the worker is loaded."""
     made = shop("with_own_dispatch")
     bound = made.dispatch_request
     made.dispatch_request = lambda: bound()
@@ -119,7 +119,7 @@ def with_own_dispatch() -> Flask:
 
 
 def propagating() -> Flask:
-    """Exceptions come as far as the server."""
+    """Exceptions reach the server."""
     made = shop("propagating")
     made.config["PROPAGATE_EXCEPTIONS"] = True
     return made
@@ -130,7 +130,7 @@ own_handlers, own_dispatch, propagated = with_own_handlers(), with_own_dispatch(
 
 
 def before_routes(application: Any) -> Callable[[dict[str, Any], Any], Any]:
-    """A middleware outside of Flask that answers what never comes to a route."""
+    """A middleware outside of Flask that answers requests before they reach a route."""
 
     def call(environ: dict[str, Any], start_response: Any) -> Any:
         path = environ["PATH_INFO"]

@@ -11,12 +11,12 @@ from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
 
 def text(**values: Any) -> str:
-    """What every route answers."""
+    """The answer of every route."""
     return f"{values}\n"
 
 
 def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ARG001
-    """No framework."""
+    """A WSGI application without a framework."""
     start_response("200 OK", [("Content-Length", "6")])
     return [b"plain\n"]
 
@@ -25,7 +25,7 @@ class Users(MethodView):
     """A view that is a class."""
 
     def get(self, number: int) -> str:
-        """One of them."""
+        """Answers one user."""
         return text(number=number)
 
 
@@ -47,7 +47,7 @@ def shop() -> Flask:
 
 
 def admin() -> Flask:
-    """Another, with a route of the same rule."""
+    """Returns another application, with an equal rule."""
     made = Flask("flask_admin")
     made.add_url_rule("/users/<int:number>", "user", text)
     return made

@@ -14,19 +14,19 @@ from starlette.websockets import WebSocket
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """Before the first request, and after the last."""
+    """Runs before the first request, and after the last."""
     app.state.word = "started"
     yield
     print("the application has stopped", file=sys.stderr, flush=True)
 
 
 async def state(request: Request) -> PlainTextResponse:
-    """What the lifespan has left."""
+    """Answers the state that the lifespan has set."""
     return PlainTextResponse(f"{request.app.state.word}\n")
 
 
 async def stream(_request: Request) -> StreamingResponse:
-    """Until the client leaves."""
+    """Answers until the client leaves."""
 
     async def parts() -> AsyncIterator[bytes]:
         while True:

@@ -9,42 +9,42 @@ from pyramid.response import Response
 
 
 class Node(dict[str, Any]):
-    """A place in the tree that traversal walks through."""
+    """A node of the tree through which traversal walks."""
 
     def __getitem__(self, name: str) -> "Node":
-        """Every name is there, but two."""
+        """Returns a node for every name but two."""
         if name in ("nowhere", "edit"):
             raise KeyError(name)
         return Leaf() if name == "leaf" else Node()
 
 
 class Leaf(Node):
-    """Another class of place, with a view of its own."""
+    """Another class of node, with its own view."""
 
 
 def text(request: Request) -> Response:
-    """What every view answers."""
+    """The answer of every view."""
     return Response(f"{request.path}\n")
 
 
 def root(_request: Request) -> Node:
-    """Where traversal begins."""
+    """Returns the node at which traversal begins."""
     return Node()
 
 
 def part(config: Configurator) -> None:
-    """Routes that are included."""
+    """Includes routes."""
     config.add_route("part", "/part/{number:\\d+}")
     config.add_view(text, route_name="part")
 
 
 def moved(request: Request) -> HTTPTemporaryRedirect | HTTPNotFound:
-    """What answers where no view is: as Kinto does with a slash that is too much."""
+    """Answers where no view exists: like Kinto for a superfluous slash."""
     return HTTPTemporaryRedirect("/elsewhere") if "/moved/" in request.path else HTTPNotFound()
 
 
 def before_routes(handler: Any, _registry: Any) -> Any:
-    """A tween that answers what never comes to a route."""
+    """A tween that answers requests before they reach a route."""
     return lambda request: Response("early\n") if request.path.startswith("/early/") else handler(request)
 
 

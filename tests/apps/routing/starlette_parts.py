@@ -14,18 +14,18 @@ from starlette.websockets import WebSocket
 
 
 async def text(request: Request) -> PlainTextResponse:
-    """What every route answers."""
+    """The answer of every route."""
     return PlainTextResponse(f"{request.path_params}\n")
 
 
 async def passing(request: Request, call_next: object) -> PlainTextResponse:
-    """A middleware of the kind that runs the application in a task of its own."""
+    """A middleware of the kind that runs the application in its own task."""
     response: PlainTextResponse = await call_next(request)  # type: ignore[operator]
     return response
 
 
 async def echo(websocket: WebSocket) -> None:
-    """A websocket that says one thing."""
+    """A websocket that sends one message."""
     await websocket.accept()
     await websocket.send_text("hello")
     await websocket.close()
@@ -35,7 +35,7 @@ class Things(HTTPEndpoint):
     """An endpoint that is a class."""
 
     async def get(self, request: Request) -> PlainTextResponse:
-        """One of them."""
+        """Answers one object."""
         return await text(request)
 
 

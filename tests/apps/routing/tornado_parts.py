@@ -11,10 +11,10 @@ from tornado.wsgi import WSGIContainer
 
 
 class Text(RequestHandler):
-    """What every route answers."""
+    """The answer of every route."""
 
     def get(self, **values: str) -> None:
-        """Anything."""
+        """Answers any path."""
         self.write(f"{values}\n")
 
 
@@ -22,7 +22,7 @@ class Parts(RequestHandler):
     """A response that is streamed."""
 
     async def get(self) -> None:
-        """In two parts."""
+        """Sends two parts."""
         self.write("one ")
         await self.flush()
         await asyncio.sleep(0.2)
@@ -30,34 +30,34 @@ class Parts(RequestHandler):
 
 
 class Late(RequestHandler):
-    """A defect within the response."""
+    """A defect in the middle of the response."""
 
     async def get(self) -> None:
-        """One part, and no other."""
+        """Sends one part, and fails."""
         self.write("begun ")
         await self.flush()
         raise LookupError("late")
 
 
 class Done(RequestHandler):
-    """Says that it is done, which is an exception and no error."""
+    """Ends the response by raising `Finish`, which is not an error."""
 
     def get(self) -> None:
-        """Has nothing."""
+        """Answers with an empty body."""
         self.set_status(204)
         raise Finish
 
 
 class Echo(WebSocketHandler):
-    """A websocket that says one thing."""
+    """A websocket that sends one message."""
 
     def open(self, *_: str, **__: str) -> None:
-        """Says it."""
+        """Sends it."""
         self.write_message("hello")
 
 
 def plain(environ: dict[str, Any], start_response: Any) -> list[bytes]:  # noqa: ARG001
-    """No framework."""
+    """A WSGI application without a framework."""
     start_response("200 OK", [("Content-Length", "6")])
     return [b"plain\n"]
 
