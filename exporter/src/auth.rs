@@ -27,7 +27,7 @@ use ring::rand::SystemRandom;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::sleep;
 
-use crate::settings::{AuthSettings, Secret};
+use metrics_settings::{AuthSettings, Secret};
 use turns::Turns;
 
 /// From one answer to a wrong password to the next, where no hash is needed to tell that it is wrong.

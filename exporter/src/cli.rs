@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use metrics_settings::{Flag, Loaded, PrometheusSettings, RedisSettings, Settings, SettingsError};
 
 use crate::health::NotHealthy;
 use crate::logging::LogFormat;
 use crate::push_command::{PushFailure, PushWords};
-use crate::settings::{Loaded, Origin, Settings, SettingsError};
 use crate::{BackendError, Protection, PushError, RedisBackend, SidecarError, StandaloneError};
 
 /// The exit codes of sysexits.h that are used: the command line, the environment or the settings are
@@ -53,12 +53,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, env = "YAML_CONFIG_PATH", value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// The port of /metrics [default: 9091]
-    #[arg(long, global = true, value_name = "PORT")]
+    #[arg(long, global = true, value_name = "PORT", help = help_for_port())]
     port: Option<String>,
 
-    /// The address to bind [default: 0.0.0.0]
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "ADDRESS", help = help_for_bind())]
     bind: Option<String>,
 
     /// The Redis that shares the metrics: redis://, rediss:// or unix://
@@ -116,22 +114,18 @@ impl Cli {
             .as_deref()
             .filter(|path| !path.as_os_str().is_empty());
         let text = path.map(Settings::read_file).transpose()?;
-        let flags = [
-            ("--port", "PROMETHEUS_METRICS_PORT", &self.port),
-            ("--bind", "PROMETHEUS_BIND_ADDRESS", &self.bind),
-            (
-                "--redis-url",
-                "GUNICORN_EXPORTER_REDIS_URL",
-                &self.redis_url,
-            ),
-        ];
-        let env = |name: &str| {
-            let flag = flags.iter().find(|(_, variable, _)| *variable == name);
-            flag.and_then(|(_, _, value)| (*value).clone())
-                .or_else(|| std::env::var(name).ok())
+        let flag = |name, key, value: &Option<String>| {
+            let value = value.clone();
+            Flag { name, key, value }
         };
-        let mut loaded = Settings::load(path.zip(text.as_deref()), &env)
-            .map_err(|error| name_flag(error, &flags))?;
+        let flags = [
+            flag("--port", "prometheus.metrics_port", &self.port),
+            flag("--bind", "prometheus.bind_address", &self.bind),
+            flag("--redis-url", "redis.url", &self.redis_url),
+        ];
+        let env = |name: &str| std::env::var(name).ok();
+        let file = path.zip(text.as_deref());
+        let mut loaded = Settings::load_with_flags(file, &env, &flags)?;
         let names: Vec<_> = std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
             .collect();
@@ -194,35 +188,19 @@ fn names_redis(settings: &Settings, env: &impl Fn(&str) -> Option<String>) -> bo
     let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
     let by_variable = ["REDIS_HOST", "REDIS_PORT"].iter().any(is_set);
     let redis = &settings.redis;
-    let default = Settings::load(None, &|_: &str| None);
-    let is_elsewhere = default.is_ok_and(|Loaded { settings, .. }| {
-        (&redis.host, redis.port) != (&settings.redis.host, settings.redis.port)
-    });
+    let default = RedisSettings::default();
+    let is_elsewhere = (&redis.host, redis.port) != (&default.host, default.port);
     by_variable || redis.url.is_some() || redis.sentinel.is_some() || redis.cluster || is_elsewhere
 }
 
-/// Who typed a flag is told of the flag.
-fn name_flag(
-    error: SettingsError,
-    flags: &[(&'static str, &'static str, &Option<String>)],
-) -> SettingsError {
-    match error {
-        SettingsError::Value {
-            origin: Origin::Variable(name),
-            value,
-            allowed,
-        } => {
-            let flag = flags
-                .iter()
-                .find(|(_, variable, given)| *variable == name && given.is_some());
-            SettingsError::Value {
-                origin: flag.map_or(Origin::Variable(name), |(flag, ..)| Origin::Flag(flag)),
-                value,
-                allowed,
-            }
-        }
-        other => other,
-    }
+fn help_for_port() -> String {
+    let port = PrometheusSettings::default().metrics_port;
+    format!("The port of /metrics [default: {port}]")
+}
+
+fn help_for_bind() -> String {
+    let address = PrometheusSettings::default().bind_address;
+    format!("The address to bind [default: {address}]")
 }
 
 /// Why the program ends with another status than 0.

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::settings::PrometheusSettings;
+use metrics_settings::PrometheusSettings;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 /// An exporter that says this serves: whoever may scrape it shows a certificate.

@@ -1,7 +1,6 @@
 //! The exporter: reads the stores of Gunicorn's workers, pushes to registries, answers `/metrics`.
 //!
 //! ```text
-//! settings ── environment, YAML, defaults: one parse for arbiter, exporter process and binary
 //! backend ─── a registry, in this process or in Redis: page, push, leave
 //! instance ── the process that the arbiter starts: worker stores ─▶ sessions ─▶ registries
 //! server ──── connections ─▶ routes ─▶ scrape: pages of a backend, as they come, into a response
@@ -32,11 +31,13 @@ mod refresh;
 mod routes;
 mod scrape;
 mod server;
-pub mod settings;
 mod sidecar;
 mod standalone;
 mod stores;
 mod tls;
+
+/// Each shard of a registry has its place in every store.
+const _: () = assert!(metrics_settings::MAX_SHARDS as usize == metrics_store::MAX_SHARDS);
 
 pub use auth::AuthError;
 pub use backend::{Backend, BackendError, Embedded, RedisBackend};
@@ -50,7 +51,6 @@ pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refres
 pub use routes::App;
 pub use scrape::Renderings;
 pub use server::serve;
-pub use settings::Settings;
 pub use sidecar::{SidecarError, sidecar};
 pub use standalone::{StandaloneError, standalone};
 pub use stores::{GatherError, Gathering, create_directory};

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use crate::own_metrics::OwnMetrics;
-use crate::settings::PrometheusSettings;
+use metrics_settings::PrometheusSettings;
 
 /// From one attempt to the next.
 const RETRY: Duration = Duration::from_secs(1);

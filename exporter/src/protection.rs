@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use tokio_rustls::TlsAcceptor;
 
 use crate::auth::{AuthError, BasicAuth};
-use crate::settings::{AuthSettings, Settings};
 use crate::tls::{TlsError, TlsFiles};
+use metrics_settings::{AuthSettings, Settings};
 
 /// TLS and a password, where they are set. Clones are the same: what is replaced counts from the
 /// next connection (certificates) and the next request (passwords) on, and breaks none off.

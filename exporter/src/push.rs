@@ -22,10 +22,10 @@ use std::time::{Duration, SystemTime};
 use metrics_model::{FamilySpec, MAX_HELP_BYTES};
 
 use crate::backend::{BackendError, RedisBackend, Replacement, shard_of};
-use crate::settings::Settings;
 use content::{batches, with_labels};
 use family::Family;
 use input::parse;
+use metrics_settings::Settings;
 
 /// How long Redis may take for one command: a million series take it some seconds.
 const PATIENCE: Duration = Duration::from_mins(1);

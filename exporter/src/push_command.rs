@@ -8,8 +8,8 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, ValueEnum};
 use metrics_model::{LabelError, Labels};
 
-use crate::settings::Settings;
 use crate::{LeftOut, PushError, PushFormat, PushRequest, push};
+use metrics_settings::Settings;
 
 /// How often a line on the terminal is written anew.
 const REDRAW: Duration = Duration::from_millis(100);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::settings::Scope;
+use metrics_settings::Scope;
 
 /// How many scrapes may wait for the flusher; more than that go without.
 const WAITING: usize = 64;

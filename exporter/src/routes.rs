@@ -21,9 +21,9 @@ use crate::page;
 use crate::protection::Protection;
 use crate::refresh::Refresh;
 use crate::scrape::{Keep, Outcome, PageBody, Renderings, Scrape};
-use crate::settings::Scope;
 pub(crate) use live_page::Outage;
 use live_page::page_part;
+use metrics_settings::Scope;
 
 /// How long a scrape waits for the flusher of its instance, at most; never more than half of the
 /// time that the scraper gives.

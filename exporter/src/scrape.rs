@@ -23,10 +23,10 @@ use crate::backend::{Backend, BackendError};
 use crate::instance::now_ms;
 use crate::negotiate::Encoding;
 use crate::own_metrics::{OwnMetrics, ScrapeResult};
-use crate::settings::Scope;
 pub(crate) use body::PageBody;
 use body::Pages;
 use encoder::Encoder;
+use metrics_settings::Scope;
 use rendering::Reader;
 pub use rendering::Renderings;
 

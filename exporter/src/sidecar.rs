@@ -17,10 +17,10 @@ use crate::protection::{Protection, ProtectionError};
 use crate::refresh::{RefreshRequest, refresh};
 use crate::routes::App;
 use crate::server::serve;
-use crate::settings::{Scope, Settings, SettingsError};
 use crate::standalone::follow;
 use crate::stores::Directory;
 use crate::{Backend, Renderings};
+use metrics_settings::{Scope, Settings, SettingsError};
 
 /// How often the lock of somebody else is tried.
 const TRY_AGAIN: Duration = Duration::from_secs(1);

@@ -11,7 +11,7 @@ use crate::protection::{Protection, ProtectionError};
 use crate::routes::App;
 use crate::scrape::Renderings;
 use crate::server::serve;
-use crate::settings::{Scope, Settings, SettingsError};
+use metrics_settings::{Scope, Settings, SettingsError};
 
 /// Why it does not run.
 #[derive(Debug, thiserror::Error)]

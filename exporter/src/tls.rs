@@ -20,7 +20,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::settings::ListenerTls;
+use metrics_settings::ListenerTls;
 
 /// The most that is read of one file: a bundle of all public authorities is a quarter of it.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use gunicorn_prometheus_exporter::settings::{Loaded, Secret, Settings, SettingsError};
+use metrics_settings::{Loaded, Secret, Settings, SettingsError};
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;

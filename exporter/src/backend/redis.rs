@@ -14,8 +14,8 @@ use metrics_model::{Epoch, ExposeRequest, Format, Page, PushReply};
 use redis::{Cmd, Value};
 
 use super::BackendError;
-use crate::Settings;
 use link::Link;
+use metrics_settings::Settings;
 pub(crate) use replace::Replacement;
 use reply::Command;
 use topology::Topology;

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::InstanceError;
 use super::files::FilesBoot;
 use super::link::{AsyncLink, Message};
-use crate::Settings;
+use metrics_settings::Settings;
 
 /// How often a predecessor's lock is tried; the arbiter kills one that hangs.
 const TRY_AGAIN: Duration = Duration::from_millis(20);

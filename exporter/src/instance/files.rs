@@ -31,8 +31,8 @@ use metrics_store::Control;
 use super::now_ms;
 use super::state::State;
 use crate::backend::Embedded;
-use crate::settings::Settings;
 use crate::stores::{CopyName, DbFiles, Directory, DirectoryError, FileError};
+use metrics_settings::Settings;
 use publishing::Publishing;
 use reading::Known;
 

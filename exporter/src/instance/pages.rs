@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::routes::App;
-use crate::settings::Scope;
+use metrics_settings::Scope;
 
 /// How many are answered at once; the others wait, and the worker not longer than a second.
 const AT_ONCE: usize = 16;

@@ -18,7 +18,7 @@ use crate::instance::now_ms;
 use crate::negotiate::Encoding;
 use crate::page::{self, FAMILIES, Figures};
 use crate::scrape::{Keep, Outcome, PageBody, Scrape};
-use crate::settings::Scope;
+use metrics_settings::Scope;
 
 /// How long a person is kept waiting.
 const DEADLINE: Duration = Duration::from_secs(5);

@@ -21,7 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{KEPT_KIB, registry_info};
 use crate::backend::{Backend, BackendError};
-use crate::settings::Scope;
+use metrics_settings::Scope;
 
 /// How far readers may be apart.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use gunicorn_prometheus_exporter::Settings;
+use metrics_settings::Settings;
 use metrics_store::{
     ArbiterLink, Boot, Control, Facts, Identity, ListenerFacts, NewStore, Role, Snapshots,
     StoreFile, ToArbiter, ToExporter,

@@ -4,7 +4,7 @@
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
-use gunicorn_prometheus_exporter::settings::Settings;
+use metrics_settings::Settings;
 use metrics_store::Descriptor;
 
 use super::Line;

@@ -20,7 +20,7 @@
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use gunicorn_prometheus_exporter::settings::PrometheusSettings;
+use metrics_settings::PrometheusSettings;
 use metrics_store::{
     Control, LinkError, PeerLink, Process, Snapshots, StoreError, StoreFile, ToExporter, ToPeer,
 };

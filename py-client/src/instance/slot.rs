@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use gunicorn_prometheus_exporter::settings::HttpSettings;
+use metrics_settings::HttpSettings;
 use metrics_store::Counter;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::create_directory;
-use gunicorn_prometheus_exporter::settings::Settings;
+use metrics_settings::Settings;
 use metrics_store::{
     Boot, ChildListener, Control, Descriptor, Facts, NurseryLink, Snapshots, ToExporter,
 };

@@ -1,6 +1,6 @@
 //! What the settings `exporter.http` say to the recorder.
 
-use gunicorn_prometheus_exporter::settings::HttpSettings;
+use metrics_settings::HttpSettings;
 
 /// What is recorded of requests, and of which.
 #[derive(Debug, Clone, Default)]

@@ -9,7 +9,7 @@ use redis::{
 };
 
 use super::super::BackendError;
-use crate::settings::{RedisSettings, RedisTls, SentinelSettings};
+use metrics_settings::{RedisSettings, RedisTls, SentinelSettings};
 
 /// How to reach a server, and how to log in there: the same for all nodes of a cluster, and for
 /// every primary that a sentinel names.
@@ -192,8 +192,8 @@ fn wrong(message: &str) -> BackendError {
 
 #[cfg(test)]
 mod tests {
-    use crate::Settings;
     use crate::backend::RedisBackend;
+    use metrics_settings::Settings;
 
     fn address(variables: &[(&str, &str)]) -> String {
         let env = |name: &str| {

@@ -9,8 +9,8 @@ use super::address::Address;
 use super::probe::explain;
 use super::reply::{self, Command};
 use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
-use crate::Settings;
 use crate::backend::BackendError;
+use metrics_settings::Settings;
 
 /// How many replicas are followed, from one to the next.
 const LONGEST_CHAIN: usize = 8;

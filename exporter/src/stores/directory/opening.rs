@@ -12,7 +12,7 @@ use rustix::process::{getegid, geteuid};
 
 use super::folder::{Access, FileError, Folder};
 use super::{Directory, LOCK};
-use crate::settings::Settings;
+use metrics_settings::Settings;
 
 /// Why the metrics directory cannot be used. Each says what helps.
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,7 @@ fn nothing_set_gives_the_documented_defaults() {
     let loaded = load("", &[]).unwrap();
     assert_eq!(loaded.warnings, Vec::<String>::new());
     assert_eq!(loaded.gunicorn, GunicornSettings::default());
+    assert_eq!(loaded.settings, Settings::default());
     let settings = loaded.settings;
     assert_eq!(settings.prometheus.metrics_port, 9_091);
     assert_eq!(settings.prometheus.bind_address, "0.0.0.0");
@@ -115,6 +116,27 @@ fn the_environment_comes_before_the_file() {
     assert_eq!(settings.flush_interval_ms, 250);
     assert_eq!(settings.http.skip_paths, ["/a", "/b"]);
     assert!(settings.sidecar_mode);
+}
+
+#[test]
+fn a_flag_comes_before_the_environment_and_errors_name_it() {
+    let env = |name: &str| (name == "PROMETHEUS_METRICS_PORT").then(|| "9191".to_owned());
+    let with_port = |value: Option<&str>| {
+        let flag = Flag {
+            name: "--port",
+            key: "prometheus.metrics_port",
+            value: value.map(str::to_owned),
+        };
+        Settings::load_with_flags(None, &env, &[flag])
+    };
+    let port = |value| with_port(value).unwrap().settings.prometheus.metrics_port;
+    assert_eq!(port(Some("9292")), 9_292);
+    assert_eq!(port(None), 9_191);
+    assert_eq!(port(Some("")), 9_091);
+    assert_eq!(
+        with_port(Some("web")).unwrap_err().to_string(),
+        r#"--port is "web", allowed is a whole number from 1 to 65535"#
+    );
 }
 
 #[test]

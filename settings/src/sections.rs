@@ -1,29 +1,27 @@
-//! The sections of the settings: keys, types, ranges and defaults.
+//! The sections of the settings: keys, types and ranges. Defaults are in `defaults.rs`.
 
-use metrics_store::MAX_SHARDS;
-
-use super::reader::Reader;
-use super::{
-    AuthSettings, GunicornSettings, HttpSettings, ListenerTls, PrometheusSettings, RedisSettings,
-    RedisTls, Scope, Secret, SentinelSettings, SettingsError,
+use crate::reader::Reader;
+use crate::{
+    AuthSettings, GunicornSettings, HttpSettings, ListenerTls, MAX_SHARDS, PrometheusSettings,
+    RedisSettings, RedisTls, Scope, Secret, SentinelSettings, SettingsError,
 };
 
 pub(super) fn prometheus(reader: &mut Reader<'_>) -> Result<PrometheusSettings, SettingsError> {
+    let defaults = PrometheusSettings::default();
     let port = reader.integer("prometheus.metrics_port", 1..=65_535)?;
     let address = reader.text("prometheus.bind_address")?;
     Ok(PrometheusSettings {
-        metrics_port: port.map_or(9_091, |port| port as u16),
-        bind_address: address.map_or_else(
-            || "0.0.0.0".to_owned(),
-            |address| address.trim_matches(['[', ']']).to_owned(),
-        ),
+        metrics_port: port.map_or(defaults.metrics_port, |port| port as u16),
+        bind_address: address.map_or(defaults.bind_address, |address| {
+            address.trim_matches(['[', ']']).to_owned()
+        }),
         multiproc_dir: reader.path("prometheus.multiproc_dir")?,
         multiproc_group: reader
             .boolean("prometheus.multiproc_group")?
-            .unwrap_or(false),
+            .unwrap_or(defaults.multiproc_group),
         scope: reader
             .parsed("prometheus.scope", "shared or instance", scope)?
-            .unwrap_or(Scope::Shared),
+            .unwrap_or(defaults.scope),
         ssl: listener_tls(reader)?,
     })
 }
@@ -48,7 +46,7 @@ fn listener_tls(reader: &mut Reader<'_>) -> Result<ListenerTls, SettingsError> {
         client_capath: reader.path("prometheus.ssl.client_capath")?,
         client_auth_required: reader
             .boolean("prometheus.ssl.client_auth_required")?
-            .unwrap_or(false),
+            .unwrap_or_default(),
     };
     if tls.enabled {
         both(
@@ -81,6 +79,7 @@ fn listener_tls(reader: &mut Reader<'_>) -> Result<ListenerTls, SettingsError> {
 }
 
 pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsError> {
+    let defaults = RedisSettings::default();
     let url = reader
         .parsed(
             "redis.url",
@@ -97,36 +96,30 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
                 u32::try_from(seconds.max(0)).ok()
             },
         )?
-        .unwrap_or(300);
-    let ttl_disabled = reader.boolean("redis.ttl_disabled")?.unwrap_or(false);
+        .map_or(defaults.ttl_seconds, u64::from);
+    let ttl_disabled = reader.boolean("redis.ttl_disabled")?.unwrap_or_default();
     let settings = RedisSettings {
         enabled: reader.boolean("redis.enabled")?.unwrap_or(url.is_some()),
         url,
-        host: reader
-            .text("redis.host")?
-            .unwrap_or_else(|| "127.0.0.1".to_owned()),
+        host: reader.text("redis.host")?.unwrap_or(defaults.host),
         port: reader
             .integer("redis.port", 1..=65_535)?
-            .map_or(6_379, |port| port as u16),
-        db: small(reader.integer("redis.db", 0..=1_000_000)?).unwrap_or(0),
+            .map_or(defaults.port, |port| port as u16),
+        db: small(reader.integer("redis.db", 0..=1_000_000)?).unwrap_or(defaults.db),
         username: reader.text("redis.username")?,
         password: reader.secret("redis.password")?,
         key_prefix: reader
             .verbatim("redis.key_prefix", "1 to 200 bytes", |text| {
                 (1..=200).contains(&text.len())
             })?
-            .unwrap_or_else(|| "gunicorn".to_owned()),
-        ttl_seconds: if ttl_disabled {
-            0
-        } else {
-            u64::from(ttl_seconds)
-        },
+            .unwrap_or(defaults.key_prefix),
+        ttl_seconds: if ttl_disabled { 0 } else { ttl_seconds },
         ssl: redis_tls(reader)?,
         sentinel: sentinel(reader)?,
-        cluster: reader.boolean("redis.cluster")?.unwrap_or(false),
+        cluster: reader.boolean("redis.cluster")?.unwrap_or(defaults.cluster),
         shards: reader
-            .integer("redis.shards", 1..=i64::try_from(MAX_SHARDS).unwrap_or(1))?
-            .map_or(1, |shards| shards as u16),
+            .integer("redis.shards", 1..=i64::from(MAX_SHARDS))?
+            .map_or(defaults.shards, |shards| shards as u16),
     };
     if settings.shards > 1 && settings.key_prefix.contains(['{', '}']) {
         return Err(SettingsError::Conflict(format!(
@@ -144,12 +137,17 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
 }
 
 fn redis_tls(reader: &mut Reader<'_>) -> Result<RedisTls, SettingsError> {
+    let defaults = RedisTls::default();
     let tls = RedisTls {
-        enabled: reader.boolean("redis.ssl.enabled")?.unwrap_or(false),
+        enabled: reader
+            .boolean("redis.ssl.enabled")?
+            .unwrap_or(defaults.enabled),
         ca_file: reader.path("redis.ssl.ca_file")?,
         cert_file: reader.path("redis.ssl.cert_file")?,
         key_file: reader.path("redis.ssl.key_file")?,
-        verify: reader.boolean("redis.ssl.verify")?.unwrap_or(true),
+        verify: reader
+            .boolean("redis.ssl.verify")?
+            .unwrap_or(defaults.verify),
     };
     both(
         ("exporter.redis.ssl.cert_file", tls.cert_file.is_some()),
@@ -177,14 +175,13 @@ fn sentinel(reader: &mut Reader<'_>) -> Result<Option<SentinelSettings>, Setting
     }))
 }
 
-/// `outlives`: whether the metrics outlive the instance that has counted them. Each instance and each
-/// start knows its own paths only, so the paths of all of them have no bound there, and none becomes
-/// a label unless a limit is set.
+/// `outlives`: whether the metrics outlive the instance that has counted them.
 pub(super) fn http(reader: &mut Reader<'_>, outlives: bool) -> Result<HttpSettings, SettingsError> {
-    let mut defaults = HttpSettings::default();
-    if outlives {
-        defaults.endpoint_limit = 0;
-    }
+    let defaults = if outlives {
+        HttpSettings::where_metrics_outlive_their_instance()
+    } else {
+        HttpSettings::default()
+    };
     let words = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     Ok(HttpSettings {
         endpoint_limit: small(reader.integer("http.endpoint_limit", 0..=100_000)?)
@@ -199,37 +196,17 @@ pub(super) fn http(reader: &mut Reader<'_>, outlives: bool) -> Result<HttpSettin
         skip_methods: reader
             .list("http.skip_methods", "a list of methods", words)?
             .unwrap_or_default(),
-        group_status: reader.boolean("http.group_status")?.unwrap_or(false),
+        group_status: reader
+            .boolean("http.group_status")?
+            .unwrap_or(defaults.group_status),
         buckets: reader.bounds("http.buckets")?.unwrap_or(defaults.buckets),
         size_buckets: reader
             .bounds("http.size_buckets")?
             .unwrap_or(defaults.size_buckets),
-        exemplars: reader.boolean("http.exemplars")?.unwrap_or(false),
+        exemplars: reader
+            .boolean("http.exemplars")?
+            .unwrap_or(defaults.exemplars),
     })
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            endpoint_limit: 100,
-            skip_paths: Vec::new(),
-            skip_methods: Vec::new(),
-            group_status: false,
-            buckets: vec![
-                0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-            ],
-            size_buckets: vec![
-                1_024.0,
-                4_096.0,
-                16_384.0,
-                65_536.0,
-                262_144.0,
-                1_048_576.0,
-                4_194_304.0,
-            ],
-            exemplars: false,
-        }
-    }
 }
 
 /// Costs of bcrypt hashes: the least that there is, and one that is computed in some 3 seconds. With

@@ -1,9 +1,22 @@
-//! Every setting: its key, variable, type, range and default, parsed once and in one place.
+//! Every setting: its key, variable, type, range and default.
 //!
-//! The environment comes first, then the YAML file, then the defaults. Gunicorn's arbiter, the
-//! exporter process, the standalone binary and its container all read settings here. [`Settings`]
-//! is plain data, so that the arbiter can hand it to its exporter as JSON, through a pipe.
+//! Flags come first, then the environment, then the YAML file, then the defaults. The result is one value,
+//! [`Settings`]. Gunicorn's arbiter, the exporter process, the standalone binary and its container all read
+//! their settings here. [`Settings`] is plain data, so that the arbiter can send it to its exporter as JSON,
+//! through a pipe.
+//!
+//! ```text
+//! lib.rs       the settings as types
+//! defaults.rs  every default, once
+//! sections.rs  every key: its type and range
+//! reader.rs    finds a key in flags, environment and file; reads its type
+//! yaml.rs      the file as a tree of texts with line numbers
+//! unknown.rs   warnings about keys and variables that are probably misspelled
+//! ```
 
+#![forbid(unsafe_code)]
+
+mod defaults;
 mod error;
 mod reader;
 mod secret;
@@ -19,8 +32,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 pub use error::{Origin, SettingsError};
+pub use reader::Flag;
 use reader::Reader;
 pub use secret::Secret;
+
+/// The largest number of shards of a registry, each a key in Redis.
+pub const MAX_SHARDS: u16 = 64;
 
 /// What one instance of the application, or one exporter, is told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -214,7 +231,17 @@ impl Settings {
         yaml: Option<(&Path, &str)>,
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Loaded, SettingsError> {
-        let mut reader = Reader::new(yaml, env)?;
+        Self::load_with_flags(yaml, env, &[])
+    }
+
+    /// The same with flags of the command line, which take precedence. An error names the flag.
+    pub fn load_with_flags(
+        yaml: Option<(&Path, &str)>,
+        env: &dyn Fn(&str) -> Option<String>,
+        flags: &[Flag],
+    ) -> Result<Loaded, SettingsError> {
+        let mut reader = Reader::new(yaml, env, flags)?;
+        let defaults = Self::default();
         let prometheus = sections::prometheus(&mut reader)?;
         let redis = sections::redis(&mut reader)?;
         let outlives = redis.enabled || prometheus.multiproc_dir.is_some();
@@ -223,12 +250,16 @@ impl Settings {
             prometheus,
             redis,
             auth: sections::auth(&mut reader)?,
-            cleanup_db_files: reader.boolean("cleanup.db_files")?.unwrap_or(true),
+            cleanup_db_files: reader
+                .boolean("cleanup.db_files")?
+                .unwrap_or(defaults.cleanup_db_files),
             instance: reader.text("instance")?,
             flush_interval_ms: reader
                 .seconds("flush_interval", 0.05..=10.0)?
-                .unwrap_or(1_000),
-            sidecar_mode: reader.variable("SIDECAR_MODE")?.unwrap_or(false),
+                .unwrap_or(defaults.flush_interval_ms),
+            sidecar_mode: reader
+                .variable("SIDECAR_MODE")?
+                .unwrap_or(defaults.sidecar_mode),
         };
         let gunicorn = sections::gunicorn(&mut reader)?;
         Ok(Loaded {

@@ -1,6 +1,8 @@
 //! Keys that nobody reads, and what was probably meant.
 
-use super::yaml::{Node, Value};
+use strsim::levenshtein as distance;
+
+use crate::yaml::{Node, Value};
 
 const OURS: &str = "GUNICORN_EXPORTER_";
 const PREFIXES: [&str; 6] = [
@@ -83,33 +85,9 @@ fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))
 }
 
-/// Levenshtein's distance: how many characters to insert, remove or replace.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("port", "port"), 0);
-        assert_eq!(distance("prot", "port"), 2);
-        assert_eq!(distance("", "port"), 4);
-        assert_eq!(distance("key_prefx", "key_prefix"), 1);
-    }
 
     #[test]
     fn a_variable_that_is_nearly_known_is_a_slip_and_others_are_somebody_elses() {

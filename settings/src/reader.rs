@@ -1,10 +1,10 @@
-//! Looks a setting up, in the environment first, then in the file, and reads its type.
+//! Looks a setting up, in the flags first, then in the environment, then in the file, and reads its type.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::yaml::{self, Node, Value};
-use super::{Origin, Secret, SettingsError, unknown};
+use crate::yaml::{self, Node, Value};
+use crate::{Origin, Secret, SettingsError, unknown};
 
 /// The environment variables that have names of their own. Any other key is found under
 /// `GUNICORN_EXPORTER_` and its path.
@@ -55,8 +55,20 @@ const SECTIONS: &[&str] = &[
     "auth",
 ];
 
-/// The environment and the `exporter` section of one file.
+/// An option of the command line that stands for a setting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flag {
+    /// With its dashes, as `--port`.
+    pub name: &'static str,
+    /// The key without its leading `exporter.`, as `prometheus.metrics_port`.
+    pub key: &'static str,
+    /// What was typed, if it was.
+    pub value: Option<String>,
+}
+
+/// The flags, the environment and the `exporter` section of one file.
 pub(super) struct Reader<'a> {
+    flags: &'a [Flag],
     env: &'a dyn Fn(&str) -> Option<String>,
     path: PathBuf,
     root: Option<Node>,
@@ -74,8 +86,10 @@ impl<'a> Reader<'a> {
     pub(super) fn new(
         yaml: Option<(&Path, &str)>,
         env: &'a dyn Fn(&str) -> Option<String>,
+        flags: &'a [Flag],
     ) -> Result<Self, SettingsError> {
         let mut reader = Self {
+            flags,
             env,
             path: PathBuf::new(),
             root: None,
@@ -301,14 +315,11 @@ impl<'a> Reader<'a> {
     /// documented examples, and `REDIS_PASSWORD=` in many a compose file.
     fn find(&mut self, key: &str) -> Result<Option<Found>, SettingsError> {
         self.asked.push(key.to_owned());
-        let variable = variable_of(key);
-        if let Some(text) = (self.env)(&variable)
-            .filter(|text| !text.trim().is_empty() && !is_service_link(&variable, text))
-        {
+        if let Some((text, origin)) = self.find_outside_the_file(key) {
             return Ok(Some(Found {
                 texts: vec![text],
                 is_list: false,
-                origin: Origin::Variable(variable),
+                origin,
             }));
         }
         if let Some(found) = self.find_in_file(key)? {
@@ -324,6 +335,19 @@ impl<'a> Reader<'a> {
             }
             None => Ok(None),
         }
+    }
+
+    /// A flag that was typed hides its variable, also when its text is empty.
+    fn find_outside_the_file(&self, key: &str) -> Option<(String, Origin)> {
+        let variable = variable_of(key);
+        let typed = self.flags.iter().find_map(|flag| {
+            let value = flag.value.as_ref().filter(|_| flag.key == key)?;
+            Some((value.clone(), Origin::Flag(flag.name)))
+        });
+        let is_link = |text: &str| is_service_link(&variable, text);
+        typed
+            .or_else(|| Some(((self.env)(&variable)?, Origin::Variable(variable.clone()))))
+            .filter(|(text, _)| !text.trim().is_empty() && !is_link(text))
     }
 
     fn find_in_file(&self, key: &str) -> Result<Option<Found>, SettingsError> {
