@@ -8,7 +8,7 @@
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server (those alone: make test-servers); some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
-#   make lint               formatting, clippy, ruff, mypy; which dependencies there are, and who may have them
+#   make lint               formatting, clippy, ruff, mypy; dependencies, and which packages may have them
 #   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
 #   make docs               docs/metrics.md, from the catalogue of the code
 #   make bench              measures cost, also of comparable packages; writes bench/results.md

@@ -26,7 +26,7 @@ WORKER_FAMILIES = {
 }
 
 
-class Bare(Gunicorn):
+class BareGunicorn(Gunicorn):
     """Runs exactly the command of the documentation, in a directory that contains only the application."""
 
     def command(self) -> Sequence[str | Path]:
@@ -47,7 +47,7 @@ def empty_venv(tmp_path_factory: pytest.TempPathFactory) -> Venv:
 def test_one_flag_gives_every_family_with_samples(empty_venv: Venv) -> None:
     """The application fails once and answers three times; every documented family has a sample."""
     with own_network():
-        gunicorn = Bare(venv=empty_venv)
+        gunicorn = BareGunicorn(venv=empty_venv)
         for variable in ("PROMETHEUS_METRICS_PORT", "PROMETHEUS_BIND_ADDRESS"):
             del gunicorn.environment[variable]
         gunicorn.port, gunicorn.metrics_port = 8000, 9091

@@ -92,7 +92,7 @@ def test_redis_starts_with_metrics_conf_and_its_users_have_exactly_their_rights(
     url = f"unix://{socket}?user={{}}&pass={{}}"
     push = {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": url.format("gunicorn", "change-me")}
     read = {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": url.format("exporter", "change-me-too")}
-    with Configured(tmp_path / "redis.conf", socket):
+    with ConfiguredRedis(tmp_path / "redis.conf", socket):
         with Gunicorn(environment=push) as gunicorn, Exporter(environment=read) as exporter:
             gunicorn.get("/order")
             for page in (gunicorn.metrics_url, exporter.metrics_url):
@@ -113,7 +113,7 @@ def _without_comments(text: str) -> str:
     return "".join(f"{line}\n" for line in text.splitlines() if not line.startswith("#"))
 
 
-class Configured(RedisServer):
+class ConfiguredRedis(RedisServer):
     """A redis-server whose only configuration is one file."""
 
     def __init__(self, config: Path, socket: Path) -> None:

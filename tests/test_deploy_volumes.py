@@ -62,7 +62,7 @@ def mounted(volume: dict[str, Any], user: dict[str, Any], path: Path) -> Iterato
         yield path
 
 
-class Other(Exporter):
+class OtherUserExporter(Exporter):
     """An exporter that runs as another user."""
 
     user = group = 65532
@@ -119,7 +119,7 @@ def test_metrics_are_counted_on_each_volume_of_a_manifest(manifest: str, tmp_pat
     with mounted(volume, user, reachable(tmp_path / "metrics")) as directory:
         settings = {"PROMETHEUS_MULTIPROC_DIR": str(directory)}
         arguments = [f"--user={user['runAsUser']}", f"--group={user['runAsGroup']}"]
-        assert_metered(directory, Other("sidecar", environment=settings), arguments, settings)
+        assert_metered(directory, OtherUserExporter("sidecar", environment=settings), arguments, settings)
 
 
 @pytest.mark.parametrize("kind", ["disk", "overlay", "tmpfs", "shm"])
@@ -148,7 +148,7 @@ def test_a_sidecar_of_another_user_shares_the_directory_by_its_group(tmp_path: P
         "PROMETHEUS_MULTIPROC_DIR": str(path),
         "GUNICORN_EXPORTER_PROMETHEUS_MULTIPROC_GROUP": "true",
     }
-    sidecar = Other("sidecar", environment=settings)
+    sidecar = OtherUserExporter("sidecar", environment=settings)
     sidecar.user, sidecar.group = 65533, 4711
     assert_metered(path, sidecar, ["--user=65532", "--group=4711"], settings)
 

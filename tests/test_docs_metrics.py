@@ -38,7 +38,7 @@ def _labels(text: str) -> frozenset[str]:
     return frozenset(re.findall(r"`(\w+)`", text))
 
 
-def _said(page: Scrape, *, without: tuple[str, ...] = ()) -> set[Row]:
+def _rows_of(page: Scrape, *, without: tuple[str, ...] = ()) -> set[Row]:
     families = (family for family in page.families.values() if not family.name.startswith(without))
     return {
         Row(family.name, family.type, frozenset(label for sample in family.samples for label in sample.labels) - {"le"})
@@ -65,15 +65,15 @@ def test_a_running_instance_shows_the_metrics_of_the_page() -> None:
             eventually(lambda: _page(gunicorn).sum("gunicorn_worker_restart_total", reason="kill"), equals=1)
             gunicorn.send(signal.SIGHUP)
             documented = _rows("/metrics")
-            eventually(lambda: _said(_page(gunicorn), without=("shop_",)), equals=documented)
+            eventually(lambda: _rows_of(_page(gunicorn), without=("shop_",)), equals=documented)
             own = scrape(gunicorn.metrics_url.replace("/metrics", "/-/metrics"))
-            for row in _said(own):
+            for row in _rows_of(own):
                 known = next(known for known in _rows("/-/metrics") if known.name == row.name)
                 # A family without any event has no sample, and so no labels.
                 assert (row.kind, row.labels | known.labels) == (known.kind, known.labels), row
             # Shown after an error, and nothing has failed in this exporter.
             without_errors = {row.name for row in _rows("/-/metrics")} - {"gunicorn_exporter_errors"}
-            assert {row.name for row in _said(own)} - {"gunicorn_exporter_errors"} == without_errors
+            assert {row.name for row in _rows_of(own)} - {"gunicorn_exporter_errors"} == without_errors
 
 
 def _cut_off(gunicorn: Gunicorn) -> None:

@@ -151,7 +151,7 @@ def test_a_port_in_use_is_named_once_and_taken_when_free() -> None:
         holder.bind(("127.0.0.1", free_port()))
         holder.listen()
         port = holder.getsockname()[1]
-        with RedisServer() as redis, _Waiting(redis=redis, port=port) as exporter:
+        with RedisServer() as redis, _StartingExporter(redis=redis, port=port) as exporter:
             eventually(lambda: "ERROR" in exporter.log)
             holder.close()
             eventually(lambda: ask(exporter, "/healthz").status, equals=200)
@@ -163,7 +163,7 @@ def test_a_port_in_use_is_named_once_and_taken_when_free() -> None:
             assert 'gunicorn_exporter_errors_total{where="listen"} ' in own
 
 
-class _Waiting(Exporter):
+class _StartingExporter(Exporter):
     """An exporter that does not need to serve to count as started."""
 
     def __init__(self, *, redis: RedisServer, port: int) -> None:

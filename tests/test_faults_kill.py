@@ -54,7 +54,7 @@ def test_a_worker_killed_in_a_request_has_counted_it(gunicorn: CountingGunicorn,
             with contextlib.suppress(OSError, http.client.HTTPException):
                 gunicorn.get(f"/die?when={when}")
             load.wait_for(20)
-    page = _settled(gunicorn)
+    page = _complete_page(gunicorn)
     finished = page.sum("gunicorn_worker_request_duration_seconds_count")
     requests = page.sum("gunicorn_worker_requests_total")
     assert requests == gunicorn.arrived
@@ -69,7 +69,7 @@ def test_workers_killed_at_any_time_lose_nothing(gunicorn: CountingGunicorn) -> 
         for _ in range(KILLS):
             load.wait_for(50)
             gunicorn.kill_worker(gunicorn.worker_pids()[0])
-    page = _settled(gunicorn)
+    page = _complete_page(gunicorn)
     finished = page.sum("gunicorn_worker_request_duration_seconds_count")
     requests = page.sum("gunicorn_worker_requests_total")
     assert finished <= load.answered <= requests
@@ -89,7 +89,7 @@ def test_a_killed_exporter_loses_and_doubles_nothing(gunicorn: CountingGunicorn)
                 gunicorn.kill_worker(gunicorn.worker_pids()[0])
             os.kill(victim, signal.SIGKILL)
             eventually(lambda: gunicorn.exporter_pid() != victim)
-    page = _settled(gunicorn)
+    page = _complete_page(gunicorn)
     finished = page.sum("gunicorn_worker_request_duration_seconds_count")
     requests = page.sum("gunicorn_worker_requests_total")
     assert finished <= load.answered <= requests
@@ -107,13 +107,13 @@ def test_an_exporter_killed_alone_costs_no_request_and_no_count(gunicorn: Counti
             os.kill(victim, signal.SIGKILL)
             eventually(lambda: gunicorn.exporter_pid() != victim)
     assert load.statuses() == {200: len(load.outcomes)}
-    page = _settled(gunicorn)
+    page = _complete_page(gunicorn)
     assert page.sum("gunicorn_worker_requests_total") == len(load.outcomes) == gunicorn.arrived
     assert page.sum("gunicorn_worker_request_duration_seconds_count") == len(load.outcomes)
 
 
 def test_the_gauges_of_a_dead_worker_are_gone_and_it_is_stopped(gunicorn: CountingGunicorn) -> None:
-    """The worker is killed and not replaced: it is told to leave while it is stopped, and then killed."""
+    """The worker is killed and not replaced: it gets a signal to leave while it is stopped, and is then killed."""
     with Load([gunicorn.port], ["/order"]):
         eventually(lambda: scrape(gunicorn.metrics_url).value("shop_carts"), equals=3.0)
     victim = gunicorn.worker_pids()[0]
@@ -141,7 +141,7 @@ def _without_victim(gunicorn: Gunicorn) -> Scrape:
     return page
 
 
-def _settled(gunicorn: CountingGunicorn) -> Scrape:
+def _complete_page(gunicorn: CountingGunicorn) -> Scrape:
     """Returns the complete page: requests in flight have ended, and the exporter has read every dead worker."""
 
     def settled() -> Scrape:

@@ -59,11 +59,11 @@ def test_gunicorn_settings_come_from_yaml_unless_the_configuration_sets_them(
     (tmp_path / "metrics.yml").write_text(YAML)
     config = LOAD.format(path=str(tmp_path / "metrics.yml")) + own
 
-    class FromFile(Gunicorn):
+    class GunicornFromFile(Gunicorn):
         def command(self) -> list[str | Path]:
             return [word for word in super().command() if not str(word).startswith("--workers")]
 
-    with FromFile(config=config, workers=workers) as gunicorn:
+    with GunicornFromFile(config=config, workers=workers) as gunicorn:
         page = "gunicorn_worker_state"
         eventually(lambda: len(scrape(gunicorn.metrics_url).samples(page, state="running")), equals=workers)
 

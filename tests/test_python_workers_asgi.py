@@ -26,7 +26,7 @@ def gunicorn(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
 
 
 def test_the_lifespan_reaches_the_application_and_is_not_counted(gunicorn: Gunicorn) -> None:
-    """Requests see the state that it has set up, and it is told of the end."""
+    """Requests see the state that it has set up, and it runs again at the end."""
     assert gunicorn.get("/state").body == b"started\n"
     seen = counted(gunicorn, 1)
     assert seen.value(TOTAL, endpoint="/state", status="200") == 1

@@ -82,7 +82,7 @@ def when_ready(server):
 """
 
 
-class AsWritten(Gunicorn):
+class ReadmeGunicorn(Gunicorn):
     """Runs `gunicorn -c gunicorn.conf.py app:app`, without any environment variable of ours."""
 
     def __init__(self, venv: Venv, config: str, workers: int) -> None:
@@ -115,7 +115,7 @@ def readme_machine() -> Iterator[None]:
 @pytest.mark.parametrize("version", GUNICORN_VERSIONS)
 def test_the_configurations_of_the_original_readme_work_unchanged(version: str, config: str, workers: int) -> None:
     """Every request is counted, and the page shows every worker."""
-    with AsWritten(Venv.gunicorn(version), config, workers) as gunicorn:
+    with ReadmeGunicorn(Venv.gunicorn(version), config, workers) as gunicorn:
         for _ in range(30):
             assert gunicorn.get("/order").status == 200
         eventually(lambda: scrape(gunicorn.metrics_url).sum("gunicorn_worker_requests_total"), equals=30)

@@ -21,7 +21,7 @@ from harness import Exporter, eventually, scrape
 from harness.paths import TESTS
 from harness.process import clean_environment
 
-Said = dict[tuple[str, frozenset[tuple[str, str]]], float]
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 # Sums of these are exact in any order.
 NUMBERS = st.integers(-1000, 1000).map(lambda number: number / 8)
@@ -118,20 +118,20 @@ def sidecar(directory: Path, *, cleanup: bool = False) -> Exporter:
     return Exporter("sidecar", environment=environment)
 
 
-def collected(directory: Path) -> tuple[Said, dict[str, str]]:
+def collector_view(directory: Path) -> tuple[Samples, dict[str, str]]:
     """Returns what prometheus_client reads from the files: samples, and types by family."""
     collector = MultiProcessCollector(CollectorRegistry(), path=str(directory))  # type: ignore[no-untyped-call]
-    return said(collector.collect())  # type: ignore[no-untyped-call]
+    return samples_and_types(collector.collect())  # type: ignore[no-untyped-call]
 
 
-def shown(exporter: Exporter) -> tuple[Said, dict[str, str]]:
+def page_view(exporter: Exporter) -> tuple[Samples, dict[str, str]]:
     """Returns the samples and types of our page."""
-    return said(scrape(exporter.metrics_url).families.values())
+    return samples_and_types(scrape(exporter.metrics_url).families.values())
 
 
 def assert_agree(exporter: Exporter, directory: Path) -> None:
     """The page and the collector agree; the error names the differences."""
-    (ours, our_types), (theirs, their_types) = shown(exporter), collected(directory)
+    (ours, our_types), (theirs, their_types) = page_view(exporter), collector_view(directory)
     differing = {
         key: (ours.get(key), theirs.get(key)) for key in ours.keys() | theirs if ours.get(key) != theirs.get(key)
     }
@@ -139,9 +139,9 @@ def assert_agree(exporter: Exporter, directory: Path) -> None:
     assert our_types == their_types
 
 
-def said(families: Sequence[Metric] | Any) -> tuple[Said, dict[str, str]]:
+def samples_and_types(families: Sequence[Metric] | Any) -> tuple[Samples, dict[str, str]]:
     """Compares bounds as numbers, and an empty label as none. A family without a sample is left out."""
-    samples: Said = {}
+    samples: Samples = {}
     types: dict[str, str] = {}
     for family in families:
         for sample in family.samples:
@@ -160,7 +160,7 @@ def said(families: Sequence[Metric] | Any) -> tuple[Said, dict[str, str]]:
 )
 @given(st.lists(st.lists(operations(), min_size=1, max_size=3), min_size=1, max_size=3))
 def test_the_page_and_the_collector_agree(tmp_path_factory: pytest.TempPathFactory, work: list[Any]) -> None:
-    """Random work by random processes, compared while it goes on, after deaths, and by a sidecar that starts late."""
+    """Random work by random processes, compared during the work, after deaths, and by a sidecar that starts late."""
     directory = tmp_path_factory.mktemp("metrics")
     with writers(directory, len(work)) as processes, sidecar(directory) as exporter:
         for step in range(max(map(len, work))):
@@ -190,7 +190,7 @@ def test_a_counter_that_is_reset_and_a_file_that_is_deleted_go_down(directory: P
             process.do([call("hits", "counter", "inc", 5), call("sizes", "histogram", "observe", 3)])
         assert_agree(exporter, directory)
         first.do([call("hits", "counter", "reset")])
-        assert shown(exporter)[0]["hits_total", frozenset()] == 5
+        assert page_view(exporter)[0]["hits_total", frozenset()] == 5
         assert_agree(exporter, directory)
         for name in second.files:
             (directory / name).unlink()
@@ -216,15 +216,15 @@ def test_files_of_the_dead_are_folded_and_deleted(directory: Path) -> None:
             shutil.copytree(directory, after)
             for path in after.glob(f"gauge_live*_{dying.process.pid}.db"):
                 path.unlink()
-            expected = collected(after) if dying is processes[0] else None
+            expected = collector_view(after) if dying is processes[0] else None
             dying.kill()
             eventually(lambda: dying.files, equals=[])
             if expected:
-                assert shown(exporter) == expected
+                assert page_view(exporter) == expected
             shutil.rmtree(after)
         exporter.kill()
         exporter.start()
-        samples, _ = shown(exporter)
+        samples, _ = page_view(exporter)
         assert samples["hits_total", frozenset()] == 15
         assert samples["sizes_count", frozenset()] == 3
         assert samples["waits_sum", frozenset()] == 6
@@ -241,9 +241,9 @@ def test_files_of_processes_that_cannot_be_seen_stay(directory: Path) -> None:
         process.do([call("hits", "counter", "inc", 5)])
     files = process.files
     with sidecar(directory, cleanup=True) as exporter:
-        assert shown(exporter)[0]["hits_total", frozenset()] == 5
+        assert page_view(exporter)[0]["hits_total", frozenset()] == 5
         shutil.copy(directory / files[0], directory / "counter_uwsgi-1.db")
-        eventually(lambda: shown(exporter)[0]["hits_total", frozenset()], equals=10)
+        eventually(lambda: page_view(exporter)[0]["hits_total", frozenset()], equals=10)
         assert process.files == files
 
 
@@ -252,7 +252,7 @@ def test_a_damaged_file_is_left_out_and_named_once(directory: Path) -> None:
     with writers(directory, 1) as (process,), sidecar(directory) as exporter:
         process.do([call("hits", "counter", "inc", 5)])
         for _ in range(3):
-            assert shown(exporter)[0]["hits_total", frozenset()] == 5
+            assert page_view(exporter)[0]["hits_total", frozenset()] == 5
         assert exporter.log.count("counter_1.db is left out: it is damaged at byte 8") == 1
 
 
@@ -260,7 +260,7 @@ def test_a_second_sidecar_waits_and_takes_over(directory: Path) -> None:
     """The second waits, logs it, and continues where the first stopped."""
     with writers(directory, 1) as (process,), sidecar(directory) as first:
         process.do([call("hits", "counter", "inc", 5)])
-        assert shown(first)[0]["hits_total", frozenset()] == 5
+        assert page_view(first)[0]["hits_total", frozenset()] == 5
         second = sidecar(directory)
         with second.log_path.open("ab") as log:
             command = [str(word) for word in second.command()]
@@ -268,7 +268,7 @@ def test_a_second_sidecar_waits_and_takes_over(directory: Path) -> None:
         try:
             eventually(lambda: f"another process reads {directory}" in second.log)
             first.kill()
-            eventually(lambda: shown(second)[0]["hits_total", frozenset()], equals=5)
+            eventually(lambda: page_view(second)[0]["hits_total", frozenset()], equals=5)
         finally:
             assert second.stop() == 0
 

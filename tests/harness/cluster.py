@@ -50,7 +50,7 @@ class Cluster:
                 for first, last, primary in _slots(node):
                     if first <= slot <= last and primary[1] == node.port:
                         return node
-        raise AssertionError(f"nobody has slot {slot}")
+        raise AssertionError(f"no node has slot {slot}")
 
     def slot(self, key: str) -> int:
         """Returns the slot of a key."""

@@ -1,9 +1,9 @@
-{{/* The beginning of every name: the release's, which is unique in its namespace. */}}
+{{/* The prefix of every name: the release's name, which is unique in its namespace. */}}
 {{- define "metrics.name" -}}
 {{- .Release.Name | trunc 48 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* What a selector finds the pods of one part by: {{ include "metrics.selector" (list $ "exporter") }} */}}
+{{/* The labels by which a selector finds the pods of one part: {{ include "metrics.selector" (list $ "exporter") }} */}}
 {{- define "metrics.selector" -}}
 {{- $root := first . -}}
 app.kubernetes.io/name: {{ $root.Chart.Name }}
@@ -20,14 +20,14 @@ app.kubernetes.io/managed-by: {{ $root.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 
-{{/* For scrape configurations that go by them. */}}
+{{/* Annotations, for scrape configurations that read them. */}}
 {{- define "metrics.annotations" -}}
 prometheus.io/scrape: "true"
 prometheus.io/port: "9091"
 prometheus.io/path: /metrics
 {{- end }}
 
-{{/* Of every pod. */}}
+{{/* Settings of every pod. */}}
 {{- define "metrics.pod" -}}
 automountServiceAccountToken: false
 {{- with .Values.imagePullSecrets }}
@@ -44,12 +44,12 @@ affinity: {{ toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
-{{/* Of every container: nothing needs root, nor writes to its image. */}}
+{{/* Settings of every container: none runs as root, or writes to its image. */}}
 {{- define "metrics.container" -}}
 securityContext: {allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {drop: [ALL]}}
 {{- end }}
 
-{{/* Which Redis, for the application and for the exporter. */}}
+{{/* Variables that name the Redis, for the application and for the exporter. */}}
 {{- define "metrics.redis" -}}
 - {name: REDIS_ENABLED, value: "true"}
 - name: REDIS_HOST

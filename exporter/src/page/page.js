@@ -1,5 +1,5 @@
-// Draws the page as it happens. Every two seconds it asks for the totals, keeps those of the last five minutes, and shows
-// what was added: the tiles and tables over the last minute, the curves step by step. Nothing is stored.
+// Updates the page live. Every two seconds the script fetches the totals. It keeps those of the last five minutes, and shows
+// the differences: tiles and tables over the last minute, curves step by step. The browser stores nothing.
 "use strict";
 
 const EVERY_MS = 2000;
@@ -16,7 +16,7 @@ let paused = false;
 
 // --- arithmetic ------------------------------------------------------------------------------------------------------
 
-// What was added to a counter. One that is lower than before began again at zero.
+// Returns the increase of a counter. A counter that is lower than before has restarted at zero.
 const added = (now, before) => (now >= (before ?? 0) ? now - (before ?? 0) : now);
 
 function addedDurations(now, before) {
@@ -36,7 +36,7 @@ function addedStatuses(now, before) {
 
 const all = (statuses) => statuses.good + statuses.client_errors + statuses.server_errors;
 
-// As Prometheus' histogram_quantile does it.
+// Computes a quantile like histogram_quantile of Prometheus.
 function quantile(durations, share) {
   if (!(durations.count > 0)) return null;
   const rank = share * durations.count;
@@ -48,7 +48,7 @@ function quantile(durations, share) {
   return low + (durations.bounds[place] - low) * (inside > 0 ? (rank - below) / inside : 1);
 }
 
-// What happened between two moments, in the words of the page.
+// Returns the figures of the page for the time between two totals.
 function difference(now, before) {
   const seconds = Math.max((now.time_ms - before.time_ms) / 1000, 0.001);
   const statuses = addedStatuses(now.statuses, before.statuses);
@@ -145,7 +145,7 @@ function tile(id, value, note, level = "") {
   spark(node.querySelector(".spark"), id);
 }
 
-// A curve of the last five minutes, from zero; a gap where there is no value.
+// Draws a curve of the last five minutes, from zero, with a gap where a value is missing.
 function spark(node, name) {
   const end = marks.at(-1)?.time ?? 0;
   const span = Math.max(end - (marks[0]?.time ?? 0), 30 * 1000);
@@ -165,7 +165,7 @@ function cell(name, text, className) {
   return node;
 }
 
-// A figure with a bar behind it, as long as its share of the largest.
+// Returns a cell with a bar behind the figure; its length is the share of the largest figure.
 function loadCell(value, largest) {
   const node = cell("Per second", rate(value), "load");
   const bar = svg("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
@@ -284,7 +284,7 @@ function draw() {
   if (noWorker && now.workers.length) noWorker.hidden = true;
 }
 
-// --- the beat --------------------------------------------------------------------------------------------------------
+// --- polling ---------------------------------------------------------------------------------------------------------
 
 function remember(now) {
   const before = history.at(-1);
@@ -303,7 +303,7 @@ function remember(now) {
   while (marks[0].time < now.time_ms - KEPT_MS) marks.shift();
 }
 
-// Nothing new is known: what is shown is old, and says so.
+// Called when no new figures arrive: marks the figures on the page as old.
 function outage(headline, reason, since) {
   verdict("bad", headline);
   say(byId("scope"), reason);
@@ -316,7 +316,7 @@ function outage(headline, reason, since) {
 }
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
-let silentSince = null; // since when the exporter itself has not answered
+let silentSince = null; // the time since which the exporter has not answered
 
 async function ask() {
   const answer = await fetch("-/page.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
@@ -363,7 +363,7 @@ const pause = byId("pause");
 pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
-  say(pause, paused ? "Go on" : "Pause");
+  say(pause, paused ? "Resume" : "Pause");
   if (history.length > 1) draw();
 });
 beat();
