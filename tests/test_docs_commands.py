@@ -46,7 +46,8 @@ def test_make_targets_that_pages_name_exist() -> None:
 
 def test_lines_of_troubleshooting_are_those_of_the_program() -> None:
     """Each quoted line is in the source that writes it; `…` stands for any text."""
-    folders = (ROOT / "exporter" / "src", ROOT / "model" / "src", ROOT / "py-client")
+    crates = ("exporter", "agent", "settings", "model")
+    folders = (*(ROOT / crate / "src" for crate in crates), ROOT / "py-client")
     paths = [path for folder in folders for kind in ("*.rs", "*.py") for path in folder.rglob(kind)]
     source = "\n".join(path.read_text() for path in paths)
     source = re.sub(r"\\\n\s*", "", source)
