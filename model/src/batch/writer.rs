@@ -82,7 +82,7 @@ impl BatchWriter {
             && self.size() + Self::MAX_BYTES_OF_SERIES <= MAX_BATCH_BYTES
     }
 
-    /// What it takes to apply what it has so far, see [`MAX_BATCH_CELLS`](crate::MAX_BATCH_CELLS).
+    /// What it takes to apply what it has so far, see [`MAX_BATCH_CELLS`].
     pub fn cells(&self) -> usize {
         self.cells
     }
