@@ -1,16 +1,18 @@
 """What a Redis operator expects of a type of key: documentation, events, expiry, a correct memory figure."""
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from redis import Redis
+from redis import Redis, ResponseError
 from test_module_push import Writer
 from test_module_servers import binary
 
 from harness import RedisServer, eventually
-from harness.batch import Batch, Buckets, counter, gauge, histogram
+from harness.batch import MODES, Batch, Buckets, counter, gauge, histogram
+from harness.paths import ROOT
 from harness.redis import since_7
 
 COMMANDS = {
@@ -60,6 +62,42 @@ def test_command_docs_have_the_grammar(redis: RedisServer) -> None:
     assert (labels["token"], labels["type"]) == ("LABELS", "block")
     assert [part["name"] for part in labels["arguments"]] == ["numlabels", "label"]
     assert [part["name"] for part in labels["arguments"][1]["arguments"]] == ["name", "value"]
+
+
+@since_7
+def test_every_command_of_the_module_is_in_the_table_of_these_tests(redis: RedisServer) -> None:
+    listed = answer(redis, "COMMAND", "LIST", "FILTERBY", "MODULE", "metrics")
+    assert {name.lower() for name in listed} == {f"metrics.{name}" for name in COMMANDS} | {"metrics.settle"}
+
+
+@since_7
+@pytest.mark.parametrize(
+    ("command", "option", "words"),
+    [
+        ("METRICS.DECLARE", "mode", ("METRICS.DECLARE", "m", "x", "GAUGE", "MODE", "?")),
+        ("METRICS.SET", "mode", ("METRICS.SET", "m", "x", 1, "MODE", "?")),
+        ("METRICS.EXPOSE", "format", ("METRICS.EXPOSE", "m", "FORMAT", "?")),
+        ("METRICS.EXPOSE", "escaping", ("METRICS.EXPOSE", "m", "ESCAPING", "?")),
+    ],
+)
+def test_an_error_command_docs_and_the_readme_list_the_same_words(
+    redis: RedisServer, command: str, option: str, words: Sequence[object]
+) -> None:
+    """So a mode, a format or a scheme that is added cannot be forgotten in one of them."""
+    redis.execute("METRICS.INC", "m", "hits")
+    with pytest.raises(ResponseError) as error:
+        redis.execute(*words)
+    allowed = re.split(", | or ", str(error.value).partition("expected ")[2].removeprefix("one of "))
+    docs = answer(redis, "COMMAND", "DOCS", command)[command]
+    (documented,) = [argument for argument in docs["arguments"] if argument["name"] == option]
+    assert [one["token"].lower() for one in documented["arguments"]] == [word.lower() for word in allowed]
+    readme = (ROOT / "redis-module" / "README.md").read_text()
+    if option == "mode":
+        assert f"`{' '.join(word for word in allowed if not word.startswith('live'))}`" in readme
+        assert {f"live{word}" for word in allowed if not word.startswith("live")} <= set(allowed)
+        assert allowed == list(MODES)
+    else:
+        assert f"[{option.upper()} " + "\\|".join(allowed) + "]" in readme
 
 
 @since_7
