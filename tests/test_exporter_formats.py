@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from redis import ResponseError
 from test_exporter_standalone import ask, declare_some, fill
 
 from harness import Exporter, Prometheus, RedisServer, eventually
@@ -45,6 +46,11 @@ def declare_all(redis: RedisServer) -> None:
     for value in ("0.1", "0.2", "3"):
         redis.execute("METRICS.OBSERVE", KEY, "native_seconds", value)
     redis.execute("METRICS.INC", KEY, "traced", "EXEMPLAR", 1, "trace_id", "abc")
+
+
+def test_every_format_of_redis_is_one_of_these(redis: RedisServer) -> None:
+    with pytest.raises(ResponseError, match=f"expected {', '.join(list(FORMS)[:-1])} or {list(FORMS)[-1]}$"):
+        redis.execute("METRICS.EXPOSE", KEY, "FORMAT", "?")
 
 
 @pytest.mark.parametrize("escaping", ["underscores", "dots", "values", "allow-utf-8"])

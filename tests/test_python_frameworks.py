@@ -58,6 +58,18 @@ FRAMEWORKS = [
     ),
     Framework("tornado_app", "PrometheusTornadoWorker", "/item/([0-9]+)", ("/forbidden", "HTTPError"), "/broken"),
 ]  # fmt: skip
+# Integrations of extensions, which have no application of their own.
+EXTENSIONS = {"rest_framework", "werkzeug"}
+
+
+def test_every_integration_and_every_example_is_tested() -> None:
+    """Flask's example is examples/flask_app; FastAPI is covered by the integration of Starlette."""
+    package = ROOT / "py-client" / "python" / PACKAGE / "frameworks"
+    integrations = {path.stem for path in package.glob("*.py")} - {"__init__", *EXTENSIONS}
+    examples = {path.stem for path in EXAMPLES.glob("*_app.py")}
+    tested = {framework.module for framework in FRAMEWORKS}
+    assert tested == examples
+    assert integrations | {"fastapi"} == {module.removesuffix("_app") for module in tested} | {"flask"}
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS, ids=str)
