@@ -127,3 +127,16 @@ def test_lists_of_a_missing_key_are_empty(redis: RedisServer) -> None:
     assert redis.execute("METRICS.FAMILIES", "m") == []
     assert redis.execute("METRICS.WRITERS", "m", "CURSOR", "0") == ["0", []]
     assert redis.execute("EXISTS", "m") == 0
+
+
+@since_7
+def test_single_families_are_shown_with_the_buckets_that_live_writers_have(redis: RedisServer) -> None:
+    redis.execute("METRICS.INC", "m", "jobs")
+    redis.execute("METRICS.OBSERVE", "m", "seconds", 1)
+    found = redis.execute("METRICS.FAMILIES", "m", "NAMES", 3, "seconds", "nothing", "jobs")
+    assert isinstance(found, list)
+    assert [entry["name"] for entry in found] == ["seconds", "jobs"]
+    assert [entry["held_buckets"] for entry in found] == [[], []]
+    assert redis.execute("METRICS.FAMILIES", "other", "NAMES", 1, "jobs") == []
+    with pytest.raises(ResponseError, match="CURSOR does not go with NAMES"):
+        redis.execute("METRICS.FAMILIES", "m", "CURSOR", "0", "NAMES", 1, "jobs")

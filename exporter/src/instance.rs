@@ -23,6 +23,7 @@
 //! worker that cannot boot.
 
 mod boot;
+mod declarations;
 mod figures;
 mod files;
 mod link;

@@ -1,6 +1,7 @@
 //! Worker stores as writers of registries: what is read of them, and how far it has got.
 
 mod db;
+mod declarations;
 mod departure;
 mod directory;
 mod gathering;
@@ -11,6 +12,7 @@ mod source;
 mod writer;
 
 pub(crate) use db::DbFiles;
+pub(crate) use declarations::{ChangedDeclaration, KnownFamily};
 pub use directory::create_directory;
 pub(crate) use directory::{CopyName, Directory, DirectoryError, FileError, InstanceLife, Stamp};
 pub use gathering::{GatherError, Gathering};

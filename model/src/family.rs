@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::GaugeMode;
+use crate::name::kept_name;
 use crate::sizes::{MAX_HELP_BYTES, MAX_UNIT_BYTES};
 
 /// The type of a family, with the gauge's mode.
@@ -127,7 +128,7 @@ pub struct FamilySpec<'a> {
     pub name: &'a str,
     /// Type and mode.
     pub family_type: FamilyType,
-    /// The text of `# HELP`; the first that is not empty stays.
+    /// The text of `# HELP`; another one is shown once no live writer holds the one before.
     pub help: &'a str,
     /// The text of `# UNIT`; the first that is not empty stays.
     pub unit: &'a str,
@@ -142,6 +143,12 @@ impl<'a> FamilySpec<'a> {
             help: "",
             unit: "",
         }
+    }
+
+    /// The name under which a registry keeps it: a counter's without `_total`, an info's without
+    /// `_info`; `None` for a name that no family may have.
+    pub fn kept_name(&self) -> Option<&'a str> {
+        kept_name(self).ok()
     }
 
     /// The same without the texts that no registry keeps, see [`MAX_HELP_BYTES`].

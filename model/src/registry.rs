@@ -27,6 +27,7 @@ mod apply;
 mod bounds;
 mod catalog;
 mod deadlines;
+mod declarations;
 mod direct;
 mod exemplars;
 mod groups;
@@ -135,6 +136,8 @@ pub struct Registry {
     gone: VecDeque<u32>,
     /// Series of families that were deleted whole, to be gone through.
     deleted: VecDeque<Order>,
+    /// Families with a changed bucket layout, and the number of the last series gone through.
+    sweeps: VecDeque<(u32, u64)>,
 
     rejected: [u64; Reason::EVERY.len()],
     expired: u64,
@@ -356,6 +359,7 @@ impl Registry {
             tombstones: Tombstones::default(),
             gone: VecDeque::new(),
             deleted: VecDeque::new(),
+            sweeps: VecDeque::new(),
             rejected: Default::default(),
             expired: 0,
         }

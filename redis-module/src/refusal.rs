@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
         option: &'static str,
         with: &'static str,
     },
+    #[error("{0} does not go with {1}")]
+    Apart(&'static str, &'static str),
     #[error("{what} '{found}' is not UTF-8")]
     NotUtf8 { what: &'static str, found: String },
     #[error("'{found}' is no {what}")]

@@ -242,7 +242,8 @@ impl StoreReader {
         self.used
     }
 
-    pub(crate) fn families(&self) -> &[FamilyDef] {
+    /// Its families, in the order in which they came.
+    pub fn families(&self) -> &[FamilyDef] {
         &self.families
     }
 

@@ -1,6 +1,7 @@
 //! The registry that instances share, behind the `METRICS.*` commands of a Redis.
 
 mod address;
+mod families;
 mod link;
 mod probe;
 mod replace;

@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use metrics_store::catalogue::{
-    BACKLOG_CONNECTIONS, BACKLOG_LIMIT, BUILD, Described, WORKER_CPU, WORKER_MEMORY,
+    BACKLOG_CONNECTIONS, BACKLOG_LIMIT, BUILD, Described, ERRORS, WORKER_CPU, WORKER_MEMORY,
     WORKER_OPEN_FILES, WORKER_STATE, WORKER_UPTIME, WORKERS,
 };
 use metrics_store::{
@@ -168,6 +168,15 @@ impl Figures {
             worker.retire();
         }
         self.stop(worker_id, &second.to_string())
+    }
+
+    /// Counts a failure of the exporter that users are to see on the page.
+    pub(crate) fn count_error(&self, place: &str) -> Result<(), StoreError> {
+        let family = self.store.family(&ERRORS.spec(), None)?;
+        let series = self.store.series(&family, &[("where", place)])?;
+        series.revive();
+        series.add(0, 1.0);
+        Ok(())
     }
 
     /// Says what the workers do, looks at each, and at the listeners.

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
+use super::declarations::Declarations;
 use super::state::{Farewell, State};
 use crate::RedisBackend;
 use crate::backend::BackendError;
@@ -90,6 +91,7 @@ async fn run(
     let mut complete_at = Instant::now();
     let mut said = None;
     let mut left_out = 0;
+    let mut declarations = Declarations::default();
     loop {
         let mut waiting = Vec::new();
         let mut turn = tokio::select! {
@@ -124,6 +126,7 @@ async fn run(
             }
         }
         left_out = report_left_out(&state, left_out);
+        declarations.compare(&state, &redis).await;
         waiting.into_iter().for_each(RefreshRequest::answer);
     }
 }

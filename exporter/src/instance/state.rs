@@ -11,7 +11,7 @@ pub(crate) use passing_on::Bequest;
 pub(crate) use shared::Farewell;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -26,8 +26,13 @@ use super::link::Message;
 use super::watch::watch;
 use super::{InstanceError, now_ms};
 use crate::own_metrics::{GivenUpBy, OwnMetrics};
-use crate::stores::{Writer, WriterOptions};
+use crate::stores::{ChangedDeclaration, Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
+
+/// Where a declaration that waits is counted.
+const DECLARATION: &str = "declaration";
+/// How many of them are logged; further ones are only counted.
+const MAX_LOGGED_DECLARATIONS: usize = 100;
 
 /// See the [module](self).
 pub(crate) struct State {
@@ -64,6 +69,8 @@ pub(super) struct Inner {
     is_commit_refused: bool,
     /// A module was met that is older than this exporter.
     has_old_module: bool,
+    /// Changed declarations that were logged.
+    logged_declarations: BTreeSet<ChangedDeclaration>,
 }
 
 impl Inner {
@@ -184,6 +191,7 @@ impl State {
                 committed_at: None,
                 is_commit_refused: false,
                 has_old_module: false,
+                logged_declarations: BTreeSet::new(),
             }),
         };
         Ok((state, booted.early))
@@ -339,7 +347,28 @@ impl State {
                 inner.has_new_series |= self.flush_writer(number, entry);
             }
         }
+        let live = inner.writers.values_mut();
+        let live = live.filter(|entry| entry.life == Life::Live);
+        let changed = live.flat_map(|entry| entry.writer.changed_declarations(&self.registry));
+        for declaration in changed.collect::<Vec<_>>() {
+            self.declaration_waits(inner, declaration);
+        }
         self.commit(inner);
+    }
+
+    /// A declaration waits for the end of writers of another one: counted, and logged once.
+    pub(super) fn declaration_waits(&self, inner: &mut Inner, declaration: ChangedDeclaration) {
+        self.own.failed(DECLARATION);
+        if let Some((number, figures)) = &inner.figures
+            && let Err(error) = figures.count_error(DECLARATION)
+        {
+            self.report("figures", *number, &error);
+        }
+        let logged = &mut inner.logged_declarations;
+        if logged.len() < MAX_LOGGED_DECLARATIONS && !logged.contains(&declaration) {
+            tracing::warn!("{declaration} (logged once)");
+            logged.insert(declaration);
+        }
     }
 
     /// The writers of which nothing is left to be done: they are forgotten here.

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use metrics_model::{
     Epoch, FamilyType, Limits, Outcome, Push, PushReply, Saved, SavedPoint, Session, SessionOptions,
 };
-use metrics_store::{LeaveState, PushHeader, StoreReader};
+use metrics_store::{FamilyDef, LeaveState, PushHeader, StoreReader};
 
+use super::declarations::Suspects;
 use super::departure::DepartureRecord;
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
@@ -26,6 +27,11 @@ const RETRY: Duration = Duration::from_millis(750);
 #[derive(Debug)]
 pub(crate) struct ShardSession {
     shard: usize,
+    shards: usize,
+    /// Families to be compared with those of the shard.
+    suspects: Suspects,
+    /// Nothing is left to be sent of what the store has.
+    is_up_to_date: bool,
     session: Session,
     visible: Visible,
     sent_at: Option<Instant>,
@@ -92,6 +98,9 @@ impl ShardSession {
             let saved = saved(reader, shard, &visible);
             Self {
                 shard,
+                shards,
+                suspects: Suspects::default(),
+                is_up_to_date: false,
                 session: Session::resume(id.into_bytes(), session_options(ttl_ms), saved),
                 visible,
                 sent_at: None,
@@ -104,7 +113,9 @@ impl ShardSession {
 
     /// Looks for series that have come since.
     pub(crate) fn extend(&mut self, reader: &StoreReader) {
-        self.visible.extend(reader);
+        if self.visible.extend(reader) {
+            self.is_up_to_date = false;
+        }
     }
 
     /// What is to be sent now, saved before it is sent.
@@ -145,7 +156,11 @@ impl ShardSession {
             self.session.heartbeat(&source, now_ms)
         } else {
             self.session.next(&source, now_ms)
-        }?;
+        };
+        let Some(push) = push else {
+            self.is_up_to_date = self.session.acked_seq() > 0;
+            return None;
+        };
         if !was_in_flight {
             self.save_bases(reader);
             for &number in self.session.in_flight().unwrap_or_default() {
@@ -189,6 +204,16 @@ impl ShardSession {
     /// See [`Session::on_unknown_question`].
     pub(crate) fn on_unknown_question(&mut self) -> bool {
         self.session.on_unknown_question()
+    }
+
+    /// See [`Suspects::take`].
+    pub(crate) fn take_suspects(&mut self, reader: &StoreReader) -> Vec<FamilyDef> {
+        if !self.is_up_to_date || self.has_left() {
+            return Vec::new();
+        }
+        let mut suspects = self.suspects.take(reader);
+        suspects.retain(|family| shard_of(&family.spec(), self.shards) == self.shard);
+        suspects
     }
 
     /// How many series the shard has left out.
@@ -299,7 +324,9 @@ impl ShardSession {
     fn save_answer(&mut self, reader: &StoreReader) {
         self.save_bases(reader);
         for number in self.session.take_not_applied() {
-            reader.set_left_out(self.visible.in_store(number), self.session.acked_seq());
+            let in_store = self.visible.in_store(number);
+            reader.set_left_out(in_store, self.session.acked_seq());
+            self.suspects.add(reader.series(in_store).family);
         }
         self.save_header(reader);
     }

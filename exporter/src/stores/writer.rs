@@ -5,8 +5,9 @@
 //! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
 use metrics_model::{Outcome, Push, PushReply, Session};
-use metrics_store::{Process, Role, StoreCopy, StoreError, StoreReader};
+use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
 
+use super::declarations::{ChangedDeclaration, KnownFamily, Suspects};
 use super::departure::Departure;
 use super::heir::{Heir, departures_in};
 use super::in_flight::InFlight;
@@ -41,6 +42,8 @@ pub(crate) struct Writer {
     in_flight: InFlight,
     options: WriterOptions,
     local: Session,
+    /// Families to be compared with those of this instance's registry.
+    suspects: Suspects,
     shared: Vec<ShardSession>,
     /// Of an heir: the dead writers that it has the last gauges of.
     departures: Vec<Departure>,
@@ -71,6 +74,7 @@ impl Writer {
             in_flight,
             options: options.clone(),
             local,
+            suspects: Suspects::default(),
             shared,
             departures,
             is_damaged: false,
@@ -149,6 +153,35 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// The declarations of this writer that this instance's registry does not show, though it has
+    /// everything; each once, and again whenever the registry leaves its series out.
+    pub(crate) fn changed_declarations(&mut self, registry: &Embedded) -> Vec<ChangedDeclaration> {
+        for number in self.local.take_not_applied() {
+            let in_store = self.visible.in_store(number);
+            self.suspects.add(self.reader.series(in_store).family);
+        }
+        let suspects = self.suspects.take(&self.reader);
+        if suspects.is_empty() {
+            return Vec::new();
+        }
+        let registry = registry.lock();
+        let changed = |declared: &FamilyDef| {
+            let spec = declared.spec();
+            match registry.family(spec.kept_name()?) {
+                Some(known) => KnownFamily::new(&known).difference(declared),
+                None => ChangedDeclaration::of_conflict(declared, &registry.conflict(&spec)?),
+            }
+        };
+        suspects.iter().filter_map(changed).collect()
+    }
+
+    /// The families that a shard has to be asked about: it has all that there was when this was last
+    /// asked, or has left it out.
+    pub(crate) fn take_suspects(&mut self, shard: usize) -> Vec<FamilyDef> {
+        let session = self.shared.get_mut(shard);
+        session.map_or(Vec::new(), |session| session.take_suspects(&self.reader))
     }
 
     /// Takes this writer out of this instance's registry: its counts stay, its live values go.

@@ -2,6 +2,7 @@
 
 use std::hash::BuildHasher;
 
+use super::declarations::Holders;
 use super::series::{Family, NONE, Series, Total};
 use super::ttl::FamilyTtl;
 use super::{Reason, Registry, RegistryError};
@@ -41,6 +42,12 @@ impl Registry {
         }
         self.check_claims(name, spec.family_type)?;
         Ok(None)
+    }
+
+    /// Why a family of that name and type cannot be declared now, where another has the name or its
+    /// sample names.
+    pub fn conflict(&self, spec: &FamilySpec<'_>) -> Option<RegistryError> {
+        self.check_family(spec).err()
     }
 
     fn check_claims(&self, name: &str, family_type: FamilyType) -> Result<(), RegistryError> {
@@ -140,6 +147,7 @@ impl Registry {
                 deleted_up_to: 0,
                 order: Default::default(),
                 identities: 0,
+                holders: Holders::default(),
             }),
         };
         self.begin_family(id);
@@ -164,6 +172,8 @@ impl Registry {
             family.is_ended = true;
             (family.help, family.unit) = Default::default();
             (family.ttl_ms, family.layout, family.schema) = Default::default();
+            family.holders.is_by_hand = false;
+            (family.holders.next_help, family.holders.newest_layout) = (None, None);
             self.by_name.remove(&family.name);
             self.created_families -= usize::from(family.name.ends_with(START_TIMES));
             self.note_ended(id);
@@ -216,12 +226,13 @@ impl Registry {
         if known.is_some_and(|id| self.has_total(id)) {
             Ok(())
         } else {
-            self.check_room()
+            self.check_room(0)
         }
     }
 
-    fn check_room(&self) -> Result<(), RegistryError> {
-        let count = self.totals as u64;
+    /// Whether there is room for one more once so many totals have gone.
+    pub(super) fn check_room(&self, freed: usize) -> Result<(), RegistryError> {
+        let count = (self.totals - freed) as u64;
         if count >= self.limits.max_series {
             return Err(RegistryError::SeriesLimit(count));
         }
@@ -345,7 +356,7 @@ impl Registry {
     }
 
     fn clear_total(&mut self, id: u32) {
-        self.groups.remove(id);
+        self.leave_group(id);
         self.drop_exemplars(id);
         let series = &mut self.series[id];
         let zero = Total::zero(self.families[series.family].family_type);
@@ -372,6 +383,9 @@ impl Registry {
             return;
         }
         if let Some(only) = self.series[id].only_writer() {
+            if let Some(at) = self.writers[only].find(id) {
+                self.set_owned(only, at, false, 0);
+            }
             self.writers[only].forget(id);
             self.series[id].forget(only);
         }

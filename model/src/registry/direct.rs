@@ -120,6 +120,7 @@ impl Registry {
                 .ok_or_else(|| overflow(family, by, "the total"))
         };
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
+        self.note_by_hand(id);
         if let Some(exemplar) = exemplar {
             self.keep_direct_exemplar(stamp, id, None, exemplar);
         }
@@ -208,6 +209,7 @@ impl Registry {
         };
         let (labels, ttl_ms) = (observation.labels, observation.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
+        self.note_by_hand(id);
         let family_id = self.series[id].family;
         let layout = (family_type != FamilyType::NativeHistogram)
             .then(|| self.layout_of_observation(family_id, family_type, observation.layout));
@@ -318,7 +320,7 @@ impl Registry {
         1
     }
 
-    fn delete_family(&mut self, id: u32) -> u64 {
+    pub(super) fn delete_family(&mut self, id: u32) -> u64 {
         let last_no = self.last_created_no;
         let family = &mut self.families[id];
         family.deleted_up_to = last_no;
@@ -377,6 +379,9 @@ impl Registry {
         }
         let (labels, ttl_ms) = (write.labels, write.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, |_| Ok(()))?;
+        if write.writer.is_empty() {
+            self.note_by_hand(id);
+        }
 
         let writer = self.open_writer(write.writer, stamp.now_ms);
         self.extend_lease(writer, stamp.now_ms, write.lease_ms);
@@ -420,6 +425,11 @@ impl Registry {
         let owned = !write.writer.is_empty();
         self.set_owned(writer, at, owned, stamp.now_ms);
         Ok(value)
+    }
+
+    /// A series was written without a writer whose end could be waited for.
+    fn note_by_hand(&mut self, id: u32) {
+        self.families[self.series[id].family].holders.is_by_hand = true;
     }
 
     /// Checks that a direct write may have its series, begins the write, and finds the series with

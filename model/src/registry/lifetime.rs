@@ -90,7 +90,8 @@ impl Registry {
             return None;
         }
         let is_under_way = self.restart.is_some() || !self.ttls.walks.is_empty();
-        if is_under_way || !self.unsettled.is_empty() || !self.deleted.is_empty() {
+        let is_behind = is_under_way || !self.sweeps.is_empty();
+        if is_behind || !self.unsettled.is_empty() || !self.deleted.is_empty() {
             return Some(now_ms);
         }
         let lease = self.leases.first();
@@ -123,6 +124,7 @@ impl Registry {
         self.walk_ttls(budget);
         self.review_some(now_ms, budget);
         self.clear_deleted(budget);
+        self.sweep_some(budget);
         self.tombstones.shrink(now_ms, MAX_TOMBSTONES, budget);
         self.drop_records(now_ms, budget);
     }
@@ -355,23 +357,34 @@ impl Registry {
             return;
         }
         entry.set_owned(owned);
-        let (id, place) = (entry.series, entry.place());
+        let (id, place, help_turn) = (entry.series, entry.place(), entry.help_turn());
         let series = &mut self.series[id];
-        if let Total::Gauge(gauge) = &mut series.total {
-            let mode = self.families[series.family].family_type.gauge_mode();
-            if mode.is_some_and(GaugeMode::is_live) {
-                let before = gauge.heap_bytes();
-                gauge.set_live(place, writer, owned);
-                self.series_heap_bytes += gauge.heap_bytes();
-                self.series_heap_bytes -= before;
+        let family_id = series.family;
+        let family = &mut self.families[family_id];
+        let layout = match &mut series.total {
+            Total::Gauge(gauge) => {
+                let mode = family.family_type.gauge_mode();
+                if mode.is_some_and(GaugeMode::is_live) {
+                    let before = gauge.heap_bytes();
+                    gauge.set_live(place, writer, owned);
+                    self.series_heap_bytes += gauge.heap_bytes();
+                    self.series_heap_bytes -= before;
+                }
+                None
             }
-        }
+            Total::Buckets(_) => self.writers[writer].layout_at(place),
+            Total::Counter(_) | Total::Native(_) => None,
+        };
+        let must_sweep = family.count_holder(help_turn, layout, owned);
         if owned {
             series.owners += 1;
         } else {
             series.owners -= 1;
             series.idle_since_ms = series.idle_since_ms.max(end_ms);
             self.set_deadline(id);
+        }
+        if must_sweep {
+            self.sweep(family_id);
         }
     }
 

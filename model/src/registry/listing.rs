@@ -32,6 +32,9 @@ pub struct FamilyEntry<'a> {
     pub buckets: Vec<&'a str>,
     /// The lowest schema that a writer of native histograms may have; `None`: 0.
     pub schema: Option<i8>,
+    /// The bounds of each bucket layout that live writers have, without `+Inf`; only where the family
+    /// was asked for by its name.
+    pub held_buckets: Vec<Vec<&'a str>>,
 }
 
 /// One writer, as `METRICS.WRITERS` lists it.
@@ -108,24 +111,40 @@ impl Registry {
                 let last = page.last().map_or("", |entry: &FamilyEntry<'_>| entry.name);
                 return Ok((page, Some(format!("{}{last}", AFTER as char))));
             }
-            let family = &self.families[id];
-            let layout = family.layout.map(|number| &self.layouts[number]);
-            let buckets = layout.map_or(Vec::new(), |layout| layout.texts().collect());
+            let entry = self.family_entry(id);
             budget.entries += 1;
-            budget.steps += buckets.len();
-            budget.bytes += name.len() + family.help.len() + family.unit.len();
-            page.push(FamilyEntry {
-                name,
-                family_type: family.family_type,
-                help: &family.help,
-                unit: &family.unit,
-                series: family.order.len(),
-                ttl_ms: family.ttl_ms,
-                buckets,
-                schema: family.schema,
-            });
+            budget.steps += entry.buckets.len();
+            budget.bytes += name.len() + entry.help.len() + entry.unit.len();
+            page.push(entry);
         }
         Ok((page, None))
+    }
+
+    /// The family of that name, with the bucket layouts that live writers have.
+    pub fn family(&self, name: &str) -> Option<FamilyEntry<'_>> {
+        let id = self.family_named(name)?;
+        let layouts = self.families[id].holders.layouts();
+        let bounds = layouts.map(|number| self.layouts[number].texts().collect());
+        Some(FamilyEntry {
+            held_buckets: bounds.collect(),
+            ..self.family_entry(id)
+        })
+    }
+
+    fn family_entry(&self, id: u32) -> FamilyEntry<'_> {
+        let family = &self.families[id];
+        let layout = family.layout.map(|number| &self.layouts[number]);
+        FamilyEntry {
+            name: &family.name,
+            family_type: family.family_type,
+            help: &family.help,
+            unit: &family.unit,
+            series: family.order.len(),
+            ttl_ms: family.ttl_ms,
+            buckets: layout.map_or(Vec::new(), |layout| layout.texts().collect()),
+            schema: family.schema,
+            held_buckets: Vec::new(),
+        }
     }
 
     /// Writers, in no order that means anything. One that is there throughout appears exactly once; of
@@ -274,6 +293,7 @@ mod tests {
             ttl_ms: Some(7),
             buckets: vec!["0.5", "1.0"],
             schema: None,
+            held_buckets: Vec::new(),
         };
         assert_eq!((page, next), (vec![expected], None));
     }

@@ -1,6 +1,7 @@
 //! Series and families as a registry keeps them.
 
 use super::Reason;
+use super::declarations::Holders;
 use super::order::Order;
 use super::ttl::{FamilyTtl, TtlChange};
 use crate::footprint::{allocated, allocated_for, push_tightly};
@@ -39,6 +40,7 @@ pub(super) struct Family {
     pub(super) order: Order,
     /// How many series name this family, with those that only writers remember.
     pub(super) identities: u32,
+    pub(super) holders: Holders,
 }
 
 impl HeapBytes for Family {
@@ -46,7 +48,7 @@ impl HeapBytes for Family {
     fn heap_bytes(&self) -> usize {
         let texts = 4 * self.name.len() + self.help.len() + self.unit.len();
         let changes = allocated_for::<TtlChange>(self.ttl.changes.capacity());
-        texts + self.order.heap_bytes() + changes + 200
+        texts + self.order.heap_bytes() + changes + self.holders.heap_bytes() + 256
     }
 }
 

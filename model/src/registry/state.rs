@@ -25,14 +25,17 @@ use parts::{
 };
 
 /// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases; version 4 the
-/// series that a writer's last batch has left out; version 5 TTLs of whole families.
-const SNAPSHOT_VERSION: u8 = 5;
+/// series that a writer's last batch has left out; version 5 TTLs of whole families; version 6 what
+/// holds a family's declaration.
+const SNAPSHOT_VERSION: u8 = 6;
 /// The first version with deadlines.
 pub(super) const WITH_DEADLINES: u8 = 3;
 /// The first version with what batches have left out.
 pub(super) const WITH_LEFT_OUT: u8 = 4;
 /// The first version with TTLs of whole families.
 pub(super) const WITH_FAMILY_TTLS: u8 = 5;
+/// The first version with what holds a family's declaration.
+pub(super) const WITH_HOLDERS: u8 = 6;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 
@@ -82,6 +85,10 @@ impl Registry {
         put_groups(&mut out, &self.groups);
         put_list(&mut out, &self.ttls.walks, |out, id| {
             out.put_varint((*id).into())
+        });
+        put_list(&mut out, &self.sweeps, |out, (family, after_no)| {
+            out.put_varint((*family).into());
+            out.put_varint(*after_no);
         });
         out
     }
@@ -153,6 +160,9 @@ impl Registry {
         if version >= WITH_FAMILY_TTLS {
             registry.ttls.walks = get_list(from, 1, get_id)?.into();
         }
+        if version >= WITH_HOLDERS {
+            registry.sweeps = get_list(from, 2, |from| Ok((get_id(from)?, from.varint()?)))?.into();
+        }
         reader.end()?;
         let ids = registry.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
         for (id, times) in ids.into_iter().zip(times) {
@@ -188,6 +198,12 @@ impl Registry {
         out.put_u8(family.is_ended.into());
         out.put_varint(family.deleted_up_to);
         put_family_ttl(out, &family.ttl);
+        let holders = &family.holders;
+        out.put_u8(holders.is_by_hand.into());
+        out.put_u8(holders.turn.into());
+        out.put_u8(holders.next_help.is_some().into());
+        out.put_text(holders.next_help.as_deref().unwrap_or_default());
+        put_option(out, holders.newest_layout.map(u64::from));
         let order = family.order.ids().collect::<Vec<_>>();
         put_list(out, &order, |out, id| out.put_varint((*id).into()));
     }

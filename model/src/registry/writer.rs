@@ -81,7 +81,9 @@ pub(super) struct BucketMemory {
 
 const OWNED: u32 = 1 << 31;
 const RETIRED: u32 = 1 << 30;
-const PLACE: u32 = RETIRED - 1;
+/// Beside which help text it was defined.
+const HELP_TURN: u32 = 1 << 29;
+const PLACE: u32 = HELP_TURN - 1;
 
 impl Entry {
     pub(super) fn new(series: u32, last: f64) -> Self {
@@ -128,6 +130,19 @@ impl Entry {
             self.flags_and_place | RETIRED
         } else {
             self.flags_and_place & !RETIRED
+        };
+    }
+
+    /// With which of a family's two help texts it was defined.
+    pub(super) fn help_turn(&self) -> bool {
+        self.flags_and_place & HELP_TURN != 0
+    }
+
+    pub(super) fn set_help_turn(&mut self, turn: bool) {
+        self.flags_and_place = if turn {
+            self.flags_and_place | HELP_TURN
+        } else {
+            self.flags_and_place & !HELP_TURN
         };
     }
 
@@ -210,6 +225,12 @@ impl Writer {
                 hasher.hash_one(entries[*at as usize].series)
             });
         place
+    }
+
+    /// The bucket layout of a histogram or summary whose entry has that place.
+    pub(super) fn layout_at(&self, place: u32) -> Option<u32> {
+        let memory = self.buckets.get(place as usize)?;
+        Some(memory.layout)
     }
 
     /// The place in `entries` that an index of its table stands for.

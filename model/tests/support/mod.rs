@@ -15,6 +15,7 @@ use metrics_model::{
 pub struct TestSeries {
     pub name: &'static str,
     pub family_type: FamilyType,
+    pub help: &'static str,
     pub layout: Option<Layout>,
     pub labels: Vec<(Box<str>, Box<str>)>,
     pub point: Point,
@@ -59,6 +60,7 @@ impl TestSource {
         let series = TestSeries {
             name,
             family_type,
+            help: "",
             layout,
             labels,
             point,
@@ -89,7 +91,10 @@ impl Source for TestSource {
     fn series(&self, number: usize) -> SeriesDef<'_> {
         let series = &self.series[number];
         SeriesDef {
-            family: FamilySpec::new(series.name, series.family_type),
+            family: FamilySpec {
+                help: series.help,
+                ..FamilySpec::new(series.name, series.family_type)
+            },
             layout: series.layout.as_ref(),
             labels: &series.labels,
             pid: &self.pid,

@@ -1,9 +1,9 @@
-//! `METRICS.FAMILIES key [CURSOR c]`
+//! `METRICS.FAMILIES key [CURSOR c | NAMES n family ...]`
 
-use metrics_model::{Epoch, FamilyType, Limits, Registry};
+use metrics_model::{Epoch, FamilyEntry, FamilyType, Limits, MAX_NAMES, Registry};
 
 use super::about::CURSOR;
-use super::{About, Access, Command};
+use super::{About, Access, Argument, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
@@ -22,6 +22,34 @@ pub(crate) struct Family {
     ttl_ms: Option<u64>,
     buckets: Vec<String>,
     schema: Option<i8>,
+    /// Only of one that was asked for by its name.
+    held_buckets: Option<Vec<Vec<String>>>,
+}
+
+/// Which families are asked for.
+pub(crate) enum Request<'a> {
+    /// All, or those of one page.
+    Listing(Option<&'a [u8]>),
+    /// Those of these names that there are.
+    Named(Vec<&'a str>),
+}
+
+impl Family {
+    fn new(family: &FamilyEntry<'_>, is_named: bool) -> Self {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let held_buckets = family.held_buckets.iter();
+        Self {
+            name: family.name.to_owned(),
+            family_type: family.family_type,
+            help: family.help.to_owned(),
+            unit: family.unit.to_owned(),
+            series: family.series,
+            ttl_ms: family.ttl_ms,
+            buckets: texts(&family.buckets),
+            schema: family.schema,
+            held_buckets: is_named.then(|| held_buckets.map(|bounds| texts(bounds)).collect()),
+        }
+    }
 }
 
 /// What a listing answers: with a cursor, the next one too.
@@ -94,28 +122,44 @@ impl Command for Families {
         arity: 2,
         summary: c"Answers which metric families there are, whole or in pages.",
         complexity: c"O(N) where N is the number of families of the page, at most 500",
-        arguments: &[CURSOR],
+        arguments: &[CURSOR, NAMES],
     };
-    type Request<'a> = Option<&'a [u8]>;
+    type Request<'a> = Request<'a>;
     type Answer = Listed<Family>;
 
-    fn parse<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Refusal> {
-        parse_cursor(args)
+    fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
+        let (mut cursor, mut names) = (None, None);
+        while let Some(option) = args.option() {
+            match option.as_str() {
+                "CURSOR" => args.once(&mut cursor, Args::bytes)?,
+                "NAMES" => args.once(&mut names, read_names)?,
+                _ => return Err(args.unknown_option("CURSOR or NAMES")),
+            }
+        }
+        match (cursor, names) {
+            (Some(_), Some(_)) => Err(Refusal::Apart("CURSOR", "NAMES")),
+            (None, Some(names)) => Ok(Request::Named(names)),
+            (cursor, None) => Ok(Request::Listing(cursor)),
+        }
     }
 
-    fn act(cursor: Option<&[u8]>, target: &Target<'_>) -> Result<Listed<Family>, Refusal> {
+    fn act(request: Request<'_>, target: &Target<'_>) -> Result<Listed<Family>, Refusal> {
+        let cursor = match request {
+            Request::Listing(cursor) => cursor,
+            Request::Named(names) => {
+                return target.read(|registry, _now_ms| {
+                    let found = |name| registry.and_then(|registry| registry.family(name));
+                    let found = names.into_iter().filter_map(found);
+                    Ok(Listed {
+                        entries: found.map(|family| Family::new(&family, true)).collect(),
+                        next: None,
+                    })
+                });
+            }
+        };
         Listed::read(cursor, target, |registry, _now_ms, cursor| {
             let (page, next) = registry.list_families(cursor)?;
-            let families = page.into_iter().map(|family| Family {
-                name: family.name.to_owned(),
-                family_type: family.family_type,
-                help: family.help.to_owned(),
-                unit: family.unit.to_owned(),
-                series: family.series,
-                ttl_ms: family.ttl_ms,
-                buckets: family.buckets.into_iter().map(str::to_owned).collect(),
-                schema: family.schema,
-            });
+            let families = page.iter().map(|family| Family::new(family, false));
             Ok((families.collect(), next))
         })
     }
@@ -130,7 +174,8 @@ impl Command for Families {
                 + usize::from(mode.is_some())
                 + usize::from(family.ttl_ms.is_some())
                 + usize::from(!family.buckets.is_empty())
-                + usize::from(family.schema.is_some());
+                + usize::from(family.schema.is_some())
+                + usize::from(family.held_buckets.is_some());
             reply.map(fields);
             reply.field("name", family.name.as_bytes());
             reply.field("type", word_of(family.family_type).as_bytes());
@@ -156,9 +201,35 @@ impl Command for Families {
                 reply.bulk(b"schema");
                 reply.signed(schema.into());
             }
+            if let Some(held_buckets) = &family.held_buckets {
+                reply.bulk(b"held_buckets");
+                reply.array(held_buckets.len());
+                for bounds in held_buckets {
+                    reply.array(bounds.len());
+                    for bound in bounds {
+                        reply.bulk(bound.as_bytes());
+                    }
+                }
+            }
         });
     }
 }
+
+/// `n family ...`
+fn read_names<'a>(args: &mut Args<'a>) -> Result<Vec<&'a str>, Refusal> {
+    let count = args.count("number of names", MAX_NAMES)?;
+    (0..count).map(|_| args.family()).collect()
+}
+
+const NAMES: Argument = Argument::group(
+    c"names",
+    &[
+        Argument::integer(c"numnames"),
+        Argument::text(c"family").repeated(),
+    ],
+)
+.after(c"NAMES")
+.optional();
 
 /// The word that METRICS.DECLARE takes for it.
 fn word_of(family_type: FamilyType) -> &'static str {

@@ -48,7 +48,8 @@ pub const ERRORS: Described = Described {
     help: "Failures of the metrics system itself, by the part that met them",
     labels: &["where"],
     meaning: "In workers and the arbiter; there when there was one. The first of each part is in Gunicorn's error log. \
-              No request is affected.",
+              No request is affected. `declaration` is of the exporter: a metric was declared anew while live processes \
+              hold another declaration.",
     query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
     page: Page::Metrics,
 };

@@ -64,15 +64,7 @@ impl Command<'_> {
 
     /// The value of `epoch` in a map, or in the flat array that stands for it in RESP2.
     pub(super) fn epoch(&self, reply: Value) -> Result<Epoch, BackendError> {
-        let pairs: Vec<(Value, Value)> = match reply {
-            Value::Map(pairs) => pairs,
-            Value::Array(items) => {
-                let mut items = items.into_iter();
-                std::iter::from_fn(|| items.next().zip(items.next())).collect()
-            }
-            _ => Vec::new(),
-        };
-        pairs
+        pairs(reply)
             .into_iter()
             .find(|(name, _)| matches!(name, Value::BulkString(name) if name == b"epoch"))
             .and_then(|(_, epoch)| text(epoch)?.parse().ok())
@@ -218,7 +210,19 @@ fn array<const N: usize>(reply: Value) -> Option<[Value; N]> {
     }
 }
 
-fn text(value: Value) -> Option<String> {
+/// The pairs of a map, or of the flat array that stands for it in RESP2.
+pub(super) fn pairs(reply: Value) -> Vec<(Value, Value)> {
+    match reply {
+        Value::Map(pairs) => pairs,
+        Value::Array(items) => {
+            let mut items = items.into_iter();
+            std::iter::from_fn(|| items.next().zip(items.next())).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn text(value: Value) -> Option<String> {
     match value {
         Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
         Value::SimpleString(text) => Some(text),

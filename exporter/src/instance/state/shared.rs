@@ -1,11 +1,12 @@
 //! What the writers of this instance have to say to the shared registry, and what it answers.
 
 use metrics_model::PushReply;
+use metrics_store::FamilyDef;
 
 use super::{Life, State};
 use crate::instance::now_ms;
 use crate::own_metrics::GivenUpBy;
-use crate::stores::{Leaving, SharedLeave, SharedPush, Turn};
+use crate::stores::{ChangedDeclaration, Leaving, SharedLeave, SharedPush, Turn};
 
 /// What an ended writer still has to say to the shared registry.
 pub(crate) enum Farewell {
@@ -62,6 +63,20 @@ impl State {
                  arrived; load the libredis_metrics.so of this version"
             );
         }
+    }
+
+    /// The families that a shard has to be asked about.
+    pub(crate) fn take_suspects(&self, shard: usize) -> Vec<FamilyDef> {
+        let mut inner = self.inner.borrow_mut();
+        let live = inner.writers.values_mut();
+        let live = live.filter(|entry| entry.life == Life::Live);
+        live.flat_map(|entry| entry.writer.take_suspects(shard))
+            .collect()
+    }
+
+    /// The shared registry does not show a declaration of this instance.
+    pub(crate) fn shared_declaration_waits(&self, declaration: ChangedDeclaration) {
+        self.declaration_waits(&mut self.inner.borrow_mut(), declaration);
     }
 
     /// How many series of how many writers the shared registry has left out.

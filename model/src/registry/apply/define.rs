@@ -34,7 +34,8 @@ impl Registry {
         })?;
         self.check_labels(spec, &labels)
             .map_err(|e| Reason::of(&e))?;
-        let family = match self.check_family(spec).map_err(|e| Reason::of(&e))? {
+        let (found, superseded) = self.family_of_definition(spec)?;
+        let family = match found {
             None => self.ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
             family => family,
         };
@@ -45,7 +46,10 @@ impl Registry {
         if memory.is_none() && stamp.refuse_definitions {
             return Err(Reason::Memory);
         }
-        self.check_total(known).map_err(|e| Reason::of(&e))?;
+        if !known.is_some_and(|series| self.has_total(series)) {
+            let totals = superseded.iter().map(|id| self.families[*id].order.len());
+            self.check_room(totals.sum()).map_err(|e| Reason::of(&e))?;
+        }
         let layout = match (define.layout, spec.family_type) {
             (Some(number), _) => {
                 let layout = &layouts[number];
@@ -69,6 +73,9 @@ impl Registry {
         }
         self.check_growth(id, known, memory, layout, define, stamp.now_ms)?;
 
+        for old in superseded {
+            self.delete_family(old);
+        }
         // While memory is full a known family gets no texts that it does not have.
         let bare = FamilySpec::new(spec.name, spec.family_type);
         let spec = if stamp.refuse_definitions {
@@ -85,6 +92,7 @@ impl Registry {
             Some(at) => at,
             None => self.remember(id, series, layout, define),
         };
+        self.hold_help(id, at, spec.help);
         if !define.pid.is_empty() && *self.writers[id].pid != *define.pid {
             self.writers[id].pid = define.pid.into();
         }
@@ -112,6 +120,21 @@ impl Registry {
         // Now, because a total that had expired has begun anew.
         self.set_series_ttl(series, define.ttl_ms);
         Ok(at)
+    }
+
+    /// The family that a definition means, where there is one, and those that end with it because no
+    /// live writer holds them any more.
+    fn family_of_definition(
+        &self,
+        spec: &FamilySpec<'_>,
+    ) -> Result<(Option<u32>, Vec<u32>), Reason> {
+        match self.check_family(spec) {
+            Ok(found) => Ok((found, Vec::new())),
+            Err(error) => match self.superseded(spec) {
+                Some(old) => Ok((None, old)),
+                None => Err(Reason::of(&error)),
+            },
+        }
     }
 
     fn check_memory(

@@ -298,7 +298,7 @@ impl Registry {
                 .map(|layout| self.layouts.number_of(layout));
             self.keep_exemplar(id, layout, exemplar.clone());
         }
-        self.groups.add(group, id);
+        self.join_group(group, id);
     }
 
     fn scalar_of_group(&self, id: u32, value: f64) -> Total {

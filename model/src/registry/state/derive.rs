@@ -116,6 +116,12 @@ impl Registry {
             return Err("order of a family");
         }
         self.totals = with_total;
+        let of_sweeps = self.sweeps.iter().map(|(family, _)| *family);
+        let mut of_sweeps = of_sweeps.collect::<Vec<_>>();
+        of_sweeps.sort_unstable();
+        if !of_sweeps.is_sorted_by(|one, other| one < other) {
+            return Err("families with changed layouts");
+        }
         for (id, kept) in &self.exemplars {
             let series = self.series.get(*id);
             if series.is_none_or(|series| series.created_no == 0) || kept.is_empty() {
@@ -186,6 +192,14 @@ impl Registry {
                 };
                 if !has_memory {
                     return Err("buckets of a writer");
+                }
+                if entry.is_owned() {
+                    let layout = match series.total {
+                        Total::Buckets(_) => writer.layout_at(entry.place()),
+                        _ => None,
+                    };
+                    let family = &mut self.families[series.family];
+                    family.holders.count(entry.help_turn(), layout, true);
                 }
             }
             if !writer.index_entries() {
@@ -304,7 +318,7 @@ impl Registry {
                 if !is_free || self.groups.owner(*id).is_some() {
                     return Err("series of a group");
                 }
-                self.groups.add(labels, *id);
+                self.join_group(labels, *id);
             }
         }
         Ok(())

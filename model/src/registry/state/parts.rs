@@ -4,8 +4,9 @@ use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
     put_observed_sum, put_option, put_sum,
 };
-use super::{WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_LEFT_OUT};
+use super::{WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_HOLDERS, WITH_LEFT_OUT};
 use crate::bytes::{DecodeError, Reader, Write};
+use crate::registry::declarations::Holders;
 use crate::registry::exemplars::Kept;
 use crate::registry::groups::Groups;
 use crate::registry::healing::Restart;
@@ -66,7 +67,16 @@ pub(super) fn get_family(from: &mut Reader<'_>, version: u8) -> Result<Family, D
         },
         order: Order::default(),
         identities: 0,
+        holders: Holders::default(),
     };
+    if version >= WITH_HOLDERS {
+        let holders = &mut family.holders;
+        holders.is_by_hand = get_flag(from)?;
+        holders.turn = get_flag(from)?;
+        let (has_next, next) = (get_flag(from)?, from.text()?);
+        holders.next_help = has_next.then(|| next.into());
+        holders.newest_layout = get_option(from)?.map(|of| u32::try_from(of).unwrap_or(NONE));
+    }
     for id in get_list(from, 1, get_id)? {
         // Numbered once the series are known.
         family.order.push(0, id);
@@ -369,11 +379,12 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
     // The number of the last rollback is 0 in what was read.
     writer.healed_in = if get_flag(from)? { 0 } else { NOT_HEALED };
     writer.entries = get_list(from, 10, |from| {
-        Ok(Entry::from_parts(
-            get_id(from)?,
-            get_id(from)?,
-            from.float()?,
-        ))
+        let mut entry = Entry::from_parts(get_id(from)?, get_id(from)?, from.float()?);
+        if version < WITH_HOLDERS {
+            // It was part of the place, and only set where there is none.
+            entry.set_help_turn(false);
+        }
+        Ok(entry)
     })?;
     let buckets = get_list(from, 10, |from| {
         Ok(BucketMemory {

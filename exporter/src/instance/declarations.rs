@@ -1,0 +1,84 @@
+//! Compares what this instance declares with what the shared registry shows.
+
+use metrics_model::MAX_NAMES;
+use metrics_store::FamilyDef;
+use tokio::time::{Duration, Instant};
+
+use super::state::State;
+use crate::RedisBackend;
+use crate::backend::BackendError;
+
+/// Shortest time between two questions, so that series which a limit leaves out for hours do not make
+/// many.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// The families that the shared registry has to be asked about, with their shards.
+#[derive(Default)]
+pub(super) struct Declarations {
+    waiting: Vec<(usize, FamilyDef)>,
+    asked_at: Option<Instant>,
+    /// It cannot be asked, which was logged.
+    is_refused: bool,
+}
+
+impl Declarations {
+    /// Asks for those that have come, and reports those that wait. What cannot be asked now is asked
+    /// later.
+    pub(super) async fn compare(&mut self, state: &State, redis: &RedisBackend) {
+        for shard in 0..redis.shards() {
+            for family in state.take_suspects(shard) {
+                if !self.waiting.iter().any(|(_, known)| *known == family) {
+                    self.waiting.push((shard, family));
+                }
+            }
+        }
+        let is_early = self.asked_at.is_some_and(|at| at.elapsed() < PAUSE);
+        if self.is_refused {
+            self.waiting.clear();
+        }
+        if self.waiting.is_empty() || is_early {
+            return;
+        }
+        self.asked_at = Some(Instant::now());
+        for shard in 0..redis.shards() {
+            if let Err(error) = self.compare_shard(state, redis, shard).await {
+                if matches!(
+                    error,
+                    BackendError::Refused { .. } | BackendError::NoPermission { .. }
+                ) {
+                    self.is_refused = true;
+                    tracing::warn!(
+                        "declarations that differ from those in the shared registry are not reported: {error}"
+                    );
+                }
+                return;
+            }
+        }
+    }
+
+    async fn compare_shard(
+        &mut self,
+        state: &State,
+        redis: &RedisBackend,
+        shard: usize,
+    ) -> Result<(), BackendError> {
+        loop {
+            let of_shard = self.waiting.iter().filter(|(of, _)| *of == shard);
+            let asked = of_shard.take(MAX_NAMES).cloned().collect::<Vec<_>>();
+            if asked.is_empty() {
+                return Ok(());
+            }
+            let names = asked.iter().map(|(_, family)| family.spec().kept_name());
+            let names = names.flatten().collect::<Vec<_>>();
+            let known = redis.families(shard, &names).await?;
+            self.waiting.retain(|waiting| !asked.contains(waiting));
+            for (_, family) in &asked {
+                let name = family.spec().kept_name();
+                let shown = known.iter().find(|known| Some(&*known.name) == name);
+                if let Some(changed) = shown.and_then(|known| known.difference(family)) {
+                    state.shared_declaration_waits(changed);
+                }
+            }
+        }
+    }
+}

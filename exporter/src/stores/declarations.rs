@@ -1,0 +1,217 @@
+//! Declarations of this instance that a registry does not show, because live writers hold others.
+//!
+//! A registry takes a changed declaration on once no live writer holds the old one. Until then it
+//! leaves out what has another type or mode, and shows the old help text or the bounds that both
+//! have. It does not say so in its reply, so the exporter compares: each family that it finds in a
+//! store for the first time, and each of which series were left out.
+
+use std::collections::BTreeSet;
+
+use metrics_model::{FamilyEntry, FamilyType, Layout, RegistryError};
+use metrics_store::{FamilyDef, StoreReader};
+
+/// Longest text of a declaration in a log line, in characters.
+const MAX_SHOWN: usize = 200;
+
+/// What a registry says of a family.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct KnownFamily {
+    pub(crate) name: String,
+    pub(crate) family_type: FamilyType,
+    pub(crate) help: String,
+    /// The bounds of each bucket layout that live writers have.
+    pub(crate) held_buckets: Vec<Vec<String>>,
+}
+
+/// Two declarations of one family, of which the registry shows the first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ChangedDeclaration {
+    family: String,
+    shown: String,
+    declared: String,
+}
+
+/// The families of one store that one registry has to be asked about.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects {
+    /// How many families of the store were looked at.
+    seen: usize,
+    /// Of those, the ones of which series were left out since.
+    left_out: BTreeSet<Box<str>>,
+}
+
+impl Suspects {
+    /// The registry has left a series of that family out.
+    pub(crate) fn add(&mut self, family: &FamilyDef) {
+        if !self.left_out.contains(&family.name) {
+            self.left_out.insert(family.name.clone());
+        }
+    }
+
+    /// Those that have come since this was last asked, of a registry that has everything which was
+    /// in the store then, or has left it out.
+    pub(crate) fn take(&mut self, reader: &StoreReader) -> Vec<FamilyDef> {
+        let families = reader.families();
+        let new = families.iter().enumerate();
+        let is_due = |at: usize, family: &FamilyDef| {
+            !family.is_hidden() && (at >= self.seen || self.left_out.contains(&family.name))
+        };
+        let due = new.filter(|(at, family)| is_due(*at, family));
+        let due = due.map(|(_, family)| family.clone()).collect();
+        (self.seen, self.left_out) = (families.len(), BTreeSet::new());
+        due
+    }
+}
+
+impl KnownFamily {
+    pub(crate) fn new(family: &FamilyEntry<'_>) -> Self {
+        let texts = |bounds: &Vec<&str>| bounds.iter().map(|text| (*text).to_owned()).collect();
+        Self {
+            name: family.name.to_owned(),
+            family_type: family.family_type,
+            help: family.help.to_owned(),
+            held_buckets: family.held_buckets.iter().map(texts).collect(),
+        }
+    }
+
+    /// How it differs from what a process declares.
+    pub(crate) fn difference(&self, declared: &FamilyDef) -> Option<ChangedDeclaration> {
+        let changed = |shown: String, declared: String| ChangedDeclaration {
+            family: self.name.clone(),
+            shown: cut(&shown),
+            declared: cut(&declared),
+        };
+        if self.family_type != declared.family_type {
+            return Some(changed(
+                self.family_type.describe(),
+                declared.family_type.describe(),
+            ));
+        }
+        if let Some(layout) = &declared.layout
+            && declared.family_type == FamilyType::Histogram
+            && let Some(other) = self.held_buckets.iter().find(|held| !is_same(layout, held))
+        {
+            let own = layout.texts().collect::<Vec<_>>().join(" ");
+            return Some(changed(
+                format!("buckets {}", other.join(" ")),
+                format!("buckets {own}"),
+            ));
+        }
+        let (shown, own) = (&*self.help, &*declared.help);
+        (!own.is_empty() && shown != own)
+            .then(|| changed(format!("help text {shown:?}"), format!("help text {own:?}")))
+    }
+}
+
+impl ChangedDeclaration {
+    /// A declaration that cannot take effect because its sample names belong to another family.
+    pub(crate) fn of_conflict(declared: &FamilyDef, error: &RegistryError) -> Option<Self> {
+        let RegistryError::Conflict {
+            family,
+            sample,
+            other,
+        } = error
+        else {
+            return None;
+        };
+        Some(Self {
+            family: family.clone(),
+            shown: format!("the sample name {sample} of family '{other}'"),
+            declared: declared.family_type.describe(),
+        })
+    }
+}
+
+impl std::fmt::Display for ChangedDeclaration {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            family,
+            shown,
+            declared,
+        } = self;
+        write!(
+            f,
+            "family '{family}' is declared as {declared}, and its live writers still hold {shown}: the new \
+             declaration takes effect when the last of these has ended. Restart the processes that run the old \
+             code, give one of the two another name, or, where it was written by hand, remove it with \
+             METRICS.DEL"
+        )
+    }
+}
+
+/// Whether a layout has these bounds, however they are spelled.
+fn is_same(layout: &Layout, bounds: &[String]) -> bool {
+    let texts = bounds.iter().map(String::as_str);
+    Layout::new(texts).is_ok_and(|other| other.values().eq(layout.values()))
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_model::GaugeMode;
+
+    use super::*;
+
+    fn declared(family_type: FamilyType, help: &str, bounds: Option<&[&str]>) -> FamilyDef {
+        FamilyDef {
+            name: "jobs".into(),
+            family_type,
+            help: help.into(),
+            unit: "".into(),
+            layout: bounds.map(|bounds| Layout::new(bounds.iter().copied()).unwrap()),
+        }
+    }
+
+    fn known(family_type: FamilyType, help: &str, held: &[&[&str]]) -> KnownFamily {
+        let bounds = |bounds: &&[&str]| bounds.iter().map(|bound| (*bound).to_owned()).collect();
+        KnownFamily {
+            name: "jobs".to_owned(),
+            family_type,
+            help: help.to_owned(),
+            held_buckets: held.iter().map(bounds).collect(),
+        }
+    }
+
+    #[test]
+    fn a_difference_names_both_declarations() {
+        let [sum, max] = [GaugeMode::Sum, GaugeMode::Max].map(FamilyType::Gauge);
+        let line = known(sum, "", &[]).difference(&declared(max, "", None));
+        assert_eq!(
+            line.unwrap().to_string(),
+            "family 'jobs' is declared as gauge in mode max, and its live writers still hold gauge in mode sum: \
+             the new declaration takes effect when the last of these has ended. Restart the processes that run \
+             the old code, give one of the two another name, or, where it was written by hand, remove it with \
+             METRICS.DEL"
+        );
+    }
+
+    #[test]
+    fn bounds_are_compared_by_value_and_help_as_it_is() {
+        let histogram = FamilyType::Histogram;
+        let shown = known(histogram, "Words", &[&["1", "2"]]);
+        let same = declared(histogram, "Words", Some(&["1.0", "2.0"]));
+        assert_eq!(shown.difference(&same), None);
+        let bounds = shown.difference(&declared(histogram, "Words", Some(&["1", "5"])));
+        let bounds = bounds.unwrap();
+        assert_eq!(
+            (&*bounds.shown, &*bounds.declared),
+            ("buckets 1 2", "buckets 1 5")
+        );
+        let help = shown.difference(&declared(histogram, "Other", Some(&["1", "2"])));
+        let help = help.unwrap();
+        assert_eq!(
+            (&*help.shown, &*help.declared),
+            ("help text \"Words\"", "help text \"Other\"")
+        );
+        assert_eq!(
+            shown.difference(&declared(histogram, "", Some(&["1", "2"]))),
+            None
+        );
+    }
+}

@@ -1,0 +1,253 @@
+//! What becomes of a family whose declaration changes: another type or mode, other bounds, another
+//! help text.
+//!
+//! # How it works
+//!
+//! A declaration is *held* by the live writers that own a series of it. Each family counts them: all,
+//! by help text, and by bucket layout. What a batch declares anew takes effect once no live writer
+//! holds the old one:
+//!
+//! - **Type and mode.** Until then the new definitions are left out ([`Reason::Conflict`]). Then the
+//!   old family is deleted whole, as METRICS.DEL does it, in the batch that brings the new one.
+//! - **Bounds.** Layouts live side by side while writers hold them. One that is not held, and is not
+//!   the newest, is taken out of every total of the family; a series that has no other ends.
+//! - **Help.** Numbers do not depend on it, so the definitions are accepted, and the text is replaced.
+//!
+//! What was declared or written by hand (METRICS.DECLARE, INC, SET and OBSERVE without a writer) or
+//! pushed as a group has no writer whose end could be waited for: it stays until METRICS.DEL.
+//!
+//! # What it costs
+//!
+//! A few numbers for each family, changed when a writer begins or ends to own a series. Bounds are
+//! taken out of a few series with each write, and by a primary's timer.
+//!
+//! [`Reason::Conflict`]: super::Reason::Conflict
+
+use super::Registry;
+use super::series::{Family, Total};
+use crate::FamilySpec;
+use crate::name::kept_name;
+
+/// Who holds a family's declaration.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Holders {
+    /// How many owned entries were defined with the help text that is shown, and with the next one:
+    /// the former at place [`turn`](Self::turn).
+    by_help: [u32; 2],
+    /// Changes whenever the next help text becomes the one that is shown.
+    pub(super) turn: bool,
+    /// Shown once no live writer holds the other one.
+    pub(super) next_help: Option<Box<str>>,
+    /// Bucket layouts, and how many owned entries have each; none has zero.
+    by_layout: Vec<(u32, u32)>,
+    /// The layout that was the last to find its first holder.
+    pub(super) newest_layout: Option<u32>,
+    /// It was written by a command that names no writer.
+    pub(super) is_by_hand: bool,
+    /// How many of its series belong to groups.
+    pub(super) grouped: u32,
+}
+
+impl Holders {
+    pub(super) fn heap_bytes(&self) -> usize {
+        let next_help = self.next_help.as_ref().map_or(0, |help| help.len());
+        next_help + self.by_layout.capacity() * size_of::<(u32, u32)>()
+    }
+
+    /// The layouts that live writers hold.
+    pub(super) fn layouts(&self) -> impl Iterator<Item = u32> + '_ {
+        self.by_layout.iter().map(|(layout, _)| *layout)
+    }
+
+    fn is_held(&self) -> bool {
+        self.by_help != [0, 0]
+    }
+
+    /// Counts an entry in, or out.
+    pub(super) fn count(&mut self, turn: bool, layout: Option<u32>, holds: bool) {
+        let step = if holds { 1 } else { u32::MAX };
+        let place = &mut self.by_help[usize::from(turn)];
+        *place = place.wrapping_add(step);
+        let Some(layout) = layout else { return };
+        match self.by_layout.binary_search_by_key(&layout, |(of, _)| *of) {
+            Ok(at) => {
+                self.by_layout[at].1 = self.by_layout[at].1.wrapping_add(step);
+                if self.by_layout[at].1 == 0 {
+                    self.by_layout.remove(at);
+                }
+            }
+            Err(at) if holds => self.by_layout.insert(at, (layout, 1)),
+            Err(_) => {}
+        }
+    }
+
+    fn holds_layout(&self, layout: u32) -> bool {
+        let found = self.by_layout.binary_search_by_key(&layout, |(of, _)| *of);
+        found.is_ok()
+    }
+}
+
+impl Family {
+    /// A writer begins to own a series, or no longer does; with the help text and the bucket layout
+    /// that it was defined with. Returns whether older layouts are to be taken out of the totals.
+    pub(super) fn count_holder(
+        &mut self,
+        help_turn: bool,
+        layout: Option<u32>,
+        holds: bool,
+    ) -> bool {
+        let holders = &mut self.holders;
+        let was_held = layout.is_some_and(|layout| holders.holds_layout(layout));
+        holders.count(help_turn, layout, holds);
+        let changed = layout.filter(|layout| was_held != holders.holds_layout(*layout));
+        let newest = holders.newest_layout;
+        if holds && changed.is_some() {
+            holders.newest_layout = changed;
+        }
+        self.turn_help();
+        // A family that has just begun has the series of this entry, and nothing old.
+        let is_new = newest.is_none() && self.order.len() <= 1;
+        changed.is_some() && newest != changed && !is_new
+    }
+
+    /// The next help text is shown once only its writers are left.
+    fn turn_help(&mut self) {
+        let holders = &mut self.holders;
+        let shown = usize::from(holders.turn);
+        if holders.by_help[shown] == 0
+            && holders.by_help[1 - shown] > 0
+            && let Some(next) = holders.next_help.take()
+        {
+            self.help = next;
+            holders.turn = !holders.turn;
+        }
+    }
+}
+
+impl Registry {
+    /// An entry was defined with that help text.
+    pub(super) fn hold_help(&mut self, writer: u32, at: usize, help: &str) {
+        let entry = self.writers[writer].entries[at];
+        let family_id = self.series[entry.series].family;
+        let family = &mut self.families[family_id];
+        let holders = &mut family.holders;
+        let is_fixed = family.is_declared || holders.is_by_hand;
+        let mut turn = holders.turn;
+        if !help.is_empty() && *family.help != *help && !is_fixed {
+            if holders.by_help[usize::from(turn)] == 0 {
+                family.help = help.into();
+                holders.next_help = None;
+            } else {
+                turn = !turn;
+                holders.next_help = Some(help.into());
+            }
+        }
+        if turn == entry.help_turn() {
+            return;
+        }
+        if entry.is_owned() {
+            holders.count(!turn, None, false);
+            holders.count(turn, None, true);
+        }
+        family.turn_help();
+        self.writers[writer].entries[at].set_help_turn(turn);
+    }
+
+    /// The families that a new declaration takes the place of, where no live writer holds any of
+    /// them; `None` where one is held.
+    pub(super) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<u32>> {
+        let name = kept_name(spec).ok()?;
+        let same = self.by_name.get(name).copied();
+        let others = self.rivals(name, spec.family_type).map(|(_, id)| id);
+        let mut rivals = same.into_iter().chain(others).collect::<Vec<_>>();
+        rivals.sort_unstable();
+        rivals.dedup();
+        let is_free = rivals.iter().all(|id| self.is_free(*id));
+        is_free.then_some(rivals)
+    }
+
+    /// Whether a family may be replaced. A writer that has come back owns its series again when they
+    /// are settled.
+    fn is_free(&self, family: u32) -> bool {
+        let family = &self.families[family];
+        let holders = &family.holders;
+        let is_kept = family.is_declared || holders.is_by_hand || holders.grouped > 0;
+        !is_kept && !holders.is_held() && self.unsettled.is_empty()
+    }
+
+    /// Takes a series out of its group.
+    pub(super) fn leave_group(&mut self, id: u32) {
+        if self.groups.owner(id).is_some() {
+            self.families[self.series[id].family].holders.grouped -= 1;
+            self.groups.remove(id);
+        }
+    }
+
+    /// Gives a series to a group.
+    pub(super) fn join_group(&mut self, group: &str, id: u32) {
+        if self.groups.owner(id).is_none() {
+            self.families[self.series[id].family].holders.grouped += 1;
+        }
+        self.groups.add(group, id);
+    }
+
+    /// Has layouts taken out of a family's totals, from the first on.
+    pub(super) fn sweep(&mut self, family: u32) {
+        match self.sweeps.iter_mut().find(|(of, _)| *of == family) {
+            Some((_, after_no)) => *after_no = 0,
+            None => self.sweeps.push_back((family, 0)),
+        }
+    }
+
+    /// Goes on with that.
+    pub(super) fn sweep_some(&mut self, budget: usize) {
+        for _ in 0..budget {
+            let Some(&(family, after_no)) = self.sweeps.front() else {
+                return;
+            };
+            let number_of = |id: u32| self.series[id].created_no;
+            let next = self.families.get(family);
+            let next = next.and_then(|family| family.order.after(after_no, number_of).next());
+            let Some(id) = next else {
+                self.sweeps.pop_front();
+                continue;
+            };
+            if let Some((_, after_no)) = self.sweeps.front_mut() {
+                *after_no = self.series[id].created_no;
+            }
+            self.drop_old_layouts(id);
+        }
+    }
+
+    /// Takes the layouts out of a total that are neither held nor the newest.
+    pub(super) fn drop_old_layouts(&mut self, id: u32) {
+        let series = &mut self.series[id];
+        let family = &self.families[series.family];
+        let holders = &family.holders;
+        if holders.is_by_hand || family.is_declared || self.groups.owner(id).is_some() {
+            return;
+        }
+        let Total::Buckets(buckets) = &mut series.total else {
+            return;
+        };
+        let is_current =
+            |layout: u32| holders.newest_layout == Some(layout) || holders.holds_layout(layout);
+        if buckets.parts.iter().all(|part| is_current(part.layout)) {
+            return;
+        }
+        self.series_heap_bytes -= series.total.heap_bytes();
+        let Total::Buckets(buckets) = &mut series.total else {
+            return;
+        };
+        buckets.parts.retain(|part| is_current(part.layout));
+        let counts = buckets.parts.iter().flat_map(|part| &part.counts);
+        buckets.count = counts.sum();
+        let is_empty = buckets.parts.is_empty();
+        self.series_heap_bytes += series.total.heap_bytes();
+        series.start_ms = self.last_stamp_ms;
+        self.drop_exemplars(id);
+        if is_empty {
+            self.end_total(id);
+        }
+    }
+}
