@@ -88,7 +88,7 @@ def test_only_the_selected_objects_are_installed(case: str, objects: set[str]) -
 
 @pytest.mark.parametrize("mode", ["standalone", "sidecar"])
 def test_prometheus_finds_each_registry_once(mode: str) -> None:
-    """By annotations or by a monitor: the exporter if metrics are shared, and then not the pods that share them."""
+    """Annotations or a monitor name the exporter if metrics are shared, and then not the pods that share them."""
     by_annotation = _installed({"mode": mode, "app": APP})
     scraped = [
         name

@@ -136,7 +136,7 @@ def assert_read(prometheus: Prometheus, protocol: str) -> None:
 @pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("features", ["", "native-histograms"], ids=["text", "protobuf"])
 def test_prometheus_reads_what_it_asks_for(redis: RedisServer, exporter: Exporter, version: int, features: str) -> None:
-    """With native histograms it requests protobuf, and shows them."""
+    """Prometheus requests protobuf if native histograms are on, and shows them."""
     binary: str | Path = "prometheus" if version == 2 else PROMETHEUS_3
     declare_all(redis)
     arguments = [f"--enable-feature=exemplar-storage,{features}" if features else "--enable-feature=exemplar-storage"]

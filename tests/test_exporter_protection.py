@@ -340,7 +340,7 @@ def test_unfinished_handshakes_neither_keep_clients_out_nor_delay_the_end(
     ],
 )
 def test_a_user_or_a_hash_that_cannot_work_is_refused(variables: dict[str, str], words: str) -> None:
-    """By check-config, and at the start."""
+    """check-config refuses it, and so does the exporter at its start."""
     environment = password() | {f"GUNICORN_EXPORTER_AUTH_{name}": value for name, value in variables.items()}
     for word in ("check-config", "standalone"):
         done = run(word, environment=environment | {"REDIS_ENABLED": "true"})

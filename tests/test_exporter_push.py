@@ -79,7 +79,7 @@ def test_a_file_of_prometheus_client_is_on_the_page(redis: RedisServer, form: st
 
 
 def test_a_push_replaces_the_one_before(redis: RedisServer) -> None:
-    """Counters too, also when they go down; series that the file no longer has are removed."""
+    """This holds for counters too, also when they go down. Series that the file no longer has are removed."""
     other = 'rows_total{table="a"} 1\n'
     pushed(redis, "# TYPE rows_total counter\n" + other, job="other")
     for number in (5, 5, 2):

@@ -124,7 +124,7 @@ def test_a_worker_that_times_out_is_aborted_and_its_request_is_not_lost(version:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_edited_application_is_a_reload(version: str, tmp_path: Path) -> None:
-    """With `--reload`, when one of its files changes."""
+    """Gunicorn runs with `--reload`, and one of the application's files changes."""
     (tmp_path / "edited.py").write_text("from apps.plain import app\n")
     arguments = ["--reload", "--reload-engine=poll", f"--pythonpath={tmp_path},{Path(__file__).parent}"]
     with Gunicorn("edited:app", venv=Venv.gunicorn(version), arguments=arguments) as gunicorn:
@@ -168,7 +168,7 @@ def _with_boot_error(url: str) -> Scrape:
 
 
 def test_a_worker_killed_for_lack_of_memory_has_the_reason_oom() -> None:
-    """In its own control group, with a limit."""
+    """The worker runs in its own control group, which has a memory limit."""
     group = Path("/sys/fs/cgroup/memory") / f"gunicorn-test-{os.getpid()}"
     try:
         group.mkdir()

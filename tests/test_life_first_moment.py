@@ -24,7 +24,7 @@ ASGI = ("PrometheusUvicornWorker", "PrometheusASGIWorker")
 
 @pytest.mark.parametrize("worker_class", WSGI + ASGI)
 def test_recording_begins_when_the_worker_has_its_own_signal_handlers(worker_class: str) -> None:
-    """Before that, the arbiter's handlers, copied by the fork, receive a SIGTERM and ignore it."""
+    """Before that, the arbiter's handlers, which the fork has copied, would receive a SIGTERM and ignore it."""
     app = "apps.private:app" if worker_class in WSGI else "apps.private_asgi:app"
     with Gunicorn(
         app,

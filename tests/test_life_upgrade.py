@@ -167,7 +167,7 @@ def test_a_rollback_loses_nothing_and_metrics_answer_throughout(gunicorn: Upgrad
     assert scraper.totals == sorted(scraper.totals), "a total went down"
     assert load.statuses() == {200: len(load.outcomes)}
     settled(gunicorn, len(load.outcomes))
-    # Upgrades once more, to the end.
+    # Upgrades again, and this time the new arbiter stays.
     new = gunicorn.upgrade()
     os.kill(gunicorn.pid, signal.SIGTERM)
     eventually(lambda: task(gunicorn.arbiters[0]) is None)

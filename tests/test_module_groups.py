@@ -120,7 +120,7 @@ def test_a_reader_sees_the_old_group_or_the_new_one(redis: RedisServer) -> None:
 
 
 def test_copies_have_the_same_groups() -> None:
-    """By replication, by RDB, and by an append only file that was rewritten."""
+    """Copies by replication, by RDB, and by an append only file that was rewritten."""
     with RedisServer(tcp=True, settings={"appendonly": "yes", "enable-debug-command": "local"}) as primary:
         with RedisServer(replica_of=primary, settings={"enable-debug-command": "local"}) as replica:
             for value in range(20):
@@ -151,7 +151,7 @@ def test_copies_have_the_same_groups() -> None:
 
 
 def test_a_key_with_a_group_does_not_expire(redis: RedisServer) -> None:
-    """Although an application's batches set an expiry of the key."""
+    """The key stays although an application's batches set an expiry of the key."""
     epoch = redis.execute("METRICS.PUSH", KEY, "w", 0, Batch().encode())
     assert isinstance(epoch, list)
 

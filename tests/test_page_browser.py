@@ -110,7 +110,7 @@ def test_the_page_shows_changes_live(browser: Browser, shop: Gunicorn, size: tup
 
 
 def test_the_keyboard_reaches_every_control(browser: Browser, shop: Gunicorn) -> None:
-    """In the order of the page; the choice is also announced to screen readers."""
+    """Tab reaches them in the order of the page; screen readers announce the choice."""
     page, _ = _open(browser, _address(shop))
     page.wait_for_selector("#rate .spark polyline", state="attached")
     reached = []

@@ -22,7 +22,7 @@ def instances(redis: RedisServer) -> Iterator[list[Gunicorn]]:
 
 
 def test_prometheus_counts_what_was_sent(redis: RedisServer, instances: list[Gunicorn]) -> None:
-    """From the shared registry by the standalone exporter, and from an instance's own page."""
+    """Prometheus scrapes the shared registry through the standalone exporter, and an instance's own page."""
     own = f"127.0.0.1:{instances[0].metrics_port}"
     with (
         Exporter(redis=redis) as exporter,

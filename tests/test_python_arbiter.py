@@ -122,7 +122,7 @@ def test_the_exporter_inherits_no_descriptor_of_the_application() -> None:
 
 
 def test_no_process_outlives_the_application() -> None:
-    """After TERM, and after the arbiter was killed."""
+    """This holds after TERM, and after the arbiter was killed."""
     with Gunicorn() as gunicorn:
         exporter = eventually(gunicorn.exporter_pid)
         eventually(lambda: page(gunicorn))

@@ -37,7 +37,7 @@ def refused(tmp_path: Path, yaml: str | None, **environment: str) -> str:
 
 
 def test_errors_are_one_line_that_names_the_place(tmp_path: Path) -> None:
-    """With the words of the original package, for errors that it had."""
+    """Errors that the original package had too keep their words."""
     path = tmp_path / "metrics.yml"
     assert refused(tmp_path, None) == f"FileNotFoundError Configuration file not found: {path}"
     assert "Configuration must contain 'exporter' section" in refused(tmp_path, "other: 1\n")

@@ -82,7 +82,7 @@ def _check(environment: Mapping[str, str], *arguments: str) -> tuple[int, str]:
 
 
 def test_every_documented_key_is_tried() -> None:
-    """Or may have any text."""
+    """Every key of the page has a wrong value in this file, unless any text is allowed for it."""
     assert set(_documented()) == set(WRONG) | ANYTHING
 
 
@@ -175,7 +175,7 @@ def test_a_file_that_cannot_be_used_ends_gunicorn_with_one_line(
 
 
 def test_a_configuration_file_may_catch_the_error(tmp_path: Path) -> None:
-    """As with the original package, a configuration file can catch the error."""
+    """The error is an exception, as in the original package."""
     config = (
         "from gunicorn_prometheus_exporter import load_yaml_config\n"
         f"try:\n    load_yaml_config({str(tmp_path / 'none.yml')!r})\n"

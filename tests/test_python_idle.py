@@ -18,7 +18,7 @@ WORKERS = {
 
 @pytest.mark.parametrize("kind", WORKERS)
 def test_a_gauge_with_a_function_is_never_older_than_a_second_and_a_half(kind: str) -> None:
-    """With any `--timeout`, from the second scrape on."""
+    """This holds for any `--timeout`, from the second scrape on."""
     worker_class, app = WORKERS[kind]
     venv = Venv.frameworks() if kind not in ("sync", "gthread") else None
     with Gunicorn(app, worker_class=worker_class, venv=venv, arguments=["--timeout=600"]) as gunicorn:

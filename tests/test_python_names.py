@@ -58,14 +58,14 @@ def run(program: str, **environment: str) -> str:
 
 @pytest.mark.parametrize("module", NAMES)
 def test_every_name_is_importable(module: str) -> None:
-    """Each in a new process, as in an application."""
+    """Each module is imported in a new process."""
     place = f"gunicorn_prometheus_exporter.{module}".rstrip(".")
     wanted = ", ".join(NAMES[module].split())
     run(f"from {place} import {wanted}\nassert None not in ({wanted},)")
 
 
 def test_importing_the_package_imports_no_worker_and_changes_nothing() -> None:
-    """Neither the environment, nor logging, nor the loaded modules."""
+    """The import changes neither the environment nor logging, and loads no worker library."""
     run(
         """
         import logging, sys

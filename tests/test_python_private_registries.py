@@ -11,7 +11,7 @@ VERSIONS = ("0.19", "0.22", "newest")
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("path", ["/probe", "/textfile"])
 def test_a_registry_of_one_request_shows_that_request(version: str, path: str) -> None:
-    """After any number of other requests, in any worker; it names no process, and the page shows nothing of it."""
+    """The registry shows only its request, whichever worker answers; it names no process and is not on our page."""
     with Gunicorn("apps.private:app", workers=2, venv=Venv.prometheus_client(version)) as gunicorn:
         for number in range(20):
             body = gunicorn.get(f"{path}?{number}").body.decode()
@@ -28,7 +28,7 @@ def test_a_registry_of_one_request_shows_that_request(version: str, path: str) -
 
 
 def test_thousands_of_registries_leave_nothing_in_a_store() -> None:
-    """Neither in the worker's shared memory, nor on the page of the instance."""
+    """They leave nothing in the worker's shared memory, and nothing on the page of the instance."""
     with Gunicorn("apps.private:app") as gunicorn:
         gunicorn.get("/probe?warm")
         for number in range(1500):
@@ -40,7 +40,7 @@ def test_thousands_of_registries_leave_nothing_in_a_store() -> None:
 
 
 def test_a_registry_is_merged_once_it_is_given_to_a_collector() -> None:
-    """Including its earlier counts."""
+    """The page then also has its earlier counts."""
     with Gunicorn("apps.private:app") as gunicorn:
         gunicorn.get("/later")
         gunicorn.get("/later")
@@ -52,7 +52,7 @@ def test_a_registry_is_merged_once_it_is_given_to_a_collector() -> None:
 
 
 def test_a_metric_is_on_the_page_once_it_is_registered() -> None:
-    """Including its earlier counts."""
+    """The page then also has its earlier counts."""
     with Gunicorn("apps.private:app") as gunicorn:
         gunicorn.get("/move")
         eventually(lambda: scrape(gunicorn.metrics_url).value("moved_total"), equals=1)

@@ -13,7 +13,7 @@ TEXT = "text/plain"
 
 
 def test_custom_collectors_and_functions_are_on_the_page() -> None:
-    """Of two workers: gauges by process, counters and histograms summed, functions by their gauge's mode."""
+    """Gauges of two workers are shown by process, counters and histograms are summed, functions follow their mode."""
     with Gunicorn("apps.collected:app", workers=2) as gunicorn:
         eventually(lambda: _both_were_asked(gunicorn))
         seen = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
@@ -32,7 +32,7 @@ def _both_were_asked(gunicorn: Gunicorn) -> None:
 
 
 def test_collectors_are_called_only_while_pages_are_read() -> None:
-    """With any number of requests."""
+    """The number of requests does not matter."""
     with Gunicorn("apps.collected:app") as gunicorn:
         eventually(lambda: gunicorn.get("/asked").body == b"1")
         for _ in range(50):
@@ -44,7 +44,7 @@ def test_collectors_are_called_only_while_pages_are_read() -> None:
 
 @pytest.mark.parametrize("path", ["/latest", "/multiprocess"])
 def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
-    """Whichever worker answers, and at once."""
+    """This holds at once, and whichever worker answers."""
     with Gunicorn("apps.collected:app", workers=3) as gunicorn:
         for _ in range(20):
             gunicorn.get("/")
@@ -58,7 +58,7 @@ def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
 
 
 def test_an_applications_own_page_has_start_times() -> None:
-    """As without this package; `prometheus_client` also leaves out the start time in the same cases."""
+    """It has them in the same cases as without this package."""
     started = time.time()
     with Gunicorn("apps.collected:app", workers=2) as gunicorn:
         gunicorn.get("/")
@@ -72,7 +72,7 @@ def test_an_applications_own_page_has_start_times() -> None:
 
 @pytest.mark.parametrize("path", ["/latest", "/only"])
 def test_families_that_only_another_worker_has_declared_are_shown(path: str) -> None:
-    """As a library declares metrics at its first request; metrics of another registry are not shown there."""
+    """The other worker declares them at its first request, as libraries do. Other registries are not shown."""
     with Gunicorn("apps.collected:app", workers=3) as gunicorn:
         gunicorn.get("/late")
         for _ in range(6):

@@ -54,7 +54,7 @@ REQUESTS = 20
 
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_a_librarys_page_and_ours_show_the_counts_of_all_workers(library: str) -> None:
-    """Exactly, whichever worker answers its own page."""
+    """The counts are exact, whichever worker answers the library's page."""
     app, worker_class, name, labels = LIBRARIES[library]
     with Gunicorn(app, workers=3, worker_class=worker_class, venv=Venv.libraries(), app_directory=EXAMPLES) as gunicorn:
         assert {gunicorn.get("/orders/3").status for _ in range(REQUESTS)} == {200}

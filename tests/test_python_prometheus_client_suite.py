@@ -20,7 +20,7 @@ ON_THIS_MACHINE = sorted(path.name.removeprefix("prometheus_client-") for path i
 
 @pytest.mark.parametrize("version", ON_THIS_MACHINE)
 def test_the_multiprocess_tests_of_prometheus_client_pass(version: str, tmp_path: Path) -> None:
-    """With one line in a conftest.py, for each version that `scripts/setup` has installed."""
+    """One line in a conftest.py is enough, for each version that `scripts/setup` has installed."""
     venv = Venv.prometheus_client(version)
     shutil.copy(venv.directory / "upstream" / "test_multiprocess.py", tmp_path)
     (tmp_path / "conftest.py").write_text("from gunicorn_prometheus_exporter.testing import *\n")
@@ -42,7 +42,7 @@ def test_the_multiprocess_tests_of_prometheus_client_pass(version: str, tmp_path
 
 @pytest.mark.parametrize("version", ON_THIS_MACHINE)
 def test_the_other_tests_of_prometheus_client_pass_with_our_value_class(version: str, tmp_path: Path) -> None:
-    """In a process without gunicorn: numbers, registries, timers, exemplars, pages, text files."""
+    """They run in a process without gunicorn: numbers, registries, timers, exemplars, pages, text files."""
     venv = Venv.prometheus_client(version)
     shutil.copytree(venv.directory / "upstream", tmp_path, dirs_exist_ok=True)
     program = "from gunicorn_prometheus_exporter import values\nvalues.install()\n"

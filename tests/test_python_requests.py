@@ -32,7 +32,7 @@ def counted(gunicorn: Gunicorn, requests: int) -> Scrape:
 
 
 def test_bytes_of_bodies_are_those_that_were_read_and_sent(gunicorn: Gunicorn) -> None:
-    """With a length, in chunks, not read at all, and sent as a file."""
+    """Bodies have a length, come in chunks, are not read at all, or are sent as a file."""
     gunicorn.request("POST", "/read", b"x" * 5000)
     assert counted(gunicorn, 1).value("gunicorn_worker_request_size_bytes_sum") == 5000
     assert page(gunicorn).value("gunicorn_worker_response_size_bytes_sum") == 4  # the text "5000"
@@ -52,7 +52,7 @@ def test_bytes_of_bodies_are_those_that_were_read_and_sent(gunicorn: Gunicorn) -
 
 
 def test_a_response_in_parts_is_one_request(gunicorn: Gunicorn) -> None:
-    """Without framing; its duration lasts until the last part."""
+    """The response has no framing; its duration ends with the last part."""
     assert gunicorn.get("/parts").body == b"one two "
     seen = counted(gunicorn, 1)
     assert seen.value("gunicorn_worker_response_size_bytes_sum") == 8
@@ -84,7 +84,7 @@ def test_paths_become_labels_up_to_a_limit() -> None:
 
 
 def test_a_request_that_fails_is_counted_with_its_exception(gunicorn: Gunicorn) -> None:
-    """Before the response begins, before any of it is sent (the client gets 500), and in the middle of it."""
+    """It fails before the response begins, before any of it is sent (the client gets 500), and in the middle of it."""
     assert gunicorn.get("/raise").status == 500
     assert gunicorn.get("/raise-early").status == 500
     with suppress(http.client.HTTPException):
@@ -132,7 +132,7 @@ def test_each_request_of_a_kept_connection_counts() -> None:
 
 
 def test_flask_names_its_routes_and_its_errors() -> None:
-    """Also errors that Flask answers itself; nothing of the application changes."""
+    """Errors that Flask answers itself are named too; nothing of the application changes."""
     with Gunicorn("apps.flasked:app") as gunicorn:
         for path in ("/users/1", "/users/2", "/users/x", "/broken", "/teapot", "/expected"):
             gunicorn.get(path)

@@ -8,7 +8,7 @@ APP = "apps.strange:app"
 
 
 def test_a_lone_surrogate_in_a_label_does_not_fail_the_request() -> None:
-    """Without this package it does not fail either; the page shows an escape."""
+    """Without this package it does not fail either. The page shows an escape."""
     with Gunicorn(APP) as gunicorn:
         for _ in range(2):
             assert gunicorn.get("/surrogate").status == 200

@@ -85,7 +85,7 @@ def test_a_strict_program_is_checked_against_the_wheel(tmp_path: Path) -> None:
 
 
 def test_every_public_name_has_a_docstring() -> None:
-    """Also classes, functions, methods and properties that are written in Rust."""
+    """This includes classes, functions, methods and properties that are written in Rust."""
     program = """
 import inspect
 

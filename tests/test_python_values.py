@@ -31,7 +31,7 @@ def _whole_page(gunicorn: Gunicorn) -> Scrape:
 
 
 def test_gauges_of_one_process_show_the_value_that_it_set() -> None:
-    """In every mode; where a gauge is shown by process, with the pid label of the process that set it."""
+    """This holds in every mode. A gauge that is shown by process has the pid label of the process that set it."""
     with Gunicorn("apps.numbers:app") as gunicorn:
         pid = gunicorn.get("/?set=7").body.decode()
         seen = page(gunicorn)
@@ -42,7 +42,7 @@ def test_gauges_of_one_process_show_the_value_that_it_set() -> None:
 
 
 def test_live_gauges_end_with_their_worker_and_the_others_stay() -> None:
-    """After SIGKILL; the new worker's own gauges begin at zero."""
+    """The worker ends by SIGKILL. The new worker's own gauges begin at zero."""
     with Gunicorn("apps.numbers:app") as gunicorn:
         pid = int(gunicorn.get("/?set=7").body)
         gunicorn.kill_worker(pid)
@@ -59,7 +59,7 @@ def test_live_gauges_end_with_their_worker_and_the_others_stay() -> None:
 
 
 def test_all_types_are_summed_over_workers(two: Gunicorn) -> None:
-    """Whichever worker has answered."""
+    """The sum is the same whichever worker has answered."""
     for _ in range(20):
         two.get("/?event=a&observe=3&wait=2")
     seen = page(two)
@@ -109,7 +109,7 @@ def test_a_removed_gauge_is_gone_and_starts_at_zero_when_set_again() -> None:
 
 @pytest.mark.parametrize("removal", ["remove=a", "remove_by=a", "clear="])
 def test_a_process_removes_its_own_values_and_no_others(two: Gunicorn, removal: str) -> None:
-    """Also for the same label set."""
+    """Other processes keep their values of the same label set."""
     shares: Counter[str] = Counter()
 
     def both_have_set_it() -> bool:
@@ -156,7 +156,7 @@ def openmetrics(gunicorn: Gunicorn) -> Scrape:
 
 @pytest.mark.parametrize("arguments", [[], ["--preload"]], ids=["each-worker-loads", "preloaded"])
 def test_infos_and_enums_show_the_last_values_of_the_workers(arguments: list[str]) -> None:
-    """Whichever worker has loaded the application; a later value replaces the earlier one."""
+    """The page shows them whichever worker has loaded the application; a later value replaces the earlier one."""
     with Gunicorn("apps.numbers:app", arguments=arguments) as gunicorn:
         seen = openmetrics(gunicorn)
         assert seen.families["number_build"].type == "info"
@@ -181,7 +181,7 @@ def test_units_are_on_the_page() -> None:
 
 
 def test_exemplars_are_those_of_the_last_observation_of_their_bucket(two: Gunicorn) -> None:
-    """In OpenMetrics, whichever worker made the observation."""
+    """OpenMetrics shows them, whichever worker made the observation."""
     for size in (3, 4, 0.5):
         two.get(f"/?traced={size}")
     seen = openmetrics(two)

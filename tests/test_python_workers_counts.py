@@ -93,7 +93,7 @@ def test_requests_of_a_kept_connection_are_each_counted(kind: Kind, gunicorn: Gu
 
 
 def test_pipelined_requests_are_each_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """As many as were answered: the sync worker closes after the first."""
+    """Exactly the answered requests count. The sync worker closes after the first."""
     forgets = (kind.worker, kind.gunicorn) in FORGETS
     answers = 0
     with Wire(gunicorn.port) as wire, contextlib.suppress(TimeoutError):
@@ -141,7 +141,7 @@ def test_a_response_in_parts_is_one_request_until_its_last_part(gunicorn: Gunico
 
 
 def test_a_file_is_counted_with_all_its_bytes(gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """By sendfile, if the worker has it."""
+    """The worker sends the file by sendfile, if it can."""
     with Wire(gunicorn.port) as wire:
         answer = wire.request("GET", "/file")
     assert (answer.status, len(answer.body), answer.is_complete) == (200, 100_000, True)
@@ -165,7 +165,7 @@ def test_a_head_request_is_counted_with_the_bytes_that_are_sent(kind: Kind, guni
 
 
 def test_the_counted_status_is_the_one_that_the_client_saw(gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """Also without a body; a path without a route makes no series."""
+    """This holds for statuses without a body too; a path without a route makes no series."""
     for path, status in (("/missing/1", 404), ("/refuse", 403), ("/nothing", 204)):
         with Wire(gunicorn.port) as wire:
             assert wire.request("GET", path).status == status
@@ -219,7 +219,7 @@ def test_a_client_that_leaves_within_its_response_is_counted(kind: Kind, gunicor
 
 
 def test_a_client_that_leaves_within_its_request_is_counted(kind: Kind, gunicorn: Gunicorn, ledger: Ledger) -> None:
-    """With the bytes that the application has received."""
+    """The request counts with the bytes that the application has received."""
     with socket.create_connection(("127.0.0.1", gunicorn.port)) as client:
         client.sendall(spell("POST", "/read", "Content-Length: 5000") + b"x" * 100)
     cancels = (kind.worker, kind.gunicorn) == ("ASGIWorker", 24)

@@ -53,7 +53,7 @@ def test_a_websocket_counts_as_a_request_that_ends_when_it_is_open(gunicorn: Gun
 
 
 def test_a_client_that_leaves_a_stream_is_counted_once(gunicorn: Gunicorn) -> None:
-    """With the bytes that were handed over until then."""
+    """The request counts with the bytes that were handed over until then."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/parts"))
         assert wire.receive()

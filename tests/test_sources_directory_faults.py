@@ -18,7 +18,7 @@ REQUESTS = "gunicorn_worker_requests_total"
 
 @pytest.fixture(params=["disk", "tmpfs"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """On the file system of temporary files, and in memory as the sidecars of deploy/ have it."""
+    """A directory on the file system of temporary files, and one in memory as the sidecars of deploy/ have it."""
     if request.param == "disk":
         yield tmp_path / "metrics"
     else:
@@ -261,7 +261,7 @@ def test_a_lock_that_is_no_file_is_one_line_and_its_target_is_kept(directory: Pa
 
 
 def test_files_are_for_this_user_alone(directory: Path) -> None:
-    """With any umask, and also in a directory that every user can write."""
+    """This holds for any umask, and in a directory that every user can write."""
     directory.mkdir(exist_ok=True)
     directory.chmod(0o1777)
     with Gunicorn(environment=environment(directory), arguments=["--umask=0"]) as gunicorn:

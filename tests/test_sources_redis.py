@@ -31,7 +31,7 @@ def restricted(server: RedisServer) -> None:
 
 
 def test_a_user_with_a_password_of_every_kind_of_character() -> None:
-    """In separate settings, as it is; in a URL, percent-encoded."""
+    """In separate settings the password stands as it is; in a URL it is percent-encoded."""
     with RedisServer(tcp=True) as server:
         restricted(server)
         host = {"REDIS_ENABLED": "true", "REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(server.port)}

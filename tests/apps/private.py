@@ -29,7 +29,7 @@ StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 def of_one_request(target: str) -> CollectorRegistry:
-    """As an exporter of other systems makes one for each request."""
+    """Makes a registry for one request, as exporters of other systems do."""
     registry = CollectorRegistry()
     Gauge("probe_up", "Whether it answers", ["target"], registry=registry).labels(target).set(1)
     Counter("probe_tries", "Tries", registry=registry).inc()

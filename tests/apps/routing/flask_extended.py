@@ -54,11 +54,11 @@ class Fails:
 
 
 class RestfulFails(Fails, RestfulResource):
-    """For Flask-RESTful."""
+    """The failing resource for Flask-RESTful."""
 
 
 class RestxFails(Fails, RestxResource):
-    """For Flask-RESTX."""
+    """The failing resource for Flask-RESTX."""
 
 
 def with_restful() -> Flask:
