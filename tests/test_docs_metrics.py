@@ -57,7 +57,7 @@ def test_a_running_instance_shows_the_metrics_of_the_page() -> None:
         redis.execute("METRICS.INC", "gunicorn:metrics", "shop_conflict")
         arguments = ["--threads=2", "--graceful-timeout=5"]
         worker = "gunicorn_prometheus_exporter.PrometheusThreadWorker"
-        with Gunicorn("apps.documented:app", redis=redis, worker_class=worker, arguments=arguments) as gunicorn:
+        with Gunicorn("apps.every_family:app", redis=redis, worker_class=worker, arguments=arguments) as gunicorn:
             gunicorn.request("GET", "/", headers={"X-Request-Start": f"t={time.time()}"})
             gunicorn.get("/boom")
             eventually(lambda: _cut_off(gunicorn))

@@ -11,7 +11,7 @@ from harness import Gunicorn, Scrape, Venv, eventually, scrape
 from harness.ports import free_port
 from harness.process import clean_environment
 
-APP = "apps.living:app"
+APP = "apps.ending:app"
 
 
 def test_counts_of_a_forked_child_are_on_the_page() -> None:

@@ -13,7 +13,7 @@ from harness import Exporter, Gunicorn, RedisServer, Scrape, Venv, eventually, s
 from harness.exporter import redis_environment
 
 VERSIONS = ["21.2", "newest"]
-APP = "apps.living:app"
+APP = "apps.ending:app"
 RESTARTS = "gunicorn_worker_restart_total"
 BY_TYPE = "gunicorn_worker_restart_count_total"
 BY_MASTER = "gunicorn_master_worker_restart_count_total"

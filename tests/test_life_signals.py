@@ -15,7 +15,7 @@ import pytest
 from harness import Exporter, Gunicorn, Load, RedisServer, Scrape, eventually, scrape
 from harness.process import children, descendants, task
 
-APP = "apps.living:app"
+APP = "apps.ending:app"
 REQUESTS = "gunicorn_worker_requests_total"
 FINISHED = "gunicorn_worker_request_duration_seconds_count"
 

@@ -14,7 +14,7 @@ TEXT = "text/plain"
 
 def test_custom_collectors_and_functions_are_on_the_page() -> None:
     """Gauges of two workers are shown by process, counters and histograms are summed, functions follow their mode."""
-    with Gunicorn("apps.collected:app", workers=2) as gunicorn:
+    with Gunicorn("apps.collectors:app", workers=2) as gunicorn:
         eventually(lambda: _both_were_asked(gunicorn))
         seen = scrape(gunicorn.metrics_url, accept=OPENMETRICS)
         assert {s.value for s in seen.samples("pool_connections", state="idle")} == {3}
@@ -33,7 +33,7 @@ def _both_were_asked(gunicorn: Gunicorn) -> None:
 
 def test_collectors_are_called_only_while_pages_are_read() -> None:
     """The number of requests does not matter."""
-    with Gunicorn("apps.collected:app") as gunicorn:
+    with Gunicorn("apps.collectors:app") as gunicorn:
         eventually(lambda: gunicorn.get("/asked").body == b"1")
         for _ in range(50):
             gunicorn.get("/asked")
@@ -45,7 +45,7 @@ def test_collectors_are_called_only_while_pages_are_read() -> None:
 @pytest.mark.parametrize("path", ["/latest", "/multiprocess"])
 def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
     """This holds at once, and whichever worker answers."""
-    with Gunicorn("apps.collected:app", workers=3) as gunicorn:
+    with Gunicorn("apps.collectors:app", workers=3) as gunicorn:
         for _ in range(20):
             gunicorn.get("/")
         for _ in range(6):
@@ -60,12 +60,12 @@ def test_an_application_shows_what_all_workers_have_counted(path: str) -> None:
 def test_an_applications_own_page_has_start_times() -> None:
     """It has them in the same cases as without this package."""
     started = time.time()
-    with Gunicorn("apps.collected:app", workers=2) as gunicorn:
+    with Gunicorn("apps.collectors:app", workers=2) as gunicorn:
         gunicorn.get("/")
         seen = Scrape(gunicorn.get("/latest").body.decode(), TEXT)
         assert started - 1 < seen.value("shown_requests_created") <= time.time()
         assert "_created" not in gunicorn.get("/multiprocess").body.decode()
-    with Gunicorn("apps.collected:app", environment={"PROMETHEUS_DISABLE_CREATED_SERIES": "true"}) as gunicorn:
+    with Gunicorn("apps.collectors:app", environment={"PROMETHEUS_DISABLE_CREATED_SERIES": "true"}) as gunicorn:
         gunicorn.get("/")
         assert "_created" not in gunicorn.get("/latest").body.decode()
 
@@ -73,7 +73,7 @@ def test_an_applications_own_page_has_start_times() -> None:
 @pytest.mark.parametrize("path", ["/latest", "/only"])
 def test_families_that_only_another_worker_has_declared_are_shown(path: str) -> None:
     """The other worker declares them at its first request, as libraries do. Other registries are not shown."""
-    with Gunicorn("apps.collected:app", workers=3) as gunicorn:
+    with Gunicorn("apps.collectors:app", workers=3) as gunicorn:
         gunicorn.get("/late")
         for _ in range(6):
             seen = Scrape(gunicorn.get(path).body.decode(), TEXT)
@@ -86,7 +86,7 @@ def test_families_that_only_another_worker_has_declared_are_shown(path: str) -> 
 
 def test_without_an_exporter_an_application_shows_its_own_numbers() -> None:
     """A worker waits at most one second for an exporter that hangs; the failure is counted."""
-    with Gunicorn("apps.collected:app") as gunicorn:
+    with Gunicorn("apps.collectors:app") as gunicorn:
         gunicorn.get("/")
         exporter = gunicorn.exporter_pid()
         os.kill(exporter, signal.SIGSTOP)

@@ -133,7 +133,7 @@ def test_each_request_of_a_kept_connection_counts() -> None:
 
 def test_flask_names_its_routes_and_its_errors() -> None:
     """Errors that Flask answers itself are named too; nothing of the application changes."""
-    with Gunicorn("apps.flasked:app") as gunicorn:
+    with Gunicorn("apps.flask_plain:app") as gunicorn:
         for path in ("/users/1", "/users/2", "/users/x", "/broken", "/teapot", "/expected"):
             gunicorn.get(path)
         gunicorn.request("POST", "/users/1")

@@ -17,7 +17,7 @@ UPGRADE = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 
 def gunicorn(request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
     """One worker with an application that has a lifespan."""
     with Gunicorn(
-        "lived:app",
+        "lifespan:app",
         venv=Venv.frameworks(),
         worker_class=f"gunicorn_prometheus_exporter.{request.param}",
         app_directory=TESTS / "apps" / "routing",
