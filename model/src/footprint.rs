@@ -11,17 +11,24 @@ pub(crate) fn allocated(bytes: usize) -> usize {
     }
 }
 
+/// Moving so many bytes is a step, for tests that bound those.
+#[cfg(test)]
+const CACHE_LINE_BYTES: usize = 64;
+
 /// The same for a vector or boxed slice of so many things.
 pub(crate) fn allocated_for<T>(count: usize) -> usize {
     allocated(count * size_of::<T>())
 }
 
 /// Appends to a vector that lives long and has many like it: it grows by an eighth, and has little
-/// room that nobody uses.
+/// room that is not used. It will have at most so many things.
 #[inline]
-pub(crate) fn push_tightly<T>(vector: &mut Vec<T>, thing: T) {
+pub(crate) fn push_tightly<T>(vector: &mut Vec<T>, thing: T, most: usize) {
     if vector.len() == vector.capacity() {
-        vector.reserve_exact(vector.len() / 8 + 4);
+        #[cfg(test)]
+        crate::slab::steps::take((size_of_val(vector.as_slice()) / CACHE_LINE_BYTES) as u64);
+        let more = vector.len() / 8 + 4;
+        vector.reserve_exact(more.min(most.saturating_sub(vector.len())));
     }
     vector.push(thing);
 }

@@ -28,6 +28,7 @@ mod measured;
 mod name;
 mod native_histogram;
 mod parse_number;
+mod pieces;
 mod point;
 mod registry;
 mod registry_time;

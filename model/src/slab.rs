@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use crate::footprint::allocated_for;
+use crate::pieces::Pieces;
 
 /// A vector whose freed places are used again.
 ///
@@ -11,7 +12,7 @@ use crate::footprint::allocated_for;
 pub(crate) struct Slab<T> {
     /// All but the last are full.
     chunks: Vec<Vec<Option<T>>>,
-    free: Vec<u32>,
+    free: Pieces<u32>,
 }
 
 const CHUNK: usize = 1 << CHUNK_BITS;
@@ -21,7 +22,7 @@ impl<T> Default for Slab<T> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
-            free: Vec::new(),
+            free: Pieces::default(),
         }
     }
 }
@@ -77,7 +78,7 @@ impl<T> Slab<T> {
 
     /// The free places in the order in which they were freed: with the places themselves all that
     /// decides which one the next thing gets.
-    pub(crate) fn free_places(&self) -> &[u32] {
+    pub(crate) fn free_places(&self) -> &Pieces<u32> {
         &self.free
     }
 
@@ -108,7 +109,7 @@ impl<T> Slab<T> {
             return None;
         }
         let mut slab = Self {
-            free,
+            free: free.into(),
             ..Self::default()
         };
         for place in places {
@@ -132,7 +133,7 @@ impl<T> Slab<T> {
         full * allocated_for::<Option<T>>(CHUNK)
             + last
             + allocated_for::<Vec<Option<T>>>(self.chunks.capacity())
-            + allocated_for::<u32>(self.free.capacity())
+            + self.free.heap_bytes()
     }
 }
 
@@ -212,7 +213,7 @@ mod tests {
             slab.places_from(0).map(Option::<&u32>::cloned),
             slab.free_places(),
         );
-        let mut again = Slab::from_parts(places.collect(), free.to_vec()).unwrap();
+        let mut again = Slab::from_parts(places.collect(), free.iter().copied().collect()).unwrap();
         assert_eq!(again.insert(8), 1024);
         assert_eq!((again[2000], again[4999], again[1024]), (2000, 7, 8));
         assert_eq!(again.iter().count(), 4_998);

@@ -233,7 +233,8 @@ impl Registry {
     ) -> Option<SeriesView<'a>> {
         let mode = family_type.gauge_mode()?;
         // Of a group's gauge there is one value, in any mode.
-        if let (Some(number), [], []) = (gauge.retired, &*gauge.members, &*gauge.ghosts) {
+        let has_writers = !gauge.members.is_empty() || !gauge.ghosts.is_empty();
+        if let (Some(number), false) = (gauge.retired, has_writers) {
             *visited += 1;
             return Some(SeriesView::Number(number));
         }

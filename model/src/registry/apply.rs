@@ -5,7 +5,6 @@ mod values;
 
 use super::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
-use crate::footprint::push_tightly;
 use crate::{Batch, Entry, Exemplar, LeftOut, Pairs};
 pub(super) use values::counter_of;
 use values::not_ahead;
@@ -69,7 +68,7 @@ impl Registry {
                 Entry::Define(define) => {
                     let defined = self.define(stamp, id, &define, &families, &layouts);
                     let place = defined.map_or(NONE, |at| at as u32);
-                    push_tightly(&mut self.writers[id].index, place);
+                    self.writers[id].index.push(place);
                     defined.map(|_| ())
                 }
             };

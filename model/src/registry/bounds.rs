@@ -335,6 +335,55 @@ fn a_ttl_of_a_hundred_thousand_series_is_bounded_work_for_each_call() {
     assert_eq!(world.registry.series_count(), 0);
 }
 
+/// Memory that grows is moved a piece at a time.
+#[test]
+fn growing_is_bounded_work_for_each_call() {
+    const COUNT: usize = 50_000;
+    let mut world = World::new(1_000_000);
+    let mut set = |family: &str, label: &str, writer: &[u8]| {
+        let stamp = world.stamp();
+        let write = GaugeWrite {
+            family,
+            labels: &labels(&[("n", label)]),
+            value: 1.0,
+            mode: Some(GaugeMode::Max),
+            writer,
+            lease_ms: Some(LEASE_MS),
+            ttl_ms: None,
+        };
+        steps::reset();
+        world.registry.set(&stamp, &write).unwrap();
+        assert!(steps::taken() < OF_A_WRITE, "{}", steps::taken());
+    };
+    for number in 0..COUNT {
+        let text = number.to_string();
+        // The entries of one writer, and the values of one gauge.
+        set("many_series", &text, b"one writer");
+        set("many_writers", "", text.as_bytes());
+    }
+    // A full state, and then only what has changed, of a writer with an index table.
+    let mut source = TestSource::default();
+    for number in 0..COUNT {
+        let text = number.to_string();
+        let point = Point::Buckets {
+            sum: 1.0,
+            counts: vec![1],
+        };
+        source.add("s", FamilyType::Summary, &[("n", &text)], point);
+    }
+    let options = SessionOptions {
+        registry_ttl_ms: 0,
+        tombstone_retention_ms: u64::MAX,
+    };
+    let mut session = Session::new(b"pushing".to_vec(), options);
+    while let Some(push) = session.next(&source, world.now_ms) {
+        steps::reset();
+        world.send(&mut session, &push);
+        assert!(steps::taken() < OF_SETTLING, "{}", steps::taken());
+    }
+    assert_eq!(world.registry.series_count(), 2 * COUNT + 1);
+}
+
 #[test]
 fn deleting_a_hundred_thousand_series_makes_room_at_once() {
     let mut world = World::new(100_000);

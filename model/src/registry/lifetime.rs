@@ -25,6 +25,7 @@ use super::series::{Ghost, NONE, Total};
 use super::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
+use crate::pieces::Pieces;
 use crate::{AfterLeave, GaugeMode};
 
 /// The most steps of each kind (writers' steps, entries, deleted series, deadlines) of one write.
@@ -209,7 +210,7 @@ impl Registry {
     fn bury(&mut self, id: u32, phase: Phase, gone_ms: u64) {
         let writer = &mut self.writers[id];
         (writer.phase, writer.gone_ms, writer.run) = (phase, gone_ms, None);
-        writer.index = Vec::new();
+        writer.index = Pieces::default();
         let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
         let tombstone = Tombstone::new(writer.seq, phase == Phase::Closed, until_ms);
         let left_out = std::mem::take(&mut writer.left_out);

@@ -50,7 +50,10 @@ impl Registry {
             Total::Counter(_) => {}
             Total::Gauge(gauge) => {
                 by.boxed(gauge);
-                by.vector(&mut gauge.members);
+                gauge
+                    .members
+                    .vectors_mut()
+                    .for_each(|piece| by.vector(piece));
                 by.vector(&mut gauge.holes);
                 by.vector(&mut gauge.ghosts);
             }
@@ -74,11 +77,15 @@ impl Writer {
     fn relocate(&mut self, by: &mut impl Relocate) {
         by.slice(&mut self.id);
         by.text(&mut self.pid);
-        by.vector(&mut self.entries);
-        by.vector(&mut self.index);
-        by.vector(&mut self.buckets);
-        for memory in &mut self.buckets {
-            by.slice(&mut memory.counts);
+        self.entries
+            .vectors_mut()
+            .for_each(|piece| by.vector(piece));
+        self.index.vectors_mut().for_each(|piece| by.vector(piece));
+        for piece in self.buckets.vectors_mut() {
+            by.vector(piece);
+            for memory in piece {
+                by.slice(&mut memory.counts);
+            }
         }
     }
 }

@@ -4,8 +4,9 @@ use super::Reason;
 use super::declarations::Holders;
 use super::order::Order;
 use super::ttl::{FamilyTtl, TtlChange};
-use crate::footprint::{allocated, allocated_for, push_tightly};
+use crate::footprint::{allocated, allocated_for};
 use crate::measured::HeapBytes;
+use crate::pieces::Pieces;
 use crate::sum::{ExactSum, Sum};
 use crate::{
     FamilyType, GaugeMode, MAX_BUCKETS_OF_SERIES, MAX_LAYOUTS_OF_SERIES, MAX_NATIVE_BUCKETS,
@@ -140,7 +141,7 @@ impl Total {
 /// The values that writers have set.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gauge {
-    pub(super) members: Vec<Member>,
+    pub(super) members: Pieces<Member>,
     /// Places in `members` that are free.
     pub(super) holes: Vec<u32>,
     /// Of the finite members that are live, in the modes `sum` (all of them are) and `livesum`:
@@ -180,7 +181,7 @@ pub(super) struct Ghost {
 impl Gauge {
     pub(super) fn heap_bytes(&self) -> usize {
         allocated(size_of::<Self>())
-            + allocated_for::<Member>(self.members.capacity())
+            + self.members.heap_bytes()
             + allocated_for::<u32>(self.holes.capacity())
             + allocated_for::<Ghost>(self.ghosts.capacity())
             + self.sum.heap_bytes()
@@ -208,7 +209,7 @@ impl Gauge {
             self.members[hole as usize] = new;
             return hole;
         }
-        push_tightly(&mut self.members, new);
+        self.members.push(new);
         (self.members.len() - 1) as u32
     }
 
@@ -228,7 +229,7 @@ impl Gauge {
         self.holes.push(place);
         if self.holes.len() == self.members.len() {
             // Nobody is left: no memory should be, either.
-            (self.members, self.holes) = (Vec::new(), Vec::new());
+            (self.members, self.holes) = Default::default();
             (self.sum, self.live, self.odd) = Default::default();
         } else {
             self.sum_out(member);

@@ -1,11 +1,13 @@
 //! Writers, and what a registry remembers of them.
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
 use std::hash::BuildHasher;
 
 use super::series::{NONE, Total};
-use crate::footprint::{allocated, allocated_for, push_tightly};
+use crate::footprint::{allocated, allocated_for};
+use crate::id_table::IdTable;
 use crate::measured::HeapBytes;
+use crate::pieces::Pieces;
 use crate::{LeftOut, NativeHistogram};
 
 /// Where a writer is in its life.
@@ -40,18 +42,18 @@ pub(super) struct Writer {
     /// The number of the last rollback after which it was heard of.
     pub(super) healed_in: u32,
     /// What it last sent, by series.
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Pieces<Entry>,
     /// Entries by series.
-    by_series: HashTable<u32>,
+    by_series: IdTable,
     hasher: DefaultHashBuilder,
     /// What it last sent of histograms and summaries.
-    pub(super) buckets: Vec<BucketMemory>,
+    pub(super) buckets: Pieces<BucketMemory>,
     /// And of native histograms.
-    pub(super) natives: Vec<NativeHistogram>,
+    pub(super) natives: Pieces<NativeHistogram>,
     /// Bytes of memory that those own.
     pub(super) memory_bytes: usize,
     /// Its index table: places in `entries`, or `NONE`.
-    pub(super) index: Vec<u32>,
+    pub(super) index: Pieces<u32>,
     /// A run of full state that has not ended: which entries it has named.
     pub(super) run: Option<Vec<bool>>,
     /// The series that its last batch has left out, if that asks.
@@ -170,13 +172,13 @@ impl Writer {
             retires_ms: 0,
             back_ms: 0,
             healed_in: 0,
-            entries: Vec::new(),
-            by_series: HashTable::new(),
+            entries: Pieces::default(),
+            by_series: IdTable::default(),
             hasher: DefaultHashBuilder::default(),
-            buckets: Vec::new(),
-            natives: Vec::new(),
+            buckets: Pieces::default(),
+            natives: Pieces::default(),
             memory_bytes: 0,
-            index: Vec::new(),
+            index: Pieces::default(),
             run: None,
             left_out: LeftOut::default(),
             settle_from: 0,
@@ -207,23 +209,18 @@ impl Writer {
                 .get(*at as usize)
                 .is_some_and(|e| e.series == series)
         };
-        self.by_series
-            .find(self.hasher.hash_one(series), is_it)
-            .map(|at| *at as usize)
+        let at = self.by_series.find(hash_of(&self.hasher, series), is_it);
+        at.map(|at| at as usize)
     }
 
     /// Adds an entry and returns its place.
     pub(super) fn remember(&mut self, entry: Entry) -> usize {
         let place = self.entries.len();
-        push_tightly(&mut self.entries, entry);
+        self.entries.push(entry);
         if let Some(named) = &mut self.run {
             named.push(false);
         }
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        self.by_series
-            .insert_unique(hasher.hash_one(entry.series), place as u32, |at| {
-                hasher.hash_one(entries[*at as usize].series)
-            });
+        self.index_entry(place);
         place
     }
 
@@ -245,32 +242,29 @@ impl Writer {
     /// Finds entries by series again, after they were read from bytes; false where one series has
     /// two.
     pub(super) fn index_entries(&mut self) -> bool {
-        let (entries, hasher) = (&self.entries, &self.hasher);
-        let hash = |at: u32| hasher.hash_one(entries[at as usize].series);
-        self.by_series = HashTable::with_capacity(entries.len());
-        for at in 0..entries.len() as u32 {
-            let is_same =
-                |other: &u32| entries[*other as usize].series == entries[at as usize].series;
-            match self
-                .by_series
-                .entry(hash(at), is_same, |other| hash(*other))
-            {
-                hashbrown::hash_table::Entry::Occupied(_) => return false,
-                hashbrown::hash_table::Entry::Vacant(place) => {
-                    place.insert(at);
-                }
+        for at in 0..self.entries.len() {
+            if self.find(self.entries[at].series).is_some() {
+                return false;
             }
+            self.index_entry(at);
         }
         true
+    }
+
+    /// Lets the entry at that place be found by its series.
+    fn index_entry(&mut self, at: usize) {
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        let hash = |at: u32| hash_of(hasher, entries[at as usize].series);
+        self.by_series.insert(hash(at as u32), at as u32, hash);
     }
 
     /// Gives memory back, once nothing is remembered.
     pub(super) fn forget_all(&mut self) {
         (self.is_queued, self.owed_from) = (false, NONE);
-        self.entries = Vec::new();
-        self.by_series = HashTable::new();
-        self.buckets = Vec::new();
-        self.natives = Vec::new();
+        self.entries = Pieces::default();
+        self.by_series = IdTable::default();
+        self.buckets = Pieces::default();
+        self.natives = Pieces::default();
         self.memory_bytes = 0;
     }
 
@@ -296,20 +290,12 @@ impl Writer {
         let last = self.entries.len() - 1;
         let places = [(series, at), (self.entries[last].series, last)];
         for (series, at) in places {
-            let hash = self.hasher.hash_one(series);
-            if let Ok(found) = self
-                .by_series
-                .find_entry(hash, |other| *other as usize == at)
-            {
-                found.remove();
-            }
+            let hash = hash_of(&self.hasher, series);
+            self.by_series.remove(hash, at as u32);
         }
         self.entries.swap_remove(at);
         if at < self.entries.len() {
-            let (entries, hasher) = (&self.entries, &self.hasher);
-            let hash = |at: &u32| hasher.hash_one(entries[*at as usize].series);
-            self.by_series
-                .insert_unique(hash(&(at as u32)), at as u32, hash);
+            self.index_entry(at);
         }
     }
 
@@ -336,6 +322,11 @@ impl Writer {
     }
 }
 
+/// What an entry of a series is found by.
+fn hash_of(hasher: &DefaultHashBuilder, series: u32) -> u32 {
+    hasher.hash_one(series) as u32
+}
+
 impl BucketMemory {
     fn heap_bytes(&self) -> usize {
         allocated_for::<u64>(self.counts.len())
@@ -348,11 +339,11 @@ impl HeapBytes for Writer {
         allocated(self.id.len())
             + allocated(self.pid.len())
             + allocated(self.left_out.heap_bytes())
-            + allocated_for::<Entry>(self.entries.capacity())
-            + self.by_series.capacity() * 8 / 7 * (size_of::<u32>() + 1)
-            + allocated_for::<u32>(self.index.capacity())
-            + allocated_for::<BucketMemory>(self.buckets.capacity())
-            + self.natives.capacity() * size_of::<NativeHistogram>()
+            + self.entries.heap_bytes()
+            + self.by_series.heap_bytes()
+            + self.index.heap_bytes()
+            + self.buckets.heap_bytes()
+            + self.natives.heap_bytes()
             + self.memory_bytes
             + 120
     }

@@ -302,7 +302,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
         })
     })?;
     Ok(Gauge {
-        members,
+        members: members.into(),
         holes,
         sum: ExactSum::default(),
         live: 0,
@@ -385,7 +385,8 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
             entry.set_help_turn(false);
         }
         Ok(entry)
-    })?;
+    })?
+    .into();
     let buckets = get_list(from, 10, |from| {
         Ok(BucketMemory {
             layout: get_id(from)?,
@@ -399,7 +400,7 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
     for memory in get_list(from, 20, NativeHistogram::get)? {
         writer.remember_native(memory);
     }
-    writer.index = get_list(from, 1, get_id)?;
+    writer.index = get_list(from, 1, get_id)?.into();
     let has_run = get_flag(from)?;
     let named = get_list(from, 1, get_flag)?;
     writer.run = has_run.then_some(named);
