@@ -1,9 +1,7 @@
 """Every format, read by other projects: Prometheus 2 and 3, Google's protobuf, prometheus_client."""
 
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -12,8 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from harness import Prometheus, RedisServer, eventually
 from harness.metric_family import labels_of, messages, type_of
 from harness.pages import page, pages, served
-from harness.paths import ROOT
-from harness.prometheus import assert_promtool_accepts
+from harness.prometheus import assert_promtool_accepts, prometheus_3
 
 # The content type that a scraper gets, and the options of EXPOSE that make the page.
 FORMATS: dict[str, tuple[str, list[str]]] = {
@@ -60,14 +57,6 @@ def filled(redis: RedisServer) -> RedisServer:
         commands.append(["METRICS.OBSERVE", "m", "load", load, *exemplar])
     redis.execute_all(commands)
     return redis
-
-
-def prometheus_3() -> Path:
-    """Debian's newest; a script fetches it if it is missing."""
-    done = subprocess.run([ROOT / "scripts" / "get-prometheus-3"], check=False, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"Prometheus 3 cannot be fetched here: {done.stderr.strip().splitlines()[-1:]}")
-    return Path(done.stdout.strip())
 
 
 @pytest.fixture(params=["2", "3"])

@@ -318,7 +318,7 @@ WRONG = [
         ("METRICS.EXPOSE", "m", "NAMES", "257", *["a"] * 257),
         "number of names 257 is out of range, at most 256 are allowed",
     ),
-    (("METRICS.EXPOSE", "m", "NAMES", "1", "a" * 521), "sample name of 521 bytes, at most 520 are allowed"),
+    (("METRICS.EXPOSE", "m", "NAMES", "1", "a" * 5121), "sample name of 5121 bytes, at most 5120 are allowed"),
     (("METRICS.LOAD", "m", "1", "1", "x"), "METRICS.LOAD is sent by servers to each other"),
     (("METRICS.INFO", "m", "x"), "wrong number of arguments for 'METRICS.INFO' command"),
 ]

@@ -14,27 +14,27 @@
 
 mod cursor;
 mod filter;
-mod names;
 mod number;
 mod openmetrics2;
 mod protobuf;
 mod renderer;
 mod text;
+mod written;
 
 use std::str::FromStr;
 
 use crate::name::REJECTED;
-use crate::registry::{FamilyView, Listed, SeriesView};
-use crate::{Exemplar, FamilySpec, FamilyType, Registry};
+use crate::registry::{Listed, SeriesView};
+use crate::{Escaping, Exemplar, FamilySpec, FamilyType, Registry};
 use cursor::Cursor;
 pub use cursor::WrongCursor;
 use filter::is_asked_for;
-pub use names::{Escaping, UnknownEscaping};
 pub use number::format_number;
 use openmetrics2::OpenMetrics2;
 use protobuf::Protobuf;
 use renderer::{Renderer, Shown};
 use text::Text;
+use written::Written;
 
 /// A page ends after that many bytes …
 const PAGE_BYTES: usize = 64 * 1024;
@@ -213,9 +213,12 @@ impl Registry {
         page: &mut Budget,
     ) -> Option<Cursor> {
         let mut at = from;
-        for family in self.families_of(&request.names, &at.family.clone()) {
-            if *at.family != *family.spec.name {
-                at.begin(family.spec.name, false);
+        let escaping = request.escaping;
+        for family in self.families_of(&request.names, escaping, &at.family.clone()) {
+            let family = Written::new(self, family, escaping);
+            let spec = family.family.spec;
+            if *at.family != *spec.name {
+                at.begin(spec.name, false);
                 // Families cost something, too, even those with nothing to show.
                 if page.is_spent(out.size()) {
                     return Some(at);
@@ -226,12 +229,12 @@ impl Registry {
                 if self.render_section(out, &family, &mut at, page) {
                     return Some(at);
                 }
-                let has_more = out.has_family_of_start_times(family.spec.family_type)
-                    && !family.has_created_beside;
+                let has_more = out.has_family_of_start_times(spec.family_type)
+                    && !family.family.has_created_beside;
                 if at.of_start_times || !has_more {
                     break;
                 }
-                at.begin(family.spec.name, true);
+                at.begin(spec.name, true);
             }
         }
         None
@@ -242,18 +245,19 @@ impl Registry {
     fn render_section(
         &self,
         out: &mut impl Renderer,
-        family: &FamilyView<'_>,
+        family: &Written<'_>,
         at: &mut Cursor,
         page: &mut Budget,
     ) -> bool {
-        out.family(&family.spec, at.of_start_times);
-        if family.has_created_beside {
+        let view = &family.family;
+        out.family(&view.spec, &family.name, at.of_start_times);
+        if view.has_created_beside {
             out.without_start_times();
         }
-        let family_type = family.spec.family_type;
+        let family_type = view.spec.family_type;
         let mode = family_type.gauge_mode();
         let is_per_writer = mode.is_some_and(crate::GaugeMode::is_per_writer);
-        for series in self.series_after(family.id, at.after) {
+        for series in self.series_after(view.id, at.after) {
             if series.no() > at.up_to {
                 break;
             }
@@ -282,7 +286,7 @@ impl Registry {
     fn render_writers(
         &self,
         out: &mut impl Renderer,
-        family: &FamilyView<'_>,
+        family: &Written<'_>,
         series: Listed<'_>,
         at: &mut Cursor,
         page: &mut Budget,
@@ -317,18 +321,19 @@ impl Registry {
     fn render_series(
         &self,
         out: &mut impl Renderer,
-        family: &FamilyView<'_>,
+        family: &Written<'_>,
         series: Listed<'_>,
         view: &SeriesView<'_>,
         at: &mut Cursor,
     ) {
         if !at.has_head {
-            out.head(&family.spec);
+            out.head(&family.family.spec);
             at.has_head = true;
         }
         let exemplars = self.exemplars_of(series.id).collect::<Vec<&Exemplar>>();
+        let labels = family.labels(self, series);
         out.series(&Shown {
-            labels: series.labels(),
+            labels: &labels,
             view,
             start_ms: series.start_ms(),
             exemplars: &exemplars,
@@ -338,14 +343,16 @@ impl Registry {
     /// What was left out, so that a page never hides that it is not everything.
     fn render_rejected(&self, out: &mut impl Renderer, request: &ExposeRequest) {
         let mut counts = self.rejected().peekable();
-        if counts.peek().is_none() || !is_asked_for(&request.names, REJECTED, FamilyType::Counter) {
-            return;
-        }
         let spec = FamilySpec {
             help: "Entries of batches that the registry left out, by reason.",
             ..FamilySpec::new(REJECTED, FamilyType::Counter)
         };
-        out.family(&spec, false);
+        let name = self.written_name(&spec, request.escaping);
+        let is_asked = |name| is_asked_for(&request.names, name, spec.family_type);
+        if counts.peek().is_none() || !(is_asked(REJECTED) || is_asked(&name)) {
+            return;
+        }
+        out.family(&spec, &name, false);
         out.head(&spec);
         for (reason, count) in counts {
             out.series(&Shown {

@@ -48,7 +48,7 @@ impl Labels {
     ///
     /// # Errors
     ///
-    /// An empty, repeated or reserved name (`le`, `quantile`, `__name__`), one with a NUL (Prometheus
+    /// An empty, repeated or reserved name (`le`, `quantile`, `__…`), one with a NUL (Prometheus
     /// takes it for the end of the page), or too many labels.
     pub fn new<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -92,7 +92,7 @@ impl Labels {
             if name.contains(&0) {
                 return Err(LabelError::Nul(shown(name).escape_debug().to_string()));
             }
-            if matches!(*name, b"le" | b"quantile" | b"__name__") {
+            if matches!(*name, b"le" | b"quantile") || name.starts_with(RESERVED) {
                 return Err(LabelError::Reserved(shown(name)));
             }
         }
@@ -145,6 +145,10 @@ impl Labels {
         parse(&self.text).any(|(label, _)| label.as_bytes() == escaped)
     }
 }
+
+/// Label names that begin like that are for Prometheus itself, which calls the metric's name `__name__`
+/// (Prometheus, *Data model*).
+const RESERVED: &[u8] = b"__";
 
 /// As many labels are sorted without memory of their own.
 const FEW: usize = 8;
@@ -247,6 +251,10 @@ mod tests {
         assert_eq!(
             Labels::new([("le", "1")]),
             Err(LabelError::Reserved("le".into()))
+        );
+        assert_eq!(
+            Labels::new([("__a", "1")]),
+            Err(LabelError::Reserved("__a".into()))
         );
         assert_eq!(
             Labels::new([("a\0b", "1")]),

@@ -15,6 +15,7 @@ extern crate self as metrics_model;
 
 mod batch;
 mod bytes;
+mod escaping;
 mod exemplar;
 mod exposition;
 mod family;
@@ -44,10 +45,10 @@ pub use batch::{
     Values,
 };
 pub use bytes::DecodeError;
+pub use escaping::{Escaping, UnknownEscaping};
 pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
 pub use exposition::{
-    Escaping, ExposeError, ExposeRequest, Format, Page, UnknownEscaping, UnknownFormat,
-    WrongCursor, format_number,
+    ExposeError, ExposeRequest, Format, Page, UnknownFormat, WrongCursor, format_number,
 };
 pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
 pub use gauge_mode::{AfterLeave, GaugeMode, Setting, UnknownGaugeMode};

@@ -27,13 +27,14 @@ pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError>
         FamilyType::Info => spec.name.strip_suffix("_info").unwrap_or(spec.name),
         _ => spec.name,
     };
+    let is_sample = |suffix: &str| sample_suffixes(FamilyType::Counter).contains(&suffix);
     if name.is_empty() {
         return Err(NameError::Empty);
     }
     if name.len() > MAX_NAME_BYTES {
         return Err(NameError::TooLong(name.len()));
     }
-    if name == REJECTED || name == "metrics_rejected_samples_total" {
+    if name.strip_prefix(REJECTED).is_some_and(is_sample) {
         return Err(NameError::Reserved(spec.name.to_owned()));
     }
     if name.chars().any(char::is_control) {

@@ -29,6 +29,7 @@ mod catalog;
 mod deadlines;
 mod declarations;
 mod direct;
+mod escaped;
 mod exemplars;
 mod groups;
 mod healing;
@@ -62,6 +63,7 @@ pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
 use deadlines::Deadlines;
 pub use direct::{Declaration, GaugeWrite, Observation};
+use escaped::Escaped;
 use exemplars::Kept;
 use groups::Groups;
 pub use groups::{Replaced, Replacement};
@@ -102,6 +104,7 @@ pub struct Registry {
 
     series: Slab<Series>,
     by_identity: IdTable,
+    escaped: Escaped,
     hasher: DefaultHashBuilder,
     last_created_no: u64,
     /// How many series have a total.
@@ -339,6 +342,7 @@ impl Registry {
             groups: Groups::default(),
             series: Slab::default(),
             by_identity: IdTable::default(),
+            escaped: Escaped::default(),
             hasher: DefaultHashBuilder::default(),
             last_created_no: 0,
             totals: 0,
@@ -463,6 +467,7 @@ impl Registry {
             + self.series.heap_bytes()
             + self.series_heap_bytes
             + self.by_identity.heap_bytes()
+            + self.escaped.heap_bytes()
             + self.writers.bytes()
             + self.groups.heap_bytes()
             + self.layouts.heap_bytes()

@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from harness.paths import ROOT
 from harness.ports import free_port
 from harness.process import Guard
 
@@ -108,3 +111,11 @@ def assert_promtool_accepts(page: str) -> None:
     """Lets `promtool check metrics` parse a page of text 0.0.4; advice about names (exit code 3) is no error."""
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, text=True, check=False)
     assert done.returncode in (0, 3), f"promtool: {done.stdout}{done.stderr}"
+
+
+def prometheus_3() -> Path:
+    """Debian's newest; a script fetches it if it is missing."""
+    done = subprocess.run([ROOT / "scripts" / "get-prometheus-3"], check=False, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"Prometheus 3 cannot be fetched here: {done.stderr.strip().splitlines()[-1:]}")
+    return Path(done.stdout.strip())

@@ -2,44 +2,60 @@
 
 use std::collections::BTreeMap;
 
+use super::Escaping;
 use crate::name::{SAMPLE_SUFFIXES, sample_suffixes};
 use crate::registry::FamilyView;
 use crate::{FamilyType, Registry};
 
 impl Registry {
     /// The families from a name on that have one of these samples, by name; all, where no sample is
-    /// named. Names are looked up: families that nobody asks for cost nothing.
+    /// named. A sample is named as it is kept, or as a page shows it: in that scheme, or in one of those
+    /// that most pages have. Names are looked up: families that nobody asks for cost nothing.
     pub(super) fn families_of(
         &self,
         samples: &[String],
+        escaping: Escaping,
         from: &str,
     ) -> Box<dyn Iterator<Item = FamilyView<'_>> + '_> {
         if samples.is_empty() {
             return Box::new(self.families_from(from));
         }
         let mut found = BTreeMap::new();
-        // No ending comes before the name that it ends: what sorts before `from` cannot be meant.
-        for sample in samples.iter().filter(|sample| sample.as_str() >= from) {
+        for sample in samples {
             for suffix in SAMPLE_SUFFIXES {
-                let Some(family) = sample.strip_suffix(suffix).filter(|name| *name >= from) else {
-                    continue;
-                };
-                if let Some(view) = self.family_called(family)
+                if let Some(family) = sample.strip_suffix(suffix)
+                    && let Some(view) = self.family_called(family)
                     && sample_suffixes(view.spec.family_type).contains(&suffix)
                 {
                     found.insert(view.spec.name, view);
                 }
             }
+            for id in self.families_written_as(sample) {
+                let view = self.family_view(id);
+                let schemes = [Escaping::Underscores, Escaping::Values, escaping];
+                let is_it = |scheme| self.is_written_as(&view, sample, scheme);
+                if !found.contains_key(view.spec.name) && schemes.into_iter().any(is_it) {
+                    found.insert(view.spec.name, view);
+                }
+            }
         }
+        found.retain(|name, _| *name >= from);
         Box::new(found.into_values())
+    }
+
+    fn is_written_as(&self, family: &FamilyView<'_>, sample: &str, escaping: Escaping) -> bool {
+        let name = self.written_name(&family.spec, escaping);
+        is_sample_of(sample, &name, family.spec.family_type)
     }
 }
 
 /// Whether a family has one of these samples, or no sample is named.
 pub(super) fn is_asked_for(samples: &[String], family: &str, family_type: FamilyType) -> bool {
-    let has = |sample: &String| {
-        let suffix = sample.strip_prefix(family);
-        suffix.is_some_and(|suffix| sample_suffixes(family_type).contains(&suffix))
-    };
+    let has = |sample: &String| is_sample_of(sample, family, family_type);
     samples.is_empty() || samples.iter().any(has)
+}
+
+fn is_sample_of(sample: &str, family: &str, family_type: FamilyType) -> bool {
+    let suffix = sample.strip_prefix(family);
+    suffix.is_some_and(|suffix| sample_suffixes(family_type).contains(&suffix))
 }

@@ -4,12 +4,12 @@
 //! Source: the `OpenMetrics` specification 2.0.0-rc0, "Text Format".
 
 use super::PAGE_BYTES;
-use super::names::{Escaping, is_legacy, push_quoted};
 use super::number::format_number;
 use super::renderer::{Renderer, Shown};
 use super::text::{
-    exemplar_of, family_name, has_unit, newest, push_exemplar, push_seconds, set_pid_label,
+    exemplar_of, has_unit, names_state, newest, push_exemplar, push_seconds, set_pid_label,
 };
+use crate::escaping::{Escaping, is_legacy, push_quoted};
 use crate::labels::push_escaped;
 use crate::registry::{BucketView, SeriesView};
 use crate::sum::sum_of_counts;
@@ -24,6 +24,7 @@ pub(super) struct OpenMetrics2 {
     name: Vec<u8>,
     is_quoted: bool,
     has_unit: bool,
+    names_state: bool,
 }
 
 impl OpenMetrics2 {
@@ -35,6 +36,7 @@ impl OpenMetrics2 {
             name: Vec::new(),
             is_quoted: false,
             has_unit: false,
+            names_state: false,
         }
     }
 
@@ -146,15 +148,16 @@ pub(super) fn spans(side: &SparseBuckets) -> Vec<(i32, u32)> {
 }
 
 impl Renderer for OpenMetrics2 {
-    fn family(&mut self, spec: &FamilySpec<'_>, _of_start_times: bool) {
+    fn family(&mut self, spec: &FamilySpec<'_>, name: &str, _of_start_times: bool) {
         self.family_type = spec.family_type;
-        let mut name = family_name(self.escaping, spec);
-        self.has_unit = has_unit(&name, spec);
-        name.push_str(match spec.family_type {
+        self.has_unit = has_unit(name, spec);
+        self.names_state = names_state(self.escaping, name);
+        let suffix = match spec.family_type {
             FamilyType::Counter => "_total",
             FamilyType::Info => "_info",
             _ => "",
-        });
+        };
+        let name = format!("{name}{suffix}");
         self.is_quoted = !is_legacy(&name);
         self.name.clear();
         if self.is_quoted {
@@ -168,6 +171,7 @@ impl Renderer for OpenMetrics2 {
     fn head(&mut self, spec: &FamilySpec<'_>) {
         let type_name = match spec.family_type {
             FamilyType::NativeHistogram => "histogram",
+            FamilyType::StateSet if !self.names_state => "gauge",
             other => other.name(),
         };
         self.meta(b"# TYPE ", type_name.as_bytes());
@@ -182,7 +186,7 @@ impl Renderer for OpenMetrics2 {
     }
 
     fn series(&mut self, shown: &Shown<'_>) {
-        let labels = self.escaping.labels(shown.labels);
+        let labels = shown.labels;
         let exemplars = shown.exemplars.iter().copied();
         match shown.view {
             SeriesView::PerWriter(values) => {

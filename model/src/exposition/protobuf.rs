@@ -7,11 +7,11 @@
 //! two. Where they end depends only on what is in them, so pages join byte for byte.
 
 use super::PAGE_BYTES;
-use super::names::{Escaping, unescaped};
 use super::openmetrics2::spans;
 use super::renderer::{Renderer, Shown};
-use super::text::{exemplar_of, family_name, has_unit, newest};
+use super::text::{exemplar_of, has_unit, newest};
 use crate::bytes::Write;
+use crate::escaping::{Escaping, unescaped};
 use crate::labels::parse;
 use crate::registry::{BucketView, SeriesView};
 use crate::sum::sum_of_counts;
@@ -66,7 +66,7 @@ impl Protobuf {
     /// Labels of the metric that begins.
     fn labels(&mut self, labels: &str, pid: &str) {
         self.metric.clear();
-        put_labels(&mut self.metric, &mut self.inner, self.escaping, labels);
+        put_labels(&mut self.metric, &mut self.inner, labels);
         if !pid.is_empty() {
             put_pair(&mut self.metric, &mut self.inner, "pid", pid);
         }
@@ -143,9 +143,8 @@ impl Protobuf {
 }
 
 impl Renderer for Protobuf {
-    fn family(&mut self, spec: &FamilySpec<'_>, _of_start_times: bool) {
+    fn family(&mut self, spec: &FamilySpec<'_>, name: &str, _of_start_times: bool) {
         self.family_type = spec.family_type;
-        let mut name = family_name(self.escaping, spec);
         let (suffix, type_number) = match spec.family_type {
             FamilyType::Counter => ("_total", 0),
             FamilyType::Info => ("_info", 1),
@@ -153,8 +152,8 @@ impl Renderer for Protobuf {
             FamilyType::Summary => ("", 2),
             FamilyType::Histogram | FamilyType::NativeHistogram => ("", 4),
         };
-        let has_unit = has_unit(&name, spec);
-        name.push_str(suffix);
+        let has_unit = has_unit(name, spec);
+        let name = format!("{name}{suffix}");
         self.head.clear();
         put_text(&mut self.head, 1, &name);
         put_text(&mut self.head, 2, spec.help);
@@ -229,9 +228,8 @@ fn put_text(out: &mut Vec<u8>, number: u64, text: &str) {
 }
 
 /// Label pairs, field 1 of a metric and of an exemplar.
-fn put_labels(out: &mut Vec<u8>, scratch: &mut Vec<u8>, escaping: Escaping, labels: &str) {
-    let labels = escaping.labels(labels);
-    for (name, value) in parse(&labels) {
+fn put_labels(out: &mut Vec<u8>, scratch: &mut Vec<u8>, labels: &str) {
+    for (name, value) in parse(labels) {
         put_pair(out, scratch, &unescaped(name), &unescaped(value));
     }
 }
@@ -245,12 +243,8 @@ fn put_pair(out: &mut Vec<u8>, scratch: &mut Vec<u8>, name: &str, value: &str) {
 
 fn put_exemplar(out: &mut Vec<u8>, number: u64, escaping: Escaping, exemplar: &Exemplar) {
     let (mut message, mut scratch) = (Vec::new(), Vec::new());
-    put_labels(
-        &mut message,
-        &mut scratch,
-        escaping,
-        exemplar.labels.as_str(),
-    );
+    let labels = escaping.exemplar_labels(exemplar.labels.as_str());
+    put_labels(&mut message, &mut scratch, &labels);
     put_double(&mut message, 2, exemplar.value);
     put_time(&mut message, 3, (exemplar.time * 1000.0).round() as u64);
     put_message(out, number, &message);

@@ -5,7 +5,7 @@ use crate::{Exemplar, FamilySpec, FamilyType};
 
 /// One series as it is to be written.
 pub(super) struct Shown<'a> {
-    /// Its labels, escaped, in the order of identity.
+    /// Its labels as they are written.
     pub(super) labels: &'a str,
     pub(super) view: &'a SeriesView<'a>,
     /// When its total began, in Unix milliseconds; 0 where that is not known.
@@ -21,8 +21,9 @@ pub(super) trait Renderer {
         false
     }
 
-    /// Sets the family of the series that follow: itself, or the one of its start times.
-    fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool);
+    /// Sets the family of the series that follow: itself, or the one of its start times. `name` is how
+    /// its name is written, without the suffix of its samples.
+    fn family(&mut self, spec: &FamilySpec<'_>, name: &str, of_start_times: bool);
 
     /// Another family is called as the start times of this one, a counter: these are not shown.
     fn without_start_times(&mut self) {}

@@ -3,13 +3,15 @@
 //! Sources: "Text-based format" in Prometheus' *Exposition formats*, and the `OpenMetrics`
 //! specification 1.0.0.
 
-use super::names::{Escaping, is_legacy, push_quoted};
+use std::borrow::Cow;
+
 use super::number::format_number;
 use super::renderer::{Renderer, Shown};
 use super::{Format, PAGE_BYTES};
-use crate::labels::push_escaped;
+use crate::escaping::{Escaping, is_legacy, push_quoted, unescaped};
+use crate::labels::{parse, push_escaped};
 use crate::registry::{BucketView, SeriesView};
-use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode};
+use crate::{Exemplar, FamilySpec, FamilyType, GaugeMode, MAX_EXEMPLAR_CHARACTERS};
 
 /// A page as it is written.
 #[expect(
@@ -156,8 +158,7 @@ impl Text {
     }
 
     fn any_series(&mut self, shown: &Shown<'_>) {
-        let labels = self.escaping.labels(shown.labels);
-        let labels = &*labels;
+        let labels = shown.labels;
         match shown.view {
             _ if self.is_of_start_times => {
                 let seconds = shown.start_ms as f64 / 1000.0;
@@ -210,11 +211,12 @@ impl Renderer for Text {
         self.created && !self.is_open_metrics && family_type.gauge_mode().is_none()
     }
 
-    fn family(&mut self, spec: &FamilySpec<'_>, of_start_times: bool) {
+    fn family(&mut self, spec: &FamilySpec<'_>, name: &str, of_start_times: bool) {
         self.family_type = spec.family_type;
         self.is_of_start_times = of_start_times;
         self.is_unknown = false;
-        self.name = family_name(self.escaping, spec);
+        self.name.clear();
+        self.name.push_str(name);
         if of_start_times {
             self.name.push_str("_created");
             self.family_type = FamilyType::Gauge(GaugeMode::MostRecent);
@@ -259,6 +261,7 @@ impl Renderer for Text {
             _ if self.is_unknown => "unknown",
             FamilyType::NativeHistogram => "histogram",
             FamilyType::Info | FamilyType::StateSet if !self.is_open_metrics => "gauge",
+            FamilyType::StateSet if !names_state(self.escaping, &self.name) => "gauge",
             other => other.name(),
         };
         self.out.extend_from_slice(type_name.as_bytes());
@@ -280,8 +283,7 @@ impl Renderer for Text {
             // Most are numbers with nothing behind them: theirs is the short way.
             SeriesView::Number(number)
                 if !(self.is_of_start_times || self.has_start_times)
-                    && shown.exemplars.is_empty()
-                    && self.escaping.keeps_labels(shown.labels) =>
+                    && shown.exemplars.is_empty() =>
             {
                 push_sample(&mut self.out, &self.plain, shown.labels, b"", *number);
                 self.out.push(b'\n');
@@ -305,21 +307,10 @@ impl Renderer for Text {
     }
 }
 
-/// A family's name without the suffix of its samples. The suffix is escaped with it, as Prometheus'
-/// own libraries do, because it belongs to the name there.
-pub(super) fn family_name(escaping: Escaping, spec: &FamilySpec<'_>) -> String {
-    let suffix = match spec.family_type {
-        FamilyType::Counter => "_total",
-        FamilyType::Info => "_info",
-        _ => "",
-    };
-    let mut name = escaping
-        .name(&format!("{}{suffix}", spec.name))
-        .into_owned();
-    if name.ends_with(suffix) {
-        name.truncate(name.len() - suffix.len());
-    }
-    name
+/// Whether a label may be called as a state set is written: the one that tells the state has to be.
+/// Otherwise the family is shown as a gauge.
+pub(super) fn names_state(escaping: Escaping, family: &str) -> bool {
+    escaping == Escaping::AllowUtf8 || !(family.contains(':') || family.starts_with("__"))
 }
 
 /// Whether a family's unit may be shown: it has to be the ending of the name as it is written, without
@@ -355,14 +346,25 @@ pub(super) fn newest<'e>(exemplars: impl Iterator<Item = &'e Exemplar>) -> Optio
     exemplars.max_by(|one, other| one.time.total_cmp(&other.time))
 }
 
-/// ` # {labels} value time`.
+/// ` # {labels} value time`, unless the labels are longer than `OpenMetrics` allows as they are written.
 pub(super) fn push_exemplar(out: &mut Vec<u8>, escaping: Escaping, exemplar: &Exemplar) {
+    let labels = escaping.exemplar_labels(exemplar.labels.as_str());
+    if matches!(labels, Cow::Owned(_)) && characters_of(&labels) > MAX_EXEMPLAR_CHARACTERS {
+        return;
+    }
     out.extend_from_slice(b" # {");
-    out.extend_from_slice(escaping.labels(exemplar.labels.as_str()).as_bytes());
+    out.extend_from_slice(labels.as_bytes());
     out.extend_from_slice(b"} ");
     format_number(exemplar.value, out);
     out.push(b' ');
     push_seconds(out, (exemplar.time * 1000.0).round() as u64);
+}
+
+/// Characters of the names and values of a label text.
+fn characters_of(labels: &str) -> usize {
+    let characters = |text| unescaped(text).chars().count();
+    let all = parse(labels).map(|(name, value)| characters(name) + characters(value));
+    all.sum()
 }
 
 /// A time in seconds, exact to the millisecond.

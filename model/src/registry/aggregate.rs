@@ -139,7 +139,7 @@ impl Registry {
         self.by_name.get(name).map(|id| self.family_view(*id))
     }
 
-    fn family_view(&self, id: u32) -> FamilyView<'_> {
+    pub(crate) fn family_view(&self, id: u32) -> FamilyView<'_> {
         let family = &self.families[id];
         let has_created_beside = self.created_families > 0
             && family.family_type == FamilyType::Counter

@@ -78,7 +78,7 @@ impl Registry {
     }
 
     /// The family that a sample name belongs to.
-    fn claimant(&self, sample: &str) -> Option<u32> {
+    pub(super) fn claimant(&self, sample: &str) -> Option<u32> {
         SAMPLE_SUFFIXES.iter().find_map(|suffix| {
             let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
             let suffixes = sample_suffixes(self.families[id].family_type);
@@ -148,6 +148,8 @@ impl Registry {
                 order: Default::default(),
                 identities: 0,
                 holders: Holders::default(),
+                odd_labels: 0,
+                equal_labels: 0,
             }),
         };
         self.begin_family(id);
@@ -159,6 +161,8 @@ impl Registry {
         let family = &mut self.families[id];
         family.is_ended = false;
         self.created_families += usize::from(family.name.ends_with(START_TIMES));
+        self.escaped
+            .count_family(id, &family.name, family.family_type, true);
         self.by_name.insert(family.name.clone(), id);
     }
 
@@ -175,6 +179,8 @@ impl Registry {
             family.holders.is_by_hand = false;
             (family.holders.next_help, family.holders.newest_layout) = (None, None);
             self.by_name.remove(&family.name);
+            self.escaped
+                .count_family(id, &family.name, family.family_type, false);
             self.created_families -= usize::from(family.name.ends_with(START_TIMES));
             self.note_ended(id);
         }
@@ -198,6 +204,11 @@ impl Registry {
             series.hash == hash && series.family == family && &*series.labels == labels
         };
         self.by_identity.find(hash, is_it)
+    }
+
+    /// Whether there is such a series, with a total or without.
+    pub(crate) fn has_series(&self, family: u32, labels: &str) -> bool {
+        self.find_series(family, labels).is_some()
     }
 
     /// Whether a label text may stand in this registry, and in that family.
@@ -274,12 +285,13 @@ impl Registry {
     pub(super) fn index_series(&mut self, id: u32) {
         let hash = |id: u32| self.series[id].hash;
         self.by_identity.insert(hash(id), id, hash);
+        self.note_labels(id);
     }
 
     /// What a series of that family with those labels is found by. Half of a hash is kept with it, so
     /// that growing the table reads no labels again.
     pub(super) fn hash_of(&self, family: u32, labels: &str) -> u32 {
-        self.hasher.hash_one((family, labels)) as u32
+        hash_with(&self.hasher, family, labels)
     }
 
     /// Whether a series has a total.
@@ -391,10 +403,16 @@ impl Registry {
         }
         self.by_identity.remove(self.series[id].hash, id);
         self.forget_own_ttl(id);
+        self.forget_labels(id);
         if let Some(series) = self.series.remove(id) {
             self.series_heap_bytes -= allocated(series.labels.len()) + series.total.heap_bytes();
             self.families[series.family].identities -= 1;
             self.end_family_if_empty(series.family);
         }
     }
+}
+
+/// See [`Registry::hash_of`].
+pub(super) fn hash_with(hasher: &impl BuildHasher, family: u32, labels: &str) -> u32 {
+    hasher.hash_one((family, labels)) as u32
 }

@@ -42,6 +42,10 @@ pub(super) struct Family {
     /// How many series name this family, with those that only writers remember.
     pub(super) identities: u32,
     pub(super) holders: Holders,
+    /// How many of them have a label name that is not legal as it is kept.
+    pub(super) odd_labels: u32,
+    /// How many of them an escaping scheme makes equal to another one, but for one of each such group.
+    pub(super) equal_labels: u32,
 }
 
 impl HeapBytes for Family {

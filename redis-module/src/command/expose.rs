@@ -16,8 +16,9 @@ pub(crate) enum Answer {
     Page(Page),
 }
 
-/// Maximum size of a sample's name, in bytes: that of a family, and an ending.
-const MAX_SAMPLE_NAME_BYTES: usize = MAX_NAME_BYTES + "_created".len();
+/// Maximum size of a sample's name, in bytes: ten times that of a family, which is enough for one that
+/// a page shows with each character as a number, and an ending.
+const MAX_SAMPLE_NAME_BYTES: usize = 10 * MAX_NAME_BYTES;
 
 impl Command for Expose {
     const ABOUT: About = About {

@@ -68,6 +68,8 @@ pub(super) fn get_family(from: &mut Reader<'_>, version: u8) -> Result<Family, D
         order: Order::default(),
         identities: 0,
         holders: Holders::default(),
+        odd_labels: 0,
+        equal_labels: 0,
     };
     if version >= WITH_HOLDERS {
         let holders = &mut family.holders;

@@ -1,0 +1,284 @@
+//! Names and label sets that an escaping scheme makes equal: which there are, known without a walk.
+//!
+//! # How it works
+//!
+//! What is legal as it is kept (`[a-zA-Z_][a-zA-Z0-9_]*`) is written so in every scheme and is in no index
+//! here. Each family with another name is counted under the *folded* name, which all have in common that
+//! a scheme makes equal; each series with another label name is found by its labels in the scheme
+//! `underscores`, which makes equal all that any scheme does. So registries without such names pay
+//! one comparison for a new series, and pages ask only for families and series that have one.
+//!
+//! What is looked up is what the registry has at that moment, whatever the order in which it came: the
+//! same in every copy and after each restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Registry;
+use crate::escaping::{Escaping, LabelNames, folded, is_legacy, read_dots, read_unique};
+use crate::footprint::allocated;
+use crate::id_table::IdTable;
+use crate::name::{REJECTED, SAMPLE_SUFFIXES, START_TIMES, may_share, sample_suffixes};
+use crate::{FamilySpec, FamilyType};
+
+/// See the [module](self).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Escaped {
+    /// By folded name, dots folded too.
+    underscores: BTreeMap<Box<str>, Claims>,
+    /// By folded name, dots kept.
+    dots: BTreeMap<Box<str>, Claims>,
+    /// Of each group of series that `underscores` makes equal one.
+    first: IdTable,
+    /// The others of such groups, by that one.
+    others: BTreeMap<u32, BTreeSet<u32>>,
+}
+
+/// The families of one folded name.
+#[derive(Debug, Clone, Default)]
+struct Claims {
+    families: u32,
+    /// Their numbers, combined by XOR: of one family its number.
+    id: u32,
+    /// How many of them have samples with each of [`SAMPLE_SUFFIXES`].
+    with_suffix: [u32; SAMPLE_SUFFIXES.len()],
+}
+
+impl Escaped {
+    /// Bytes of memory, near enough.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let names = 2 * self.underscores.len() * (size_of::<Claims>() + 64);
+        names + self.first.heap_bytes() + self.others.len() * allocated(64)
+    }
+
+    fn by_name(&self, keeps_dots: bool) -> &BTreeMap<Box<str>, Claims> {
+        if keeps_dots {
+            &self.dots
+        } else {
+            &self.underscores
+        }
+    }
+
+    /// Counts a family that begins, or one that ends no longer.
+    pub(super) fn count_family(
+        &mut self,
+        id: u32,
+        name: &str,
+        family_type: FamilyType,
+        begins: bool,
+    ) {
+        if is_legacy(name) {
+            return;
+        }
+        for (keeps_dots, index) in [(false, &mut self.underscores), (true, &mut self.dots)] {
+            let key = folded(name, keeps_dots).into_boxed_str();
+            let claims = index.entry(key.clone()).or_default();
+            claims.id ^= id;
+            let step =
+                |count: &mut u32| *count = count.wrapping_add_signed(if begins { 1 } else { -1 });
+            step(&mut claims.families);
+            for (suffix, count) in SAMPLE_SUFFIXES.iter().zip(&mut claims.with_suffix) {
+                if sample_suffixes(family_type).contains(suffix) {
+                    step(count);
+                }
+            }
+            if claims.families == 0 {
+                index.remove(&key);
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Whether a scheme makes a sample of this family, whose name is not legal, equal to one of another.
+    pub(crate) fn is_name_shared(&self, spec: &FamilySpec<'_>, keeps_dots: bool) -> bool {
+        let own = folded(spec.name, keeps_dots);
+        let suffixes = sample_suffixes(spec.family_type);
+        suffixes.iter().any(|suffix| {
+            let sample = format!("{own}{suffix}");
+            let own_claims = u32::from(self.shares_start_times(spec, suffix)) + 1;
+            self.has_legal_sample(&sample) || self.folded_claims(&sample, keeps_dots) > own_claims
+        })
+    }
+
+    /// How many families whose names are not legal have a sample that is folded so.
+    fn folded_claims(&self, sample: &str, keeps_dots: bool) -> u32 {
+        let index = self.escaped.by_name(keeps_dots);
+        let claims = SAMPLE_SUFFIXES
+            .iter()
+            .enumerate()
+            .filter_map(|(at, suffix)| {
+                let claims = index.get(sample.strip_suffix(suffix)?)?;
+                Some(claims.with_suffix[at])
+            });
+        claims.sum()
+    }
+
+    /// Whether a family of a legal name has that sample, or the registry's own.
+    pub(crate) fn has_legal_sample(&self, sample: &str) -> bool {
+        let is_own = |suffix: &str| sample_suffixes(FamilyType::Counter).contains(&suffix);
+        is_legacy(sample)
+            && (self.claimant(sample).is_some()
+                || sample.strip_prefix(REJECTED).is_some_and(is_own))
+    }
+
+    /// Whether that sample of a counter may be called as a gauge is that stands beside it, or that of
+    /// a gauge as a counter's.
+    fn shares_start_times(&self, spec: &FamilySpec<'_>, suffix: &str) -> bool {
+        let sample = format!("{}{suffix}", spec.name);
+        let other = match spec.family_type {
+            FamilyType::Counter => Some(&*sample),
+            _ => sample.strip_suffix(START_TIMES),
+        };
+        let is_shared = |other: &str| {
+            let id = self.by_name.get(other)?;
+            let other = (other, self.families[*id].family_type);
+            may_share(&sample, (spec.name, spec.family_type), other).then_some(())
+        };
+        other.and_then(is_shared).is_some()
+    }
+
+    /// The families that have that sample on a page in one of the schemes, but for those that have it
+    /// as it is kept: candidates, of which some may be called otherwise.
+    pub(crate) fn families_written_as(&self, sample: &str) -> Vec<u32> {
+        let mut found = Vec::new();
+        let dotted = read_dots(sample);
+        let keys = [(Some(sample), false), (dotted.as_deref(), true)];
+        for (key, keeps_dots) in keys {
+            let index = self.escaped.by_name(keeps_dots);
+            found.extend(SAMPLE_SUFFIXES.iter().filter_map(|suffix| {
+                let claims = index.get(key?.strip_suffix(suffix)?)?;
+                (claims.families == 1).then_some(claims.id)
+            }));
+        }
+        // Some suffixes are escaped with the name, others are not.
+        let unescaped = SAMPLE_SUFFIXES.iter().filter_map(|suffix| {
+            let name = sample.strip_suffix(suffix)?;
+            let name = name
+                .strip_suffix('_')
+                .filter(|_| suffix.is_empty())
+                .unwrap_or(name);
+            [read_unique(name), read_dots(name)]
+                .into_iter()
+                .flatten()
+                .next()
+        });
+        let whole = [read_unique(sample), dotted.clone()].into_iter().flatten();
+        for name in unescaped.chain(whole).collect::<Vec<_>>() {
+            let ids = SAMPLE_SUFFIXES
+                .iter()
+                .filter_map(|suffix| self.by_name.get(name.strip_suffix(suffix)?).copied());
+            found.extend(ids);
+        }
+        found
+    }
+
+    /// Whether schemes make series of that family equal.
+    #[inline]
+    pub(crate) fn has_equal_labels(&self, family: u32) -> bool {
+        self.families[family].equal_labels > 0
+    }
+
+    /// The labels of the other series of a family that `underscores` makes equal to one whose labels are
+    /// not legal.
+    pub(crate) fn equal_labels(&self, family: u32, id: u32) -> impl Iterator<Item = &str> {
+        let text = underscored(&self.series[id].labels);
+        let first = self.first_equal(family, &text);
+        let others = first.and_then(|first| self.escaped.others.get(&first));
+        let all = first
+            .into_iter()
+            .chain(others.into_iter().flatten().copied());
+        let legal = self.find_series(family, &text);
+        let equal = legal
+            .into_iter()
+            .chain(all.filter(move |other| *other != id));
+        equal.map(|other| &*self.series[other].labels)
+    }
+
+    fn first_equal(&self, family: u32, text: &str) -> Option<u32> {
+        let is_it = |id: &u32| {
+            let series = &self.series[*id];
+            series.family == family && underscored(&series.labels) == text
+        };
+        self.escaped.first.find(self.hash_of(family, text), is_it)
+    }
+
+    /// Notes a series that is new.
+    pub(super) fn note_labels(&mut self, id: u32) {
+        let family = self.series[id].family;
+        if is_legal(&self.series[id].labels) {
+            if self.families[family].odd_labels > 0
+                && self.first_equal(family, &self.series[id].labels).is_some()
+            {
+                self.families[family].equal_labels += 1;
+            }
+            return;
+        }
+        self.families[family].odd_labels += 1;
+        let text = underscored(&self.series[id].labels);
+        let is_equal = if let Some(first) = self.first_equal(family, &text) {
+            self.escaped.others.entry(first).or_default().insert(id)
+        } else {
+            self.insert_first(id, &text);
+            self.find_series(family, &text).is_some()
+        };
+        self.families[family].equal_labels += u32::from(is_equal);
+    }
+
+    /// Forgets a series that goes.
+    pub(super) fn forget_labels(&mut self, id: u32) {
+        let family = self.series[id].family;
+        if self.families[family].odd_labels == 0 {
+            return;
+        }
+        if is_legal(&self.series[id].labels) {
+            let is_equal = self.first_equal(family, &self.series[id].labels).is_some();
+            self.families[family].equal_labels -= u32::from(is_equal);
+            return;
+        }
+        self.families[family].odd_labels -= 1;
+        let text = underscored(&self.series[id].labels);
+        let first = self.first_equal(family, &text);
+        let mut others = first
+            .and_then(|first| self.escaped.others.remove(&first))
+            .unwrap_or_default();
+        let was_alone = others.is_empty();
+        if first == Some(id) {
+            self.escaped.first.remove(self.hash_of(family, &text), id);
+            if let Some(next) = others.pop_first() {
+                self.insert_first(next, &text);
+                self.keep_others(next, others);
+            }
+        } else if let Some(first) = first {
+            others.remove(&id);
+            self.keep_others(first, others);
+        }
+        let is_equal = !was_alone || self.find_series(family, &text).is_some();
+        self.families[family].equal_labels -= u32::from(is_equal);
+    }
+
+    fn keep_others(&mut self, first: u32, others: BTreeSet<u32>) {
+        if !others.is_empty() {
+            self.escaped.others.insert(first, others);
+        }
+    }
+
+    fn insert_first(&mut self, id: u32, text: &str) {
+        let hash = self.hash_of(self.series[id].family, text);
+        let (series, hasher) = (&self.series, &self.hasher);
+        self.escaped.first.insert(hash, id, |id| {
+            let series = &series[id];
+            super::catalog::hash_with(hasher, series.family, &underscored(&series.labels))
+        });
+    }
+}
+
+/// Whether a label text is written as it is kept by the scheme `underscores`.
+fn is_legal(labels: &str) -> bool {
+    Escaping::Underscores.keeps_labels(labels)
+}
+
+fn underscored(labels: &str) -> String {
+    LabelNames::of(Escaping::Underscores)
+        .write(labels, 0)
+        .sorted()
+}
