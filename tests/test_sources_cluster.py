@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness import Exporter, Gunicorn, Load, RedisServer, eventually, scrape
+from harness.batch import Batch, counter
 from harness.cluster import Cluster
 from harness.redis import Client
 from harness.scrape import OPENMETRICS
@@ -39,6 +40,27 @@ def test_the_checksum_of_a_familys_name_selects_its_shard(redis: RedisServer) ->
         for shard, key in enumerate(KEYS):
             for name in spread[key]:
                 assert zlib.crc32(name.removesuffix("_total").encode()) % SHARDS == shard
+
+
+def test_a_page_of_several_shards_has_nothing_twice(redis: RedisServer) -> None:
+    """The page counts what all shards left out in one family, and names that look equal on it are in one shard."""
+    wrong = Batch.full().define(counter("hits"), {"le": "1"}, 1.0).encode()
+    for key in KEYS[:2]:
+        epoch = redis.execute("METRICS.PUSH", key, "w", 0, Batch().encode())
+        assert isinstance(epoch, list)
+        redis.execute("METRICS.PUSH", key, "w", 1, wrong, "EPOCH", epoch[1])
+    for value, name in enumerate(["a.b", "a-b", "a_b"]):
+        redis.execute("METRICS.SET", KEYS[zlib.crc32(b"a_b") % SHARDS], name, value)
+    with Exporter(redis=redis, environment={"GUNICORN_EXPORTER_REDIS_SHARDS": str(SHARDS)}) as exporter:
+        for accept in (None, OPENMETRICS):
+            # The reader refuses two families of one name.
+            whole = scrape(exporter.metrics_url, accept=accept)
+            assert whole.value("metrics_rejected_samples_total", reason="labels") == 2
+            names = ("U__a_2e_b", "U__a_2d_b", "a_b")
+            assert [whole.value(name) for name in names] == [0, 1, 2]
+            assert whole.body.count("# EOF\n") == (accept == OPENMETRICS)
+        narrow = scrape(f"{exporter.metrics_url}?name[]=metrics_rejected_samples_total")
+        assert set(narrow.families) == {"metrics_rejected_samples"}
 
 
 def test_the_pages_of_all_shards_are_joined_into_one(redis: RedisServer) -> None:

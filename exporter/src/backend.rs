@@ -10,7 +10,7 @@ use metrics_model::{ExposeRequest, Page};
 pub use embedded::Embedded;
 pub use error::BackendError;
 pub use redis::RedisBackend;
-pub(crate) use redis::Replacement;
+pub(crate) use redis::{Info, Replacement};
 pub(crate) use shard::shard_of;
 
 /// A registry that can be rendered page by page. Clones are the same registry.

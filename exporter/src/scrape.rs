@@ -14,12 +14,14 @@ mod rendering;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use metrics_model::{Declaration, Epoch, ExposeRequest, GaugeWrite, Labels, Limits, Registry};
+use metrics_model::{
+    Declaration, Epoch, ExposeRequest, GaugeWrite, Labels, Limits, REJECTED_SAMPLES, Registry,
+};
 use metrics_store::catalogue::{Described, REGISTRY_INFO, REGISTRY_MISSING};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, Info};
 use crate::instance::now_ms;
 use crate::negotiate::Encoding;
 use crate::own_metrics::{OwnMetrics, ScrapeResult};
@@ -29,9 +31,6 @@ use encoder::Encoder;
 use metrics_settings::Scope;
 use rendering::Reader;
 pub use rendering::Renderings;
-
-/// How an `OpenMetrics` page ends.
-const END: &[u8] = b"# EOF\n";
 
 /// What is asked for.
 pub(crate) struct Scrape {
@@ -214,7 +213,7 @@ impl Outcome {
 }
 
 /// What precedes the first page of a shared registry: which one it is, if the scraper wants to see
-/// that.
+/// that, and of a registry over several keys how much all of them have left out.
 ///
 /// A user of Redis that may run EXPOSE and nothing else is a good practice, and gets its page
 /// without these samples.
@@ -224,24 +223,26 @@ async fn registry_info(
 ) -> Result<Vec<u8>, BackendError> {
     let names = &request.names;
     let is_wanted = names.is_empty()
-        || [&REGISTRY_INFO, &REGISTRY_MISSING]
+        || [REGISTRY_INFO.name, REGISTRY_MISSING.name, REJECTED_SAMPLES]
             .iter()
-            .any(|family| names.iter().any(|name| name == family.name));
+            .any(|family| names.iter().any(|name| name.starts_with(family)));
     let Backend::Redis(redis) = backend else {
         return Ok(Vec::new());
     };
     if !is_wanted {
         return Ok(Vec::new());
     }
-    match redis.epochs().await {
-        Ok(epochs) if epochs.is_empty() => {
+    match redis.infos().await {
+        Ok(infos) if infos.is_empty() => {
             let keys = redis.keys().iter().map(String::as_str);
-            samples_of(&REGISTRY_MISSING, "key", keys, request)
+            samples_of(&REGISTRY_MISSING, "key", keys, &[], request)
         }
-        Ok(epochs) => {
-            let epochs: Vec<String> = epochs.iter().map(Epoch::to_string).collect();
+        Ok(infos) => {
+            let epochs: Vec<String> = infos.iter().map(|info| info.epoch.to_string()).collect();
             let epochs = epochs.iter().map(String::as_str);
-            samples_of(&REGISTRY_INFO, "registry", epochs, request)
+            // One key's registry shows its own.
+            let several: &[Info] = if redis.shards() > 1 { &infos } else { &[] };
+            samples_of(&REGISTRY_INFO, "registry", epochs, several, request)
         }
         Err(error @ BackendError::NoPermission { .. }) => {
             tracing::debug!("{} is left out: {error}", REGISTRY_INFO.name);
@@ -251,12 +252,13 @@ async fn registry_info(
     }
 }
 
-/// One sample for each value of a label, rendered as all others are, in whatever format, from a
-/// registry that has nothing else.
+/// One sample for each value of a label, and what `infos` have left out, rendered as all others are, in
+/// whatever format, from a registry that has nothing else.
 fn samples_of<'a>(
     family: &Described,
     label: &str,
     values: impl Iterator<Item = &'a str>,
+    infos: &[Info],
     request: &ExposeRequest,
 ) -> Result<Vec<u8>, BackendError> {
     let limits = Limits::default();
@@ -281,13 +283,17 @@ fn samples_of<'a>(
         let written = registry.set(&stamp, &write);
         debug_assert_eq!(written, Ok(1.0));
     }
+    for (reason, count) in infos.iter().flat_map(|info| &info.rejected) {
+        registry.count_rejected(*reason, *count);
+    }
     let whole = ExposeRequest {
         cursor: None,
         ..request.clone()
     };
     let mut page = registry.expose(0, &whole)?.body;
-    if page.ends_with(END) {
-        page.truncate(page.len() - END.len());
+    let end = request.format.end();
+    if page.ends_with(end) {
+        page.truncate(page.len() - end.len());
     }
     Ok(page)
 }

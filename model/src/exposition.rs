@@ -88,6 +88,16 @@ impl Format {
     }
 }
 
+impl Format {
+    /// How a page ends.
+    pub fn end(self) -> &'static [u8] {
+        match self {
+            Self::OpenMetrics | Self::OpenMetrics2 => b"# EOF\n",
+            Self::Text | Self::Text1 | Self::Protobuf => b"",
+        }
+    }
+}
+
 impl FromStr for Format {
     type Err = UnknownFormat;
 
@@ -115,6 +125,9 @@ pub struct ExposeRequest {
     pub cursor: Option<Vec<u8>>,
     /// The most series on a page.
     pub count: Option<usize>,
+    /// Whether the page is joined with those of other registries: its end, and what the registry says of
+    /// itself, are left to whoever joins them.
+    pub is_part: bool,
 }
 
 /// A page.
@@ -193,7 +206,7 @@ impl Registry {
         if next.is_some() && !is_part {
             return Err(ExposeError::TooLarge);
         }
-        if next.is_none() {
+        if next.is_none() && !request.is_part {
             self.render_rejected(&mut out, request);
             out.end();
         }

@@ -18,7 +18,7 @@ pub enum NameError {
 }
 
 /// The family in which a registry counts what it left out, by reason.
-pub(crate) const REJECTED: &str = "metrics_rejected_samples";
+pub const REJECTED: &str = "metrics_rejected_samples";
 
 /// The name under which a family is kept: a counter's without `_total`, an info's without `_info`.
 pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {

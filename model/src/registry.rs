@@ -414,6 +414,12 @@ impl Registry {
             .filter(|(_, count)| *count > 0)
     }
 
+    /// Adds to the number of entries that were left out for a reason: for a page of several registries.
+    pub fn count_rejected(&mut self, reason: Reason, count: u64) {
+        let all = &mut self.rejected[reason as usize];
+        *all = all.saturating_add(count);
+    }
+
     /// What `METRICS.INFO` says: names and values.
     pub fn info(&self, now_ms: u64) -> Vec<(&'static str, String)> {
         let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));

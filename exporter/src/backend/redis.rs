@@ -11,7 +11,7 @@ mod topology;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_model::{Epoch, ExposeRequest, Format, Page, PushReply};
+use metrics_model::{Epoch, ExposeRequest, Page, PushReply};
 use redis::{Cmd, Value};
 
 use super::BackendError;
@@ -19,13 +19,11 @@ use link::Link;
 use metrics_settings::Settings;
 pub(crate) use replace::Replacement;
 use reply::Command;
+pub(crate) use reply::Info;
 use topology::Topology;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How an `OpenMetrics` page ends, and only the last shard's does.
-const END: &[u8] = b"# EOF\n";
-
 /// The registry that instances share: one key, or several over which its families are spread
 /// (*shards*), each a registry of its own.
 #[derive(Debug, Clone)]
@@ -101,17 +99,13 @@ impl RedisBackend {
         if shards == 1 {
             return Ok(page);
         }
-        let is_last = shard + 1 == shards;
         page.next = match page.next {
             Some(next) => Some(format!("{shard}/{next}")),
-            None if is_last => None,
-            None => {
-                let has_end = matches!(request.format, Format::OpenMetrics | Format::OpenMetrics2);
-                if has_end && page.body.ends_with(END) {
-                    page.body.truncate(page.body.len() - END.len());
-                }
-                Some(format!("{}/0", shard + 1))
+            None if shard + 1 == shards => {
+                page.body.extend_from_slice(request.format.end());
+                None
             }
+            None => Some(format!("{}/0", shard + 1)),
         };
         Ok(page)
     }
@@ -132,6 +126,9 @@ impl RedisBackend {
         if request.created {
             command.arg("CREATED");
         }
+        if self.shards() > 1 {
+            command.arg("PART");
+        }
         if !request.names.is_empty() {
             command
                 .arg("NAMES")
@@ -146,20 +143,20 @@ impl RedisBackend {
         about.page(self.send(shard, &about, &command).await?)
     }
 
-    /// Which lives of the registry's shards these are; nothing of those that are not there yet.
-    pub async fn epochs(&self) -> Result<Vec<Epoch>, BackendError> {
-        let mut epochs = Vec::new();
+    /// What the registry's shards say of themselves; nothing of those that are not there yet.
+    pub(crate) async fn infos(&self) -> Result<Vec<Info>, BackendError> {
+        let mut infos = Vec::new();
         for (shard, key) in self.shared.keys.iter().enumerate() {
             let mut command = redis::cmd("METRICS.INFO");
             command.arg(key);
             let about = self.about("METRICS.INFO", shard);
             match self.send(shard, &about, &command).await {
-                Ok(reply) => epochs.push(about.epoch(reply)?),
+                Ok(reply) => infos.push(about.info(reply)?),
                 Err(BackendError::Refused { message, .. }) if message.ends_with("no such key") => {}
                 Err(error) => return Err(error),
             }
         }
-        Ok(epochs)
+        Ok(infos)
     }
 
     /// Sends one batch of a writer to a shard. Repeating it, with the same seq and bytes, changes nothing.

@@ -1,9 +1,11 @@
 //! Over which keys the families of a shared registry are spread.
 
-use metrics_model::{FamilySpec, FamilyType};
+use metrics_model::{Escaping, FamilySpec, FamilyType};
 
 /// In which of `shards` shards a family lives, wholly: CRC-32 (IEEE) of its name, a counter's
-/// without `_total`, an info's without `_info`, modulo their number. Part of the contract: every client computes the same.
+/// without `_total`, an info's without `_info`, modulo their number. A name that is not legal in
+/// the older formats is taken as the scheme `underscores` writes it, so that families which that makes
+/// equal live in one shard, which sees it. Part of the contract: every client computes the same.
 pub(crate) fn shard_of(family: &FamilySpec<'_>, shards: usize) -> usize {
     if shards < 2 {
         return 0;
@@ -13,17 +15,28 @@ pub(crate) fn shard_of(family: &FamilySpec<'_>, shards: usize) -> usize {
         FamilyType::Info => family.name.strip_suffix("_info").unwrap_or(family.name),
         _ => family.name,
     };
-    crc32fast::hash(name.as_bytes()) as usize % shards
+    crc32fast::hash(Escaping::Underscores.name(name).as_bytes()) as usize % shards
 }
 
 #[cfg(test)]
 mod tests {
+    use metrics_model::GaugeMode;
+
     use super::*;
 
     #[test]
     fn the_checksum_is_that_of_zlib() {
         assert_eq!(crc32fast::hash(b"123456789"), 0xcbf4_3926);
         assert_eq!(crc32fast::hash(b""), 0);
+    }
+
+    #[test]
+    fn families_that_pages_would_call_the_same_are_in_one_shard() {
+        let gauge = FamilyType::Gauge(GaugeMode::Sum);
+        for name in ["a.b", "a-b", "a_b"] {
+            let shard = shard_of(&FamilySpec::new(name, gauge), 64);
+            assert_eq!(shard, crc32fast::hash(b"a_b") as usize % 64);
+        }
     }
 
     #[test]

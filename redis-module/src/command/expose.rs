@@ -1,4 +1,4 @@
-//! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [NAMES n sample ...] [CURSOR c [COUNT series]]`
+//! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [PART] [NAMES n sample ...] [CURSOR c [COUNT series]]`
 
 use metrics_model::{Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, MAX_NAMES, Page, Registry};
 
@@ -36,20 +36,21 @@ impl Command for Expose {
     type Answer = Answer;
 
     fn parse(args: &mut Args<'_>) -> Result<ExposeRequest, Refusal> {
-        let (mut format, mut escaping, mut created, mut names, mut cursor, mut count) =
+        let (mut format, mut escaping, mut created, mut part, mut names, mut cursor, mut count) =
             Default::default();
         while let Some(option) = args.option() {
             match option.as_str() {
                 "FORMAT" => args.once(&mut format, Args::word)?,
                 "ESCAPING" => args.once(&mut escaping, Args::word)?,
                 "CREATED" => args.once(&mut created, |_| Ok(()))?,
+                "PART" => args.once(&mut part, |_| Ok(()))?,
                 "NAMES" => args.once(&mut names, read_names)?,
                 "CURSOR" => args.once(&mut cursor, |args| Ok(args.bytes()?.to_vec()))?,
                 "COUNT" => args.once(&mut count, |args| args.whole("number of series"))?,
                 _ => {
-                    return Err(
-                        args.unknown_option("FORMAT, ESCAPING, CREATED, NAMES, CURSOR or COUNT")
-                    );
+                    return Err(args.unknown_option(
+                        "FORMAT, ESCAPING, CREATED, PART, NAMES, CURSOR or COUNT",
+                    ));
                 }
             }
         }
@@ -66,6 +67,7 @@ impl Command for Expose {
             names: names.unwrap_or_default(),
             cursor,
             count: count.map(|count| count as usize),
+            is_part: part.is_some(),
         })
     }
 
@@ -136,6 +138,7 @@ const ARGUMENTS: &[Argument] = &[
     .after(c"ESCAPING")
     .optional(),
     Argument::word(c"created", c"CREATED").optional(),
+    Argument::word(c"part", c"PART").optional(),
     Argument::group(
         c"names",
         &[

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics_model::{Epoch, LeftOut, Page, PushReply, PushStatus};
+use metrics_model::{Epoch, LeftOut, Page, PushReply, PushStatus, Reason};
 use redis::{ErrorKind, RedisError, Value};
 
 use super::super::BackendError;
@@ -17,6 +17,14 @@ pub(super) struct Command<'a> {
     pub(super) address: &'a str,
     /// How long its reply is waited for.
     pub(super) patience: Duration,
+}
+
+/// What a registry says of itself.
+#[derive(Debug)]
+pub(crate) struct Info {
+    pub(crate) epoch: Epoch,
+    /// How many entries of batches it has left out, by reason.
+    pub(crate) rejected: Vec<(Reason, u64)>,
 }
 
 impl Command<'_> {
@@ -62,13 +70,18 @@ impl Command<'_> {
         read().ok_or_else(unexpected)
     }
 
-    /// The value of `epoch` in a map, or in the flat array that stands for it in RESP2.
-    pub(super) fn epoch(&self, reply: Value) -> Result<Epoch, BackendError> {
-        pairs(reply)
-            .into_iter()
-            .find(|(name, _)| matches!(name, Value::BulkString(name) if name == b"epoch"))
-            .and_then(|(_, epoch)| text(epoch)?.parse().ok())
-            .ok_or_else(|| self.unexpected("a map with an epoch"))
+    /// The values of `epoch` and `rejected` in a map, or in the flat array that stands for it in RESP2.
+    pub(super) fn info(&self, reply: Value) -> Result<Info, BackendError> {
+        let (mut epoch, mut rejected) = (None, Vec::new());
+        for (name, value) in pairs(reply) {
+            match text(name).as_deref() {
+                Some("epoch") => epoch = text(value).and_then(|epoch| epoch.parse().ok()),
+                Some("rejected") => rejected = counts(&text(value).unwrap_or_default()),
+                _ => {}
+            }
+        }
+        let epoch = epoch.ok_or_else(|| self.unexpected("a map with an epoch"))?;
+        Ok(Info { epoch, rejected })
     }
 
     pub(super) fn unexpected(&self, expected: &'static str) -> BackendError {
@@ -145,6 +158,16 @@ impl Command<'_> {
             },
         }
     }
+}
+
+/// `reason=count,...`; reasons of a newer module are left out.
+fn counts(rejected: &str) -> Vec<(Reason, u64)> {
+    let count = |item: &str| {
+        let (name, count) = item.split_once('=')?;
+        let reason = Reason::EVERY.into_iter().find(|r| r.name() == name)?;
+        Some((reason, count.parse().ok()?))
+    };
+    rejected.split(',').filter_map(count).collect()
 }
 
 /// What a sentinel says of a primary: `[host, port]`.
