@@ -17,8 +17,9 @@ gunicorn_prometheus_exporter\\..*@\\d+
 gunicorn_prometheus_exporter\\.testing\\.__all__
 # A slot of a class in Rust has no signature to look at.
 gunicorn_prometheus_exporter\\._native\\.\\w+\\.__call__
+gunicorn_prometheus_exporter\\.compat\\.storage_dict\\.__all__
 # A staticmethod of a function that is typed where it is.
-gunicorn_prometheus_exporter\\.backend\\.core\\.CleanupUtilsMixin\\..*
+gunicorn_prometheus_exporter\\.compat\\.storage_dict\\.CleanupUtilsMixin\\..*
 """
 PROGRAM = """\
 from typing import assert_type

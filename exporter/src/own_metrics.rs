@@ -99,9 +99,8 @@ impl OwnMetrics {
         let mut registry = Registry::default();
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         let scrapes = Family::default();
-        let scrape_seconds = Histogram::new([
-            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
-        ]);
+        let bounds = OWN_SCRAPE_DURATION.bounds.iter();
+        let scrape_seconds = Histogram::new(bounds.filter_map(|bound| bound.parse().ok()));
         let pushes = Family::default();
         let push_lag_seconds = Gauge::default();
         let left_out = Gauge::default();

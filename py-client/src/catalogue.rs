@@ -54,6 +54,13 @@ impl Described {
         self.0.labels.to_vec()
     }
 
+    /// Bounds of a histogram's buckets; none where a setting says them.
+    #[getter]
+    fn bounds(&self) -> Vec<f64> {
+        let bounds = self.0.bounds.iter();
+        bounds.filter_map(|bound| bound.parse().ok()).collect()
+    }
+
     /// More than one line of help can say.
     #[getter]
     fn meaning(&self) -> &str {

@@ -3,6 +3,7 @@
 //!
 //! Families whose names begin with `__` are hidden from every page, and not here.
 
+mod bounds;
 mod http;
 mod own;
 mod worker;
@@ -26,6 +27,8 @@ pub struct Described {
     pub help: &'static str,
     /// The labels that its series may have.
     pub labels: &'static [&'static str],
+    /// Bounds of a histogram's buckets; none where a setting says them.
+    pub bounds: &'static [&'static str],
     /// More than one line of help can say: when it is there, what its labels may be, what it leaves out.
     pub meaning: &'static str,
     /// A query in `PromQL` that somebody would really ask.
@@ -89,6 +92,8 @@ const FACT: FamilyType = FamilyType::Gauge(GaugeMode::LiveMax);
 mod tests {
     use std::collections::HashSet;
 
+    use metrics_model::Layout;
+
     use super::*;
 
     #[test]
@@ -115,6 +120,19 @@ mod tests {
             assert!(
                 family.unit.is_empty() || name.ends_with(family.unit),
                 "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn bounds_are_a_layout_and_only_histograms_have_them() {
+        for family in every() {
+            let layout = Layout::new(family.bounds.iter().copied());
+            assert!(layout.is_ok(), "{}: {layout:?}", family.name);
+            assert!(
+                family.bounds.is_empty() || family.family_type == HISTOGRAM,
+                "{}",
+                family.name
             );
         }
     }

@@ -14,15 +14,6 @@ from ._native import load_yaml_config
 
 __all__ = ["ConfigError", "load", "load_yaml_config", "overrides", "use_file"]
 
-_ELSEWHERE = (
-    "ConfigManager",
-    "ConfigState",
-    "ExporterConfig",
-    "cleanup_config",
-    "get_config",
-    "get_config_manager",
-    "initialize_config",
-)
 _path: Path | None = None
 #: Variables that a program has given itself; they count more than the environment's.
 overrides: dict[str, str] = {}
@@ -72,6 +63,8 @@ def _load(path: Path | None) -> _native.Settings:
 
 def __getattr__(name: str) -> Any:
     """The names that were here in the package before this one."""
-    if name in _ELSEWHERE:
-        return getattr(importlib.import_module(".compat", __package__), name)
+    if not name.startswith("_"):
+        compat = importlib.import_module(".compat.settings", __package__)
+        if name in compat.__all__:
+            return getattr(compat, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

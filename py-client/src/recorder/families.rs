@@ -11,22 +11,7 @@ use metrics_store::catalogue::{
 use metrics_store::{Family, Series, StoreError, WorkerStore};
 
 use super::errors::{ErrorKey, ErrorKind};
-use super::headers::queue_layout;
 use super::route::Route;
-
-/// The documented bounds of a worker's request durations, in seconds.
-pub(crate) const DURATION_BOUNDS: [&str; 8] =
-    ["0.1", "0.5", "1.0", "2.5", "5.0", "10.0", "30.0", "60.0"];
-/// The documented bounds of a worker's request and response sizes, in bytes.
-pub(crate) const SIZE_BOUNDS: [&str; 7] = [
-    "1024.0",
-    "4096.0",
-    "16384.0",
-    "65536.0",
-    "262144.0",
-    "1.048576e+06",
-    "4.194304e+06",
-];
 
 /// A histogram's series with its bounds at hand.
 #[derive(Debug, Clone)]
@@ -62,14 +47,15 @@ pub(super) struct WorkerSeries {
 impl WorkerSeries {
     pub(super) fn new(store: &WorkerStore, worker_id: &str) -> Result<Self, StoreError> {
         let labels = [("worker_id", worker_id)];
-        let histogram =
-            |family, bounds| HistogramFamily::new(store, family, bounds)?.series(store, &labels);
+        let histogram = |family: &Described| {
+            HistogramFamily::new(store, family, &layout(family))?.series(store, &labels)
+        };
         let requests = store.family(&WORKER_REQUESTS.spec(), None)?;
         Ok(Self {
             requests: store.series(&requests, &labels)?,
-            duration: histogram(&WORKER_REQUEST_DURATION, &layout(DURATION_BOUNDS))?,
-            request_size: histogram(&WORKER_REQUEST_SIZE, &layout(SIZE_BOUNDS))?,
-            response_size: histogram(&WORKER_RESPONSE_SIZE, &layout(SIZE_BOUNDS))?,
+            duration: histogram(&WORKER_REQUEST_DURATION)?,
+            request_size: histogram(&WORKER_REQUEST_SIZE)?,
+            response_size: histogram(&WORKER_RESPONSE_SIZE)?,
         })
     }
 }
@@ -110,7 +96,7 @@ impl RouteFamilies {
             duration: histogram(&HTTP_REQUEST_DURATION, durations)?,
             request_size: histogram(&HTTP_REQUEST_SIZE, sizes)?,
             response_size: histogram(&HTTP_RESPONSE_SIZE, sizes)?,
-            queue: histogram(&HTTP_REQUEST_QUEUE, &queue_layout())?,
+            queue: histogram(&HTTP_REQUEST_QUEUE, &layout(&HTTP_REQUEST_QUEUE))?,
             failed: counter(&WORKER_FAILED_REQUESTS)?,
             handled: counter(&WORKER_ERROR_HANDLING)?,
             exceptions: counter(&HTTP_EXCEPTIONS)?,
@@ -197,7 +183,7 @@ impl HistogramFamily {
     }
 }
 
-pub(super) fn layout<const N: usize>(bounds: [&str; N]) -> Layout {
-    // The bounds are those above: finite, and ascending.
-    Layout::new(bounds).unwrap_or_else(|_| Layout::none())
+/// The bounds of the catalogue, which a test there holds to be a layout.
+fn layout(family: &Described) -> Layout {
+    Layout::new(family.bounds.iter().copied()).unwrap_or_else(|_| Layout::none())
 }

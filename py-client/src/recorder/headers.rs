@@ -1,14 +1,8 @@
 //! What proxies say in headers: when they took a request, and of which trace it is a part.
 
-use metrics_model::Layout;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
-
-/// Bounds of the time that requests wait in front of the server, in seconds.
-pub(super) const QUEUE_BOUNDS: [&str; 12] = [
-    "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "5.0", "30.0",
-];
 
 /// A clock that is wrong by more than this says nothing.
 const LONGEST_WAIT_SECONDS: f64 = 86_400.0;
@@ -68,11 +62,6 @@ pub(super) fn sampled_trace(text: &str) -> Option<(&str, &str)> {
             && text.bytes().any(|byte| byte != b'0')
     };
     (flags & 1 == 1 && is_id(trace, 32) && is_id(span, 16)).then_some((trace, span))
-}
-
-/// The bounds of waits.
-pub(super) fn queue_layout() -> Layout {
-    super::families::layout(QUEUE_BOUNDS)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Requests by endpoint, of all workers together; and what waits for them.
 
+use super::bounds::QUEUE_SECONDS;
 use super::{COUNTER, Described, GAUGE, HISTOGRAM, Page};
 
 pub(super) const OF_REQUESTS: &[&Described] = &[
@@ -24,6 +25,7 @@ pub const HTTP_REQUESTS: Described = Described {
     unit: "",
     help: "Requests answered, by method, endpoint and status",
     labels: &["method", "endpoint", "status"],
+    bounds: &[],
     meaning: "`endpoint` is the route of the framework (`/users/<int:id>`), never a raw path: with a framework that \
               tells routes, a request without one is `<redirect>` where the answer was one (to the path with a slash), \
               and `<unmatched>` otherwise. Without such a framework the first `http.endpoint_limit` paths that were \
@@ -41,6 +43,7 @@ pub const HTTP_REQUEST_DURATION: Described = Described {
     unit: "seconds",
     help: "Seconds from the end of a request's head to the end of its response",
     labels: OF_ENDPOINT,
+    bounds: &[],
     meaning: "The bounds are those of `http.buckets`. With `http.exemplars` buckets carry the trace of a request.",
     query: "histogram_quantile(0.99, sum by (le, endpoint) (rate(gunicorn_http_request_duration_seconds_bucket[5m])))",
     page: Page::Metrics,
@@ -52,6 +55,7 @@ pub const HTTP_REQUEST_SIZE: Described = Described {
     unit: "bytes",
     help: "Bytes of request bodies that were read",
     labels: OF_ENDPOINT,
+    bounds: &[],
     meaning: "What the application has read, not what the client has announced. The bounds are those of \
               `http.size_buckets`.",
     query: "sum by (endpoint) (rate(gunicorn_http_request_size_bytes_sum[5m]))",
@@ -64,6 +68,7 @@ pub const HTTP_RESPONSE_SIZE: Described = Described {
     unit: "bytes",
     help: "Bytes of response bodies that were sent",
     labels: OF_ENDPOINT,
+    bounds: &[],
     meaning: "Chunked, streamed, sent by `sendfile` or broken off: what was really sent, without headers.",
     query: "sum by (endpoint) (rate(gunicorn_http_response_size_bytes_sum[5m]))",
     page: Page::Metrics,
@@ -75,6 +80,7 @@ pub const HTTP_EXCEPTIONS: Described = Described {
     unit: "",
     help: "Exceptions of requests, by who has answered them: framework or server",
     labels: &["method", "endpoint", "exception", "handled_by"],
+    bounds: &[],
     meaning: "`exception` is the name of its class. Those that a framework turns into an answer are counted too, with \
               `handled_by=\"framework\"`.",
     query: "topk(5, sum by (endpoint, exception) (increase(gunicorn_http_exceptions_total[1h])))",
@@ -87,6 +93,7 @@ pub const HTTP_REQUESTS_IN_PROGRESS: Described = Described {
     unit: "",
     help: "Requests that have begun and not ended",
     labels: &["method"],
+    bounds: &[],
     meaning: "A worker that dies takes its own with it.",
     query: "sum(gunicorn_http_requests_in_progress)",
     page: Page::Metrics,
@@ -98,6 +105,7 @@ pub const HTTP_ABORTED: Described = Described {
     unit: "",
     help: "Requests that were cut off by the end of their worker",
     labels: &["method"],
+    bounds: &[],
     meaning: "By a timeout, a SIGKILL, a crash. They are among `gunicorn_worker_requests_total`, and not among \
               `gunicorn_http_requests_total`: nobody has answered them.",
     query: "increase(gunicorn_http_aborted_total[1h]) > 0",
@@ -110,6 +118,7 @@ pub const HTTP_REQUEST_QUEUE: Described = Described {
     unit: "seconds",
     help: "Seconds from the X-Request-Start of a proxy to the beginning of a request",
     labels: &[],
+    bounds: &QUEUE_SECONDS,
     meaning: "There only where a proxy sets that header (nginx: `proxy_set_header X-Request-Start \"t=${msec}\"`).",
     query: "histogram_quantile(0.95, sum by (le) (rate(gunicorn_http_request_queue_seconds_bucket[5m])))",
     page: Page::Metrics,
@@ -121,6 +130,7 @@ pub const BACKLOG_CONNECTIONS: Described = Described {
     unit: "",
     help: "Connections that wait to be accepted",
     labels: &["listener"],
+    bounds: &[],
     meaning: "Of each address that Gunicorn is bound to; on Linux. When it grows, workers are too few or too slow.",
     query: "max by (listener) (gunicorn_backlog_connections / gunicorn_backlog_limit) > 0.5",
     page: Page::Metrics,
@@ -132,6 +142,7 @@ pub const BACKLOG_LIMIT: Described = Described {
     unit: "",
     help: "Connections that may wait to be accepted",
     labels: &["listener"],
+    bounds: &[],
     meaning: "The smaller of Gunicorn's `backlog` and the system's `net.core.somaxconn`.",
     query: "gunicorn_backlog_connections / gunicorn_backlog_limit",
     page: Page::Metrics,

@@ -2,6 +2,7 @@
 
 use metrics_model::{FamilyType, GaugeMode};
 
+use super::bounds::SCRAPE_SECONDS;
 use super::{COUNTER, Described, FACT, GAUGE, HISTOGRAM, Page};
 
 pub(super) const OF_OURSELVES: &[&Described] = &[
@@ -36,6 +37,7 @@ pub const BUILD: Described = Described {
         "python_implementation",
         "worker_class",
     ],
+    bounds: &[],
     meaning: "`version` is that of this package.",
     query: "count by (version, gunicorn_version, python_version) (gunicorn_build_info)",
     page: Page::Metrics,
@@ -47,6 +49,7 @@ pub const ERRORS: Described = Described {
     unit: "",
     help: "Failures of the metrics system itself, by the part that met them",
     labels: &["where"],
+    bounds: &[],
     meaning: "In workers and the arbiter; there when there was one. The first of each part is in Gunicorn's error log. \
               No request is affected. `declaration` is of the exporter: a metric was declared anew while live processes \
               hold another declaration.",
@@ -60,6 +63,7 @@ pub const COLLECTED_TIMESTAMP: Described = Described {
     unit: "",
     help: "When custom collectors and functions of gauges were asked, where it is longest ago",
     labels: &[],
+    bounds: &[],
     meaning: "There only where the application has custom collectors, or gauges with `set_function`. A worker evaluates \
               them once a second for five minutes after each scrape, for at most a hundredth of its time; an idle one too, \
               whatever its `timeout` is. The first page after a longer pause shows what they were before it.",
@@ -73,6 +77,7 @@ pub const REGISTRY_INFO: Described = Described {
     unit: "",
     help: "The shared registry that this page comes from",
     labels: &["registry"],
+    bounds: &[],
     meaning: "On pages of a registry in Redis; always 1. Two targets of one Prometheus that say the same count \
               everything twice.",
     query: "count by (registry) (gunicorn_exporter_registry_info) > 1",
@@ -86,6 +91,7 @@ pub const REGISTRY_MISSING: Described = Described {
     help: "There is no registry at this key of Redis: no application has pushed there yet, or exporter.redis.key_prefix \
            is another than theirs",
     labels: &["key"],
+    bounds: &[],
     meaning: "1 on the page of a registry in Redis that is not there, which has nothing else. An empty registry has \
               `gunicorn_exporter_registry_info`.",
     query: "gunicorn_exporter_registry_missing == 1",
@@ -98,6 +104,7 @@ pub const REJECTED_SAMPLES: Described = Described {
     unit: "",
     help: "Entries of batches that the registry left out, by reason.",
     labels: &["reason"],
+    bounds: &[],
     meaning: "By a limit of the module (`max_series`, `max_label_bytes`), or because two processes say different things \
               of one name (`conflict`); there when there was one.",
     query: "increase(metrics_rejected_samples_total[1h]) > 0",
@@ -110,6 +117,7 @@ pub const OWN_BUILD: Described = Described {
     unit: "",
     help: "Version of the exporter",
     labels: &["version"],
+    bounds: &[],
     meaning: "Always 1.",
     query: "count by (version) (gunicorn_exporter_build_info)",
     page: Page::Own,
@@ -121,6 +129,7 @@ pub const OWN_SCRAPES: Described = Described {
     unit: "",
     help: "Scrapes answered",
     labels: &["path", "result"],
+    bounds: &[],
     meaning: "`result` is `complete`; `unavailable`, answered 503, as while Redis is away; or `broken_off`, it failed or \
               the scraper left after the first page.",
     query: "sum by (result) (rate(gunicorn_exporter_scrapes_total[5m]))",
@@ -133,6 +142,7 @@ pub const OWN_SCRAPE_DURATION: Described = Described {
     unit: "seconds",
     help: "Time from a request to the end of its page",
     labels: &[],
+    bounds: &SCRAPE_SECONDS,
     meaning: "With the push that goes before it.",
     query: "histogram_quantile(0.99, rate(gunicorn_exporter_scrape_duration_seconds_bucket[5m]))",
     page: Page::Own,
@@ -144,6 +154,7 @@ pub const OWN_PUSHES: Described = Described {
     unit: "",
     help: "Batches sent, by the registry's answer",
     labels: &["status"],
+    bounds: &[],
     meaning: "`ok`; `dup`, it had arrived before; `resync`, `gone` and `forgotten`, the registry asks for everything \
               anew; `failed`, there was no answer. Of an instance with Redis.",
     query: "rate(gunicorn_exporter_pushes_total{status=\"failed\"}[5m]) > 0",
@@ -156,6 +167,7 @@ pub const OWN_PUSH_LAG: Described = Described {
     unit: "seconds",
     help: "Age of the oldest change that the shared registry has not acknowledged",
     labels: &[],
+    bounds: &[],
     meaning: "Of an instance with Redis. It grows while Redis is away; nothing is lost then.",
     query: "gunicorn_exporter_push_lag_seconds > 60",
     page: Page::Own,
@@ -167,6 +179,7 @@ pub const OWN_LEFT_OUT: Described = Described {
     unit: "",
     help: "Series of workers that the shared registry leaves out",
     labels: &[],
+    bounds: &[],
     meaning: "Redis is at `maxmemory`, the registry at `metrics.max-series`, or a name or a label is refused:               `METRICS.INFO` counts the reasons. Nothing is lost: the exporter sends the values again until they are               accepted, also those of workers that have ended. Of an instance with Redis.",
     query: "gunicorn_exporter_left_out_series > 0",
     page: Page::Own,
@@ -178,6 +191,7 @@ pub const OWN_GIVEN_UP: Described = Described {
     unit: "",
     help: "Series of ended workers whose last values are lost",
     labels: &["registry"],
+    bounds: &[],
     meaning: "`shared`: the shared registry left them out until the instance ended; `instance`: the instance's own \
               registry refuses a name or a label. The first is in the exporter's log.",
     query: "increase(gunicorn_exporter_given_up_series_total[1h]) > 0",
@@ -190,6 +204,7 @@ pub const OWN_ERRORS: Described = Described {
     unit: "",
     help: "Errors, by where they happened",
     labels: &["where"],
+    bounds: &[],
     meaning: "In the exporter, there when there was one; each is in its log.",
     query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
     page: Page::Own,
@@ -201,6 +216,7 @@ pub const OWN_CONNECTIONS: Described = Described {
     unit: "",
     help: "Open connections of scrapers",
     labels: &[],
+    bounds: &[],
     meaning: "Browsers that show the live page are among them.",
     query: "max_over_time(gunicorn_exporter_connections[1h])",
     page: Page::Own,
@@ -212,6 +228,7 @@ pub const OWN_CONNECTIONS_EVICTED: Described = Described {
     unit: "",
     help: "Connections ended early to make room for others",
     labels: &[],
+    bounds: &[],
     meaning: "There is a bound to how many there may be; the one that was silent longest goes.",
     query: "increase(gunicorn_exporter_connections_evicted_total[1h]) > 0",
     page: Page::Own,
@@ -223,6 +240,7 @@ pub const OWN_LISTENING: Described = Described {
     unit: "",
     help: "Whether the port of the metrics is ours",
     labels: &[],
+    bounds: &[],
     meaning: "0 while somebody else holds it. With Redis, pushes go on meanwhile.",
     query: "gunicorn_exporter_listening == 0",
     page: Page::Own,

@@ -1,30 +1,25 @@
-"""Names that code written for the package before this one imports, each meaning what it means here.
+"""The settings as attributes, and a manager of them, under the names of the package before this one.
 
-Settings are parsed in one place (:mod:`.config`); these classes only look at them. Redis is talked to
-by the exporter alone, so there is nothing to set up in a worker, and no client to be had.
+Settings are parsed in one place (:mod:`..config`); these classes only look at them.
 """
 
 from __future__ import annotations
 
 import enum
-import importlib
 import json
-import socket
 from typing import Any
 
-from prometheus_client import CollectorRegistry
+from .. import _native, config
 
-from . import _native, config, values
-
-#: For metrics that an application would rather keep out of ``prometheus_client.REGISTRY``. They are
-#: on the page like those of that one, with the numbers of all processes.
-registry = CollectorRegistry()
-values.merge(registry)
-
-
-def get_shared_registry() -> CollectorRegistry:
-    """The registry above."""
-    return registry
+__all__ = [
+    "ConfigManager",
+    "ConfigState",
+    "ExporterConfig",
+    "cleanup_config",
+    "get_config",
+    "get_config_manager",
+    "initialize_config",
+]
 
 
 class ExporterConfig:
@@ -178,105 +173,3 @@ def get_config() -> ExporterConfig:
 def cleanup_config() -> None:
     """See :meth:`ConfigManager.cleanup`."""
     _manager.cleanup()
-
-
-class RedisStorageManager:
-    """Whether metrics are shared, and whether the server can be reached from here."""
-
-    def setup(self) -> bool:
-        """Nothing is to be set up in this process; whether metrics are shared."""
-        return self.is_enabled()
-
-    def teardown(self) -> None:
-        """Nothing was set up."""
-
-    def is_enabled(self) -> bool:
-        """Whether the settings name a Redis."""
-        return config.load().redis_enabled
-
-    def is_connected(self) -> bool:
-        """Whether somebody listens there, asked now, for at most a second."""
-        settings = get_config()
-        try:
-            socket.create_connection((settings.redis_host, settings.redis_port), timeout=1).close()
-        except OSError:
-            return False
-        return True
-
-    def get_client(self) -> Any:
-        """A client of the ``redis`` package for the one server that the settings name; ``None`` without either.
-
-        Where they name Sentinels or a Cluster, make the client that goes with them.
-        """
-        if not self.is_enabled():
-            return None
-        try:
-            redis = importlib.import_module("redis")
-        except ImportError:
-            return None
-        loaded = config.load()
-        if loaded.redis_url is not None:
-            return redis.Redis.from_url(loaded.redis_url)
-        settings: dict[str, Any] = json.loads(loaded.to_json())["redis"]
-        options: dict[str, Any] = {name: settings[name] for name in ("host", "port", "db", "username")}
-        tls = settings["ssl"]
-        if tls["enabled"]:
-            options.update(
-                ssl=True,
-                ssl_ca_certs=tls["ca_file"],
-                ssl_certfile=tls["cert_file"],
-                ssl_keyfile=tls["key_file"],
-                ssl_cert_reqs="required" if tls["verify"] else "none",
-            )
-        return redis.Redis(password=loaded.redis_password, **options)
-
-    def get_collector(self) -> Any:
-        """What is shared, as a collector; ``None`` where there is no client."""
-        client = self.get_client()
-        if client is None:
-            return None
-        return importlib.import_module(".backend.core", __package__).RedisMultiProcessCollector(None, client)
-
-    def cleanup_keys(self) -> None:
-        """The registry forgets dead processes by itself."""
-
-
-_storage = RedisStorageManager()
-
-
-def get_redis_storage_manager() -> RedisStorageManager:
-    """The one manager of this process."""
-    return _storage
-
-
-def setup_redis_metrics() -> bool:
-    """Whether metrics are shared; the exporter does the rest."""
-    return _storage.setup()
-
-
-def teardown_redis_metrics() -> None:
-    """The exporter ends with its arbiter."""
-    _storage.teardown()
-
-
-def is_redis_enabled() -> bool:
-    """Whether the settings name a Redis."""
-    return _storage.is_enabled()
-
-
-def get_prometheus_gevent_worker() -> type[Any] | None:
-    """The class, where gevent is installed."""
-    return _worker("PrometheusGeventWorker")
-
-
-def get_prometheus_eventlet_worker() -> type[Any] | None:
-    """The class, where eventlet is installed, and Gunicorn still has its worker."""
-    return _worker("PrometheusEventletWorker")
-
-
-def _worker(name: str) -> type[Any] | None:
-    try:
-        found: type[Any] = getattr(importlib.import_module(__package__), name)
-    except (ImportError, RuntimeError):
-        return None
-    return found

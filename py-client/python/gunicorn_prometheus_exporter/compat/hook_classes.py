@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import arbiter
-from .compat import registry
+from .. import arbiter
+from .registry import registry
 
 
 @dataclass

@@ -1,0 +1,21 @@
+"""The directory of ``prometheus_client``'s files, which file mode uses."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["ensure_multiprocess_dir", "get_multiprocess_dir"]
+
+
+def get_multiprocess_dir() -> str | None:
+    """Where it is, if anybody has said so."""
+    return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+
+
+def ensure_multiprocess_dir(mp_dir: str | None) -> bool:
+    """Makes it; whether there is one now."""
+    if not mp_dir:
+        return False
+    Path(mp_dir).mkdir(parents=True, exist_ok=True)
+    return True
