@@ -33,8 +33,8 @@ mod state;
 mod watch;
 mod watchdog;
 
+pub(crate) use boot::Beginning;
 pub(crate) use figures::Activity;
-pub(crate) use files::{FilesBoot, Role as DirectoryRole};
 
 use std::future::ready;
 use std::os::fd::{AsFd, OwnedFd};
@@ -43,15 +43,15 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use crate::frame::{Serving, Signals, flush_interval, run_to_the_end, ticks};
 use crate::logging;
 use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
-pub(crate) use boot::Booted;
 use link::{AsyncLink, Message};
 use metrics_settings::Scope;
 use pusher::Pusher;
@@ -103,14 +103,9 @@ pub fn run_instance(link: OwnedFd) -> u8 {
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let run = || -> Result<(), InstanceError> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(InstanceError::system("start the runtime"))?;
-        let ended = runtime.block_on(LocalSet::new().run_until(run(link)));
-        // A resolver that gets no answer, or a password that is being hashed, is not waited for.
-        runtime.shutdown_background();
-        ended
+        let locals = LocalSet::new();
+        run_to_the_end(locals.run_until(run(link)))
+            .map_err(InstanceError::system("start the runtime"))?
     };
     match run() {
         Ok(()) => 0,
@@ -129,31 +124,15 @@ pub(crate) fn now_ms() -> u64 {
 }
 
 async fn run(link: OwnedFd) -> Result<(), InstanceError> {
-    ignore_signals()?;
+    // The arbiter decides when this process ends.
+    Signals::ignore().map_err(InstanceError::system("ignore a signal"))?;
     watchdog::end_with(link.as_fd(), SILENCE)
         .map_err(InstanceError::system("watch over this process"))?;
     let mut link = AsyncLink::new(link)?;
-    let Some(booted) = boot::boot(&mut link).await? else {
+    let Some((beginning, early)) = boot::boot(&mut link).await? else {
         return Ok(());
     };
-    let (instance, early) = Instance::new(link, booted)?;
-    instance.run(early).await
-}
-
-/// The arbiter decides when this process ends. These come to everybody at the terminal, or are sent
-/// to the whole group, while workers are still finishing requests.
-fn ignore_signals() -> Result<(), InstanceError> {
-    use tokio::signal::unix::{SignalKind, signal};
-    for kind in [
-        SignalKind::interrupt(),
-        SignalKind::quit(),
-        SignalKind::hangup(),
-        SignalKind::terminate(),
-    ] {
-        // Once there was a handler, the default action never comes back, also without a listener.
-        drop(signal(kind).map_err(InstanceError::system("ignore a signal"))?);
-    }
-    Ok(())
+    Instance::new(link, beginning)?.run(early).await
 }
 
 /// What the main loop holds.
@@ -165,7 +144,7 @@ struct Instance {
     refreshes: RefreshRequests,
     app: App,
     serves_tls: bool,
-    server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    server: Option<Serving>,
     pages: Option<JoinHandle<()>>,
     pusher: Option<Pusher>,
 }
@@ -182,15 +161,14 @@ enum End {
 }
 
 impl Instance {
-    fn new(link: AsyncLink, booted: Booted) -> Result<(Self, Vec<Message>), InstanceError> {
+    fn new(link: AsyncLink, beginning: Beginning) -> Result<Self, InstanceError> {
         let (watcher, ended) = mpsc::unbounded_channel();
-        let flush_interval = Duration::from_millis(booted.settings.flush_interval_ms.max(10));
-        let scope = booted.settings.prometheus.scope;
-        let serves_tls = booted.settings.prometheus.ssl.enabled;
+        let flush_interval = flush_interval(&beginning.settings);
+        let scope = beginning.settings.prometheus.scope;
+        let serves_tls = beginning.settings.prometheus.ssl.enabled;
         let protection = Protection::default();
-        protection.use_password(booted.settings.auth.as_ref())?;
-        let (state, early) = State::new(booted, watcher)?;
-        let state = Rc::new(state);
+        protection.use_password(beginning.settings.auth.as_ref())?;
+        let state = Rc::new(State::new(beginning, watcher)?);
         let (asker, refreshes): (Refresh, RefreshRequests) = refresh();
         let shared = state.shared.clone();
         let app = App {
@@ -203,7 +181,7 @@ impl Instance {
             own: state.own.clone(),
         };
         let pusher = shared.map(|redis| Pusher::start(Rc::clone(&state), redis, flush_interval));
-        let instance = Self {
+        Ok(Self {
             link,
             state,
             flush_interval,
@@ -214,8 +192,7 @@ impl Instance {
             server: None,
             pages: None,
             pusher,
-        };
-        Ok((instance, early))
+        })
     }
 
     async fn run(mut self, early: Vec<Message>) -> Result<(), InstanceError> {
@@ -234,8 +211,7 @@ impl Instance {
 
     /// The main loop.
     async fn serve(&mut self) -> End {
-        let mut tick = interval(self.flush_interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = ticks(self.flush_interval);
         loop {
             let settled = self.state.settled.notified();
             // In this order: what the arbiter has said is heard to its end, so that workers that end
@@ -307,17 +283,7 @@ impl Instance {
             self.state.own.failed("tls");
             return;
         }
-        let (stop, stopped) = oneshot::channel();
-        let app = self.app.clone();
-        let task = tokio::task::spawn_local(async move {
-            let shutdown = async {
-                let _stopped_or_gone = stopped.await;
-            };
-            if let Err(error) = crate::serve(listener.into(), app, shutdown).await {
-                tracing::error!("/metrics cannot be served: {error}");
-            }
-        });
-        self.server = Some((stop, task));
+        self.server = Some(Serving::start(listener.into(), self.app.clone()));
     }
 
     fn flush(&mut self) {
@@ -401,11 +367,8 @@ impl Instance {
             // A successor answers at the same socket.
             pages.abort();
         }
-        let drained = self.server.take().map(|(stop, task)| {
-            let _already_ended = stop.send(());
-            // Whoever is being answered may read on while the rest is done.
-            tokio::task::spawn_local(timeout(DRAIN, task))
-        });
+        // A scraper that is being answered may read on while the rest is done.
+        let drained = self.server.take().map(|server| server.end(DRAIN));
         self.state.find_ended();
         if end == End::Shutdown {
             self.state.forget_heir();

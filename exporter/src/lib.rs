@@ -15,6 +15,7 @@
 mod auth;
 pub mod backend;
 mod cli;
+mod frame;
 mod health;
 mod instance;
 mod listen;

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use clap::Parser;
 
 use crate::cli::{self, Cli, Failure, Task};
+use crate::frame::{run_to_the_end, runtime};
 use crate::instance::run_instance;
 use crate::{health, logging, sidecar, standalone};
 
@@ -56,20 +57,4 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Task::CheckConfig => cli::print_settings(&loaded),
         Task::Completions(shell) => cli::print_completions(shell),
     }
-}
-
-/// Runs what the program does, and does not wait for what runs beside it: a resolver that gets no
-/// answer, a password that is being hashed.
-fn run_to_the_end<T>(task: impl Future<Output = T>) -> std::io::Result<T> {
-    let runtime = runtime()?;
-    let ended = runtime.block_on(task);
-    runtime.shutdown_background();
-    Ok(ended)
-}
-
-/// One thread is enough for all that this program does.
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
 }

@@ -5,19 +5,17 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use metrics_store::{Control, Facts, Snapshots, StoreError};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use metrics_store::StoreError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 
-use crate::instance::{Booted, DirectoryRole, FilesBoot, InstanceError, State};
+use crate::frame::{Signals, flush_interval, ticks};
+use crate::instance::{Beginning, InstanceError, State};
 use crate::listen::listen;
 use crate::protection::{Protection, ProtectionError};
 use crate::refresh::{RefreshRequest, refresh};
 use crate::routes::App;
-use crate::server::serve;
-use crate::standalone::follow;
 use crate::stores::Directory;
 use crate::{Backend, Renderings};
 use metrics_settings::{Scope, Settings, SettingsError};
@@ -76,31 +74,16 @@ async fn run(
 ) -> Result<(), SidecarError> {
     let path = settings.store_directory();
     let path = path.ok_or(SidecarError::NoDirectory)?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let hangup = signal(SignalKind::hangup())?;
+    let mut signals = Signals::handle()?;
     let protection = Protection::of(settings)?;
-    let directory = tokio::select! {
-        directory = lock(settings, path) => directory,
-        () = asked_to_end(&mut terminate, &mut interrupt) => return Ok(()),
+    let Some(directory) = signals.unless_ended(lock(settings, path)).await else {
+        return Ok(());
     };
 
     let home = directory.home_path().to_owned();
     let (watcher, _nobody_is_watched) = mpsc::unbounded_channel();
-    let booted = Booted {
-        settings: settings.clone(),
-        instance: String::new(),
-        facts: Facts::default(),
-        control: Control::create()?,
-        snapshots: Snapshots::create()?,
-        files: Some(FilesBoot {
-            role: DirectoryRole::Reader,
-            directory: Ok(directory),
-        }),
-        early: Vec::new(),
-    };
-    let (state, _nothing_came) = State::new(booted, watcher)?;
-    let state = Rc::new(state);
+    let beginning = Beginning::as_reader(settings.clone(), directory)?;
+    let state = Rc::new(State::new(beginning, watcher)?);
     state.flush();
 
     let lost = Rc::new(Notify::new());
@@ -110,16 +93,14 @@ async fn run(
         shared: None,
         scope: Scope::Instance,
         refresh: Some(asker),
-        protection: protection.clone(),
+        protection,
         renderings: Renderings::default(),
         own: state.own.clone(),
     };
     let flusher = {
         let (state, lost) = (Rc::clone(&state), Rc::clone(&lost));
-        let every = Duration::from_millis(settings.flush_interval_ms.max(10));
+        let mut tick = ticks(flush_interval(settings));
         async move {
-            let mut tick = interval(every);
-            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 let mut waiting = Vec::new();
                 tokio::select! {
@@ -147,20 +128,12 @@ async fn run(
         let (settings, own) = (settings.prometheus.clone(), state.own.clone());
         async move { listen(&settings, &own).await }
     };
-    let listener = tokio::select! {
-        listener = listening => listener,
-        () = asked_to_end(&mut terminate, &mut interrupt) => return Ok(()),
+    let Some(listening) = signals.unless_ended(listening).await else {
+        return Ok(());
     };
-    tracing::info!("serving {} at {}/metrics", home.display(), listener.url);
-    let shutdown = async {
-        tokio::select! {
-            () = asked_to_end(&mut terminate, &mut interrupt) => {}
-            () = follow(&protection, hangup, read_again) => {}
-            () = lost.notified() => {}
-        }
-        tracing::info!("finishing what is being answered");
-    };
-    let served = serve(listener.listener, app, shutdown).await;
+    tracing::info!("serving {} at {}/metrics", home.display(), listening.url);
+    let served = signals.serve(listening.listener, app, read_again, lost.notified());
+    let served = served.await;
     flusher.abort();
     if state.has_lost_directory() {
         return Err(SidecarError::Taken(path.display().to_string()));
@@ -195,12 +168,5 @@ async fn lock(settings: &Settings, path: &Path) -> Directory {
             said = Some(waits);
         }
         sleep(TRY_AGAIN).await;
-    }
-}
-
-async fn asked_to_end(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
     }
 }

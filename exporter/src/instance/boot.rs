@@ -3,19 +3,22 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use metrics_store::{Control, Counter, Facts, LinkError, Snapshots, ToArbiter, ToExporter};
+use metrics_store::{
+    Control, Counter, Facts, LinkError, Snapshots, StoreError, ToArbiter, ToExporter,
+};
 use tokio::time::sleep;
 
 use super::InstanceError;
-use super::files::FilesBoot;
+use super::files::{FilesBoot, Role};
 use super::link::{AsyncLink, Message};
+use crate::stores::Directory;
 use metrics_settings::Settings;
 
 /// How often a predecessor's lock is tried; the arbiter kills one that hangs.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
-/// What an exporter begins with.
-pub(crate) struct Booted {
+/// What the state of an exporter begins with.
+pub(crate) struct Beginning {
     pub(crate) settings: Settings,
     pub(crate) instance: String,
     pub(crate) facts: Facts,
@@ -23,13 +26,30 @@ pub(crate) struct Booted {
     pub(crate) snapshots: Snapshots,
     /// File mode: the directory.
     pub(crate) files: Option<FilesBoot>,
-    /// What came while it waited for the lock.
-    pub(crate) early: Vec<Message>,
 }
 
-/// Waits for the first message and until no other exporter is active; `None` when there is nothing
-/// to begin with, because the arbiter is gone or has changed its mind.
-pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, InstanceError> {
+impl Beginning {
+    /// The reader of a directory that no arbiter has started: it has no Gunicorn, and its memory is its own.
+    pub(crate) fn as_reader(settings: Settings, directory: Directory) -> Result<Self, StoreError> {
+        Ok(Self {
+            settings,
+            instance: String::new(),
+            facts: Facts::default(),
+            control: Control::create()?,
+            snapshots: Snapshots::create()?,
+            files: Some(FilesBoot {
+                role: Role::Reader,
+                directory: Ok(directory),
+            }),
+        })
+    }
+}
+
+/// Waits for the first message and until no other exporter is active. Returns the messages that came meanwhile, too;
+/// `None` when there is nothing to begin with, because the arbiter is gone or has changed its mind.
+pub(crate) async fn boot(
+    link: &mut AsyncLink,
+) -> Result<Option<(Beginning, Vec<Message>)>, InstanceError> {
     let (boot, descriptors) = match link.receive().await {
         Ok((ToExporter::Boot(boot), descriptors)) => (boot, descriptors),
         Ok((other, _)) => return Err(InstanceError::Boot(format!("{other:?}"))),
@@ -39,17 +59,17 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
     let Ok([control, first, second]) = <[OwnedFd; 3]>::try_from(descriptors) else {
         return Err(InstanceError::Boot("boot without them".to_owned()));
     };
-    let mut booted = Booted {
+    let mut beginning = Beginning {
         settings: serde_json::from_value(boot.settings)?,
         instance: boot.instance,
         facts: boot.facts,
         control: Control::open(control)?,
         snapshots: Snapshots::from_fds(first, second),
         files: None,
-        early: Vec::new(),
     };
+    let mut early = Vec::new();
     let mut has_said = false;
-    while !booted.control.try_lock_exporter()? {
+    while !beginning.control.try_lock_exporter()? {
         if !std::mem::replace(&mut has_said, true) {
             link.send(&ToArbiter::Waiting);
         }
@@ -61,13 +81,13 @@ pub(crate) async fn boot(link: &mut AsyncLink) -> Result<Option<Booted>, Instanc
                     link.send(&ToArbiter::Bye);
                     return Ok(None);
                 }
-                Ok(message) => booted.early.push(message),
+                Ok(message) => early.push(message),
                 Err(LinkError::Closed) => return Ok(None),
                 Err(error) => return Err(error.into()),
             },
         }
     }
-    booted.control.count(Counter::Exporters);
-    booted.files = FilesBoot::open(&booted.settings).await;
-    Ok(Some(booted))
+    beginning.control.count(Counter::Exporters);
+    beginning.files = FilesBoot::open(&beginning.settings).await;
+    Ok(Some((beginning, early)))
 }

@@ -19,10 +19,9 @@ use std::time::Instant;
 use metrics_store::{Control, Counter, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use tokio::sync::{Notify, mpsc};
 
-use super::boot::Booted;
+use super::boot::Beginning;
 use super::figures::Figures;
 use super::files::{Files, Role as DirectoryRole};
-use super::link::Message;
 use super::watch::watch;
 use super::{InstanceError, now_ms};
 use crate::own_metrics::{GivenUpBy, OwnMetrics};
@@ -140,11 +139,11 @@ impl Entry {
 impl State {
     /// Takes over where a predecessor was: the newest snapshot, or an empty registry.
     pub(crate) fn new(
-        booted: Booted,
+        beginning: Beginning,
         ended: mpsc::UnboundedSender<u64>,
-    ) -> Result<(Self, Vec<Message>), InstanceError> {
+    ) -> Result<Self, InstanceError> {
         let own = Arc::new(OwnMetrics::new());
-        let kept = booted
+        let kept = beginning
             .files
             .as_ref()
             .map(|files| (files.role, files.read_snapshot()));
@@ -153,22 +152,22 @@ impl State {
                 (Some(snapshot), generation)
             }
             Some((DirectoryRole::Reader, None)) => (None, 0),
-            _ => (booted.snapshots.read()?, 0),
+            _ => (beginning.snapshots.read()?, 0),
         };
         let registry = committing::open_registry(snapshot.as_deref(), &own)?;
-        let redis = &booted.settings.redis;
+        let redis = &beginning.settings.redis;
         let shared = redis
             .enabled
-            .then(|| RedisBackend::new(&booted.settings))
+            .then(|| RedisBackend::new(&beginning.settings))
             .transpose()?;
         let options = WriterOptions {
-            instance: booted.instance,
-            ttl_ms: booted.settings.redis.ttl_seconds * 1000,
+            instance: beginning.instance,
+            ttl_ms: beginning.settings.redis.ttl_seconds * 1000,
             shards: shared.as_ref().map_or(0, RedisBackend::shards),
         };
         let registry = Embedded::new(Arc::new(Mutex::new(registry)));
-        let (settings, control) = (&booted.settings, &booted.control);
-        let files = booted
+        let (settings, control) = (&beginning.settings, &beginning.control);
+        let files = beginning
             .files
             .map(|files| Files::new(files, generation, &registry, settings, control));
         let state = Self {
@@ -177,9 +176,9 @@ impl State {
             own,
             settled: Notify::new(),
             files,
-            control: booted.control,
-            facts: booted.facts,
-            snapshots: booted.snapshots,
+            control: beginning.control,
+            facts: beginning.facts,
+            snapshots: beginning.snapshots,
             options,
             ended,
             inner: RefCell::new(Inner {
@@ -194,7 +193,7 @@ impl State {
                 logged_declarations: BTreeSet::new(),
             }),
         };
-        Ok((state, booted.early))
+        Ok(state)
     }
 
     /// Begins to read a store.
