@@ -12,10 +12,7 @@
 //! the other.
 
 mod content;
-mod family;
-mod input;
-mod protobuf;
-mod text;
+mod reading;
 
 use std::time::{Duration, SystemTime};
 
@@ -23,9 +20,9 @@ use metrics_model::{FamilySpec, MAX_HELP_BYTES};
 
 use crate::backend::{BackendError, RedisBackend, Replacement, shard_of};
 use content::{batches, with_labels};
-use family::Family;
-use input::parse;
 use metrics_settings::Settings;
+use reading::{Family, parse};
+pub use reading::{LeftOut, PushFormat, ReadError};
 
 /// How long Redis may take for one command: a million series take it some seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -47,17 +44,6 @@ pub struct PushRequest {
     pub ttl: Duration,
 }
 
-/// The form of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PushFormat {
-    /// Whatever it looks like.
-    Auto,
-    /// Any of the text formats.
-    Text,
-    /// Protobuf messages with their lengths.
-    Protobuf,
-}
-
 /// What was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pushed {
@@ -71,27 +57,12 @@ pub struct Pushed {
     pub left_out: Vec<LeftOut>,
 }
 
-/// A sample, or what belongs to one, that was not pushed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftOut {
-    /// The sample as the file has it.
-    pub sample: String,
-    /// Why.
-    pub reason: String,
-}
-
 /// Why nothing was pushed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum PushError {
-    #[error("line {line}: {reason}")]
-    Line { line: usize, reason: String },
-    #[error("{family}: {reason}")]
-    Family { family: String, reason: String },
-    #[error("message {message}: {reason}")]
-    Message { message: usize, reason: String },
-    #[error("the file is {0}, allowed is text in UTF-8 or protobuf messages")]
-    Encoding(&'static str),
+    #[error(transparent)]
+    File(#[from] ReadError),
     #[error("there is no sample in it; --delete removes what was pushed for the group before")]
     Empty,
     #[error("{one} and {other} become one series, because the group sets {labels}")]

@@ -8,7 +8,7 @@ use metrics_model::{
     MAX_BATCH_ENTRIES, SourceExemplar,
 };
 
-use super::family::{Family, LabelPairs, Series};
+use super::reading::{Family, LabelPairs, ReadError, Series};
 use super::{PushError, spec};
 
 /// The families with the group's labels on every series, checked as the registry will.
@@ -23,7 +23,7 @@ pub(super) fn with_labels(
             let is_own = |(name, _): &&(String, String)| group.iter().all(|(set, _)| set != name);
             let own = series.labels.iter().filter(is_own);
             let pairs: LabelPairs = own.chain(group).cloned().collect();
-            let labels = Labels::new(borrowed(&pairs)).map_err(|error| PushError::Family {
+            let labels = Labels::new(borrowed(&pairs)).map_err(|error| ReadError::Family {
                 family: described(family, series),
                 reason: error.to_string(),
             })?;

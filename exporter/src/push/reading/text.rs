@@ -11,18 +11,18 @@ use std::collections::{HashMap, HashSet};
 use metrics_model::{Exemplar, FamilyType, parse_number};
 
 use super::family::{Draft, FileExemplar, GAUGE, LabelPairs, Parsed, Part};
-use super::{LeftOut, PushError};
+use super::{LeftOut, ReadError};
 use tokens::{identity, label_set, name, unescaped};
 
 /// Reads a file.
-pub(super) fn parse(text: &str) -> Result<Parsed, PushError> {
+pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
     let mut reader = Reader {
         is_open_metrics: text.lines().any(|line| line.trim_end() == "# EOF"),
         ..Reader::default()
     };
     for (number, line) in text.lines().enumerate() {
         let line = line.trim_matches([' ', '\t', '\r', '\u{feff}']);
-        reader.line(line).map_err(|reason| PushError::Line {
+        reader.line(line).map_err(|reason| ReadError::Line {
             line: number + 1,
             reason,
         })?;

@@ -1,10 +1,50 @@
-//! What a file is: text, or protobuf messages; or neither, which is said in one line.
+//! Reads a file of metrics, in any text format or as protobuf messages, into families and series.
+//!
+//! This folder knows nothing of Redis, settings or the command line: only `metrics-model`'s types.
 
-use super::family::Parsed;
-use super::{PushError, PushFormat, protobuf, text};
+mod family;
+mod protobuf;
+mod text;
+
+use family::Parsed;
+pub(super) use family::{Family, LabelPairs, Series};
+
+/// The form of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PushFormat {
+    /// Whatever it looks like.
+    Auto,
+    /// Any of the text formats.
+    Text,
+    /// Protobuf messages with their lengths.
+    Protobuf,
+}
+
+/// A sample, or what belongs to one, that was not pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The sample as the file has it.
+    pub sample: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ReadError {
+    #[error("line {line}: {reason}")]
+    Line { line: usize, reason: String },
+    #[error("{family}: {reason}")]
+    Family { family: String, reason: String },
+    #[error("message {message}: {reason}")]
+    Message { message: usize, reason: String },
+    #[error("the file is {0}, allowed is text in UTF-8 or protobuf messages")]
+    Encoding(&'static str),
+}
 
 /// Reads a file.
-pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, PushError> {
+pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, ReadError> {
     match format {
         PushFormat::Protobuf => protobuf::parse(bytes),
         PushFormat::Auto if looks_like_messages(bytes) => protobuf::parse(bytes),
@@ -13,17 +53,17 @@ pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, PushErro
 }
 
 /// The text of a file in UTF-8; a byte order mark is taken off.
-fn decode(bytes: &[u8]) -> Result<&str, PushError> {
+fn decode(bytes: &[u8]) -> Result<&str, ReadError> {
     if bytes.starts_with(b"\x1f\x8b") {
-        return Err(PushError::Encoding("compressed with gzip"));
+        return Err(ReadError::Encoding("compressed with gzip"));
     }
     if is_utf16(bytes) {
-        return Err(PushError::Encoding("text in UTF-16"));
+        return Err(ReadError::Encoding("text in UTF-16"));
     }
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     std::str::from_utf8(bytes).map_err(|error| {
         let (before, wrong) = bytes.split_at(error.valid_up_to());
-        PushError::Line {
+        ReadError::Line {
             line: before.split(|byte| *byte == b'\n').count(),
             reason: format!(
                 "byte 0x{:02x} is not UTF-8: the file is binary, or text in another encoding such as Latin-1",

@@ -10,17 +10,17 @@ use metrics_model::{Exemplar, FamilyType, NativeHistogram, Point, SparseBuckets}
 use super::family::{
     Draft, Family, FileExemplar, GAUGE, LabelPairs, Parsed, Part, Series, spelled,
 };
-use super::{LeftOut, PushError};
+use super::{LeftOut, ReadError};
 use message::{Message, Value};
 
 /// Reads a file.
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, PushError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, ReadError> {
     let mut parsed = Parsed::default();
     let mut rest = Message(bytes);
     let mut number = 0;
     while !rest.0.is_empty() {
         number += 1;
-        let wrong = |reason: String| PushError::Message {
+        let wrong = |reason: String| ReadError::Message {
             message: number,
             reason,
         };

@@ -4,55 +4,55 @@ use std::collections::HashMap;
 
 use metrics_model::{FamilyType, GaugeMode, Layout, Point, format_number};
 
-use super::{LeftOut, PushError};
+use super::{LeftOut, ReadError};
 
 /// One family of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Family {
+pub(crate) struct Family {
     /// A counter's without `_total`.
-    pub(super) name: String,
-    pub(super) family_type: FamilyType,
-    pub(super) help: String,
-    pub(super) unit: String,
-    pub(super) series: Vec<Series>,
+    pub(crate) name: String,
+    pub(crate) family_type: FamilyType,
+    pub(crate) help: String,
+    pub(crate) unit: String,
+    pub(crate) series: Vec<Series>,
 }
 
 /// One series of it.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Series {
-    pub(super) labels: LabelPairs,
-    pub(super) layout: Option<Layout>,
-    pub(super) point: Point,
+pub(crate) struct Series {
+    pub(crate) labels: LabelPairs,
+    pub(crate) layout: Option<Layout>,
+    pub(crate) point: Point,
     /// When it began to count, as Unix time in seconds.
-    pub(super) start: Option<f64>,
-    pub(super) exemplars: Vec<FileExemplar>,
+    pub(crate) start: Option<f64>,
+    pub(crate) exemplars: Vec<FileExemplar>,
 }
 
 /// An exemplar that the registry will take.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct FileExemplar {
-    pub(super) labels: LabelPairs,
-    pub(super) value: f64,
+pub(crate) struct FileExemplar {
+    pub(crate) labels: LabelPairs,
+    pub(crate) value: f64,
     /// Unix time in seconds; `None`: that of the push.
-    pub(super) time: Option<f64>,
+    pub(crate) time: Option<f64>,
 }
 
 /// Names and values, sorted by name.
-pub(super) type LabelPairs = Vec<(String, String)>;
+pub(crate) type LabelPairs = Vec<(String, String)>;
 
 /// A file, read.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Parsed {
-    pub(super) families: Vec<Family>,
-    pub(super) left_out: Vec<LeftOut>,
+pub(crate) struct Parsed {
+    pub(crate) families: Vec<Family>,
+    pub(crate) left_out: Vec<LeftOut>,
 }
 
 /// The values stay when the job is gone, and the next push takes their place.
-pub(super) const GAUGE: FamilyType = FamilyType::Gauge(GaugeMode::Sum);
+pub(crate) const GAUGE: FamilyType = FamilyType::Gauge(GaugeMode::Sum);
 
 /// A family while its samples are being read.
 #[derive(Debug)]
-pub(super) struct Draft {
+pub(crate) struct Draft {
     family: Family,
     series: Vec<DraftSeries>,
     by_labels: HashMap<LabelPairs, usize>,
@@ -74,7 +74,7 @@ struct DraftSeries {
 
 /// Which part of a series a sample is.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     Value,
     Sum,
     Count,
@@ -83,7 +83,7 @@ pub(super) enum Part {
 }
 
 impl Draft {
-    pub(super) fn new(name: &str, family_type: FamilyType) -> Self {
+    pub(crate) fn new(name: &str, family_type: FamilyType) -> Self {
         Self {
             family: Family {
                 name: name.to_owned(),
@@ -98,15 +98,15 @@ impl Draft {
         }
     }
 
-    pub(super) fn family_type(&self) -> FamilyType {
+    pub(crate) fn family_type(&self) -> FamilyType {
         self.family.family_type
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.family.name
     }
 
-    pub(super) fn describe(&mut self, help: Option<String>, unit: Option<String>) {
+    pub(crate) fn describe(&mut self, help: Option<String>, unit: Option<String>) {
         if let Some(help) = help {
             self.family.help.clone_from(&help);
             self.help = Some(help);
@@ -117,7 +117,7 @@ impl Draft {
     }
 
     /// Takes one sample, perhaps with an exemplar; false if there was one like it.
-    pub(super) fn add(
+    pub(crate) fn add(
         &mut self,
         labels: LabelPairs,
         part: Part,
@@ -148,7 +148,7 @@ impl Draft {
     }
 
     /// More exemplars of a series that has a sample.
-    pub(super) fn add_exemplars(
+    pub(crate) fn add_exemplars(
         &mut self,
         labels: &LabelPairs,
         exemplars: impl Iterator<Item = FileExemplar>,
@@ -160,7 +160,7 @@ impl Draft {
 
     /// Whether it is what text 0.0.4 makes of another family's start times: a gauge of that name and
     /// help, with a value for some of its series.
-    pub(super) fn is_start_times_of(&self, other: &Self) -> bool {
+    pub(crate) fn is_start_times_of(&self, other: &Self) -> bool {
         let mut series = self.series.iter();
         self.family.family_type == GAUGE
             && self.help.is_some()
@@ -169,7 +169,7 @@ impl Draft {
     }
 
     /// Gives these start times to the series of the other family.
-    pub(super) fn give_start_times_to(self, other: &mut Self) {
+    pub(crate) fn give_start_times_to(self, other: &mut Self) {
         for series in self.series {
             if let Some(&number) = other.by_labels.get(&series.labels) {
                 let start = &mut other.series[number].start;
@@ -179,7 +179,7 @@ impl Draft {
     }
 
     /// The family, if its samples make whole series.
-    pub(super) fn finish(mut self, left_out: &mut Vec<LeftOut>) -> Result<Family, PushError> {
+    pub(crate) fn finish(mut self, left_out: &mut Vec<LeftOut>) -> Result<Family, ReadError> {
         for mut draft in std::mem::take(&mut self.series) {
             let labels = draft.labels.clone();
             let start = draft.start.take().filter(|start| {
@@ -219,7 +219,7 @@ impl Draft {
                     .map(|value| (None, Point::Scalar(value)))
                     .ok_or_else(|| "a value is missing".to_owned()),
             }
-            .map_err(|reason| PushError::Family {
+            .map_err(|reason| ReadError::Family {
                 family: self.family.name.clone(),
                 reason,
             })?;
@@ -284,7 +284,7 @@ impl DraftSeries {
 }
 
 /// A number as pages show it.
-pub(super) fn spelled(value: f64) -> String {
+pub(crate) fn spelled(value: f64) -> String {
     let mut text = Vec::new();
     format_number(value, &mut text);
     String::from_utf8_lossy(&text).into_owned()
