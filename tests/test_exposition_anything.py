@@ -1,4 +1,4 @@
-"""Whatever the commands accept, no page has anything twice, and the strictest readers take all of them."""
+"""No page has anything twice, whatever the commands accept, and the strictest readers accept every page."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ SCHEMES = {"UNDERSCORES": "underscores", "DOTS": "dots", "VALUES": "values", "AL
 FORMS = [(form, scheme) for form in TYPES for scheme in SCHEMES if (form, scheme) != ("TEXT", "ALLOWUTF8")]
 
 LEGAL = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-# Names that are alike in one scheme or another, and what formats and Prometheus use for themselves.
+# Names that a scheme makes equal, and names that formats and Prometheus reserve.
 ALIKE = ["a.b", "a-b", "a_b", "a b", "a:b", "U__a_2e_b", "UU__a_2e_b", "U..a_2e_b", "1a", "é", "花.火"]
 OURS = ["..name__", "_name_", "__name__", "le", "quantile", "pid", "metrics.rejected_samples", "job", "exported_job"]
 ENDINGS = ["", "", "", "_total", ".total", "_created", "_info", "-count", "_sum", "_bucket", "_seconds"]
@@ -48,13 +48,13 @@ Words = list[object]
 
 
 def pairs(keyword: str, of: Sequence[tuple[object, object]]) -> Words:
-    """`LABELS n name value ...`; nothing where there are none."""
+    """Returns `LABELS n name value ...`; nothing if there are no labels."""
     return [keyword, len(of), *(word for pair in of for word in pair)] if of else []
 
 
 @st.composite
 def commands(draw: st.DrawFn) -> list[Words]:
-    """What one user writes to one family."""
+    """Draws the commands that one user sends for one family."""
     name, kind = draw(names), draw(st.sampled_from(["INC", "SET", "OBSERVE", "NATIVEHISTOGRAM", "INFO", "STATESET"]))
     words: list[Words] = []
     exemplar = pairs("EXEMPLAR", draw(label_pairs)) if draw(st.booleans()) else []
@@ -73,7 +73,7 @@ def commands(draw: st.DrawFn) -> list[Words]:
             writer = draw(st.sampled_from(["", "one", "two\n", b"\xfe", b"\xff"]))
             words.append(["METRICS.SET", "m", name, value, "MODE", mode, "WRITER", writer, *pairs("LABELS", of)])
         elif kind in ("OBSERVE", "NATIVEHISTOGRAM"):
-            # prometheus_client takes no sum that is negative or NaN.
+            # prometheus_client accepts no sum that is negative or NaN.
             value = value.lstrip("-")
             words.append(["METRICS.OBSERVE", "m", name, value, *pairs("LABELS", of), *exemplar])
         else:
@@ -83,7 +83,7 @@ def commands(draw: st.DrawFn) -> list[Words]:
 
 
 def fill(redis: RedisServer, families: list[list[Words]]) -> None:
-    """Writes all that is not refused, and each refusal is one line."""
+    """Sends all commands; a refusal is one line."""
     redis.execute("DEL", "m")
     refusals = []
     for words in (words for family in families for words in family):
@@ -95,7 +95,7 @@ def fill(redis: RedisServer, families: list[list[Words]]) -> None:
 
 
 def identities(form: str, body: bytes) -> list[tuple[str, frozenset[tuple[str, str]]]]:
-    """Of each sample (in protobuf: of each metric) its name and labels, as a reader of the format has them."""
+    """Returns name and labels of each sample (in protobuf: of each metric), as a reader of the format reads them."""
     if form == "PROTOBUF":
         found = []
         for message in messages(body):
@@ -112,7 +112,7 @@ def identities(form: str, body: bytes) -> list[tuple[str, frozenset[tuple[str, s
 
 
 def check(redis: RedisServer) -> dict[tuple[str, str], bytes]:
-    """Every page of what is there now."""
+    """Returns every page of the present registry."""
     bodies = {(form, scheme): page(redis, "m", "FORMAT", form, "ESCAPING", scheme) for form, scheme in FORMS}
     counts: dict[str, set[int]] = {}
     for (form, scheme), body in bodies.items():
@@ -142,7 +142,7 @@ FEW = settings(
 )
 
 
-def test_every_reader_takes_every_page(redis: RedisServer) -> None:
+def test_every_reader_accepts_every_page(redis: RedisServer) -> None:
     binary = prometheus_3()
     bodies: dict[str, tuple[str, bytes]] = {}
 
@@ -173,7 +173,7 @@ def test_every_reader_takes_every_page(redis: RedisServer) -> None:
         assert len(prometheus.query("up == 1")) == len(bodies)
         taken = {e["metric"]["job"]: int(e["value"][1]) for e in prometheus.query("scrape_samples_scraped")}
         kept = {e["metric"]["job"]: int(e["value"][1]) for e in prometheus.query('count by (job) ({job!=""})')}
-        # Beside what it says of the scrape itself.
+        # Five more series describe the scrape itself.
         assert {job: count - 5 for job, count in kept.items()} == taken
 
 
@@ -188,14 +188,14 @@ def test_every_reader_takes_every_page(redis: RedisServer) -> None:
         (["METRICS.INC", "m", "metrics_rejected_samples_created"], "is reserved for the registry's own samples"),
     ],
 )
-def test_what_no_page_can_carry_is_refused_in_one_line(redis: RedisServer, words: Words, said: str) -> None:
+def test_names_that_no_page_can_contain_are_refused_in_one_line(redis: RedisServer, words: Words, said: str) -> None:
     with pytest.raises(ResponseError) as refused:
         redis.execute(*words)
     assert said in str(refused.value)
     assert redis.execute("METRICS.EXPOSE", "m") == ""
 
 
-def test_an_empty_label_is_an_absent_one_and_order_means_nothing(redis: RedisServer) -> None:
+def test_an_empty_label_equals_an_absent_one_and_the_order_does_not_matter(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", "m", "hits", "LABELS", 2, "b", "2", "a", "1")
     redis.execute("METRICS.INC", "m", "hits", "LABELS", 3, "a", "1", "c", "", "b", "2")
     assert redis.execute("METRICS.EXPOSE", "m") == '# TYPE hits_total counter\nhits_total{a="1",b="2"} 2\n'

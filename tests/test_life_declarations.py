@@ -1,4 +1,4 @@
-"""A metric that is declared anew by HUP, USR2 or a restart: the page follows once no live process holds the old one."""
+"""A metric whose declaration changes: the page follows once no live process holds the old declaration."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ def started(folder: Path, **options: Any) -> Iterator[Gunicorn]:
 
 
 def shown(page: Scrape) -> dict[str, Any]:
-    """What the page says of the metric."""
+    """Returns the metric as the page shows it."""
     names = ("jobs", "jobs_total", "jobs_count")
     families = [family for family in page.families.values() if family.name in ("jobs", "jobs_total")]
     assert len(families) == 1, families
@@ -56,7 +56,7 @@ def shown(page: Scrape) -> dict[str, Any]:
 
 
 def expected(declaration: dict[str, Any], value: float) -> dict[str, Any]:
-    """What the page says of it when one process has written `value` once."""
+    """Returns the metric as the page must show it when one process has written `value` once."""
     is_histogram = declaration["type"] == "histogram"
     return {
         "type": declaration["type"],
@@ -67,7 +67,7 @@ def expected(declaration: dict[str, Any], value: float) -> dict[str, Any]:
 
 
 def answering(gunicorn: Gunicorn) -> set[int]:
-    """The workers that answer requests now."""
+    """Returns the workers that answer requests now."""
     return {int(gunicorn.get("/pid").body) for _ in range(10)}
 
 
@@ -119,7 +119,7 @@ def test_a_restart_with_redis_changes_a_declaration(
 
 
 @pytest.mark.parametrize(("old", "new", "named_new", "named_old"), CHANGES)
-def test_another_instance_with_redis_waits_for_the_old_one_and_says_so_once(
+def test_another_instance_with_redis_waits_for_the_old_one_and_logs_it_once(
     old: dict[str, Any], new: dict[str, Any], named_new: str, named_old: str, redis: RedisServer, tmp_path: Path
 ) -> None:
     declare(tmp_path, old)
@@ -141,7 +141,7 @@ def test_another_instance_with_redis_waits_for_the_old_one_and_says_so_once(
             one.stop()
             values = 7 if new is NEW_HELP else 4
             if new["type"] == "gauge" and new["multiprocess_mode"] == "all":
-                # Each of the two workers has its own.
+                # Each of the two workers has its own value.
                 eventually(lambda: 4 in shown(scrape(other.metrics_url))["values"], equals=True)
             else:
                 eventually(lambda: shown(scrape(other.metrics_url)), equals=expected(new, values))
