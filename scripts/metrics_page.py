@@ -39,7 +39,7 @@ instance is `exporter.instance`, or the host's name and the port of the first bi
 
 
 def main() -> None:
-    """The whole page."""
+    """Returns the whole page."""
     print(page(described()), end="")
 
 

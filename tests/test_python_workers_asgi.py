@@ -45,7 +45,7 @@ def test_a_websocket_is_not_counted_as_a_request(gunicorn: Gunicorn) -> None:
 
 
 def test_a_client_that_leaves_a_stream_is_counted_once(gunicorn: Gunicorn) -> None:
-    """When the application has noticed it."""
+    """It counts as soon as the application has noticed the end."""
     with Wire(gunicorn.port) as wire:
         wire.send(spell("GET", "/stream"))
         assert wire.receive()

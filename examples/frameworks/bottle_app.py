@@ -19,11 +19,11 @@ def upload() -> str:
 
 @app.get("/forbidden")
 def forbidden() -> None:
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
     abort(403)
 
 
 @app.get("/broken")
 def broken() -> None:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
     raise KeyError("broken")

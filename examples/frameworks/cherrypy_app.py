@@ -18,12 +18,12 @@ class Shop:
 
     @cherrypy.expose
     def forbidden(self) -> str:
-        """An answer that is an exception inside the framework."""
+        """Raises an exception that the framework answers."""
         raise cherrypy.HTTPError(403)
 
     @cherrypy.expose
     def broken(self) -> str:
-        """A defect."""
+        """A defect: raises an exception without a handler."""
         raise KeyError("broken")
 
 

@@ -20,12 +20,12 @@ def upload(request: HttpRequest) -> HttpResponse:
 
 
 def forbidden(_request: HttpRequest) -> HttpResponse:
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
     raise PermissionDenied
 
 
 def broken(_request: HttpRequest) -> HttpResponse:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
     raise KeyError("broken")
 
 

@@ -20,7 +20,7 @@ class Upload:
 
 
 class Forbidden:
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
         """Refuses every client."""
@@ -28,7 +28,7 @@ class Forbidden:
 
 
 class Broken:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
 
     def on_get(self, _request: falcon.Request, _response: falcon.Response) -> None:
         """Raises an exception."""

@@ -22,13 +22,13 @@ async def upload(request: Request) -> PlainTextResponse:
 
 @app.get("/forbidden")
 async def forbidden() -> PlainTextResponse:
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
     raise HTTPException(403)
 
 
 @app.get("/broken")
 async def broken() -> PlainTextResponse:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
     raise KeyError("broken")
 
 

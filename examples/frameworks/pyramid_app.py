@@ -17,12 +17,12 @@ def upload(request: Request) -> Response:
 
 
 def forbidden(_request: Request) -> Response:
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
     raise HTTPForbidden
 
 
 def broken(_request: Request) -> Response:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
     raise KeyError("broken")
 
 

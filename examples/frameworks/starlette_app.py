@@ -18,12 +18,12 @@ async def upload(request: Request) -> PlainTextResponse:
 
 
 async def forbidden(_request: Request) -> PlainTextResponse:
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
     raise HTTPException(403)
 
 
 async def broken(_request: Request) -> PlainTextResponse:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
     raise KeyError("broken")
 
 

@@ -20,7 +20,7 @@ class Upload(RequestHandler):
 
 
 class Forbidden(RequestHandler):
-    """An answer that is an exception inside the framework."""
+    """Raises an exception that the framework answers."""
 
     def get(self) -> None:
         """Refuses every client."""
@@ -28,7 +28,7 @@ class Forbidden(RequestHandler):
 
 
 class Broken(RequestHandler):
-    """A defect."""
+    """A defect: raises an exception without a handler."""
 
     def get(self) -> None:
         """Raises an exception."""

@@ -15,13 +15,13 @@ def user(number: int) -> str:
 
 @app.get("/broken")
 def broken() -> str:
-    """A defect."""
+    """A defect: raises an exception without a handler."""
     return str(1 / 0)
 
 
 @app.get("/teapot")
 def teapot() -> str:
-    """An answer that is an exception inside Flask."""
+    """Raises an exception that Flask answers."""
     return str(abort(418))
 
 
