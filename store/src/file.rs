@@ -15,7 +15,7 @@ use crate::layout::{
     HEADER, MAGIC, MAX_NAME,
 };
 use crate::memory::{FIRST_SEGMENT, WORD, allocate};
-use crate::{Descriptor, Process, StoreError, WorkerStore};
+use crate::{Descriptor, Process, StoreError, TemporaryStore, WorkerStore};
 
 /// What kind of process writes a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -157,6 +157,16 @@ impl StoreFile {
     /// The same.
     pub fn adopt_as(self, process: Process) -> Result<WorkerStore, StoreError> {
         WorkerStore::adopt(self.into_fd()?, process)
+    }
+
+    /// This process writes it for a while, and goes on living: its memory is mapped as long as the
+    /// returned store lives.
+    ///
+    /// # Errors
+    ///
+    /// As [`adopt`](Self::adopt).
+    pub fn write_for_a_while(self) -> Result<TemporaryStore, StoreError> {
+        self.adopt().map(TemporaryStore::new)
     }
 
     /// Its descriptor, to be given away.

@@ -12,7 +12,8 @@
 //!
 //! A request only ever writes memory: a [`Series`] is a few adds at known addresses. The memory
 //! outlives its writer, and every word in it is read and written atomically, so a reader is safe
-//! whatever the writer does, or has stopped doing in the middle. Unsafe code: `memory.rs`, only.
+//! whatever the writer does, or has stopped doing in the middle. Unsafe code: `memory.rs`, and one block
+//! of `temporary_store.rs`.
 
 #![deny(unsafe_code)]
 
@@ -35,6 +36,7 @@ mod record;
 mod series;
 mod slots;
 mod snapshots;
+mod temporary_store;
 mod worker_store;
 
 pub use child_listener::ChildListener;
@@ -55,4 +57,5 @@ pub use reader::{FamilyDef, SeriesView, StoreReader};
 pub use series::Series;
 pub use slots::MAX_SLOTS;
 pub use snapshots::{Snapshots, snapshot_from_bytes, snapshot_to_bytes};
+pub use temporary_store::TemporaryStore;
 pub use worker_store::{Family, WorkerStore};

@@ -1,4 +1,4 @@
-//! Shared memory as words: the only unsafe code of this crate.
+//! Shared memory as words: the unsafe code of this crate, but for one block in `temporary_store.rs`.
 //!
 //! # How it works
 //!
@@ -22,6 +22,7 @@
     reason = "mapping memory; each block says why it is sound"
 )]
 
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::AtomicU64;
@@ -55,9 +56,26 @@ impl Segment {
     }
 
     /// Keeps the mapping while the process lives, so that addresses in it may be kept anywhere.
+    /// Only [`unmap`] ends it before.
     pub(crate) fn leak(self) -> &'static [AtomicU64] {
-        Box::leak(Box::new(self))
+        let segment = ManuallyDrop::new(self);
+        let words: *const [AtomicU64] = &raw const **segment;
+        // SAFETY: as in `deref`, and the mapping is never dropped. `unmap` ends it only for callers that
+        // promise that no address in it is used any more.
+        unsafe { &*words }
     }
+}
+
+/// Ends a mapping that was kept for the life of the process.
+///
+/// # Safety
+///
+/// `words` come from [`Segment::leak`], and neither they nor any address in them are used any more.
+pub(crate) unsafe fn unmap(words: *const [AtomicU64]) {
+    let start = words.cast_mut().cast();
+    // SAFETY: it is one whole mapping, which nothing uses.
+    let unmapped = unsafe { rustix::mm::munmap(start, words.len() * WORD) };
+    debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
 }
 
 impl Deref for Segment {

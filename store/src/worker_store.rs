@@ -203,6 +203,15 @@ impl WorkerStore {
         }
     }
 
+    /// Forgets all series, and returns the mapped memory that they were in, for
+    /// [`TemporaryStore`](crate::TemporaryStore) alone: this store is of no more use.
+    pub(crate) fn take_segments(&self) -> Vec<&'static [AtomicU64]> {
+        let mut inner = self.lock();
+        inner.series.clear();
+        inner.exemplars.clear();
+        std::mem::take(&mut inner.segments)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What is behind the lock is consistent at every step, also when a holder has panicked.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

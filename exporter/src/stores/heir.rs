@@ -27,9 +27,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use metrics_model::{AfterLeave, FamilySpec, FamilyType, GaugeMode, Point, Setting};
-use metrics_store::{
-    FamilyDef, Series, SeriesView, StoreError, StoreFile, StoreReader, WorkerStore,
-};
+use metrics_store::{FamilyDef, SeriesView, StoreError, StoreFile, StoreReader, TemporaryStore};
 
 use super::departure::{Departure, DepartureRecord, kept_family, read_family};
 use super::shard::{epoch_from_text, epoch_to_text};
@@ -51,7 +49,7 @@ type Labels = Box<[(Box<str>, Box<str>)]>;
 #[derive(Debug)]
 pub(crate) struct Heir {
     file: StoreFile,
-    store: WorkerStore,
+    store: TemporaryStore,
     departures: Vec<DepartureRecord>,
     gauges: HashMap<GaugeId, Gauge>,
     gauge_bytes: usize,
@@ -82,7 +80,7 @@ impl Heir {
     pub(crate) fn new(file: &StoreFile) -> Result<Self, StoreError> {
         Ok(Self {
             file: file.duplicate()?,
-            store: file.duplicate()?.adopt()?,
+            store: file.duplicate()?.write_for_a_while()?,
             departures: Vec::new(),
             gauges: HashMap::new(),
             gauge_bytes: 0,
@@ -132,11 +130,12 @@ impl Heir {
                 let layout = view.family.layout.as_ref();
                 let family = self.store.family(&view.family.spec(), layout)?;
                 let labels = pairs(view.labels);
-                if self.is_full() && self.store.find_series(&family, &labels).is_none() {
+                if self.is_full() && !self.store.has_series(&family, &labels) {
                     self.given_up += 1;
                     continue;
                 }
-                count(self.store.series(&family, &labels)?, &now, &acked);
+                self.store
+                    .add(&family, &labels, counted_since(&now, &acked))?;
             }
         }
         Ok(())
@@ -256,11 +255,14 @@ impl Heir {
                 ..gauge.family.spec()
             };
             let family = self.store.family(&spec, None)?;
-            let series = self.store.series(&family, &pairs(&id.labels))?;
+            let labels = pairs(&id.labels);
             match gauge.acked {
-                Point::Timed { .. } => series.set_timed(gauge.value, gauge.time),
+                Point::Timed { .. } => {
+                    self.store
+                        .set_timed(&family, &labels, gauge.value, gauge.time)?;
+                }
                 Point::Scalar(_) | Point::Buckets { .. } | Point::Native(_) => {
-                    series.set(0, gauge.value);
+                    self.store.set(&family, &labels, gauge.value)?;
                 }
             }
             push_states.push((&gauge.base, &gauge.acked));
@@ -300,7 +302,7 @@ pub(crate) fn departures_in(reader: &StoreReader, ttl_ms: u64) -> Vec<Departure>
 }
 
 fn write_record(
-    store: &WorkerStore,
+    store: &TemporaryStore,
     family: &metrics_store::Family,
     record: &DepartureRecord,
 ) -> Result<(), StoreError> {
@@ -314,8 +316,7 @@ fn write_record(
         ("pid", &*record.pid),
         ("died_ms", &*died_ms),
     ];
-    store.series(family, &labels)?.set(0, record.to_value());
-    Ok(())
+    store.set(family, &labels, record.to_value())
 }
 
 fn read_record(reader: &StoreReader, number: usize) -> Option<DepartureRecord> {
@@ -363,10 +364,10 @@ fn pairs(labels: &[(Box<str>, Box<str>)]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// Adds what a writer has counted since the registry acknowledged `acked`.
-fn count(series: Series, now: &Point, acked: &Point) {
+/// What a writer has counted since the registry acknowledged `acked`: cells, and what to add to each.
+fn counted_since(now: &Point, acked: &Point) -> Vec<(usize, f64)> {
     match (now, acked) {
-        (Point::Scalar(now), Point::Scalar(acked)) => series.add(0, now - acked),
+        (Point::Scalar(now), Point::Scalar(acked)) => vec![(0, now - acked)],
         (
             Point::Buckets { sum, counts },
             Point::Buckets {
@@ -375,14 +376,13 @@ fn count(series: Series, now: &Point, acked: &Point) {
             },
         ) => {
             // Of two equal ones the difference is nothing, also of infinite ones.
-            if sum.to_bits() != acked_sum.to_bits() {
-                series.add(0, sum - acked_sum);
-            }
-            for (cell, (now, acked)) in counts.iter().zip(acked_counts).enumerate() {
-                series.add(1 + cell, now.saturating_sub(*acked) as f64);
-            }
+            let sum = (sum.to_bits() != acked_sum.to_bits()).then(|| (0, sum - acked_sum));
+            let counts = counts.iter().zip(acked_counts).enumerate();
+            let counts =
+                counts.map(|(cell, (now, acked))| (1 + cell, now.saturating_sub(*acked) as f64));
+            sum.into_iter().chain(counts).collect()
         }
-        _ => {}
+        _ => Vec::new(),
     }
 }
 

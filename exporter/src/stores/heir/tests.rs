@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use metrics_model::{Epoch, ExposeRequest, Limits, Registry};
-use metrics_store::{Identity, Role};
+use metrics_store::{Identity, Role, WorkerStore};
 use proptest::prelude::*;
 
 use super::super::{Leaving, SharedPush, Turn, Writer, WriterOptions};
@@ -338,6 +338,31 @@ fn the_gauges_of_seventy_dead_writers_are_what_they_had_set_last() {
             );
         }
     }
+}
+
+#[test]
+fn putting_dead_writers_together_again_and_again_keeps_no_memory() {
+    let mut world = World::new(GaugeMode::Sum);
+    let mut stores = Vec::new();
+    for _ in 0..50 {
+        for writer in 0..WRITERS {
+            world.set(writer, 1.0, 1);
+            world.take(&Step::Die { writer });
+        }
+        world.take(&Step::PassOn);
+        let put_together = &world.waiting.last().unwrap().file;
+        stores.push(rustix::fs::fstat(put_together).unwrap().st_ino);
+        world.settle();
+        world.waiting.clear();
+    }
+    // By their inodes: this process also maps the stores of the workers that it plays, and of other tests.
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let mapped = maps.lines().filter(|line| {
+        let mut fields = line.split_whitespace();
+        let inode = fields.nth(4).and_then(|inode| inode.parse().ok());
+        line.contains("memfd") && inode.is_some_and(|inode| stores.contains(&inode))
+    });
+    assert_eq!(mapped.collect::<Vec<_>>(), Vec::<&str>::new());
 }
 
 #[test]
