@@ -199,6 +199,28 @@ def test_either_arbiter_or_the_exporter_may_be_killed_during_an_upgrade(gunicorn
     eventually(lambda: len(scrape(gunicorn.metrics_url).samples(running, state="running")), equals=expected)
 
 
+@pytest.mark.parametrize("named", ["50", "50:0:0", "50:{device}:{inode}", "2:0:0", "nothing", "-1:1:1", "99:1:1"])
+def test_a_descriptor_that_is_no_handover_is_left_to_the_application(named: str) -> None:
+    """The variable may come from anywhere: a program that the application starts has all of its environment."""
+    config = (
+        "import os, socket\n"
+        "mine, other = socket.socketpair()\n"
+        "other.sendall(b'for the application')\n"
+        "os.dup2(mine.fileno(), 50)\n"
+        "there = os.fstat(50)\n"
+        f"os.environ['GUNICORN_EXPORTER_HANDOVER'] = {named!r}.format(device=there.st_dev, inode=there.st_ino + 1)\n"
+        "def post_worker_init(worker):\n"
+        "    worker.log.info('kept: %s', socket.socket(fileno=os.dup(50)).recv(100))\n"
+    )
+    with Gunicorn(config=config) as gunicorn:
+        assert gunicorn.get().status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=1.0)
+        assert "kept: b'for the application'" in gunicorn.log
+        lines = [line for line in gunicorn.log.splitlines() if "this arbiter begins anew" in line]
+        assert len(lines) == 1, gunicorn.log
+        assert "is not the socket of an old arbiter" in lines[0]
+
+
 def _at_least(gunicorn: Upgradable, requests: int) -> None:
     page = scrape(gunicorn.metrics_url)
     assert page.sum("gunicorn_worker_request_duration_seconds_count") >= requests

@@ -53,7 +53,8 @@ pub(crate) fn report_failure(py: Python<'_>, place: String, error: &str) {
     report(py, place, &error);
 }
 
-fn count(place: &str) {
+/// Counts it in this process' store.
+pub(crate) fn count(place: &str) {
     // Where even this fails there is no memory left, and nowhere to count.
     if let Some(store) = store()
         && let Ok(family) = store.family(&ERRORS.spec(), None)

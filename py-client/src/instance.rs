@@ -14,6 +14,7 @@
 //! that the exporter sees the end of the arbiter, and memory of ended workers is not kept by their
 //! siblings.
 
+mod descriptors;
 mod exporter;
 mod listener;
 mod pages;
@@ -24,7 +25,7 @@ mod supervisor;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -61,14 +62,14 @@ pub(crate) struct Instance {
 #[pymethods]
 impl Instance {
     /// Makes the memory of an instance, with a store for this process and one for the exporter. An
-    /// arbiter that replaces another goes on with what that one has: `inherited` is the descriptor
+    /// arbiter that replaces another goes on with what that one has: `inherited` names the socket
     /// which it was given ([`hand_over`](Self::hand_over)).
     #[new]
     #[pyo3(signature = (inherited = None))]
-    fn new(py: Python<'_>, inherited: Option<RawFd>) -> PyResult<Self> {
+    fn new(py: Python<'_>, inherited: Option<&str>) -> PyResult<Self> {
         let create = || -> Result<Self, Box<dyn std::error::Error>> {
             match inherited {
-                Some(fd) => Ok(Self::create(peer::inherit(fd)?)?),
+                Some(handover) => Ok(Self::create(peer::inherit(handover)?)?),
                 None => Ok(Self::create(Inheritance::begin()?)?),
             }
         };
@@ -77,16 +78,16 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Another arbiter is about to be executed in the place of this one: answers the descriptor that
-    /// it inherits, by which it gets everything. `None` while there is another one already.
-    fn hand_over(&self) -> PyResult<Option<RawFd>> {
+    /// Another arbiter is about to be executed in the place of this one: returns the name of the socket
+    /// that it inherits, by which it gets everything. `None` while there is another one already.
+    fn hand_over(&self) -> PyResult<Option<String>> {
         let handed = lock(&self.inner).hand_over();
         handed.map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
-    /// It was started, or was not: the descriptor is for it alone.
-    fn handed_over(&self, fd: RawFd, has_started: bool) {
-        lock(&self.inner).handed_over(fd, has_started);
+    /// It was started, or was not: the socket is for it alone.
+    fn handed_over(&self, has_started: bool) {
+        lock(&self.inner).handed_over(has_started);
     }
 
     /// The next process that is forked is a worker, and gets its store when it adopts it; any other
@@ -111,9 +112,10 @@ impl Instance {
     fn take_slot(&self, name: &str, settings: &LoadedSettings) -> PyResult<WorkerSlot> {
         let http = &settings.settings().http;
         let mut inner = lock(&self.inner);
-        let (number, slot, worker_id) = inner
-            .take_slot(name)
-            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        let (number, slot, worker_id) = descriptors::are_free(descriptors::RESERVE)
+            .map_err(|few| few.to_string())
+            .and_then(|()| inner.take_slot(name).map_err(|error| error.to_string()))
+            .map_err(PyRuntimeError::new_err)?;
         let instance = Arc::clone(&self.inner);
         Ok(WorkerSlot::new(number, slot, worker_id, http, instance))
     }
@@ -239,6 +241,7 @@ impl Instance {
 
 impl Instance {
     fn create(from: Inheritance) -> Result<Self, Box<dyn std::error::Error>> {
+        descriptors::are_free(descriptors::TO_BEGIN)?;
         let (nursery, for_children) = NurseryLink::pair()?;
         let children = ChildListener::open()?;
         let control = Arc::new(from.control);
@@ -257,6 +260,7 @@ impl Instance {
             pause: Pause::default(),
             cannot_start: None,
             peer: from.peer,
+            handed_over: None,
             nursery: Some(nursery),
             children: Some(children),
             connected: Vec::new(),

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use metrics_store::{
-    ChildLink, Control, Descriptor, FromChild, Identity, LinkError, NewStore, Process, Role,
-    StoreError, StoreFile, WorkerStore,
+    ChildLink, Control, Counter, Descriptor, FromChild, Identity, LinkError, NewStore, Process,
+    Role, StoreError, StoreFile, WorkerStore,
 };
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -70,7 +70,7 @@ pub(crate) fn store() -> Option<Arc<WorkerStore>> {
     let mut store = lock(&STORE);
     if store.is_none() && IS_ORPHAN.swap(false, Ordering::Relaxed) {
         // No new turn: whoever looks, looks for the first time since the fork.
-        match lock(&BIRTH).as_ref().map(Birth::new_store) {
+        match lock(&BIRTH).as_ref().map(Birth::store) {
             Some(Ok(new)) => *store = Some(Arc::new(new)),
             Some(Err(error)) => {
                 *lock(&FAILURE) = Some(format!(
@@ -140,6 +140,16 @@ pub(crate) fn forked() {
 }
 
 impl Birth {
+    /// A new store; where there is none, the arbiter counts this child, which has no place to count
+    /// itself in.
+    fn store(&self) -> Result<WorkerStore, BirthError> {
+        self.new_store().inspect_err(|_| {
+            if let Some(control) = &self.control {
+                control.count(Counter::LostChildren);
+            }
+        })
+    }
+
     /// Makes a store and hands it to the arbiter. Where that is not possible, the numbers stay in this
     /// process.
     fn new_store(&self) -> Result<WorkerStore, BirthError> {

@@ -36,6 +36,10 @@ pub enum Counter {
     Settings = 2,
     /// Copies of stores written to the metrics directory.
     Copies = 3,
+    /// Children of workers that could make no store, or hand none over: what they count is lost.
+    LostChildren = 4,
+    /// Of those, the ones that an arbiter has counted on the page.
+    LostChildrenShown = 5,
 }
 
 /// The control memory, mapped while the process lives. Its descriptor passes from the arbiter to

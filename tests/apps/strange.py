@@ -5,6 +5,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -88,8 +89,28 @@ def closing() -> bytes:
     return answer
 
 
+def poor() -> bytes:
+    """What a child that may open no file counts, as it sees it."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (0, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            counter = JOBS.labels("poor")
+            counter.inc()
+            counter.inc()
+            os.write(writable, str(counter._value.get()).encode())
+        finally:
+            os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        seen = pipe.read()
+    os.waitpid(child, 0)
+    return seen
+
+
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """`/pool?method`, `/futures?method`, `/forking?method`, `/closing`, `/surrogate`, `/large`; else the pid."""
+    """`/pool?method`, `/futures?method`, `/forking?method` and what else is below; any other path answers the pid."""
     path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
     body = str(os.getpid()).encode()
     if path == "/pool":
@@ -100,6 +121,8 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         by_futures(query, f"futures-{query}")
     elif path == "/closing":
         body = closing()
+    elif path == "/poor":
+        body = poor()
     elif path == "/surrogate":
         JOBS.labels("lone \udcff").inc()
     elif path == "/large":

@@ -123,17 +123,17 @@ class Supervisor:
                 self.instance.worker_ended(number)
         self.out_of_memory.look()
 
-    def hand_over(self, arbiter: Any) -> int | None:
-        """Before another arbiter is executed in the place of this one."""
+    def hand_over(self, arbiter: Any) -> bool:
+        """Before another arbiter is executed in the place of this one; whether it gets anything."""
         handover = self.instance.hand_over()
         if handover is not None:
-            arbiter.cfg.env_orig[_HANDOVER] = str(handover)
-        return handover
+            arbiter.cfg.env_orig[_HANDOVER] = handover
+        return handover is not None
 
-    def handed_over(self, arbiter: Any, handover: int) -> None:
+    def handed_over(self, arbiter: Any) -> None:
         """In this process, after that: the other one lives, or could not be started."""
         arbiter.cfg.env_orig.pop(_HANDOVER, None)
-        self.instance.handed_over(handover, arbiter.reexec_pid != 0)
+        self.instance.handed_over(arbiter.reexec_pid != 0)
 
     def _name(self, cfg: Any, listeners: list[Any]) -> str:
         # It stays what it was at first: a worker that restarts after HUP is not a new series.
@@ -145,9 +145,9 @@ class Supervisor:
 def _new_instance() -> _native.Instance:
     """Goes on with what the arbiter has that this one replaces, or begins anew."""
     handover = os.environ.pop(_HANDOVER, None)
-    if handover is not None and handover.isdigit():
+    if handover is not None:
         try:
-            return _native.Instance(int(handover))
+            return _native.Instance(handover)
         except RuntimeError as error:
             _LOG.error("%s; this arbiter begins anew", error)
     return _native.Instance()
@@ -205,14 +205,14 @@ def read_settings_again() -> None:
 
 
 def take_slot(worker: Any) -> _native.WorkerSlot | None:
-    """For a worker object in the arbiter; ``None`` (and a line in the log) where that fails."""
+    """For a worker object in the arbiter; ``None`` (counted, and logged once) where that fails."""
     install()
     if _supervisor is None:
         return None
     try:
         return _supervisor.take_slot(worker)
     except Exception as error:  # the worker itself can do without
-        worker.log.error("a worker will not be metered: %s", error)
+        _native.report_failure("workers", f"a worker is not metered: {error}")
         return None
 
 
@@ -339,10 +339,10 @@ def _handle_signal(reason: str, original: Any) -> Any:
 
 def _reexec(original: Any) -> Any:
     def reexec(self: Any) -> Any:
-        handover = None
+        is_handed_over = False
         if _supervisor is not None and self.reexec_pid == 0 and self.master_pid == 0:
             try:
-                handover = _supervisor.hand_over(self)
+                is_handed_over = _supervisor.hand_over(self)
             except RuntimeError as error:
                 _native.report_failure("arbiter", str(error))
         pid = os.getpid()
@@ -350,8 +350,8 @@ def _reexec(original: Any) -> Any:
             return original(self)
         finally:
             # The child comes here only if the program could not be executed.
-            if handover is not None and _supervisor is not None and os.getpid() == pid:
-                _supervisor.handed_over(self, handover)
+            if is_handed_over and _supervisor is not None and os.getpid() == pid:
+                _supervisor.handed_over(self)
 
     return reexec
 

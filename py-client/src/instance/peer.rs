@@ -2,7 +2,9 @@
 //!
 //! # How it works
 //!
-//! The new arbiter inherits one socket. Over it come the control memory, the snapshots, the listener
+//! The new arbiter inherits one socket, and the environment names it: its number, and the device and
+//! inode that it has there ([`Handover`]). A number alone may stand for anything by the time that it is
+//! read: the environment is passed on to programs that have closed the socket. Over it come the control memory, the snapshots, the listener
 //! and all stores; and as long as both live, each tells the other of every store that it makes, and
 //! of every writer that ends. So each holds everything, and whichever ends first, the other goes on.
 //!
@@ -17,14 +19,17 @@
 //! is the new one's. *An exporter does not give up its lock*, within three seconds: it is killed,
 //! which loses nothing, since all that it has is in memory which others hold.
 
-use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::fmt::{self, Display, Formatter};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use metrics_settings::PrometheusSettings;
 use metrics_store::{
-    Control, LinkError, PeerLink, Process, Snapshots, StoreError, StoreFile, ToExporter, ToPeer,
+    Control, Descriptor, LinkError, PeerLink, Process, Snapshots, StoreError, StoreFile,
+    ToExporter, ToPeer,
 };
-use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 
 use super::listener::Listener;
 use super::stores::{Held, Owner};
@@ -72,8 +77,11 @@ impl Inheritance {
 /// Why an arbiter cannot go on with what another has.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InheritError {
-    #[error("the old arbiter's metrics cannot be taken over: {0} is no descriptor")]
-    Number(RawFd),
+    #[error(
+        "the old arbiter's metrics cannot be taken over: {0:?} is not the socket of an old arbiter that \
+         this process has inherited"
+    )]
+    Handover(String),
     #[error("the old arbiter's metrics cannot be taken over: its first message is {0}")]
     Message(String),
     #[error("the old arbiter's metrics cannot be taken over: {0}")]
@@ -82,18 +90,63 @@ pub(super) enum InheritError {
     Store(#[from] StoreError),
 }
 
+/// The name of a socket for the program that inherits it: `number:device:inode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Handover {
+    fd: RawFd,
+    device: u64,
+    inode: u64,
+}
+
+impl Handover {
+    fn of(socket: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(socket)?;
+        Ok(Self {
+            fd: socket.as_raw_fd(),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+        })
+    }
+
+    /// The socket, if this process has inherited it. Anything else under its number is left alone.
+    fn open(self) -> Option<OwnedFd> {
+        if self.fd <= 2 {
+            return None;
+        }
+        // SAFETY: a number is asked about; where it is no descriptor, the system says so.
+        let there = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        if Self::of(there) != Ok(self) || fcntl_setfd(there, FdFlags::CLOEXEC).is_err() {
+            return None;
+        }
+        // SAFETY: it is the socket that the arbiter before this one has left open for this process alone.
+        Some(unsafe { OwnedFd::from_raw_fd(self.fd) })
+    }
+}
+
+impl Display for Handover {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.fd, self.device, self.inode)
+    }
+}
+
+impl FromStr for Handover {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split(':');
+        let mut next = || parts.next().and_then(|part| part.parse::<u64>().ok());
+        let (Some(fd), Some(device), Some(inode), None) = (next(), next(), next(), next()) else {
+            return Err(());
+        };
+        let fd = RawFd::try_from(fd).map_err(|_| ())?;
+        Ok(Self { fd, device, inode })
+    }
+}
+
 /// Takes the first message of the old arbiter, which was sent before this process began.
-pub(super) fn inherit(fd: RawFd) -> Result<Inheritance, InheritError> {
-    if fd <= 2 {
-        return Err(InheritError::Number(fd));
-    }
-    // SAFETY: the number is that of a socket which the arbiter before us has left open for us alone;
-    // where it is something else, or nothing, the first system call says so.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    if fcntl_setfd(&socket, FdFlags::CLOEXEC).is_err() {
-        let _not_ours_to_close = socket.into_raw_fd();
-        return Err(InheritError::Number(fd));
-    }
+pub(super) fn inherit(handover: &str) -> Result<Inheritance, InheritError> {
+    let socket = handover.parse::<Handover>().ok().and_then(Handover::open);
+    let socket = socket.ok_or_else(|| InheritError::Handover(handover.to_owned()))?;
     let mut link = PeerLink::from_fd(socket);
     let (message, descriptors) = match link.receive()? {
         Some((ToPeer::Inherit, descriptors)) => (ToPeer::Inherit, descriptors),
@@ -116,7 +169,8 @@ pub(super) fn inherit(fd: RawFd) -> Result<Inheritance, InheritError> {
 
 impl Supervisor {
     /// Makes a link for an arbiter that is about to be executed, and says everything on it.
-    pub(super) fn hand_over(&mut self) -> Result<Option<RawFd>, Box<dyn std::error::Error>> {
+    /// Returns the name of its end there.
+    pub(super) fn hand_over(&mut self) -> Result<Option<String>, Box<dyn std::error::Error>> {
         let (None, Some(snapshots)) = (&self.peer, &self.snapshots) else {
             return Ok(None);
         };
@@ -147,13 +201,14 @@ impl Supervisor {
             self.tell_peer_of(number);
         }
         fcntl_setfd(&theirs, FdFlags::empty())?;
-        // It stays open until `handed_over`.
-        Ok(Some(theirs.into_raw_fd()))
+        let name = Handover::of(theirs.as_fd())?.to_string();
+        self.handed_over = Some(Descriptor::new(theirs));
+        Ok(Some(name))
     }
 
-    pub(super) fn handed_over(&mut self, fd: RawFd, has_started: bool) {
-        // SAFETY: the number was made by `hand_over`, which gave the descriptor away.
-        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    /// The other arbiter has been executed, or could not be.
+    pub(super) fn handed_over(&mut self, has_started: bool) {
+        self.handed_over = None;
         if !has_started {
             self.peer = None;
         }

@@ -7,7 +7,7 @@ use metrics_store::{
     ToExporter, ToPeer,
 };
 
-use super::Supervisor;
+use super::{Supervisor, descriptors};
 
 /// A store, and what the exporter is told of it.
 pub(super) struct Held {
@@ -167,6 +167,10 @@ impl Supervisor {
 
     /// Takes the stores that children of workers have made for themselves.
     pub(super) fn attend_children(&mut self) {
+        // Those that come when too few descriptors are free wait a second, and say what they lose.
+        if descriptors::are_free(descriptors::RESERVE).is_err() {
+            return;
+        }
         if let Some(mut nursery) = self.nursery.take() {
             self.take_stores(&mut nursery);
             self.nursery = Some(nursery);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gunicorn_prometheus_exporter::create_directory;
 use metrics_settings::Settings;
 use metrics_store::{
-    Boot, ChildListener, Control, Descriptor, Facts, NurseryLink, Snapshots, ToExporter,
+    Boot, ChildListener, Control, Counter, Descriptor, Facts, NurseryLink, Snapshots, ToExporter,
 };
 
 use super::Line;
@@ -17,6 +17,7 @@ use super::listener::Listener;
 use super::peer::Peer;
 use super::stores::Held;
 use crate::exporter_process::Program;
+use crate::failure;
 
 /// All that an arbiter keeps for its metrics.
 pub(super) struct Supervisor {
@@ -44,6 +45,8 @@ pub(super) struct Supervisor {
     pub(super) cannot_start: Option<String>,
     /// The other arbiter, while there are two of this instance.
     pub(super) peer: Option<Peer>,
+    /// That arbiter's end of the link to it, open until it has inherited it.
+    pub(super) handed_over: Option<Descriptor>,
     /// Where children of workers hand over their stores; `None` in a child.
     pub(super) nursery: Option<NurseryLink>,
     /// Where those do that have inherited no descriptor; `None` in a child.
@@ -119,6 +122,7 @@ impl Supervisor {
             exporter.send(&ToExporter::Listener, vec![listener]);
         }
         self.attend_children();
+        self.show_lost_children();
         self.attend(now, &mut lines);
         self.attend_peer(now, &mut lines);
         let is_our_turn = self.peer.as_ref().is_none_or(|peer| !peer.has_our_turn());
@@ -130,6 +134,16 @@ impl Supervisor {
             self.start(&task, now, &mut lines);
         }
         lines
+    }
+
+    /// Counts children of workers that have no store, and so no place to count themselves in.
+    fn show_lost_children(&self) {
+        while self.control.counted(Counter::LostChildrenShown)
+            < self.control.counted(Counter::LostChildren)
+        {
+            self.control.count(Counter::LostChildrenShown);
+            failure::count("children");
+        }
     }
 
     /// Listens to the exporter, and notices its end.
@@ -276,6 +290,7 @@ impl Supervisor {
         self.snapshots = None;
         self.task = None;
         self.peer = None;
+        self.handed_over = None;
         self.nursery = None;
         self.children = None;
         self.connected = Vec::new();

@@ -52,7 +52,7 @@ pub const ERRORS: Described = Described {
     bounds: &[],
     meaning: "In workers and the arbiter; there when there was one. The first of each part is in Gunicorn's error log. \
               No request is affected. `declaration` is of the exporter: a metric was declared anew while live processes \
-              hold another declaration.",
+              hold another declaration. `children`: processes that a worker has started and that could make no store.",
     query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
     page: Page::Metrics,
 };
@@ -65,8 +65,10 @@ pub const COLLECTED_TIMESTAMP: Described = Described {
     labels: &[],
     bounds: &[],
     meaning: "There only where the application has custom collectors, or gauges with `set_function`. A worker evaluates \
-              them once a second for five minutes after each scrape, for at most a hundredth of its time; an idle one too, \
-              whatever its `timeout` is. The first page after a longer pause shows what they were before it.",
+              them once a second for five minutes after each scrape and after its start, for at most a hundredth of its \
+              time; an idle one too, whatever its `timeout` is. The first page after a longer pause is held until the \
+              workers have evaluated them, 1.8 s at most. With Redis, where pages are read elsewhere, workers evaluate \
+              them all the time.",
     query: "time() - gunicorn_exporter_collected_timestamp_seconds",
     page: Page::Metrics,
 };
