@@ -64,7 +64,18 @@ def test_exporter_and_redis_verify_each_other(authority: Certificates) -> None:
             assert line.startswith(f"redis at localhost:{redis.tls_port} cannot be reached: invalid peer certificate")
 
 
-def test_a_missing_client_certificate_is_named(authority: Certificates) -> None:
+def test_a_client_that_speaks_no_tls_is_told_that_the_port_does(authority: Certificates) -> None:
+    with TlsRedis(authority) as redis:
+        with redis.exporter({}) as exporter:
+            answer = ask(exporter, "/metrics")
+            assert answer.status == 503
+            assert answer.body.decode().strip() == (
+                f"redis at localhost:{redis.tls_port} speaks TLS at this port: "
+                "set exporter.redis.ssl.enabled, or a URL of rediss://"
+            )
+
+
+def test_a_client_without_a_certificate_is_told_so(authority: Certificates) -> None:
     with TlsRedis(authority) as redis:
         with redis.exporter({"ENABLED": "true", "CA_FILE": str(authority.ca)}) as exporter:
             answer = ask(exporter, "/metrics")

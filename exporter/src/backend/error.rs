@@ -163,6 +163,14 @@ pub enum BackendError {
         /// The name of the primary.
         master: String,
     },
+    /// A replica that has lost its primary, and answers nothing meanwhile.
+    #[error("redis at {address} is a replica that is cut off from its primary: {message}")]
+    CutOff {
+        /// Host and port, or the path of the socket.
+        address: String,
+        /// The server's words.
+        message: String,
+    },
     /// Any other error of the server, in its words.
     #[error("redis at {address} answered {command} with: {message}")]
     Refused {
@@ -212,6 +220,7 @@ impl BackendError {
                 | Self::OfReplica { .. }
                 | Self::Loading { .. }
                 | Self::ClusterDown { .. }
+                | Self::CutOff { .. }
                 | Self::NoPrimary { .. }
                 | Self::Deadline
         )

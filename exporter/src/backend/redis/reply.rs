@@ -138,7 +138,11 @@ impl Command<'_> {
             "READONLY" => BackendError::ReadOnly { address },
             "NOAUTH" | "WRONGPASS" => BackendError::LoginRefused { address },
             "MOVED" => BackendError::Moved { address, key },
-            "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" => BackendError::ClusterDown {
+            "CLUSTERDOWN" | "TRYAGAIN" => BackendError::ClusterDown {
+                address,
+                message: one_line(detail),
+            },
+            "MASTERDOWN" => BackendError::CutOff {
                 address,
                 message: one_line(detail),
             },
