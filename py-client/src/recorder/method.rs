@@ -3,8 +3,9 @@
 use super::route::{OTHER, UNKNOWN};
 
 /// HTTP's own methods, and then those of its extensions (`WebDAV`, versioning, calendars, links), as in
-/// the IANA registry "Hypertext Transfer Protocol (HTTP) Method Registry"; `PRI` and `*` are no
-/// methods that a request has. The last two stand for what is not registered or was not read.
+/// the IANA registry "Hypertext Transfer Protocol (HTTP) Method Registry", and `QUERY`, which the HTTP
+/// working group adds to it. `PRI` and `*` are registered so that no request uses them. The last two
+/// stand for what is not registered or was not read.
 const LABELS: [&str; 41] = [
     "GET",
     "POST",
@@ -87,6 +88,25 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The registry, without `PRI` and `*`.
+    const REGISTERED: &str = "ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD \
+        LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE OPTIONS \
+        ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK \
+        UNLOCK UPDATE UPDATEREDIRECTREF VERSION-CONTROL";
+
+    #[test]
+    fn each_registered_method_is_a_label_of_its_own() {
+        for name in REGISTERED.split_whitespace() {
+            assert_eq!(Method::named(name).label(), name);
+        }
+        assert_eq!(Method::named("QUERY").label(), "QUERY");
+        let registered = REGISTERED.split_whitespace().count();
+        assert_eq!(Method::COUNT, registered + 3, "and QUERY, OTHER, UNKNOWN");
+        for refused in ["PRI", "*"] {
+            assert_eq!(Method::named(refused).label(), "<other>");
+        }
+    }
 
     #[test]
     fn methods_that_are_not_registered_are_one_label() {
