@@ -11,6 +11,8 @@ KINDS = {
     "gevent": ("PrometheusGeventWorker", "apps.shapes:app"),
     "asgi": ("PrometheusASGIWorker", "apps.shapes_asgi:app"),
 }
+# What Gunicorn answers `KeyError("/raise")` with.
+ERROR_PAGES = {"gthread": "'/raise'", "gevent": "'/raise'", "asgi": "Internal Server Error"}
 # Many times the window of flow control, which begins with 64 KiB.
 LARGE = b"b" * 300_000
 
@@ -52,6 +54,7 @@ def test_streams_are_counted_with_received_and_sent_bytes(kind: str) -> None:
     assert seen.value("gunicorn_http_response_size_bytes_sum", endpoint="/file") == 100_000
     assert seen.value("gunicorn_http_response_size_bytes_sum", endpoint="/parts") == 10 * len("one two ")
     assert seen.value("gunicorn_http_response_size_bytes_sum", endpoint="/endless") > 0
+    assert seen.value("gunicorn_http_response_size_bytes_sum", endpoint="<other>") == len(ERROR_PAGES[kind])
     assert seen.value("gunicorn_http_exceptions_total", exception="KeyError") == 1
     assert seen.sum("gunicorn_http_requests_in_progress") == 0
     assert seen.sum("gunicorn_http_aborted_total") == 0

@@ -196,13 +196,8 @@ impl Recorder {
         if let Some(error) = &error
             && !facts::has_begun(resp)
         {
-            let answered = facts::status_of(error);
-            status = Some(answered);
-            sent = if answered == route::NO_STATUS {
-                0.0
-            } else {
-                self.error_page_bytes
-            };
+            let (answered, page) = facts::answer_to(req, error, self.error_page_bytes);
+            (status, sent) = (Some(answered), page);
         }
         let status = status.unwrap_or(route::NO_STATUS);
         let known = facts::endpoint(environ, self.has_routes.load(Relaxed), status);

@@ -25,14 +25,38 @@ pub(super) fn has_begun(resp: &Bound<'_, PyAny>) -> bool {
         .is_ok_and(|sent| sent.is_truthy().unwrap_or(false))
 }
 
-/// The status of a request that ended by an exception before any of its response was sent: Gunicorn
-/// answers 500, unless it is the connection that failed.
-pub(super) fn status_of(error: &Bound<'_, PyAny>) -> u16 {
-    if error.is_instance_of::<PyOSError>() {
-        NO_STATUS
-    } else {
-        500
+/// What a request that ended by an exception before any of its response was sent is answered with: its
+/// status, and bytes of the body. Gunicorn answers 500, unless it is the connection that failed; `page`
+/// is the size of the body that it has for HTTP/1.
+pub(super) fn answer_to(req: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>, page: f64) -> (u16, f64) {
+    let is_stream = req.hasattr(intern!(req.py(), "stream")).unwrap_or(false);
+    if is_stream {
+        return answer_to_stream(error);
     }
+    if error.is_instance_of::<PyOSError>() {
+        (NO_STATUS, 0.0)
+    } else {
+        (500, page)
+    }
+}
+
+/// The same of a stream of HTTP/2: the body is the exception's text.
+fn answer_to_stream(error: &Bound<'_, PyAny>) -> (u16, f64) {
+    let errors = error.py().import("gunicorn.http2.errors");
+    let is_of_the_peer = errors.is_ok_and(|errors| {
+        ["HTTP2StreamError", "HTTP2ConnectionError"]
+            .iter()
+            .any(|name| {
+                let class = errors.getattr(*name);
+                class.is_ok_and(|class| error.is_instance(&class).unwrap_or(false))
+            })
+    });
+    if is_of_the_peer {
+        return (NO_STATUS, 0.0);
+    }
+    let text = error.str().ok();
+    let bytes = text.and_then(|text| text.to_str().map(str::len).ok());
+    (500, bytes.unwrap_or(0) as f64)
 }
 
 /// Bytes of the body that were sent.
