@@ -49,7 +49,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::frame::{Serving, Signals, flush_interval, run_to_the_end, ticks};
 use crate::logging;
-use crate::refresh::{RefreshRequest, RefreshRequests, refresh};
+use crate::refresh::{HeldRequests, RefreshRequest, RefreshRequests, refresh};
 use crate::routes::App;
 use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
 use link::{AsyncLink, Message};
@@ -142,6 +142,7 @@ struct Instance {
     flush_interval: Duration,
     ended: mpsc::UnboundedReceiver<u64>,
     refreshes: RefreshRequests,
+    held: HeldRequests,
     app: App,
     serves_tls: bool,
     server: Option<Serving>,
@@ -187,6 +188,7 @@ impl Instance {
             flush_interval,
             ended,
             refreshes,
+            held: HeldRequests::default(),
             app,
             serves_tls,
             server: None,
@@ -233,12 +235,17 @@ impl Instance {
                 Some(number) = self.ended.recv() => self.state.ended(number),
                 () = ready(()), if self.state.has_ended() => self.flush(),
                 _ = tick.tick() => {
+                    if self.pusher.is_some() {
+                        // Its pages are read elsewhere.
+                        self.state.scraped(std::time::Instant::now());
+                    }
                     self.flush();
                     if self.state.is_to_be_replaced() {
                         return End::Replaced;
                     }
                 }
                 Some(request) = self.refreshes.next() => self.refresh(request),
+                () = self.held.next_look() => self.look_at_held(),
                 () = settled => self.release(),
             }
         }
@@ -319,12 +326,28 @@ impl Instance {
 
     /// Answers a scrape that waits, and all that wait with it.
     fn refresh(&mut self, first: RefreshRequest) {
-        self.state.scraped();
+        let now = std::time::Instant::now();
+        self.state.scraped(now);
         self.flush();
         let mut requests = vec![first];
         while let Some(request) = self.refreshes.waiting() {
             requests.push(request);
         }
+        if self.state.awaits_values(now) {
+            requests = self.held.hold(requests);
+        }
+        self.answer(requests);
+    }
+
+    /// Answers the scrapes that were held, once what they waited for is there.
+    fn look_at_held(&mut self) {
+        self.flush();
+        let is_over = !self.state.awaits_values(std::time::Instant::now());
+        let requests = self.held.release(is_over);
+        self.answer(requests);
+    }
+
+    fn answer(&self, requests: Vec<RefreshRequest>) {
         for request in requests {
             match (&self.pusher, request.scope) {
                 (Some(pusher), Scope::Shared) => pusher.push_now(request),
@@ -369,6 +392,9 @@ impl Instance {
         }
         // A scraper that is being answered may read on while the rest is done.
         let drained = self.server.take().map(|server| server.end(DRAIN));
+        for request in self.held.release(true) {
+            request.answer();
+        }
         self.state.find_ended();
         if end == End::Shutdown {
             self.state.forget_heir();

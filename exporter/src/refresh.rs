@@ -3,9 +3,14 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use metrics_settings::Scope;
 
+/// What is left of a scrape's limit for the flush itself, when its page was held.
+const ANSWER: Duration = Duration::from_millis(150);
+/// How often held requests are looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How many scrapes may wait for the flusher; more than that go without.
 const WAITING: usize = 64;
 
@@ -26,6 +31,8 @@ pub struct RefreshRequests {
 pub struct RefreshRequest {
     /// How far: into the registry of this instance, or (`Shared`) into the one in Redis as well.
     pub scope: Scope,
+    /// How long the page may be held for values that workers have yet to evaluate; `None`: not at all.
+    pub held_until: Option<Instant>,
     done: oneshot::Sender<()>,
 }
 
@@ -47,9 +54,32 @@ impl Refresh {
     /// Returns when everything recorded before the call is in the registry of that scope, or when
     /// `limit` has passed.
     pub async fn flush(&self, scope: Scope, limit: Duration) -> Result<(), NotRefreshed> {
+        let until = Instant::now() + limit.saturating_sub(ANSWER);
+        self.ask(scope, limit, Some(until)).await
+    }
+
+    /// The same for a worker that asks for its own page: it evaluates nothing meanwhile.
+    pub async fn flush_for_worker(
+        &self,
+        scope: Scope,
+        limit: Duration,
+    ) -> Result<(), NotRefreshed> {
+        self.ask(scope, limit, None).await
+    }
+
+    async fn ask(
+        &self,
+        scope: Scope,
+        limit: Duration,
+        held_until: Option<Instant>,
+    ) -> Result<(), NotRefreshed> {
         let (done, answered) = oneshot::channel();
         let asked = async {
-            let request = RefreshRequest { scope, done };
+            let request = RefreshRequest {
+                scope,
+                held_until,
+                done,
+            };
             self.requests.send(request).await.ok()?;
             answered.await.ok()
         };
@@ -77,6 +107,41 @@ impl RefreshRequest {
     pub fn answer(self) {
         // Who asked may have gone away meanwhile: then nobody is disappointed.
         let _ = self.done.send(());
+    }
+}
+
+/// Requests whose pages are held until workers have evaluated what these ask for.
+#[derive(Debug, Default)]
+pub(crate) struct HeldRequests {
+    requests: Vec<RefreshRequest>,
+}
+
+impl HeldRequests {
+    /// Holds those of `requests` that may be held; returns the others.
+    pub(crate) fn hold(&mut self, requests: Vec<RefreshRequest>) -> Vec<RefreshRequest> {
+        let now = Instant::now();
+        let may_be_held =
+            |request: &RefreshRequest| request.held_until.is_some_and(|until| until > now);
+        let (held, others) = requests.into_iter().partition(may_be_held);
+        self.requests.extend::<Vec<_>>(held);
+        others
+    }
+
+    /// Returns when it is time to look again whether they have; never while nothing is held.
+    pub(crate) async fn next_look(&self) {
+        if self.requests.is_empty() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+
+    /// Those that are not held any longer: all of them, or those whose time is up.
+    pub(crate) fn release(&mut self, all: bool) -> Vec<RefreshRequest> {
+        let now = Instant::now();
+        let is_over = |request: &mut RefreshRequest| {
+            all || request.held_until.is_none_or(|until| until <= now)
+        };
+        self.requests.extract_if(.., is_over).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::frame::{Signals, flush_interval, ticks};
 use crate::instance::{Beginning, InstanceError, State};
 use crate::listen::listen;
 use crate::protection::{Protection, ProtectionError};
-use crate::refresh::{RefreshRequest, refresh};
+use crate::refresh::{HeldRequests, RefreshRequest, refresh};
 use crate::routes::App;
 use crate::stores::Directory;
 use crate::{Backend, Renderings};
@@ -101,23 +101,31 @@ async fn run(
         let (state, lost) = (Rc::clone(&state), Rc::clone(&lost));
         let mut tick = ticks(flush_interval(settings));
         async move {
+            let mut held = HeldRequests::default();
             loop {
                 let mut waiting = Vec::new();
                 tokio::select! {
                     _ = tick.tick() => {}
                     Some(request) = refreshes.next() => waiting.push(request),
+                    () = held.next_look() => {}
                 }
                 while let Some(request) = refreshes.waiting() {
                     waiting.push(request);
                 }
+                let now = std::time::Instant::now();
                 if !waiting.is_empty() {
-                    state.scraped();
+                    state.scraped(now);
                 }
                 state.flush();
                 state.settle();
                 if state.has_lost_directory() {
                     lost.notify_one();
                 }
+                let awaits_values = state.awaits_values(now);
+                if awaits_values {
+                    waiting = held.hold(waiting);
+                }
+                waiting.extend(held.release(!awaits_values));
                 waiting.into_iter().for_each(RefreshRequest::answer);
             }
         }

@@ -25,7 +25,8 @@ pub(crate) struct Heartbeat {
     began: Instant,
     /// How many scrapes there had been when `evaluate` last did what it is there for.
     seen: AtomicU64,
-    /// When the last new scrape was noticed, in milliseconds since `began`; `u64::MAX` before the first.
+    /// When the last new scrape was noticed, in milliseconds since `began`; at first when it began, so
+    /// that a page finds the values of a worker that has just been started.
     read_at: AtomicU64,
     /// When `evaluate` last did what it is there for, in milliseconds since `began`.
     evaluated_at: AtomicU64,
@@ -42,7 +43,7 @@ impl Heartbeat {
             evaluate,
             began: Instant::now(),
             seen: AtomicU64::new(u64::MAX),
-            read_at: AtomicU64::new(u64::MAX),
+            read_at: AtomicU64::new(0),
             evaluated_at: AtomicU64::new(0),
         }
     }
@@ -63,13 +64,10 @@ impl Heartbeat {
     fn is_due(&self, scrapes: u64, now: u64) -> bool {
         let seen = self.seen.load(Ordering::Relaxed);
         if scrapes != seen {
-            if seen != u64::MAX {
-                self.read_at.store(now, Ordering::Relaxed);
-            }
+            self.read_at.store(now, Ordering::Relaxed);
             return true;
         }
-        let read_at = self.read_at.load(Ordering::Relaxed);
-        let is_read = read_at != u64::MAX && now.saturating_sub(read_at) < READ_FOR_MS;
+        let is_read = now.saturating_sub(self.read_at.load(Ordering::Relaxed)) < READ_FOR_MS;
         is_read && now.saturating_sub(self.evaluated_at.load(Ordering::Relaxed)) >= PAUSE_MS
     }
 }

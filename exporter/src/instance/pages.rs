@@ -69,7 +69,10 @@ async fn answer(mut stream: UnixStream, app: &App) -> std::io::Result<()> {
         return Err(std::io::ErrorKind::PermissionDenied.into());
     }
     if let Some(refresh) = &app.refresh
-        && refresh.flush(Scope::Instance, REFRESH_LIMIT).await.is_err()
+        && refresh
+            .flush_for_worker(Scope::Instance, REFRESH_LIMIT)
+            .await
+            .is_err()
     {
         // The page is as old as the last flush, as for a scraper.
         app.own.failed("refresh");

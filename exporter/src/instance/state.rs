@@ -3,6 +3,7 @@
 //! Both tasks of the process use it, one after the other: no borrow outlives a call, and no call
 //! waits.
 
+mod asking;
 mod committing;
 mod passing_on;
 mod shared;
@@ -16,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use metrics_store::{Control, Counter, Facts, NewStore, Process, Role, Snapshots, StoreReader};
+use metrics_store::{Control, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use tokio::sync::{Notify, mpsc};
 
 use super::boot::Beginning;
@@ -48,6 +49,7 @@ pub(crate) struct State {
     pub(super) options: WriterOptions,
     ended: mpsc::UnboundedSender<u64>,
     pub(super) inner: RefCell<Inner>,
+    reading: asking::Reading,
 }
 
 #[expect(
@@ -192,6 +194,7 @@ impl State {
                 has_old_module: false,
                 logged_declarations: BTreeSet::new(),
             }),
+            reading: asking::Reading::default(),
         };
         Ok(state)
     }
@@ -312,12 +315,6 @@ impl State {
                 entry.life = Life::Ended;
             }
         }
-    }
-
-    /// A scrape is going to be answered.
-    pub(crate) fn scraped(&self) {
-        self.control.count(Counter::Scrapes);
-        self.mark_scraped();
     }
 
     /// Brings everything that stores hold into this instance's registry, and commits it if a writer

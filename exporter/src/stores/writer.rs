@@ -4,7 +4,8 @@
 //! remembers what it has seen, and is snapshotted with that memory. The sessions with the shared
 //! registry, one for each of its shards, go on under a successor (see `shard.rs`).
 
-use metrics_model::{Outcome, Push, PushReply, Session};
+use metrics_model::{Outcome, Point, Push, PushReply, Session};
+use metrics_store::catalogue::COLLECTED_TIMESTAMP;
 use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
 
 use super::declarations::{ChangedDeclaration, KnownFamily, Suspects};
@@ -343,6 +344,16 @@ impl Writer {
     /// Its process has ended, and took the requests with it that it had.
     pub(crate) fn count_aborted(&mut self) {
         self.in_flight.abort(&self.reader);
+    }
+
+    /// When its process has evaluated its custom collectors and functions of gauges, in Unix seconds;
+    /// `None` if it has none.
+    pub(crate) fn collected_at(&self) -> Option<f64> {
+        let number = self.reader.find(COLLECTED_TIMESTAMP.name).next()?;
+        match self.reader.point(number) {
+            Point::Scalar(seconds) => Some(seconds),
+            Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => None,
+        }
     }
 
     /// What it does.

@@ -1,12 +1,14 @@
 //! One instance without Redis: what is on its page, whoever dies.
 
-use std::thread::sleep;
-use std::time::Duration;
+use std::thread::{JoinHandle, sleep, spawn};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
+use metrics_model::{FamilySpec, FamilyType, GaugeMode};
+use metrics_store::catalogue::COLLECTED_TIMESTAMP;
+use metrics_store::{LinkError, Role, Series, StoreFile, ToArbiter, ToExporter, WorkerStore};
 use rustix::process::Signal;
 
-use crate::arbiter::{Exporter, Instance, has};
+use crate::arbiter::{Exporter, Instance, copy, has};
 
 pub(crate) const FINISHED: &str = r#"gunicorn_worker_requests_total{worker_id="shop:8000:0"} 3"#;
 pub(crate) const WITH_ABORTED: &str =
@@ -54,6 +56,78 @@ fn a_worker_that_is_killed_keeps_its_counts_and_its_live_values_go() {
     ] {
         assert!(!has(&page, gone), "{gone} in {page}");
     }
+}
+
+/// A worker, played by this process, that evaluates functions of gauges when the test says so.
+struct Evaluating {
+    _store: WorkerStore,
+    value: Series,
+    evaluated_at: Series,
+}
+
+impl Evaluating {
+    fn begin(instance: &mut Instance) -> Self {
+        instance.add_store(Role::Worker, "shop:8000:0");
+        let file = copy(&instance.stores.last().unwrap().1);
+        let store = StoreFile::from_fd(file).adopt().unwrap();
+        let gauge = FamilySpec::new("asked", FamilyType::Gauge(GaugeMode::LiveSum));
+        let series = |spec| store.series(&store.family(&spec, None).unwrap(), &[]);
+        Self {
+            value: series(gauge).unwrap(),
+            evaluated_at: series(COLLECTED_TIMESTAMP.spec()).unwrap(),
+            _store: store,
+        }
+    }
+
+    fn evaluate(&self, value: f64, ago: f64) {
+        evaluate(self.value, self.evaluated_at, value, ago);
+    }
+
+    /// In a thread of its own, for a page that is asked for meanwhile.
+    fn evaluate_after(&self, pause: Duration, value: f64) -> JoinHandle<()> {
+        let (series, evaluated_at) = (self.value, self.evaluated_at);
+        spawn(move || {
+            sleep(pause);
+            evaluate(series, evaluated_at, value, 0.0);
+        })
+    }
+}
+
+fn evaluate(series: Series, evaluated_at: Series, value: f64, ago: f64) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    series.set(0, value);
+    evaluated_at.set(0, now.as_secs_f64() - ago);
+}
+
+#[test]
+fn the_first_page_after_a_pause_waits_for_values_that_workers_evaluate() {
+    let mut instance = Instance::new(&[]);
+    let worker = Evaluating::begin(&mut instance);
+    worker.evaluate(1.0, 600.0);
+    let _exporter = instance.export();
+    let evaluating = worker.evaluate_after(Duration::from_millis(700), 2.0);
+    let page = instance.get("/metrics");
+    evaluating.join().unwrap();
+    assert!(has(&page, "asked 2"), "{page}");
+}
+
+#[test]
+fn a_worker_that_evaluates_nothing_delays_a_page_for_two_seconds_once() {
+    let mut instance = Instance::new(&[]);
+    let worker = Evaluating::begin(&mut instance);
+    worker.evaluate(1.0, 600.0);
+    let _exporter = instance.export();
+    for path in ["/metrics", "/metrics/instance"] {
+        let page = instance.get(path);
+        assert!(has(&page, "asked 1"), "{page}");
+    }
+    // Pages are not held any more: neither sees what is evaluated after it was asked for.
+    let evaluating = worker.evaluate_after(Duration::from_millis(1_500), 2.0);
+    let page = instance.get("/metrics");
+    evaluating.join().unwrap();
+    assert!(has(&page, "asked 1"), "{page}");
+    let own = instance.get("/-/metrics");
+    assert!(!own.contains("where=\"refresh\""), "{own}");
 }
 
 #[test]

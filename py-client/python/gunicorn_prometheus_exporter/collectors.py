@@ -1,7 +1,8 @@
 """Numbers that somebody has to ask for: gauges with ``set_function``, and custom collectors.
 
 A worker evaluates them in ``notify``, which is called about once a second: while pages are read (for five
-minutes after a scrape), and for at most a hundredth of its time. So a page is at most 1.5 s old, and
+minutes after a scrape and after the worker's start), and for at most a hundredth of its time. The exporter holds the
+first page after a longer pause until they are evaluated. So a page is at most 1.5 s old, and
 ``gunicorn_exporter_collected_timestamp_seconds`` says when they were evaluated.
 """
 
