@@ -56,10 +56,12 @@ FRAMEWORKS = [
         "fastapi_app", "PrometheusASGIWorker", "/item/{number}", ("/forbidden", "HTTPException"), "/broken",
         old="/old/item/{number}", broken_by="server",
     ),
+    Framework("quart_app", "PrometheusUvicornWorker", "/item/<int:number>", ("/forbidden", "Forbidden"), "/broken"),
+    Framework("quart_app", "PrometheusASGIWorker", "/item/<int:number>", ("/forbidden", "Forbidden"), "/broken"),
     Framework("tornado_app", "PrometheusTornadoWorker", "/item/([0-9]+)", ("/forbidden", "HTTPError"), "/broken"),
 ]  # fmt: skip
-# Integrations of extensions, which have no application of their own.
-EXTENSIONS = {"rest_framework", "werkzeug"}
+# Integrations of extensions and adapters, which have no application of their own.
+EXTENSIONS = {"adapters", "rest_framework", "werkzeug"}
 
 
 def test_every_integration_and_every_example_is_tested() -> None:

@@ -129,6 +129,10 @@ APPLICATIONS: dict[str, list[Step]] = {
         Step("GET /v2/outer/t/inner/7", 200, "/v2/outer/{tenant}/inner/{number}"),
         Step("GET /part/users/7", 200, "/part/users/{number}"),
         Step("GET /part/none", 404, "/part"),
+        Step("GET /users/7/", 307, REDIRECT),
+        Step("GET /part/users/7/", 307, "/part"),
+        Step("GET /early/17", 200, UNMATCHED),
+        Step("GET /moved/17", 301, REDIRECT),
         Step("GET /assets/none", 404, "/assets"),
         Step("GET /assets/fastapi_parts.py", 200, "/assets"),
         Step("GET /openapi.json", 200, "/openapi.json"),
@@ -187,6 +191,36 @@ _STARLETTE = [
     Step("GET /things/7/", 307, REDIRECT),
 ]
 APPLICATIONS["PrometheusASGIWorker starlette_parts:app"] = _STARLETTE
+_ADAPTED = [
+    Step("GET /users/7", 200, "/users/<int:number>"),
+    Step("POST /users/7", 405, "/users/<int:number>"),
+    Step("GET /slash/7", 308, REDIRECT),
+    Step("GET /slash/7/", 200, "/slash/<int:number>/"),
+    Step("GET /broken/7", 500, "/broken/<int:number>"),
+    Step("GET /none/7", 404, UNMATCHED),
+]
+for _adapter in ("asgiref", "a2wsgi", "uvicorn", "starlette"):
+    APPLICATIONS[f"PrometheusUvicornWorker adapted:by_{_adapter}"] = _ADAPTED
+APPLICATIONS["PrometheusASGIWorker adapted:by_a2wsgi"] = _ADAPTED
+APPLICATIONS["PrometheusUvicornWorker adapted:mounted"] = [
+    Step("GET /shop/t/users/7", 200, "/shop/{tenant}/users/<int:number>"),
+    Step("GET /shop/t/broken/7", 500, "/shop/{tenant}/broken/<int:number>"),
+    Step("GET /shop/t/none/7", 404, "/shop/{tenant}"),
+    Step("GET /plain/users/7", 200, "/plain/users/<int:number>"),
+    Step("GET /none/7", 404, UNMATCHED),
+]
+_QUART = [
+    Step("GET /users/7", 200, "/users/<int:number>"),
+    Step("POST /users/7", 405, "/users/<int:number>"),
+    Step("GET /slash/7", 308, REDIRECT),
+    Step("GET /slash/7/", 200, "/slash/<int:number>/"),
+    Step("GET /parts/leaf/x", 200, "/parts/leaf/<name>"),
+    Step("GET /parts/gone/x", 404, "/parts/gone/<name>"),
+    Step("GET /parts/broken/x", 500, "/parts/broken/<name>"),
+    Step("GET /none/7", 404, UNMATCHED),
+]
+APPLICATIONS["PrometheusUvicornWorker quart_parts:app"] = _QUART
+APPLICATIONS["PrometheusASGIWorker quart_parts:app"] = _QUART
 
 
 @pytest.mark.parametrize("application", APPLICATIONS)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .frameworks import Swallowed
+from .frameworks import REQUEST, Swallowed
 
 if TYPE_CHECKING:
     from ._native import Recorder
@@ -21,9 +21,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-# Where the frameworks' integrations find the request, in its scope.
-REQUEST = "gunicorn_prometheus_exporter.request"
 _NO_BODY = (204, 304)
+_REDIRECTS = (301, 302, 303, 307, 308)
 # What all servers answer where the application has answered nothing.
 _ERROR_PAGE = b"Internal Server Error"
 
@@ -38,6 +37,8 @@ class Request:
     endpoint = ""
     prefix = ""
     has_route = False
+    # It was passed on to an application whose framework tells the route of each request.
+    is_routed = False
     swallowed: Swallowed | None = None
     _is_ended = False
 
@@ -76,14 +77,23 @@ class Request:
             self.sent += 0 if self._has_no_body() else Path(message["path"]).stat().st_size
             self.end()
 
+    def _without_route(self) -> str | None:
+        if not self.is_routed:
+            return None
+        return "<redirect>" if self.status in _REDIRECTS else "<unmatched>"
+
     def _has_no_body(self) -> bool:
         return self._omits_bodies and (self.status in _NO_BODY or self._scope["method"] == "HEAD")
 
     def note_error(self, error: BaseException, *, unexpected: bool = False) -> None:
         """The framework makes an answer of this exception."""
+        self.swallowed_errors().note(error, unexpected=unexpected)
+
+    def swallowed_errors(self) -> Swallowed:
+        """The exceptions that an answer was made of."""
         if self.swallowed is None:
             self.swallowed = Swallowed()
-        self.swallowed.note(error, unexpected=unexpected)
+        return self.swallowed
 
     def end(self, error: BaseException | None = None) -> None:
         """The response is complete, or will never be; only the first call counts."""
@@ -94,7 +104,7 @@ class Request:
         self._recorder.end_scope(
             self._start,
             self._scope,
-            self.endpoint or None,
+            self.endpoint or self._without_route(),
             self.status,
             self.received,
             self.sent,

@@ -1,8 +1,10 @@
 """FastAPI in parts: routers in one another, mounted applications, static files, dependencies, validation."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI, HTTPException
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 
@@ -30,6 +32,18 @@ part = FastAPI()
 part.add_api_route("/users/{number}", text)
 
 app = FastAPI()
+
+
+@app.middleware("http")
+async def before_routes(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Answers what never comes to a route."""
+    if request.url.path.startswith("/early/"):
+        return Response("early")
+    if request.url.path.startswith("/moved/"):
+        return RedirectResponse("/elsewhere", 301)
+    return await call_next(request)
+
+
 app.add_api_route("/users/{number}", text)
 app.add_api_route("/blocking/{number}", blocking)
 app.add_api_route("/refused/{number}", text, dependencies=[Depends(refused)])

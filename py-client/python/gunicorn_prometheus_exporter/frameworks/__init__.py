@@ -24,6 +24,8 @@ from typing import Any
 ENDPOINT = "gunicorn_prometheus_exporter.endpoint"
 ERRORS = "gunicorn_prometheus_exporter.errors"
 MOUNT = "gunicorn_prometheus_exporter.mount"
+# Where the request of ASGI is found: in its scope, and in the environment that an adapter has made of that.
+REQUEST = "gunicorn_prometheus_exporter.request"
 
 # Where an application has others mounted in it: the SCRIPT_NAME that it was called with, and what was noted in the
 # copies that it may have made of the environment.
@@ -32,20 +34,25 @@ _NOTES = "gunicorn_prometheus_exporter.notes"
 
 # By the module whose presence shows that the framework is in use. Bottle may be vendored: see `_bottles`.
 _KNOWN = {
+    "a2wsgi.wsgi": "adapters",
+    "asgiref.wsgi": "adapters",
     "cherrypy": "cherrypy",
     "django.core.handlers.base": "django",
     "falcon": "falcon",
     "flask": "flask",
     "pyramid.router": "pyramid",
+    "quart": "quart",
     "rest_framework.views": "rest_framework",
+    "starlette.middleware.wsgi": "adapters",
     "starlette.routing": "starlette",
     "tornado.web": "tornado",
+    "uvicorn.middleware.wsgi": "adapters",
     "werkzeug.middleware.dispatcher": "werkzeug",
 }
 # Those that tell the route of every request that they get, by what they speak. (Tornado says so of each request.)
 _ROUTING = {
     "wsgi": {"bottle", "cherrypy", "django", "falcon", "flask", "pyramid"},
-    "asgi": {"django", "falcon", "starlette"},
+    "asgi": {"django", "falcon", "quart", "starlette"},
 }
 # Modules that are integrated, and the names of the frameworks that they are.
 _installed: dict[str, str] = {}
@@ -106,7 +113,9 @@ class Swallowed(list[tuple[str, bool]]):
 
 def name_route(environ: dict[str, Any], template: str) -> None:
     """Names the route of a WSGI request, as it is seen from outside of all applications."""
-    _note(environ, ENDPOINT, _mounted_at(environ) + template)
+    request = environ.get(REQUEST)
+    prefix = "" if request is None else request.prefix
+    _note(environ, ENDPOINT, prefix + _mounted_at(environ) + template)
 
 
 def name_handler(environ: dict[str, Any], name: str) -> None:
@@ -118,7 +127,8 @@ def note_error(environ: dict[str, Any], error: BaseException, *, unexpected: boo
     """Notes an exception of a WSGI request that the framework makes an answer of."""
     errors = environ.get(ERRORS)
     if errors is None:
-        errors = Swallowed()
+        request = environ.get(REQUEST)
+        errors = Swallowed() if request is None else request.swallowed_errors()
         _note(environ, ERRORS, errors)
     errors.note(error, unexpected=unexpected)
 
@@ -153,6 +163,9 @@ def _mounted_at(environ: dict[str, Any]) -> str:
 
 def _note(environ: dict[str, Any], key: str, value: object) -> None:
     environ[key] = value
+    request = environ.get(REQUEST)
+    if request is not None and key == ENDPOINT:
+        request.endpoint = value
     notes = environ.get(_NOTES)
     if notes is not None:
         notes[key] = value

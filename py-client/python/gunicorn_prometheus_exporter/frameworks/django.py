@@ -10,8 +10,7 @@ from typing import Any
 
 from django.core.handlers import base, exception
 
-from ..asgi import REQUEST
-from . import is_no_error, name_route, note_error, wrap, wrap_everywhere
+from . import REQUEST, is_no_error, name_route, note_error, wrap, wrap_everywhere
 
 
 def install(_base: Any) -> None:

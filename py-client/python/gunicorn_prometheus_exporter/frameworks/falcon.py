@@ -7,8 +7,7 @@ from typing import Any
 import falcon
 import falcon.asgi
 
-from ..asgi import REQUEST
-from . import is_no_error, name_route, note_error, wrap
+from . import REQUEST, is_no_error, name_route, note_error, wrap
 
 
 def install(_falcon: Any) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import starlette.routing
 from starlette import _exception_handler
 
-from ..asgi import REQUEST
-from . import is_no_error, wrap, wrap_everywhere
+from . import REQUEST, is_no_error, wrap, wrap_everywhere
 
 
 def install(_routing: Any) -> None:

@@ -1,0 +1,87 @@
+"""Quart: the rule that was matched, and the exceptions that error handlers, extensions and Quart answer.
+
+Extensions may bind and wrap the steps that answer exceptions, as those of Flask do; see ``flask.py`` for the places.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import quart
+import quart.ctx
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from . import REQUEST, is_no_error, wrap
+
+
+def install(_quart: Any) -> None:
+    """Wraps the places that every request, and every exception, passes."""
+    for name in ("RequestContext", "_BaseRequestWebsocketContext"):
+        context = getattr(quart.ctx, name, None)
+        if context is not None and "match_request" in vars(context):
+            wrap(context, "match_request", _naming)
+    for name in ("preprocess_request", "dispatch_request"):
+        wrap(quart.Quart, name, _noting_raised)
+    wrap(quart.Quart, "_find_error_handler", _noting_handled)
+    quart.got_request_exception.connect(_note_signalled, weak=False)
+
+
+def _naming(original: Any) -> Any:
+    def match_request(self: Any, *args: Any) -> Any:
+        result = original(self, *args)
+        request = getattr(self, "request_websocket", None) or self.request
+        recorded = request.scope.get(REQUEST)
+        rule = getattr(request, "url_rule", None) or _rule_for_another_method(self, request)
+        if recorded is not None and rule is not None:
+            recorded.endpoint = recorded.prefix + rule.rule
+        return result
+
+    return match_request
+
+
+def _rule_for_another_method(context: Any, request: Any) -> Any:
+    """The rule of a path that has no view for the method of the request: 405."""
+    methods = getattr(getattr(request, "routing_exception", None), "valid_methods", None)
+    if not methods:
+        return None
+    try:
+        return context.url_adapter.match(method=next(iter(methods)), return_rule=True)[0]
+    except HTTPException:
+        return None
+
+
+def _noting_raised(original: Any) -> Any:
+    async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        except Exception as error:
+            _note(error)
+            raise
+
+    return call
+
+
+def _noting_handled(original: Any) -> Any:
+    def find_error_handler(self: Any, error: Any, *args: Any) -> Any:
+        # Of an exception that no handler is there for, Quart makes another.
+        if getattr(error, "original_exception", None) is None or not isinstance(error, InternalServerError):
+            _note(error)
+        return original(self, error, *args)
+
+    return find_error_handler
+
+
+async def _note_signalled(_app: Any, exception: BaseException | None = None, **_more: Any) -> None:
+    if exception is not None:
+        _note(exception, unexpected=not isinstance(exception, HTTPException))
+
+
+def _note(error: BaseException, *, unexpected: bool = False) -> None:
+    if isinstance(error, HTTPException):
+        response = getattr(error, "response", None)
+        if is_no_error(error.code if response is None else response.status_code):
+            return  # the redirect to a path with a slash, an answer that is raised
+    if quart.has_request_context():
+        recorded = quart.request.scope.get(REQUEST)
+        if recorded is not None:
+            recorded.note_error(error, unexpected=unexpected)
