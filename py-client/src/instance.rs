@@ -26,6 +26,7 @@ mod supervisor;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ type Line = (&'static str, String);
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Instance {
     inner: Arc<Mutex<Supervisor>>,
+    /// The current directory of the start: an application may change it while it is imported.
+    start_directory: PathBuf,
 }
 
 #[pymethods]
@@ -195,10 +198,8 @@ impl Instance {
         // Said by a hook, it means the same: a sidecar reads the directory.
         settings.sidecar_mode |= !serves;
         // The exporter has another current directory.
-        if let Some(directory) = &mut settings.prometheus.multiproc_dir
-            && let Ok(absolute) = std::path::absolute(&directory)
-        {
-            *directory = absolute;
+        if let Some(directory) = &mut settings.prometheus.multiproc_dir {
+            *directory = self.start_directory.join(&directory);
         }
         lock(&self.inner).configure(Task {
             program: Program {
@@ -272,6 +273,7 @@ impl Instance {
         process::use_store(StoreFile::from_fd(file).adopt()?);
         Ok(Self {
             inner: Arc::new(Mutex::new(inner)),
+            start_directory: std::env::current_dir().unwrap_or_default(),
         })
     }
 }
