@@ -14,6 +14,7 @@
 extern crate self as metrics_model;
 
 mod batch;
+mod bits;
 mod bytes;
 mod escaping;
 mod exemplar;

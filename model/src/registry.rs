@@ -129,6 +129,8 @@ pub struct Registry {
     retirements: BTreeSet<(u64, u32)>,
     /// Writers whose entries do not all agree with their phase yet.
     unsettled: VecDeque<u32>,
+    /// How many writers have entries that their last full state has not named, and are not marked yet.
+    unnamed_writers: u32,
     /// Counts rollbacks.
     healing_no: u32,
     /// How many leased writers were not heard of since the last rollback.
@@ -357,6 +359,7 @@ impl Registry {
             latest_end_ms: 0,
             retirements: BTreeSet::new(),
             unsettled: VecDeque::new(),
+            unnamed_writers: 0,
             healing_no: 0,
             missing: 0,
             restart: None,

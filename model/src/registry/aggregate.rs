@@ -319,7 +319,11 @@ impl Registry {
     ) -> Option<f64> {
         let is_sum = matches!(mode, GaugeMode::Sum | GaugeMode::LiveSum);
         // Kept up to date, for as many writers as there may be.
-        let is_kept = is_sum && (!mode.is_live() || self.is_settled_at(now_ms));
+        let is_kept = if mode.is_live() {
+            is_sum && self.is_settled_at(now_ms)
+        } else {
+            is_sum && self.unnamed_writers == 0
+        };
         if is_kept && gauge.odd == 0 {
             let is_shown = gauge.live > 0 || gauge.retired.is_some();
             return is_shown.then(|| match gauge.retired {
@@ -361,6 +365,9 @@ impl Registry {
             return member.is_live;
         }
         let writer = &self.writers[member.writer];
+        if writer.unnamed.is_some() && writer.find(id).is_some_and(|at| writer.is_given_up(at)) {
+            return false;
+        }
         if mode.is_live() {
             return self.is_live(writer, now_ms);
         }

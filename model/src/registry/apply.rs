@@ -1,11 +1,13 @@
 //! Applying the entries of an accepted batch: the difference to what its writer sent before.
 
 mod define;
+mod unnamed;
 mod values;
 
 use super::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
 use crate::{Batch, Entry, Exemplar, LeftOut, Pairs};
+pub(super) use unnamed::Unnamed;
 pub(super) use values::counter_of;
 use values::not_ahead;
 
@@ -81,35 +83,6 @@ impl Registry {
             }
         }
         (left_out, series_left_out)
-    }
-
-    /// What the full state did not name is no longer this writer's.
-    pub(super) fn end_run(&mut self, id: u32, now_ms: u64) {
-        let writer = &mut self.writers[id];
-        let Some(named) = writer.run.take() else {
-            return;
-        };
-        for (at, _) in named.into_iter().enumerate().filter(|(_, named)| !named) {
-            self.retire(id, at, now_ms);
-        }
-    }
-
-    /// Takes a gauge's value away; of anything else, the ownership.
-    fn retire(&mut self, id: u32, at: usize, now_ms: u64) {
-        self.settle_entry(id, at);
-        self.set_owned(id, at, false, now_ms);
-        let entry = &mut self.writers[id].entries[at];
-        entry.set_retired(true);
-        let (series, place) = (entry.series, entry.place());
-        if let Total::Gauge(gauge) = &mut self.series[series].total {
-            let before = gauge.heap_bytes();
-            gauge.remove(place, id);
-            self.series_heap_bytes += gauge.heap_bytes();
-            self.series_heap_bytes -= before;
-            if self.is_empty_gauge(series) {
-                self.end_empty_gauge(series);
-            }
-        }
     }
 
     fn exemplar(

@@ -2,8 +2,8 @@
 //! or a writer that is touched, and counted where they are kept.
 
 use metrics_model::{
-    Batch, Epoch, ExposeRequest, FamilyType, GaugeMode, GaugeWrite, Labels, Limits, Point, Push,
-    Registry, Session, SessionOptions, Stamp,
+    Batch, BatchHeader, BatchWriter, Epoch, ExposeRequest, FamilyType, GaugeMode, GaugeWrite,
+    Labels, Limits, Point, Push, PushStatus, Registry, Session, SessionOptions, Stamp,
 };
 use support::{TestSource, labels};
 
@@ -332,6 +332,30 @@ fn a_ttl_of_a_hundred_thousand_series_is_bounded_work_for_each_call() {
     world.now_ms += 1;
     world.check("the end of all");
     assert!(world.settle_all() < 1_000);
+    assert_eq!(world.registry.series_count(), 0);
+}
+
+#[test]
+fn a_full_state_that_names_none_of_many_series_is_bounded_work_for_each_call() {
+    let mut world = World::new(1_000_000);
+    world.add_writer(0, 60_000, 0);
+    let (session, _) = &world.writers[0];
+    let (id, seq) = (session.writer().to_vec(), session.seq());
+    let bytes = BatchWriter::new().finish(BatchHeader::FULL);
+    for more in 1..5 {
+        let (batch, stamp) = (Batch::decode(&bytes).unwrap(), world.stamp());
+        steps::reset();
+        let reply = world
+            .registry
+            .push(&stamp, &id, seq + more, Some(EPOCH), LEASE_MS, &batch);
+        assert_eq!(reply.status, PushStatus::Ok);
+        assert!(steps::taken() < OF_SETTLING, "{}", steps::taken());
+        world.check("a full state that names nothing");
+    }
+    assert!(world.settle_all() < 2 * 60_000 / 512);
+    assert_eq!(world.registry.series_count(), 20_000);
+    world.now_ms += TTL_MS;
+    world.settle_all();
     assert_eq!(world.registry.series_count(), 0);
 }
 

@@ -215,7 +215,7 @@ impl Registry {
                 self.restart = next_writer;
                 continue;
             };
-            if entry.is_owned() {
+            if entry.is_owned() && !writer.is_given_up(restart.entry as usize) {
                 self.restart_total(entry.series, restart.before_ms);
             }
             self.restart = Some(Restart {

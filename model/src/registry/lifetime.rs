@@ -29,7 +29,7 @@ use crate::pieces::Pieces;
 use crate::{AfterLeave, GaugeMode};
 
 /// The most steps of each kind (writers' steps, entries, deleted series, deadlines) of one write.
-const WORK_PER_WRITE: usize = 64;
+pub(super) const WORK_PER_WRITE: usize = 64;
 /// The same of a write to a registry that has no room, and of [`Registry::settle`].
 const WORK_WHEN_FULL: usize = 512;
 /// Writers that are gone and can still be listed.
@@ -286,6 +286,10 @@ impl Registry {
     /// Brings entries of a writer into line with its phase; true when all are.
     fn settle_writer(&mut self, id: u32, budget: &mut usize) -> bool {
         while *budget > 0 {
+            if self.writers[id].unnamed.is_some() {
+                self.give_up_some(id, budget);
+                continue;
+            }
             *budget -= 1;
             let writer = &self.writers[id];
             if writer.is_gone() {

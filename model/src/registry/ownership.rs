@@ -33,6 +33,12 @@ enum Claim {
     Until(u64),
     /// It owned it until then, if at all, and owns it again since.
     Again { until_ms: u64, since_ms: u64 },
+    /// The same, and then it gave the series up.
+    Returned {
+        until_ms: u64,
+        since_ms: u64,
+        given_up_ms: u64,
+    },
 }
 
 /// The writers that are asked about a series.
@@ -81,6 +87,7 @@ impl Registry {
         };
         let (mut owners, mut until_ms) = (series.owners, series.idle_since_ms);
         let mut ends_ms = now_ms;
+        let (mut is_owned_again, mut given_up_ms) = (false, 0);
         for writer in writers.iter().map(|id| &self.writers[id]) {
             let Some(at) = writer.find(id) else { continue };
             owners = owners.saturating_sub(writer.entries[at].is_owned().into());
@@ -94,10 +101,22 @@ impl Registry {
                 } => {
                     until_ms = until_ms.max(end_ms);
                     ends_ms = ends_ms.min(since_ms);
+                    is_owned_again = true;
+                }
+                Claim::Returned {
+                    until_ms: end_ms,
+                    since_ms,
+                    given_up_ms: at_ms,
+                } => {
+                    until_ms = until_ms.max(end_ms);
+                    ends_ms = ends_ms.min(since_ms);
+                    given_up_ms = given_up_ms.max(at_ms);
                 }
             }
         }
-        owners == 0 && ends_ms >= until_ms.saturating_add(ttl_ms)
+        let last_ms = until_ms.max(given_up_ms).saturating_add(ttl_ms);
+        let has_ended = ends_ms >= until_ms.saturating_add(ttl_ms);
+        owners == 0 && (has_ended || !is_owned_again && now_ms >= last_ms)
     }
 
     /// How many values it is as much work as, to tell whether a series has expired that may be overdue.
@@ -145,6 +164,21 @@ impl Registry {
         }
         let is_settled = !writer.is_queued || at < writer.settle_from as usize;
         let was_owner = entry.is_owned() || writer.is_owed(at);
+        if let Some(unnamed) = writer
+            .unnamed
+            .as_ref()
+            .filter(|unnamed| unnamed.is_pending(at))
+        {
+            return match (writer.phase, is_settled) {
+                (Phase::Live, false) => Claim::Returned {
+                    until_ms: if was_owner { writer.end_ms } else { 0 },
+                    since_ms: writer.back_ms,
+                    given_up_ms: unnamed.at_ms,
+                },
+                _ if was_owner => Claim::Until(unnamed.at_ms),
+                _ => Claim::None,
+            };
+        }
         match writer.phase {
             Phase::Live if self.is_live(writer, now_ms) => match (is_settled, was_owner) {
                 (true, true) => Claim::Now,

@@ -7,6 +7,7 @@
 use super::tombstones::{Key, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
+use crate::bits::Bits;
 use crate::{Batch, BatchKind, Epoch, LeftOut};
 
 /// How a registry answers a batch or a LEAVE.
@@ -135,7 +136,7 @@ impl Registry {
         match header.kind {
             BatchKind::Full { .. } => {
                 writer.index.clear();
-                writer.run = Some(vec![false; writer.entries.len()]);
+                writer.run = Some(Bits::unset(writer.entries.len()));
             }
             BatchKind::Incremental | BatchKind::More => {}
         }

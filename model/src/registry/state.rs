@@ -26,8 +26,8 @@ use parts::{
 
 /// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases; version 4 the
 /// series that a writer's last batch has left out; version 5 TTLs of whole families; version 6 what
-/// holds a family's declaration.
-const SNAPSHOT_VERSION: u8 = 6;
+/// holds a family's declaration; version 7 what full states have not named.
+const SNAPSHOT_VERSION: u8 = 7;
 /// The first version with deadlines.
 pub(super) const WITH_DEADLINES: u8 = 3;
 /// The first version with what batches have left out.
@@ -36,6 +36,8 @@ pub(super) const WITH_LEFT_OUT: u8 = 4;
 pub(super) const WITH_FAMILY_TTLS: u8 = 5;
 /// The first version with what holds a family's declaration.
 pub(super) const WITH_HOLDERS: u8 = 6;
+/// The first version with what full states have not named.
+pub(super) const WITH_UNNAMED: u8 = 7;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 

@@ -3,7 +3,9 @@
 use hashbrown::DefaultHashBuilder;
 use std::hash::BuildHasher;
 
+use super::apply::Unnamed;
 use super::series::{NONE, Total};
+use crate::bits::Bits;
 use crate::footprint::{allocated, allocated_for};
 use crate::id_table::IdTable;
 use crate::measured::HeapBytes;
@@ -55,7 +57,9 @@ pub(super) struct Writer {
     /// Its index table: places in `entries`, or `NONE`.
     pub(super) index: Pieces<u32>,
     /// A run of full state that has not ended: which entries it has named.
-    pub(super) run: Option<Vec<bool>>,
+    pub(super) run: Option<Bits>,
+    /// What its last full state has not named, as long as that is not all marked.
+    pub(super) unnamed: Option<Box<Unnamed>>,
     /// The series that its last batch has left out, if that asks.
     pub(super) left_out: LeftOut,
     /// Where settling goes on.
@@ -180,6 +184,7 @@ impl Writer {
             memory_bytes: 0,
             index: Pieces::default(),
             run: None,
+            unnamed: None,
             left_out: LeftOut::default(),
             settle_from: 0,
             owed_from: NONE,
@@ -202,6 +207,13 @@ impl Writer {
         at >= self.owed_from as usize
     }
 
+    /// Whether its last full state has not named an entry, which is not marked yet.
+    pub(super) fn is_given_up(&self, at: usize) -> bool {
+        self.unnamed
+            .as_ref()
+            .is_some_and(|unnamed| unnamed.is_pending(at))
+    }
+
     /// The place of the entry for a series.
     pub(super) fn find(&self, series: u32) -> Option<usize> {
         let is_it = |at: &u32| {
@@ -218,7 +230,7 @@ impl Writer {
         let place = self.entries.len();
         self.entries.push(entry);
         if let Some(named) = &mut self.run {
-            named.push(false);
+            named.push();
         }
         self.index_entry(place);
         place
@@ -344,6 +356,10 @@ impl HeapBytes for Writer {
             + self.index.heap_bytes()
             + self.buckets.heap_bytes()
             + self.natives.heap_bytes()
+            + self.run.as_ref().map_or(0, Bits::heap_bytes)
+            + self.unnamed.as_ref().map_or(0, |unnamed| {
+                allocated(size_of::<Unnamed>()) + unnamed.done.heap_bytes()
+            })
             + self.memory_bytes
             + 120
     }

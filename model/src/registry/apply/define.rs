@@ -43,6 +43,9 @@ impl Registry {
         self.check_not_of_group(known, stamp.now_ms)
             .map_err(|e| Reason::of(&e))?;
         let memory = known.and_then(|series| self.writers[id].find(series));
+        if let Some(at) = memory {
+            self.give_up_entry(id, at);
+        }
         if memory.is_none() && stamp.refuse_definitions {
             return Err(Reason::Memory);
         }
@@ -99,7 +102,7 @@ impl Registry {
         let writer = &mut self.writers[id];
         writer.entries[at].set_retired(false);
         if let Some(named) = &mut writer.run {
-            named[at] = true;
+            named.set(at);
         }
         let now_ms = stamp.now_ms;
         match &define.point {

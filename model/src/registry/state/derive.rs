@@ -177,6 +177,12 @@ impl Registry {
             {
                 return Err("index table of a writer");
             }
+            if let Some(unnamed) = &writer.unnamed {
+                if unnamed.done.len() > writer.entries.len() {
+                    return Err("entries of a run");
+                }
+                self.unnamed_writers += 1;
+            }
             for entry in &writer.entries {
                 if self.series.get(entry.series).is_none() {
                     return Err("series of a writer");
@@ -234,13 +240,14 @@ impl Registry {
             }
         }
         for (_, writer) in self.writers.iter().filter(|(_, writer)| !writer.is_queued) {
-            let is_settled = match writer.phase {
-                Phase::Live => writer.owed_from == NONE,
-                Phase::Ended => {
-                    writer.owed_from == NONE && !writer.entries.iter().any(Entry::is_owned)
-                }
-                Phase::Closed | Phase::Forgotten => writer.entries.is_empty(),
-            };
+            let is_settled = writer.unnamed.is_none()
+                && match writer.phase {
+                    Phase::Live => writer.owed_from == NONE,
+                    Phase::Ended => {
+                        writer.owed_from == NONE && !writer.entries.iter().any(Entry::is_owned)
+                    }
+                    Phase::Closed | Phase::Forgotten => writer.entries.is_empty(),
+                };
             if !is_settled {
                 return Err("writer that is settled");
             }

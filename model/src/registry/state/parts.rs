@@ -4,8 +4,10 @@ use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
     put_observed_sum, put_option, put_sum,
 };
-use super::{WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_HOLDERS, WITH_LEFT_OUT};
+use super::{WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_HOLDERS, WITH_LEFT_OUT, WITH_UNNAMED};
+use crate::bits::Bits;
 use crate::bytes::{DecodeError, Reader, Write};
+use crate::registry::apply::Unnamed;
 use crate::registry::declarations::Holders;
 use crate::registry::exemplars::Kept;
 use crate::registry::groups::Groups;
@@ -348,12 +350,16 @@ pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer, is_healed: bool) {
     });
     put_list(out, &writer.natives, |out, native| native.put(out));
     put_list(out, &writer.index, |out, at| out.put_varint((*at).into()));
-    out.put_u8(writer.run.is_some().into());
-    put_list(
-        out,
-        writer.run.as_deref().unwrap_or_default(),
-        |out, named| out.put_u8((*named).into()),
-    );
+    put_option(out, writer.run.as_ref().map(|named| named.len() as u64));
+    if let Some(named) = &writer.run {
+        out.put_blob(&named.to_bytes());
+    }
+    put_option(out, writer.unnamed.as_ref().map(|unnamed| unnamed.at_ms));
+    if let Some(unnamed) = &writer.unnamed {
+        out.put_varint(unnamed.next.into());
+        out.put_varint(unnamed.done.len() as u64);
+        out.put_blob(&unnamed.done.to_bytes());
+    }
     out.put_blob(writer.left_out.as_bytes());
 }
 
@@ -403,9 +409,20 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
         writer.remember_native(memory);
     }
     writer.index = get_list(from, 1, get_id)?.into();
-    let has_run = get_flag(from)?;
-    let named = get_list(from, 1, get_flag)?;
-    writer.run = has_run.then_some(named);
+    if version >= WITH_UNNAMED {
+        if let Some(len) = get_option(from)? {
+            writer.run = Some(get_bits(from, len)?);
+        }
+        if let Some(at_ms) = get_option(from)? {
+            let (next, len) = (get_id(from)?, from.varint()?);
+            let done = get_bits(from, len)?;
+            writer.unnamed = Some(Box::new(Unnamed { done, at_ms, next }));
+        }
+    } else {
+        let has_run = get_flag(from)?;
+        let named = get_list(from, 1, get_flag)?;
+        writer.run = has_run.then(|| named.into_iter().collect());
+    }
     if version >= WITH_LEFT_OUT {
         writer.left_out = get_left_out(from)?;
     }
@@ -452,6 +469,16 @@ pub(super) fn put_tombstones(out: &mut Vec<u8>, tombstones: &Tombstones) {
         }
         out.put_blob(left_out.as_bytes());
     });
+}
+
+fn get_bits(from: &mut Reader<'_>, len: u64) -> Result<Bits, DecodeError> {
+    let at = from.at();
+    let bytes = from.blob()?;
+    let bits = usize::try_from(len).ok();
+    match bits.and_then(|len| Bits::from_bytes(bytes, len)) {
+        Some(bits) => Ok(bits),
+        None => Reader::refuse("entries of a run", len, "a bit for each", at),
+    }
 }
 
 fn get_left_out(from: &mut Reader<'_>) -> Result<LeftOut, DecodeError> {
