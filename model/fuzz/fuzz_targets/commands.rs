@@ -5,8 +5,9 @@
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use metrics_model::{
-    Declaration, Epoch, Exemplar, ExposeRequest, FamilySpec, FamilyType, GaugeMode, GaugeWrite,
-    Labels, Layout, Limits, Observation, Registry,
+    Batch, BatchHeader, BatchKind, BatchWriter, Declaration, Epoch, Exemplar, ExposeRequest,
+    FamilySpec, FamilyType, GaugeMode, GaugeWrite, Labels, Layout, Limits, NativeHistogram,
+    Observation, Point, Registry, Replacement,
 };
 
 #[derive(Debug, Arbitrary)]
@@ -29,8 +30,68 @@ enum Command<'a> {
     Leave { writer: &'a [u8] },
     Del { whole: bool },
     Ttl { whole: bool },
+    Replace { series: Vec<Series<'a>>, keeps_others: bool },
+    Settle,
     Get,
     Load,
+}
+
+/// What a group is given.
+#[derive(Debug, Arbitrary)]
+struct Series<'a> {
+    family: &'a str,
+    kind: u8,
+    labels: Vec<(&'a str, &'a str)>,
+    value: f64,
+    counts: Vec<u64>,
+    is_in_a_new_batch: bool,
+}
+
+/// The batches of a run of full state.
+fn batches(series: &[Series<'_>], ttl_ms: u64) -> Vec<Vec<u8>> {
+    let new_batch = |(at, one): (usize, &Series<'_>)| (at > 0 && one.is_in_a_new_batch).then_some(at);
+    let mut starts = vec![0];
+    starts.extend(series.iter().enumerate().filter_map(new_batch));
+    let last = starts.len() - 1;
+    let write = |(number, from): (usize, &usize)| {
+        let to = starts.get(number + 1).copied().unwrap_or(series.len());
+        let mut batch = BatchWriter::new();
+        for one in &series[*from..to] {
+            define(&mut batch, one, ttl_ms);
+        }
+        let kind = if number == 0 { BatchHeader::FULL.kind } else { BatchKind::More };
+        batch.finish(BatchHeader { kind, last: number == last, ..BatchHeader::FULL })
+    };
+    starts.iter().enumerate().map(write).collect()
+}
+
+fn define(batch: &mut BatchWriter, series: &Series<'_>, ttl_ms: u64) {
+    let bounds = ["0.5", "1.0", "2.0"];
+    let (family_type, point) = match series.kind % 5 {
+        0 => (FamilyType::Counter, Point::Scalar(series.value)),
+        1 => (FamilyType::Gauge(GaugeMode::Sum), Point::Scalar(series.value)),
+        2 => {
+            let count = |at: usize| series.counts.get(at).copied().unwrap_or(0);
+            let counts = (0..=bounds.len()).map(count).collect();
+            (FamilyType::Histogram, Point::Buckets { sum: series.value, counts })
+        }
+        3 => {
+            let counts = vec![series.counts.first().copied().unwrap_or(0)];
+            (FamilyType::Summary, Point::Buckets { sum: series.value, counts })
+        }
+        _ => {
+            let mut histogram = NativeHistogram::empty((series.kind / 5 % 9) as i8, 0.25);
+            let buckets = series.counts.iter().take(20).enumerate();
+            histogram.positive = buckets.map(|(at, count)| (at as i32 * 3, *count)).collect();
+            histogram.sum = series.value;
+            (FamilyType::NativeHistogram, Point::Native(Box::new(histogram)))
+        }
+    };
+    let layout = (family_type == FamilyType::Histogram)
+        .then(|| batch.layout(&Layout::new(bounds).expect("ascending")));
+    let family = batch.family(&FamilySpec::new(series.family, family_type));
+    let labels = series.labels.iter().copied();
+    batch.define(family, ttl_ms, labels, "", layout, &point, None);
 }
 
 fn exemplar(pairs: Option<&Vec<(&str, &str)>>, value: f64) -> Option<Exemplar> {
@@ -98,6 +159,21 @@ fn call(registry: &mut Registry, call: &Call<'_>) {
         Command::Ttl { whole } => {
             registry.set_ttl(&stamp, family, (!whole).then_some(&labels), ttl_ms.unwrap_or(0));
         }
+        Command::Replace { series, keeps_others } => {
+            let bytes = batches(series, ttl_ms.unwrap_or(0));
+            let batches = bytes.iter().map(|bytes| Batch::decode(bytes));
+            // Texts may be too long for a batch.
+            let Ok(batches) = batches.collect::<Result<Vec<_>, _>>() else {
+                return;
+            };
+            let batches = if series.is_empty() { &[][..] } else { &batches };
+            let replacement = Replacement { group: &labels, batches, keeps_others: *keeps_others };
+            let before = registry.encode_snapshot();
+            if registry.replace_group(&stamp, &replacement).is_err() {
+                assert!(registry.encode_snapshot() == before, "what is refused changes nothing");
+            }
+        }
+        Command::Settle => registry.settle(&stamp),
         Command::Get => drop(registry.get(now_ms, family, &labels)),
         Command::Load => {
             *registry = Registry::decode_snapshot(&registry.encode_snapshot()).expect("it reads back");
