@@ -4,6 +4,20 @@ use crate::sizes::{MAX_BOUND_BYTES, cut};
 
 /// Upper bounds in ascending order, each with the text in which it is shown. `+Inf` is not among
 /// them: a layout of n bounds has n + 1 buckets.
+///
+/// ```
+/// use metrics_model::Layout;
+///
+/// let layout = Layout::new(["0.1", "0.5", "+Inf"])?;
+/// assert_eq!(layout.values().collect::<Vec<_>>(), [0.1, 0.5]);
+/// assert_eq!(layout.bucket_of(0.5), 1);
+/// assert_eq!(layout.bucket_of(7.0), 2);
+/// assert_eq!(
+///     Layout::new(["0.5", "0.1"]).unwrap_err().to_string(),
+///     "bucket bounds must be finite numbers in ascending order, found '0.1'"
+/// );
+/// # Ok::<(), metrics_model::WrongBound>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Layout {
     bounds: Box<[(f64, Box<str>)]>,

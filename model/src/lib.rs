@@ -7,6 +7,28 @@
 //!
 //! The same code runs inside Redis, where metrics are shared, and inside the exporter, for its own
 //! instance. It knows nothing of Redis, Python, HTTP, files or the clock: time is an argument.
+//!
+//! # Example
+//!
+//! A registry counts, and renders a page. Each write carries a [`Stamp`]: its time, and the epoch of the registry.
+//!
+//! ```
+//! use metrics_model::{Epoch, ExposeRequest, Labels, Limits, Registry, RegistryError, Stamp};
+//!
+//! let epoch = Epoch(1);
+//! let mut registry = Registry::new(epoch, Limits::default(), 0);
+//! let labels = Labels::new([("method", "GET")])?;
+//! assert_eq!(registry.inc(&Stamp::at(1_000, epoch), "requests", &labels, 1.0, None)?, 1.0);
+//! assert_eq!(registry.inc(&Stamp::at(2_000, epoch), "requests", &labels, 2.0, None)?, 3.0);
+//!
+//! let page = registry.expose(2_000, &ExposeRequest::default())?;
+//! assert!(String::from_utf8(page.body)?.contains("requests_total{method=\"GET\"} 3\n"));
+//!
+//! // A counter does not go down.
+//! let down = registry.inc(&Stamp::at(3_000, epoch), "requests", &labels, -1.0, None);
+//! assert!(matches!(down, Err(RegistryError::CounterValue(_))), "{down:?}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 // So that unit tests may use what the tests of this crate share.

@@ -14,6 +14,30 @@
 //! outlives its writer, and every word in it is read and written atomically, so a reader is safe
 //! whatever the writer does, or has stopped doing in the middle. Unsafe code: `memory.rs`, and one block
 //! of `temporary_store.rs`.
+//!
+//! # Example
+//!
+//! The arbiter makes a store, a worker adopts it and counts, and the exporter reads it, also after the worker's end.
+//!
+//! ```
+//! use metrics_model::{FamilySpec, FamilyType, Point};
+//! use metrics_store::{Identity, Role, StoreFile, StoreReader};
+//!
+//! let identity = Identity { role: Role::Worker, number: 7, slot: 3, name: "shop:8000:3".to_owned() };
+//! let file = StoreFile::create(&identity)?;
+//! let mut reader = StoreReader::open(file.duplicate_fd()?)?;
+//!
+//! let worker = file.adopt()?;
+//! let requests = worker.family(&FamilySpec::new("requests", FamilyType::Counter), None)?;
+//! let gets = worker.series(&requests, &[("method", "GET")])?;
+//! gets.add(0, 2.0);
+//! drop(worker);
+//!
+//! reader.refresh()?;
+//! assert_eq!(reader.len(), 1);
+//! assert!(matches!(reader.point(0), Point::Scalar(2.0)));
+//! # Ok::<(), metrics_store::StoreError>(())
+//! ```
 
 #![deny(unsafe_code)]
 
