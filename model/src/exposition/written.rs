@@ -5,8 +5,6 @@
 //! a series that would have the labels of another one, or two of one name. What that is follows from the
 //! names that there are at that moment, not from the order in which they came.
 
-use std::borrow::Cow;
-
 use super::text::names_state;
 use crate::escaping::{Escaping, LabelNames, WrittenLabels, is_legacy, is_unique_form};
 use crate::name::sample_suffixes;
@@ -41,19 +39,10 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// The labels of one of its series.
-    #[inline]
-    pub(super) fn labels<'s>(&self, registry: &Registry, series: Listed<'s>) -> Cow<'s, str> {
-        if self.escaping.keeps_labels(series.labels()) {
-            Cow::Borrowed(series.labels())
-        } else {
-            Cow::Owned(self.changed_labels(registry, series))
-        }
-    }
-
+    /// The labels of one of its series, where the scheme does not keep them.
     #[cold]
     #[inline(never)]
-    fn changed_labels(&self, registry: &Registry, series: Listed<'_>) -> String {
+    pub(super) fn labels(&self, registry: &Registry, series: Listed<'_>) -> String {
         let names = self.label_names();
         let mut depth = names.first_depth();
         loop {
