@@ -1,4 +1,4 @@
-//! Writes what the corpora of `batch` and `snapshot` begin with: one of everything.
+//! Writes the first entries of the corpora of `batch` and `snapshot`: one example of each kind.
 
 use std::fs;
 

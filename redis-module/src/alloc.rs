@@ -1,25 +1,29 @@
-//! Redis' allocator as Rust's, so that `used_memory`, `maxmemory` and `MEMORY USAGE` see every byte.
+//! Makes Rust use Redis' allocator, so that `used_memory`, `maxmemory` and `MEMORY USAGE` see every
+//! byte.
 //!
-//! The crate's own `RedisAlloc` has no `realloc`, so that each growing vector is copied, and trusts
-//! jemalloc's alignment. Redis promises that of the largest basic C type less its own header, which
-//! is 8 bytes on every build; what needs more (hash tables do) is placed by hand.
+//! The crate's own `RedisAlloc` has no `realloc`, so it copies each vector that grows, and it
+//! assumes jemalloc's alignment. Redis promises only the alignment of the largest basic C type
+//! minus the size of its own header, which is 8 bytes on every build. This module aligns larger
+//! types (hash tables need it) itself: it allocates more and keeps the address that Redis returned
+//! in a header.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
 
 use redis_module::raw;
 
-/// See the module's documentation.
+/// The global allocator; see the documentation of this module.
 pub(crate) struct RedisAllocator;
 
-/// What every allocator that Redis is built with gives.
+/// Alignment that every allocator of Redis guarantees, in bytes.
 const ALIGNED: usize = align_of::<usize>();
 
-// SAFETY: `alloc` and `alloc_zeroed` answer memory of the size and alignment asked for or null,
-// `dealloc` and `realloc` take what they answered, and none of them unwinds.
+// SAFETY: `alloc` and `alloc_zeroed` return null, or memory of the requested size and alignment.
+// `dealloc` and `realloc` accept what these returned. None of them unwinds.
 unsafe impl GlobalAlloc for RedisAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the pointer is written once, when the module is loaded, before it allocates.
+        // SAFETY: the pointer is written once, when Redis loads the module, before the first
+        // allocation.
         let Some(alloc) = (unsafe { raw::RedisModule_Alloc }) else {
             return ptr::null_mut();
         };
@@ -35,8 +39,8 @@ unsafe impl GlobalAlloc for RedisAllocator {
         if start.is_null() {
             return start;
         }
-        // SAFETY: `room` has space for the address of its start and then for `size` bytes at the next
-        // multiple of `align`.
+        // SAFETY: `room` has space for the address of its start and, at the next multiple of
+        // `align`, for `size` bytes.
         unsafe {
             let after_header = start.add(ALIGNED);
             let placed = after_header.add(after_header.align_offset(layout.align()));
@@ -46,7 +50,7 @@ unsafe impl GlobalAlloc for RedisAllocator {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: see `alloc`; of memory placed by hand the header holds the start.
+        // SAFETY: see `alloc`; the header of memory that this module aligned holds its start.
         unsafe {
             let start = if layout.align() <= ALIGNED {
                 memory
@@ -60,7 +64,8 @@ unsafe impl GlobalAlloc for RedisAllocator {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: `calloc` answers zeroed memory; memory placed by hand is zeroed here.
+        // SAFETY: `calloc` returns zeroed memory; the code below zeroes memory that this module
+        // aligned.
         unsafe {
             match raw::RedisModule_Calloc {
                 Some(calloc) if layout.align() <= ALIGNED => calloc(1, layout.size()).cast(),
@@ -76,7 +81,7 @@ unsafe impl GlobalAlloc for RedisAllocator {
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // SAFETY: memory of plain alignment came from Redis' allocator; other memory is moved.
+        // SAFETY: memory of plain alignment came from Redis' allocator; other memory is copied.
         unsafe {
             match raw::RedisModule_Realloc {
                 Some(realloc) if layout.align() <= ALIGNED => realloc(memory.cast(), size).cast(),
@@ -96,7 +101,7 @@ unsafe impl GlobalAlloc for RedisAllocator {
     }
 }
 
-/// Where memory that was placed by hand keeps the address that Redis gave.
+/// Returns the place before the memory at which `alloc` keeps the address that Redis returned.
 fn header_of(placed: *mut u8) -> *mut *mut u8 {
     placed.wrapping_sub(ALIGNED).cast()
 }

@@ -16,11 +16,12 @@ use crate::refusal::{Refusal, shown};
 /// The arguments after the key.
 pub(crate) struct Args<'a> {
     rest: &'a [*mut raw::RedisModuleString],
-    /// The option that is being read.
+    /// The option that is being parsed.
     option: Keyword,
 }
 
-/// A word of the grammar in upper case. Longer words than the longest are cut: they match nothing.
+/// A word of a command's grammar in upper case. A word longer than every keyword is cut; it matches
+/// nothing.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Keyword {
     bytes: [u8; Self::LONGEST],
@@ -31,7 +32,7 @@ pub(crate) struct Keyword {
 impl Keyword {
     const LONGEST: usize = 16;
 
-    /// To match against.
+    /// Returns the word, to match against.
     pub(crate) fn as_str(&self) -> &str {
         str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
@@ -61,7 +62,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// The next argument, or the error that fits where there is none.
+    /// Returns the next argument, or the error that names what is missing.
     pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Refusal> {
         let Some((first, rest)) = self.rest.split_first() else {
             return Err(match self.option.length {
@@ -74,7 +75,7 @@ impl<'a> Args<'a> {
         Ok(unsafe { api::bytes_of(*first) })
     }
 
-    /// A text; `what` it is, for the error.
+    /// Returns the next argument as text; the error calls it `what`.
     pub(crate) fn text(&mut self, what: &'static str) -> Result<&'a str, Refusal> {
         let bytes = self.bytes()?;
         str::from_utf8(bytes).map_err(|_| Refusal::NotUtf8 {
@@ -83,7 +84,7 @@ impl<'a> Args<'a> {
         })
     }
 
-    /// A word of a fixed set.
+    /// Returns the next argument as a word of a fixed set.
     pub(crate) fn word<T>(&mut self) -> Result<T, Refusal>
     where
         T: FromStr,
@@ -92,12 +93,12 @@ impl<'a> Args<'a> {
         Ok(self.text("word")?.parse()?)
     }
 
-    /// The name of a family.
+    /// Returns the next argument as the name of a family.
     pub(crate) fn family(&mut self) -> Result<&'a str, Refusal> {
         self.text("family name")
     }
 
-    /// The id of a writer.
+    /// Returns the next argument as the id of a writer.
     pub(crate) fn writer(&mut self) -> Result<&'a [u8], Refusal> {
         match self.bytes()? {
             b"" => Err(Refusal::NoWriter),
@@ -110,7 +111,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Any float.
+    /// Returns the next argument as a float.
     pub(crate) fn number(&mut self) -> Result<f64, Refusal> {
         let bytes = self.bytes()?;
         parse_number(bytes).ok_or_else(|| Refusal::NotANumber {
@@ -119,7 +120,7 @@ impl<'a> Args<'a> {
         })
     }
 
-    /// A whole number that is not negative.
+    /// Returns the next argument as a whole number, zero or more.
     pub(crate) fn whole(&mut self, what: &'static str) -> Result<u64, Refusal> {
         let bytes = self.bytes()?;
         let text = str::from_utf8(bytes)
@@ -132,7 +133,7 @@ impl<'a> Args<'a> {
             })
     }
 
-    /// The schema of a native histogram.
+    /// Returns the next argument as the schema of a native histogram.
     pub(crate) fn schema(&mut self) -> Result<i8, Refusal> {
         let bytes = self.bytes()?;
         let schema = str::from_utf8(bytes)
@@ -143,26 +144,27 @@ impl<'a> Args<'a> {
             .ok_or_else(|| Refusal::Schema(shown(bytes)))
     }
 
-    /// The number of a batch.
+    /// Returns the next argument as the number of a batch.
     pub(crate) fn seq(&mut self) -> Result<u64, Refusal> {
         self.whole("seq")
     }
 
-    /// A span of time.
+    /// Returns the next argument as a duration in milliseconds.
     pub(crate) fn milliseconds(&mut self) -> Result<u64, Refusal> {
         self.whole("number of milliseconds")
     }
 
-    /// The life of a registry.
+    /// Returns the next argument as the epoch of a registry.
     pub(crate) fn epoch(&mut self) -> Result<Epoch, Refusal> {
         self.word()
     }
 
-    /// `n name value ...`
+    /// Parses labels: `n name value ...`
     pub(crate) fn labels(&mut self) -> Result<Labels, Refusal> {
         let count = self.count("number of labels", MAX_LABELS)?;
         let given = self.rest;
-        // Straight into the label set, without a list in between: this runs for most commands.
+        // Adds each pair to the label set at once, without a list in between: most commands run
+        // this code.
         let mut wrong = None;
         let pairs = (0..count).map_while(|_| {
             let pair = self.bytes().and_then(|name| Ok((name, self.bytes()?)));
@@ -173,14 +175,14 @@ impl<'a> Args<'a> {
             return Err(error);
         }
         if labels == Err(LabelError::NotUtf8) {
-            // Again, to say which.
+            // Reads the labels a second time, to name the wrong one in the error.
             self.rest = given;
             (0..count).try_for_each(|_| self.label().map(drop))?;
         }
         Ok(labels?)
     }
 
-    /// `n name value ...` of an exemplar.
+    /// Parses the labels of an exemplar: `n name value ...`
     pub(crate) fn pairs(&mut self) -> Result<Vec<(&'a str, &'a str)>, Refusal> {
         let count = self.count("number of labels", MAX_LABELS)?;
         (0..count).map(|_| self.label()).collect()
@@ -190,13 +192,13 @@ impl<'a> Args<'a> {
         Ok((self.text("label name")?, self.text("label value")?))
     }
 
-    /// `n bound ...`
+    /// Parses bucket bounds: `n bound ...`
     pub(crate) fn bounds(&mut self) -> Result<Vec<&'a str>, Refusal> {
         let count = self.count("number of buckets", MAX_BOUNDS)?;
         (0..count).map(|_| self.text("bucket bound")).collect()
     }
 
-    /// How many things follow.
+    /// Returns how many things follow.
     pub(crate) fn count(&mut self, what: &'static str, most: usize) -> Result<usize, Refusal> {
         let (found, most) = (self.whole(what)?, most as u64);
         if found > most {
@@ -205,7 +207,7 @@ impl<'a> Args<'a> {
         Ok(found as usize)
     }
 
-    /// The next option's keyword, or `None` at the end.
+    /// Returns the keyword of the next option, or `None` after the last argument.
     pub(crate) fn option(&mut self) -> Option<Keyword> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
@@ -214,7 +216,7 @@ impl<'a> Args<'a> {
         Some(self.option)
     }
 
-    /// Reads the value of the option just named into its place, which must still be empty.
+    /// Parses the value of the current option and stores it; refuses an option that is given twice.
     pub(crate) fn once<T>(
         &mut self,
         place: &mut Option<T>,
@@ -227,7 +229,7 @@ impl<'a> Args<'a> {
         Ok(())
     }
 
-    /// The error for an option that the command does not have.
+    /// Returns the error for an option that the command does not have.
     pub(crate) fn unknown_option(&self, expected: &'static str) -> Refusal {
         // SAFETY: the promise of `new`.
         let given = self
@@ -240,7 +242,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// Makes sure that nothing follows.
+    /// Refuses arguments that are left over.
     pub(crate) fn end(&self) -> Result<(), Refusal> {
         if self.rest.is_empty() {
             Ok(())

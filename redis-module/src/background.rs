@@ -1,18 +1,18 @@
-//! Work that no command asks for.
+//! Finishes, by timer, the work that commands have left over.
 //!
 //! # How it works
 //!
-//! What a command leaves to later writes ([`Registry::settle`](metrics_model::Registry::settle)) must
-//! not depend on later writes: they may not come, or be refused while memory is full. So a primary sets
-//! a timer for the moment at which a registry has something to do. The timer's write is stamped and
-//! replicated like any other, as `METRICS.SETTLE key`; it decides nothing about a rollback, which is
-//! for writers to show.
+//! A command leaves part of its work to later writes
+//! ([`Registry::settle`](metrics_model::Registry::settle)). Those writes may never come, or the
+//! server may refuse them while its memory is full. So a primary sets a timer for the moment at
+//! which a registry has work to do. The timer's write is stamped and replicated like any other, as
+//! `METRICS.SETTLE key`. It does not decide whether the registry was rolled back: only writers can
+//! show that.
 //!
 //! # What it costs
 //!
-//! At most 0.3 ms in each [`PAUSE_MS`] as long as there is something to do; no timer where there is
-//! nothing. A key that was renamed, or a server that was promoted, gets its timer with the next command
-//! that looks at the key.
+//! At most 0.3 ms in each [`PAUSE_MS`] as long as there is work; without work there is no timer. A
+//! renamed key and a promoted server get their timer with the next command on the key.
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
@@ -29,13 +29,13 @@ use crate::guard::guard;
 use crate::key::Key;
 use crate::trailer::with_trailer;
 
-/// Milliseconds between two steps of the work.
+/// Pause between two steps of the work, in milliseconds.
 const PAUSE_MS: u64 = 5;
-/// The same while the server lets no writes through.
+/// Pause while the server accepts no writes, in milliseconds.
 const HELD_UP_MS: u64 = 100;
 /// A timer that is late by more milliseconds than this no longer exists.
 const LATE_MS: u64 = 1000;
-/// A new timer is worth it if it comes so many milliseconds before the one that is set.
+/// A new timer replaces an older one only if it comes at least so many milliseconds before it.
 const WORTH_MS: u64 = 20;
 
 /// The timer of a value.
@@ -43,22 +43,23 @@ const WORTH_MS: u64 = 20;
 pub(crate) struct Timer {
     id: raw::RedisModuleTimerID,
     number: u64,
-    /// When it comes, in the registry's time.
+    /// Time at which it comes, in the registry's time.
     at_ms: u64,
 }
 
-/// What a timer is for.
+/// The data of a timer: the key, and the timer's number.
 struct Job {
     database: c_int,
     key: Vec<u8>,
-    /// That of the [`Timer`]: the key may hold another value when it comes.
+    /// The number of the [`Timer`]. If the key holds another value when the timer comes, the
+    /// numbers differ.
     number: u64,
 }
 
 static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
 
-/// Sees to it that a value's work is done when it is due. To be called on a primary after each use.
-pub(crate) fn see_to(
+/// Sets the timer for a value's next work. A primary calls this after each use of the value.
+pub(crate) fn set_timer(
     context: Context,
     name: *mut raw::RedisModuleString,
     set: &mut MetricSet,
@@ -89,8 +90,8 @@ fn start(context: Context, key: Vec<u8>, set: &mut MetricSet, now_ms: u64, at_ms
     };
     let pause_ms = i64::try_from(at_ms - now_ms).unwrap_or(i64::MAX);
     let data = Box::into_raw(Box::new(job)).cast();
-    // SAFETY: the context is that of a command or a timer; the data is freed by the timer, or where it
-    // is stopped.
+    // SAFETY: the context is that of a command or a timer; the timer frees the data, or `stop`
+    // does.
     let id = unsafe {
         call!(RedisModule_CreateTimer(
             context.as_ptr(),
@@ -104,8 +105,8 @@ fn start(context: Context, key: Vec<u8>, set: &mut MetricSet, now_ms: u64, at_ms
 
 fn stop(context: Context, timer: Timer) {
     let mut data: *mut c_void = ptr::null_mut();
-    // SAFETY: Redis answers the data of a timer that is set, which is then ours; it knows no other of
-    // that number.
+    // SAFETY: Redis returns the data of the timer with this id, and the data is ours again. The id
+    // belongs to no other timer.
     unsafe {
         let status = call!(RedisModule_StopTimer(
             context.as_ptr(),
@@ -118,7 +119,7 @@ fn stop(context: Context, timer: Timer) {
     }
 }
 
-/// What Redis calls when a timer comes.
+/// Callback of Redis for a timer that has come.
 unsafe extern "C" fn fired(context: *mut raw::RedisModuleCtx, data: *mut c_void) {
     guard(|| {
         // SAFETY: the context is valid until this function returns, and the data is what `start` gave.
@@ -149,7 +150,7 @@ fn work(context: Context, name: *mut raw::RedisModuleString, number: u64) {
     set.take_charge();
     if Context::must_not_write() {
         let now_ms = set.now_ms();
-        // SAFETY: the name was made by the caller and is not freed yet.
+        // SAFETY: the caller made the name and has not freed it yet.
         let key = unsafe { crate::api::bytes_of(name) }.to_vec();
         start(context, key, set, now_ms, now_ms + HELD_UP_MS);
         return;
@@ -158,7 +159,7 @@ fn work(context: Context, name: *mut raw::RedisModuleString, number: u64) {
     let expired_before = set.registry.expired_count();
     settle(context, name, set, now_ms);
     let has_expired = set.registry.expired_count() > expired_before;
-    see_to(context, name, set, now_ms);
+    set_timer(context, name, set, now_ms);
     drop(key);
     if has_expired {
         context.signal_change(name);
@@ -166,7 +167,7 @@ fn work(context: Context, name: *mut raw::RedisModuleString, number: u64) {
     }
 }
 
-/// Works some of it off, and lets others do the same.
+/// Does one step of the work and replicates it, so that replicas do the same.
 pub(crate) fn settle(
     context: Context,
     name: *mut raw::RedisModuleString,
@@ -188,8 +189,8 @@ pub(crate) fn settle(
 
 fn replicate(context: Context, name: *mut raw::RedisModuleString, stamp: &Stamp) {
     with_trailer(stamp, |trailer| {
-        // SAFETY: the strings are valid, and those that the format names: one, and a vector and its
-        // length; Redis retains those that it keeps.
+        // SAFETY: the strings are valid and are those that the format names: one string, and a
+        // vector with its length. Redis retains those that it keeps.
         unsafe {
             call!(RedisModule_Replicate(
                 context.as_ptr(),

@@ -1,11 +1,10 @@
 //! What all commands have in common.
 //!
-//! Each command is one file with the same three steps in the same order: *parse* the arguments, *act*
-//! on the registry, *reply*. Around them, [`about`] tells Redis of a command, and `run` is what Redis
-//! then calls.
+//! Each command is one file with the same three steps in the same order: *parse* the arguments,
+//! *act* on the registry, *reply*. [`about`] describes a command to Redis, and Redis calls `run`.
 //!
-//! Commands are registered through the raw API and not the crate's macro, because that retains and
-//! copies every argument of every call.
+//! This module registers commands through the raw API. The crate's macro would retain and copy
+//! every argument of every call.
 
 mod about;
 mod add;
@@ -32,7 +31,7 @@ use std::slice;
 use redis_module::raw;
 
 pub(crate) use self::about::{About, Access, Argument, register};
-pub(crate) use self::load::forget_begun;
+pub(crate) use self::load::forget_partial_loads;
 pub(crate) use self::{
     add::Add, declare::Declare, del::Del, expose::Expose, families::Families, get::Get, inc::Inc,
     info::Info, leave::Leave, load::Load, observe::Observe, push::Push, replace::Replace, set::Set,
@@ -48,24 +47,24 @@ use crate::target::Target;
 
 /// A command on one key.
 pub(crate) trait Command {
-    /// What Redis is told of it.
+    /// The description that Redis gets.
     const ABOUT: About;
-    /// What the arguments say.
+    /// The parsed arguments.
     type Request<'a>;
-    /// What is replied.
+    /// The result of `act`, from which `reply` makes the reply.
     type Answer;
 
-    /// Reads the arguments after the key; looks at nothing else.
+    /// Parses the arguments after the key; reads no registry.
     fn parse<'a>(args: &mut Args<'a>) -> Result<Self::Request<'a>, Refusal>;
 
-    /// Does it.
+    /// Carries out the request.
     fn act(request: Self::Request<'_>, target: &Target<'_>) -> Result<Self::Answer, Refusal>;
 
-    /// Says what came of it.
+    /// Sends the result to the client.
     fn reply(answer: Self::Answer, reply: Reply);
 }
 
-/// What Redis calls for a command.
+/// Callback of Redis for a command.
 unsafe extern "C" fn run<C: Command>(
     context: *mut raw::RedisModuleCtx,
     argv: *mut *mut raw::RedisModuleString,

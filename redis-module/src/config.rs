@@ -1,8 +1,8 @@
-//! The settings `metrics.*`: CONFIG where the server has it for modules (7.0), `loadmodule` arguments
-//! everywhere.
+//! The settings `metrics.*`: CONFIG where the server has it for modules (7.0), `loadmodule`
+//! arguments everywhere.
 //!
-//! What is configured here is only what this server would like: what a registry enforces is part of
-//! its state, and changes with a replicated write ([`Registry::stamp`](metrics_model::Registry::stamp)).
+//! These are what this server proposes. The limits that a registry enforces are part of its state,
+//! and a replicated write changes them ([`Registry::stamp`](metrics_model::Registry::stamp)).
 
 use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 use std::str;
@@ -42,7 +42,7 @@ static SETTINGS: [&Setting; 6] = [
     &DEFAULT_TTL,
 ];
 
-/// The limits as configured on this server.
+/// Returns the limits that are configured on this server.
 pub(crate) fn limits() -> Limits {
     Limits {
         max_series: MAX_SERIES.get(),
@@ -54,7 +54,7 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// What is wrong with the arguments of `loadmodule`.
+/// An error in the arguments of `loadmodule`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
     #[error(
@@ -73,15 +73,15 @@ pub(crate) enum ConfigError {
     Refused(String),
 }
 
-/// Takes the arguments of `loadmodule` (pairs of name and value), and gives the settings to CONFIG,
-/// with those values as defaults.
+/// Parses the arguments of `loadmodule` (pairs of name and value), and registers the settings with
+/// CONFIG, with those values as defaults.
 pub(crate) fn load(context: Context, arguments: &[&[u8]]) -> Result<(), ConfigError> {
     set_defaults();
     for pair in arguments.chunks(2) {
         let [name, value] = pair else {
             return Err(ConfigError::Incomplete(shown(pair.concat().as_slice())));
         };
-        // As CONFIG calls it, or without the module's name.
+        // With the prefix, as CONFIG writes it, or without.
         let bare = name.strip_prefix(b"metrics.").unwrap_or(name);
         let setting = SETTINGS
             .iter()
@@ -131,7 +131,7 @@ fn register(context: Context) -> Result<(), ConfigError> {
         return Ok(());
     };
     for setting in SETTINGS {
-        // SAFETY: the context is that of OnLoad, Redis copies the name, and the setting lives for ever.
+        // SAFETY: the context is that of OnLoad, Redis copies the name, and the setting is static.
         let status = unsafe {
             register(
                 context.as_ptr(),
@@ -152,8 +152,8 @@ fn register(context: Context) -> Result<(), ConfigError> {
             ));
         }
     }
-    // SAFETY: as above. What the configuration file says is set here; a wrong value there is reported
-    // by Redis itself.
+    // SAFETY: as above. This sets the values of the configuration file; Redis itself reports a
+    // wrong value there.
     match unsafe { load(context.as_ptr()) } {
         OK => Ok(()),
         _ => Err(ConfigError::Refused("*".to_owned())),
@@ -184,7 +184,7 @@ unsafe fn setting_of(data: *mut c_void) -> &'static Setting {
 }
 
 unsafe extern "C" fn get(_name: *const c_char, data: *mut c_void) -> c_longlong {
-    // SAFETY: Redis passes on what `register` gave.
+    // SAFETY: Redis passes back the data of `register`.
     let setting = unsafe { setting_of(data) };
     guard(|| setting.value.load(Ordering::Relaxed)).unwrap_or(0)
 }
@@ -195,7 +195,7 @@ unsafe extern "C" fn set(
     data: *mut c_void,
     _error: *mut *mut raw::RedisModuleString,
 ) -> c_int {
-    // SAFETY: Redis passes on what `register` gave, and has checked the bounds.
+    // SAFETY: Redis passes back the data of `register`, and has checked the bounds.
     let setting = unsafe { setting_of(data) };
     guard(|| setting.value.store(value, Ordering::Relaxed));
     OK

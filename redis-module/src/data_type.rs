@@ -1,11 +1,12 @@
-//! The native type `metricset`: what Redis does with a registry as a value among others.
+//! The native type `metricset`: the callbacks by which Redis saves, loads, copies and frees a
+//! registry.
 //!
 //! Each callback is a cast, a SAFETY line, and a call into the model. A registry is saved as a
 //! snapshot ([`Registry::encode_snapshot`]) in parts (`parts.rs`), so that neither RDB nor AOF
-//! ever holds a string of hundreds of megabytes.
+//! contains a string of hundreds of megabytes.
 //!
-//! Deliberately absent: `unlink` (there is nothing to undo when a key goes), `aux` (nothing lives
-//! outside the keys).
+//! Deliberately absent: `unlink` (a key that is removed leaves nothing to undo), `aux` (no state
+//! exists outside the keys).
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
@@ -21,9 +22,9 @@ use crate::guard::guard;
 use crate::parts;
 use crate::{defrag, failpoint};
 
-/// Exactly nine characters, of which RDB keeps a 54-bit form: it can never change.
+/// Name of the type: exactly nine characters. RDB stores it in 54 bits, so it can never change.
 const NAME: &CStr = c"metricset";
-/// The version of what `rdb_save` writes around the snapshot, which has its own.
+/// Version of what `rdb_save` writes around the snapshot. The snapshot has its own version.
 const ENCODING: c_int = 1;
 
 static HANDLE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut());
@@ -32,9 +33,9 @@ static HANDLE: AtomicPtr<raw::RedisModuleType> = AtomicPtr::new(ptr::null_mut())
 pub(crate) struct MetricSet {
     pub(crate) registry: Registry,
     authority: Authority,
-    counted: Counted,
+    counted: Totals,
     time: RegistryTime,
-    /// What does its work when that is due, if anything is.
+    /// The timer for the registry's next work, if it has any.
     pub(crate) timer: Option<Timer>,
 }
 
@@ -44,7 +45,7 @@ impl MetricSet {
         Self::with(registry, Authority::current())
     }
 
-    /// A value that was saved at some time before.
+    /// A value that comes from a save or a copy.
     pub(crate) fn restored(registry: Registry) -> Self {
         Self::with(registry, Authority::NONE)
     }
@@ -54,7 +55,7 @@ impl MetricSet {
         let mut set = Self {
             registry,
             authority,
-            counted: Counted::default(),
+            counted: Totals::default(),
             time: RegistryTime::begin(api::clock_ms(), last_stamp_ms, api::steady_us()),
             timer: None,
         };
@@ -63,15 +64,16 @@ impl MetricSet {
         set
     }
 
-    /// To be called after each write, so that INFO need not walk through the keys.
+    /// Updates the sums for INFO, which then needs no walk through the keys. Called after each
+    /// write.
     pub(crate) fn count(&mut self) {
         self.registry.measure();
-        let now = Counted {
+        let now = Totals {
             series: self.registry.series_count() as u64,
             rejected: self.registry.rejected().map(|(_, count)| count).sum(),
         };
         let before = std::mem::replace(&mut self.counted, now);
-        // Differences may be negative, and addition wraps to the right result.
+        // A difference may be negative; the addition wraps to the right result.
         SERIES.fetch_add(now.series.wrapping_sub(before.series), Ordering::Relaxed);
         REJECTED.fetch_add(
             now.rejected.wrapping_sub(before.rejected),
@@ -79,7 +81,8 @@ impl MetricSet {
         );
     }
 
-    /// To be called on a primary before each use.
+    /// Makes the registry heal if its value may be out of date. A primary calls this before each
+    /// use.
     pub(crate) fn take_charge(&mut self) {
         let current = Authority::current();
         if self.authority != current {
@@ -88,17 +91,17 @@ impl MetricSet {
         }
     }
 
-    /// The registry's time, which does not step when the server's clock is set.
+    /// Returns the registry's time, which does not jump when the server's clock is set.
     pub(crate) fn now_ms(&self) -> u64 {
         self.time.at(api::clock_ms(), api::steady_us())
     }
 
-    /// The same for a write.
+    /// Returns the registry's time for a write, and advances it.
     pub(crate) fn time_of_write(&mut self) -> u64 {
         self.time.move_to(api::clock_ms(), api::steady_us())
     }
 
-    /// Another server has decided the time of a write.
+    /// Takes over the time of a write that another server has stamped.
     pub(crate) fn follow(&mut self, stamp_ms: u64) {
         self.time.follow(stamp_ms, api::steady_us());
     }
@@ -112,26 +115,26 @@ impl Drop for MetricSet {
     }
 }
 
-/// What of a value is in the sums of INFO.
+/// The part of a value in the sums of INFO.
 #[derive(Default, Clone, Copy)]
-struct Counted {
+struct Totals {
     series: u64,
     rejected: u64,
 }
 
-/// All values of this server together.
+/// Number of values on this server.
 pub(crate) static KEYS: AtomicU64 = AtomicU64::new(0);
-/// Their series.
+/// Number of series of all values.
 pub(crate) static SERIES: AtomicU64 = AtomicU64::new(0);
-/// The entries of batches that they left out.
+/// Number of batch entries that all registries left out.
 pub(crate) static REJECTED: AtomicU64 = AtomicU64::new(0);
 
-/// What Redis calls the type.
+/// Returns Redis' handle of the type.
 pub(crate) fn handle() -> *mut raw::RedisModuleType {
     HANDLE.load(Ordering::Relaxed)
 }
 
-/// The server refused the type.
+/// The server refused to create the type.
 #[derive(Debug, thiserror::Error)]
 #[error("the data type metricset cannot be created: is another module of that type loaded?")]
 pub(crate) struct TypeRefused;
@@ -178,7 +181,7 @@ pub(crate) fn register(context: api::Context) -> Result<(), TypeRefused> {
 
 /// # Safety
 ///
-/// `value` is what [`into_value`] made, and nobody else uses it for `'a`.
+/// `value` is what [`into_value`] made, and nothing else accesses it for `'a`.
 unsafe fn set_of<'a>(value: *const c_void) -> &'a MetricSet {
     // SAFETY: the caller's promise.
     unsafe { &*value.cast::<MetricSet>() }
@@ -189,7 +192,7 @@ fn into_value(set: MetricSet) -> *mut c_void {
 }
 
 unsafe extern "C" fn free(value: *mut c_void) {
-    // SAFETY: Redis gives each value back once, perhaps on a background thread.
+    // SAFETY: Redis frees each value once, perhaps on a background thread.
     guard(|| drop(unsafe { Box::from_raw(value.cast::<MetricSet>()) }));
 }
 
@@ -201,9 +204,9 @@ unsafe extern "C" fn rdb_save(io: *mut raw::RedisModuleIO, value: *mut c_void) {
     });
 }
 
-/// A defect while a child saves must not pass for a value that is saved: the child ends, the server reports
-/// that saving has failed, and the file before it stays. Without a child (SAVE, DUMP) Redis offers no way
-/// to say so; what is written then is incomplete, and refused by whoever loads it.
+/// Runs a callback that saves. After a defect the saved value is incomplete. A forked child then
+/// ends with an error: the server reports that saving failed, and keeps the file from before.
+/// Without a child (SAVE, DUMP) Redis has no way to report it; the load of such a value fails.
 fn guard_saving(save: impl FnOnce()) {
     if guard(save).is_none() && api::is_child() {
         api::fail_child();
@@ -230,7 +233,7 @@ unsafe extern "C" fn rdb_load(io: *mut raw::RedisModuleIO, encoding: c_int) -> *
     loaded.unwrap_or(ptr::null_mut())
 }
 
-/// What was saved cannot be loaded.
+/// A saved value cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
     #[error("a metricset of encoding {0}, this version reads {ENCODING}")]
@@ -279,13 +282,14 @@ unsafe extern "C" fn digest(digest: *mut raw::RedisModuleDigest, value: *mut c_v
     });
 }
 
-/// From 64 on, UNLINK and lazy expiry free on a background thread.
+/// Returns the effort of freeing a value. From 64 on, UNLINK and lazy expiry free it on a
+/// background thread.
 unsafe extern "C" fn free_effort(_key: *mut raw::RedisModuleString, value: *const c_void) -> usize {
     // SAFETY: a value of our type.
     guard(|| unsafe { set_of(value) }.registry.series_count()).unwrap_or(1)
 }
 
-/// A copy may later take the place of what it was copied from, so it counts as restored.
+/// A copy may later replace the value that it was made from, so it counts as restored.
 unsafe extern "C" fn copy(
     _from: *mut raw::RedisModuleString,
     _to: *mut raw::RedisModuleString,

@@ -1,7 +1,7 @@
-//! Active defragmentation: a registry's memory moves to where the allocator would rather have it.
+//! Active defragmentation: moves a registry's memory to where the allocator wants it.
 //!
-//! Redis calls this with values that it finds, and again, with a cursor and a time to stop, for those
-//! that are large. Only servers with their own jemalloc do so.
+//! Redis calls this for each value that it finds. For a large value it calls again, with a cursor
+//! and a time limit. Only servers with their own jemalloc do so.
 
 use std::ffi::{c_int, c_ulong, c_void};
 use std::ptr;
@@ -13,11 +13,11 @@ use crate::api::OK;
 use crate::data_type::MetricSet;
 use crate::guard::guard;
 
-/// It is all done, as far as Redis should know.
+/// Result for a value that is finished.
 const DONE: c_int = 0;
 const GO_ON: c_int = 1;
 
-/// What Redis calls.
+/// Callback of Redis for one value.
 pub(crate) unsafe extern "C" fn defrag(
     context: *mut raw::RedisModuleDefragCtx,
     _key: *mut raw::RedisModuleString,
@@ -25,7 +25,8 @@ pub(crate) unsafe extern "C" fn defrag(
 ) -> c_int {
     let moved = guard(|| {
         let mut mover = Mover(context);
-        // SAFETY: Redis passes the place of a value of our type, which nobody else uses meanwhile.
+        // SAFETY: Redis passes the place of a value of our type, and nothing else accesses it
+        // meanwhile.
         unsafe {
             if let Some(new) = mover.moved::<c_void>(*value) {
                 *value = new;
@@ -41,11 +42,11 @@ pub(crate) unsafe extern "C" fn defrag(
 struct Mover(*mut raw::RedisModuleDefragCtx);
 
 impl Mover {
-    /// The new place of what was allocated there; the old one is free then. `None`: it may stay.
+    /// Returns the new place of an allocation, whose old place is then free; `None` if it stays.
     ///
     /// # Safety
     ///
-    /// The memory is what Redis' allocator gave, and is not used at its old place any more.
+    /// Redis' allocator returned the memory, and nothing uses its old place after this call.
     unsafe fn moved<T: ?Sized>(&self, memory: *mut T) -> Option<*mut c_void> {
         // SAFETY: the context is that of the callback, and the caller's promise.
         let new = unsafe {
@@ -57,7 +58,8 @@ impl Mover {
 
     fn cursor(&self) -> usize {
         let mut cursor: c_ulong = 0;
-        // SAFETY: the context is that of the callback. Of a value that is done at once there is none.
+        // SAFETY: the context is that of the callback. A value that is finished in one call has no
+        // cursor.
         let known = unsafe {
             raw::RedisModule_DefragCursorGet.map(|get| get(self.0, &raw mut cursor) == OK)
         };
@@ -77,7 +79,8 @@ impl Mover {
     }
 }
 
-/// Memory placed by hand (see `alloc`) does not begin where Redis' allocator says.
+/// Returns whether values of this type begin at an address that Redis' allocator returned, which is
+/// not so for memory that `alloc` aligned.
 const fn is_plain<T>() -> bool {
     size_of::<T>() > 0 && align_of::<T>() <= align_of::<usize>()
 }
@@ -88,8 +91,8 @@ impl Relocate for Mover {
             return;
         }
         let old: *mut str = &raw mut **text;
-        // SAFETY: a box that is not empty is memory of Redis' allocator. Where it was moved, the old box is
-        // overwritten without being dropped, and the new one has the same bytes.
+        // SAFETY: a box that is not empty is memory of Redis' allocator. After a move the old box
+        // is overwritten without a drop, and the new one has the same bytes.
         unsafe {
             if let Some(new) = self.moved(old) {
                 let bytes = ptr::slice_from_raw_parts_mut(new.cast::<u8>(), text.len());

@@ -1,4 +1,4 @@
-//! What happens to the server that changes what its values are worth.
+//! Server events after which values may be out of date, or complete.
 
 use std::ffi::c_void;
 
@@ -9,12 +9,12 @@ use crate::authority::Authority;
 use crate::command;
 use crate::guard::guard;
 
-/// The server refused to tell.
+/// The server refused a subscription.
 #[derive(Debug, thiserror::Error)]
 #[error("the server does not tell of {0}")]
 pub(crate) struct EventRefused(&'static str);
 
-/// Asks to be told.
+/// Subscribes to the events.
 pub(crate) fn subscribe(context: Context) -> Result<(), EventRefused> {
     let role_changes = raw::REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED;
     let loading = raw::REDISMODULE_EVENT_LOADING;
@@ -27,7 +27,7 @@ type Callback =
 
 fn subscribe_to(context: Context, id: u64, callback: Callback) -> Option<()> {
     let event = raw::RedisModuleEvent { id, dataver: 1 };
-    // SAFETY: the context is that of OnLoad, and the callbacks are there as long as the module.
+    // SAFETY: the context is that of OnLoad, and the callbacks live as long as the module.
     let status = unsafe {
         call!(RedisModule_SubscribeToServerEvent(
             context.as_ptr(),
@@ -38,7 +38,7 @@ fn subscribe_to(context: Context, id: u64, callback: Callback) -> Option<()> {
     (status == OK).then_some(())
 }
 
-/// Promoted: what the old primary decided last may never have come here.
+/// The server was promoted: it may have missed the last decisions of the old primary.
 unsafe extern "C" fn role_changed(
     _context: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
@@ -52,7 +52,8 @@ unsafe extern "C" fn role_changed(
     });
 }
 
-/// Loaded: RDB values say so themselves, those that the append only file made by commands do not.
+/// The server has loaded its data. `rdb_load` marks RDB values as restored; values that commands of
+/// the append only file made get their mark here.
 unsafe extern "C" fn loading_changed(
     _context: *mut raw::RedisModuleCtx,
     _event: raw::RedisModuleEvent,
@@ -64,7 +65,7 @@ unsafe extern "C" fn loading_changed(
             || phase == raw::REDISMODULE_SUBEVENT_LOADING_FAILED;
         if is_over {
             Authority::renew();
-            command::forget_begun();
+            command::forget_partial_loads();
         }
     });
 }

@@ -21,11 +21,11 @@ pub(crate) fn register(context: Context) {
     };
 }
 
-/// Runs in crash reports too: reads counters, and allocates nothing of ours.
+/// Writes the section. It runs in crash reports too, so it reads counters and allocates nothing.
 unsafe extern "C" fn add_section(info: *mut raw::RedisModuleInfoCtx, _for_crash_report: c_int) {
     guard(|| {
-        // SAFETY: without a name the section is called after the module. A section that was not asked
-        // for is refused, and then its fields are not wanted.
+        // SAFETY: without a name the section gets the module's name. Redis refuses a section that
+        // the client did not request; then the fields are not needed.
         let wanted = unsafe { call!(RedisModule_InfoAddSection(info, ptr::null())) } == OK;
         if wanted {
             add_field(info, c"keys", &data_type::KEYS);

@@ -15,12 +15,12 @@ const EMPTY: c_int = raw::REDISMODULE_KEYTYPE_EMPTY as c_int;
 pub(crate) struct Key(NonNull<raw::RedisModuleKey>);
 
 impl Key {
-    /// Opens a key to look at it; `None` where there is none.
+    /// Opens a key for reading; `None` if it does not exist.
     pub(crate) fn open(context: Context, name: *mut raw::RedisModuleString) -> Option<Self> {
         Self::open_as(context, name, raw::REDISMODULE_READ)
     }
 
-    /// Opens a key to change or make it; an error where the server does not allow that.
+    /// Opens a key to change or create it; an error if the server does not allow that.
     pub(crate) fn open_for_writing(
         context: Context,
         name: *mut raw::RedisModuleString,
@@ -41,11 +41,11 @@ impl Key {
         NonNull::new(key.cast()).map(Self)
     }
 
-    /// The value; `None` where the key is empty.
+    /// Returns the value; `None` if the key is empty.
     pub(crate) fn value(&mut self) -> Result<Option<&mut MetricSet>, Refusal> {
         let key = self.0.as_ptr();
-        // SAFETY: the key is open. A value of our type is a `MetricSet` that `data_type` has boxed, and
-        // Redis runs one command at a time, so that this is the only reference to it.
+        // SAFETY: the key is open. A value of our type is a `MetricSet` that `data_type` has boxed.
+        // Redis runs one command at a time, so this is the only reference to it.
         unsafe {
             if call!(RedisModule_KeyType(key)) == EMPTY {
                 return Ok(None);
@@ -59,11 +59,11 @@ impl Key {
         }
     }
 
-    /// Puts a value there.
+    /// Stores a value in the key.
     pub(crate) fn set(&mut self, value: MetricSet) {
         let value = Box::into_raw(Box::new(value));
-        // SAFETY: the key is open for writing; from here on the value belongs to Redis, which gives it
-        // to the type's `free`.
+        // SAFETY: the key is open for writing; from here on the value belongs to Redis, which
+        // passes it to the type's `free`.
         unsafe {
             call!(RedisModule_ModuleTypeSetValue(
                 self.0.as_ptr(),
@@ -73,7 +73,7 @@ impl Key {
         }
     }
 
-    /// Sets the time at which the key ends, where the server has a function for it (Redis 7.0).
+    /// Sets the time at which the key expires, if the server has a function for it (Redis 7.0).
     pub(crate) fn expire_at(&mut self, at_ms: u64) -> Result<(), NoSuchFunction> {
         let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
         // SAFETY: the key is open for writing.
@@ -84,7 +84,7 @@ impl Key {
         Ok(())
     }
 
-    /// Takes back a time at which the key was to end.
+    /// Removes the key's expiry time.
     pub(crate) fn persist(&mut self) {
         const NEVER: i64 = -1;
         // SAFETY: the key is open for writing.
@@ -92,12 +92,12 @@ impl Key {
     }
 }
 
-/// The server is older than the function.
+/// The server is too old for the function.
 pub(crate) struct NoSuchFunction;
 
 impl Drop for Key {
     fn drop(&mut self) {
-        // SAFETY: the key is open, and nobody uses it afterwards.
+        // SAFETY: the key is open, and nothing uses it afterwards.
         unsafe { call!(RedisModule_CloseKey(self.0.as_ptr())) };
     }
 }

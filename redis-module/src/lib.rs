@@ -1,10 +1,12 @@
 //! A native Redis type for Prometheus metrics.
 //!
-//! A key of the type `metricset` holds a registry ([`metrics_model::Registry`]), which has all the
-//! meaning: this crate reads a command's arguments, has its time stamped, lets the registry act,
-//! replicates, and replies. See README.md for the commands, and [`command`] for how each is made.
+//! A key of the type `metricset` holds a registry ([`metrics_model::Registry`]), which contains all
+//! rules of the metrics. This crate parses a command's arguments, stamps the time, calls the
+//! registry, replicates, and replies. README.md documents the commands; [`command`] shows how each
+//! is built.
 //!
-//! One library serves Redis from 6.2 and Valkey: what only newer servers have is looked up at run time.
+//! One library serves Redis from 6.2 and Valkey: it looks up functions of newer servers at run
+//! time.
 
 mod alloc;
 mod api;
@@ -41,11 +43,11 @@ use crate::command::{
 #[global_allocator]
 static ALLOCATOR: alloc::RedisAllocator = alloc::RedisAllocator;
 
-/// The first part of the names of settings, and the section of INFO.
+/// Prefix of the settings' names, and name of the section of INFO.
 const NAME: &CStr = c"metrics";
 const VERSION: c_int = 10_000;
 
-/// What is on offer.
+/// Registers the type, commands, settings and events.
 fn load(context: Context, arguments: &[&[u8]]) -> Result<(), Box<dyn Error>> {
     api::check()?;
     data_type::register(context)?;
@@ -74,8 +76,8 @@ fn load(context: Context, arguments: &[&[u8]]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Called by Redis when the module is loaded. There is no `RedisModule_OnUnload`: a module with a data
-/// type cannot be unloaded.
+/// Called by Redis when it loads the module. There is no `RedisModule_OnUnload`: a module with a
+/// data type cannot be unloaded.
 ///
 /// # Safety
 ///
@@ -87,7 +89,8 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     argv: *mut *mut raw::RedisModuleString,
     argc: c_int,
 ) -> c_int {
-    // SAFETY: the arguments are what Redis passed. This must be first: before it there is no allocator.
+    // SAFETY: the arguments are those of Redis. This call comes first: before it there is no
+    // allocator.
     let status = unsafe {
         let version = raw::REDISMODULE_APIVER_1.cast_signed();
         raw::Export_RedisModule_Init(context, NAME.as_ptr(), VERSION, version)
@@ -121,9 +124,10 @@ pub unsafe extern "C" fn RedisModule_OnLoad(
     }
 }
 
-/// Errors of RDB and RESTORE are handled here instead of ending the server; replicas may go on reading
-/// while they load; and Valkey may migrate slots atomically, for which it only wants to hear that the
-/// AOF form is complete. What a command opens for writing it need not have changed: it says so itself.
+/// Declares what this module handles itself. Errors of RDB and RESTORE do not end the server.
+/// Replicas may serve reads while they load. Valkey may migrate slots atomically, because the AOF
+/// form of a value is complete. A key that a command opened for writing counts as changed only when
+/// the command signals it.
 fn set_options(context: Context) {
     const VALKEY_HANDLE_ATOMIC_SLOT_MIGRATION: u32 = 1 << 5;
     let mut options = raw::REDISMODULE_OPTIONS_HANDLE_IO_ERRORS

@@ -4,15 +4,17 @@ use redis_module::raw;
 
 use crate::api::{self, call};
 
-/// The most bytes of a part.
+/// Maximum size of a part, in bytes.
 pub(crate) const PART_BYTES: usize = 1024 * 1024;
 
+/// Writes a snapshot to RDB or DUMP.
+///
 /// # Safety
 ///
-/// `io` is the stream of the `rdb_save` that is running.
+/// `io` is the stream of the running `rdb_save`.
 pub(crate) unsafe fn save(io: *mut raw::RedisModuleIO, bytes: &[u8]) {
     let parts = bytes.chunks(PART_BYTES);
-    // SAFETY: the caller's promise; Redis copies what it is given.
+    // SAFETY: the caller's promise; Redis copies the bytes.
     unsafe {
         call!(RedisModule_SaveUnsigned(io, parts.len() as u64));
         for part in parts {
@@ -25,16 +27,16 @@ pub(crate) unsafe fn save(io: *mut raw::RedisModuleIO, bytes: &[u8]) {
     }
 }
 
-/// `None` where the stream ends too early. The bytes may come from anybody (RESTORE), so their number
-/// is believed only as far as they are there.
+/// Reads a snapshot; `None` if the stream ends too early. RESTORE takes bytes from any client, so
+/// the length that the stream states allocates no memory before the bytes are there.
 ///
 /// # Safety
 ///
-/// `io` is the stream of the `rdb_load` that is running.
+/// `io` is the stream of the running `rdb_load`.
 pub(crate) unsafe fn load(io: *mut raw::RedisModuleIO) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
-    // SAFETY: the caller's promise. After an error Redis answers zero and null, and a string that it
-    // answers is ours to free.
+    // SAFETY: the caller's promise. After an error Redis returns zero and null. A string that it
+    // returns is ours to free.
     unsafe {
         let parts = call!(RedisModule_LoadUnsigned(io));
         for _ in 0..parts {
@@ -50,9 +52,11 @@ pub(crate) unsafe fn load(io: *mut raw::RedisModuleIO) -> Option<Vec<u8>> {
     }
 }
 
+/// Writes a snapshot to the append only file, as commands.
+///
 /// # Safety
 ///
-/// `io` is the stream of the `aof_rewrite` that is running, and `key` the key of the value.
+/// `io` is the stream of the running `aof_rewrite`, and `key` the key of the value.
 pub(crate) unsafe fn emit(
     io: *mut raw::RedisModuleIO,
     key: *mut raw::RedisModuleString,

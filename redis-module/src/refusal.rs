@@ -1,4 +1,4 @@
-//! Why a command is refused, in the words that its sender reads.
+//! Errors that refuse a command, in the words that its sender reads.
 
 use metrics_model::{
     DecodeError, ExemplarError, ExposeError, LabelError, RegistryError, UnknownEscaping,
@@ -6,7 +6,7 @@ use metrics_model::{
     WrongStamp,
 };
 
-/// Everything that can be wrong with a command. Nothing has changed then.
+/// Every error of a command. A refused command has changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("Operation against a key holding the wrong kind of value")]
@@ -97,11 +97,11 @@ pub(crate) enum Refusal {
     Expose(#[from] ExposeError),
 }
 
-/// How much of an argument an error message shows.
+/// Maximum length of an argument in an error message, in characters.
 const SHOWN_CHARS: usize = 128;
 
 impl Refusal {
-    /// The first word of an error reply, by which a client decides.
+    /// Returns the first word of the error reply, by which a client tells errors apart.
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::WrongType => "WRONGTYPE",
@@ -113,7 +113,7 @@ impl Refusal {
     }
 }
 
-/// An argument as a message shows it, however long or strange it is.
+/// Returns an argument as an error message shows it: short and printable.
 pub(crate) fn shown(argument: &[u8]) -> String {
     let head = &argument[..argument.len().min(4 * SHOWN_CHARS)];
     let mut text: String = String::from_utf8_lossy(head)

@@ -1,4 +1,4 @@
-//! Replies. The same in RESP2 and RESP3, but for the map of `METRICS.INFO` and for nil.
+//! Replies. They are the same in RESP2 and RESP3, except for the map of `METRICS.INFO` and for nil.
 
 use std::cell::RefCell;
 use std::ffi::c_long;
@@ -10,26 +10,27 @@ use crate::api::{self, Context, call};
 use crate::refusal::Refusal;
 
 thread_local! {
-    /// Room for the text of a number: commands run on one thread, and most of them answer one.
+    /// Buffer for the text of a number. Commands run on one thread, and most of them reply with a
+    /// number.
     static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// In characters.
+/// Maximum length of an error reply, in characters.
 const LONGEST_ERROR: usize = 1000;
 
-/// The client that waits.
+/// Sends replies to the client of the running command.
 #[derive(Clone, Copy)]
 pub(crate) struct Reply(Context);
 
 impl Reply {
-    /// To the client whose command is running.
+    /// Returns the replies to the client of this context.
     pub(crate) fn to(context: Context) -> Self {
         Self(context)
     }
 
     pub(crate) fn ok(self) {
-        // SAFETY: here and below the context is that of the running command, and Redis copies what it
-        // is given before the function returns.
+        // SAFETY: here and below the context is that of the running command, and Redis copies what
+        // is passed before the function returns.
         unsafe {
             call!(RedisModule_ReplyWithSimpleString(
                 self.0.as_ptr(),
@@ -43,7 +44,7 @@ impl Reply {
         unsafe { call!(RedisModule_ReplyWithNull(self.0.as_ptr())) };
     }
 
-    /// A value of a metric, in Go's spelling.
+    /// Sends a metric's value, in Go's spelling.
     pub(crate) fn number(self, number: f64) {
         TEXT.with_borrow_mut(|text| {
             text.clear();
@@ -52,18 +53,18 @@ impl Reply {
         });
     }
 
-    /// How many there are of something.
+    /// Sends a number of things.
     pub(crate) fn integer(self, integer: u64) {
         self.signed(i64::try_from(integer).unwrap_or(i64::MAX));
     }
 
-    /// The same where it may be below zero.
+    /// Sends a whole number that may be negative.
     pub(crate) fn signed(self, integer: i64) {
         // SAFETY: see `ok`.
         unsafe { call!(RedisModule_ReplyWithLongLong(self.0.as_ptr(), integer)) };
     }
 
-    /// One entry of a map: a name and a string.
+    /// Sends one entry of a map: a name and a string.
     pub(crate) fn field(self, name: &str, value: &[u8]) {
         self.bulk(name.as_bytes());
         self.bulk(value);
@@ -80,7 +81,7 @@ impl Reply {
         }
     }
 
-    /// Begins an array: as many replies follow.
+    /// Begins an array of so many replies.
     pub(crate) fn array(self, length: usize) {
         // SAFETY: see `ok`.
         unsafe {
@@ -91,9 +92,9 @@ impl Reply {
         };
     }
 
-    /// Begins a map: twice as many replies follow.
+    /// Begins a map of so many entries; two replies follow for each.
     pub(crate) fn map(self, length: usize) {
-        // SAFETY: see `ok`. The function is there since 7.0; in RESP2 it answers a flat array.
+        // SAFETY: see `ok`. The function exists since 7.0; in RESP2 it sends a flat array.
         unsafe {
             match raw::RedisModule_ReplyWithMap {
                 Some(reply) => {
@@ -104,7 +105,7 @@ impl Reply {
         }
     }
 
-    /// What PUSH and LEAVE say.
+    /// Sends the reply of PUSH and LEAVE.
     pub(crate) fn push(self, answer: &PushReply) {
         self.array(if answer.series_left_out.is_some() {
             5
@@ -122,7 +123,7 @@ impl Reply {
 
     pub(crate) fn refusal(self, refusal: &Refusal) {
         let mut line = format!("{} {refusal}", refusal.code());
-        // It may quote an argument of any length.
+        // The message may quote an argument of any length.
         if let Some((end, _)) = line.char_indices().nth(LONGEST_ERROR) {
             line.truncate(end);
             line.push('…');

@@ -1,11 +1,12 @@
-//! The key that a command is about, and the rule by which it is changed: **the primary decides, everybody
-//! else repeats.**
+//! The key of a command, and the rule by which commands change it: **the primary decides, every
+//! other server repeats.**
 //!
-//! On the primary a write is stamped once: time, epoch of a key that it makes, memory, limits, healing.
-//! It is applied, and then replicated as it was sent, with the stamp as a trailer, unless the stamp is
-//! the one before: a busy registry is written many times in a millisecond. Where the command comes back
-//! (a replica, the append only file, a slot import) its stamp is obeyed and nothing is decided, so that
-//! every copy goes through the same states. An ordinary client's trailer is just an unknown option.
+//! The primary stamps each write once. The stamp holds the time, the epoch of a new key, whether
+//! memory is full, the limits, and healing. The primary applies the write, and replicates the
+//! command as the client sent it. It appends the stamp as a trailer, unless the stamp equals the
+//! one before: a busy registry gets many writes in a millisecond. A server that repeats the command
+//! (a replica, an append only file, a slot import) obeys the stamp and decides nothing, so every
+//! copy goes through the same states. From an ordinary client a trailer is just an unknown option.
 
 use std::ffi::{CStr, c_int};
 use std::ptr;
@@ -27,63 +28,63 @@ use crate::trailer::with_trailer;
 pub(crate) struct Target<'a> {
     context: Context,
     situation: Situation,
-    /// The name of the command.
+    /// The command's name, as the client sent it.
     command: *mut raw::RedisModuleString,
-    /// What follows it, the key first.
+    /// The arguments after the name; the key is the first.
     args: &'a [*mut raw::RedisModuleString],
     name: *mut raw::RedisModuleString,
-    /// What subscribers of keyspace events hear of a change.
+    /// Name of the keyspace event for a change.
     event: &'static CStr,
-    decided: Decided,
+    stamp_source: StampSource,
 }
 
 /// Where the stamp of a write comes from.
 #[derive(Clone, Copy)]
-enum Decided {
-    /// It is made here.
+enum StampSource {
+    /// This server makes it.
     Here,
-    /// Another server has made it.
+    /// Another server has made it and sent it along.
     There(Stamp),
-    /// The same, and it was that of the write before.
-    AsBefore,
+    /// Another server has made it; it equals the stamp of the write before.
+    SameAsBefore,
 }
 
-/// The stamp of a write that is done.
-struct Stamped {
+/// A finished write and its stamp.
+struct StampedWrite {
     stamp: Stamp,
-    /// It is not that of the registry's write before.
+    /// Whether it differs from the stamp of the registry's previous write.
     is_new: bool,
 }
 
-/// What follows from a write.
+/// What has to happen after a write.
 #[derive(Clone, Copy)]
 struct Changes {
-    /// It is replicated.
+    /// Replicate the command.
     is_change: bool,
-    /// Clients that watch the key hear of it.
+    /// Notify clients that watch the key.
     is_news: bool,
-    /// Series have expired by it.
+    /// Publish that series have expired.
     has_expired: bool,
 }
 
-/// What a write has done, as far as others must know.
+/// The effect of a write on replicas, on watching clients, and on the key's expiry.
 pub(crate) trait Effect {
-    /// Whether it is to be replicated.
+    /// Whether the command has to be replicated.
     fn is_change(&self) -> bool {
         true
     }
 
-    /// Whether somebody who watches the key should hear of it.
+    /// Whether clients that watch the key have to be notified.
     fn is_news(&self) -> bool {
         self.is_change()
     }
 
-    /// Whether the key must not end by itself from now on.
+    /// Whether the key must not expire from now on.
     fn keeps_key(&self) -> bool {
         false
     }
 
-    /// When the key is to end, if the write says so.
+    /// The time at which the key has to expire, if the write sets one.
     fn expire_at_ms(&self) -> Option<u64> {
         None
     }
@@ -92,7 +93,8 @@ pub(crate) trait Effect {
 impl Effect for () {}
 impl Effect for f64 {}
 
-/// How many series. A write to none of them is replicated all the same, as others may have expired by it.
+/// The number of changed series. A write that changes none is replicated all the same, because
+/// other series may have expired by it.
 impl Effect for u64 {
     fn is_news(&self) -> bool {
         *self > 0
@@ -113,7 +115,7 @@ impl Effect for PushReply {
 type TargetAndRest<'a> = (Target<'a>, &'a [*mut raw::RedisModuleString]);
 
 impl<'a> Target<'a> {
-    /// For a command that decides nothing.
+    /// Makes the target of a command that decides nothing.
     pub(crate) fn unstamped(
         context: Context,
         argv: &'a [*mut raw::RedisModuleString],
@@ -132,12 +134,12 @@ impl<'a> Target<'a> {
             args,
             name: *name,
             event,
-            decided: Decided::Here,
+            stamp_source: StampSource::Here,
         };
         Ok((target, rest))
     }
 
-    /// For a command that is stamped: takes the trailer off where there must be one.
+    /// Makes the target of a command with a stamp; takes off the trailer if one is required.
     pub(crate) fn stamped(
         context: Context,
         argv: &'a [*mut raw::RedisModuleString],
@@ -148,26 +150,26 @@ impl<'a> Target<'a> {
             return Ok((target, rest));
         }
         let Ok((stamp, used)) = stamp_at_end(rest) else {
-            target.decided = Decided::AsBefore;
+            target.stamp_source = StampSource::SameAsBefore;
             return Ok((target, rest));
         };
-        target.decided = Decided::There(stamp);
+        target.stamp_source = StampSource::There(stamp);
         Ok((target, &rest[..rest.len() - used]))
     }
 
-    /// Whether the command comes from a server and not from a client.
+    /// Returns whether a server sent the command, and not a client.
     pub(crate) fn is_repetition(&self) -> bool {
         self.situation.is_repetition()
     }
 
-    /// The database and name of the key.
+    /// Returns the database and the name of the key.
     pub(crate) fn identity(&self) -> (c_int, Vec<u8>) {
         // SAFETY: the string is valid while the command runs.
         let name = unsafe { api::bytes_of(self.name) };
         (self.context.database(), name.to_vec())
     }
 
-    /// Reads, at a time; `None` where there is no key.
+    /// Reads the registry, at its present time; `None` if the key does not exist.
     pub(crate) fn read<T>(
         &self,
         act: impl FnOnce(Option<&Registry>, u64) -> Result<T, Refusal>,
@@ -182,7 +184,7 @@ impl<'a> Target<'a> {
                 self.take_charge(set);
                 let now_ms = set.now_ms();
                 if self.decides() {
-                    background::see_to(self.context, self.name, set, now_ms);
+                    background::set_timer(self.context, self.name, set, now_ms);
                 }
                 act(Some(&set.registry), now_ms)
             }
@@ -190,7 +192,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Writes; a missing key is made, unless the write is refused.
+    /// Changes the registry; creates a missing key, unless the write is refused.
     pub(crate) fn write<T: Effect>(
         &self,
         act: impl FnOnce(&mut Registry, &Stamp) -> Result<T, RegistryError>,
@@ -208,28 +210,28 @@ impl<'a> Target<'a> {
             self.pass_on(key, &stamped, &done, changes);
             return Ok(done);
         }
-        let stamp = match self.decided {
-            Decided::Here => stamp_of_new_key(self.situation.is_out_of_memory()),
-            Decided::There(stamp) => stamp,
-            Decided::AsBefore => return Err(WrongStamp.into()),
+        let stamp = match self.stamp_source {
+            StampSource::Here => stamp_of_new_key(self.situation.is_out_of_memory()),
+            StampSource::There(stamp) => stamp,
+            StampSource::SameAsBefore => return Err(WrongStamp.into()),
         };
         let limits = stamp.limits().unwrap_or_default();
         let mut registry = Registry::new(stamp.epoch(), limits, stamp.now_ms());
         let done = act(&mut registry, &stamp)?;
         key.set(MetricSet::new(registry));
-        // The key is there now, also where the write itself has done nothing: a first PUSH is answered
-        // with RESYNC, and a client that watches the key has to hear of it.
+        // The key exists now, even if the write itself did nothing: the reply to a first PUSH is
+        // RESYNC, and clients that watch the key have to be notified.
         let changes = Changes {
             is_change: true,
             is_news: true,
             has_expired: false,
         };
         let is_new = true;
-        self.pass_on(key, &Stamped { stamp, is_new }, &done, changes);
+        self.pass_on(key, &StampedWrite { stamp, is_new }, &done, changes);
         Ok(done)
     }
 
-    /// Writes; `None` where there is no key.
+    /// Changes the registry; `None` if the key does not exist.
     pub(crate) fn write_existing<T: Effect>(
         &self,
         act: impl FnOnce(&mut Registry, &Stamp) -> T,
@@ -249,7 +251,7 @@ impl<'a> Target<'a> {
         Ok(Some(done))
     }
 
-    /// Puts there what another server has saved.
+    /// Stores a value that another server has saved.
     pub(crate) fn restore(&self, registry: Registry) -> Result<(), Refusal> {
         let mut key = Key::open_for_writing(self.context, self.name)?;
         key.value()?;
@@ -260,7 +262,7 @@ impl<'a> Target<'a> {
         Ok(())
     }
 
-    /// Passes the command on as it came.
+    /// Replicates the command as it came.
     pub(crate) fn replicate_verbatim(&self) {
         // SAFETY: the context is that of the running command.
         unsafe { call!(RedisModule_ReplicateVerbatim(self.context.as_ptr())) };
@@ -270,33 +272,33 @@ impl<'a> Target<'a> {
         &self,
         set: &mut MetricSet,
         act: impl FnOnce(&mut Registry, &Stamp) -> Result<T, RegistryError>,
-    ) -> Result<(Stamped, T), Refusal> {
+    ) -> Result<(StampedWrite, T), Refusal> {
         self.take_charge(set);
         let before = set.registry.last_stamp();
-        let stamp = match self.decided {
-            Decided::Here => {
+        let stamp = match self.stamp_source {
+            StampSource::Here => {
                 let is_out_of_memory = self.situation.is_out_of_memory();
                 let now_ms = set.time_of_write();
                 set.registry
                     .stamp(now_ms, &config::limits(), is_out_of_memory)
             }
-            Decided::There(stamp) => {
+            StampSource::There(stamp) => {
                 set.follow(stamp.now_ms());
                 stamp
             }
-            Decided::AsBefore => before,
+            StampSource::SameAsBefore => before,
         };
         let done = act(&mut set.registry, &stamp);
         set.count();
         if self.decides() {
-            background::see_to(self.context, self.name, set, stamp.now_ms());
+            background::set_timer(self.context, self.name, set, stamp.now_ms());
         }
         let is_new = stamp != before;
-        Ok((Stamped { stamp, is_new }, done?))
+        Ok((StampedWrite { stamp, is_new }, done?))
     }
 
-    /// A full registry first works off what may make room, in a write of its own: the command may be
-    /// refused all the same, and then it is not replicated.
+    /// Lets a full registry first finish work that may free space, in a write of its own. The
+    /// command may still be refused, and is then not replicated.
     fn make_room(&self, set: &mut MetricSet) {
         if !self.decides() {
             return;
@@ -308,26 +310,29 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Whether this server decides about its values, and the command was not decided elsewhere.
+    /// Returns whether this server is the primary and the command carries no decision of another
+    /// server.
     fn decides(&self) -> bool {
         self.situation.is_primary() && !self.is_repetition()
     }
 
-    /// A value that may be behind heals, where this server decides about it.
+    /// Makes a value that may be out of date heal, if this server decides about it.
     fn take_charge(&self, set: &mut MetricSet) {
         if self.decides() {
             set.take_charge();
         }
     }
 
-    /// What follows from a write. The key's end is not replicated: a server that repeats the write
-    /// works out the same one. Others hear of a change when the key is closed, since they may do anything.
-    fn pass_on(&self, mut key: Key, stamped: &Stamped, done: &impl Effect, changes: Changes) {
+    /// Replicates, sets the key's expiry, and notifies. The expiry is not replicated: a server that
+    /// repeats the write computes the same one. Notifications come after the key is closed, because
+    /// their receivers may run any command.
+    fn pass_on(&self, mut key: Key, stamped: &StampedWrite, done: &impl Effect, changes: Changes) {
         if changes.is_change {
-            match self.decided {
-                Decided::Here => self.replicate(stamped),
-                // To this replica's own append only file; Redis passes the primary's stream on by itself.
-                Decided::There(_) | Decided::AsBefore => self.replicate_verbatim(),
+            match self.stamp_source {
+                StampSource::Here => self.replicate(stamped),
+                // Goes to this replica's own append only file; Redis itself passes on the primary's
+                // stream.
+                StampSource::There(_) | StampSource::SameAsBefore => self.replicate_verbatim(),
             }
         }
         let ends_at_ms = done
@@ -357,14 +362,14 @@ impl<'a> Target<'a> {
         self.context.notify(class, event, self.name);
     }
 
-    /// The command as it was sent, and the stamp where it is new. A client's last label values may look
-    /// like one: then it follows too, since the last one counts.
-    fn replicate(&self, stamped: &Stamped) {
+    /// Replicates the command as it was sent, with the stamp if that is new. A client's last label
+    /// values may look like a stamp: then the stamp follows too, because the last one counts.
+    fn replicate(&self, stamped: &StampedWrite) {
         if !stamped.is_new && stamp_at_end(self.args).is_err() {
             self.replicate_verbatim();
             return;
         }
-        // The name as it was sent: the command may have been renamed.
+        // The name as the client sent it: the server may have renamed the command.
         // SAFETY: the string is valid while the command runs.
         let command = unsafe { api::bytes_of(self.command) };
         with_trailer(&stamped.stamp, |trailer| {
@@ -373,9 +378,9 @@ impl<'a> Target<'a> {
                 self.replicate_few(command, trailer);
                 return;
             }
-            // SAFETY: Redis' own strings end with NUL, and it has found the command by this name. The
-            // arguments are those that the format names, two vectors and their lengths; Redis retains
-            // the strings that it keeps.
+            // SAFETY: Redis' own strings end with NUL, and Redis has found the command by this
+            // name. The arguments are those that the format names, two vectors and their lengths.
+            // Redis retains the strings that it keeps.
             unsafe {
                 call!(RedisModule_Replicate(
                     self.context.as_ptr(),
@@ -390,7 +395,8 @@ impl<'a> Target<'a> {
         });
     }
 
-    /// The same for few arguments, one by one: for a vector Redis would enlarge its own list.
+    /// Replicates a command of few arguments one by one: for a vector Redis would enlarge its own
+    /// list.
     fn replicate_few(&self, command: &[u8], trailer: &[*mut raw::RedisModuleString]) {
         let mut texts = [ptr::null_mut(); MOST_SINGLE];
         let given = self.args.iter().chain(trailer);
@@ -400,8 +406,8 @@ impl<'a> Target<'a> {
             count += 1;
         }
         let format = &SINGLE[MOST_SINGLE - count..];
-        // SAFETY: as in `replicate`; the format names the first `count` strings, and arguments that it
-        // does not name are not looked at.
+        // SAFETY: as in `replicate`; the format names the first `count` strings, and Redis ignores
+        // arguments that it does not name.
         unsafe {
             call!(RedisModule_Replicate(
                 self.context.as_ptr(),
@@ -427,11 +433,11 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// For servers before 7.0.
+    /// Sets the expiry by a command, on servers before 7.0.
     fn expire_by_command(&self, at_ms: u64) {
         let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
-        // SAFETY: the arguments are those that the format names; the reply, which may be null, is ours
-        // to free.
+        // SAFETY: the arguments are those that the format names; the reply, which may be null, is
+        // ours to free.
         unsafe {
             let reply = call!(RedisModule_Call(
                 self.context.as_ptr(),
@@ -447,10 +453,10 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The moment at which Redis, by its own clock, is to end a key that ends at `at_ms` of the registry's
-/// time, which is `now_ms`. Within a second the two are one, so that a primary and its replicas agree.
-/// After a step of the clock, and where an append only file is read, it is the later of the two: a key
-/// never ends early because a clock was set back and is then right again.
+/// Converts the end of a key from the registry's time (`at_ms`, while it is `now_ms`) to Redis' own
+/// clock. Clocks that differ by less than a second count as equal, so that a primary and its
+/// replicas agree. After a step of the clock, and while an append only file is read, the later of
+/// the two times counts: a key never expires early because the clock was wrong for a while.
 fn on_the_wall(at_ms: u64, now_ms: u64) -> u64 {
     let wall_ms = api::clock_ms();
     if wall_ms.abs_diff(now_ms) <= SAME_TIME_MS {
@@ -459,15 +465,15 @@ fn on_the_wall(at_ms: u64, now_ms: u64) -> u64 {
     at_ms.max(wall_ms.saturating_add(at_ms.saturating_sub(now_ms)))
 }
 
-/// Two clocks that differ by less tell the same time.
+/// Two clocks that differ by fewer milliseconds count as equal.
 const SAME_TIME_MS: u64 = 1000;
 
-/// As many arguments are replicated one by one.
+/// Maximum number of arguments that are replicated one by one.
 const MOST_SINGLE: usize = 16;
-/// The format of that many strings; that of fewer is its end.
+/// Format for that many strings; the end of it is the format for fewer.
 const SINGLE: &[u8; MOST_SINGLE + 1] = b"ssssssssssssssss\0";
 
-/// The stamp after a command's own arguments, and how many arguments it is.
+/// Parses the stamp after a command's own arguments; also returns how many arguments it takes.
 fn stamp_at_end(args: &[*mut raw::RedisModuleString]) -> Result<(Stamp, usize), WrongStamp> {
     let last = &args[args.len().saturating_sub(LONGEST_STAMP)..];
     let mut texts: [&[u8]; LONGEST_STAMP] = [b""; LONGEST_STAMP];
@@ -478,8 +484,9 @@ fn stamp_at_end(args: &[*mut raw::RedisModuleString]) -> Result<(Stamp, usize), 
     Stamp::from_args(&texts[..last.len()])
 }
 
-/// A key is made under an epoch that no key ever had, with the default limits: those configured are in
-/// the stamp where they differ, so that a replica makes the same key.
+/// Returns the stamp of a new key. Its epoch is one that no key ever had. It starts from the
+/// default limits, and names those that are configured differently, so that a replica creates the
+/// same key.
 fn stamp_of_new_key(is_out_of_memory: bool) -> Stamp {
     let now_ms = api::clock_ms();
     let newborn = Registry::new(Epoch(api::random_u64()), Limits::default(), now_ms);

@@ -1,8 +1,8 @@
-//! `STAMP ms epoch flags [limits]`, the end of every replicated command, as strings of Redis.
+//! `STAMP ms epoch flags [limits]`, the end of every replicated command, as Redis strings.
 //!
-//! A busy registry is written many times in one millisecond, and all of those writes have the same
-//! stamp: its strings are made once and lent to each. They are the greater part of what a small
-//! command costs.
+//! A busy registry gets many writes in one millisecond, all with the same stamp. So the strings of
+//! a stamp are made once and used for each of these writes: to make them is the larger part of the
+//! cost of a small command.
 
 use std::cell::RefCell;
 
@@ -14,32 +14,33 @@ use crate::api::call;
 type Text = *mut raw::RedisModuleString;
 
 /// The strings of the last stamp.
-struct Kept {
+struct LastTrailer {
     stamp: Option<Stamp>,
     texts: Vec<Text>,
 }
 
 thread_local! {
-    // Commands run on one thread. Nothing is freed at its end, which is that of the server.
-    static KEPT: RefCell<Kept> = const {
-        RefCell::new(Kept {
+    // Commands run on one thread. The strings are never freed: they live as long as the server.
+    static LAST_TRAILER: RefCell<LastTrailer> = const {
+        RefCell::new(LastTrailer {
             stamp: None,
             texts: Vec::new(),
         })
     };
 }
 
-/// Lends the strings of a stamp; who keeps them beyond the call retains them.
+/// Passes the strings of a stamp to `lend`, which retains those that it keeps.
 pub(crate) fn with_trailer(stamp: &Stamp, lend: impl FnOnce(&[Text])) {
-    KEPT.with_borrow_mut(|kept| {
+    LAST_TRAILER.with_borrow_mut(|kept| {
         if kept.stamp != Some(*stamp) {
             kept.stamp = Some(*stamp);
             for text in kept.texts.drain(..) {
-                // SAFETY: made below, and nobody else's but of those who retained it.
+                // SAFETY: made below, and shared only with owners that retained it.
                 unsafe { call!(RedisModule_FreeString(std::ptr::null_mut(), text)) };
             }
             kept.texts.extend(stamp.to_args().iter().map(|text| {
-                // SAFETY: Redis copies the bytes. Without a context the string is ours until freed.
+                // SAFETY: Redis copies the bytes. A string made without a context belongs to this
+                // module until it is freed.
                 unsafe {
                     call!(RedisModule_CreateString(
                         std::ptr::null_mut(),

@@ -1,5 +1,5 @@
-//! Any bytes are a batch that is refused, or one that a registry survives: applied twice, by two
-//! writers, then read in full and as a snapshot.
+//! Decodes any bytes as a batch. If they are one, two writers apply it twice each to a registry,
+//! which must still render its page and survive its own snapshot.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

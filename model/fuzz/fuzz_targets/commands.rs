@@ -1,5 +1,5 @@
-//! Any sequence of commands with any arguments leaves a registry that can be read, copied, and
-//! compared with its copy.
+//! Runs any sequence of commands with any arguments. The registry must still render its page, and
+//! its decoded snapshot must equal it.
 #![no_main]
 
 use arbitrary::Arbitrary;
@@ -191,7 +191,7 @@ fuzz_target!(|calls: Vec<Call<'_>>| {
     assert_eq!(copy.encode_snapshot(), registry.encode_snapshot());
     let now_ms = registry.last_stamp_ms();
     let page = |registry: &Registry| registry.expose(now_ms, &ExposeRequest::default()).map(|page| page.body).ok();
-    // Whatever the names and labels are, the page is text.
+    // Names and labels may be any text; the page must be UTF-8.
     let body = page(&registry);
     assert!(body.is_none_or(|body| std::str::from_utf8(&body).is_ok()));
 });

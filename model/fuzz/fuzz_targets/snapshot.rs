@@ -1,5 +1,5 @@
-//! Any bytes are a snapshot that is refused, or a registry that goes on: it is read, written to,
-//! forgotten, and written down again.
+//! Decodes any bytes as a snapshot. If they are one, the registry must still be readable, writable,
+//! able to end its writers, and able to encode itself again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(mut registry) = Registry::decode_snapshot(bytes) else {
         return;
     };
-    // What was read is what would be written, so that a replica is an equal.
+    // A decoded registry encodes to the same bytes, so that a replica equals its primary.
     let again = Registry::decode_snapshot(&registry.encode_snapshot()).expect("what was written reads back");
     assert_eq!(again.encode_snapshot(), registry.encode_snapshot());
 

@@ -1,12 +1,12 @@
 //! Explores every order of events that the push protocol may meet, up to a bound.
 //!
-//! The real registry and the real session run in each state; only the network, the clock and the
-//! servers' lives are imitated ([`world`]). What is checked is what a user would see: pages as a
-//! Prometheus reads them never show more than was counted and never fall without a new start time,
-//! and once everything has come to rest the total is exact.
+//! The real registry and the real session run in each state. Only the network, the clock and the
+//! servers' lives are imitated ([`world`]). The properties are what a user would see. Pages, as a
+//! Prometheus reads them, never show more than was counted, and never fall without a new start
+//! time. Once no event is outstanding, the total is exact.
 //!
 //! `cargo run --release -p metrics-model-check -- --writers 2 --faults 2` prints the number of
-//! states, and ends with 1 and the shortest way to a state that breaks a law, if there is one.
+//! states. If a state breaks a property, it also prints the shortest way there, and ends with 1.
 
 mod world;
 mod writer;
@@ -22,26 +22,27 @@ use world::{Action, Bounds, World};
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
-    /// How many writers there are.
+    /// Number of writers.
     #[arg(long, default_value_t = 2)]
     writers: usize,
-    /// How many times each of them counts something.
+    /// How many times each writer counts something.
     #[arg(long, default_value_t = 2)]
     counts: u8,
-    /// How many faults happen, of any kind: a request or a reply lost, a copy that arrives late, the
-    /// death of an exporter, a restart with data, a failover to an older replica, the loss of all data.
+    /// Number of faults of any kind: a request or a reply lost, a copy that arrives late, the death
+    /// of an exporter, a restart with data, a failover to an older replica, the loss of all data.
     #[arg(long, default_value_t = 2)]
     faults: u8,
-    /// How many times a lease's length passes in silence.
+    /// How many times a lease passes without a request.
     #[arg(long, default_value_t = 1)]
     silences: u8,
-    /// How many times the registry leaves out what is new, until that limit is lifted.
+    /// How many times the registry reaches a limit and leaves out new series, until the limit is
+    /// lifted.
     #[arg(long, default_value_t = 1)]
     limits: u8,
-    /// The longest run of events; 0 for no limit.
+    /// Longest sequence of events; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     depth: usize,
-    /// How many threads search.
+    /// Number of threads that search.
     #[arg(long, default_value_t = 2)]
     threads: usize,
 }
@@ -78,9 +79,10 @@ impl Model for Protocol {
             Property::always("at rest the total is exact", |_, world: &World| {
                 !world.is_at_rest() || world.is_exact()
             }),
-            Property::always("who has not left is not told so", |_, world: &World| {
-                !world.was_told_gone()
-            }),
+            Property::always(
+                "a writer that has not left is not answered as gone",
+                |_, world: &World| !world.was_told_gone(),
+            ),
             Property::sometimes(
                 "something comes to rest after every fault",
                 |_, world: &World| world.has_no_faults_left() && world.is_at_rest(),

@@ -1,6 +1,7 @@
-//! Writers, a primary, an older copy of it, a network that loses and repeats, and a Prometheus.
+//! The imitated world: writers, a primary, an older copy of it, a network that loses and repeats,
+//! and a Prometheus.
 
-mod judged;
+mod judge;
 
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,10 +12,10 @@ use metrics_model::{Batch, Epoch, Limits, Outcome, PushReply, PushStatus, Regist
 use crate::writer::{OPTIONS, Packet, Writer};
 
 const LEASE_MS: u64 = 15_000;
-/// The shortest time without pages after a rollback.
+/// Shortest time without pages after a rollback, in milliseconds.
 const MIN_HEALING_MS: u64 = 2000;
 
-/// How far the search goes.
+/// Bounds of the search.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) writers: usize,
@@ -40,50 +41,50 @@ impl fmt::Display for Bounds {
     }
 }
 
-/// What may happen next. Writers are named by their number.
+/// An event that may happen next. Numbers stand for writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
     Count(usize),
     Push(usize),
-    /// The request is late: it may arrive at any time, or never.
+    /// The request is delayed: it may arrive at any time, or never.
     PushIsLate(usize),
     PushReplyIsLost(usize),
-    /// It arrives and is answered, and a copy of it is still under way.
+    /// The request arrives and is answered, and a copy of it is still on the way.
     PushIsRepeated(usize),
     Leave(usize),
     LeaveReplyIsLost(usize),
-    /// A late packet arrives; nobody waits for the answer.
+    /// A delayed packet arrives; its answer gets lost.
     Arrive(usize),
     ExporterDies(usize),
-    /// The replica has caught up with the primary.
+    /// The replica catches up with the primary.
     Replicate,
     Restart,
     Failover,
     LoseAll,
-    /// Everybody that is waited for is back, or the time is over.
+    /// All writers that the registry waits for are back, or its healing time is over.
     HealingTimePasses,
     LeaseTimePasses,
-    /// From now on the registry leaves out what is new.
+    /// The registry reaches a limit: it leaves out new series from now on.
     LimitIsReached,
     LimitIsLifted,
-    /// What was left out is sent again.
+    /// Enough time passes that writers try again what was left out.
     SecondPasses,
     Scrape,
 }
 
-/// What a Prometheus has seen.
+/// What a Prometheus has seen of the counter.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Scraped {
     value: f64,
     start: f64,
-    /// `increase()`, which takes a fall for a reset.
+    /// Result of `increase()`, which takes a fall for a reset.
     increase: f64,
     has_dipped: bool,
 }
 
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "what has happened, each on its own"
+    reason = "independent facts about the past"
 )]
 #[derive(Debug, Clone)]
 pub(crate) struct World {
@@ -91,18 +92,17 @@ pub(crate) struct World {
     next_epoch: u64,
     primary: Option<Arc<Registry>>,
     replica: Option<Arc<Registry>>,
-    /// A writer has left that the replica still has: what a failover does then is a documented
-    /// exception.
+    /// A writer has left that the replica still has. A failover then is a documented exception.
     replica_misses_leave: bool,
     writers: Vec<Writer>,
     late: Vec<Packet>,
     scraped: Scraped,
-    /// Healing ended without a writer, so what it owned began anew: a reset, by design.
+    /// Healing ended without a writer. What that writer owned began anew: a reset, by design.
     has_given_up: bool,
-    /// What was applied and not acknowledged before a loss of all data: it may be shown again, which
-    /// is a documented exception.
+    /// What the registry had applied but not acknowledged before a loss of all data. Pages may show
+    /// it again, which is a documented exception.
     forgiven: f64,
-    /// A writer that has not left was told that it has.
+    /// A writer that has not left got the answer that it has.
     was_told_gone: bool,
     is_full: bool,
     faults_left: u8,
@@ -173,7 +173,7 @@ impl World {
         }
         let waits = |writer: &Writer| {
             let session = &writer.session;
-            // Once it is due, more time changes nothing.
+            // Once the retry is due, more time changes nothing.
             session.left_out_count() > 0 && !writer.has_left && !session.is_pending(self.now_ms)
         };
         if !self.is_full && self.writers.iter().any(waits) {
@@ -210,7 +210,8 @@ impl World {
             Action::Count(number) => {
                 let writer = &mut self.writers[number];
                 writer.counts_left -= 1;
-                // So that each count can be told from the others in a sum.
+                // Each writer counts in steps of its own size, so that a sum shows which counts it
+                // contains.
                 writer.value += f64::from(1 << (4 * number));
             }
             Action::Push(number) => self.push(number, true),
@@ -282,7 +283,7 @@ impl World {
             Action::Scrape => self.scrape(),
         }
         for writer in &mut self.writers {
-            // Where it would be saved; here nothing is.
+            // An exporter would save the touched entries here.
             writer.session.take_touched();
         }
         self.late
@@ -299,8 +300,8 @@ impl World {
         self.now_ms += ms;
     }
 
-    /// Whether healing has to wait for nobody that the copy does not know: exporters try again every
-    /// second, so that those are back in time, is an assumption.
+    /// Returns whether the copy knows every writer for which healing has to wait. That these
+    /// writers are back in time is an assumption: exporters try again every second.
     fn unheard_are_known(&self, primary: &Registry) -> bool {
         let Ok((known, _)) = primary.list_writers(self.now_ms, b"0") else {
             return false;
@@ -316,9 +317,9 @@ impl World {
             .all(is_known)
     }
 
-    /// Whether what a failover does now is promised. Three cases are not, and are documented: a writer
-    /// has left since the copy was made; nobody in the copy holds a lease, so that it does not wait
-    /// for anybody to come back; an earlier rollback gave up a writer, which the copy may not know.
+    /// Returns whether a failover now keeps the promises. Three documented cases do not: a writer
+    /// has left since the copy was made; no writer in the copy holds a lease, so the copy waits for
+    /// none to come back; an earlier rollback gave up a writer, which the copy may not know.
     fn may_fail_over(&self) -> bool {
         self.replica.as_ref().is_some_and(|replica| {
             let mut promoted = Registry::clone(replica);
@@ -367,7 +368,7 @@ impl World {
             let writer = &mut self.writers[number];
             let outcome = writer.session.on_reply(&reply, self.now_ms);
             if reply.status == PushStatus::Ok {
-                // A repetition changes nothing: the registry has not heard of the writer by it.
+                // A repeated batch changes nothing, so the registry still waits for the writer.
                 writer.is_unheard = false;
             }
             if outcome == Outcome::Gone {
@@ -443,12 +444,12 @@ impl Hash for World {
                 self.limits_left,
             ),
         );
-        // Everything in it prints the whole of itself.
+        // Each part of the state prints all its fields.
         let _ = write!(Hashed(state), "{rest:?}");
     }
 }
 
-/// Text goes into the hash without being kept.
+/// A writer of text that feeds a hash and keeps nothing.
 struct Hashed<'h, H>(&'h mut H);
 
 impl<H: Hasher> fmt::Write for Hashed<'_, H> {

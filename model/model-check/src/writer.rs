@@ -14,11 +14,11 @@ pub(crate) struct Writer {
     pub(crate) value: f64,
     pub(crate) counts_left: u8,
     pub(crate) session: Session,
-    /// What was acknowledged when a registry lost everything: it is not shown again.
+    /// What a registry had acknowledged before it lost everything: it is not shown again.
     pub(crate) lost: f64,
-    /// It has not been answered since the server became another.
+    /// No request of the writer has been answered since the server was replaced.
     pub(crate) is_unheard: bool,
-    /// It has asked to leave: nothing else is sent but what the answer asks for.
+    /// The writer is leaving: it sends only what the answer to LEAVE asks for.
     pub(crate) is_leaving: bool,
     pub(crate) has_left: bool,
 }
@@ -32,11 +32,11 @@ pub(crate) struct Packet {
 }
 
 impl Writer {
-    /// The batch that is to be sent now.
+    /// Returns the packet that the writer would send now.
     pub(crate) fn packet(&mut self, now_ms: u64) -> Option<Packet> {
         let source = OneCounter(self.value);
         let push = if self.is_unheard && !self.is_leaving {
-            // Otherwise heartbeats say nothing, and would only make the search longer.
+            // Otherwise no heartbeats: they carry no information, and make the search longer.
             self.session.heartbeat(&source, now_ms)
         } else {
             self.session.next(&source, now_ms)
@@ -61,7 +61,7 @@ impl Writer {
                     .is_some())
     }
 
-    /// Whether it has sent everything, and the registry has applied it.
+    /// Returns whether the writer has sent everything and the registry has applied it.
     pub(crate) fn may_leave(&self) -> bool {
         let is_complete = self.session.left_out_count() == 0;
         self.counts_left == 0 && is_complete && self.session.leave().is_some()
@@ -77,14 +77,14 @@ impl Writer {
         })
     }
 
-    /// Another exporter goes on with what was saved.
+    /// Replaces the session with one that another exporter restores from the saved state.
     pub(crate) fn succeed(&mut self) {
         let session = &self.session;
         self.session = Session::resume(session.writer().to_vec(), OPTIONS, session.saved());
     }
 }
 
-/// A writer's series.
+/// The only series of a writer.
 struct OneCounter(f64);
 
 impl Source for OneCounter {

@@ -1,7 +1,9 @@
-//! What a server is told of a command: how to check, route and protect it, and how to explain it.
+//! The description of a command that Redis gets: flags to check, route and protect it, and words to
+//! explain it.
 //!
-//! All servers know name, flags and place of the key. Key specs (without which `%R~` patterns of ACL
-//! refuse even what only reads) and the words of COMMAND DOCS came with 7.0, categories with 7.2.
+//! All servers take the name, the flags and the position of the key. Key specs and the words of
+//! COMMAND DOCS came with 7.0, categories with 7.2. Without key specs, `%R~` patterns of ACL refuse
+//! even a command that only reads.
 
 use std::ffi::{CStr, c_int};
 use std::{mem, ptr};
@@ -11,33 +13,33 @@ use redis_module::raw;
 use super::{Command, run};
 use crate::api::{Context, OK, call};
 
-/// What a server is told of a command.
+/// The description of a command.
 pub(crate) struct About {
     pub(crate) name: &'static CStr,
-    /// What subscribers of keyspace events hear when it has changed something.
+    /// Name of the keyspace event for a change by this command.
     pub(crate) event: &'static CStr,
     pub(crate) flags: &'static CStr,
     pub(crate) access: Access,
-    /// The fewest arguments, the name of the command among them.
+    /// Smallest number of arguments, the command's name included.
     pub(crate) arity: c_int,
     pub(crate) summary: &'static CStr,
     pub(crate) complexity: &'static CStr,
-    /// What follows the key.
+    /// The arguments after the key.
     pub(crate) arguments: &'static [Argument],
 }
 
 /// What a command does with its key, for ACL rules such as `%R~metrics*`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Answers what is in there.
+    /// Returns what the key holds.
     Read,
-    /// Changes what is in there, and answers nothing of it.
+    /// Changes what the key holds, and returns nothing of it.
     Write,
-    /// Both.
+    /// Changes what the key holds, and returns part of it.
     ReadWrite,
-    /// Removes something.
+    /// Removes part of what the key holds.
     Delete,
-    /// Puts there what another server has saved.
+    /// Writes a value that another server has saved.
     Restore,
 }
 
@@ -79,7 +81,7 @@ impl Argument {
         Self::of(name, kind).after(word)
     }
 
-    /// Several that belong together.
+    /// Several arguments that belong together.
     pub(crate) const fn group(name: &'static CStr, parts: &'static [Self]) -> Self {
         let kind = raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_BLOCK;
         Self {
@@ -88,7 +90,7 @@ impl Argument {
         }
     }
 
-    /// One of several.
+    /// One of several arguments.
     pub(crate) const fn one_of(name: &'static CStr, parts: &'static [Self]) -> Self {
         let kind = raw::RedisModuleCommandArgType_REDISMODULE_ARG_TYPE_ONEOF;
         Self {
@@ -97,7 +99,7 @@ impl Argument {
         }
     }
 
-    /// Announced by a keyword.
+    /// Puts a keyword in front of the argument.
     pub(crate) const fn after(self, keyword: &'static CStr) -> Self {
         Self {
             token: Some(keyword),
@@ -188,16 +190,16 @@ pub(crate) const PAIRS: &[Argument] = &[
     .repeated(),
 ];
 
-/// The server refused a command.
+/// The server refused to create a command.
 #[derive(Debug, thiserror::Error)]
 #[error("the command {0} cannot be created: is it there already?")]
 pub(crate) struct CommandRefused(String);
 
-/// Tells the server of a command.
+/// Registers a command with the server.
 pub(crate) fn register<C: Command>(context: Context) -> Result<(), CommandRefused> {
     let about = C::ABOUT;
     let refused = || CommandRefused(about.name.to_string_lossy().into_owned());
-    // SAFETY: the context is that of OnLoad, and Redis copies what it is told.
+    // SAFETY: the context is that of OnLoad, and Redis copies everything that is passed.
     unsafe {
         let created = call!(RedisModule_CreateCommand(
             context.as_ptr(),
@@ -274,10 +276,10 @@ unsafe fn describe(
     unsafe { set_info(command, &raw const info) }
 }
 
-/// The version in which all of this came.
+/// Version of the module in which these commands and arguments appeared.
 const SINCE: &CStr = c"1.0.0";
 
-/// A list of Redis, ended by an empty entry. It lives as long as `lists`.
+/// Builds a list for Redis that ends with an empty entry. It lives as long as `lists`.
 fn list_of(
     arguments: &[Argument],
     lists: &mut Vec<Vec<raw::RedisModuleCommandArg>>,

@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// Creates a family, or confirms it.
+/// Creates a family, or confirms that it exists as declared.
 pub(crate) struct Declare;
 
 pub(crate) struct Request<'a> {

@@ -16,8 +16,8 @@ pub(crate) enum Answer {
     Page(Page),
 }
 
-/// Maximum size of a sample's name, in bytes: ten times that of a family, which is enough for one that
-/// a page shows with each character as a number, and an ending.
+/// Maximum size of a sample's name, in bytes: ten times that of a family. An escaping scheme may
+/// write each character as a number, and the name has an ending.
 const MAX_SAMPLE_NAME_BYTES: usize = 10 * MAX_NAME_BYTES;
 
 impl Command for Expose {
@@ -74,7 +74,7 @@ impl Command for Expose {
     fn act(request: ExposeRequest, target: &Target<'_>) -> Result<Answer, Refusal> {
         let page = target.read(|registry, now_ms| match registry {
             Some(registry) => Ok(registry.expose(now_ms, &request)?),
-            // Where there is no key, there is nothing to show: a page all the same.
+            // A missing key gives a page without families.
             None => {
                 Ok(Registry::new(Epoch(0), Limits::default(), now_ms).expose(now_ms, &request)?)
             }

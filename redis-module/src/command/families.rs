@@ -9,10 +9,10 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// Which families there are.
+/// Lists the families.
 pub(crate) struct Families;
 
-/// One family, copied: replies are sent when the key is closed.
+/// A copy of one family. The reply is sent after the key is closed.
 pub(crate) struct Family {
     name: String,
     family_type: FamilyType,
@@ -22,15 +22,15 @@ pub(crate) struct Family {
     ttl_ms: Option<u64>,
     buckets: Vec<String>,
     schema: Option<i8>,
-    /// Only of one that was asked for by its name.
+    /// The buckets that writers still hold; only for a family that the request named.
     held_buckets: Option<Vec<Vec<String>>>,
 }
 
-/// Which families are asked for.
+/// The families that a request wants.
 pub(crate) enum Request<'a> {
-    /// All, or those of one page.
+    /// All of them, or one page of them.
     Listing(Option<&'a [u8]>),
-    /// Those of these names that there are.
+    /// Those of these names that exist.
     Named(Vec<&'a str>),
 }
 
@@ -52,16 +52,16 @@ impl Family {
     }
 }
 
-/// What a listing answers: with a cursor, the next one too.
-pub(crate) struct Listed<T> {
+/// The reply of a listing: entries, and for a page the next cursor.
+pub(crate) struct Listing<T> {
     pub(super) entries: Vec<T>,
     pub(super) next: Option<String>,
 }
 
-/// The beginning of every listing.
+/// The cursor of the first page.
 const START: &[u8] = b"0";
 
-/// The option CURSOR, on which all listings agree.
+/// Parses the option CURSOR, which is the same in every listing.
 pub(super) fn parse_cursor<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Refusal> {
     let mut cursor = None;
     while let Some(option) = args.option() {
@@ -73,8 +73,8 @@ pub(super) fn parse_cursor<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, 
     Ok(cursor)
 }
 
-impl<T> Listed<T> {
-    /// One page: where none was asked for, it has to be all there is.
+impl<T> Listing<T> {
+    /// Reads one page, or without a cursor the whole list, which has to fit into one reply.
     pub(super) fn read(
         cursor: Option<&[u8]>,
         target: &Target<'_>,
@@ -85,7 +85,7 @@ impl<T> Listed<T> {
             let (entries, next) = if let Some(registry) = registry {
                 list(registry, now_ms, cursor_or_start)?
             } else {
-                // There is nothing to list; a wrong cursor is wrong all the same.
+                // A missing key has no entries, but a wrong cursor is still an error.
                 let empty = Registry::new(Epoch(0), Limits::default(), now_ms);
                 list(&empty, now_ms, cursor_or_start)?
             };
@@ -125,7 +125,7 @@ impl Command for Families {
         arguments: &[CURSOR, NAMES],
     };
     type Request<'a> = Request<'a>;
-    type Answer = Listed<Family>;
+    type Answer = Listing<Family>;
 
     fn parse<'a>(args: &mut Args<'a>) -> Result<Request<'a>, Refusal> {
         let (mut cursor, mut names) = (None, None);
@@ -143,28 +143,28 @@ impl Command for Families {
         }
     }
 
-    fn act(request: Request<'_>, target: &Target<'_>) -> Result<Listed<Family>, Refusal> {
+    fn act(request: Request<'_>, target: &Target<'_>) -> Result<Listing<Family>, Refusal> {
         let cursor = match request {
             Request::Listing(cursor) => cursor,
             Request::Named(names) => {
                 return target.read(|registry, _now_ms| {
                     let found = |name| registry.and_then(|registry| registry.family(name));
                     let found = names.into_iter().filter_map(found);
-                    Ok(Listed {
+                    Ok(Listing {
                         entries: found.map(|family| Family::new(&family, true)).collect(),
                         next: None,
                     })
                 });
             }
         };
-        Listed::read(cursor, target, |registry, _now_ms, cursor| {
+        Listing::read(cursor, target, |registry, _now_ms, cursor| {
             let (page, next) = registry.list_families(cursor)?;
             let families = page.iter().map(|family| Family::new(family, false));
             Ok((families.collect(), next))
         })
     }
 
-    fn reply(answer: Listed<Family>, reply: Reply) {
+    fn reply(answer: Listing<Family>, reply: Reply) {
         answer.reply(reply, |family| {
             let mode = match family.family_type {
                 FamilyType::Gauge(mode) => Some(mode.name()),
@@ -215,7 +215,7 @@ impl Command for Families {
     }
 }
 
-/// `n family ...`
+/// Parses the names: `n family ...`
 fn read_names<'a>(args: &mut Args<'a>) -> Result<Vec<&'a str>, Refusal> {
     let count = args.count("number of names", MAX_NAMES)?;
     (0..count).map(|_| args.family()).collect()
@@ -231,7 +231,7 @@ const NAMES: Argument = Argument::group(
 .after(c"NAMES")
 .optional();
 
-/// The word that METRICS.DECLARE takes for it.
+/// Returns the word that METRICS.DECLARE takes for this type.
 fn word_of(family_type: FamilyType) -> &'static str {
     match family_type {
         FamilyType::NativeHistogram => "nativehistogram",

@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// One series, aggregated over its writers.
+/// Returns one series, aggregated over its writers.
 pub(crate) struct Get;
 
 pub(crate) struct Request<'a> {

@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// What a registry says of itself.
+/// Returns sizes, epoch, limits and rejections of a registry.
 pub(crate) struct Info;
 
 impl Command for Info {

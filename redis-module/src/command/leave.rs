@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// The writer is gone for good.
+/// Ends a writer: it will not come back.
 pub(crate) struct Leave;
 
 pub(crate) struct Request<'a> {
@@ -56,8 +56,8 @@ impl Command for Leave {
     }
 }
 
-/// Where there is no key, nothing is left of the writer, and nothing is made. The reply has the form of
-/// every other: the epoch is the one that was named.
+/// Answers LEAVE on a missing key: the writer has nothing there, and no key is made. The reply has
+/// the form of every other; its epoch is the one in the request.
 fn gone_with_its_key(seq: u64, epoch: Option<Epoch>) -> PushReply {
     PushReply {
         status: PushStatus::Ok,

@@ -1,8 +1,8 @@
 //! `METRICS.LOAD key part parts bytes`, which servers send and clients do not
 //!
-//! The append only file without RDB preamble, and slot migrations in that form, rebuild a value from
-//! commands: [`parts::emit`](crate::parts::emit) writes these. The value is there when the last part
-//! has come and can be read; until then nothing changes.
+//! An append only file without RDB preamble, and slot migrations in that form, rebuild a value from
+//! commands: [`parts::emit`](crate::parts::emit) writes these. The key gets its value when the last
+//! part has arrived and the whole can be decoded. Until then nothing changes.
 
 use std::collections::HashMap;
 use std::ffi::c_int;
@@ -26,8 +26,8 @@ pub(crate) struct Request<'a> {
     bytes: &'a [u8],
 }
 
-/// The parts that have come of a value.
-struct Begun {
+/// The parts of a value that have arrived so far.
+struct PartialLoad {
     parts: u64,
     come: u64,
     bytes: Vec<u8>,
@@ -36,12 +36,12 @@ struct Begun {
 /// Database and key.
 type Identity = (c_int, Vec<u8>);
 
-/// More than one at a time only where several slots are imported at once.
-static BEGUN: Mutex<Option<HashMap<Identity, Begun>>> = Mutex::new(None);
+/// Holds more than one entry only while the server imports several slots.
+static PARTIAL_LOADS: Mutex<Option<HashMap<Identity, PartialLoad>>> = Mutex::new(None);
 
-/// Drops what was begun and never ended: loading is over.
-pub(crate) fn forget_begun() {
-    *BEGUN.lock().unwrap_or_else(PoisonError::into_inner) = None;
+/// Drops the parts of values that never became complete: loading has ended.
+pub(crate) fn forget_partial_loads() {
+    *PARTIAL_LOADS.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
 impl Command for Load {
@@ -93,15 +93,15 @@ impl Command for Load {
     }
 }
 
-/// Keeps a part; the last one gives the whole.
+/// Stores a part; with the last one, returns the whole value.
 fn take_part(target: &Target<'_>, request: &Request<'_>) -> Result<Option<Vec<u8>>, Refusal> {
     let &Request { part, parts, bytes } = request;
-    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut begun = PARTIAL_LOADS.lock().unwrap_or_else(PoisonError::into_inner);
     let begun = begun.get_or_insert_default();
     let key = target.identity();
     let mut so_far = match begun.remove(&key) {
         Some(so_far) if part != 1 => so_far,
-        _ => Begun {
+        _ => PartialLoad {
             parts,
             come: 0,
             bytes: Vec::new(),

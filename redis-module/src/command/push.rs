@@ -20,12 +20,13 @@ pub(crate) struct Request<'a> {
     lease_ms: u64,
 }
 
-/// For how long a writer lives that does not say for how long.
+/// Default lease of a writer, in milliseconds.
 const DEFAULT_LEASE_MS: u64 = 15_000;
 
 impl Command for Push {
-    // Without deny-oom: when memory is full, known writers still renew their leases and update their
-    // series; new writers and keys are refused here, and definitions left out, which the stamp says.
+    // Without deny-oom: when memory is full, known writers still renew their leases and update
+    // their series. The command itself refuses new writers and keys, and leaves out definitions;
+    // the stamp carries that decision.
     const ABOUT: About = About {
         name: c"METRICS.PUSH",
         event: c"metrics.push",
@@ -66,8 +67,8 @@ impl Command for Push {
         })
     }
 
-    /// On a missing key the batch is answered with RESYNC like any that names no epoch; the key, empty,
-    /// is replicated all the same, so that every copy has its epoch.
+    /// On a missing key the reply is RESYNC, as for any batch that names no epoch. The new, empty
+    /// key is replicated all the same, so that every copy has its epoch.
     fn act(request: Request<'_>, target: &Target<'_>) -> Result<PushReply, Refusal> {
         let Request {
             writer,

@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::{Effect, Target};
 
-/// Gives a group other series, in one step.
+/// Replaces the series of a group in one step.
 pub(crate) struct Replace;
 
 pub(crate) struct Request<'a> {
@@ -18,11 +18,11 @@ pub(crate) struct Request<'a> {
     keeps_others: bool,
 }
 
-/// Maximum number of batches of one command: of 4,096 entries each.
+/// Maximum number of batches of one command; each has at most 4,096 entries.
 const MAX_BATCHES: usize = 65_536;
 
 impl Command for Replace {
-    // Without deny-oom: when memory is full, a group can still be given other values, and end.
+    // Without deny-oom: when memory is full, a group can still get other values, and can end.
     const ABOUT: About = About {
         name: c"METRICS.REPLACE",
         event: c"metrics.replace",
@@ -65,7 +65,7 @@ impl Command for Replace {
         })
     }
 
-    /// A missing key is made only for a group that has series.
+    /// Creates a missing key only if the group has series.
     fn act(request: Request<'_>, target: &Target<'_>) -> Result<Replaced, Refusal> {
         let replacement = Replacement {
             group: &request.group,
@@ -74,7 +74,7 @@ impl Command for Replace {
         };
         if request.batches.is_empty() {
             let done = target.write_existing(|registry, stamp| {
-                // Nothing is defined, so that nothing can be refused.
+                // Without definitions the registry refuses nothing.
                 registry
                     .replace_group(stamp, &replacement)
                     .unwrap_or_default()

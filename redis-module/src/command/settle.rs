@@ -6,13 +6,14 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::{Effect, Target};
 
-/// Works off what earlier writes and the passing of time have left: see [`background`](crate::background).
+/// Finishes work that earlier writes and the passing of time have left: see
+/// [`background`](crate::background).
 pub(crate) struct Settle;
 
-/// What was worked off changes nothing that a client could see.
-struct Settled;
+/// The effect of SETTLE. It changes nothing that a client could see.
+struct SettleEffect;
 
-impl Effect for Settled {
+impl Effect for SettleEffect {
     fn is_news(&self) -> bool {
         false
     }
@@ -42,7 +43,7 @@ impl Command for Settle {
         }
         target.write_existing(|registry, stamp| {
             registry.settle(stamp);
-            Settled
+            SettleEffect
         })?;
         Ok(())
     }

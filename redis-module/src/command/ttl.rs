@@ -9,7 +9,7 @@ use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// The idle time after which a series, or without labels every series of a family, expires.
+/// Sets the idle time after which a series, or without labels every series of a family, expires.
 pub(crate) struct Ttl;
 
 pub(crate) struct Request<'a> {

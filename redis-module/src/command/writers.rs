@@ -3,17 +3,17 @@
 use metrics_model::WriterState;
 
 use super::about::CURSOR;
-use super::families::{Listed, parse_cursor};
+use super::families::{Listing, parse_cursor};
 use super::{About, Access, Command};
 use crate::args::Args;
 use crate::refusal::Refusal;
 use crate::reply::Reply;
 use crate::target::Target;
 
-/// Who writes, and who did.
+/// Lists the writers: those with a lease, and those that have ended.
 pub(crate) struct Writers;
 
-/// One writer, copied: replies are sent when the key is closed.
+/// A copy of one writer. The reply is sent after the key is closed.
 pub(crate) struct Writer {
     id: Vec<u8>,
     pid: String,
@@ -35,14 +35,14 @@ impl Command for Writers {
         arguments: &[CURSOR],
     };
     type Request<'a> = Option<&'a [u8]>;
-    type Answer = Listed<Writer>;
+    type Answer = Listing<Writer>;
 
     fn parse<'a>(args: &mut Args<'a>) -> Result<Option<&'a [u8]>, Refusal> {
         parse_cursor(args)
     }
 
-    fn act(cursor: Option<&[u8]>, target: &Target<'_>) -> Result<Listed<Writer>, Refusal> {
-        Listed::read(cursor, target, |registry, now_ms, cursor| {
+    fn act(cursor: Option<&[u8]>, target: &Target<'_>) -> Result<Listing<Writer>, Refusal> {
+        Listing::read(cursor, target, |registry, now_ms, cursor| {
             let (page, next) = registry.list_writers(now_ms, cursor)?;
             let writers = page.into_iter().map(|writer| Writer {
                 id: writer.id.to_vec(),
@@ -56,8 +56,8 @@ impl Command for Writers {
         })
     }
 
-    /// The lease is −1 where it has no end, as with PTTL.
-    fn reply(answer: Listed<Writer>, reply: Reply) {
+    /// The lease of a writer without an end is −1, as with PTTL.
+    fn reply(answer: Listing<Writer>, reply: Reply) {
         answer.reply(reply, |writer| {
             reply.map(6);
             reply.field("id", &writer.id);

@@ -1,7 +1,7 @@
-//! Faults drawn at random, against a real primary and a real replica: connections cut after any byte
-//! of a request or a reply, copies that arrive late, deaths of exporters, reloads, failovers to an
-//! older replica, losses of all data. Once all writers are back the totals are exact, or this ends
-//! with 1 and the schedule.
+//! Draws faults at random and applies them to a real primary and a real replica. The faults are
+//! connections cut after any byte of a request or a reply, requests that arrive again later, deaths
+//! of exporters, reloads, failovers to an older replica, and losses of all data. Once all writers
+//! are back, the totals must be exact. Otherwise the program prints the schedule and ends with 1.
 //!
 //! `push_faults --servers 7001 7002 --schedules 1000`: ports on 127.0.0.1 of two servers with the
 //! module and a healing time longer than the run (`tests/test_faults_push.py` starts them).
@@ -23,13 +23,13 @@ struct Arguments {
     /// The ports of the two servers.
     #[arg(long, num_args = 2)]
     servers: Vec<u16>,
-    /// How many schedules.
+    /// Number of schedules.
     #[arg(long, default_value_t = 100)]
     schedules: u64,
-    /// How many steps each of them has.
+    /// Number of steps of each schedule.
     #[arg(long, default_value_t = 40)]
     steps: usize,
-    /// Where the numbers begin; each schedule has its own.
+    /// Seed of the first schedule; each further one adds 1.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,4 +1,4 @@
-//! One schedule: steps drawn from a seed, and the totals at its end.
+//! One schedule: steps drawn from a seed, and a comparison of the totals at its end.
 
 use std::collections::BTreeSet;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,13 +10,13 @@ use crate::writer::{COUNTED, Writer};
 
 const WRITERS: usize = 3;
 
-/// What makes a registry leave something out.
+/// A limit at which a registry leaves something out.
 #[derive(Debug)]
 struct Limit {
     maxmemory: &'static str,
     max_series: &'static str,
     max_label_bytes: &'static str,
-    /// A family exists with another type.
+    /// Whether a family with that name and another type exists.
     takes_a_name: bool,
 }
 
@@ -26,7 +26,7 @@ const NO_LIMIT: Limit = Limit {
     max_label_bytes: "4096",
     takes_a_name: false,
 };
-/// The first is none.
+/// The first entry sets no limit.
 const LIMITS: [Limit; 5] = [
     NO_LIMIT,
     Limit {
@@ -53,14 +53,14 @@ pub(crate) struct Schedule<'s> {
     key: String,
     seed: u64,
     writers: Vec<Writer>,
-    /// Writers that have ended, of which the registry does not have everything.
+    /// Writers that have ended while the registry lacks some of their values.
     waiting: Vec<Writer>,
-    /// What the clock of the writers is ahead, so that nothing has to be waited for.
+    /// How far the writers' clock is ahead, in milliseconds: it moves on without a real wait.
     ahead_ms: u64,
-    /// Requests of which a copy may still arrive.
+    /// Requests that may still arrive a second time.
     sent: Vec<Vec<u8>>,
     labels: BTreeSet<String>,
-    /// What writers that have left had counted since the last loss.
+    /// What writers that have left had counted since the last loss, for each family.
     left: [f64; 3],
     next_id: u64,
     faults: u64,
@@ -93,15 +93,16 @@ impl<'s> Schedule<'s> {
         &self.history
     }
 
-    /// Takes so many steps, brings everybody back, and compares; returns the number of faults.
+    /// Takes so many steps, brings all writers back, and compares the totals; returns the number of
+    /// faults.
     pub(crate) fn run(&mut self, steps: usize) -> Result<u64, String> {
         for _ in 0..steps {
             self.step()?;
         }
         self.limit(&LIMITS[0])?;
-        // Twice: what is answered first may be a retry of something old.
+        // Two rounds: the first answer may belong to a retry of an old batch.
         for _ in 0..2 {
-            // So soon is it noticed that a limit is lifted.
+            // After so much time a writer tries again what was left out.
             self.ahead_ms += 1000;
             for number in 0..WRITERS {
                 self.push(number, Cut::Nowhere)?;
@@ -180,7 +181,7 @@ impl<'s> Schedule<'s> {
                         .number()?
                         == 0
                     {
-                        // The copy is from before the key was made.
+                        // The copy was made before the key existed.
                         self.lose_all();
                     }
                 }
@@ -206,7 +207,7 @@ impl<'s> Schedule<'s> {
         Ok(())
     }
 
-    /// Sets these limits, and no other.
+    /// Sets this limit and lifts all others.
     fn limit(&mut self, limit: &Limit) -> Result<(), String> {
         self.ahead_ms += 300;
         self.servers.configure("maxmemory", limit.maxmemory)?;
@@ -218,7 +219,7 @@ impl<'s> Schedule<'s> {
         let families = self.servers.ask(&[b"METRICS.GET", key, b"h"]);
         let is_free = families == Ok(Reply::Nil);
         if limit.takes_a_name && is_free {
-            // Another program has the name of a family, with another type.
+            // Another program has declared the family's name, with another type.
             self.servers
                 .ask(&[b"METRICS.INC", key, b"h", b"BY", b"0"])?;
         } else if !limit.takes_a_name && matches!(families, Ok(Reply::Bytes(_))) {
@@ -254,7 +255,7 @@ impl<'s> Schedule<'s> {
         pushed.map(|_| ())
     }
 
-    /// False where the server refuses it with an error for now.
+    /// Sends the next batch of a writer; false if the server refuses it for now.
     fn push_of(&mut self, writer: &mut Writer, cut: Cut) -> Result<bool, String> {
         let now_ms = self.now_ms();
         let Some(push) = writer.session.heartbeat(&writer.series, now_ms) else {
@@ -288,7 +289,7 @@ impl<'s> Schedule<'s> {
         settled.map(|_| ())
     }
 
-    /// False where the server refuses with an error for now.
+    /// Sends until the writer has nothing more to send; false if the server refuses for now.
     fn settle_of(&mut self, writer: &mut Writer) -> Result<bool, String> {
         for _ in 0..20 {
             let now_ms = self.now_ms();
@@ -302,7 +303,7 @@ impl<'s> Schedule<'s> {
         Err("a session does not come to rest".to_owned())
     }
 
-    /// The process of a writer has ended: it leaves, or waits until the registry has everything.
+    /// Ends the process of a writer: it leaves, or waits until the registry has all its values.
     fn end(&mut self, mut writer: Writer) -> Result<(), String> {
         loop {
             if !self.settle_of(&mut writer)? || writer.session.left_out_count() > 0 {
@@ -329,7 +330,7 @@ impl<'s> Schedule<'s> {
                 break;
             }
         }
-        // A copy from before it left no longer knows of it: the exception that is documented.
+        // A copy from before the writer left does not know that it left: a documented exception.
         self.servers.forget_copy();
         for (left, family) in self.left.iter_mut().zip(COUNTED) {
             *left += writer.counted(family);
@@ -337,7 +338,7 @@ impl<'s> Schedule<'s> {
         Ok(())
     }
 
-    /// The writers' clock.
+    /// Returns the writers' time.
     fn now_ms(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |since| since.as_millis() as u64) + self.ahead_ms
@@ -407,7 +408,7 @@ fn push_reply(reply: &Reply) -> Result<PushReply, String> {
     })
 }
 
-/// `SplitMix64`.
+/// The random generator `SplitMix64`.
 struct Random(u64);
 
 impl Random {

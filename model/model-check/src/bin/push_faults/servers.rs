@@ -1,4 +1,4 @@
-//! Two real servers, one of them the primary; and requests to them that may be cut anywhere.
+//! Two real servers, one of them the primary, and requests to them that may be cut at any byte.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A reply, as far as one is looked into here.
+/// A reply, parsed as far as the schedule needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reply {
     Text(String),
@@ -38,18 +38,18 @@ impl Reply {
     }
 }
 
-/// How far a request gets.
+/// How much of a request and its reply gets through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cut {
-    /// To the end, and the reply comes back.
+    /// All of it.
     Nowhere,
-    /// Only so many of its bytes are sent.
+    /// The request's first bytes, this many.
     Request(usize),
-    /// It is sent, and the connection closed after so many bytes of the reply.
+    /// The whole request, and the reply's first bytes, this many.
     Reply(usize),
 }
 
-/// A command as bytes.
+/// Encodes a command.
 pub(crate) fn request(words: &[&[u8]]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -64,7 +64,7 @@ pub(crate) struct Servers {
     ports: [u16; 2],
     primary: usize,
     connections: [Option<BufReader<TcpStream>>; 2],
-    /// The replica is cut off from its primary, with what it had then.
+    /// Whether the replica is cut off from its primary and keeps its older data.
     has_copy: bool,
 }
 
@@ -83,7 +83,7 @@ impl Servers {
         Ok(servers)
     }
 
-    /// Sends bytes to the primary over its own connection, or one that is cut.
+    /// Sends bytes to the primary, over its own connection or over one that is cut.
     pub(crate) fn send(&mut self, bytes: &[u8], cut: Cut) -> Result<Option<Reply>, String> {
         let primary = self.primary;
         match cut {
@@ -109,12 +109,12 @@ impl Servers {
         }
     }
 
-    /// Calls the primary.
+    /// Sends a command to the primary.
     pub(crate) fn ask(&mut self, words: &[&[u8]]) -> Result<Reply, String> {
         self.call(self.primary, words)
     }
 
-    /// Sets a setting of both servers; false where they do not know it.
+    /// Changes a setting of both servers; false if they do not know it.
     pub(crate) fn configure(&mut self, setting: &str, value: &str) -> Result<bool, String> {
         for server in [0, 1] {
             let words: [&[u8]; 4] = [b"CONFIG", b"SET", setting.as_bytes(), value.as_bytes()];
@@ -125,7 +125,7 @@ impl Servers {
         Ok(true)
     }
 
-    /// The replica catches up, and is then cut off.
+    /// Lets the replica catch up, and then cuts it off.
     pub(crate) fn copy(&mut self) -> Result<(), String> {
         let (replica, primary_port) = (1 - self.primary, self.ports[self.primary].to_string());
         self.call(
@@ -143,18 +143,18 @@ impl Servers {
                 return Err("the replica does not catch up".to_owned());
             }
         }
-        // Nobody listens on port 1: it stays a replica with what it has.
+        // No server listens on port 1: the replica stays one, with the data that it has.
         self.call(replica, &[b"REPLICAOF", b"127.0.0.1", b"1"])?;
         self.has_copy = true;
         Ok(())
     }
 
-    /// What a copy lacks has gone for good: it is not to be promoted.
+    /// Marks the copy as unusable: what it lacks is lost for good, so it must not be promoted.
     pub(crate) fn forget_copy(&mut self) {
         self.has_copy = false;
     }
 
-    /// The replica becomes the primary; false if there is no copy.
+    /// Promotes the replica; false if there is no copy.
     pub(crate) fn fail_over(&mut self) -> Result<bool, String> {
         if !std::mem::take(&mut self.has_copy) {
             return Ok(false);

@@ -10,13 +10,13 @@ const OPTIONS: SessionOptions = SessionOptions {
     tombstone_retention_ms: 604_800_000,
 };
 
-/// The families whose totals must be exact.
+/// Families whose totals must be exact.
 pub(crate) const COUNTED: [&str; 3] = ["c", "h", "n"];
 
 pub(crate) struct Writer {
     pub(crate) series: Series,
     pub(crate) session: Session,
-    /// Of each series: what a registry that lost everything had acknowledged.
+    /// For each series, the value that a registry had acknowledged before it lost everything.
     lost: Vec<f64>,
 }
 
@@ -80,7 +80,7 @@ impl Writer {
         }
     }
 
-    /// A new label set of the counter; returns its label.
+    /// Adds a label set to the counter; returns its label.
     pub(crate) fn grow(&mut self) -> String {
         let label = self.series.0.len().to_string();
         self.series.0.push(One {
@@ -93,7 +93,7 @@ impl Writer {
         label
     }
 
-    /// The registry has lost everything.
+    /// Notes that the registry has lost everything.
     pub(crate) fn lose(&mut self) {
         let acked = |number| Some(size(&self.session.saved_point(number)?.acked));
         let numbers = 0..self.series.0.len();
@@ -102,7 +102,7 @@ impl Writer {
             .collect();
     }
 
-    /// What all its series of a family have counted since the last loss.
+    /// Returns what all series of a family have counted since the last loss.
     pub(crate) fn counted(&self, family: &str) -> f64 {
         let of_family = self
             .series
@@ -116,7 +116,7 @@ impl Writer {
             .sum()
     }
 
-    /// Another process goes on with what was saved.
+    /// Replaces the session with one that another process restores from the saved state.
     pub(crate) fn succeed(&mut self) {
         let session = &self.session;
         self.session = Session::resume(session.writer().to_vec(), OPTIONS, session.saved());

@@ -1,4 +1,4 @@
-//! What a Prometheus sees of it, and whether that is right.
+//! What a Prometheus sees of the world, and whether that keeps the promises.
 
 use metrics_model::{ExposeRequest, Format};
 
@@ -6,7 +6,7 @@ use super::World;
 use crate::writer::Writer;
 
 impl World {
-    /// The counter as a page shows it now: value and start time.
+    /// Returns the counter as a page shows it now: value and start time.
     pub(super) fn page(&self) -> Option<(f64, f64)> {
         let request = ExposeRequest {
             format: Format::OpenMetrics,
@@ -51,7 +51,7 @@ impl World {
         self.scraped.has_dipped
     }
 
-    /// Every writer has been heard, and pages are shown.
+    /// Returns whether the registry has heard every writer, and pages are shown.
     pub(crate) fn is_at_rest(&self) -> bool {
         let is_quiet = |writer: &Writer| {
             let is_complete = writer.session.left_out_count() == 0;
