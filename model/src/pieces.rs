@@ -137,7 +137,9 @@ impl<T> From<Vec<T>> for Pieces<T> {
         if things.len() <= PIECE {
             pieces.first = things;
         } else {
-            things.into_iter().for_each(|thing| pieces.push(thing));
+            for thing in things {
+                pieces.push(thing);
+            }
         }
         pieces
     }

@@ -362,7 +362,7 @@ mod tests {
     }
 
     fn labels(series: usize) -> Labels {
-        Labels::new([("n", series.to_string().as_str())].into_iter()).unwrap()
+        Labels::new([("n", series.to_string().as_str())]).unwrap()
     }
 
     impl World {
@@ -435,12 +435,11 @@ mod tests {
         fn delete(&mut self, series: Option<usize>) {
             let stamp = self.stamp();
             self.registry.del(&stamp, "c", series.map(labels).as_ref());
-            match series {
-                Some(series) => self.slow[series] = None,
-                None => {
-                    (self.slow, self.family_ttl_ms) = (vec![None; SERIES], 0);
-                    self.declare();
-                }
+            if let Some(series) = series {
+                self.slow[series] = None;
+            } else {
+                (self.slow, self.family_ttl_ms) = (vec![None; SERIES], 0);
+                self.declare();
             }
         }
 

@@ -63,12 +63,11 @@ impl Registry {
         {
             *budget -= 1;
             let next = unnamed.done.first_unset(unnamed.next as usize);
-            match next.or_else(|| unnamed.done.first_unset(0)) {
-                Some(at) => self.give_up(id, at),
-                None => {
-                    self.writers[id].unnamed = None;
-                    self.unnamed_writers -= 1;
-                }
+            if let Some(at) = next.or_else(|| unnamed.done.first_unset(0)) {
+                self.give_up(id, at);
+            } else {
+                self.writers[id].unnamed = None;
+                self.unnamed_writers -= 1;
             }
         }
     }
