@@ -23,6 +23,8 @@ const HEALING_MS: u64 = 5_000;
 const OF_A_WRITE: u64 = 4_000;
 /// The same of a write to a registry that is full, and of SETTLE.
 const OF_SETTLING: u64 = 50_000;
+/// The same of a batch of as many new series as a writer of ours puts into one.
+const OF_DEFINITIONS: u64 = OF_SETTLING + 100 * BatchWriter::MAX_DEFINITIONS as u64;
 /// The same of a page, which ends after 10,000 values.
 const OF_A_PAGE: u64 = 60_000;
 
@@ -403,7 +405,7 @@ fn growing_is_bounded_work_for_each_call() {
     while let Some(push) = session.next(&source, world.now_ms) {
         steps::reset();
         world.send(&mut session, &push);
-        assert!(steps::taken() < OF_SETTLING, "{}", steps::taken());
+        assert!(steps::taken() < OF_DEFINITIONS, "{}", steps::taken());
     }
     assert_eq!(world.registry.series_count(), 2 * COUNT + 1);
 }
