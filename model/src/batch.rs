@@ -1,9 +1,9 @@
 //! The batch: what a writer sends of its series, as bytes.
 //!
-//! The format is specified in `redis-module/BATCH.md`; [`reader`] reads it and [`writer`] writes it. A
-//! batch is decoded twice: [`Batch::decode`] walks all of it and refuses what is malformed, so that
-//! nothing is ever half applied; [`Batch::entries`] then walks it again, borrowing, without a list
-//! of entries in between.
+//! The format is specified in `redis-module/BATCH.md`; [`reader`] reads it and [`writer`] writes
+//! it. A batch is decoded twice. [`Batch::decode`] walks all of it and refuses malformed bytes, so
+//! that the registry never applies half a batch. [`Batch::entries`] then walks it again; its
+//! entries borrow from the bytes, and no list of them is made.
 
 mod reader;
 mod writer;
@@ -33,35 +33,36 @@ const NAME_LEFT_OUT_FLAG: u8 = 0x40;
 /// How a batch relates to the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BatchKind {
-    /// What has changed since the batch before.
+    /// Changes since the batch before.
     Incremental,
     /// The beginning of the writer's full state, and of a new index table.
     Full {
         /// The seq that a `FORGOTTEN` reply named; 0 for none.
         forgotten_seq: u64,
     },
-    /// More of the full state that the batch before has not finished.
+    /// The next part of the full state that the batch before began.
     More,
 }
 
-/// What a batch says of itself.
+/// The header of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchHeader {
-    /// How it relates to the one before.
+    /// How the batch relates to the one before it.
     pub kind: BatchKind,
-    /// Whether a run of full state ends with this batch; `false` in an incremental one.
+    /// Whether this batch ends a full state that may span several; `false` in an incremental one.
     pub last: bool,
-    /// Whether the reply is to name the series that were left out ([`LeftOut`](crate::LeftOut)).
+    /// Whether the writer asks the registry to name the series that it leaves out
+    /// ([`LeftOut`](crate::LeftOut)).
     pub names_left_out: bool,
-    /// In a batch that asks so and follows another: the [digest](crate::LeftOut::digest) of what
-    /// that one has left out, as far as the writer knows; otherwise 0.
+    /// If the writer asks so and this batch follows another: the [digest](crate::LeftOut::digest)
+    /// of what the registry left out of that one, as far as the writer knows; otherwise 0.
     pub left_out_before: u32,
-    /// For how many milliseconds the key outlives the last lease of its writers; 0 = for ever.
+    /// How long the key outlives the last lease of its writers, in milliseconds; 0 = for ever.
     pub registry_ttl_ms: u64,
 }
 
 impl BatchHeader {
-    /// An incremental batch for a registry that does not expire.
+    /// Header of an incremental batch for a registry that does not expire.
     pub const INCREMENTAL: Self = Self {
         kind: BatchKind::Incremental,
         last: false,
@@ -69,7 +70,7 @@ impl BatchHeader {
         left_out_before: 0,
         registry_ttl_ms: 0,
     };
-    /// A full state in one batch, for a registry that does not expire.
+    /// Header of a full state in one batch, for a registry that does not expire.
     pub const FULL: Self = Self {
         kind: BatchKind::Full { forgotten_seq: 0 },
         last: true,
@@ -120,28 +121,28 @@ pub enum Entry<'a> {
     Native {
         /// The series.
         index: u32,
-        /// All of it.
+        /// The whole histogram.
         histogram: Box<NativeHistogram>,
     },
     /// An exemplar of a counter or histogram.
     Exemplar {
         /// The series.
         index: u32,
-        /// What was observed.
+        /// The observed value.
         value: f64,
-        /// When, as Unix time in seconds.
+        /// When it was observed, as Unix time in seconds.
         time: f64,
-        /// Its own labels.
+        /// Labels of the exemplar.
         labels: Pairs<'a>,
     },
-    /// When a series of a group began to count.
+    /// The start time of a series in a group.
     Start {
         /// The series.
         index: u32,
         /// The Unix time in seconds.
         time: f64,
     },
-    /// This writer owns the series no longer.
+    /// The writer no longer owns the series.
     Retire {
         /// The series.
         index: u32,
@@ -149,7 +150,7 @@ pub enum Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// How many series it has values of.
+    /// Returns how many series the entry has values of.
     pub(crate) fn series_count(&self) -> usize {
         match self {
             Self::Values(values) => values.len(),
@@ -162,7 +163,7 @@ impl Entry<'_> {
         }
     }
 
-    /// How many entries it counts as.
+    /// Returns the number of entries that it counts as.
     fn count(&self) -> usize {
         match self {
             Self::Values(values) => values.len().max(1),
@@ -180,13 +181,13 @@ pub struct Define<'a> {
     pub ttl_ms: u64,
     /// The labels, in any order.
     pub labels: Pairs<'a>,
-    /// The text of the `pid` label of the per-writer modes, otherwise empty.
+    /// Text of the `pid` label in the modes that show each writer; empty in the others.
     pub pid: &'a str,
-    /// Of a histogram: the layout, by its number in this batch.
+    /// The bucket layout of a histogram, by its number in this batch.
     pub layout: Option<usize>,
     /// The value.
     pub point: Point,
-    /// What of the value is not to be counted; `None` is zero.
+    /// The part of the value that the registry must not count; `None` is zero.
     pub base: Option<Point>,
 }
 
@@ -205,26 +206,26 @@ impl<'a> Iterator for Pairs<'a> {
     }
 }
 
-/// Indexes and values, still encoded, in records of one width: so that checking them takes no time
-/// and reading them little.
+/// Indexes and values, still encoded, in records of one width: checking them needs no loop, and
+/// reading them little time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Values<'a>(&'a [[u8; VALUE_BYTES]]);
 
-/// An index and a value.
+/// Size of an index and a value, in bytes.
 const VALUE_BYTES: usize = 12;
 
 impl Values<'_> {
-    /// How many there are.
+    /// Returns the number of pairs.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Pairs of index and value.
+    /// Returns the pairs of index and value.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u32, f64)> {
         self.0.iter().map(|[a, b, c, d, value @ ..]| {
@@ -257,7 +258,7 @@ impl<'a> Batch<'a> {
     ///
     /// # Errors
     ///
-    /// Says what is wrong and where; nothing has been applied then.
+    /// Returns what is wrong and where; the registry has applied nothing then.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         if bytes.len() > MAX_BATCH_BYTES {
             let found = bytes.len() as u64;
@@ -298,30 +299,30 @@ impl<'a> Batch<'a> {
         })
     }
 
-    /// What the batch says of itself.
+    /// Returns the header.
     pub fn header(&self) -> BatchHeader {
         self.header
     }
 
-    /// How many entries it has.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.entry_count
     }
 
-    /// Whether it only renews the lease.
+    /// Returns whether the batch has no entries and only renews the lease.
     pub fn is_empty(&self) -> bool {
         self.entry_count == 0
     }
 
-    /// The entries, in the order in which they are to be applied.
+    /// Returns the entries, in the order in which the registry applies them.
     pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> + use<'a> {
         let mut entries = Entries::new(self.body);
-        // `decode` has read all of them, so reading stops only at the end.
+        // `decode` has read all of them, so an error can only be the end.
         std::iter::from_fn(move || entries.read().ok())
     }
 }
 
-/// Takes the wish out of an encoded batch to be told what is left out.
+/// Removes from an encoded batch the question what the registry leaves out.
 pub(crate) fn without_question(batch: &mut Vec<u8>) {
     let mut reader = Reader::new(batch);
     let Ok(header) = read_header(&mut reader) else {
@@ -382,7 +383,7 @@ fn read_header(reader: &mut Reader<'_>) -> Result<BatchHeader, DecodeError> {
     })
 }
 
-/// Positions within the body become positions within the batch.
+/// Converts a position within the body to one within the batch.
 fn shift(error: DecodeError, by: usize) -> DecodeError {
     use DecodeError as E;
     match error {

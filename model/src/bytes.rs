@@ -1,4 +1,4 @@
-//! The primitives that the batch and the snapshot are written in: see `redis-module/BATCH.md`.
+//! The primitives of batches and snapshots: see `redis-module/BATCH.md`.
 
 /// Why bytes could not be read. The position is counted from the first byte.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,12 +51,12 @@ impl<'a> Reader<'a> {
         self.bytes.len() - self.at
     }
 
-    /// What was read between an earlier position and this one.
+    /// Returns the bytes between an earlier position and this one.
     pub(crate) fn since(&self, start: usize) -> &'a [u8] {
         &self.bytes[start..self.at]
     }
 
-    /// An error about the value just read, which began at `at`.
+    /// Returns an error about the value just read, which began at `at`.
     pub(crate) fn refuse<T>(
         what: &'static str,
         found: u64,
@@ -126,7 +126,7 @@ impl<'a> Reader<'a> {
             }
             value |= bits << shift;
             if byte < 0x80 {
-                // A last byte of zero says nothing: there is a shorter form.
+                // A last byte of zero adds nothing: there is a shorter form.
                 return if byte == 0 {
                     Err(DecodeError::Varint { at: start })
                 } else {
@@ -137,8 +137,8 @@ impl<'a> Reader<'a> {
         Err(DecodeError::Varint { at: start })
     }
 
-    /// A count of things that take at least `each` bytes: so a count that cannot be true never
-    /// makes anybody reserve memory for it.
+    /// Reads a count of things that take at least `each` bytes. It refuses a count that the
+    /// remaining bytes cannot hold, so a false count never makes a caller reserve memory.
     pub(crate) fn count(&mut self, each: usize) -> Result<usize, DecodeError> {
         let found = self.varint()?;
         match usize::try_from(found) {
@@ -161,7 +161,7 @@ impl<'a> Reader<'a> {
         Ok(f64::from_le_bytes(*bytes))
     }
 
-    /// A signed number below 2^31 in either direction, zigzag: 0, -1, 1, -2 as 0, 1, 2, 3.
+    /// Reads a signed number below 2^31 in either direction, zigzag: 0, -1, 1, -2 as 0, 1, 2, 3.
     pub(crate) fn signed(&mut self) -> Result<i32, DecodeError> {
         let at = self.at;
         let found = self.varint()?;

@@ -1,13 +1,13 @@
-//! Names in formats, or for readers, that know fewer characters than UTF-8 has.
+//! Names in formats, or for readers, that allow fewer characters than UTF-8 has.
 //!
 //! Source: "Escaping schemes" of Prometheus' *Content negotiation*, as its own libraries do it.
 //!
 //! # Names that a scheme makes equal
 //!
-//! `a.b` and `a-b` are both `a_b` in the scheme `underscores`. Which names meet is for the registry to
-//! say (`registry/escaped.rs`, `exposition/written.rs`); here is how such a name is written then: in the
-//! *unique form*, which tells every character. That is the scheme `values`, `U__a_2e_b`. Where a legal
-//! name is called like that, one more `U` stands in front.
+//! The scheme `underscores` writes both `a.b` and `a-b` as `a_b`. The registry finds such names
+//! (`registry/escaped.rs`, `exposition/written.rs`). This module writes them, in the *unique form*,
+//! from which every character can be read back: that of the scheme `values`, `U__a_2e_b`. If a
+//! legal name already looks like that, one more `U` stands in front.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -26,14 +26,14 @@ pub enum Escaping {
     Underscores,
     /// `.` becomes `_dot_`, `_` becomes `__`, and each other character `__`.
     Dots,
-    /// Such a name begins with `U__`, `_` becomes `__`, and each other character its number in
-    /// hexadecimal between underscores.
+    /// A name with other characters begins with `U__`; in it `_` becomes `__`, and each other
+    /// character becomes its number in hexadecimal between underscores.
     Values,
-    /// They are quoted; formats before text 1.0.0 do not know that.
+    /// Such names are quoted. Formats before text 1.0.0 have no quoted names.
     AllowUtf8,
 }
 
-/// An escaping scheme nobody knows.
+/// An unknown escaping scheme.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown escaping scheme '{0}', expected UNDERSCORES, DOTS, VALUES or ALLOWUTF8")]
 pub struct UnknownEscaping(String);
@@ -41,7 +41,7 @@ pub struct UnknownEscaping(String);
 impl FromStr for Escaping {
     type Err = UnknownEscaping;
 
-    /// The word of the command, or that of a media type's parameter.
+    /// Parses the word of the command, or the parameter of a media type.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
             "underscores" => Ok(Self::Underscores),
@@ -54,7 +54,7 @@ impl FromStr for Escaping {
 }
 
 impl Escaping {
-    /// The word of the command `METRICS.EXPOSE`.
+    /// Returns the word of the command `METRICS.EXPOSE`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Underscores => "UNDERSCORES",
@@ -64,7 +64,7 @@ impl Escaping {
         }
     }
 
-    /// The parameter `escaping` of a media type.
+    /// Returns the parameter `escaping` of a media type.
     pub fn parameter(self) -> &'static str {
         match self {
             Self::Underscores => "underscores",
@@ -74,7 +74,7 @@ impl Escaping {
         }
     }
 
-    /// A sample's name as the scheme writes it, without the quotes that it may need.
+    /// Returns a sample's name as the scheme writes it, without the quotes that it may need.
     pub fn name(self, name: &str) -> Cow<'_, str> {
         match self {
             Self::AllowUtf8 => Cow::Borrowed(name),
@@ -87,9 +87,9 @@ impl Escaping {
         }
     }
 
-    /// A family's name without the suffix of its samples, in the unique form with so many `U` or, with
-    /// none, as the scheme has it. The suffix is escaped with it, as Prometheus' own libraries do,
-    /// because it belongs to the name there.
+    /// Returns a family's name as the scheme writes it, without the suffix of its samples. With a
+    /// `depth` it is in the unique form with so many `U`. The suffix is escaped along with the
+    /// name, as in Prometheus' own libraries, because there it belongs to the name.
     pub(crate) fn family_name(self, spec: &FamilySpec<'_>, depth: usize) -> String {
         let suffix = match spec.family_type {
             FamilyType::Counter => "_total",
@@ -110,7 +110,7 @@ impl Escaping {
         name
     }
 
-    /// Whether a label text is written as it is kept.
+    /// Returns whether the scheme leaves a label text as it is.
     #[inline]
     pub(crate) fn keeps_labels(self, labels: &str) -> bool {
         match self {
@@ -121,7 +121,7 @@ impl Escaping {
         }
     }
 
-    /// An exemplar's labels as they are written: no two of one name.
+    /// Returns an exemplar's labels as the scheme writes them, with no two names alike.
     pub(crate) fn exemplar_labels(self, labels: &str) -> Cow<'_, str> {
         if self.keeps_labels(labels) {
             return Cow::Borrowed(labels);
@@ -146,8 +146,8 @@ impl Escaping {
     }
 }
 
-/// What all names that a scheme makes equal have in common, and no others: each character that the
-/// scheme does not tell from `_` is one.
+/// Returns a key that is equal for all names that a scheme makes equal, and only for those: each
+/// character that the scheme does not distinguish from `_` becomes `_`.
 pub(crate) fn folded(name: &str, keeps_dots: bool) -> String {
     let mut folded = String::with_capacity(name.len());
     translate(name, true, &mut folded, |character, out| {
@@ -160,32 +160,33 @@ pub(crate) fn folded(name: &str, keeps_dots: bool) -> String {
     folded
 }
 
-/// How the labels of one family are written.
+/// How the label names of one family are written.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LabelNames<'a> {
     pub(crate) escaping: Escaping,
-    /// Of a state set: the label that tells the state, and how its name is written, which is how the
-    /// family's is.
+    /// For a state set: the label that holds the state, and its name as written. It is written as
+    /// the family's name is.
     pub(crate) state: Option<(&'a str, &'a str)>,
 }
 
-/// Labels with their names as they are written.
+/// Labels, and their names as written.
 #[derive(Debug)]
 pub(crate) struct WrittenLabels<'a> {
     names: String,
-    /// Where in `names` each name is, and the value.
+    /// The place of each name in `names`, and the value.
     pairs: Vec<(Range<usize>, &'a str)>,
-    /// Two names are the same, or one is what only a unique form, or Prometheus' own names, are called.
+    /// Whether two names are equal, or a name looks like a unique form or one of Prometheus' own
+    /// names without being it.
     pub(crate) is_ambiguous: bool,
 }
 
 impl WrittenLabels<'_> {
-    /// The label text, in the order in which the labels are kept.
+    /// Returns the label text, in the stored order of the labels.
     pub(crate) fn text(&self) -> String {
         self.joined(self.pairs.iter())
     }
 
-    /// The label text, sorted by name, as that of a series whose names are legal.
+    /// Returns the label text sorted by name, as for a series whose names are legal.
     pub(crate) fn sorted(&self) -> String {
         let mut pairs = self.pairs.iter().collect::<Vec<_>>();
         pairs.sort_unstable_by_key(|(name, value)| (&self.names[name.clone()], *value));
@@ -207,7 +208,7 @@ impl WrittenLabels<'_> {
         text
     }
 
-    /// Whether the last name has been written before.
+    /// Returns whether the last name equals an earlier one.
     fn repeats(&self) -> bool {
         let name = |at: usize| &self.names[self.pairs[at].0.clone()];
         let last = self.pairs.len() - 1;
@@ -216,18 +217,18 @@ impl WrittenLabels<'_> {
 }
 
 impl LabelNames<'_> {
-    /// Those of a family that is no state set.
+    /// Returns the names for a family that is no state set.
     pub(crate) fn of(escaping: Escaping) -> Self {
         let state = None;
         Self { escaping, state }
     }
 
-    /// The first form that is tried: the scheme `values` has no other than unique ones.
+    /// Returns the first depth to try. The scheme `values` has only unique forms.
     pub(crate) fn first_depth(&self) -> usize {
         usize::from(self.escaping == Escaping::Values)
     }
 
-    /// Labels as the scheme has them, or, with a depth, with names in the unique form with so
+    /// Writes labels as the scheme has them or, with a depth, with names in the unique form with so
     /// many `U`.
     pub(crate) fn write<'l>(&self, labels: &'l str, depth: usize) -> WrittenLabels<'l> {
         let mut written = WrittenLabels {
@@ -270,20 +271,21 @@ impl LabelNames<'_> {
         }
     }
 
-    /// Whether only Prometheus' own names, or a unique form, are written like that. In the scheme
-    /// `dots` no other name is: underscores come in pairs there, or round a `dot`.
+    /// Returns whether the written name has the form of Prometheus' own names or of a unique form.
+    /// In the scheme `dots` no other name has it: there underscores come in pairs or around a
+    /// `dot`.
     fn is_reserved(&self, written: &str) -> bool {
         written.starts_with("__") || (self.escaping != Escaping::Dots && is_unique_form(written))
     }
 }
 
-/// Whether a name begins as unique forms do.
+/// Returns whether a name begins as unique forms do.
 pub(crate) fn is_unique_form(name: &str) -> bool {
     name.starts_with('U') && name.trim_start_matches('U').starts_with("__")
 }
 
-/// Appends the unique form of a name, with so many `U`. All that tells two names apart is in it: a name
-/// that is legal, and has to be told from others all the same, has its underscores in hexadecimal.
+/// Appends the unique form of a name, with so many `U`. Different names have different unique
+/// forms: the form of a legal name has its underscores in hexadecimal.
 fn push_unique(name: &str, has_colons: bool, depth: usize, out: &mut String) {
     out.extend(std::iter::repeat_n('U', depth));
     out.push_str("__");
@@ -297,7 +299,7 @@ fn push_unique(name: &str, has_colons: bool, depth: usize, out: &mut String) {
     });
 }
 
-/// The name of a unique form.
+/// Returns the name of a unique form.
 pub(crate) fn read_unique(written: &str) -> Option<String> {
     let body = is_unique_form(written).then(|| written.trim_start_matches('U'))?;
     let mut rest = body.strip_prefix("__")?;
@@ -315,7 +317,8 @@ pub(crate) fn read_unique(written: &str) -> Option<String> {
     Some(name)
 }
 
-/// A name of the scheme `dots` with its dots and underscores; what else it was is not told.
+/// Returns the name of one written in the scheme `dots`, with its dots and underscores; that scheme
+/// loses all other characters.
 pub(crate) fn read_dots(written: &str) -> Option<String> {
     let mut rest = written;
     let mut name = String::with_capacity(rest.len());
@@ -333,7 +336,7 @@ pub(crate) fn read_dots(written: &str) -> Option<String> {
     Some(name)
 }
 
-/// Whether a name needs quotes where they are known.
+/// Returns whether a name needs no quotes in any format.
 pub(crate) fn is_legacy(name: &str) -> bool {
     let mut bytes = name.bytes().enumerate();
     bytes.all(|(at, byte)| {
@@ -343,8 +346,8 @@ pub(crate) fn is_legacy(name: &str) -> bool {
     })
 }
 
-/// Appends a name with every character but letters, digits behind the first, and colons where they
-/// are allowed, written by `other`.
+/// Appends a name. `other` writes every character except letters, digits after the first character,
+/// and colons where they are allowed.
 fn translate(
     name: &str,
     has_colons: bool,
@@ -370,7 +373,7 @@ pub(crate) fn push_quoted(out: &mut Vec<u8>, name: &str) {
     out.push(b'"');
 }
 
-/// A text without its backslashes.
+/// Returns a text without its backslash escapes.
 pub(crate) fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
@@ -446,7 +449,7 @@ mod tests {
                 r#"U__a_2e_b="x\"y",c_d="1""#
             ]
         );
-        // A label's name has no colons where a metric's has.
+        // Label names may not contain colons, metric names may.
         let by_scheme = LEGACY.map(|scheme| written(scheme, r#""a:b"="1""#));
         assert_eq!(by_scheme, [r#"a_b="1""#, r#"a__b="1""#, r#"U__a_3a_b="1""#]);
     }
@@ -496,7 +499,7 @@ mod tests {
         }
     }
 
-    /// Names that are alike in one scheme or another.
+    /// Names that some scheme makes equal.
     fn names() -> impl Strategy<Value = String> {
         prop_oneof![
             "[a.:-][a.:_-]{0,2}",

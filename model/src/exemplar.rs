@@ -1,8 +1,8 @@
-//! Exemplars: one observation of many, with what else is known of it (a trace, say).
+//! Exemplars: single observations with labels of their own (for example a trace id).
 
 use crate::{LabelError, Labels};
 
-/// The most characters that the names and values of an exemplar's labels may have together
+/// Maximum number of characters in the names and values of an exemplar's labels together
 /// (OpenMetrics 1.0, "Exemplars").
 pub const MAX_EXEMPLAR_CHARACTERS: usize = 128;
 
@@ -11,13 +11,13 @@ pub const MAX_EXEMPLAR_CHARACTERS: usize = 128;
 pub struct Exemplar {
     /// Its labels, escaped.
     pub labels: Labels,
-    /// What was observed.
+    /// The observed value.
     pub value: f64,
-    /// When, as Unix time in seconds.
+    /// When it was observed, as Unix time in seconds.
     pub time: f64,
 }
 
-/// Why an exemplar is refused.
+/// The reason why an exemplar is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum ExemplarError {
@@ -40,14 +40,14 @@ impl Exemplar {
     ///
     /// # Errors
     ///
-    /// Labels as [`Labels::new`] refuses them, or too long; a value that is NaN; a time that is
-    /// not finite or below zero.
+    /// Labels that [`Labels::new`] refuses, or that are too long; a value that is NaN; a time that
+    /// is not finite or below zero.
     pub fn new<'a>(
         labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
         value: f64,
         time: f64,
     ) -> Result<Self, ExemplarError> {
-        // A character has four bytes at most: nothing long is walked through.
+        // A character has at most four bytes, so this check needs no walk through long labels.
         let bytes = |(name, value): (&str, &str)| name.len() + value.len();
         let found = labels.clone().map(bytes).sum();
         if found > 4 * MAX_EXEMPLAR_CHARACTERS {

@@ -1,16 +1,17 @@
-//! The registry as text: what a scrape gets, in pages.
+//! Renders the registry as text, in pages: the body of a scrape.
 //!
 //! # How it works
 //!
-//! Families are shown by name, their series in the order of creation, so that a page can end
-//! anywhere between two series and the next go on there. A cursor says where: the registry's epoch,
-//! the time of page one (what has ended or expired is judged by that time on every page), the last
-//! series that page one could know of, and the last one that was shown. A series created later is
-//! left out; one that was there throughout appears exactly once. A histogram is never split.
+//! Families come in the order of their names, their series in the order of creation. So a page can
+//! end between any two series, and the next page goes on there. A cursor holds the place: the
+//! registry's epoch, the time of page one (every page takes it as the present for leases and
+//! expiry), the last series that existed at page one, and the last series that was shown. Later
+//! series are left out; a series that existed all the time appears exactly once. A histogram is
+//! never split.
 //!
 //! # What it costs
 //!
-//! Label texts were escaped when the series was created: a sample is two copies and a number.
+//! Label texts were escaped when the series was created, so a sample costs two copies and a number.
 
 mod cursor;
 mod filter;
@@ -36,22 +37,22 @@ use renderer::{Renderer, Shown};
 use text::Text;
 use written::Written;
 
-/// A page ends after that many bytes …
+/// A page ends after this many bytes …
 const PAGE_BYTES: usize = 64 * 1024;
-/// … or after that many values were looked at, so that no page takes longer than a millisecond.
+/// … or after this many values were visited, so that no page takes longer than a millisecond.
 const PAGE_VALUES: usize = 10_000;
-/// So many writers of one series are looked at before it is asked whether the page is full.
+/// Number of writers of one series that are visited between two checks whether the page is full.
 const WRITERS_IN_A_STEP: usize = 64;
-/// What is asked for without a cursor must fit in this.
+/// Maximum size of an unpaged reply, in bytes.
 const WHOLE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The form of a page.
+/// The format of a page.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// Prometheus text format 0.0.4.
     #[default]
     Text,
-    /// Prometheus text format 1.0.0, which knows quoted names.
+    /// Prometheus text format 1.0.0, which has quoted names.
     Text1,
     /// `OpenMetrics` 1.0.0.
     OpenMetrics,
@@ -61,7 +62,7 @@ pub enum Format {
     Protobuf,
 }
 
-/// A format nobody knows.
+/// An unknown format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown format '{0}', expected TEXT, TEXT1, OPENMETRICS, OPENMETRICS2 or PROTOBUF")]
 pub struct UnknownFormat(String);
@@ -76,7 +77,7 @@ impl Format {
         Self::Protobuf,
     ];
 
-    /// The word of the command `METRICS.EXPOSE`.
+    /// Returns the word of the command `METRICS.EXPOSE`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Text => "TEXT",
@@ -89,7 +90,7 @@ impl Format {
 }
 
 impl Format {
-    /// How a page ends.
+    /// Returns the end of a page.
     pub fn end(self) -> &'static [u8] {
         match self {
             Self::OpenMetrics | Self::OpenMetrics2 => b"# EOF\n",
@@ -112,21 +113,21 @@ impl FromStr for Format {
 /// What to render.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExposeRequest {
-    /// The form.
+    /// The format.
     pub format: Format,
-    /// How names are written that older formats cannot have.
+    /// How to write names that older formats do not allow.
     pub escaping: Escaping,
-    /// Whether the start times of series are shown as samples of their own (`_created`), where the
-    /// format has no better place for them.
+    /// Whether start times of series are shown as samples of their own (`_created`), if the format
+    /// has no better place for them.
     pub created: bool,
-    /// Only whole families that have one of these samples; empty: all.
+    /// Shows only whole families that have one of these samples; empty: all.
     pub names: Vec<String>,
-    /// `None`: everything at once; `0`: the first page; otherwise what the page before named.
+    /// `None`: everything at once; `0`: the first page; otherwise the cursor from the page before.
     pub cursor: Option<Vec<u8>>,
-    /// The most series on a page.
+    /// Maximum number of series on a page.
     pub count: Option<usize>,
-    /// Whether the page is joined with those of other registries: its end, and what the registry says of
-    /// itself, are left to whoever joins them.
+    /// Whether the caller joins the page with those of other registries. Then the page has no end
+    /// and none of the registry's own samples; the caller adds both.
     pub is_part: bool,
 }
 
@@ -135,14 +136,14 @@ pub struct ExposeRequest {
 pub struct Page {
     /// The text.
     pub body: Vec<u8>,
-    /// Where the next page begins; `None`: this was the last.
+    /// Cursor of the next page; `None` on the last.
     pub next: Option<String>,
-    /// How many values of the registry were looked at: what the page cost, whatever it shows; 0
-    /// where another process rendered it.
+    /// How many values of the registry were visited: the cost of the page, whatever it shows; 0 if
+    /// another process rendered it.
     pub visited: usize,
 }
 
-/// Why there is no page.
+/// The reason why there is no page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum ExposeError {
@@ -217,7 +218,7 @@ impl Registry {
         })
     }
 
-    /// Renders from a cursor until the page is full, and says where it goes on.
+    /// Renders from a cursor until the page is full, and returns where the next page begins.
     fn render(
         &self,
         out: &mut impl Renderer,
@@ -232,7 +233,7 @@ impl Registry {
             let spec = family.family.spec;
             if *at.family != *spec.name {
                 at.begin(spec.name, false);
-                // Families cost something, too, even those with nothing to show.
+                // Families have a cost as well, even those without series.
                 if page.is_spent(out.size()) {
                     return Some(at);
                 }
@@ -253,8 +254,8 @@ impl Registry {
         None
     }
 
-    /// Renders a family's samples, or its start times, from a cursor on; true if the page was full
-    /// before they ended, with the cursor where it stopped.
+    /// Renders a family's samples, or its start times, from a cursor on. Returns true if the page
+    /// became full before their end; the cursor is then at the place where it stopped.
     fn render_section(
         &self,
         out: &mut impl Renderer,
@@ -294,8 +295,8 @@ impl Registry {
         false
     }
 
-    /// Renders one series of a mode that shows each writer, of which there may be more than a page
-    /// can hold; true if the page was full before they ended.
+    /// Renders one series of a mode that shows each writer; it may have more writers than fit on a
+    /// page. Returns true if the page became full before their end.
     fn render_writers(
         &self,
         out: &mut impl Renderer,
@@ -304,7 +305,8 @@ impl Registry {
         at: &mut Cursor,
         page: &mut Budget,
     ) -> bool {
-        // On a full page one at a time, so that it ends where the format lets it.
+        // On a full page it visits one writer at a time, so that the page ends at the first place
+        // where the format allows it.
         let step = |is_full: bool| if is_full { 1 } else { WRITERS_IN_A_STEP };
         let mut at_most = step(page.is_spent(out.size()));
         while let Some((values, next)) = self.writers_of(series.id, at.time_ms, at.writer, at_most)
@@ -383,7 +385,7 @@ impl Registry {
         });
     }
 
-    /// What was left out, so that a page never hides that it is not everything.
+    /// Renders the count of rejected entries, so that a page shows when it is incomplete.
     fn render_rejected(&self, out: &mut impl Renderer, request: &ExposeRequest) {
         let mut counts = self.rejected().peekable();
         let spec = FamilySpec {
@@ -409,7 +411,7 @@ impl Registry {
     }
 }
 
-/// What a page may hold, and what it took so far.
+/// What a page may hold, and what it holds so far.
 struct Budget {
     bytes: usize,
     values: usize,

@@ -11,7 +11,7 @@ use crate::sizes::{MAX_HELP_BYTES, MAX_UNIT_BYTES};
 pub enum FamilyType {
     /// Only ever grows.
     Counter,
-    /// Goes up and down; the mode says how writers' values become one.
+    /// Goes up and down; the mode tells how the values of several writers are combined.
     Gauge(GaugeMode),
     /// Observations counted in buckets with upper bounds.
     Histogram,
@@ -19,14 +19,14 @@ pub enum FamilyType {
     NativeHistogram,
     /// Observations counted and summed, without buckets.
     Summary,
-    /// Facts told by labels; the value is 1.
+    /// Facts in labels; the value is 1.
     Info,
-    /// States, each a series whose label of the family's name tells it; the value is 0 or 1.
+    /// States; each is a series whose label with the family's name holds it, with the value 0 or 1.
     StateSet,
 }
 
 impl FamilyType {
-    /// Its name in `# TYPE` lines and error messages.
+    /// Returns the name of the type in `# TYPE` lines and error messages.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",
@@ -39,8 +39,8 @@ impl FamilyType {
         }
     }
 
-    /// How writers' values become one, where each writer holds one number at a time. What is said
-    /// by an info or a stateset is true as long as a live writer says so.
+    /// Returns how the values of several writers are combined, for types where a writer holds one
+    /// number at a time. An info or stateset holds as long as a live writer holds it.
     #[inline]
     pub fn gauge_mode(self) -> Option<GaugeMode> {
         match self {
@@ -50,7 +50,7 @@ impl FamilyType {
         }
     }
 
-    /// Whether a series of it may have that value.
+    /// Returns whether a series of this type may have that value.
     #[inline]
     pub(crate) fn allows(self, value: f64) -> bool {
         match self {
@@ -60,7 +60,7 @@ impl FamilyType {
         }
     }
 
-    /// What tells two families apart in an error message: the type, and a gauge's mode.
+    /// Returns the type, and a gauge's mode, for error messages about two families.
     pub fn describe(self) -> String {
         match self {
             Self::Gauge(mode) => format!("gauge in mode {}", mode.name()),
@@ -68,7 +68,7 @@ impl FamilyType {
         }
     }
 
-    /// The pair (type, mode) of `redis-module/BATCH.md`.
+    /// Returns the pair (type, mode) of `redis-module/BATCH.md`.
     pub fn to_numbers(self) -> (u8, u8) {
         match self {
             Self::Counter => (0, 0),
@@ -96,7 +96,7 @@ impl FamilyType {
     }
 }
 
-/// A family type nobody knows.
+/// An unknown family type.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown type '{0}', expected COUNTER, GAUGE, HISTOGRAM, NATIVEHISTOGRAM, SUMMARY, INFO or STATESET"
@@ -106,7 +106,7 @@ pub struct UnknownFamilyType(String);
 impl FromStr for FamilyType {
     type Err = UnknownFamilyType;
 
-    /// A gauge gets the commands' default mode, `sum`.
+    /// Parses a type; a gauge gets the commands' default mode, `sum`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.to_ascii_lowercase().as_str() {
             "counter" => Ok(Self::Counter),
@@ -121,21 +121,21 @@ impl FromStr for FamilyType {
     }
 }
 
-/// What a caller says of a family it declares or writes to; all of it borrowed.
+/// A family as a caller declares or addresses it; all fields are borrowed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FamilySpec<'a> {
-    /// The name; of a counter without `_total` (a given one is taken off).
+    /// The name; a counter's may end with `_total`, which is removed.
     pub name: &'a str,
     /// Type and mode.
     pub family_type: FamilyType,
-    /// The text of `# HELP`; another one is shown once no live writer holds the one before.
+    /// The text of `# HELP`; another text replaces it once no live writer holds the old one.
     pub help: &'a str,
     /// The text of `# UNIT`; the first that is not empty stays.
     pub unit: &'a str,
 }
 
 impl<'a> FamilySpec<'a> {
-    /// A family without help and unit.
+    /// Returns a family without help and unit.
     pub fn new(name: &'a str, family_type: FamilyType) -> Self {
         Self {
             name,
@@ -145,13 +145,13 @@ impl<'a> FamilySpec<'a> {
         }
     }
 
-    /// The name under which a registry keeps it: a counter's without `_total`, an info's without
-    /// `_info`; `None` for a name that no family may have.
+    /// Returns the name under which a registry stores it: a counter's without `_total`, an info's
+    /// without `_info`; `None` if no family may have the name.
     pub fn kept_name(&self) -> Option<&'a str> {
         kept_name(self).ok()
     }
 
-    /// The same without the texts that no registry keeps, see [`MAX_HELP_BYTES`].
+    /// Returns the family without texts that are too long to store, see [`MAX_HELP_BYTES`].
     pub(crate) fn without_long_texts(self) -> Self {
         let within = |text: &'a str, most| if text.len() <= most { text } else { "" };
         Self {

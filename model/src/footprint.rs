@@ -1,7 +1,8 @@
-//! How much memory an allocation takes, as far as that can be told from its size.
+//! Estimates the memory of an allocation from its size.
 
-/// The bytes that an allocator with size classes sets aside: those of jemalloc, which most servers are
-/// built with, four to each doubling. Others round up by about as much.
+/// Returns the bytes that an allocator with size classes reserves. The classes are those of
+/// jemalloc, which most servers use: four to each doubling. Other allocators round up by about as
+/// much.
 pub(crate) fn allocated(bytes: usize) -> usize {
     match bytes {
         0 => 0,
@@ -11,7 +12,7 @@ pub(crate) fn allocated(bytes: usize) -> usize {
     }
 }
 
-/// Moving so many bytes is a step, for tests that bound those.
+/// Size of a move that counts as one step, for tests that bound the work of a call.
 #[cfg(test)]
 const CACHE_LINE_BYTES: usize = 64;
 
@@ -20,8 +21,8 @@ pub(crate) fn allocated_for<T>(count: usize) -> usize {
     allocated(count * size_of::<T>())
 }
 
-/// Appends to a vector that lives long and has many like it: it grows by an eighth, and has little
-/// room that is not used. It will have at most so many things.
+/// Appends to one of many long-lived vectors. It grows by an eighth, so that little memory is
+/// unused, and never beyond `most` things.
 #[inline]
 pub(crate) fn push_tightly<T>(vector: &mut Vec<T>, thing: T, most: usize) {
     if vector.len() == vector.capacity() {

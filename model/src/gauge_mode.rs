@@ -1,11 +1,11 @@
-//! How the values that several writers set for one gauge become one.
+//! The modes that combine the values of several writers for one gauge.
 
 use std::str::FromStr;
 
 /// The ten modes of `prometheus_client`'s multiprocess gauges.
 ///
-/// A *live* mode shows only what writers with a running lease have set; the others go on showing
-/// what a writer set after it has left.
+/// A *live* mode shows only values of writers with a running lease. The others still show a
+/// writer's value after it has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[expect(
@@ -25,12 +25,13 @@ pub enum GaugeMode {
     LiveMostRecent = 9,
 }
 
-/// What one writer has set a gauge to, with what decides between two writers.
+/// A writer's value of a gauge, and what decides between two writers.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting<'a> {
     /// The value.
     pub value: f64,
-    /// In the timed modes: the Unix time in seconds at which it was set; zero or less means never.
+    /// In the timed modes: the Unix time in seconds at which the writer set it; zero or less means
+    /// never.
     pub time: f64,
     /// The writer's id.
     pub writer: &'a [u8],
@@ -41,14 +42,14 @@ pub struct Setting<'a> {
 pub enum AfterLeave {
     /// Nothing.
     Hidden,
-    /// The value is part of the series as long as there is a series.
+    /// The value stays part of the series as long as the series exists.
     Folded,
-    /// The value stands on its own, until the series' TTL (without one: the writers' retention) has
-    /// passed since the writer left.
+    /// The value is shown on its own until the series' TTL (without one: the writers' retention)
+    /// has passed since the writer left.
     UntilTtl,
 }
 
-/// A gauge mode nobody knows.
+/// An unknown gauge mode.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown gauge mode '{0}', expected one of all, liveall, min, livemin, max, livemax, sum, livesum, mostrecent, livemostrecent"
@@ -56,7 +57,7 @@ pub enum AfterLeave {
 pub struct UnknownGaugeMode(String);
 
 impl GaugeMode {
-    /// Every mode, in the order of its number on the wire.
+    /// Every mode, in the order of their numbers in batches.
     pub const EVERY: [Self; 10] = [
         Self::All,
         Self::LiveAll,
@@ -70,12 +71,12 @@ impl GaugeMode {
         Self::LiveMostRecent,
     ];
 
-    /// The mode with that number on the wire.
+    /// Returns the mode with that number in batches.
     pub fn from_number(number: u8) -> Option<Self> {
         Self::EVERY.get(usize::from(number)).copied()
     }
 
-    /// Its name in commands and in `prometheus_client`.
+    /// Returns its name in commands and in `prometheus_client`.
     pub fn name(self) -> &'static str {
         match self {
             Self::All => "all",
@@ -91,21 +92,21 @@ impl GaugeMode {
         }
     }
 
-    /// Whether only writers with a running lease count.
+    /// Returns whether only writers with a running lease count.
     pub fn is_live(self) -> bool {
         self as u8 % 2 == 1
     }
 
-    /// Whether each writer is shown on its own, told apart by a `pid` label.
+    /// Returns whether each writer is shown on its own, with a `pid` label.
     pub fn is_per_writer(self) -> bool {
         matches!(self, Self::All | Self::LiveAll)
     }
 
-    /// What two writers have set, as one; `None` in the modes that show each writer on its own.
+    /// Combines the values of two writers; `None` in the modes that show each writer on its own.
     ///
-    /// The order of the writers does not matter (but for the rounding of sums). NaN is ignored by
-    /// min and max where there is a number, and −0 is less than 0. Of two that were set at the same
-    /// time, the most recent is that of the larger writer id.
+    /// The order of the writers does not matter (except for the rounding of sums). Min and max
+    /// ignore NaN if there is a number, and −0 is less than 0. Of two values with the same time,
+    /// that of the larger writer id counts as the most recent.
     #[inline]
     pub fn fold<'a>(self, one: Setting<'a>, other: Setting<'a>) -> Option<Setting<'a>> {
         let other_stays = match self {
@@ -124,7 +125,7 @@ impl GaugeMode {
         Some(if other_stays { other } else { one })
     }
 
-    /// What becomes of a writer's value when the writer leaves.
+    /// Returns what happens to a writer's value when the writer leaves.
     #[inline]
     pub fn after_leave(self) -> AfterLeave {
         match self {
@@ -138,13 +139,13 @@ impl GaugeMode {
         }
     }
 
-    /// Whether values carry the time at which they were set.
+    /// Returns whether values carry the time at which they were set.
     pub fn is_timed(self) -> bool {
         matches!(self, Self::MostRecent | Self::LiveMostRecent)
     }
 }
 
-/// Whether `one` is less than `other`: every number before NaN, and −0 before 0.
+/// Returns whether `one` is less than `other`: every number before NaN, and −0 before 0.
 #[inline]
 fn is_before(one: f64, other: f64) -> bool {
     if one == other {

@@ -1,39 +1,40 @@
-//! Finding things by their hash, in a table that grows in small steps.
+//! A hash table of ids that grows in small steps.
 
 use hashbrown::HashTable;
 
-/// A hash table of ids that never rehashes more than a few hundred of them at once, however many it
-/// has: a table that doubles takes 100 ms with a million.
+/// A hash table of ids that never rehashes more than a few hundred of them at once. An ordinary
+/// table that doubles takes 100 ms with a million ids.
 ///
 /// # How it works
 ///
-/// It is a list of small tables, the *segments*. When there are too many ids for the segments that
-/// there are, one segment is split in two, in a fixed order (linear hashing): so segments stay about
-/// equally full, and each insertion splits at most one.
+/// It is a list of small tables, the *segments*. When the segments are full on average, one of them
+/// is split in two, in a fixed order (linear hashing). So all segments stay about equally full, and
+/// each insertion splits at most one.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct IdTable {
-    /// None as long as there is no id.
+    /// Empty as long as there are no ids.
     segments: Vec<HashTable<u32>>,
     len: usize,
     heap_bytes: usize,
 }
 
-/// Ids in a segment on average, when it is time to split one.
+/// Average number of ids in a segment at which the next segment is split.
 const SEGMENT_IDS: usize = 448;
-/// Segments are told apart by this many bits of a hash. With more ids segments only become larger.
+/// Number of bits of a hash that select a segment. Beyond that many ids, segments only grow.
 const SEGMENT_BITS: u32 = 15;
-/// Those are the bits above the ones that find a place in a segment.
+/// The bits of a hash below those, which select a place in a segment.
 const PLACE_BITS: u32 = 10;
 
 impl IdTable {
-    /// The id of that hash for which `is_it` is true.
+    /// Returns the id with that hash for which `is_it` is true.
     #[inline]
     pub(crate) fn find(&self, hash: u32, is_it: impl FnMut(&u32) -> bool) -> Option<u32> {
         let segment = self.segments.get(self.segment_of(hash))?;
         segment.find(spread(hash), is_it).copied()
     }
 
-    /// Adds an id that is not there; `hash_of` tells the hashes of those that are.
+    /// Adds an id that the table does not contain; `hash_of` returns the hash of an id that it
+    /// contains.
     pub(crate) fn insert(&mut self, hash: u32, id: u32, hash_of: impl Fn(u32) -> u32) {
         if self.segments.is_empty() {
             self.segments.push(HashTable::new());
@@ -50,7 +51,7 @@ impl IdTable {
         self.len += 1;
     }
 
-    /// Removes an id that is there under that hash.
+    /// Removes an id that the table contains under that hash.
     pub(crate) fn remove(&mut self, hash: u32, id: u32) {
         let at = self.segment_of(hash);
         if let Some(segment) = self.segments.get_mut(at)
@@ -64,12 +65,13 @@ impl IdTable {
         }
     }
 
-    /// Bytes of memory, found without a walk.
+    /// Returns the size of its memory in bytes, without a walk.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.heap_bytes + self.segments.capacity() * size_of::<HashTable<u32>>()
     }
 
-    /// The first segments have been split already, and are told apart by one bit more.
+    /// Returns the segment of a hash. The first segments have already been split; for those one
+    /// more bit counts.
     #[inline]
     fn segment_of(&self, hash: u32) -> usize {
         let bits = (hash >> PLACE_BITS) as usize;
@@ -79,10 +81,10 @@ impl IdTable {
         if at < count { at } else { at & (below / 2 - 1) }
     }
 
-    /// Moves a half of the segment whose turn it is into a new one.
+    /// Moves half of the next segment in order to a new one.
     fn split(&mut self, hash_of: impl Fn(u32) -> u32) {
         let count = self.segments.len();
-        // Of 2^n to below 2^(n+1) segments, those from 2^n on are halves of the first ones.
+        // With 2^n to below 2^(n+1) segments, those from 2^n on are halves of the first ones.
         let level = usize::BITS - 1 - count.leading_zeros();
         let from = count - (1 << level);
         let old = std::mem::take(&mut self.segments[from]);
@@ -97,7 +99,7 @@ impl IdTable {
     }
 }
 
-/// The hash of an id that is moved.
+/// Returns the hash of an id that is moved.
 #[inline]
 fn counted(hash_of: impl Fn(u32) -> u32, id: u32) -> u32 {
     #[cfg(test)]
@@ -105,7 +107,7 @@ fn counted(hash_of: impl Fn(u32) -> u32, id: u32) -> u32 {
     hash_of(id)
 }
 
-/// A segment looks at both ends of a hash.
+/// Spreads a hash over both ends of 64 bits, which a segment uses.
 #[inline]
 fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)

@@ -3,18 +3,18 @@
 use crate::name::is_legacy_label_name;
 use crate::sizes::{MAX_LABEL_NAME_BYTES, MAX_LABEL_SET_BYTES, MAX_LABELS};
 
-/// A label set in the form in which it is identified, kept and shown.
+/// A label set in the form in which the registry identifies, stores and shows it.
 ///
 /// The text is that of the exposition formats without the braces: `code="200",method="GET"`, values
 /// escaped (`\\`, `\"`, `\n`, the same in text 0.0.4, text 1.0.0 and OpenMetrics), sorted by name.
-/// Names outside `[a-zA-Z_][a-zA-Z0-9_]*` are quoted (text format 1.0.0) and come first, so that the
-/// first byte tells whether there are any.
+/// Names outside `[a-zA-Z_][a-zA-Z0-9_]*` are quoted (text format 1.0.0) and come first, so that
+/// the first byte shows whether there are any.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     text: String,
 }
 
-/// Why a label set is refused.
+/// The reason why a label set is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum LabelError {
@@ -39,7 +39,7 @@ pub enum LabelError {
 }
 
 impl Labels {
-    /// No labels.
+    /// Returns the empty label set.
     pub fn none() -> Self {
         Self::default()
     }
@@ -57,11 +57,11 @@ impl Labels {
         Self::from_bytes(pairs.map(|(name, value)| (name.as_bytes(), value.as_bytes())))
     }
 
-    /// The same of bytes, which may be no text.
+    /// Does the same with bytes, which may not be UTF-8.
     ///
     /// # Errors
     ///
-    /// Those of [`new`](Self::new), and what is not UTF-8.
+    /// Those of [`new`](Self::new), and bytes that are not UTF-8.
     pub fn from_bytes<'a>(
         pairs: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<Self, LabelError> {
@@ -121,24 +121,25 @@ impl Labels {
             push_escaped(&mut text, value);
             text.push(b'"');
         }
-        // Once for all: what stands between the parts is ASCII, so that the whole is UTF-8 if they are.
+        // Checks all parts at once: the separators are ASCII, so the whole is UTF-8 exactly if the
+        // parts are.
         match String::from_utf8(text) {
             Ok(text) => Ok(Self { text }),
             Err(_) => Err(LabelError::NotUtf8),
         }
     }
 
-    /// The escaped text, without braces.
+    /// Returns the escaped text, without braces.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Takes a text as [`as_str`](Self::as_str) gave it.
+    /// Makes a label set from a text of [`as_str`](Self::as_str).
     pub(crate) fn from_text(text: &str) -> Self {
         Self { text: text.into() }
     }
 
-    /// Whether one of the labels has that name.
+    /// Returns whether one of the labels has that name.
     pub fn has(&self, name: &str) -> bool {
         let mut escaped = Vec::new();
         push_escaped(&mut escaped, name.as_bytes());
@@ -146,17 +147,18 @@ impl Labels {
     }
 }
 
-/// Label names that begin like that are for Prometheus itself, which calls the metric's name `__name__`
-/// (Prometheus, *Data model*).
+/// Prefix of label names that Prometheus reserves for itself: it stores the metric's name as
+/// `__name__` (Prometheus, *Data model*).
 const RESERVED: &[u8] = b"__";
 
-/// As many labels are sorted without memory of their own.
+/// Up to so many labels are sorted without an allocation.
 const FEW: usize = 8;
 
 /// Name and value.
 type Pair<'a> = (&'a [u8], &'a [u8]);
 
-/// All pairs, in one of two places: single commands have their labels read here each time.
+/// Collects the pairs: a few in an array, more in a vector. Each single command parses its labels
+/// here.
 fn gather<'p, 'a>(
     mut pairs: impl Iterator<Item = Pair<'a>>,
     few: &'p mut [Pair<'a>; FEW],
@@ -201,7 +203,7 @@ pub(crate) fn push_escaped(text: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Walks a label text: (name, value), both still escaped.
+/// Iterates over a label text: name and value, both still escaped.
 pub(crate) fn parse(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = text;
     std::iter::from_fn(move || {

@@ -2,8 +2,8 @@
 
 use crate::sizes::{MAX_BOUND_BYTES, cut};
 
-/// Upper bounds in ascending order, each with the text in which it is shown. `+Inf` is not among
-/// them: a layout of n bounds has n + 1 buckets.
+/// Upper bounds in ascending order, each with the text in which it is shown. `+Inf` is not stored:
+/// a layout of n bounds has n + 1 buckets.
 ///
 /// ```
 /// use metrics_model::Layout;
@@ -23,19 +23,18 @@ pub struct Layout {
     bounds: Box<[(f64, Box<str>)]>,
 }
 
-/// A bound that is no finite number, or not above the one before it.
+/// A bound that is not a finite number, or not greater than the one before it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("bucket bounds must be finite numbers in ascending order, found '{0}'")]
 pub struct WrongBound(pub String);
 
 impl Layout {
-    /// What a histogram gets that says nothing of its buckets: the defaults of the Prometheus
-    /// client libraries, in seconds.
+    /// Default bounds of a histogram: those of the Prometheus client libraries, in seconds.
     pub const DEFAULT: [&'static str; 11] = [
         "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10",
     ];
 
-    /// Reads bounds from their texts; a last `+Inf` is taken off.
+    /// Parses bounds from texts; drops a final `+Inf`.
     pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>) -> Result<Self, WrongBound> {
         let mut texts = texts.into_iter().collect::<Vec<_>>();
         if texts
@@ -66,39 +65,39 @@ impl Layout {
         })
     }
 
-    /// That of [`DEFAULT`](Self::DEFAULT), whose texts are well formed.
+    /// Returns the layout of [`DEFAULT`](Self::DEFAULT), whose texts are well formed.
     pub(crate) fn of_default() -> Self {
         Self::new(Self::DEFAULT).unwrap_or_else(|_| Self::none())
     }
 
-    /// A summary's: no bounds, one bucket.
+    /// Returns the layout of a summary: no bounds, one bucket.
     pub fn none() -> Self {
         Self {
             bounds: Box::default(),
         }
     }
 
-    /// How many bounds there are; there is one bucket more.
+    /// Returns the number of bounds; there is one bucket more.
     pub fn len(&self) -> usize {
         self.bounds.len()
     }
 
-    /// Whether there is only the `+Inf` bucket.
+    /// Returns whether there is only the `+Inf` bucket.
     pub fn is_empty(&self) -> bool {
         self.bounds.is_empty()
     }
 
-    /// The bounds as numbers.
+    /// Returns the bounds as numbers.
     pub fn values(&self) -> impl ExactSizeIterator<Item = f64> + Clone {
         self.bounds.iter().map(|(value, _)| *value)
     }
 
-    /// The bounds as they are shown.
+    /// Returns the bounds as they are shown.
     pub fn texts(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
         self.bounds.iter().map(|(_, text)| &**text)
     }
 
-    /// Whether a number is one of the bounds.
+    /// Returns whether a number is one of the bounds.
     pub(crate) fn has(&self, bound: f64) -> bool {
         let at = self.bucket_of(bound);
         self.bounds
@@ -106,14 +105,14 @@ impl Layout {
             .is_some_and(|(found, _)| *found == bound)
     }
 
-    /// The bucket that an observation falls into (Prometheus data model: bounds are inclusive).
+    /// Returns the bucket of an observation (Prometheus data model: bounds are inclusive).
     pub fn bucket_of(&self, observation: f64) -> usize {
         self.bounds
             .partition_point(|(bound, _)| *bound < observation)
     }
 }
 
-/// Layouts are the same when their numbers are; the text of the first one seen is shown.
+/// Layouts are equal if their numbers are; the text of the first one is shown.
 impl PartialEq for Layout {
     fn eq(&self, other: &Self) -> bool {
         self.values().eq(other.values())

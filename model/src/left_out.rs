@@ -1,40 +1,41 @@
-//! The series of a batch that a registry has left out.
+//! The series of a batch that a registry left out.
 
 use crate::MAX_BATCH_ENTRIES;
 
-/// The series of one batch that the registry left out, by their positions in it. Counted, from 0,
-/// are the entries that carry a value (`DEFINE`, each record of `VALUES`, `TIMED`, `HISTOGRAM`,
-/// `NATIVE`), in the order of the bytes.
+/// The series of one batch that the registry left out, by their positions in the batch. Positions
+/// count, from 0, the entries that carry a value (`DEFINE`, each record of `VALUES`, `TIMED`,
+/// `HISTOGRAM`, `NATIVE`), in the order of the bytes.
 ///
-/// As bytes it is a bit for each position, the lowest bit of the first byte for position 0, without
-/// zero bytes at the end: nothing where nothing was left out, 512 bytes at most.
+/// As bytes it has one bit for each position, the lowest bit of the first byte for position 0,
+/// without zero bytes at the end. It is empty if nothing was left out, and has at most 512 bytes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LeftOut(Vec<u8>);
 
 impl LeftOut {
-    /// Reads what [`as_bytes`](Self::as_bytes) returns; `None` for other bytes.
+    /// Parses the bytes of [`as_bytes`](Self::as_bytes); `None` for other bytes.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let is_short = bytes.len() <= MAX_BATCH_ENTRIES / 8;
         (is_short && bytes.last() != Some(&0)).then(|| Self(bytes.to_vec()))
     }
 
-    /// The bits.
+    /// Returns the bits.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether everything was applied.
+    /// Returns whether the registry applied everything.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the series at that position was left out.
+    /// Returns whether the series at that position was left out.
     pub fn contains(&self, position: usize) -> bool {
         let byte = self.0.get(position / 8);
         byte.is_some_and(|byte| byte & (1 << (position % 8)) != 0)
     }
 
-    /// A number by which two of them are told apart; 0 for nothing (FNV-1a, 32 bits, odd).
+    /// Returns a checksum that tells two values apart; 0 if nothing was left out (FNV-1a, 32 bits,
+    /// odd).
     pub fn digest(&self) -> u32 {
         let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
         match &*self.0 {

@@ -5,8 +5,8 @@
 //! difference to what it last saw of that writer ([`Registry::push`]); [`Registry::expose`] renders
 //! the totals as pages of text.
 //!
-//! The same code runs inside Redis, where metrics are shared, and inside the exporter, for its own
-//! instance. It knows nothing of Redis, Python, HTTP, files or the clock: time is an argument.
+//! The same code runs inside Redis, for shared metrics, and inside the exporter, for its own
+//! instance. It contains no Redis, Python, HTTP, files or clock: time is an argument.
 //!
 //! # Example
 //!
@@ -31,7 +31,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
-// So that unit tests may use what the tests of this crate share.
+// Lets unit tests use the code that the tests of this crate share.
 #[cfg(test)]
 extern crate self as metrics_model;
 

@@ -1,32 +1,32 @@
-//! A slab that knows how much memory its things own, without a walk through them.
+//! A slab that knows the memory of its values without a walk through them.
 
 use std::ops::{Index, IndexMut};
 
 use crate::slab::Slab;
 
-/// A thing that owns memory.
+/// A value that owns memory.
 pub(crate) trait HeapBytes {
-    /// Bytes of the memory that it owns, found in a few steps.
+    /// Returns the bytes of memory that it owns, in a few steps.
     fn heap_bytes(&self) -> usize;
 }
 
-/// A [`Slab`] whose things are measured when they may have changed.
+/// A [`Slab`] that measures a value again after it may have changed.
 ///
-/// Whatever is reached mutably is noted, and measured again by [`measure`](Self::measure): so no
-/// place that changes a thing has to know of it, and none can be forgotten. [`bytes`](Self::bytes)
-/// asks only those that were reached since.
+/// It notes each value that a caller gets mutably, and [`measure`](Self::measure) measures those
+/// again. So code that changes a value cannot forget to report it. [`bytes`](Self::bytes) measures
+/// only the values that were noted since.
 #[derive(Debug, Clone)]
 pub(crate) struct Measured<T> {
     slab: Slab<T>,
-    /// Of each place.
+    /// The size of the value at each place.
     sizes: Vec<Size>,
     /// The sum of all sizes.
     bytes: usize,
-    /// Places that were reached mutably since they were measured.
+    /// Places that callers got mutably since the last measurement.
     touched: Vec<u32>,
 }
 
-/// What a thing owned when it was measured last.
+/// What a value owned at its last measurement.
 #[derive(Debug, Clone, Copy, Default)]
 struct Size {
     bytes: usize,
@@ -45,7 +45,7 @@ impl<T> Default for Measured<T> {
 }
 
 impl<T: HeapBytes> Measured<T> {
-    /// Bytes of memory that the slab and its things own.
+    /// Returns the bytes of memory that the slab and its values own.
     pub(crate) fn bytes(&self) -> usize {
         let own = self.slab.heap_bytes() + self.sizes.capacity() * size_of::<Size>();
         let mut bytes = own + self.bytes;
@@ -56,7 +56,7 @@ impl<T: HeapBytes> Measured<T> {
         bytes
     }
 
-    /// What [`bytes`](Self::bytes) should be.
+    /// Returns the same by a walk through all values.
     #[cfg(test)]
     pub(crate) fn walked_bytes(&self) -> usize {
         let own = self.slab.heap_bytes() + self.sizes.capacity() * size_of::<Size>();
@@ -64,7 +64,7 @@ impl<T: HeapBytes> Measured<T> {
         own + things.sum::<usize>()
     }
 
-    /// Measures what may have changed.
+    /// Measures the values that may have changed.
     pub(crate) fn measure(&mut self) {
         while let Some(id) = self.touched.pop() {
             let bytes = self.size_now(id);
@@ -107,7 +107,7 @@ impl<T> Measured<T> {
         self.slab.get_mut(id)
     }
 
-    /// For what only reads.
+    /// Returns the slab, for reading.
     pub(crate) fn slab(&self) -> &Slab<T> {
         &self.slab
     }

@@ -3,7 +3,7 @@
 use crate::sizes::MAX_NAME_BYTES;
 use crate::{FamilySpec, FamilyType};
 
-/// Why a family's name is refused.
+/// The reason why a family's name is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum NameError {
@@ -17,10 +17,11 @@ pub enum NameError {
     Control(String),
 }
 
-/// The family in which a registry counts what it left out, by reason.
+/// Name of the family in which a registry counts rejected entries, by reason.
 pub const REJECTED: &str = "metrics_rejected_samples";
 
-/// The name under which a family is kept: a counter's without `_total`, an info's without `_info`.
+/// Returns the name under which a family is stored: a counter's without `_total`, an info's without
+/// `_info`.
 pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
     let name = match spec.family_type {
         FamilyType::Counter => spec.name.strip_suffix("_total").unwrap_or(spec.name),
@@ -43,13 +44,13 @@ pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError>
     Ok(name)
 }
 
-/// Every ending that a sample's name may have beside its family's.
+/// Every suffix that a sample's name may add to its family's name.
 pub(crate) const SAMPLE_SUFFIXES: [&str; 7] = [
     "", "_total", "_created", "_bucket", "_count", "_sum", "_info",
 ];
 
-/// The endings of the samples that a family of a type may have, in any format; the family's bare
-/// name is always among them.
+/// Returns the suffixes of the samples that a family of a type may have, in any format; always
+/// among them is none.
 pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str] {
     match family_type {
         FamilyType::Counter => &["", "_total", "_created"],
@@ -62,8 +63,8 @@ pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str
     }
 }
 
-/// Whether two families may have samples of one name: a gauge `x_created` may stand beside the counter
-/// `x`, whose start times are not shown then.
+/// Returns whether two families may share a sample's name: a gauge `x_created` may exist beside the
+/// counter `x`, whose start times are then hidden.
 pub(crate) fn may_share(sample: &str, one: (&str, FamilyType), other: (&str, FamilyType)) -> bool {
     let counter = match (one.1, other.1) {
         (FamilyType::Counter, FamilyType::Gauge(_)) => one.0,
@@ -73,10 +74,11 @@ pub(crate) fn may_share(sample: &str, one: (&str, FamilyType), other: (&str, Fam
     sample.strip_suffix(START_TIMES) == Some(counter)
 }
 
-/// How a family is called that has the name of another one's start times.
+/// Suffix of the names of start times.
 pub(crate) const START_TIMES: &str = "_created";
 
-/// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of text 0.0.4 and OpenMetrics 1.0.
+/// Returns whether a name matches `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of text 0.0.4 and
+/// OpenMetrics 1.0.
 pub(crate) fn is_legacy_label_name(name: &[u8]) -> bool {
     let mut bytes = name.iter().enumerate();
     bytes.all(|(at, byte)| is_name_byte(at, *byte))

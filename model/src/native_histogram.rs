@@ -2,42 +2,44 @@
 //!
 //! # How it works
 //!
-//! The *schema* n sets the base 2^(2^-n): bucket number i counts the observations in
-//! (base^(i-1), base^i], with the signs turned round on the negative side. Observations whose
-//! absolute value is at most the *zero threshold* are in the zero bucket. A schema one lower joins
-//! pairs of buckets, so any two histograms can be brought to the lower schema of both, exactly; and
-//! to the higher zero threshold of both, where no bucket that it would cut has anything in it.
+//! The *schema* n sets the base 2^(2^-n): bucket number i counts the observations in (base^(i-1),
+//! base^i], with the signs reversed on the negative side. The zero bucket counts observations whose
+//! absolute value is at most the *zero threshold*. A schema one lower joins pairs of buckets, so
+//! any two histograms can be brought to the lower schema of both, exactly. They can also be brought
+//! to the higher zero threshold of both, unless it would cut a bucket with observations.
 //!
 //! Schemas from -4 to 8, bucket bounds and the meaning of the zero bucket are those of the
-//! [Prometheus specification of native histograms](https://prometheus.io/docs/specs/native_histograms/).
+//! [Prometheus specification of native
+//! histograms](https://prometheus.io/docs/specs/native_histograms/).
 
 mod codec;
 
 /// The schemas with exponential buckets: the base is 2^(2^-schema).
 pub const NATIVE_SCHEMAS: std::ops::RangeInclusive<i8> = -4..=8;
-/// The zero threshold that the Prometheus client libraries begin with: 2^-128.
+/// Default zero threshold of the Prometheus client libraries: 2^-128.
 pub const DEFAULT_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
-/// The most buckets, of both signs together, that a writer may send of one histogram.
+/// Maximum number of buckets, of both signs together, that a writer may send of one histogram.
 pub const MAX_NATIVE_BUCKETS: usize = 4096;
-/// One in so many buckets is added on its own, more are merged.
+/// Up to one in so many buckets is added on its own; if more change, both lists are merged.
 const FEW_OF: usize = 16;
-/// Above the number of the bucket of +Inf in the finest schema, and below that of the smallest number.
+/// A limit above the number of the bucket of +Inf in the finest schema, and below (negated) that of
+/// the smallest number.
 pub(crate) const MAX_BUCKET_NUMBER: i32 = 1100 << 8;
 
-/// The state of a native histogram; its counts are of each bucket alone.
+/// The state of a native histogram. Its counts are not cumulative.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NativeHistogram {
     /// The resolution.
     pub schema: i8,
-    /// Up to which absolute value observations are in the zero bucket.
+    /// Largest absolute value of an observation in the zero bucket.
     pub zero_threshold: f64,
-    /// How many those are.
+    /// Number of observations in the zero bucket.
     pub zero_count: u64,
     /// The sum of all observations.
     pub sum: f64,
     /// Buckets of observations above zero, by number, ascending.
     pub positive: SparseBuckets,
-    /// Those of observations below zero, by the number of their absolute value.
+    /// Buckets of observations below zero, by the number of their absolute value.
     pub negative: SparseBuckets,
 }
 
@@ -45,7 +47,7 @@ pub struct NativeHistogram {
 pub type SparseBuckets = Vec<(i32, u64)>;
 
 impl NativeHistogram {
-    /// One without observations.
+    /// Returns a histogram without observations.
     pub fn empty(schema: i8, zero_threshold: f64) -> Self {
         Self {
             schema,
@@ -54,28 +56,28 @@ impl NativeHistogram {
         }
     }
 
-    /// How many observations it has.
+    /// Returns the number of observations.
     pub fn count(&self) -> u64 {
         self.checked_count().unwrap_or(u64::MAX)
     }
 
-    /// The same; `None` where they are too many for the type.
+    /// Returns the same; `None` if it exceeds the type.
     pub(crate) fn checked_count(&self) -> Option<u64> {
         let mut sides = self.positive.iter().chain(&self.negative);
         sides.try_fold(self.zero_count, |sum, (_, count)| sum.checked_add(*count))
     }
 
-    /// How many buckets it has, without the zero bucket.
+    /// Returns the number of buckets, without the zero bucket.
     pub fn len(&self) -> usize {
         self.positive.len() + self.negative.len()
     }
 
-    /// Whether it has no bucket but the zero bucket.
+    /// Returns whether it has no bucket except the zero bucket.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Counts one observation, which must not be NaN; its sum is the caller's.
+    /// Counts one observation, which must not be NaN; the caller adds it to the sum.
     pub(crate) fn count_in(&mut self, observation: f64) {
         if observation.abs() <= self.zero_threshold {
             self.zero_count = self.zero_count.wrapping_add(1);
@@ -102,8 +104,9 @@ impl NativeHistogram {
         self.schema = schema;
     }
 
-    /// Brings it to a higher zero threshold; buckets wholly below it go into the zero bucket.
-    /// Returns whether a bucket with observations reaches beyond it; that one stays as it is.
+    /// Brings it to a higher zero threshold; buckets that lie below it join the zero bucket.
+    /// Returns whether a bucket with observations crosses the threshold; that bucket stays as it
+    /// is.
     pub(crate) fn raise_zero_threshold(&mut self, threshold: f64) -> bool {
         let mut cuts = false;
         if threshold > self.zero_threshold {
@@ -123,8 +126,8 @@ impl NativeHistogram {
         cuts
     }
 
-    /// Brings both to one schema and one zero threshold: the lowest and the highest of both, and
-    /// the threshold as much higher as is needed to cut no bucket.
+    /// Brings both to one schema and one zero threshold: the lower schema, and the higher
+    /// threshold, raised further if it would cut a bucket.
     pub(crate) fn align(&mut self, other: &mut Self) {
         let schema = self.schema.min(other.schema);
         self.lower_schema(schema);
@@ -140,7 +143,7 @@ impl NativeHistogram {
         }
     }
 
-    /// Adds the counts of one of the same schema and zero threshold.
+    /// Adds the counts of a histogram with the same schema and zero threshold.
     pub(crate) fn add_counts(&mut self, other: &Self) {
         self.zero_count = self.zero_count.wrapping_add(other.zero_count);
         for (side, others) in [
@@ -157,8 +160,8 @@ impl NativeHistogram {
         }
     }
 
-    /// What has been counted since `before`, which is brought to this schema and zero threshold;
-    /// `None` where anything is below what it was. The sum is that of `self`.
+    /// Returns what was counted since `before`, which is brought to this schema and zero threshold;
+    /// `None` if any count has fallen. The sum is that of `self`.
     pub(crate) fn since(&self, before: &Self) -> Option<Self> {
         if self.schema > before.schema || self.zero_threshold < before.zero_threshold {
             return None;
@@ -186,7 +189,7 @@ impl NativeHistogram {
     }
 }
 
-/// The upper bound of a bucket on the positive side: base^number.
+/// Returns the upper bound of a bucket on the positive side: base^number.
 pub fn upper_bound(schema: i8, number: i32) -> f64 {
     if schema <= 0 {
         let exponent = i64::from(number) << -schema;
@@ -202,14 +205,14 @@ pub fn upper_bound(schema: i8, number: i32) -> f64 {
     bound * power_of_two(i64::from(number >> schema))
 }
 
-/// The bucket of a number above zero.
+/// Returns the bucket of a number above zero.
 pub(crate) fn bucket_of(schema: i8, above_zero: f64) -> i32 {
     if above_zero == f64::INFINITY {
         return bucket_of(schema, f64::MAX) + 1;
     }
     let (mantissa, exponent) = split(above_zero);
     if schema <= 0 {
-        // The bound 2^exponent itself is in the bucket that it ends.
+        // The bound 2^exponent itself belongs to the bucket that ends with it.
         let number = if mantissa == 1.0 {
             exponent
         } else {
@@ -218,7 +221,7 @@ pub(crate) fn bucket_of(schema: i8, above_zero: f64) -> i32 {
         let steps = u32::from(schema.unsigned_abs());
         return ceil_shift(number, steps);
     }
-    // The largest bound below the mantissa, bit by bit: products of the same roots as in
+    // Finds the largest bound below the mantissa bit by bit, with products of the same roots as in
     // `upper_bound`, so that both agree on every machine.
     let (mut below, mut number) = (1.0, 0);
     for (at, root) in ROOTS.iter().enumerate().take(schema as usize) {
@@ -245,7 +248,7 @@ const ROOTS: [f64; 8] = [
     1.002_711_275_050_202_5,
 ];
 
-/// A number above zero as mantissa × 2^exponent, the mantissa from 1 to below 2.
+/// Splits a number above zero into mantissa × 2^exponent, the mantissa from 1 to below 2.
 fn split(number: f64) -> (f64, i32) {
     const FRACTION: u64 = (1 << 52) - 1;
     let bits = number.to_bits();
@@ -270,7 +273,7 @@ fn power_of_two(exponent: i64) -> f64 {
     }
 }
 
-/// number / 2^steps, rounded up.
+/// Returns number / 2^steps, rounded up.
 fn ceil_shift(number: i32, steps: u32) -> i32 {
     (number + (1 << steps) - 1) >> steps
 }
@@ -321,7 +324,7 @@ mod tests {
     use proptest::prelude::*;
 
     impl NativeHistogram {
-        /// Whether its numbers are such as a histogram can have.
+        /// Returns whether a histogram can have these numbers.
         fn is_sound(&self) -> bool {
             let is_sound = |side: &SparseBuckets| {
                 side.is_sorted_by(|a, b| a.0 < b.0)

@@ -1,12 +1,12 @@
-//! Numbers as Redis and Prometheus read them.
+//! Parses numbers as Redis and Prometheus do.
 
-/// Bytes of the longest text of a number; more digits than that say nothing.
+/// Maximum size of a number's text, in bytes; further digits would not change a number.
 const MAX_NUMBER_BYTES: usize = 512;
 
-/// Reads a number in every spelling that `HINCRBYFLOAT` takes: a decimal float (`1`, `-.5`, `1e3`), a
-/// hexadecimal one (`0x1p3`, `0x.8`), and also `inf`, `infinity` and `nan`, in any case, each with a
-/// sign or without. Rounded to the nearest float, ties to the even one; beyond the largest float that
-/// is infinity, which a counter refuses.
+/// Parses a number in every spelling that `HINCRBYFLOAT` takes: a decimal float (`1`, `-.5`,
+/// `1e3`), a hexadecimal one (`0x1p3`, `0x.8`), and also `inf`, `infinity` and `nan`, in any case,
+/// each with or without a sign. Rounds to the nearest float, ties to even. A number beyond the
+/// largest float becomes infinity, which a counter refuses.
 ///
 /// `None` for everything else: an empty text, blanks, underscores, a payload (`nan(1)`).
 pub fn parse_number(text: &[u8]) -> Option<f64> {
@@ -21,14 +21,15 @@ pub fn parse_number(text: &[u8]) -> Option<f64> {
     };
     let number = match size.strip_prefix("0x").or_else(|| size.strip_prefix("0X")) {
         Some(digits) => parse_hexadecimal(digits)?,
-        // A second sign is no number.
+        // A second sign is not allowed.
         None if size.starts_with(['+', '-']) => return None,
         None => size.parse::<f64>().ok()?,
     };
     Some(if is_negative { -number } else { number })
 }
 
-/// Digits, perhaps with a point, and perhaps a power of two after `p`: at least one digit.
+/// Parses digits, with an optional point and an optional power of two after `p`: at least one
+/// digit.
 fn parse_hexadecimal(text: &str) -> Option<f64> {
     let (digits, power) = match text.split_once(['p', 'P']) {
         Some((digits, power)) => (digits, parse_power(power)?),
@@ -46,7 +47,7 @@ fn parse_hexadecimal(text: &str) -> Option<f64> {
             mantissa = mantissa << 4 | digit;
             exponent -= 4 * is_fraction;
         } else {
-            // Only whether there is anything matters from here on.
+            // From here on it only matters whether any digit is not zero.
             mantissa |= u64::from(digit != 0);
             exponent += 4 * (1 - is_fraction);
         }
@@ -59,12 +60,13 @@ fn parse_power(text: &str) -> Option<i64> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
-    // Far beyond every float, and small enough to add to.
+    // Far beyond every float, and small enough to add to without overflow.
     let size = digits.parse::<i64>().unwrap_or(i64::MAX).min(1 << 40);
     Some(if text.starts_with('-') { -size } else { size })
 }
 
-/// mantissa × 2^exponent, rounded once; of more than 60 bits the last one is sticky.
+/// Returns mantissa × 2^exponent, rounded once; in a mantissa of more than 60 bits the last bit is
+/// sticky.
 fn scaled(mantissa: u64, exponent: i64) -> f64 {
     const SMALLEST: i64 = -1074;
     let length = i64::from(64 - mantissa.leading_zeros());
@@ -74,7 +76,7 @@ fn scaled(mantissa: u64, exponent: i64) -> f64 {
     if exponent + length > 1024 {
         return f64::INFINITY;
     }
-    // The place of the last bit that the result has.
+    // The exponent of the last bit of the result.
     let last = (exponent + length - 53).max(SMALLEST);
     let drop = last - exponent;
     let kept = if drop <= 0 {
@@ -84,7 +86,7 @@ fn scaled(mantissa: u64, exponent: i64) -> f64 {
         let (kept, rest) = (u128::from(mantissa) >> drop, u128::from(mantissa) & below);
         (kept + u128::from(rest > half || (rest == half && kept % 2 == 1))) as u64
     };
-    // Exact: of 53 bits, or one more when rounding made it a power of two.
+    // Exact: it has 53 bits, or one more if rounding made it a power of two.
     let shift = (last - SMALLEST) as u64;
     if shift == 0 || kept < 1 << 52 {
         return f64::from_bits(kept);

@@ -1,20 +1,21 @@
-//! A vector that grows in small steps, however long it is.
+//! A vector that grows in small steps, whatever its length.
 
 use std::ops::{Index, IndexMut};
 
 use crate::footprint::{allocated_for, push_tightly};
 
-/// A vector in pieces, so that growing never moves more than one of them: a plain one with a million
-/// things moves some megabytes when it is full, and everything waits for that.
+/// A vector in pieces. Growth moves at most one piece; a plain vector of a million values moves
+/// some megabytes when it is full, and all clients wait for that.
 ///
-/// Nearly all fit into the first piece, which is found like a plain vector's content.
+/// Nearly all of these vectors fit into the first piece, which is reached as fast as a plain
+/// vector's content.
 #[derive(Debug, Clone)]
 pub(crate) struct Pieces<T> {
     first: Vec<T>,
     rest: Option<Box<Rest<T>>>,
 }
 
-/// The pieces after the first one, of which none is empty, and all but the last are full.
+/// The pieces after the first. None is empty, and all except the last are full.
 #[derive(Debug, Clone)]
 struct Rest<T>(Vec<Vec<T>>);
 
@@ -92,7 +93,7 @@ impl<T> Pieces<T> {
         rest.get_mut(at / PIECE - 1)?.get_mut(at % PIECE)
     }
 
-    /// Takes a thing away and puts the last one in its place.
+    /// Removes a value and puts the last one in its place.
     pub(crate) fn swap_remove(&mut self, at: usize) {
         let last = self.pop();
         if let (Some(last), Some(place)) = (last, self.get_mut(at)) {
@@ -100,7 +101,7 @@ impl<T> Pieces<T> {
         }
     }
 
-    /// Forgets all, and keeps the memory of the first piece.
+    /// Removes all values, and keeps the memory of the first piece.
     pub(crate) fn clear(&mut self) {
         self.first.clear();
         self.rest = None;
@@ -113,13 +114,13 @@ impl<T> Pieces<T> {
         }
     }
 
-    /// Each piece.
+    /// Iterates over the pieces.
     pub(crate) fn vectors_mut(&mut self) -> impl Iterator<Item = &mut Vec<T>> {
         let rest = self.rest.iter_mut().flat_map(|rest| &mut rest.0);
         std::iter::once(&mut self.first).chain(rest)
     }
 
-    /// Bytes of memory, without what the things own.
+    /// Returns the bytes of memory, without what the values own.
     pub(crate) fn heap_bytes(&self) -> usize {
         let of_rest = self.rest.as_ref().map_or(0, |rest| {
             let last = rest.0.last().map_or(0, Vec::capacity);
@@ -176,7 +177,7 @@ impl<'a, T> IntoIterator for &'a Pieces<T> {
     }
 }
 
-/// All things, in their order.
+/// Iterates over all values, in their order.
 #[derive(Debug)]
 pub(crate) struct Iter<'a, T> {
     pieces: &'a Pieces<T>,

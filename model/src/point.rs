@@ -2,7 +2,7 @@
 
 use crate::NativeHistogram;
 
-/// What a writer says of a series: always the absolute state, never a difference.
+/// A writer's value of a series: always the absolute state, never a difference.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Point {
     /// A counter, an info, a state, or a gauge in any mode but the two `mostrecent` ones.
@@ -26,7 +26,7 @@ pub enum Point {
 }
 
 impl Point {
-    /// The point at which everything of the same form begins.
+    /// Returns the point at which a series of the same form starts.
     #[must_use]
     pub fn zero(&self) -> Self {
         match self {
@@ -46,8 +46,8 @@ impl Point {
         }
     }
 
-    /// Whether both hold the same bits, so that sending one after the other would say nothing new
-    /// (unlike `==`, a NaN is the same as itself).
+    /// Returns whether both hold the same bits, so that sending one after the other would add
+    /// nothing (unlike with `==`, a NaN equals itself).
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Scalar(a), Self::Scalar(b)) => a.to_bits() == b.to_bits(),

@@ -8,17 +8,18 @@
 //!
 //! # Time
 //!
-//! Nothing here reads a clock. The primary decides the time of a command once ([`Registry::stamp`])
-//! and everybody who repeats the command gets the same [`Stamp`]; so replicas, AOF replays and
-//! restored copies go through exactly the same states. What ends by time (leases, TTLs, retentions)
-//! is decided *as if* at its own moment, whenever somebody gets round to it: see [`lifetime`].
+//! Nothing here reads a clock. The primary decides the time of a command once
+//! ([`Registry::stamp`]), and every server that repeats the command uses the same [`Stamp`]. So
+//! replicas, AOF replays and restored copies go through exactly the same states. What ends by time
+//! (leases, TTLs, retentions) is decided *as of* the moment when it ends, although a later write
+//! does the work: see [`lifetime`].
 //!
 //! # What it costs
 //!
-//! A value of a known series is one step in the writer's memory and one in the series, both found by
-//! number. Everything that could touch many series at once (a writer's end, the deletion of a
-//! family) marks in O(1) and is settled a few entries at a time by later writes, or by
-//! [`Registry::settle`] where none come; reading sees through what is not settled yet ([`ownership`]).
+//! A value of a known series is one step in the writer's memory and one in the series, both found
+//! by number. An operation that could touch many series at once (a writer's end, the deletion of a
+//! family) sets a mark in O(1). Later writes settle it, a few entries each; if no writes come,
+//! [`Registry::settle`] does. Reading takes unsettled marks into account ([`ownership`]).
 
 mod aggregate;
 mod apply;
@@ -78,27 +79,28 @@ use tombstones::Tombstones;
 use ttl::Ttls;
 use writer::Writer;
 
-/// The most leases that are looked at in order to count those that are over.
+/// Maximum number of leases that are visited to count those that are over.
 const COUNTED_LEASES: usize = 1000;
 
-/// See the [module](self).
+/// The state behind one key; see the [module](self).
 #[derive(Debug, Clone)]
 pub struct Registry {
     epoch: Epoch,
     limits: Limits,
     last_stamp_ms: u64,
     healing_since_ms: Option<u64>,
-    /// Not part of the state: when this server came by a state that may be behind what was shown.
+    /// When this server got a state that may be older than what pages have shown. Not part of the
+    /// state.
     rollback: Option<Rollback>,
 
     families: Measured<Family>,
     by_name: BTreeMap<Box<str>, u32>,
-    /// Families that have ended while writers remember their series, by name.
+    /// Families that have ended while writers still remember their series, by name.
     ended: BTreeMap<Box<str>, Vec<u32>>,
-    /// How many families are called as start times of another could be.
+    /// Number of families whose name could be that of another family's start times.
     created_families: usize,
     layouts: Layouts,
-    /// Of the few series that have any.
+    /// Exemplars of the few series that have any.
     exemplars: BTreeMap<u32, Vec<Kept>>,
     groups: Groups,
 
@@ -107,53 +109,53 @@ pub struct Registry {
     escaped: Escaped,
     hasher: DefaultHashBuilder,
     last_created_no: u64,
-    /// How many series have a total.
+    /// Number of series with a total.
     totals: usize,
-    /// When series without an owner are to be looked at.
+    /// Times at which series without an owner have to be reviewed.
     deadlines: Deadlines,
     ttls: Ttls,
-    /// Bytes of label texts and totals outside the slab.
+    /// Memory of label texts and totals outside the slab, in bytes.
     series_heap_bytes: usize,
 
     writers: Measured<Writer>,
     by_writer: BTreeMap<Box<[u8]>, u32>,
-    /// Ends of leases, of the live writers whose lease has one, by the clock of leases.
+    /// Ends of the leases of live writers, by the clock of leases; leases without end are not here.
     leases: BTreeSet<(u64, u32)>,
-    /// How many live writers have a lease without end, but for the one without id.
+    /// Number of live writers whose lease has no end, not counting the writer without id.
     endless: u32,
-    /// By how much the clock of leases is behind: for so long, rollbacks went unnoticed.
+    /// How far the clock of leases is behind: the total time in which rollbacks were not noticed.
     paused_ms: u64,
-    /// When the last lease ended that has ended, as far as noted.
+    /// End of the lease that ended last, as far as noted.
     latest_end_ms: u64,
-    /// When writers whose lease is over are forgotten.
+    /// When writers whose lease is over will be forgotten.
     retirements: BTreeSet<(u64, u32)>,
-    /// Writers whose entries do not all agree with their phase yet.
+    /// Writers with entries that do not agree with the writer's phase yet.
     unsettled: VecDeque<u32>,
     /// How many writers have entries that their last full state has not named, and are not marked yet.
     unnamed_writers: u32,
-    /// Counts rollbacks.
+    /// Number of rollbacks so far.
     healing_no: u32,
-    /// How many leased writers were not heard of since the last rollback.
+    /// Number of leased writers that have sent nothing since the last rollback.
     missing: u32,
     restart: Option<Restart>,
     tombstones: Tombstones,
-    /// The records of writers that are gone and settled, from the oldest on.
+    /// Records of writers that are gone and settled, oldest first.
     gone: VecDeque<u32>,
-    /// Series of families that were deleted whole, to be gone through.
+    /// Series of families that were deleted whole, still to be removed.
     deleted: VecDeque<Order>,
-    /// Families with a changed bucket layout, and the number of the last series gone through.
+    /// Families with a changed bucket layout, and the number of the last series that was updated.
     sweeps: VecDeque<(u32, u64)>,
 
     rejected: [u64; Reason::EVERY.len()],
     expired: u64,
 }
 
-/// Why a batch's entry was left out.
+/// The reason why an entry of a batch was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The registry has as many series as it may.
+    /// The registry has as many series as its limit allows.
     SeriesLimit,
-    /// A label text is longer than it may be.
+    /// A label text is longer than the limit allows.
     LabelBytes,
     /// A label name is wrong or reserved.
     Labels,
@@ -163,7 +165,7 @@ pub enum Reason {
     Conflict,
     /// Memory is full.
     Memory,
-    /// A counter or bucket is below what it was.
+    /// A counter or bucket is lower than before.
     Decrease,
     /// The value does not fit the series.
     Value,
@@ -175,7 +177,7 @@ pub enum Reason {
     Exemplar,
     /// The total would be too large for its type.
     Overflow,
-    /// A text is longer, or there are more buckets, than may be.
+    /// A text is too long, or there are too many buckets.
     Size,
 }
 
@@ -197,7 +199,7 @@ impl Reason {
         Self::Size,
     ];
 
-    /// The value of the label `reason`.
+    /// Returns the value of the label `reason`.
     pub fn name(self) -> &'static str {
         match self {
             Self::SeriesLimit => "max_series",
@@ -217,7 +219,7 @@ impl Reason {
     }
 }
 
-/// Why a direct command is refused. Nothing has changed then.
+/// The reason why a direct command is refused. It has changed nothing then.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum RegistryError {
@@ -314,7 +316,7 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
-    /// The same, with the series that it is about.
+    /// Returns the same error, with the series that it is about.
     fn of_series(self, series: &str) -> Self {
         match self {
             named @ Self::Owned { .. } => named,
@@ -327,7 +329,7 @@ impl RegistryError {
 }
 
 impl Registry {
-    /// An empty registry.
+    /// Returns an empty registry.
     pub fn new(epoch: Epoch, limits: Limits, now_ms: u64) -> Self {
         Self {
             epoch,
@@ -372,44 +374,44 @@ impl Registry {
         }
     }
 
-    /// Which life of its key this registry is.
+    /// Returns the epoch: which life of its key this registry is.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// The limits in force.
+    /// Returns the limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// The time of the last write, in Unix milliseconds.
+    /// Returns the time of the last write, in Unix milliseconds.
     pub fn last_stamp_ms(&self) -> u64 {
         self.last_stamp_ms
     }
 
-    /// A stamp that decides nothing that the last write did not: a write that has it can be repeated
-    /// without it.
+    /// Returns a stamp that only repeats decisions of the last write. A write with this stamp can
+    /// be replicated without it.
     pub fn last_stamp(&self) -> Stamp {
         Stamp::at(self.last_stamp_ms, self.epoch)
     }
 
-    /// How many series have a total: `metrics.max-series` limits these.
+    /// Returns the number of series with a total: `metrics.max-series` limits these.
     pub fn series_count(&self) -> usize {
         self.totals
     }
 
-    /// How many series have none, and are kept because a writer that may come back remembers them, or
-    /// until a write goes through them.
+    /// Returns the number of series without a total. They are kept because a writer that may come
+    /// back remembers them, or until a write removes them.
     pub fn remembered_count(&self) -> usize {
         self.series.len() - self.totals
     }
 
-    /// How many series have expired and were removed so far.
+    /// Returns how many series have expired and were removed so far.
     pub fn expired_count(&self) -> u64 {
         self.expired
     }
 
-    /// How many entries of batches were left out, by reason.
+    /// Returns how many entries of batches were left out, by reason.
     pub fn rejected(&self) -> impl Iterator<Item = (Reason, u64)> {
         Reason::EVERY
             .into_iter()
@@ -417,13 +419,14 @@ impl Registry {
             .filter(|(_, count)| *count > 0)
     }
 
-    /// Adds to the number of entries that were left out for a reason: for a page of several registries.
+    /// Adds to the number of entries left out for a reason; used for a page that joins several
+    /// registries.
     pub fn count_rejected(&mut self, reason: Reason, count: u64) {
         let all = &mut self.rejected[reason as usize];
         *all = all.saturating_add(count);
     }
 
-    /// What `METRICS.INFO` says: names and values.
+    /// Returns the reply of `METRICS.INFO`: names and values.
     pub fn info(&self, now_ms: u64) -> Vec<(&'static str, String)> {
         let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));
         let silent = self.retirements.len() + due.take(COUNTED_LEASES).count();
@@ -461,15 +464,15 @@ impl Registry {
         ]
     }
 
-    /// Measures what the last write has changed, for [`memory_bytes`](Self::memory_bytes). To be
-    /// called after a write, as often as wanted.
+    /// Measures what the last write has changed, for [`memory_bytes`](Self::memory_bytes). Called
+    /// after a write, at any interval.
     pub fn measure(&mut self) {
         self.families.measure();
         self.writers.measure();
     }
 
-    /// Bytes of memory, near enough for `MEMORY USAGE`; no walk, but through what was written since it
-    /// was last [measured](Self::measure).
+    /// Returns the bytes of memory, accurate enough for `MEMORY USAGE`. Walks only through what was
+    /// written since the last [measurement](Self::measure).
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>()
             + self.families.bytes()

@@ -1,33 +1,35 @@
-//! The time by which a registry in Redis lives.
+//! The time of a registry in Redis.
 //!
 //! # How it works
 //!
-//! A wall clock may step: by NTP, by hand, with a machine that was suspended or moved. A lease must
-//! not end because of that, nor last longer. So a registry's time goes on from where it was by a
-//! *steady* clock, which counts what has passed and nothing else, and approaches the wall clock by at
-//! most a tenth of that. Where nobody sets the clock, both go alike, and it is the wall clock's time.
+//! A wall clock may step: by NTP, by hand, or with a machine that was suspended or moved. That must
+//! not end a lease early or make it longer. So a registry's time continues by a *steady* clock,
+//! which only counts elapsed time, and approaches the wall clock by at most a tenth of the elapsed
+//! time. If the clock is not set, both run alike and the registry's time is the wall clock's.
 //!
 //! # What it costs
 //!
-//! After a step of an hour it takes ten hours until start times and the times of `mostrecent` gauges
-//! are those of the wall clock again.
+//! After a step of one hour it takes ten hours until start times and the times of `mostrecent`
+//! gauges are those of the wall clock again.
 
-/// The part of the time that has passed by which it is made longer or shorter after a step.
+/// Fraction of the elapsed time by which the registry's time approaches the wall clock after a
+/// step.
 const APPROACH: u64 = 10;
 /// The resolution of the wall clock, in microseconds.
 const WALL_TICK_US: u64 = 1000;
 
-/// See the [module](self). It is no part of a registry's state: each server has its own.
+/// A registry's clock; see the [module](self). It is not part of the state: each server has its
+/// own.
 #[derive(Debug, Clone, Copy)]
 pub struct RegistryTime {
     /// Unix time, in microseconds.
     time_us: u64,
-    /// The steady clock at that time, in microseconds since some moment.
+    /// The steady clock at that time, in microseconds.
     steady_us: u64,
 }
 
 impl RegistryTime {
-    /// The time at which a registry begins, or is found in a file: that of the wall clock, but not
+    /// Starts the time of a registry that was created or loaded: at the wall clock's time, but not
     /// before its last stamp.
     pub fn begin(wall_ms: u64, last_stamp_ms: u64, steady_us: u64) -> Self {
         Self {
@@ -36,18 +38,18 @@ impl RegistryTime {
         }
     }
 
-    /// The Unix time in milliseconds when the two clocks are at these times.
+    /// Returns the Unix time in milliseconds for these times of the two clocks.
     pub fn at(&self, wall_ms: u64, steady_us: u64) -> u64 {
         self.moved(wall_ms, steady_us).time_us / 1000
     }
 
-    /// Goes on to that time, and returns it.
+    /// Moves on to that time, and returns it.
     pub fn move_to(&mut self, wall_ms: u64, steady_us: u64) -> u64 {
         *self = self.moved(wall_ms, steady_us);
         self.time_us / 1000
     }
 
-    /// Another server has stamped a write with that time.
+    /// Takes over the time of a write that another server has stamped.
     pub fn follow(&mut self, stamp_ms: u64, steady_us: u64) {
         if stamp_ms > self.time_us / 1000 {
             *self = Self::begin(stamp_ms, 0, steady_us);

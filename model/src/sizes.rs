@@ -1,8 +1,8 @@
-//! How large what others send may be: nothing that one of them sends makes a registry, or one call, as
-//! large as it likes. The table of all limits is in `redis-module/README.md`.
+//! Limits on the size of what clients send, so that no client can make a registry, or the work of
+//! one call, as large as it likes. The table of all limits is in `redis-module/README.md`.
 //!
-//! The writers of this project stay far below: ids of some 60 bytes, and texts that
-//! [`BatchWriter`](crate::BatchWriter) cuts.
+//! The writers of this project stay far below: their ids have some 60 bytes, and
+//! [`BatchWriter`](crate::BatchWriter) cuts texts.
 
 /// Maximum size of a writer's id, in bytes.
 pub const MAX_WRITER_ID_BYTES: usize = 256;
@@ -41,13 +41,13 @@ pub const MAX_NAMES: usize = 256;
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// Maximum number of entries of a batch.
 pub const MAX_BATCH_ENTRIES: usize = 4096;
-/// Maximum number of cells of a batch: what it takes to apply it. A label, a bucket of a histogram or
+/// Maximum number of cells of a batch: the cost of applying it. A label, a bucket of a histogram or
 /// of a native histogram (in a point, a base or a change) is one cell each.
 pub const MAX_BATCH_CELLS: usize = 64 * 1024;
-/// Cells of a bound of a layout, whose text is read as a number.
+/// Number of cells of a layout's bound, whose text is parsed as a number.
 pub const CELLS_OF_BOUND: usize = 16;
 
-/// As much of a text as fits into so many bytes, cut between two characters.
+/// Returns the beginning of a text that fits into so many bytes, cut between two characters.
 pub(crate) fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rfind(|at| text.is_char_boundary(*at));
     &text[..end.unwrap_or(0)]

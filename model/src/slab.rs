@@ -1,16 +1,17 @@
-//! Things that are known by a small number which stays theirs as long as they live.
+//! A container whose values keep a small number as long as they live.
 
 use std::ops::{Index, IndexMut};
 
 use crate::footprint::allocated_for;
 use crate::pieces::Pieces;
 
-/// A vector whose freed places are used again.
+/// A vector that uses freed places again.
 ///
-/// It is kept in chunks, so that growing moves none of a large one, and leaves next to nothing unused.
+/// It consists of chunks, so that growth moves none of a large one, and leaves next to nothing
+/// unused.
 #[derive(Debug, Clone)]
 pub(crate) struct Slab<T> {
-    /// All but the last are full.
+    /// All except the last are full.
     chunks: Vec<Vec<Option<T>>>,
     free: Pieces<u32>,
 }
@@ -55,7 +56,7 @@ impl<T> Slab<T> {
         self.chunks.get_mut(chunk)?.get_mut(place)?.as_mut()
     }
 
-    /// How many places there are, free ones too.
+    /// Returns the number of places, including free ones.
     pub(crate) fn place_count(&self) -> usize {
         match self.chunks.split_last() {
             None => 0,
@@ -67,7 +68,7 @@ impl<T> Slab<T> {
         self.place_count() - self.free.len()
     }
 
-    /// Every place from one on, free ones too.
+    /// Returns every place from one on, including free ones.
     pub(crate) fn places_from(&self, from: usize) -> impl Iterator<Item = Option<&T>> {
         let chunks = self.chunks.iter().skip(from / CHUNK);
         let places = chunks.flatten().skip(from % CHUNK).map(Option::as_ref);
@@ -76,8 +77,8 @@ impl<T> Slab<T> {
         places
     }
 
-    /// The free places in the order in which they were freed: with the places themselves all that
-    /// decides which one the next thing gets.
+    /// Returns the free places in the order in which they were freed. They decide which place the
+    /// next value gets.
     pub(crate) fn free_places(&self) -> &Pieces<u32> {
         &self.free
     }
@@ -96,7 +97,7 @@ impl<T> Slab<T> {
             .filter_map(|(id, thing)| Some((id as u32, thing.as_mut()?)))
     }
 
-    /// Of every place and the free ones; `None` if the two do not agree.
+    /// Builds a slab from all places and the free ones; `None` if the two do not agree.
     pub(crate) fn from_parts(places: Vec<Option<T>>, free: Vec<u32>) -> Option<Self> {
         let mut is_free = places.iter().map(Option::is_none).collect::<Vec<_>>();
         for id in &free {
@@ -125,7 +126,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Bytes of the slab itself, without what its things own.
+    /// Returns the bytes of the slab itself, without what its values own.
     pub(crate) fn heap_bytes(&self) -> usize {
         let (last, full) = self.chunks.split_last().map_or((0, 0), |(last, full)| {
             (allocated_for::<Option<T>>(last.capacity()), full.len())
@@ -137,7 +138,7 @@ impl<T> Slab<T> {
     }
 }
 
-/// Counts how many things were touched, for tests that bound this.
+/// Counts how many values were touched, for tests that bound this.
 #[cfg(test)]
 pub(crate) mod steps {
     use std::cell::Cell;
@@ -159,7 +160,7 @@ pub(crate) mod steps {
     }
 }
 
-/// The chunk of a place, and the place in it.
+/// Returns the chunk of a place, and the index in it.
 #[inline]
 fn split(id: u32) -> (usize, usize) {
     #[cfg(test)]
@@ -207,7 +208,7 @@ mod tests {
         }
         assert_eq!((slab.len(), slab.place_count()), (4_996, 5_000));
         assert_eq!((slab.get(5_000), slab.get(9_999_999)), (None, None));
-        // The place that was freed last is taken first.
+        // The place that was freed last is used first.
         assert_eq!(slab.insert(7), 4999);
         let (places, free) = (
             slab.places_from(0).map(Option::<&u32>::cloned),

@@ -5,32 +5,32 @@ use crate::{FamilySpec, Layout, Point};
 /// Where a session reads the series of its writer. Series are numbered from 0 in the order of
 /// their creation; a number is never given twice, and [`Source::len`] never falls.
 pub trait Source {
-    /// How many series there have ever been.
+    /// Returns how many series there have ever been.
     fn len(&self) -> usize;
-    /// Whether there are none.
+    /// Returns whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// What series `number` is.
+    /// Returns the definition of series `number`.
     fn series(&self, number: usize) -> SeriesDef<'_>;
-    /// Its value now.
+    /// Returns its present value.
     fn point(&self, number: usize) -> Point;
-    /// Whether its writer has removed it (it may come back).
+    /// Returns whether its writer has removed it (it may come back).
     fn is_retired(&self, number: usize) -> bool;
-    /// The exemplars that it has now; the ones of the same bucket replace each other.
+    /// Returns its present exemplars; those of the same bucket replace each other.
     fn exemplars(&self, _number: usize) -> Vec<SourceExemplar> {
         Vec::new()
     }
 }
 
-/// An observation, or a counter's increment, that its writer has picked out.
+/// An observation, or a counter's increment, that its writer has picked as an exemplar.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SourceExemplar {
     /// Its labels, in any order.
     pub labels: Vec<(Box<str>, Box<str>)>,
-    /// What was observed.
+    /// The observed value.
     pub value: f64,
-    /// When, as Unix time in seconds.
+    /// When it was observed, as Unix time in seconds.
     pub time: f64,
 }
 
@@ -39,7 +39,7 @@ pub struct SourceExemplar {
 pub struct SeriesDef<'a> {
     /// Its family.
     pub family: FamilySpec<'a>,
-    /// Of a histogram: its buckets.
+    /// The buckets of a histogram.
     pub layout: Option<&'a Layout>,
     /// Its labels, in any order.
     pub labels: &'a [(Box<str>, Box<str>)],

@@ -1,9 +1,9 @@
-//! What a primary decides for one command, so that everybody who repeats the command decides alike.
+//! The decisions of a primary for one command, so that every server that repeats it decides alike.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which life of a key this is: a registry that was lost and made anew has another epoch.
+/// The life of a key: a registry that was lost and created again has another epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
@@ -30,20 +30,20 @@ impl FromStr for Epoch {
     }
 }
 
-/// What a registry refuses to exceed, and for how long it remembers. Part of its state.
+/// The limits that a registry enforces, and its retention times. Part of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// The most series.
+    /// Maximum number of series.
     pub max_series: u64,
-    /// The most bytes of one series' label text.
+    /// Maximum size of one series' label text, in bytes.
     pub max_label_bytes: u64,
-    /// For how long after its lease a silent writer's memory is kept.
+    /// How long after its lease the memory of a silent writer is kept.
     pub writer_retention_ms: u64,
-    /// For how long a writer's last seq is remembered after that, or after it has left.
+    /// How long a writer's last seq is remembered after that, or after it has left.
     pub tombstone_retention_ms: u64,
-    /// For how long nothing is shown after the registry was rolled back.
+    /// Maximum time without pages after the registry was rolled back.
     pub healing_time_ms: u64,
-    /// The TTL of series that were given none; 0 = never.
+    /// The TTL of series without one; 0 = never.
     pub default_ttl_ms: u64,
 }
 
@@ -92,10 +92,10 @@ impl Limits {
     }
 }
 
-/// The decisions of one command: its time, the epoch that a key made by it gets, and what depends on
-/// the primary's memory, its configuration and its past. Replicated as a trailer of the command,
-/// `STAMP ms epoch flags [limits]`; without one the command has the registry's
-/// [last stamp](crate::Registry::last_stamp).
+/// The decisions of one command: its time, the epoch of a key that it creates, and what depends on
+/// the primary's memory, its configuration and its past. It is replicated as a trailer of the
+/// command, `STAMP ms epoch flags [limits]`. A command without a trailer has the registry's [last
+/// stamp](crate::Registry::last_stamp).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub(crate) now_ms: u64,
@@ -104,7 +104,7 @@ pub struct Stamp {
     pub(crate) refuse_definitions: bool,
     pub(crate) healing_begins: bool,
     pub(crate) healing_ends: bool,
-    /// Where they differ from the registry's.
+    /// The limits, if they differ from the registry's.
     pub(crate) limits: Option<Limits>,
 }
 
@@ -113,7 +113,7 @@ pub struct Stamp {
 #[error("no stamp of the form STAMP ms epoch flags [limits] at the end of the arguments")]
 pub struct WrongStamp;
 
-/// The most arguments that a trailer is.
+/// Maximum number of arguments of a trailer.
 pub const LONGEST_STAMP: usize = 5;
 
 const KEYWORD: &str = "STAMP";
@@ -122,7 +122,7 @@ const HEALING_BEGINS: u8 = 2;
 const HEALING_ENDS: u8 = 4;
 
 impl Stamp {
-    /// A stamp that decides nothing but the time; for registries outside Redis.
+    /// Returns a stamp that decides only the time; for registries outside Redis.
     pub fn at(now_ms: u64, epoch: Epoch) -> Self {
         Self {
             now_ms,
@@ -134,22 +134,22 @@ impl Stamp {
         }
     }
 
-    /// The Unix time of the command, in milliseconds.
+    /// Returns the Unix time of the command, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.now_ms
     }
 
-    /// The epoch of the registry that the command is for, or that it makes.
+    /// Returns the epoch of the registry that the command is for, or that it creates.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// The limits that a key made by this command gets.
+    /// Returns the limits of a key that this command creates.
     pub fn limits(&self) -> Option<Limits> {
         self.limits
     }
 
-    /// The trailer.
+    /// Returns the trailer.
     pub fn to_args(&self) -> Vec<String> {
         let flags = [
             (self.refuse_definitions, REFUSE_DEFINITIONS),
@@ -178,7 +178,8 @@ impl Stamp {
         args
     }
 
-    /// Reads the trailer at the end of a replicated command, and says how many arguments it took.
+    /// Parses the trailer at the end of a replicated command; also returns how many arguments it
+    /// took.
     pub fn from_args(args: &[&[u8]]) -> Result<(Self, usize), WrongStamp> {
         [LONGEST_STAMP - 1, LONGEST_STAMP]
             .into_iter()

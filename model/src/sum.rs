@@ -1,4 +1,4 @@
-//! Adding floats without losing anything.
+//! Adds floats without loss.
 
 use crate::footprint::allocated;
 
@@ -6,8 +6,8 @@ use crate::footprint::allocated;
 /// no ulp: the error of each addition is exact (Knuth, *Seminumerical Algorithms*, 4.2.2, theorem B)
 /// and goes into the low part.
 ///
-/// For finite numbers only: `inf − inf` would poison it. Callers keep others apart, and refuse what
-/// would make the sum infinite.
+/// For finite numbers only: `inf − inf` would spoil it. Callers keep other numbers apart, and
+/// refuse numbers that would make the sum infinite.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Sum {
     pub(crate) high: f64,
@@ -22,8 +22,9 @@ impl Sum {
         }
     }
 
-    /// The sum and the exact difference of two finite numbers, which may have no float of its own;
-    /// `None` where that is beyond the largest float, whatever is on the way to it.
+    /// Returns the sum plus the exact difference of two finite numbers, which a float may not be
+    /// able to hold; `None` only if the result is beyond the largest float, even if intermediate
+    /// results are.
     #[inline]
     pub(crate) fn plus_difference(self, now: f64, before: f64) -> Option<Self> {
         let (difference, of_difference) = two_sum(now, -before);
@@ -35,7 +36,7 @@ impl Sum {
         self.plus_large_difference(now, before)
     }
 
-    /// The same where intermediate results are too large.
+    /// The same if intermediate results are too large.
     #[cold]
     fn plus_large_difference(self, now: f64, before: f64) -> Option<Self> {
         let mut exact = ExactSum::default();
@@ -48,7 +49,7 @@ impl Sum {
         high.is_finite().then_some(Self { high, low })
     }
 
-    /// The sum with one number more, if the pair holds it without any loss.
+    /// Returns the sum plus one number, if the pair holds it without loss.
     fn plus_exactly(self, number: f64) -> Option<Self> {
         let (high, of_high) = two_sum(self.high, number);
         let (low, lost) = two_sum(self.low, of_high);
@@ -62,7 +63,7 @@ impl Sum {
     }
 }
 
-/// The rounded sum of two numbers, and its error (Knuth). The error is no number where an
+/// Returns the rounded sum of two numbers, and its error (Knuth). The error is NaN if an
 /// intermediate result overflows.
 #[inline]
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
@@ -72,11 +73,11 @@ fn two_sum(a: f64, b: f64) -> (f64, f64) {
     (sum, (a - of_a) + (b - of_b))
 }
 
-/// The exact sum of finite numbers that come and go, rounded once when it is read: what remains when
-/// numbers go is the sum of those that are left, however large the others were.
+/// The exact sum of finite numbers that come and go, rounded once when it is read. When numbers go,
+/// it is the sum of those that are left, however large the others were.
 ///
-/// Nearly every sum fits into a pair of floats. The first number that does not makes it a number of
-/// 2,176 bits, in which every sum of floats has its place.
+/// Nearly every sum fits into a pair of floats. The first number that does not fit turns it into a
+/// number of 2,176 bits, which can hold every sum of floats.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ExactSum {
     pair: Sum,
@@ -104,7 +105,7 @@ impl ExactSum {
         wide.add(number);
     }
 
-    /// The float nearest to the sum; infinite where the sum is beyond the largest.
+    /// Returns the float nearest to the sum; infinite if the sum is beyond the largest float.
     #[inline]
     pub(crate) fn value(&self) -> f64 {
         match &self.wide {
@@ -130,15 +131,15 @@ impl FromIterator<f64> for ExactSum {
     }
 }
 
-/// A whole number of 2^-1074, the smallest float, in two's complement: the largest float has its
+/// A multiple of 2^-1074, the smallest float, in two's complement: the largest float has its
 /// highest bit at 2,097, and 2^77 of them fit.
 #[derive(Debug, Clone, PartialEq)]
 struct Wide([u64; WORDS]);
 
 const WORDS: usize = 34;
-/// Bits of a float's mantissa, the hidden one among them.
+/// Number of bits of a float's mantissa, including the hidden one.
 const MANTISSA_BITS: u32 = 53;
-/// The place of the mantissa's last bit from which on a float is infinite.
+/// Place of the mantissa's last bit from which on a float is infinite.
 const INFINITE_SHIFT: u32 = 2046;
 
 impl Default for Wide {
@@ -177,7 +178,7 @@ impl Wide {
         }
     }
 
-    /// Rounded to the nearest float, ties to the even one.
+    /// Returns the nearest float, ties to even.
     fn value(&self) -> f64 {
         let is_negative = self.0[WORDS - 1] >> 63 == 1;
         let mut size = self.clone();
@@ -220,8 +221,8 @@ impl Wide {
     }
 }
 
-/// What counts of observations add up to. The registry refuses what would make it more than 2^64 - 1;
-/// only in a damaged snapshot it is, and then it wraps.
+/// Adds up counts of observations. The registry refuses observations beyond 2^64 - 1; only a
+/// damaged snapshot exceeds that, and then the sum wraps.
 pub(crate) fn sum_of_counts(counts: impl IntoIterator<Item = u64>) -> u64 {
     counts.into_iter().fold(0, u64::wrapping_add)
 }
@@ -318,7 +319,7 @@ mod tests {
             wide.add(a);
             prop_assert_eq!(wide.value(), a);
             wide.add(b);
-            // One addition is rounded to the nearest, too.
+            // A single addition is rounded to the nearest float, too.
             prop_assert_eq!(wide.value(), a + b);
         }
 

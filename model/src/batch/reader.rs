@@ -9,12 +9,12 @@ use crate::bytes::{DecodeError, Reader};
 use crate::sizes::CELLS_OF_BOUND;
 use crate::{FamilySpec, FamilyType, Layout, NativeHistogram, Point};
 
-/// Reads entries one after the other, knowing the families and layouts that came before.
+/// Reads entries one after the other, and remembers the families and layouts of earlier ones.
 pub(super) struct Entries<'a> {
     pub(super) reader: Reader<'a>,
     families: Vec<FamilyType>,
     bounds_of_layouts: Vec<usize>,
-    /// What it takes to apply what was read, see [`MAX_BATCH_CELLS`](crate::MAX_BATCH_CELLS).
+    /// Cost of applying the entries read so far, see [`MAX_BATCH_CELLS`](crate::MAX_BATCH_CELLS).
     pub(super) cells: usize,
 }
 

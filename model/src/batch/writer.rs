@@ -16,12 +16,12 @@ use crate::{FamilySpec, Layout, Point, SourceExemplar};
 
 /// Writes a batch.
 ///
-/// The caller gives entries in an order that keeps the rules of `BATCH.md` (a family before the
-/// series that names it) and stops where there is no [room](Self::has_room).
+/// The caller adds entries in an order that keeps the rules of `BATCH.md` (a family before the
+/// series that names it), and stops when there is no [room](Self::has_room).
 #[derive(Debug, Default)]
 pub struct BatchWriter {
     body: Vec<u8>,
-    /// Records of the VALUES entry that goes to the end, or before the next definition.
+    /// Records of the VALUES entry, which is written at the end or before the next definition.
     values: Vec<u8>,
     entry_count: usize,
     cells: usize,
@@ -42,8 +42,8 @@ impl BatchWriter {
         };
         MAX_LABELS + larger
     };
-    /// Maximum size of a series, with its family and its layout, in bytes: counts and steps of buckets
-    /// have at most ten and five.
+    /// Maximum size of a series with its family and its layout, in bytes. Ten bytes per bucket
+    /// count and five per step are the most that varints take.
     pub const MAX_BYTES_OF_SERIES: usize = {
         let histogram = MAX_BOUNDS * (MAX_BOUND_BYTES + 1) + 2 * 10 * (MAX_BOUNDS + 1);
         let native = 2 * 2 * 15 * MAX_NATIVE_BUCKETS;
@@ -55,26 +55,26 @@ impl BatchWriter {
         MAX_NAME_BYTES + MAX_HELP_BYTES + MAX_UNIT_BYTES + 2 * MAX_LABEL_SET_BYTES + larger
     };
 
-    /// Maximum number of series that it defines. A registry takes more in one batch, but a new series
-    /// costs it a microsecond or more, and everything else in Redis waits for the batch.
+    /// Maximum number of series that a batch defines. A registry accepts more, but each new series
+    /// takes it a microsecond or more, and all other clients of Redis wait for the batch.
     pub const MAX_DEFINITIONS: usize = 512;
 
-    /// An empty batch.
+    /// Returns an empty batch.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many entries it has so far.
+    /// Returns the number of entries so far.
     pub fn len(&self) -> usize {
         self.entry_count
     }
 
-    /// Whether it has none.
+    /// Returns whether it has no entries.
     pub fn is_empty(&self) -> bool {
         self.entry_count == 0
     }
 
-    /// Whether a series with its family and its layout still fits, however large it is.
+    /// Returns whether a series with its family and its layout still fits, whatever its size.
     pub fn has_room(&self) -> bool {
         self.definitions < Self::MAX_DEFINITIONS
             && self.entry_count + 3 <= MAX_BATCH_ENTRIES
@@ -82,12 +82,12 @@ impl BatchWriter {
             && self.size() + Self::MAX_BYTES_OF_SERIES <= MAX_BATCH_BYTES
     }
 
-    /// What it takes to apply what it has so far, see [`MAX_BATCH_CELLS`].
+    /// Returns the cost of applying the entries so far, see [`MAX_BATCH_CELLS`].
     pub fn cells(&self) -> usize {
         self.cells
     }
 
-    /// How many bytes it has so far, without its header.
+    /// Returns the size so far, in bytes, without the header.
     pub fn size(&self) -> usize {
         self.body.len() + self.values.len()
     }
@@ -98,13 +98,14 @@ impl BatchWriter {
         &mut self.body
     }
 
-    /// Adds a family and returns its number in this batch. Longer texts than a registry keeps are cut.
+    /// Adds a family and returns its number in this batch. Cuts texts that are longer than a
+    /// registry keeps.
     pub fn family(&mut self, family: &FamilySpec<'_>) -> usize {
         let (kind, mode) = family.family_type.to_numbers();
         let body = self.entry(TAG_FAMILY);
         body.put_u8(kind);
         body.put_u8(mode);
-        // One byte more than is allowed is refused as well as all of it.
+        // A name of one byte more than allowed is refused just as the whole name would be.
         body.put_text(cut(family.name, MAX_NAME_BYTES + 1));
         body.put_text(cut(family.help, MAX_HELP_BYTES));
         body.put_text(cut(family.unit, MAX_UNIT_BYTES));
@@ -160,7 +161,8 @@ impl BatchWriter {
         }
     }
 
-    /// Adds what is new in `point`; `before` is what the registry was last told of this index.
+    /// Adds what is new in `point`; `before` is the point that the registry last got for this
+    /// index.
     pub fn update(&mut self, index: u32, before: &Point, point: &Point) {
         match point {
             Point::Scalar(value) => {
@@ -211,7 +213,7 @@ impl BatchWriter {
         put_labels(body, labels.map(|(name, value)| (&**name, &**value)));
     }
 
-    /// Adds when a series of a group began to count, as Unix time in seconds.
+    /// Adds the start time of a series in a group, as Unix time in seconds.
     pub fn start(&mut self, index: u32, time: f64) {
         let body = self.entry(TAG_START);
         body.put_varint(index.into());
@@ -223,7 +225,7 @@ impl BatchWriter {
         self.entry(TAG_RETIRE).put_varint(index.into());
     }
 
-    /// The bytes.
+    /// Returns the bytes.
     pub fn finish(mut self, header: BatchHeader) -> Vec<u8> {
         self.end_values();
         let mut bytes = Vec::with_capacity(self.body.len() + 32);
@@ -233,7 +235,8 @@ impl BatchWriter {
         bytes
     }
 
-    /// Series keep the order in which they were added, but for plain values before others.
+    /// Ends the VALUES entry. Within a batch plain values come before others; series otherwise keep
+    /// the order in which they were added.
     fn end_values(&mut self) {
         if !self.values.is_empty() {
             self.body.put_u8(TAG_VALUES);
@@ -263,8 +266,8 @@ pub(super) fn put_header(bytes: &mut Vec<u8>, header: BatchHeader) {
     bytes.put_varint(header.registry_ttl_ms);
 }
 
-/// Labels, or if they are too large for every registry one that is refused as well: so that one
-/// series never makes a batch too large for the others.
+/// Writes labels. In place of labels that are too large for every registry it writes shorter ones
+/// that are refused too, so that one series never makes a batch too large for the others.
 fn put_labels<'l>(
     body: &mut Vec<u8>,
     labels: impl ExactSizeIterator<Item = (&'l str, &'l str)> + Clone,

@@ -1,29 +1,29 @@
-//! Where a page ended, as text that says nothing to its reader.
+//! The place where a page ended, as opaque text.
 
 use std::fmt;
 
 use crate::Epoch;
 
-/// See the [module of exposition](super).
+/// The place where a page ended; see the [module of exposition](super).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cursor {
     pub(super) epoch: Epoch,
     /// The time of page one.
     pub(super) time_ms: u64,
-    /// The last series that was created before page one.
+    /// The last series that existed at page one.
     pub(super) up_to: u64,
-    /// The last series of the family that was gone through.
+    /// The last finished series of the family.
     pub(super) after: u64,
-    /// In the modes that show each writer: how far the one after that was gone through.
+    /// In the modes that show each writer: the last finished writer of the series after that one.
     pub(super) writer: u64,
-    /// Whether the family's HELP and TYPE have been shown.
+    /// Whether the page before has shown the family's HELP and TYPE.
     pub(super) has_head: bool,
-    /// Whether it is among the family's start times, which follow its samples.
+    /// Whether the place is among the family's start times, which follow its samples.
     pub(super) of_start_times: bool,
     pub(super) family: String,
 }
 
-/// Text that no page has named as its next.
+/// A text that is not the cursor of any page.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("this is no cursor, expected 0 or one that a page has named")]
 pub struct WrongCursor;
@@ -42,7 +42,7 @@ impl Cursor {
         }
     }
 
-    /// Goes on with the beginning of a family, or of its start times.
+    /// Moves to the beginning of a family, or of its start times.
     pub(super) fn begin(&mut self, family: &str, of_start_times: bool) {
         (self.after, self.writer, self.has_head) = (0, 0, false);
         self.of_start_times = of_start_times;

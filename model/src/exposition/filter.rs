@@ -1,4 +1,4 @@
-//! Which families a page is about.
+//! Selects the families of a page.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,10 @@ use crate::registry::FamilyView;
 use crate::{FamilyType, Registry};
 
 impl Registry {
-    /// The families from a name on that have one of these samples, by name; all, where no sample is
-    /// named. A sample is named as it is kept, or as a page shows it: in that scheme, or in one of those
-    /// that most pages have. Names are looked up: families that nobody asks for cost nothing.
+    /// Returns the families from a name on that have one of these samples, in the order of their
+    /// names; without sample names, all of them. A sample may be named as stored or as a page shows
+    /// it: in the scheme of the request, or in one that most pages use. Names are looked up, so
+    /// families that the request does not name cost nothing.
     pub(super) fn families_of(
         &self,
         samples: &[String],
@@ -49,7 +50,7 @@ impl Registry {
     }
 }
 
-/// Whether a family has one of these samples, or no sample is named.
+/// Returns whether a family has one of these samples, or the request names none.
 pub(super) fn is_asked_for(samples: &[String], family: &str, family_type: FamilyType) -> bool {
     let has = |sample: &String| is_sample_of(sample, family, family_type);
     samples.is_empty() || samples.iter().any(has)

@@ -1,11 +1,11 @@
-//! Numbers as Go and Prometheus spell them.
+//! Numbers in the spelling of Go and Prometheus.
 
 /// Appends a number in the spelling of Go's `strconv.FormatFloat(f, 'g', -1, 64)`, which Prometheus
 /// uses everywhere: the shortest digits that read back, with an exponent of at least two digits from
 /// 10^6 and below 10^-4: `1`, `2.5`, `1e+06`, `1.5e-07`, `+Inf`, `-Inf`, `NaN`.
 #[inline]
 pub fn format_number(value: f64, out: &mut Vec<u8>) {
-    // Most are small and whole. (The cast saturates, and `fract` is a call on x86-64.)
+    // Most numbers are small and whole. (The cast saturates, and `fract` is a call on x86-64.)
     let whole = value as u32;
     if f64::from(whole) == value && whole < 1_000_000 && value.is_sign_positive() {
         out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
@@ -14,7 +14,7 @@ pub fn format_number(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// What is not small and whole.
+/// Appends a number that is not small and whole.
 fn format_uncommon(value: f64, out: &mut Vec<u8>) {
     let whole = value as i32;
     if f64::from(whole) == value && whole.unsigned_abs() < 1_000_000 {
@@ -31,7 +31,7 @@ fn format_uncommon(value: f64, out: &mut Vec<u8>) {
     }
 }
 
-/// What is neither a small whole number nor special.
+/// Appends a number that is neither a small whole number nor special.
 fn format_digits(value: f64, out: &mut Vec<u8>) {
     if value < 0.0 {
         out.push(b'-');
@@ -39,7 +39,7 @@ fn format_digits(value: f64, out: &mut Vec<u8>) {
     let magnitude = value.abs();
     let mut buffer = zmij::Buffer::new();
     let shortest = buffer.format_finite(magnitude);
-    // Where Go needs no exponent, it spells a number that is not whole in the same way.
+    // Where Go needs no exponent, it spells a number that is not whole as Rust does.
     if (1e-4..1e6).contains(&magnitude) {
         out.extend_from_slice(shortest.as_bytes());
         return;

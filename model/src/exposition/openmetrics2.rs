@@ -1,5 +1,6 @@
-//! `OpenMetrics` 2.0.0 (release candidate 0): samples are called as their family, histograms and
-//! summaries are one line, native histograms have a form, and start times stand with the sample.
+//! `OpenMetrics` 2.0.0 (release candidate 0): samples have the name of their family, a histogram or
+//! summary is one line, native histograms have a form, and a start time stands on its sample's
+//! line.
 //!
 //! Source: the `OpenMetrics` specification 2.0.0-rc0, "Text Format".
 
@@ -66,7 +67,7 @@ impl OpenMetrics2 {
         self.out.push(b' ');
     }
 
-    /// What comes after a value.
+    /// Writes what comes after a value.
     fn end_sample<'e>(&mut self, start_ms: u64, exemplars: impl Iterator<Item = &'e Exemplar>) {
         if start_ms > 0 {
             self.out.extend_from_slice(b" st@");
@@ -132,8 +133,8 @@ impl OpenMetrics2 {
     }
 }
 
-/// Runs of buckets without a gap: how far each begins from the end of the one before (the first:
-/// its number), and how many there are.
+/// Returns runs of buckets without a gap. The first number of a run is its distance from the end of
+/// the run before (for the first run: its bucket number), the second its length.
 pub(super) fn spans(side: &SparseBuckets) -> Vec<(i32, u32)> {
     let mut spans = Vec::<(i32, u32)>::new();
     let mut next = 0;

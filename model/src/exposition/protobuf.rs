@@ -3,8 +3,8 @@
 //! Source: `client_model`'s `metrics.proto`, whose field numbers stand below, and the encoding of
 //! protocol buffers (varints, lengths, little-endian doubles).
 //!
-//! A family may be a run of messages of one name, so that none gets large and a page can end between
-//! two. Where they end depends only on what is in them, so pages join byte for byte.
+//! A family may span several messages with its name, so that no message gets large and a page can
+//! end between two. Where a message ends depends only on its content, so pages join byte for byte.
 
 use super::PAGE_BYTES;
 use super::openmetrics2::spans;
@@ -17,9 +17,9 @@ use crate::registry::{BucketView, SeriesView};
 use crate::sum::sum_of_counts;
 use crate::{Exemplar, FamilySpec, FamilyType, NativeHistogram, SparseBuckets};
 
-/// A message ends after that many metrics …
+/// A message ends after this many metrics …
 const MESSAGE_METRICS: usize = 64;
-/// … or after that many bytes.
+/// … or after this many bytes.
 const MESSAGE_BYTES: usize = 16 * 1024;
 
 /// Pages as they are written.
@@ -29,7 +29,7 @@ pub(super) struct Protobuf {
     family_type: FamilyType,
     /// Fields 1 to 3 and 5 of the family's messages.
     head: Vec<u8>,
-    /// The metrics of the message that is being filled.
+    /// The metrics of the message in progress.
     metrics: Vec<u8>,
     count: usize,
     /// Scratch: one metric, and a message inside it.
@@ -63,7 +63,7 @@ impl Protobuf {
         self.count = 0;
     }
 
-    /// Labels of the metric that begins.
+    /// Writes the labels of a new metric.
     fn labels(&mut self, labels: &str, pid: &str) {
         self.metric.clear();
         put_labels(&mut self.metric, &mut self.inner, labels);
@@ -72,7 +72,7 @@ impl Protobuf {
         }
     }
 
-    /// Ends a metric whose value is `inner`, at field `number`.
+    /// Ends a metric whose value is `inner`, as field `number`.
     fn end_metric(&mut self, number: u64) {
         put_message(&mut self.metric, number, &self.inner);
         put_message(&mut self.metrics, 4, &self.metric);
@@ -131,7 +131,7 @@ impl Protobuf {
         put_side(&mut self.inner, 9, &native.negative);
         put_side(&mut self.inner, 12, &native.positive);
         if native.is_empty() && native.zero_threshold == 0.0 {
-            // Otherwise it could not be told from a classic one: a span that says nothing.
+            // An empty span tells it from a classic histogram.
             put_message(&mut self.inner, 12, &[]);
         }
         put_time(&mut self.inner, 15, shown.start_ms);
@@ -163,7 +163,7 @@ impl Renderer for Protobuf {
         }
     }
 
-    /// Said with each message.
+    /// The head is part of each message.
     fn head(&mut self, _spec: &FamilySpec<'_>) {}
 
     fn series(&mut self, shown: &Shown<'_>) {
@@ -261,7 +261,7 @@ fn put_time(out: &mut Vec<u8>, number: u64, ms: u64) {
     put_message(out, number, &time);
 }
 
-/// Spans at field `number`, and behind them the differences from bucket to bucket.
+/// Writes spans as field `number`, and after them the differences from bucket to bucket.
 fn put_side(out: &mut Vec<u8>, number: u64, side: &SparseBuckets) {
     let mut span = Vec::new();
     for (offset, length) in spans(side) {

@@ -1,53 +1,53 @@
-//! What a format has to do: the order of everything is the same in all of them.
+//! The trait of a format. The order of families and samples is the same in all formats.
 
 use crate::registry::SeriesView;
 use crate::{Exemplar, FamilySpec, FamilyType};
 
-/// One series as it is to be written.
+/// One series, ready to be written.
 pub(super) struct Shown<'a> {
-    /// Its labels as they are written.
+    /// Its labels as written.
     pub(super) labels: &'a str,
     pub(super) view: &'a SeriesView<'a>,
-    /// When its total began, in Unix milliseconds; 0 where that is not known.
+    /// When its total began, in Unix milliseconds; 0 if unknown.
     pub(super) start_ms: u64,
     pub(super) exemplars: &'a [&'a Exemplar],
 }
 
-/// Writes one format. Calls come as: `family`, then `head` before the first of its series that has
-/// anything to show, `series`, and at last `end`.
+/// Writes one format. The calls are, in this order: `family`, `head` before the first of its series
+/// that has anything to show, `series` for each, and `end` at last.
 pub(super) trait Renderer {
-    /// Whether start times of such a family are samples of a family of their own, behind it.
+    /// Returns whether start times of such a family are samples of a family of their own, after it.
     fn has_family_of_start_times(&self, _family_type: FamilyType) -> bool {
         false
     }
 
-    /// Sets the family of the series that follow: itself, or the one of its start times. `name` is how
-    /// its name is written, without the suffix of its samples.
+    /// Sets the family of the series that follow: the family itself, or the one of its start times.
+    /// `name` is its name as written, without the suffix of its samples.
     fn family(&mut self, spec: &FamilySpec<'_>, name: &str, of_start_times: bool);
 
-    /// Another family is called as the start times of this one, a counter: these are not shown.
+    /// Hides the start times of this family, because another family already has their name.
     fn without_start_times(&mut self) {}
 
-    /// What is said of the family once.
+    /// Writes the metadata of the family.
     fn head(&mut self, spec: &FamilySpec<'_>);
 
-    /// All samples of one series.
+    /// Writes all samples of one series.
     fn series(&mut self, shown: &Shown<'_>);
 
-    /// How many bytes there are.
+    /// Returns the size so far, in bytes.
     fn size(&self) -> usize;
 
-    /// Whether a page may end here.
+    /// Returns whether a page may end here.
     fn may_pause(&self) -> bool {
         true
     }
 
-    /// No series of this family follow.
+    /// Ends the family.
     fn end_family(&mut self) {}
 
-    /// The end of the last page.
+    /// Writes the end of the last page.
     fn end(&mut self) {}
 
-    /// The bytes.
+    /// Returns the bytes.
     fn into_bytes(self) -> Vec<u8>;
 }

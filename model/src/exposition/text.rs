@@ -1,4 +1,4 @@
-//! Text formats 0.0.4 and 1.0.0 and `OpenMetrics` 1.0.0, which share everything but the details.
+//! Text formats 0.0.4 and 1.0.0 and `OpenMetrics` 1.0.0, which differ only in details.
 //!
 //! Sources: "Text-based format" in Prometheus' *Exposition formats*, and the `OpenMetrics`
 //! specification 1.0.0.
@@ -23,24 +23,24 @@ pub(super) struct Text {
     is_open_metrics: bool,
     escaping: Escaping,
     created: bool,
-    /// Whether the family at hand shows the start times of another.
+    /// Whether the current family shows the start times of another.
     is_of_start_times: bool,
     /// Whether start times follow the family's numbers.
     has_start_times: bool,
     family_type: FamilyType,
     /// The family's name as this format spells it.
     name: String,
-    /// How samples begin, kept apart so that writing one only copies it.
+    /// Beginning of a sample, prepared once: each sample only copies it.
     plain: Head,
     bucket: Head,
     sum: Head,
     count: Head,
     created_head: Head,
-    /// A counter that is shown as a family of unknown type.
+    /// Whether a counter is shown as a family of unknown type.
     is_unknown: bool,
 }
 
-/// How a sample begins: its name, and what opens the labels.
+/// The beginning of a sample: its name and the opening of the labels.
 #[derive(Default)]
 struct Head {
     with_labels: Vec<u8>,
@@ -48,7 +48,8 @@ struct Head {
 }
 
 impl Head {
-    /// Of the sample of a family: `name_suffix{`, or `{"name_suffix",` where the name needs quotes.
+    /// Sets it for a sample of a family: `name_suffix{`, or `{"name_suffix",` if the name needs
+    /// quotes.
     fn set(&mut self, family: &str, suffix: &str) {
         self.with_labels.clear();
         self.without.clear();
@@ -87,7 +88,7 @@ impl Text {
         }
     }
 
-    /// `# HELP name `, the name in quotes where it needs them.
+    /// Writes `# HELP name `, the name in quotes if it needs them.
     fn meta(&mut self, keyword: &[u8], suffix: &str) {
         self.out.extend_from_slice(keyword);
         let name = format!("{}{suffix}", self.name);
@@ -110,7 +111,7 @@ impl Text {
     }
 
     fn native_as_classic(&mut self, labels: &str, count: u64, sum: f64, shown: &Shown<'_>) {
-        // These formats have no native histograms: what is left is one bucket of all.
+        // These formats have no native histograms, so all observations are shown as one bucket.
         self.bucket(labels, "+Inf", count);
         self.end_sample(newest(shown.exemplars.iter().copied()));
         self.sum_and_count(labels, sum, count);
@@ -132,7 +133,7 @@ impl Text {
         self.created(labels, shown.start_ms);
     }
 
-    /// A bucket's sample up to its value.
+    /// Writes a bucket's sample up to its value.
     fn bucket(&mut self, labels: &str, bound: &str, count: u64) {
         self.out.extend_from_slice(&self.bucket.with_labels);
         if !labels.is_empty() {
@@ -149,7 +150,7 @@ impl Text {
         format_number(count as f64, &mut self.out);
     }
 
-    /// What comes after a value: an exemplar, where the format has them.
+    /// Writes what comes after a value: an exemplar, if the format has them.
     fn end_sample(&mut self, exemplar: Option<&Exemplar>) {
         if let (true, Some(exemplar)) = (self.is_open_metrics, exemplar) {
             push_exemplar(&mut self.out, self.escaping, exemplar);
@@ -206,7 +207,7 @@ impl Text {
 }
 
 impl Renderer for Text {
-    /// Text 0.0.4 and 1.0.0 have no place for start times inside.
+    /// Returns true for text 0.0.4 and 1.0.0, whose families have no place for start times.
     fn has_family_of_start_times(&self, family_type: FamilyType) -> bool {
         self.created && !self.is_open_metrics && family_type.gauge_mode().is_none()
     }
@@ -237,16 +238,16 @@ impl Renderer for Text {
         }
     }
 
-    /// `OpenMetrics` 1.0.0 reserves the name for a counter even so: there it is a family of unknown type,
-    /// called as its samples are.
+    /// Even hidden start times reserve their name for a counter in `OpenMetrics` 1.0.0. So the
+    /// counter becomes a family of unknown type, with the name of its samples.
     fn without_start_times(&mut self) {
         self.has_start_times = false;
         self.is_unknown = self.is_open_metrics;
     }
 
-    /// HELP, TYPE and UNIT.
+    /// Writes HELP, TYPE and UNIT.
     fn head(&mut self, spec: &FamilySpec<'_>) {
-        // In the text formats a counter's and an info's family is called as its samples are.
+        // In the text formats the family of a counter or info has the name of its samples.
         let suffix = match self.family_type {
             FamilyType::Counter if !self.is_open_metrics || self.is_unknown => "_total",
             FamilyType::Info if !self.is_open_metrics => "_info",
@@ -280,7 +281,8 @@ impl Renderer for Text {
     #[inline(always)]
     fn series(&mut self, shown: &Shown<'_>) {
         match shown.view {
-            // Most are numbers with nothing behind them: theirs is the short way.
+            // Most samples are plain numbers without an exemplar or start time; they take the short
+            // way.
             SeriesView::Number(number)
                 if !(self.is_of_start_times || self.has_start_times)
                     && shown.exemplars.is_empty() =>
@@ -307,15 +309,15 @@ impl Renderer for Text {
     }
 }
 
-/// Whether a label may be called as a state set is written: the one that tells the state has to be.
-/// Otherwise the family is shown as a gauge.
+/// Returns whether a label may have the name of a state set as written, because one label must, to
+/// hold the state. If not, the family is shown as a gauge.
 pub(super) fn names_state(escaping: Escaping, family: &str) -> bool {
     escaping == Escaping::AllowUtf8 || !(family.contains(':') || family.starts_with("__"))
 }
 
-/// Whether a family's unit may be shown: it has to be the ending of the name as it is written, without
-/// the suffix of its samples. Prometheus refuses a whole page for another one, and OpenMetrics allows
-/// none for an info or a state set.
+/// Returns whether a family's unit may be shown. It must be the ending of the name as written,
+/// without the suffix of its samples: Prometheus refuses a whole page for another unit. OpenMetrics
+/// allows no unit for an info or a state set.
 pub(super) fn has_unit(written: &str, spec: &FamilySpec<'_>) -> bool {
     let is_word = |unit: &str| unit.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let is_fact = matches!(spec.family_type, FamilyType::Info | FamilyType::StateSet);
@@ -326,7 +328,7 @@ pub(super) fn has_unit(written: &str, spec: &FamilySpec<'_>) -> bool {
         && rest.is_some_and(|rest| rest.ends_with('_'))
 }
 
-/// The newest exemplar whose value is in a bucket.
+/// Returns the newest exemplar whose value is in a bucket.
 pub(super) fn exemplar_of<'e>(
     exemplars: &[&'e Exemplar],
     view: &BucketView<'_>,
@@ -341,12 +343,13 @@ pub(super) fn exemplar_of<'e>(
     newest(of_bucket.copied())
 }
 
-/// The one whose time is latest.
+/// Returns the exemplar with the latest time.
 pub(super) fn newest<'e>(exemplars: impl Iterator<Item = &'e Exemplar>) -> Option<&'e Exemplar> {
     exemplars.max_by(|one, other| one.time.total_cmp(&other.time))
 }
 
-/// ` # {labels} value time`, unless the labels are longer than `OpenMetrics` allows as they are written.
+/// Appends ` # {labels} value time`, unless the written labels are longer than `OpenMetrics`
+/// allows.
 pub(super) fn push_exemplar(out: &mut Vec<u8>, escaping: Escaping, exemplar: &Exemplar) {
     let labels = escaping.exemplar_labels(exemplar.labels.as_str());
     if matches!(labels, Cow::Owned(_)) && characters_of(&labels) > MAX_EXEMPLAR_CHARACTERS {
@@ -360,14 +363,14 @@ pub(super) fn push_exemplar(out: &mut Vec<u8>, escaping: Escaping, exemplar: &Ex
     push_seconds(out, (exemplar.time * 1000.0).round() as u64);
 }
 
-/// Characters of the names and values of a label text.
+/// Counts the characters of the names and values of a label text.
 fn characters_of(labels: &str) -> usize {
     let characters = |text| unescaped(text).chars().count();
     let all = parse(labels).map(|(name, value)| characters(name) + characters(value));
     all.sum()
 }
 
-/// A time in seconds, exact to the millisecond.
+/// Appends a time in seconds, exact to the millisecond.
 pub(super) fn push_seconds(out: &mut Vec<u8>, ms: u64) {
     out.extend_from_slice(format!("{}.{:03}", ms / 1000, ms % 1000).as_bytes());
 }
@@ -381,7 +384,7 @@ pub(super) fn set_pid_label(label: &mut Vec<u8>, pid: &str) {
     }
 }
 
-/// A sample up to its value: most of what there is, so it has the shortest way.
+/// Appends a sample up to its value. Samples are most of a page, so this is inlined.
 #[inline]
 fn push_sample(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &[u8], value: f64) {
     push_name_and_labels(out, head, labels, more_labels);

@@ -1,9 +1,11 @@
-//! How names are written on a page: as the escaping scheme has it, unless that makes two names equal.
+//! How names are written on a page: as the escaping scheme writes them, unless that makes two names
+//! equal.
 //!
-//! A family whose name is legal as it is keeps it. One that a scheme would call as another family, or
-//! one of its samples, is in the unique form (`escaping.rs`) in that scheme; so are the label names of
-//! a series that would have the labels of another one, or two of one name. What that is follows from the
-//! names that there are at that moment, not from the order in which they came.
+//! A family with a legal name keeps it. A family whose written name equals that of another family,
+//! or of a sample of one, is written in the unique form (`escaping.rs`) in that scheme. The same
+//! goes for the label names of a series whose written labels equal those of another series, or
+//! contain one name twice. The result depends on the names that exist at that moment, not on the
+//! order in which they arrived.
 
 use super::text::names_state;
 use crate::escaping::{Escaping, LabelNames, WrittenLabels, is_legacy, is_unique_form};
@@ -11,11 +13,11 @@ use crate::name::sample_suffixes;
 use crate::registry::{FamilyView, Listed};
 use crate::{FamilySpec, FamilyType, Registry};
 
-/// A family as a page has it.
+/// A family, and its name as a page writes it.
 pub(super) struct Written<'a> {
     pub(super) family: FamilyView<'a>,
     pub(super) escaping: Escaping,
-    /// Its name, without the suffix of its samples.
+    /// Its name as written, without the suffix of its samples.
     pub(super) name: String,
 }
 
@@ -59,14 +61,15 @@ impl<'a> Written<'a> {
         }
     }
 
-    /// Whether the scheme writes the labels of another series like these, which are not legal.
+    /// Returns whether the scheme writes the labels of another series, which are not legal, as
+    /// these.
     fn has_equal(
         &self,
         registry: &Registry,
         series: Listed<'_>,
         written: &WrittenLabels<'_>,
     ) -> bool {
-        /// Of more series than these it is not asked whether the scheme tells them apart.
+        /// Maximum number of series that are compared; among more, all get the unique form.
         const COMPARED: usize = 16;
         if !registry.has_equal_labels(self.family.id)
             || Escaping::Underscores.keeps_labels(series.labels())
@@ -82,15 +85,15 @@ impl<'a> Written<'a> {
         compared.any(|other| names.write(other, 0).sorted() == sorted) || equal.next().is_some()
     }
 
-    /// Whether a series has these labels and keeps them, because they are legal. In the scheme `dots`
-    /// no legal name is written like a unique form.
+    /// Returns whether a series has legal labels that equal these as written. In the scheme `dots`
+    /// no legal name looks like a unique form.
     fn has_legal(&self, registry: &Registry, written: &WrittenLabels<'_>) -> bool {
         self.escaping != Escaping::Dots && registry.has_series(self.family.id, &written.sorted())
     }
 }
 
 impl Registry {
-    /// A family's name on a page, without the suffix of its samples.
+    /// Returns a family's name on a page, without the suffix of its samples.
     pub(super) fn written_name(&self, spec: &FamilySpec<'_>, escaping: Escaping) -> String {
         let mut depth = usize::from(escaping == Escaping::Values);
         if escaping == Escaping::AllowUtf8 || is_legacy(spec.name) {
@@ -98,7 +101,7 @@ impl Registry {
         }
         if depth == 0 {
             let name = escaping.family_name(spec, 0);
-            // No name that the scheme `dots` writes is a unique form: underscores come in pairs there.
+            // The scheme `dots` writes no name like a unique form: its underscores come in pairs.
             let keeps_dots = escaping == Escaping::Dots;
             if (keeps_dots || !is_unique_form(&name)) && !self.is_name_shared(spec, keeps_dots) {
                 return name;

@@ -1,11 +1,11 @@
-//! A native histogram as bytes, in batches and in snapshots: see `redis-module/BATCH.md`.
+//! The byte form of a native histogram in batches and snapshots: see `redis-module/BATCH.md`.
 
 use super::{
     MAX_BUCKET_NUMBER, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, SparseBuckets,
 };
 use crate::bytes::{DecodeError, Reader, Write};
 
-/// The most buckets of one side in a snapshot: a total may have those of many writers.
+/// Maximum number of buckets of one side in a snapshot: a total may have those of many writers.
 const MAX_TOTAL_BUCKETS: usize = 2 * MAX_BUCKET_NUMBER as usize + 1;
 
 impl NativeHistogram {
@@ -25,12 +25,12 @@ impl NativeHistogram {
         }
     }
 
-    /// Reads what a writer says, and refuses what no histogram can be.
+    /// Decodes a writer's histogram, and refuses states that no histogram can have.
     pub(crate) fn get(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::get_limited(reader, MAX_NATIVE_BUCKETS)
     }
 
-    /// Reads a total.
+    /// Decodes a total.
     pub(crate) fn get_total(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         Self::get_limited(reader, MAX_TOTAL_BUCKETS)
     }

@@ -1,4 +1,4 @@
-//! Reading: many writers' values become one. Changes nothing.
+//! Reading: combines the values of many writers. Changes nothing.
 
 use std::borrow::Cow;
 use std::ops::Bound;
@@ -12,27 +12,27 @@ use crate::{
     format_number, upper_bound,
 };
 
-/// One series as `METRICS.GET` answers it.
+/// The reply of `METRICS.GET`: one series.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Aggregate {
     /// A counter, or a gauge (in the per-writer modes the sum of what its writers show).
     Number(f64),
     /// A histogram, or a summary (without buckets).
     Buckets {
-        /// How many observations.
+        /// Number of observations.
         count: u64,
-        /// Their sum.
+        /// Sum of the observations.
         sum: f64,
-        /// The text of each upper bound, and how many observations are not above it.
+        /// The text of each upper bound, and the number of observations up to it.
         buckets: Vec<(String, u64)>,
     },
 }
 
-/// One series as it is shown.
+/// A series as pages show it.
 #[derive(Debug)]
 pub(crate) enum SeriesView<'a> {
     Number(f64),
-    /// Of each writer, under its `pid`.
+    /// The values of the writers, each with its `pid`.
     PerWriter(Vec<(&'a str, f64)>),
     Buckets(BucketView<'a>),
     Native(&'a NativeHistogram),
@@ -54,7 +54,7 @@ pub(crate) struct Listed<'a> {
 }
 
 impl<'a> Listed<'a> {
-    /// Its place in the order of creation.
+    /// Returns its place in the order of creation.
     #[inline]
     pub(crate) fn no(self) -> u64 {
         self.series.created_no
@@ -71,17 +71,17 @@ impl<'a> Listed<'a> {
     }
 }
 
-/// A family as it is shown.
+/// A family as pages show it.
 #[derive(Debug)]
 pub(crate) struct FamilyView<'a> {
     pub(crate) id: u32,
     pub(crate) spec: FamilySpec<'a>,
-    /// Of a counter: whether a family is called as its start times would be.
+    /// For a counter: whether another family has the name of its start times.
     pub(crate) has_created_beside: bool,
 }
 
 impl Registry {
-    /// The value of one series, or `None` where there is nothing to show.
+    /// Returns the value of one series, or `None` if it has nothing to show.
     pub fn get(&self, now_ms: u64, family: &str, labels: &Labels) -> Option<Aggregate> {
         let family = self.family_named(family)?;
         let id = self.find_series(family, labels.as_str())?;
@@ -123,7 +123,7 @@ impl Registry {
         })
     }
 
-    /// The families that begin at `name`, by name.
+    /// Returns the families from `name` on, in the order of their names.
     pub(crate) fn families_from<'a>(
         &'a self,
         name: &str,
@@ -134,7 +134,7 @@ impl Registry {
             .map(|(_, id)| self.family_view(*id))
     }
 
-    /// The family of exactly this name.
+    /// Returns the family with exactly this name.
     pub(crate) fn family_called(&self, name: &str) -> Option<FamilyView<'_>> {
         self.by_name.get(name).map(|id| self.family_view(*id))
     }
@@ -158,7 +158,7 @@ impl Registry {
         }
     }
 
-    /// The series of a family that were created after `no`.
+    /// Returns the series of a family that were created after `no`.
     pub(crate) fn series_after(&self, family: u32, no: u64) -> impl Iterator<Item = Listed<'_>> {
         let no_of = |id: u32| self.series[id].created_no;
         let ids = self.families[family].order.after(no, no_of);
@@ -168,12 +168,13 @@ impl Registry {
         })
     }
 
-    /// The number of the series that was created last.
+    /// Returns the number of the series that was created last.
     pub(crate) fn last_created_no(&self) -> u64 {
         self.last_created_no
     }
 
-    /// What a page shows of a series at that time, if anything; adds the number of values looked at.
+    /// Returns what a page shows of a series at that time, if anything; adds the number of visited
+    /// values.
     #[inline]
     pub(crate) fn view<'a>(
         &'a self,
@@ -232,7 +233,7 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<SeriesView<'a>> {
         let mode = family_type.gauge_mode()?;
-        // Of a group's gauge there is one value, in any mode.
+        // A group's gauge has one value, in any mode.
         let has_writers = !gauge.members.is_empty() || !gauge.ghosts.is_empty();
         if let (Some(number), false) = (gauge.retired, has_writers) {
             *visited += 1;
@@ -247,9 +248,9 @@ impl Registry {
         (!values.is_empty()).then_some(SeriesView::PerWriter(values))
     }
 
-    /// In the modes that show each writer: some values of a series and where it goes on;
-    /// `None` at the end. Places do not change while a writer has a value, so that one who was there
-    /// throughout is met exactly once.
+    /// In the modes that show each writer: returns some values of a series, and where it goes on;
+    /// `None` at the end. A writer's place does not change while it has a value, so a writer that
+    /// was there all the time appears exactly once.
     pub(crate) fn writers_of(
         &self,
         id: u32,
@@ -318,7 +319,7 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<f64> {
         let is_sum = matches!(mode, GaugeMode::Sum | GaugeMode::LiveSum);
-        // Kept up to date, for as many writers as there may be.
+        // This sum is kept up to date, however many writers there are.
         let is_kept = if mode.is_live() {
             is_sum && self.is_settled_at(now_ms)
         } else {
@@ -359,7 +360,7 @@ impl Registry {
         all.map(|all| all.value)
     }
 
-    /// Whether a writer's value is to be seen, given the mode and where the writer is in its life.
+    /// Returns whether a writer's value is visible, given the mode and the writer's phase.
     fn is_shown(&self, member: &Member, mode: GaugeMode, id: u32, now_ms: u64) -> bool {
         if self.is_settled_at(now_ms) {
             return member.is_live;
@@ -384,8 +385,8 @@ impl Registry {
         true
     }
 
-    /// Totals of different bucket layouts, on the bounds that all of them have: what lies between
-    /// two bounds of one layout cannot be told, what lies below a common bound can.
+    /// Joins totals of different bucket layouts on the bounds that all of them have. The counts
+    /// below a common bound are known; those between two bounds of only one layout are not.
     fn join<'a>(&'a self, buckets: &'a Buckets) -> BucketView<'a> {
         let layout_of = |part: &Part| &self.layouts[part.layout];
         let [first, rest @ ..] = buckets.parts.as_slice() else {
@@ -418,7 +419,7 @@ impl Registry {
             }
         }
         BucketView {
-            // The bounds of one layout, some left out, ascend.
+            // The remaining bounds of a layout are in ascending order.
             layout: Cow::Owned(Layout::new(texts).unwrap_or_else(|_| Layout::none())),
             sum: buckets.parts.iter().map(|part| part.sum.value()).sum(),
             counts: Cow::Owned(counts),
@@ -426,7 +427,7 @@ impl Registry {
     }
 }
 
-/// The exact sum of what writers say now and what others have left behind.
+/// Returns the exact sum of the writers' present values and of what other writers left.
 fn with_retired(sum: &ExactSum, retired: f64) -> f64 {
     if !retired.is_finite() {
         return retired;
@@ -436,7 +437,7 @@ fn with_retired(sum: &ExactSum, retired: f64) -> f64 {
     all.value()
 }
 
-/// The sum of any numbers: the exact one of finite numbers, otherwise what those add up to that are
+/// Returns the sum of any numbers: exact if all are finite; otherwise the sum of those that are
 /// not.
 fn sum_of(values: impl Iterator<Item = f64>) -> f64 {
     let (mut sum, mut odd) = (ExactSum::default(), 0.0);
@@ -450,8 +451,8 @@ fn sum_of(values: impl Iterator<Item = f64>) -> f64 {
     if odd == 0.0 { sum.value() } else { odd }
 }
 
-/// The buckets of a native histogram from the lowest bound up: the text of each upper bound, and
-/// how many observations are not above it.
+/// Returns the buckets of a native histogram from the lowest bound up: the text of each upper
+/// bound, and the number of observations up to it.
 fn cumulative(histogram: &NativeHistogram) -> Vec<(String, u64)> {
     let bound = |number: i32| upper_bound(histogram.schema, number);
     let below_zero = histogram.negative.iter().rev();

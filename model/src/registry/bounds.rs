@@ -1,5 +1,5 @@
-//! No call takes more than a bounded number of steps, whatever has happened before: a step is a series
-//! or a writer that is touched, and counted where they are kept.
+//! Tests that every call takes a bounded number of steps, whatever has happened before. A step is a
+//! series or writer that is touched; their containers count the steps.
 
 use metrics_model::{
     Batch, BatchHeader, BatchWriter, Epoch, ExposeRequest, FamilyType, GaugeMode, GaugeWrite,
@@ -18,17 +18,17 @@ const TTL_MS: u64 = 30_000;
 const RETENTION_MS: u64 = 60_000;
 const HEALING_MS: u64 = 5_000;
 
-/// The most steps of a write of one series, of a heartbeat, a LEAVE or a DEL: several for each of the
-/// entries that a write settles.
+/// Maximum number of steps of a write of one series, of a heartbeat, a LEAVE or a DEL: several for
+/// each of the entries that a write settles.
 const OF_A_WRITE: u64 = 4_000;
-/// The same of a write to a registry that is full, and of SETTLE.
+/// Maximum number of steps of a write to a full registry, and of SETTLE.
 const OF_SETTLING: u64 = 50_000;
 /// The same of a batch of as many new series as a writer of ours puts into one.
 const OF_DEFINITIONS: u64 = OF_SETTLING + 100 * BatchWriter::MAX_DEFINITIONS as u64;
-/// The same of a page, which ends after 10,000 values.
+/// Maximum number of steps of a page, which ends after 10,000 values.
 const OF_A_PAGE: u64 = 60_000;
 
-/// Writers with some series each, one registry, and the most steps of any call.
+/// A registry with many writers, and the largest number of steps of any call.
 struct World {
     registry: Registry,
     writers: Vec<(Session, TestSource)>,
@@ -57,7 +57,7 @@ impl World {
         self.registry.stamp(self.now_ms, &self.limits, false)
     }
 
-    /// Some of the series are the writer's own, the others everybody's.
+    /// Adds a writer with `own` series of its own and `shared` series that all writers have.
     fn add_writer(&mut self, number: usize, own: usize, shared: usize) {
         let mut source = TestSource::default();
         for at in 0..own + shared {
@@ -123,7 +123,7 @@ impl World {
     fn inc(&mut self, text: &str) {
         let stamp = self.stamp();
         let labels = labels(&[("n", text)]);
-        // Refused where there is no room, which may take work too.
+        // Refused if there is no room, which may take work too.
         let _done = self
             .registry
             .inc(&stamp, "direct", &labels, 1.0, Some(TTL_MS));
@@ -140,7 +140,7 @@ impl World {
         self.registry.rolled_back(self.now_ms);
     }
 
-    /// One of each call, and each of them bounded.
+    /// Makes one call of each kind and checks its steps.
     fn check(&mut self, what: &str) {
         let before = self.registry.clone();
         for (call, bound, act) in CALLS {
@@ -153,7 +153,7 @@ impl World {
         self.registry = before;
     }
 
-    /// How many series of the family `direct` are shown.
+    /// Returns how many series of the family `direct` pages show.
     fn shown(&self) -> usize {
         let is_shown = |number: &usize| {
             let labels = labels(&[("n", &number.to_string())]);
@@ -163,7 +163,7 @@ impl World {
         (0..100_000).filter(is_shown).count()
     }
 
-    /// Settles until there is nothing to do; returns how often.
+    /// Settles until there is nothing left to do; returns the number of calls.
     fn settle_all(&mut self) -> usize {
         for times in 0..100_000 {
             let due_ms = self.registry.next_work_ms(self.now_ms);
@@ -223,7 +223,7 @@ const CALLS: [Call; 10] = [
     ("SETTLE", OF_SETTLING, World::settle),
 ];
 
-/// Many writers, with series of their own and shared ones.
+/// Makes a registry of many writers, with series of their own and shared ones.
 fn many(writers: usize) -> World {
     let mut world = World::new(1_000_000);
     for number in 0..writers {
@@ -361,7 +361,7 @@ fn a_full_state_that_names_none_of_many_series_is_bounded_work_for_each_call() {
     assert_eq!(world.registry.series_count(), 0);
 }
 
-/// Memory that grows is moved a piece at a time.
+/// Memory that grows is moved one piece at a time.
 #[test]
 fn growing_is_bounded_work_for_each_call() {
     const COUNT: usize = 50_000;
@@ -383,11 +383,11 @@ fn growing_is_bounded_work_for_each_call() {
     };
     for number in 0..COUNT {
         let text = number.to_string();
-        // The entries of one writer, and the values of one gauge.
+        // The entries of one writer, and the values of one gauge, become many.
         set("many_series", &text, b"one writer");
         set("many_writers", "", text.as_bytes());
     }
-    // A full state, and then only what has changed, of a writer with an index table.
+    // A writer with an index table sends a full state and then changes.
     let mut source = TestSource::default();
     for number in 0..COUNT {
         let text = number.to_string();

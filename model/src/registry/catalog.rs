@@ -1,4 +1,4 @@
-//! Finding, creating and dropping families and series.
+//! Finds, creates and removes families and series.
 
 use std::hash::BuildHasher;
 
@@ -10,15 +10,15 @@ use crate::footprint::allocated;
 use crate::name::{SAMPLE_SUFFIXES, START_TIMES, kept_name, may_share, sample_suffixes};
 use crate::{FamilySpec, FamilyType, Labels};
 
-/// For each series that it may have, a registry remembers this many without a total, for writers that
+/// How many series without a total a registry remembers, as a multiple of its series limit. Writers
 /// may go on with them.
 const MOST_REMEMBERED: u64 = 4;
 
 impl Registry {
-    /// The family of that name, unless it has ended.
+    /// Returns the family of that name, unless it has ended.
     pub(super) fn family_named(&self, name: &str) -> Option<u32> {
         let found = self.by_name.get(name);
-        // A counter may be asked for by the name of its samples.
+        // A counter may be named by the name of its samples.
         let found = found.or_else(|| {
             let id = self.by_name.get(name.strip_suffix("_total")?)?;
             (self.families[*id].family_type == FamilyType::Counter).then_some(id)
@@ -26,7 +26,7 @@ impl Registry {
         found.copied()
     }
 
-    /// Whether a family of that name and type exists or could.
+    /// Checks that a family of that name and type exists or can be created.
     pub(super) fn check_family(&self, spec: &FamilySpec<'_>) -> Result<Option<u32>, RegistryError> {
         let name = kept_name(spec)?;
         if let Some(&id) = self.by_name.get(name) {
@@ -44,8 +44,8 @@ impl Registry {
         Ok(None)
     }
 
-    /// Why a family of that name and type cannot be declared now, where another has the name or its
-    /// sample names.
+    /// Returns the reason why a family of that name and type cannot be declared now, if another
+    /// family has its name or one of its sample names.
     pub fn conflict(&self, spec: &FamilySpec<'_>) -> Option<RegistryError> {
         self.check_family(spec).err()
     }
@@ -61,7 +61,7 @@ impl Registry {
         }
     }
 
-    /// The sample names of a family that another one has, with that family.
+    /// Returns the sample names of a family that other families have, each with that family.
     pub(super) fn rivals<'a>(
         &'a self,
         name: &'a str,
@@ -77,7 +77,7 @@ impl Registry {
         })
     }
 
-    /// The family that a sample name belongs to.
+    /// Returns the family that a sample name belongs to.
     pub(super) fn claimant(&self, sample: &str) -> Option<u32> {
         SAMPLE_SUFFIXES.iter().find_map(|suffix| {
             let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
@@ -86,7 +86,8 @@ impl Registry {
         })
     }
 
-    /// The family of that name and type, created where it is missing. The first help and unit stay.
+    /// Returns the family of that name and type; creates it if it is missing. The first help and
+    /// unit stay.
     pub(super) fn family_for(&mut self, spec: &FamilySpec<'_>) -> Result<u32, RegistryError> {
         let id = match self.check_family(spec)? {
             Some(id) => id,
@@ -102,13 +103,13 @@ impl Registry {
         Ok(id)
     }
 
-    /// The family of that name and type that has ended while writers remember its series.
+    /// Returns the family of that name and type that has ended while writers remember its series.
     pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<u32> {
         let mut ended = self.ended.get(name)?.iter().copied();
         ended.find(|id| self.families[*id].family_type == family_type)
     }
 
-    /// Notes that a family has ended; false if another one of its name and type has.
+    /// Notes that a family has ended; returns false if another of its name and type has.
     pub(super) fn note_ended(&mut self, id: u32) -> bool {
         let family = &self.families[id];
         let is_new = self
@@ -129,7 +130,7 @@ impl Registry {
     }
 
     fn create_family(&mut self, name: &str, family_type: FamilyType) -> u32 {
-        // So that what writers remember of its series stays theirs.
+        // Keeps the series that writers remember of it.
         let ended = self.ended_family(name, family_type);
         let id = match ended {
             Some(id) => id,
@@ -166,7 +167,7 @@ impl Registry {
         self.by_name.insert(family.name.clone(), id);
     }
 
-    /// Ends a family that has no series left and was not declared; its name is free then.
+    /// Ends a family that has no series left and was not declared; frees its name.
     pub(super) fn end_family_if_empty(&mut self, id: u32) {
         let family = &mut self.families[id];
         if !family.order.is_empty() || family.is_declared {
@@ -190,13 +191,13 @@ impl Registry {
         }
     }
 
-    /// The lowest schema that a writer of native histograms may have.
+    /// Returns the lowest schema that a writer of native histograms may have.
     pub(super) fn schema_floor(&self, family: Option<u32>) -> i8 {
         let floor = family.and_then(|id| self.families[id].schema);
         floor.unwrap_or(0)
     }
 
-    /// The series of that family with those labels, with a total or without.
+    /// Returns the series of that family with those labels, with or without a total.
     pub(super) fn find_series(&self, family: u32, labels: &str) -> Option<u32> {
         let hash = self.hash_of(family, labels);
         let is_it = |id: &u32| {
@@ -206,12 +207,12 @@ impl Registry {
         self.by_identity.find(hash, is_it)
     }
 
-    /// Whether there is such a series, with a total or without.
+    /// Returns whether such a series exists, with or without a total.
     pub(crate) fn has_series(&self, family: u32, labels: &str) -> bool {
         self.find_series(family, labels).is_some()
     }
 
-    /// Whether a label text may stand in this registry, and in that family.
+    /// Checks whether a label text is allowed in this registry, and in that family.
     pub(super) fn check_labels(
         &self,
         spec: &FamilySpec<'_>,
@@ -232,7 +233,7 @@ impl Registry {
         }
     }
 
-    /// Whether a series may get a total that it does not have.
+    /// Checks whether a series without a total may get one.
     pub(super) fn check_total(&self, known: Option<u32>) -> Result<(), RegistryError> {
         if known.is_some_and(|id| self.has_total(id)) {
             Ok(())
@@ -241,7 +242,7 @@ impl Registry {
         }
     }
 
-    /// Whether there is room for one more once so many totals have gone.
+    /// Checks whether there is room for one more after so many totals are removed.
     pub(super) fn check_room(&self, freed: usize) -> Result<(), RegistryError> {
         let count = (self.totals - freed) as u64;
         if count >= self.limits.max_series {
@@ -254,7 +255,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Creates a series, as yet without a total.
+    /// Creates a series, without a total yet.
     pub(super) fn create_series(&mut self, family: u32, labels: &str) -> u32 {
         let hash = self.hash_of(family, labels);
         let of = &mut self.families[family];
@@ -281,20 +282,20 @@ impl Registry {
         id
     }
 
-    /// Lets a series be found.
+    /// Adds a series to the index.
     pub(super) fn index_series(&mut self, id: u32) {
         let hash = |id: u32| self.series[id].hash;
         self.by_identity.insert(hash(id), id, hash);
         self.note_labels(id);
     }
 
-    /// What a series of that family with those labels is found by. Half of a hash is kept with it, so
-    /// that growing the table reads no labels again.
+    /// Returns the hash of a series of that family with those labels. Half of it is stored with the
+    /// series, so that growing the table does not read the labels again.
     pub(super) fn hash_of(&self, family: u32, labels: &str) -> u32 {
         hash_with(&self.hasher, family, labels)
     }
 
-    /// Whether a series has a total.
+    /// Returns whether a series has a total.
     #[inline]
     pub(super) fn has_total(&self, id: u32) -> bool {
         let series = &self.series[id];
@@ -306,7 +307,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// Its family has ended and another has its name now.
+    /// Its family has ended, and another family has its name now.
     pub(super) fn begin_total(&mut self, id: u32, now_ms: u64) -> Result<(), Reason> {
         if self.has_total(id) {
             if !self.is_expired(id, now_ms) {
@@ -328,7 +329,7 @@ impl Registry {
         if self.is_remembered(id) {
             self.settle_ttl(id);
         } else {
-            // That of a new series: a later write may or may not have freed the old one by now.
+            // As for a new series: earlier writes may or may not have removed the old total yet.
             self.put_own_ttl(
                 id,
                 self.new_ttl_ms(family_id),
@@ -348,9 +349,10 @@ impl Registry {
         Ok(())
     }
 
-    /// Takes the total of a series away. Writers' memories stay; the series goes with the last.
+    /// Removes the total of a series. Writers' memories stay; the series is freed with the last of
+    /// them.
     ///
-    /// The family is not ended here, though this may have been its last series: a caller that
+    /// This does not end the family, although it may have been its last series: a caller that
     /// writes nothing new calls [`Self::end_family_if_empty`].
     pub(super) fn drop_total(&mut self, id: u32) {
         if self.has_total(id) {
@@ -377,7 +379,7 @@ impl Registry {
         series.total = zero;
     }
 
-    /// Whether a writer that sends batches remembers a series.
+    /// Returns whether a writer that sends batches remembers a series.
     fn is_remembered(&self, id: u32) -> bool {
         match self.series[id].only_writer() {
             Some(only) => !self.writers[only].is_direct(),
@@ -385,8 +387,8 @@ impl Registry {
         }
     }
 
-    /// Frees a series that has no total and that no writer remembers. What a writer remembers that
-    /// sends no batches means nothing without a total.
+    /// Frees a series that has no total and that no writer remembers. The memory of a writer that
+    /// sends no batches does not count: without a total it has no meaning.
     pub(super) fn free_series_if_unused(&mut self, id: u32) {
         if self.series[id].created_no > 0 {
             return;
@@ -412,7 +414,7 @@ impl Registry {
     }
 }
 
-/// See [`Registry::hash_of`].
+/// Hashes a family and labels; see [`Registry::hash_of`].
 pub(super) fn hash_with(hasher: &impl BuildHasher, family: u32, labels: &str) -> u32 {
     hasher.hash_one((family, labels)) as u32
 }

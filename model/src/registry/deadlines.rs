@@ -1,22 +1,22 @@
-//! When series are to be looked at, because they may have expired.
+//! Times at which the registry reviews series, because they may have expired.
 //!
-//! A deadline may be too early, never too late: writes do not move it, and a series that is looked at
+//! A deadline may be too early, never too late. Writes do not move it; a series that is reviewed
 //! too early gets a later one.
 
 use std::collections::BTreeSet;
 
 use crate::slab::Slab;
 
-/// Times, and the series that are to be looked at then.
+/// Times, and the series to review then.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Deadlines {
     queue: BTreeSet<(u64, u32)>,
-    /// The time of each series that has one; the place is kept with the series.
+    /// The deadline of each series that has one; the series stores its place here.
     times_ms: Slab<u64>,
 }
 
 impl Deadlines {
-    /// Adds a series that has none, and returns the place that it is known by.
+    /// Adds a series that has no deadline; returns its place.
     pub(super) fn insert(&mut self, at_ms: u64, series: u32) -> u32 {
         self.queue.insert((at_ms, series));
         self.times_ms.insert(at_ms)
@@ -28,22 +28,22 @@ impl Deadlines {
         }
     }
 
-    /// The deadline at that place.
+    /// Returns the deadline at that place.
     pub(super) fn at_ms(&self, place: u32) -> Option<u64> {
         self.times_ms.get(place).copied()
     }
 
-    /// The earliest.
+    /// Returns the earliest deadline.
     pub(super) fn first_ms(&self) -> Option<u64> {
         self.queue.first().map(|(at_ms, _)| *at_ms)
     }
 
-    /// The series with the earliest, if that has come.
+    /// Returns the series with the earliest deadline, if that has come.
     pub(super) fn due(&self, now_ms: u64) -> Option<u32> {
         self.all_due(now_ms).next()
     }
 
-    /// Every series whose deadline has come, from the earliest on.
+    /// Returns every series whose deadline has come, earliest first.
     pub(super) fn all_due(&self, now_ms: u64) -> impl Iterator<Item = u32> {
         self.queue.range(..=(now_ms, u32::MAX)).map(|(_, id)| *id)
     }

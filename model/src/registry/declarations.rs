@@ -1,5 +1,5 @@
-//! What becomes of a family whose declaration changes: another type or mode, other bounds, another
-//! help text.
+//! What happens to a family when its declaration changes: its type or mode, its bounds, its help
+//! text.
 //!
 //! # How it works
 //!
@@ -13,13 +13,14 @@
 //!   the newest, is taken out of every total of the family; a series that has no other ends.
 //! - **Help.** Numbers do not depend on it, so the definitions are accepted, and the text is replaced.
 //!
-//! What was declared or written by hand (METRICS.DECLARE, INC, SET and OBSERVE without a writer) or
-//! pushed as a group has no writer whose end could be waited for: it stays until METRICS.DEL.
+//! Families that were declared or written by hand (METRICS.DECLARE, INC, SET and OBSERVE without a
+//! writer) or pushed as a group have no writer whose end the registry could wait for: they stay
+//! until METRICS.DEL.
 //!
 //! # What it costs
 //!
-//! A few numbers for each family, changed when a writer begins or ends to own a series. Bounds are
-//! taken out of a few series with each write, and by a primary's timer.
+//! A few numbers for each family, updated when a writer begins or ends to own a series. Each write,
+//! and a primary's timer, removes old bounds from a few series.
 //!
 //! [`Reason::Conflict`]: super::Reason::Conflict
 
@@ -28,23 +29,23 @@ use super::series::{Family, Total};
 use crate::FamilySpec;
 use crate::name::kept_name;
 
-/// Who holds a family's declaration.
+/// The holders of a family's declaration.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Holders {
-    /// How many owned entries were defined with the help text that is shown, and with the next one:
-    /// the former at place [`turn`](Self::turn).
+    /// Number of owned entries that were defined with the shown help text, and with the next one:
+    /// the former at index [`turn`](Self::turn).
     by_help: [u32; 2],
-    /// Changes whenever the next help text becomes the one that is shown.
+    /// Index of the shown help text; it changes when the next text becomes the shown one.
     pub(super) turn: bool,
-    /// Shown once no live writer holds the other one.
+    /// The next help text, shown once no live writer holds the present one.
     pub(super) next_help: Option<Box<str>>,
-    /// Bucket layouts, and how many owned entries have each; none has zero.
+    /// Bucket layouts, each with the number of owned entries that have it, which is never zero.
     by_layout: Vec<(u32, u32)>,
-    /// The layout that was the last to find its first holder.
+    /// The layout whose first holder came last.
     pub(super) newest_layout: Option<u32>,
-    /// It was written by a command that names no writer.
+    /// Whether a command without a writer has written to the family.
     pub(super) is_by_hand: bool,
-    /// How many of its series belong to groups.
+    /// Number of its series that belong to groups.
     pub(super) grouped: u32,
 }
 
@@ -54,7 +55,7 @@ impl Holders {
         next_help + self.by_layout.capacity() * size_of::<(u32, u32)>()
     }
 
-    /// The layouts that live writers hold.
+    /// Returns the layouts that live writers hold.
     pub(super) fn layouts(&self) -> impl Iterator<Item = u32> + '_ {
         self.by_layout.iter().map(|(layout, _)| *layout)
     }
@@ -63,7 +64,7 @@ impl Holders {
         self.by_help != [0, 0]
     }
 
-    /// Counts an entry in, or out.
+    /// Adds or removes an entry.
     pub(super) fn count(&mut self, turn: bool, layout: Option<u32>, holds: bool) {
         let step = if holds { 1 } else { u32::MAX };
         let place = &mut self.by_help[usize::from(turn)];
@@ -88,8 +89,8 @@ impl Holders {
 }
 
 impl Family {
-    /// A writer begins to own a series, or no longer does; with the help text and the bucket layout
-    /// that it was defined with. Returns whether older layouts are to be taken out of the totals.
+    /// Counts a writer that begins or ceases to own a series, with the help text and the bucket
+    /// layout of its definition. Returns whether older layouts have to be removed from the totals.
     pub(super) fn count_holder(
         &mut self,
         help_turn: bool,
@@ -105,12 +106,12 @@ impl Family {
             holders.newest_layout = changed;
         }
         self.turn_help();
-        // A family that has just begun has the series of this entry, and nothing old.
+        // A new family has the series of this entry and nothing old.
         let is_new = newest.is_none() && self.order.len() <= 1;
         changed.is_some() && newest != changed && !is_new
     }
 
-    /// The next help text is shown once only its writers are left.
+    /// Shows the next help text once only its holders are left.
     fn turn_help(&mut self) {
         let holders = &mut self.holders;
         let shown = usize::from(holders.turn);
@@ -125,7 +126,7 @@ impl Family {
 }
 
 impl Registry {
-    /// An entry was defined with that help text.
+    /// Notes the help text with which an entry was defined.
     pub(super) fn hold_help(&mut self, writer: u32, at: usize, help: &str) {
         let entry = self.writers[writer].entries[at];
         let family_id = self.series[entry.series].family;
@@ -153,8 +154,8 @@ impl Registry {
         self.writers[writer].entries[at].set_help_turn(turn);
     }
 
-    /// The families that a new declaration takes the place of, where no live writer holds any of
-    /// them; `None` where one is held.
+    /// Returns the families that a new declaration replaces, if no live writer holds any of them;
+    /// `None` if one is held.
     pub(super) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<u32>> {
         let name = kept_name(spec).ok()?;
         let same = self.by_name.get(name).copied();
@@ -166,7 +167,8 @@ impl Registry {
         is_free.then_some(rivals)
     }
 
-    /// Whether a family may be replaced. A writer that has come back owns its series again when they
+    /// Returns whether a family may be replaced. A writer that has come back owns its series again
+    /// only when they are settled.
     /// are settled.
     fn is_free(&self, family: u32) -> bool {
         let family = &self.families[family];
@@ -175,7 +177,7 @@ impl Registry {
         !is_kept && !holders.is_held() && self.unsettled.is_empty()
     }
 
-    /// Takes a series out of its group.
+    /// Removes a series from its group.
     pub(super) fn leave_group(&mut self, id: u32) {
         if self.groups.owner(id).is_some() {
             self.families[self.series[id].family].holders.grouped -= 1;
@@ -183,7 +185,7 @@ impl Registry {
         }
     }
 
-    /// Gives a series to a group.
+    /// Adds a series to a group.
     pub(super) fn join_group(&mut self, group: &str, id: u32) {
         if self.groups.owner(id).is_none() {
             self.families[self.series[id].family].holders.grouped += 1;
@@ -191,7 +193,7 @@ impl Registry {
         self.groups.add(group, id);
     }
 
-    /// Has layouts taken out of a family's totals, from the first on.
+    /// Starts the removal of old layouts from all totals of a family.
     pub(super) fn sweep(&mut self, family: u32) {
         match self.sweeps.iter_mut().find(|(of, _)| *of == family) {
             Some((_, after_no)) => *after_no = 0,
@@ -199,7 +201,7 @@ impl Registry {
         }
     }
 
-    /// Goes on with that.
+    /// Continues that removal.
     pub(super) fn sweep_some(&mut self, budget: usize) {
         for _ in 0..budget {
             let Some(&(family, after_no)) = self.sweeps.front() else {
@@ -219,7 +221,7 @@ impl Registry {
         }
     }
 
-    /// Takes the layouts out of a total that are neither held nor the newest.
+    /// Removes from a total the layouts that are neither held nor the newest.
     pub(super) fn drop_old_layouts(&mut self, id: u32) {
         let series = &mut self.series[id];
         let family = &self.families[series.family];

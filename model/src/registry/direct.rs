@@ -1,4 +1,4 @@
-//! What a single command does to a single series: no protocol, no memory of what was sent.
+//! What a single command does to a single series, without the push protocol and its memory.
 
 use super::apply::counter_of;
 use super::series::{Member, NONE, Total};
@@ -10,26 +10,26 @@ use crate::{
     MAX_WRITER_ID_BYTES, NativeHistogram,
 };
 
-/// `METRICS.SET` and `METRICS.ADD`.
+/// The arguments of `METRICS.SET` and `METRICS.ADD`.
 #[derive(Debug, Clone, Copy)]
 pub struct GaugeWrite<'a> {
-    /// The gauge; created where it is missing.
+    /// The gauge; created if it is missing.
     pub family: &'a str,
     /// The series.
     pub labels: &'a Labels,
-    /// The value, or what to add.
+    /// The value to set or to add.
     pub value: f64,
-    /// The mode; `None`: that of the family, `sum` for a new one.
+    /// The mode; `None`: the family's mode, `sum` for a new family.
     pub mode: Option<GaugeMode>,
-    /// In whose name; the empty id is everybody's.
+    /// The writer's id; the empty id is shared by all clients.
     pub writer: &'a [u8],
-    /// For how long the writer lives without being heard of; `None`: until it leaves.
+    /// The writer's lease in milliseconds; `None`: until it leaves.
     pub lease_ms: Option<u64>,
     /// The idle time after which the series expires; `None`: unchanged, or the family's.
     pub ttl_ms: Option<u64>,
 }
 
-/// What `METRICS.DECLARE` says beside name, type, help and unit.
+/// The arguments of `METRICS.DECLARE` besides name, type, help and unit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Declaration<'a> {
     /// The buckets of direct observations in a histogram.
@@ -37,30 +37,30 @@ pub struct Declaration<'a> {
     /// The lowest schema that a writer of native histograms may have, and the one of direct
     /// observations; `None`: 0 and 3.
     pub schema: Option<i8>,
-    /// The idle time of series that say nothing of their own.
+    /// The idle time of series without one of their own.
     pub ttl_ms: Option<u64>,
 }
 
-/// `METRICS.OBSERVE`.
+/// The arguments of `METRICS.OBSERVE`.
 #[derive(Debug, Clone, Copy)]
 pub struct Observation<'a> {
-    /// The histogram or summary; a histogram is created where it is missing.
+    /// The histogram or summary; a histogram is created if it is missing.
     pub family: &'a str,
     /// The series.
     pub labels: &'a Labels,
-    /// What was observed.
+    /// The observed value.
     pub value: f64,
-    /// The buckets to count in; `None`: those of the family, the defaults for a new one.
+    /// The buckets to count in; `None`: the family's, the defaults for a new family.
     pub layout: Option<&'a Layout>,
-    /// What else is known of it; its time is that of the command.
+    /// An exemplar of the observation; the command sets its time.
     pub exemplar: Option<&'a Exemplar>,
     /// The idle time after which the series expires; `None`: unchanged, or the family's.
     pub ttl_ms: Option<u64>,
 }
 
-/// The schema of direct observations in a family that says nothing of it: buckets grow by 9 %.
+/// Schema of direct observations in a family without one: buckets grow by 9 %.
 const DIRECT_SCHEMA: i8 = 3;
-/// With more buckets than this, direct observations make a native histogram coarser.
+/// Maximum number of buckets of direct observations; beyond it a native histogram becomes coarser.
 const MAX_DIRECT_BUCKETS: usize = 160;
 
 impl Registry {
@@ -100,7 +100,7 @@ impl Registry {
         self.inc_with(stamp, family, labels, by, None, ttl_ms)
     }
 
-    /// The same with an exemplar, whose time becomes that of the command.
+    /// Does the same with an exemplar, whose time becomes that of the command.
     pub fn inc_with(
         &mut self,
         stamp: &Stamp,
@@ -124,7 +124,7 @@ impl Registry {
         if let Some(exemplar) = exemplar {
             self.keep_direct_exemplar(stamp, id, None, exemplar);
         }
-        // Beginning may have restarted the total, and then there is all the more room.
+        // The start of this write may have restarted the total, which leaves even more room.
         let before = counter_of(Some(&self.series[id].total));
         let sum = before.plus_difference(by, 0.0).unwrap_or(before);
         self.series[id].total = Total::Counter(sum);
@@ -151,7 +151,7 @@ impl Registry {
         self.write_gauge(stamp, write, |_, new| new)
     }
 
-    /// Adds to a writer's value of a gauge, and returns the new one.
+    /// Adds to a writer's value of a gauge, and returns the new value.
     pub fn add(&mut self, stamp: &Stamp, write: &GaugeWrite<'_>) -> Result<f64, RegistryError> {
         match self.written_type(write) {
             FamilyType::Gauge(mode) if mode.is_timed() => {
@@ -220,7 +220,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Counts an observation that fits into a histogram, a native histogram or a summary.
+    /// Counts an observation that is known to fit.
     fn count_observation(&mut self, id: u32, layout: Option<u32>, value: f64) {
         let series = &mut self.series[id];
         let floor = self.families[series.family].schema;
@@ -255,7 +255,7 @@ impl Registry {
         self.series_heap_bytes -= before;
     }
 
-    /// The layout that an observation will be counted in, if it is known, and its number of buckets.
+    /// Returns the layout for an observation, if it is known, and its number of buckets.
     fn layout_meant(
         &self,
         family: &str,
@@ -292,7 +292,7 @@ impl Registry {
         layout
     }
 
-    /// Removes a series, or (in O(1), however many it has) a family; returns how many series.
+    /// Removes a series, or (in O(1), whatever its size) a family; returns the number of series.
     pub fn del(&mut self, stamp: &Stamp, family: &str, labels: Option<&Labels>) -> u64 {
         let Some(family_id) = self.family_named(family) else {
             return 0;
@@ -308,7 +308,7 @@ impl Registry {
             return 0;
         };
         self.begin(stamp);
-        // Beginning may have found it expired.
+        // The start of this write may have found it expired.
         if self.series.get(id).is_none() || !self.has_total(id) {
             return 0;
         }
@@ -335,7 +335,8 @@ impl Registry {
         count as u64
     }
 
-    /// The type of family that a write means: what is there, unless it names a mode.
+    /// Returns the type of the family that a write means: the existing one, unless the write names
+    /// a mode.
     fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
         let known = self
             .family_named(write.family)
@@ -427,13 +428,13 @@ impl Registry {
         Ok(value)
     }
 
-    /// A series was written without a writer whose end could be waited for.
+    /// Notes that a series was written without a writer whose end the registry could wait for.
     fn note_by_hand(&mut self, id: u32) {
         self.families[self.series[id].family].holders.is_by_hand = true;
     }
 
-    /// Checks that a direct write may have its series, begins the write, and finds the series with
-    /// a total to write to.
+    /// Checks that a direct write may have its series, begins the write, and returns the series
+    /// with a total to write to.
     fn direct_series(
         &mut self,
         stamp: &Stamp,
@@ -449,7 +450,7 @@ impl Registry {
         self.check_not_of_group(known, stamp.now_ms)?;
         check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;
         self.begin(stamp);
-        // Beginning may have freed it, but puts nothing in its place.
+        // The start of this write may have freed it, but has put nothing in its place.
         let id = if let Some(id) = known.filter(|id| self.series.get(*id).is_some()) {
             id
         } else {
@@ -467,7 +468,7 @@ impl Registry {
         Ok(id)
     }
 
-    /// The value that a writer's write of a gauge goes on from.
+    /// Returns the value from which a writer's write of a gauge continues.
     fn old_value(&self, write: &GaugeWrite<'_>, writer: u32, now_ms: u64) -> f64 {
         let find = || {
             let family = self.family_named(write.family)?;
@@ -484,7 +485,7 @@ impl Registry {
     }
 }
 
-/// Whether one observation more fits into a total.
+/// Checks whether a total can take one more observation.
 fn check_observation(
     total: Option<&Total>,
     layout: (u32, usize),

@@ -1,15 +1,16 @@
-//! Names and label sets that an escaping scheme makes equal: which there are, known without a walk.
+//! An index of names and label sets that an escaping scheme makes equal.
 //!
 //! # How it works
 //!
-//! What is legal as it is kept (`[a-zA-Z_][a-zA-Z0-9_]*`) is written so in every scheme and is in no index
-//! here. Each family with another name is counted under the *folded* name, which all have in common that
-//! a scheme makes equal; each series with another label name is found by its labels in the scheme
-//! `underscores`, which makes equal all that any scheme does. So registries without such names pay
-//! one comparison for a new series, and pages ask only for families and series that have one.
+//! Every scheme leaves legal names (`[a-zA-Z_][a-zA-Z0-9_]*`) as they are, and they are in no index
+//! here. Each family with another name is counted under its *folded* name, which is equal for all
+//! names that a scheme makes equal. Each series with another label name is found by its labels in
+//! the scheme `underscores`, which makes equal everything that any scheme does. So a registry
+//! without such names pays one comparison for a new series, and pages look up only families and
+//! series with such names.
 //!
-//! What is looked up is what the registry has at that moment, whatever the order in which it came: the
-//! same in every copy and after each restart.
+//! The answer depends on what the registry has at that moment, not on the order of arrival: it is
+//! the same in every copy and after each restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,31 +21,31 @@ use crate::id_table::IdTable;
 use crate::name::{REJECTED, SAMPLE_SUFFIXES, START_TIMES, may_share, sample_suffixes};
 use crate::{FamilySpec, FamilyType};
 
-/// See the [module](self).
+/// Families and series whose names are not legal; see the [module](self).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Escaped {
-    /// By folded name, dots folded too.
+    /// Families by folded name, with dots folded too.
     underscores: BTreeMap<Box<str>, Claims>,
-    /// By folded name, dots kept.
+    /// Families by folded name, with dots kept.
     dots: BTreeMap<Box<str>, Claims>,
-    /// Of each group of series that `underscores` makes equal one.
+    /// One series of each group that `underscores` makes equal.
     first: IdTable,
-    /// The others of such groups, by that one.
+    /// The other series of such groups, by that one.
     others: BTreeMap<u32, BTreeSet<u32>>,
 }
 
-/// The families of one folded name.
+/// The families with one folded name.
 #[derive(Debug, Clone, Default)]
 struct Claims {
     families: u32,
-    /// Their numbers, combined by XOR: of one family its number.
+    /// Their numbers, combined by XOR: for a single family, its number.
     id: u32,
     /// How many of them have samples with each of [`SAMPLE_SUFFIXES`].
     with_suffix: [u32; SAMPLE_SUFFIXES.len()],
 }
 
 impl Escaped {
-    /// Bytes of memory, near enough.
+    /// Returns the approximate bytes of memory.
     pub(super) fn heap_bytes(&self) -> usize {
         let names = 2 * self.underscores.len() * (size_of::<Claims>() + 64);
         names + self.first.heap_bytes() + self.others.len() * allocated(64)
@@ -58,7 +59,7 @@ impl Escaped {
         }
     }
 
-    /// Counts a family that begins, or one that ends no longer.
+    /// Counts a family that begins or ends.
     pub(super) fn count_family(
         &mut self,
         id: u32,
@@ -89,7 +90,8 @@ impl Escaped {
 }
 
 impl Registry {
-    /// Whether a scheme makes a sample of this family, whose name is not legal, equal to one of another.
+    /// Returns whether a scheme gives a sample of this family, whose name is not legal, the name of
+    /// another family's sample.
     pub(crate) fn is_name_shared(&self, spec: &FamilySpec<'_>, keeps_dots: bool) -> bool {
         let own = folded(spec.name, keeps_dots);
         let suffixes = sample_suffixes(spec.family_type);
@@ -100,7 +102,7 @@ impl Registry {
         })
     }
 
-    /// How many families whose names are not legal have a sample that is folded so.
+    /// Returns how many families with names that are not legal have a sample with that folded name.
     fn folded_claims(&self, sample: &str, keeps_dots: bool) -> u32 {
         let index = self.escaped.by_name(keeps_dots);
         let claims = SAMPLE_SUFFIXES
@@ -113,7 +115,7 @@ impl Registry {
         claims.sum()
     }
 
-    /// Whether a family of a legal name has that sample, or the registry's own.
+    /// Returns whether a family with a legal name, or the registry itself, has that sample.
     pub(crate) fn has_legal_sample(&self, sample: &str) -> bool {
         let is_own = |suffix: &str| sample_suffixes(FamilyType::Counter).contains(&suffix);
         is_legacy(sample)
@@ -121,8 +123,8 @@ impl Registry {
                 || sample.strip_prefix(REJECTED).is_some_and(is_own))
     }
 
-    /// Whether that sample of a counter may be called as a gauge is that stands beside it, or that of
-    /// a gauge as a counter's.
+    /// Returns whether only start times collide: a counter's start times and a gauge may have the
+    /// same written name.
     fn shares_start_times(&self, spec: &FamilySpec<'_>, suffix: &str) -> bool {
         let sample = format!("{}{suffix}", spec.name);
         let other = match spec.family_type {
@@ -137,8 +139,8 @@ impl Registry {
         other.and_then(is_shared).is_some()
     }
 
-    /// The families that have that sample on a page in one of the schemes, but for those that have it
-    /// as it is kept: candidates, of which some may be called otherwise.
+    /// Returns the families that may have that sample on a page in one of the schemes, except those
+    /// that have it as stored. They are candidates: some may be written otherwise.
     pub(crate) fn families_written_as(&self, sample: &str) -> Vec<u32> {
         let mut found = Vec::new();
         let dotted = read_dots(sample);
@@ -172,14 +174,14 @@ impl Registry {
         found
     }
 
-    /// Whether schemes make series of that family equal.
+    /// Returns whether schemes make series of that family equal.
     #[inline]
     pub(crate) fn has_equal_labels(&self, family: u32) -> bool {
         self.families[family].equal_labels > 0
     }
 
-    /// The labels of the other series of a family that `underscores` makes equal to one whose labels are
-    /// not legal.
+    /// Returns the labels of the other series of a family that `underscores` makes equal to this
+    /// one, whose labels are not legal.
     pub(crate) fn equal_labels(&self, family: u32, id: u32) -> impl Iterator<Item = &str> {
         let text = underscored(&self.series[id].labels);
         let first = self.first_equal(family, &text);
@@ -202,7 +204,7 @@ impl Registry {
         self.escaped.first.find(self.hash_of(family, text), is_it)
     }
 
-    /// Notes a series that is new.
+    /// Adds a new series to the index.
     pub(super) fn note_labels(&mut self, id: u32) {
         let family = self.series[id].family;
         if is_legal(&self.series[id].labels) {
@@ -224,7 +226,7 @@ impl Registry {
         self.families[family].equal_labels += u32::from(is_equal);
     }
 
-    /// Forgets a series that goes.
+    /// Removes a series from the index.
     pub(super) fn forget_labels(&mut self, id: u32) {
         let family = self.series[id].family;
         if self.families[family].odd_labels == 0 {
@@ -272,7 +274,7 @@ impl Registry {
     }
 }
 
-/// Whether a label text is written as it is kept by the scheme `underscores`.
+/// Returns whether the scheme `underscores` leaves a label text as it is.
 fn is_legal(labels: &str) -> bool {
     Escaping::Underscores.keeps_labels(labels)
 }

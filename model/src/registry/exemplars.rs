@@ -1,16 +1,16 @@
 //! Exemplars: the newest of each bucket.
 //!
-//! They are kept beside the series, because nearly no series has any.
+//! They are stored beside the series, because nearly no series has any.
 
 use super::Registry;
 use super::series::NONE;
 use crate::native_histogram::bucket_of;
 use crate::{Exemplar, FamilyType, Labels};
 
-/// The most exemplars of one native histogram, whose buckets are many.
+/// Maximum number of exemplars of one native histogram, which has many buckets.
 const MAX_OF_NATIVE: usize = 10;
 
-/// An exemplar and the bucket in whose place it stands.
+/// An exemplar and its bucket.
 #[derive(Debug, Clone)]
 pub(super) struct Kept {
     pub(super) slot: u64,
@@ -18,7 +18,7 @@ pub(super) struct Kept {
 }
 
 impl Registry {
-    /// The exemplars of one series, by family and labels.
+    /// Returns the exemplars of one series, by family and labels.
     pub fn exemplars(&self, family: &str, labels: &Labels) -> Vec<Exemplar> {
         let family = self.family_named(family);
         let series = family.and_then(|family| self.find_series(family, labels.as_str()));
@@ -26,14 +26,14 @@ impl Registry {
         exemplars.cloned().collect()
     }
 
-    /// The exemplars of a series, in a stable order.
+    /// Returns the exemplars of a series, in a stable order.
     pub(crate) fn exemplars_of(&self, id: u32) -> impl Iterator<Item = &Exemplar> {
         let kept = self.exemplars.get(&id).map_or(&[][..], Vec::as_slice);
         kept.iter().map(|kept| &kept.exemplar)
     }
 
-    /// Keeps an exemplar of a series that has a total, if there is no newer one of its bucket.
-    /// `layout` is that of the histogram that it was observed in.
+    /// Stores an exemplar of a series that has a total, unless its bucket has a newer one. `layout`
+    /// is that of the histogram in which it was observed.
     pub(super) fn keep_exemplar(&mut self, id: u32, layout: Option<u32>, exemplar: Exemplar) {
         let family_type = self.families[self.series[id].family].family_type;
         let slot = match (family_type, layout) {
@@ -72,7 +72,7 @@ impl Registry {
         self.series_heap_bytes -= before;
     }
 
-    /// Those of a total that has ended.
+    /// Removes the exemplars of a total that has ended.
     pub(super) fn drop_exemplars(&mut self, id: u32) {
         if self.exemplars.is_empty() {
             return;
@@ -83,7 +83,7 @@ impl Registry {
     }
 }
 
-/// Bytes of memory of one series' exemplars.
+/// Returns the bytes of memory of one series' exemplars.
 pub(super) fn heap_bytes(kept: &Vec<Kept>) -> usize {
     let texts = kept.iter().map(|kept| kept.exemplar.labels.as_str().len());
     kept.capacity() * size_of::<Kept>() + texts.sum::<usize>()

@@ -1,20 +1,20 @@
-//! Groups: series that are replaced together, as those of a batch job.
+//! Groups: series that are replaced together, such as those of a batch job.
 //!
 //! # How it works
 //!
-//! A group is its labels and a set of series. [`Registry::replace_group`] gives it another set in one
-//! step ([`replace`]), so that a page shows the old one or the new one. A group has no writer: no seq,
-//! no lease, no memory of what was sent. It is there as long as one of its series is, which is until
-//! the group is replaced, or the series is deleted or expires.
+//! A group is its labels and a set of series. [`Registry::replace_group`] gives it another set in
+//! one step ([`replace`]), so that a page shows the old set or the new one. A group has no writer:
+//! no seq, no lease, no memory of what was sent. It exists as long as one of its series does: until
+//! the group is replaced, or its last series is deleted or expires.
 //!
-//! A series belongs to one group or to none. What a group owns no command and no batch adds to, and a
-//! group does not take a series that others write: the second to come is refused, so that neither
-//! changes what the other one shows.
+//! A series belongs to at most one group. No command and no batch changes a group's series, and a
+//! group does not take a series that others write: the second one is refused, so that neither
+//! changes what the other shows.
 //!
 //! # What it costs
 //!
-//! Which group owns a series is kept beside the series, because nearly no series has one. Where no
-//! group exists the question costs nothing.
+//! The group of a series is stored beside the series, because nearly no series has one. In a
+//! registry without groups the lookup costs nothing.
 
 mod content;
 mod replace;
@@ -24,18 +24,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::{Registry, RegistryError};
 pub use replace::{Replaced, Replacement};
 
-/// The groups of a registry.
+/// All groups of a registry.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Groups {
     by_labels: BTreeMap<Box<str>, GroupId>,
     groups: BTreeMap<GroupId, Group>,
     of_series: HashMap<u32, GroupId>,
-    /// Bytes of all labels, which are kept twice.
+    /// Size of all labels, in bytes; they are stored twice.
     label_bytes: usize,
     last_id: GroupId,
 }
 
-/// The number of a group: another one in each process, and never part of the state.
+/// The number of a group. It differs between processes, and is not part of the state.
 type GroupId = u64;
 
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ struct Group {
 }
 
 impl Groups {
-    /// How many groups there are.
+    /// Returns the number of groups.
     pub(super) fn len(&self) -> usize {
         self.groups.len()
     }
@@ -54,20 +54,20 @@ impl Groups {
         self.groups.is_empty()
     }
 
-    /// The labels of each group and its series, both in ascending order.
+    /// Returns the labels of each group and its series, both in ascending order.
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &BTreeSet<u32>)> {
         self.by_labels
             .iter()
             .map(|(labels, id)| (&**labels, &self.groups[id].series))
     }
 
-    /// The series of the group with these labels.
+    /// Returns the series of the group with these labels.
     pub(super) fn series_of(&self, labels: &str) -> impl Iterator<Item = u32> + '_ {
         let group = self.by_labels.get(labels).map(|id| &self.groups[id]);
         group.into_iter().flat_map(|group| &group.series).copied()
     }
 
-    /// The labels of the group that owns a series.
+    /// Returns the labels of the group that owns a series.
     pub(super) fn owner(&self, series: u32) -> Option<&str> {
         if self.of_series.is_empty() {
             return None;
@@ -76,7 +76,7 @@ impl Groups {
         Some(&self.groups[id].labels)
     }
 
-    /// Gives a series that has no group to one.
+    /// Adds a series without a group to one.
     pub(super) fn add(&mut self, labels: &str, series: u32) {
         let id = match self.by_labels.get(labels) {
             Some(id) => *id,
@@ -100,7 +100,7 @@ impl Groups {
         self.last_id
     }
 
-    /// Takes a series out of its group; a group ends with its last series.
+    /// Removes a series from its group; a group ends with its last series.
     pub(super) fn remove(&mut self, series: u32) {
         if self.of_series.is_empty() {
             return;
@@ -118,7 +118,7 @@ impl Groups {
         }
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory.
     pub(super) fn heap_bytes(&self) -> usize {
         const OF_A_GROUP: usize = 160;
         const OF_A_SERIES: usize = 40;
@@ -127,10 +127,10 @@ impl Groups {
 }
 
 impl Registry {
-    /// The labels of the group that a series belongs to now.
+    /// Returns the labels of the group that a series belongs to now.
     pub(super) fn group_of(&self, series: u32) -> Option<&str> {
         let labels = self.groups.owner(series)?;
-        // A series of a family that was deleted whole belongs to none, though it was not gone through.
+        // A deleted series belongs to no group, even before its record is removed.
         self.has_total(series).then_some(labels)
     }
 
@@ -155,13 +155,13 @@ impl Registry {
         }
     }
 
-    /// Whether a series is a group's, as far as anybody can see it.
+    /// Returns whether a series belongs to a group and is visible.
     #[inline]
     pub(crate) fn has_group(&self, series: u32) -> bool {
         self.groups.owner(series).is_some()
     }
 
-    /// A series as pages show it: `name{label="value"}`.
+    /// Returns a series as pages show it: `name{label="value"}`.
     fn describe_series(&self, id: u32) -> String {
         let series = &self.series[id];
         describe(&self.families[series.family].name, &series.labels)

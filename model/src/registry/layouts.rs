@@ -1,4 +1,4 @@
-//! The bucket layouts of a registry, each kept once and known by its number.
+//! The bucket layouts of a registry; each is stored once and has a number.
 
 use std::collections::BTreeMap;
 use std::ops::Index;
@@ -7,26 +7,26 @@ use super::RegistryError;
 use crate::footprint::{allocated, allocated_for};
 use crate::{Layout, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS};
 
-/// See the [module](self). A layout is kept as long as the registry: there are few, and their number
-/// is bounded.
+/// The bucket layouts of a registry. A layout stays as long as the registry: there are few, and
+/// their number is limited.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layouts {
     list: Vec<Layout>,
     by_bounds: BTreeMap<Bounds, u32>,
-    /// Bounds of all layouts.
+    /// Number of bounds of all layouts.
     bounds: usize,
 }
 
-/// The bits of a layout's bounds.
+/// The bounds of a layout, as bits.
 type Bounds = Box<[u64]>;
 
 impl Layouts {
-    /// The number of a layout that is known.
+    /// Returns the number of a known layout.
     pub(super) fn find(&self, layout: &Layout) -> Option<u32> {
         self.by_bounds.get(&bounds_of(layout)).copied()
     }
 
-    /// The number of a layout, which [has room](Self::check_room) if it is new.
+    /// Returns the number of a layout; a new one must have passed [`check_room`](Self::check_room).
     pub(super) fn number_of(&mut self, layout: &Layout) -> u32 {
         let next = self.list.len() as u32;
         let number = *self.by_bounds.entry(bounds_of(layout)).or_insert(next);
@@ -36,11 +36,11 @@ impl Layouts {
         number
     }
 
-    /// Whether layouts may be added, those that are not known yet.
+    /// Checks whether these layouts may be added, if they are new.
     ///
     /// # Errors
     ///
-    /// There would be too many, or too many bounds altogether.
+    /// There would be too many layouts, or too many bounds altogether.
     pub(super) fn check_room<'a>(
         &self,
         layouts: impl Iterator<Item = &'a Layout>,
@@ -72,7 +72,7 @@ impl Layouts {
         self.list.iter()
     }
 
-    /// Bytes of memory, near enough, and found without a walk.
+    /// Returns the approximate bytes of memory, without a walk.
     pub(super) fn heap_bytes(&self) -> usize {
         let of_a_bound = size_of::<(f64, Box<str>)>() + allocated(4) + size_of::<u64>();
         allocated_for::<Layout>(self.list.capacity())
@@ -86,7 +86,7 @@ impl Layouts {
     }
 }
 
-/// The layouts of a snapshot by their numbers.
+/// Collects the layouts of a snapshot in the order of their numbers.
 impl FromIterator<Layout> for Layouts {
     fn from_iter<T: IntoIterator<Item = Layout>>(layouts: T) -> Self {
         let mut all = Self::default();
@@ -158,7 +158,7 @@ mod tests {
         let wide = layout(100..1100);
         assert!(layouts.check_room([&wide].into_iter()).is_err());
         assert_eq!(layouts.check_room([&layout(0..500)].into_iter()), Ok(()));
-        // Two of them, and one of them twice.
+        // Two different layouts, and one of them twice.
         let (one, two) = (layout(0..300), layout(0..301));
         assert!(layouts.check_room([&one, &two].into_iter()).is_err());
         assert_eq!(layouts.check_room([&one, &one].into_iter()), Ok(()));

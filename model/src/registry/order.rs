@@ -1,9 +1,9 @@
-//! The order in which a family's series were created, which is the order in which they are shown.
+//! The order in which a family's series were created, and in which pages show them.
 
 use crate::footprint::allocated_for;
 
-/// Ids with ascending creation numbers, in chunks: appending is O(1), and removing moves a few
-/// hundred ids at most, however many there are. Costs a little over four bytes for each.
+/// Ids with ascending creation numbers, in chunks. Appending is O(1), and a removal moves at most a
+/// few hundred ids. An id costs a little over four bytes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Order {
     chunks: Vec<Chunk>,
@@ -12,7 +12,7 @@ pub(crate) struct Order {
 
 #[derive(Debug, Clone)]
 struct Chunk {
-    /// The number of the first id that was put here; it may have been removed since.
+    /// The number of the first id that was added here; it may have been removed since.
     first_no: u64,
     ids: Vec<u32>,
 }
@@ -28,7 +28,7 @@ impl Order {
         self.len == 0
     }
 
-    /// Appends an id whose number is above all others.
+    /// Appends an id whose number is higher than all others.
     pub(crate) fn push(&mut self, no: u64, id: u32) {
         match self.chunks.last_mut() {
             Some(chunk) if chunk.ids.len() < CHUNK_IDS => chunk.ids.push(id),
@@ -40,7 +40,7 @@ impl Order {
         self.len += 1;
     }
 
-    /// Removes the id with that number; `no_of` tells the number of an id.
+    /// Removes the id with that number; `no_of` returns the number of an id.
     pub(crate) fn remove(&mut self, no: u64, no_of: impl Fn(u32) -> u64) {
         let Some(at) = self.chunk_of(no) else { return };
         let ids = &mut self.chunks[at].ids;
@@ -52,7 +52,7 @@ impl Order {
         }
     }
 
-    /// Takes the last id away.
+    /// Removes the last id.
     pub(crate) fn pop(&mut self) -> Option<u32> {
         let last = self.chunks.last_mut()?;
         let id = last.ids.pop();
@@ -63,14 +63,14 @@ impl Order {
         id
     }
 
-    /// All ids.
+    /// Returns all ids.
     pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
         self.chunks
             .iter()
             .flat_map(|chunk| chunk.ids.iter().copied())
     }
 
-    /// The ids with numbers above `no`.
+    /// Returns the ids with numbers above `no`.
     pub(crate) fn after(&self, no: u64, no_of: impl Fn(u32) -> u64) -> impl Iterator<Item = u32> {
         let at = self.chunk_of(no).unwrap_or(0);
         let (first, rest) = match &self.chunks[at.min(self.chunks.len())..] {
@@ -90,8 +90,8 @@ impl Order {
             + allocated_for::<Chunk>(self.chunks.capacity())
     }
 
-    /// Keeps chunks from being nearly empty, of which there could be as many as ids: each two that
-    /// follow each other hold more than half of what one can.
+    /// Joins chunks that are nearly empty. Without this there could be as many chunks as ids; with
+    /// it, two neighbours always hold more than half of what one can.
     fn join(&mut self, at: usize) {
         let len_of = |at: usize| self.chunks.get(at).map(|chunk| chunk.ids.len());
         let len = self.chunks[at].ids.len();
@@ -128,7 +128,7 @@ mod tests {
             steps in prop::collection::vec((any::<bool>(), 0_u32..2000), 0..3000),
             from in 0_u64..2000,
         ) {
-            // The id stands for its own number.
+            // In this test each id is its own number.
             let (mut order, mut list) = (Order::default(), Vec::new());
             let mut next = 0;
             for (push, pick) in steps {

@@ -1,21 +1,21 @@
-//! Who owns a series, and when it has expired: answered in O(1), whatever is not settled.
+//! Which writers own a series, and when it has expired: answered in O(1), settled or not.
 //!
 //! # How it works
 //!
-//! A total expires when its TTL has passed since its last write or the end of its last owner's lease,
-//! and it stays expired when a writer comes back later. A series knows how many writers remember it,
-//! and how many of those count as owners; the latter is brought up to date when writers are settled
-//! (see [`lifetime`](super::lifetime)). What is not settled is seen through like this:
+//! A total expires when its TTL has passed since its last write or since the end of its last
+//! owner's lease. It stays expired if a writer comes back later. A series knows how many writers
+//! remember it, and how many of those count as owners; settling keeps the latter up to date (see
+//! [`lifetime`](super::lifetime)). For what is not settled these rules hold:
 //!
-//! 1. A series that one writer remembers, as nearly all with a TTL are, asks that writer: exact.
-//! 2. Of a series of several writers, where all entries are settled, the count is exact.
-//! 3. No lease runs, and the TTL has passed since the last one ended: it has expired.
-//! 4. Where at most [`MAX_ASKED`] writers are not settled, each of them is asked: exact.
-//! 5. Otherwise it is shown as long as an owner is counted or a writer may have come back, which is
-//!    until those writers are settled: seconds at most.
+//! 1. A series that one writer remembers, as nearly all with a TTL are: that writer tells, exactly.
+//! 2. A series of several writers, with all entries settled: the count is exact.
+//! 3. No lease runs, and the TTL has passed since the last one ended: the series has expired.
+//! 4. At most [`MAX_ASKED`] writers are not settled: each of them tells, exactly.
+//! 5. Otherwise the series is shown as long as an owner is counted or a writer may have come back.
+//! That lasts until those writers are settled: seconds at most.
 //!
-//! Reading and writing follow the same rules, so that a total that was hidden begins anew, and one that
-//! was shown goes on.
+//! Reading and writing follow the same rules, so that a hidden total begins anew, and a shown one
+//! goes on.
 
 use super::Registry;
 use super::writer::{Phase, Writer};
@@ -25,13 +25,13 @@ const MAX_ASKED: usize = 8;
 
 /// What a writer's entry means for the ownership of its series.
 enum Claim {
-    /// Nothing.
+    /// The writer never owned it since.
     None,
-    /// It owns the series.
+    /// The writer owns it.
     Now,
-    /// It owned it until then.
+    /// The writer owned it until then.
     Until(u64),
-    /// It owned it until then, if at all, and owns it again since.
+    /// The writer may have owned it until the first time, and owns it again since the second.
     Again { until_ms: u64, since_ms: u64 },
     /// The same, and then it gave the series up.
     Returned {
@@ -41,7 +41,7 @@ enum Claim {
     },
 }
 
-/// The writers that are asked about a series.
+/// The writers to check for a series.
 #[derive(Default)]
 struct Asked {
     writers: [u32; MAX_ASKED],
@@ -61,13 +61,13 @@ impl Asked {
 }
 
 impl Registry {
-    /// Whether a series' total has ended at that time, though it may still be here.
+    /// Returns whether a series' total has ended at that time, although it may not be removed yet.
     #[inline]
     pub(super) fn is_expired(&self, id: u32, now_ms: u64) -> bool {
         self.may_be_overdue(&self.series[id], now_ms) && self.is_idle_for_too_long(id, now_ms)
     }
 
-    /// Whether a series was neither written nor owned for so long at that time; 0 = it never is.
+    /// Returns whether a series was neither written nor owned for so long at that time; 0 = never.
     pub(super) fn was_idle_for(&self, id: u32, ttl_ms: u64, now_ms: u64) -> bool {
         let series = &self.series[id];
         if ttl_ms == 0 || now_ms < series.idle_since_ms.saturating_add(ttl_ms) {
@@ -119,7 +119,7 @@ impl Registry {
         owners == 0 && (has_ended || !is_owned_again && now_ms >= last_ms)
     }
 
-    /// How many values it is as much work as, to tell whether a series has expired that may be overdue.
+    /// Returns the cost, in values, of telling whether a series that may be overdue has expired.
     #[cold]
     pub(super) fn cost_of_overdue(&self, id: u32) -> usize {
         let series = &self.series[id];
@@ -131,7 +131,7 @@ impl Registry {
         of_writers + usize::from(!self.ttls.walks.is_empty())
     }
 
-    /// Whether no lease runs, and all have been over for so long.
+    /// Returns whether no lease runs, and all have been over for so long.
     fn have_all_ended(&self, ttl_ms: u64, now_ms: u64) -> bool {
         let last = self.leases.last();
         let last_ms = last.map_or(0, |(end_ms, _)| end_ms.saturating_add(self.paused_ms));
@@ -139,12 +139,13 @@ impl Registry {
         self.endless == 0 && ended_ms.saturating_add(ttl_ms) <= now_ms
     }
 
-    /// Every writer whose entries may disagree with its phase at that time, if they are few.
+    /// Returns every writer whose entries may disagree with its phase at that time, if they are
+    /// few.
     fn unsettled_writers(&self, now_ms: u64) -> Option<Asked> {
         if self.unsettled.len() > MAX_ASKED {
             return None;
         }
-        // Of those that are due, some are queued too, which are few then.
+        // Some of the due writers are queued too, which are few then.
         let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));
         let due = due
             .map(|(_, id)| *id)

@@ -1,8 +1,8 @@
-//! PUSH and LEAVE: batches of absolute values, each applied exactly once.
+//! PUSH and LEAVE: applies batches of absolute values, each exactly once.
 //!
 //! The rules are those of the section PUSH of `redis-module/README.md`; their numbers stand beside
-//! the code. Whether a batch is accepted is decided before anything is touched
-//! ([`Registry::admit`]): what is not applied changes nothing, not even the time.
+//! the code. The registry decides whether it accepts a batch before it changes anything
+//! ([`Registry::admit`]): a batch that is not applied changes nothing, not even the time.
 
 use super::tombstones::{Key, Tombstone};
 use super::writer::{Phase, Writer};
@@ -17,16 +17,17 @@ pub enum PushStatus {
     Ok,
     /// This seq, or a later one, was applied before.
     Dup,
-    /// The registry does not know the state that the batch builds on: send the full state.
+    /// The registry does not know the state that the batch builds on: the writer sends its full
+    /// state.
     Resync,
     /// The writer has left.
     Gone,
-    /// The writer was silent for so long that only its last seq is known.
+    /// The writer was silent for so long that the registry knows only its last seq.
     Forgotten,
 }
 
 impl PushStatus {
-    /// The word in the reply.
+    /// Returns the word in the reply.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -37,7 +38,7 @@ impl PushStatus {
         }
     }
 
-    /// The status of that word.
+    /// Returns the status of that word.
     pub fn from_word(word: &str) -> Option<Self> {
         [
             Self::Ok,
@@ -54,18 +55,18 @@ impl PushStatus {
 /// The answer to a batch or a LEAVE.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushReply {
-    /// What became of it; only [`PushStatus::Ok`] has changed anything.
+    /// The status; only [`PushStatus::Ok`] has changed anything.
     pub status: PushStatus,
     /// The registry's epoch.
     pub epoch: Epoch,
-    /// The last seq of this writer that was applied; 0 if none is known.
+    /// The last seq of this writer that was applied; 0 if unknown.
     pub last_seq: u64,
-    /// How many entries were left out.
+    /// Number of entries that were left out.
     pub left_out: u64,
-    /// The series that the batch [`last_seq`](Self::last_seq) has left out; `None` for a batch that
+    /// The series that the batch [`last_seq`](Self::last_seq) has left out; `None` if the batch
     /// does not ask, and for a LEAVE.
     pub series_left_out: Option<LeftOut>,
-    /// When the whole key is to expire, in Unix milliseconds, if the batch says that it should.
+    /// When the whole key expires, in Unix milliseconds, if the batch sets that.
     pub expire_at_ms: Option<u64>,
 }
 
@@ -77,7 +78,7 @@ enum Known<'a> {
 }
 
 impl Known<'_> {
-    /// The last seq; 0 if none is known.
+    /// Returns the last seq; 0 if unknown.
     fn seq(&self) -> u64 {
         match self {
             Self::No => 0,
@@ -88,10 +89,11 @@ impl Known<'_> {
 }
 
 impl Registry {
-    /// Whether a batch of this writer may be looked at: while memory is full, only a known writer's.
+    /// Checks whether a batch of this writer may be applied: while memory is full, only a known
+    /// writer's may.
     ///
-    /// The primary asks before [`push`](Self::push), and what it refuses is not replicated; a
-    /// repeated command is not asked about.
+    /// The primary calls this before [`push`](Self::push), and does not replicate what it refuses.
+    /// It is not called for a repeated command.
     ///
     /// # Errors
     ///
@@ -103,7 +105,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Applies one batch of a writer, or says why not.
+    /// Applies one batch of a writer, or returns why not.
     pub fn push(
         &mut self,
         stamp: &Stamp,
@@ -155,7 +157,7 @@ impl Registry {
         }
     }
 
-    /// Notes that a writer is gone for good.
+    /// Ends a writer for good.
     pub fn leave(
         &mut self,
         stamp: &Stamp,
@@ -165,7 +167,7 @@ impl Registry {
     ) -> PushReply {
         let known = self.known(writer, stamp);
         let last_seq = known.seq();
-        // A writer that never sent a batch knows of no epoch.
+        // A writer that never sent a batch knows no epoch.
         let is_direct = seq == 0 && last_seq == 0 && !matches!(known, Known::No);
         if !is_direct && epoch != Some(self.epoch) {
             return self.reply(PushStatus::Resync, last_seq);
@@ -195,7 +197,7 @@ impl Registry {
         self.reply(PushStatus::Ok, seq)
     }
 
-    /// What the last batch of a writer has left out, where that is anything.
+    /// Returns the series that the last batch of a writer has left out, if there are any.
     fn left_out_of(&self, writer: &[u8]) -> Option<&LeftOut> {
         let left_out = match self.by_writer.get(writer) {
             Some(id) => Some(&self.writers[*id].left_out),
@@ -218,14 +220,15 @@ impl Registry {
         }
     }
 
-    /// What is known of a writer when a command of that stamp comes, noted or not.
+    /// Returns what the registry knows of a writer at the time of that stamp, whether noted yet or
+    /// not.
     fn known(&self, writer: &[u8], stamp: &Stamp) -> Known<'_> {
         let Some(&id) = self.by_writer.get(writer) else {
             let tombstone = self.tombstone_of(writer, stamp.now_ms);
             return tombstone.map_or(Known::No, Known::Gone);
         };
         let writer = &self.writers[id];
-        // Where healing begins with this command, leases run on from now; retentions do not.
+        // If healing begins with this command, leases continue from now; retentions do not.
         let now_ms = if stamp.healing_begins && writer.phase == Phase::Live {
             self.last_stamp_ms
         } else {
@@ -245,7 +248,7 @@ impl Registry {
         }
     }
 
-    /// The rules of acceptance, in their order.
+    /// Applies the rules of acceptance, in their order.
     fn admit(
         &self,
         stamp: &Stamp,
@@ -265,15 +268,15 @@ impl Registry {
             Known::Gone(tombstone) if tombstone.has_left => PushStatus::Gone,
             // 3. What was applied is not applied again.
             Known::Here(_) | Known::Gone(_) if seq <= last_seq => PushStatus::Dup,
-            // 4. A writer that was forgotten says what of it was counted: its base is the value at
-            // that seq.
+            // 4. A forgotten writer has to tell which of its values were counted: its base is the
+            // value at that seq.
             Known::Gone(_) => match header.kind {
                 BatchKind::Full { forgotten_seq } if forgotten_seq == last_seq => PushStatus::Ok,
                 _ => PushStatus::Forgotten,
             },
-            // 5. What builds on something needs it to be there. That includes what the batch before
-            // has left out: a late copy of it may have had another fate in a registry that was
-            // rolled back.
+            // 5. A batch that builds on earlier ones needs them to be there, and with the same
+            // series left out: in a registry that was rolled back, a late copy of the earlier batch
+            // may have had another result.
             Known::Here(writer)
                 if header.names_left_out
                     && !matches!(header.kind, BatchKind::Full { .. })
@@ -313,7 +316,7 @@ impl Registry {
         }
     }
 
-    /// The writer of that id, alive.
+    /// Returns the writer of that id, alive.
     pub(super) fn open_writer(&mut self, writer: &[u8], now_ms: u64) -> u32 {
         if let Some(&id) = self.by_writer.get(writer) {
             self.catch_up(id, now_ms);
@@ -324,7 +327,7 @@ impl Registry {
             }
             return id;
         }
-        // What is left of one of that id is settled in its old record.
+        // The old record settles what is left of an earlier writer of that id.
         self.tombstones.remove(Key::new(self.epoch, writer));
         let mut new = Writer::new(writer);
         new.healed_in = self.healing_no;
@@ -335,11 +338,11 @@ impl Registry {
     }
 
     fn key_expiry(&self, registry_ttl_ms: u64) -> Option<u64> {
-        // A group stays until it is replaced, whatever becomes of the writers.
+        // A group stays until it is replaced, even when all writers are gone.
         if !self.groups.is_empty() {
             return None;
         }
-        // The empty id is everybody's: nobody lives or leaves under it.
+        // The empty id is shared by all clients: no writer lives or leaves under it.
         let mut leases = self.leases.iter().rev();
         let (latest, _) = leases.find(|(_, id)| !self.writers[*id].id.is_empty())?;
         let latest_ms = latest.saturating_add(self.paused_ms);

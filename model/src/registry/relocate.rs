@@ -1,31 +1,32 @@
-//! Moving a registry's memory elsewhere, a piece at a time, for an allocator that wants to close gaps.
+//! Moves a registry's memory elsewhere, a piece at a time, for an allocator that wants to close
+//! gaps.
 //!
-//! What is large is moved too (an allocator that has no better place for it says so at once), but what
-//! matters are the many small pieces: label texts, gauges, histograms, writers' memories.
+//! Large pieces are moved too (an allocator without a better place for one says so at once). The
+//! many small pieces matter most: label texts, gauges, histograms, writers' memories.
 
 use super::Registry;
 use super::series::Total;
 use super::writer::Writer;
 
-/// Who moves memory: each method may put the same contents at another address.
+/// Moves memory: each method may put the same content at another address.
 pub trait Relocate {
     /// A text.
     fn text(&mut self, text: &mut Box<str>);
-    /// A boxed value, by its own memory alone.
+    /// A boxed value, without the memory that it owns.
     fn boxed<T>(&mut self, boxed: &mut Box<T>);
     /// A slice.
     fn slice<T>(&mut self, slice: &mut Box<[T]>);
     /// A vector with its capacity.
     fn vector<T>(&mut self, vector: &mut Vec<T>);
-    /// Whether it is enough for now.
+    /// Returns whether to stop for now.
     fn should_stop(&mut self) -> bool;
 }
 
-/// As many pieces are moved between two looks at the clock.
+/// Number of pieces that are moved between two looks at the clock.
 const STEP: usize = 16;
 
 impl Registry {
-    /// Goes on from a position (0 at first), and answers where to go on the next time; `None` at the end.
+    /// Continues at a position (0 at first); returns where to continue, or `None` at the end.
     pub fn relocate(&mut self, from: usize, by: &mut impl Relocate) -> Option<usize> {
         let (series, writers) = (self.series.place_count(), self.writers.place_count());
         for at in from..series + writers {

@@ -1,4 +1,4 @@
-//! Series and families as a registry keeps them.
+//! Series and families as a registry stores them.
 
 use super::Reason;
 use super::declarations::Holders;
@@ -13,7 +13,7 @@ use crate::{
     NATIVE_SCHEMAS, NativeHistogram, Point, Setting,
 };
 
-/// No writer, no place.
+/// Stands for no writer, or no place.
 pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
@@ -22,34 +22,35 @@ pub(super) struct Family {
     pub(super) family_type: FamilyType,
     pub(super) help: Box<str>,
     pub(super) unit: Box<str>,
-    /// Of series that are created without one of their own.
+    /// TTL of new series without one of their own.
     pub(super) ttl_ms: Option<u64>,
-    /// What was set for all its series.
+    /// TTL that was set for all its series.
     pub(super) ttl: FamilyTtl,
-    /// What direct observations are counted in.
+    /// Bucket layout of direct observations.
     pub(super) layout: Option<u32>,
-    /// Of native histograms: the lowest schema that a writer may have.
+    /// For native histograms: the lowest schema that a writer may have.
     pub(super) schema: Option<i8>,
-    /// It stays without series.
+    /// Whether it stays without series.
     pub(super) is_declared: bool,
-    /// Its name is free for another; it lives on only in the memory of writers.
+    /// Whether another family may have its name; only writers still remember it.
     pub(super) is_ended: bool,
-    /// Series with a number up to this were deleted with the whole family, though nobody has yet
-    /// gone through them.
+    /// Series with a number up to this were deleted with the whole family, although their records
+    /// may not be removed yet.
     pub(super) deleted_up_to: u64,
-    /// The series that have a total.
+    /// The series with a total.
     pub(super) order: Order,
-    /// How many series name this family, with those that only writers remember.
+    /// Number of series of this family, including those that only writers remember.
     pub(super) identities: u32,
     pub(super) holders: Holders,
-    /// How many of them have a label name that is not legal as it is kept.
+    /// Number of them with a label name that is not legal.
     pub(super) odd_labels: u32,
-    /// How many of them an escaping scheme makes equal to another one, but for one of each such group.
+    /// Number of them that an escaping scheme makes equal to another one; one of each such group
+    /// does not count.
     pub(super) equal_labels: u32,
 }
 
 impl HeapBytes for Family {
-    /// With its entries in the indexes by name.
+    /// Includes its entries in the indexes by name.
     fn heap_bytes(&self) -> usize {
         let texts = 4 * self.name.len() + self.help.len() + self.unit.len();
         let changes = allocated_for::<TtlChange>(self.ttl.changes.capacity());
@@ -59,49 +60,49 @@ impl HeapBytes for Family {
 
 /// One label set of one family.
 ///
-/// It exists as long as it has a total *or* a writer remembers what it last sent of it: dropping a
-/// total (expiry, DEL) never drops a memory, so nothing old is counted again.
+/// It exists as long as it has a total *or* a writer remembers what it last sent of it. Removing a
+/// total (expiry, DEL) never removes a memory, so that no old value is counted again.
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) labels: Box<str>,
     pub(super) family: u32,
-    /// By which it is found; another in each process.
+    /// Hash in the index; it differs between processes.
     pub(super) hash: u32,
-    /// How many writers remember it.
+    /// Number of writers that remember it.
     pub(super) memories: u32,
-    /// The numbers of those writers, combined by XOR: of one writer its number.
+    /// The numbers of those writers, combined by XOR: for a single writer, its number.
     pub(super) writers: u32,
-    /// How many writers with a lease own it, as far as settled (see `lifetime`).
+    /// Number of writers with a lease that own it, as far as settled (see `lifetime`).
     pub(super) owners: u32,
     /// Its place among the deadlines, or `NONE`.
     pub(super) deadline: u32,
-    /// Counts totals as they are created; 0 = has no total.
+    /// Number of its total in the order of creation; 0 = it has no total.
     pub(super) created_no: u64,
     /// When the total was created.
     pub(super) start_ms: u64,
-    /// The last write, or the end of the last owner if that is later.
+    /// Time of the last write, or of the end of the last owner if that is later.
     pub(super) idle_since_ms: u64,
-    /// The idle time after which it expires, in milliseconds; see [`ttl`](super::ttl).
+    /// Idle time after which it expires, in milliseconds; see [`ttl`](super::ttl).
     pub(super) ttl: u32,
-    /// The last change of the family's TTL that does not count for it.
+    /// Number of the last change of the family's TTL that does not apply to it.
     pub(super) ttl_no: u32,
     pub(super) total: Total,
 }
 
 impl Series {
-    /// A writer begins to remember it.
+    /// Notes that a writer begins to remember it.
     pub(super) fn remember(&mut self, writer: u32) {
         self.memories += 1;
         self.writers ^= writer;
     }
 
-    /// A writer remembers it no longer.
+    /// Notes that a writer no longer remembers it.
     pub(super) fn forget(&mut self, writer: u32) {
         self.memories -= 1;
         self.writers ^= writer;
     }
 
-    /// The writer that alone remembers it.
+    /// Returns the writer if it is the only one that remembers it.
     pub(super) fn only_writer(&self) -> Option<u32> {
         (self.memories == 1).then_some(self.writers)
     }
@@ -146,18 +147,18 @@ impl Total {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Gauge {
     pub(super) members: Pieces<Member>,
-    /// Places in `members` that are free.
+    /// Free places in `members`.
     pub(super) holes: Vec<u32>,
-    /// Of the finite members that are live, in the modes `sum` (all of them are) and `livesum`:
-    /// exact, so that it always is the sum of what its writers say now.
+    /// Exact sum of the finite live members, in the modes `sum` (in which all are live) and
+    /// `livesum`.
     pub(super) sum: ExactSum,
-    /// How many members are live.
+    /// Number of live members.
     pub(super) live: u32,
-    /// How many of those are not finite.
+    /// Number of live members that are not finite.
     pub(super) odd: u32,
-    /// What writers that have gone leave behind in `min`, `max` and `sum`.
+    /// Combined value of writers that have gone, in `min`, `max` and `sum`.
     pub(super) retired: Option<f64>,
-    /// What they leave behind in `all` and `mostrecent`.
+    /// Values of writers that have gone, in `all` and `mostrecent`.
     pub(super) ghosts: Vec<Ghost>,
 }
 
@@ -165,10 +166,10 @@ pub(super) struct Gauge {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
     pub(super) writer: u32,
-    /// In the live modes: whether its writer is, as far as settled (see `lifetime`).
+    /// In the live modes: whether its writer is live, as far as settled (see `lifetime`).
     pub(super) is_live: bool,
     pub(super) value: f64,
-    /// Unix seconds, in the timed modes.
+    /// Time of the value in Unix seconds, in the timed modes.
     pub(super) time: f64,
 }
 
@@ -191,7 +192,7 @@ impl Gauge {
             + self.sum.heap_bytes()
     }
 
-    /// Whether that place is that writer's.
+    /// Returns whether that place belongs to that writer.
     #[inline]
     pub(super) fn is_member(&self, place: u32, writer: u32) -> bool {
         self.members
@@ -232,7 +233,7 @@ impl Gauge {
         );
         self.holes.push(place);
         if self.holes.len() == self.members.len() {
-            // Nobody is left: no memory should be, either.
+            // No member is left, so no memory should be either.
             (self.members, self.holes) = Default::default();
             (self.sum, self.live, self.odd) = Default::default();
         } else {
@@ -241,14 +242,14 @@ impl Gauge {
         Some(member)
     }
 
-    /// Folds the last value of a writer that has left into what others have left behind.
+    /// Folds the last value of a writer that has left into the combined value of those before.
     pub(super) fn retire(&mut self, mode: GaugeMode, value: f64) {
         let fold = |before| mode.fold(folded(before), folded(value));
         let both = self.retired.map_or(Some(folded(value)), fold);
         self.retired = both.map(|both| both.value);
     }
 
-    /// A writer's lease has ended, or begun again.
+    /// Notes that a writer's lease has ended, or begun again.
     pub(super) fn set_live(&mut self, place: u32, writer: u32, is_live: bool) {
         if self.is_member(place, writer) {
             let member = &mut self.members[place as usize];
@@ -260,7 +261,7 @@ impl Gauge {
         }
     }
 
-    /// Counts its members again, after they were read from bytes.
+    /// Counts its members again, after they were decoded.
     pub(super) fn count_members(&mut self) {
         let live = || self.present().filter(|member| member.is_live);
         let finite = || live().filter(|member| member.value.is_finite());
@@ -298,7 +299,7 @@ impl Gauge {
     }
 }
 
-/// A value without a writer, in the modes where that decides nothing.
+/// Returns a value without a writer, for modes in which the writer decides nothing.
 pub(super) fn folded(value: f64) -> Setting<'static> {
     Setting {
         value,
@@ -307,11 +308,11 @@ pub(super) fn folded(value: f64) -> Setting<'static> {
     }
 }
 
-/// Totals of a histogram, one for each bucket layout that its writers use; of a summary, one.
+/// Totals of a histogram, one for each bucket layout of its writers; a summary has one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Buckets {
     pub(super) parts: Vec<Part>,
-    /// All observations, in whatever layout.
+    /// Number of all observations, in any layout.
     pub(super) count: u64,
 }
 
@@ -324,7 +325,7 @@ pub(super) struct Part {
 }
 
 impl Buckets {
-    /// The total of that layout.
+    /// Returns the total of that layout.
     pub(super) fn part(&mut self, layout: u32, buckets: usize) -> &mut Part {
         let at = self
             .parts
@@ -341,13 +342,14 @@ impl Buckets {
         &mut self.parts[at]
     }
 
-    /// What the sum of a layout becomes with so many observations more, of which the writer's sum
-    /// is `now` and was `before`.
+    /// Returns the sum of a layout after so many more observations, by which the writer's sum went
+    /// from `before` to `now`.
     ///
     /// # Errors
     ///
-    /// The count, the sum of the layout or that of all layouts would be too large, there would be too
-    /// many layouts side by side, or the writer's sum cannot have followed from what it was.
+    /// The count, the sum of the layout or that of all layouts would be too large; there would be
+    /// too many layouts side by side; or no observations can take the writer's sum from `before` to
+    /// `now`.
     pub(super) fn sum_with(
         &self,
         (layout, buckets): (u32, usize),
@@ -381,14 +383,15 @@ impl Buckets {
 /// The total of a native histogram.
 #[derive(Debug, Clone)]
 pub(super) struct Native {
-    /// In the lowest schema and with the highest zero threshold of all its writers; in a lower one
-    /// where it would have more than [`MAX_NATIVE_BUCKETS`].
+    /// In the lowest schema and with the highest zero threshold of all its writers; in a still
+    /// lower schema if it would have more than [`MAX_NATIVE_BUCKETS`].
     pub(super) histogram: NativeHistogram,
     pub(super) sum: ObservedSum,
 }
 
 impl Default for Native {
-    /// The one that takes on the schema and the zero threshold of the first that is added.
+    /// An empty total, which takes the schema and the zero threshold of the first histogram that is
+    /// added.
     fn default() -> Self {
         Self {
             histogram: NativeHistogram::empty(*NATIVE_SCHEMAS.end(), 0.0),
@@ -398,11 +401,11 @@ impl Default for Native {
 }
 
 impl Native {
-    /// What the sum becomes with what was counted since `before`, the sum at that time.
+    /// Returns the sum after adding what was counted since `before`, which was the sum then.
     ///
     /// # Errors
     ///
-    /// As those of [`Buckets::sum_with`].
+    /// Those of [`Buckets::sum_with`].
     pub(super) fn sum_with(
         &self,
         counted: &NativeHistogram,
@@ -414,7 +417,7 @@ impl Native {
         self.sum.plus(counted.sum, before)
     }
 
-    /// Adds what was counted, with what [`sum_with`](Self::sum_with) says of its sum.
+    /// Adds what was counted; `sum` is the result of [`sum_with`](Self::sum_with).
     pub(super) fn add(&mut self, mut counted: NativeHistogram, sum: ObservedSum) {
         self.histogram.align(&mut counted);
         self.histogram.add_counts(&counted);
@@ -428,16 +431,16 @@ impl Native {
     }
 }
 
-/// The sum of observations, of which some may be infinite.
+/// A sum of observations, some of which may be infinite.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct ObservedSum {
     pub(super) finite: Sum,
-    /// What infinite observations add up to; 0 where there are none.
+    /// Sum of the infinite observations; 0 if there are none.
     pub(super) odd: f64,
 }
 
 impl ObservedSum {
-    /// That of one writer.
+    /// Returns the sum of one writer.
     pub(super) fn of(sum: f64) -> Self {
         let mut total = Self::default();
         if sum.is_finite() {
@@ -448,12 +451,12 @@ impl ObservedSum {
         total
     }
 
-    /// The sum with the difference between a writer's sum and what it was before.
+    /// Returns this sum plus the difference between a writer's sum and its earlier value.
     ///
     /// # Errors
     ///
-    /// The sum of finite observations would be infinite, or a sum that was infinite is so no longer,
-    /// which no observation can do.
+    /// The sum of finite observations would be infinite; or an infinite sum has become finite,
+    /// which no observation can cause.
     pub(super) fn plus(self, now: f64, before: f64) -> Result<Self, Reason> {
         if now.is_finite() && before.is_finite() {
             let finite = self.finite.plus_difference(now, before);
@@ -479,7 +482,7 @@ impl ObservedSum {
     }
 }
 
-/// What a value has to be to enter a total.
+/// Returns whether a value may enter a total.
 pub(super) fn is_countable(point: &Point) -> bool {
     match point {
         Point::Scalar(value) => value.is_finite() && *value >= 0.0,

@@ -1,24 +1,25 @@
-//! Writers that are gone: what is kept of each so that a late batch is not counted again.
+//! What the registry keeps of a writer that is gone, so that a late batch is not counted again.
 //!
 //! # How it works
 //!
-//! A writer that has left, or was forgotten, is known by a 128-bit hash of its id, with its last seq
-//! and the time until which that is remembered. The hash is keyed with the registry's epoch, so that
-//! copies agree. The oldest tombstones go first where there are more than [`MAX_TOMBSTONES`].
+//! The registry knows a writer that has left, or was forgotten, by a 128-bit hash of its id, with
+//! its last seq and the time until which it remembers them. The hash is keyed with the registry's
+//! epoch, so that copies agree. Beyond [`MAX_TOMBSTONES`] the oldest ones are removed.
 //!
 //! # What it costs
 //!
-//! 49 to 58 bytes each, and O(log n) for a look-up, an addition and a removal: a tree, because a hash
-//! table doubles at once.
+//! 49 to 58 bytes each, and O(log n) for a look-up, an addition and a removal. It is a tree,
+//! because a hash table doubles at once.
 //!
-//! A writer that was forgotten and whose last batch was not applied whole has a list of what was left
-//! out beside its tombstone, so that it can be told when it comes back; the last [`MAX_LISTS`] of them.
+//! If the last batch of a forgotten writer was not applied whole, the list of left-out series stays
+//! beside its tombstone, so that the writer gets it when it comes back. Only the last [`MAX_LISTS`]
+//! are kept.
 //!
 //! # What if
 //!
-//! Two ids have the same hash: the later one is answered as the earlier one would be. With random ids
-//! that takes some 2^64 writers. A tombstone went before its time: a copy of an old batch of that
-//! writer, were it still under way, would count as a new writer's.
+//! Two ids have the same hash: the later writer gets the answers of the earlier one. With random
+//! ids that takes some 2^64 writers. A tombstone was removed too early: a copy of an old batch of
+//! that writer, if still under way, would count as a new writer's.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -27,26 +28,26 @@ use siphasher::sip128::SipHasher13;
 use super::Registry;
 use crate::{Epoch, LeftOut};
 
-/// A writer's last seq, and how it went.
+/// A writer's last seq, and how the writer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tombstone {
     pub(super) seq: u64,
-    /// It has left for good; otherwise it was silent for too long.
+    /// Whether it left for good; otherwise it was silent for too long.
     pub(super) has_left: bool,
     until: Until,
 }
 
-/// The end of a tombstone's time, in steps of two seconds since 1970 (rounded up): 31 bits, to which
-/// the way the writer went is added as the lowest bit.
+/// The end of a tombstone's time, in steps of two seconds since 1970 (rounded up), in 31 bits. The
+/// lowest bit tells how the writer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Until(u32);
 
-/// The most tombstones of a registry, 29 MB of them: of a writer that comes and goes each second, more
-/// than five days.
+/// Maximum number of tombstones of a registry, 29 MB of them: enough for more than five days if a
+/// writer comes and goes each second.
 pub(super) const MAX_TOMBSTONES: usize = 500_000;
 
-/// The most lists of what was left out, 5 MB of them: a registry that is at a limit for longer than a
-/// retention, while so many writers are silent, takes the rest for applied.
+/// Maximum number of lists of left-out series, 5 MB of them. If more writers are silent while a
+/// registry is at a limit for longer than a retention, the series of the rest count as applied.
 pub(super) const MAX_LISTS: usize = 10_000;
 
 const STEP_MS: u64 = 2000;
@@ -55,7 +56,7 @@ const NEVER: u32 = u32::MAX >> 1;
 impl Until {
     fn new(at_ms: u64) -> Self {
         let steps = at_ms.div_ceil(STEP_MS).min(NEVER.into());
-        // No more than 31 bits.
+        // It has at most 31 bits.
         Self(steps as u32)
     }
 
@@ -87,25 +88,25 @@ impl Key {
     }
 }
 
-/// What is kept of a tombstone: seq (low, high), time and way, in four bytes each.
+/// The stored form of a tombstone: seq (low, high), time and way, in four bytes each.
 pub(super) type Packed = [u32; 3];
 
-/// See the [module](self).
+/// All tombstones of a registry; see the [module](self).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tombstones {
     by_key: BTreeMap<Key, Packed>,
-    /// What the last batch of a writer has left out, where that is anything.
+    /// The series that the last batch of a writer has left out, if any.
     left_out: BTreeMap<Key, LeftOut>,
-    /// From the oldest on: the beginning of the key, and time and way. One whose tombstone is gone, or
-    /// is there anew, means nothing.
+    /// Oldest first: the beginning of the key, and time and way. An entry whose tombstone is gone
+    /// or was renewed has no effect.
     order: Order,
 }
 
-/// A queue in pieces, so that growing moves none of it.
+/// A queue in pieces, so that growth moves nothing.
 #[derive(Debug, Clone, Default)]
 struct Order {
     pieces: VecDeque<Vec<(u32, u32)>>,
-    /// How many of the first piece are gone.
+    /// Number of entries already taken from the first piece.
     taken: usize,
 }
 
@@ -157,7 +158,7 @@ impl Tombstone {
         }
     }
 
-    /// Whether its time is over.
+    /// Returns whether its time is over.
     pub(super) fn is_over(self, now_ms: u64) -> bool {
         self.until.has_come(now_ms)
     }
@@ -178,12 +179,12 @@ impl Tombstone {
 }
 
 impl Tombstones {
-    /// How many there are.
+    /// Returns the number of tombstones.
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }
 
-    /// The tombstone of that writer, unless its time is over.
+    /// Returns the tombstone of that writer, unless its time is over.
     pub(super) fn get(&self, key: Key, now_ms: u64) -> Option<Tombstone> {
         let tombstone = Tombstone::unpack(*self.by_key.get(&key)?);
         (!tombstone.is_over(now_ms)).then_some(tombstone)
@@ -196,14 +197,14 @@ impl Tombstones {
         }
     }
 
-    /// Keeps what the last batch of a writer with a tombstone has left out.
+    /// Stores the series that the last batch of a writer with a tombstone has left out.
     pub(super) fn keep_left_out(&mut self, key: Key, left_out: LeftOut) {
         if !left_out.is_empty() && self.left_out.len() < MAX_LISTS {
             self.left_out.insert(key, left_out);
         }
     }
 
-    /// What the last batch of a writer with a tombstone has left out.
+    /// Returns the series that the last batch of a writer with a tombstone has left out.
     pub(super) fn left_out(&self, key: Key) -> Option<&LeftOut> {
         self.left_out.get(&key)
     }
@@ -213,7 +214,7 @@ impl Tombstones {
         self.left_out.remove(&key);
     }
 
-    /// Takes a few away whose time is over, or that are too many.
+    /// Removes a few whose time is over, or that are too many.
     pub(super) fn shrink(&mut self, now_ms: u64, at_most: usize, mut budget: usize) {
         while budget > 0
             && let Some((_, time)) = self.order.first()
@@ -236,13 +237,13 @@ impl Tombstones {
         }
     }
 
-    /// When the oldest one's time is over.
+    /// Returns when the oldest one's time is over.
     pub(super) fn first_end_ms(&self) -> Option<u64> {
         let (_, time) = self.order.first()?;
         Some(Until(time >> 1).at_ms())
     }
 
-    /// All of them, for a snapshot.
+    /// Returns all of them, for a snapshot.
     pub(super) fn list(&self) -> Vec<(Key, Packed)> {
         self.by_key
             .iter()
@@ -250,19 +251,19 @@ impl Tombstones {
             .collect()
     }
 
-    /// The lists of what was left out, for a snapshot.
+    /// Returns the lists of left-out series, for a snapshot.
     pub(super) fn lists(&self) -> Vec<(Key, LeftOut)> {
         let lists = self.left_out.iter();
         lists.map(|(key, list)| (*key, list.clone())).collect()
     }
 
-    /// From the oldest on; see [`from_parts`](Self::from_parts).
+    /// Returns the queue, oldest first; see [`from_parts`](Self::from_parts).
     pub(super) fn in_order(&self) -> Vec<(u32, u32)> {
         self.order.iter().collect()
     }
 
-    /// The reverse of [`list`](Self::list) and [`in_order`](Self::in_order); `None` where a tombstone
-    /// would never go.
+    /// Rebuilds them from [`list`](Self::list) and [`in_order`](Self::in_order); `None` if a
+    /// tombstone would never be removed.
     pub(super) fn from_parts(
         tombstones: Vec<(Key, Packed)>,
         in_order: Vec<(u32, u32)>,
@@ -287,7 +288,7 @@ impl Tombstones {
         })
     }
 
-    /// Near enough: nodes of a tree are two thirds full.
+    /// An estimate: nodes of a tree are two thirds full.
     pub(super) fn heap_bytes(&self) -> usize {
         const OF_A_LIST: usize = 512;
         self.left_out.len() * OF_A_LIST
@@ -297,7 +298,7 @@ impl Tombstones {
 }
 
 impl Registry {
-    /// What is known of a writer that is gone.
+    /// Returns the tombstone of a writer that is gone.
     pub(super) fn tombstone_of(&self, writer: &[u8], now_ms: u64) -> Option<Tombstone> {
         self.tombstones.get(Key::new(self.epoch, writer), now_ms)
     }
@@ -336,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_takes_at_most_64_bytes() {
-        // Of a node of the tree: 11 keys and values, a parent and two lengths; inner ones have 12
+        // Size of a tree's node: 11 keys and values, a parent and two lengths; inner nodes have 12
         // edges more. They are two thirds full.
         let leaf = 11 * (size_of::<Key>() + size_of::<Packed>()) + 16;
         let inner = leaf + 12 * 8;

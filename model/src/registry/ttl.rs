@@ -2,20 +2,21 @@
 //!
 //! # How it works
 //!
-//! `METRICS.TTL` on a whole family is one mark, however many series the family has: the family counts
-//! its changes, and a series keeps the number of the change up to which its own TTL counts. Where the
-//! family's number is another one, the family's TTL is the series' TTL ([`Registry::ttl_ms`]). Later
-//! writes walk through the series, a few with each, give them the TTL for their own, and have those
-//! reviewed that may expire by it sooner ([`Registry::walk_ttls`]).
+//! `METRICS.TTL` on a whole family is one mark, whatever its size. The family counts its changes,
+//! and a series stores the number of the last change that its own TTL includes. If the family's
+//! number is higher, the family's TTL is the series' TTL ([`Registry::ttl_ms`]). Later writes walk
+//! through the series, a few each: they store the TTL in the series, and set an earlier review if
+//! it may expire sooner ([`Registry::walk_ttls`]).
 //!
-//! A total that had expired before a change stays expired, though no write has removed it yet: each
-//! change keeps its time until the walk is over. More than [`MAX_CHANGES`] in one walk are not all
-//! kept; then such a total may be shown again.
+//! A total that had expired before a change stays expired, even if no write has removed it yet:
+//! each change keeps its time until the walk is over. Of more than [`MAX_CHANGES`] in one walk the
+//! oldest are lost; then such a total may be shown again.
 //!
 //! # What it costs
 //!
-//! Eight bytes of a series: a TTL that does not fit into four stands beside the series, as nearly none
-//! is longer than 49 days. While no walk is under way, reading looks at the series alone.
+//! Eight bytes per series. A TTL that does not fit into four bytes is stored beside the series;
+//! nearly none is longer than 49 days. While no walk is under way, reading looks only at the
+//! series.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -24,46 +25,46 @@ use super::series::Series;
 use super::{Registry, Stamp};
 use crate::Labels;
 
-/// Maximum number of changes of one family's TTL that are kept.
+/// Maximum number of changes of one family's TTL that are stored.
 pub(super) const MAX_CHANGES: usize = 8;
-/// In place of a TTL: it is one of [`Ttls::long_ms`], and not shorter than this.
+/// Stands for a TTL of at least this length, which is in [`Ttls::long_ms`].
 const LONG: u32 = u32::MAX;
 
-/// What `METRICS.TTL` has set for a whole family.
+/// The TTL that `METRICS.TTL` has set for a whole family.
 #[derive(Debug, Clone, Default)]
 pub(super) struct FamilyTtl {
-    /// The last changes, in their order. Those before the last one are there until the walk is over.
+    /// The last changes, in their order. Those before the last one stay until the walk is over.
     pub(super) changes: Vec<TtlChange>,
-    /// Which series may have a TTL from before the last change.
+    /// The walk through series that may have a TTL from before the last change.
     pub(super) walk: Option<TtlWalk>,
 }
 
 /// One `METRICS.TTL` on a whole family.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TtlChange {
-    /// Counts the family's changes, from 1 on.
+    /// Number of the change, counted from 1 for each family.
     pub(super) no: u32,
     pub(super) at_ms: u64,
     pub(super) ttl_ms: u64,
 }
 
-/// How far the series of a family were walked through since its TTL was changed.
+/// Progress of the walk through a family's series since its TTL was changed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TtlWalk {
     /// The creation number of the last series that was walked past.
     pub(super) after_no: u64,
     /// The creation number of the last series that the walk has to go to.
     pub(super) until_no: u64,
-    /// The TTL was changed during the walk: there is another one.
+    /// The TTL was changed during the walk, so another walk follows.
     pub(super) again: bool,
 }
 
-/// TTLs of a registry that do not stand in a series or family.
+/// TTLs of a registry that are not stored in a series or family.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ttls {
-    /// Of the series with a long one.
+    /// TTLs of the series with a long one.
     long_ms: BTreeMap<u32, u64>,
-    /// The families with a walk; those that have ended meanwhile are passed over.
+    /// Families with a walk; those that have ended meanwhile are skipped.
     pub(super) walks: VecDeque<u32>,
 }
 
@@ -74,7 +75,7 @@ impl Ttls {
 }
 
 impl FamilyTtl {
-    /// The number of the last change; 0 = there was none.
+    /// Returns the number of the last change; 0 = there was none.
     pub(super) fn no(&self) -> u32 {
         self.changes.last().map_or(0, |change| change.no)
     }
@@ -98,15 +99,15 @@ impl FamilyTtl {
 }
 
 impl TtlWalk {
-    /// Whether a series with that creation number is still to be walked past.
+    /// Returns whether the walk has yet to pass the series with that creation number.
     pub(super) fn is_ahead(&self, created_no: u64) -> bool {
         self.again || (created_no > self.after_no && created_no <= self.until_no)
     }
 }
 
 impl Series {
-    /// Whether it may have been written longer ago than its own TTL: of a long one that is not told
-    /// for certain. Hardly any is: they are kept for ever, or written again in time.
+    /// Returns whether the last write may be longer ago than the series' own TTL. True for every
+    /// long TTL, of which there are hardly any.
     #[inline]
     fn may_be_overdue(&self, now_ms: u64) -> bool {
         self.ttl != 0 && now_ms >= self.idle_since_ms.saturating_add(self.ttl.into())
@@ -114,8 +115,8 @@ impl Series {
 }
 
 impl Registry {
-    /// Sets the TTL of a series, or (in O(1), however many it has) of a family and all its series;
-    /// returns how many series.
+    /// Sets the TTL of a series, or (in O(1), whatever its size) of a family and all its series;
+    /// returns the number of series.
     pub fn set_ttl(
         &mut self,
         stamp: &Stamp,
@@ -128,7 +129,7 @@ impl Registry {
         };
         let Some(labels) = labels else {
             self.begin(stamp);
-            // Beginning may have ended the family.
+            // The start of this write may have ended the family.
             let family_id = self.family_named(family);
             return family_id.map_or(0, |id| self.set_family_ttl(id, ttl_ms));
         };
@@ -137,7 +138,7 @@ impl Registry {
             return 0;
         };
         self.begin(stamp);
-        // Beginning may have found it expired.
+        // The start of this write may have found it expired.
         if self.series.get(id).is_none() || self.running_total(id, stamp.now_ms).is_none() {
             return 0;
         }
@@ -172,7 +173,7 @@ impl Registry {
         (family.order.len() - hidden) as u64
     }
 
-    /// The idle time after which a series expires, in milliseconds; 0 = never.
+    /// Returns the idle time after which a series expires, in milliseconds; 0 = never.
     pub(super) fn ttl_ms(&self, id: u32) -> u64 {
         let series = &self.series[id];
         match self.families[series.family].ttl.changes.last() {
@@ -181,7 +182,7 @@ impl Registry {
         }
     }
 
-    /// The TTL that a series has for its own, though its family may have another by now.
+    /// Returns the TTL that is stored for a series, although its family may have another by now.
     pub(super) fn own_ttl_ms(&self, id: u32) -> u64 {
         match self.series[id].ttl {
             LONG => self.ttls.long_ms.get(&id).copied().unwrap_or(LONG.into()),
@@ -189,20 +190,21 @@ impl Registry {
         }
     }
 
-    /// The TTL that a new series of a family gets, in milliseconds; 0 = never.
+    /// Returns the TTL of a new series of a family, in milliseconds; 0 = never.
     pub(super) fn new_ttl_ms(&self, family: u32) -> u64 {
         let of_family = self.families[family].ttl_ms;
         of_family.unwrap_or(self.limits.default_ttl_ms)
     }
 
-    /// Gives a series a TTL of its own.
+    /// Sets the TTL of one series.
     pub(super) fn set_series_ttl(&mut self, id: u32, ttl_ms: u64) {
         let no = self.families[self.series[id].family].ttl.no();
         self.put_own_ttl(id, ttl_ms, no);
         self.set_deadline(id);
     }
 
-    /// Keeps the TTL of a series, and the number of the family's change up to which it counts.
+    /// Stores the TTL of a series, and the number of the last change of the family that it
+    /// includes.
     pub(super) fn put_own_ttl(&mut self, id: u32, ttl_ms: u64, no: u32) {
         self.forget_own_ttl(id);
         let series = &mut self.series[id];
@@ -213,14 +215,14 @@ impl Registry {
         }
     }
 
-    /// Forgets the TTL of a series that ends.
+    /// Removes the TTL of a series that ends.
     pub(super) fn forget_own_ttl(&mut self, id: u32) {
         if self.series[id].ttl == LONG {
             self.ttls.long_ms.remove(&id);
         }
     }
 
-    /// Gives a series the TTL that it has for its own.
+    /// Stores the TTL that applies to a series as its own.
     pub(super) fn settle_ttl(&mut self, id: u32) {
         let series = &self.series[id];
         let no = self.families[series.family].ttl.no();
@@ -229,15 +231,15 @@ impl Registry {
         }
     }
 
-    /// Whether a series may have been written longer ago than its TTL;
-    /// [`is_idle_for_too_long`](Self::is_idle_for_too_long) tells for certain.
+    /// Returns whether the last write to a series may be longer ago than its TTL;
+    /// [`is_idle_for_too_long`](Self::is_idle_for_too_long) gives the exact answer.
     #[inline]
     pub(super) fn may_be_overdue(&self, series: &Series, now_ms: u64) -> bool {
         series.may_be_overdue(now_ms) || !self.ttls.walks.is_empty()
     }
 
-    /// Of a series that may be overdue: whether its total has expired, by its TTL or by one that it
-    /// had before.
+    /// For a series that may be overdue: returns whether its total has expired, by its TTL or by an
+    /// earlier one.
     #[cold]
     pub(super) fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
         let series = &self.series[id];
@@ -346,7 +348,7 @@ mod tests {
         ]
     }
 
-    /// A series as the rules have it, when everything is done at once.
+    /// A series under the same rules when everything is done at once.
     #[derive(Debug, Clone, Copy)]
     struct Slow {
         value: f64,
@@ -385,7 +387,7 @@ mod tests {
             Stamp::at(self.now_ms, EPOCH)
         }
 
-        /// So that the family does not end with its last series, which is when that is removed.
+        /// Keeps the family when its last series is removed.
         fn declare(&mut self) {
             let spec = FamilySpec::new("c", FamilyType::Counter);
             let done = self
@@ -428,7 +430,7 @@ mod tests {
             if series.is_none() {
                 self.family_ttl_ms = ttl_ms;
             }
-            // What has expired by a TTL that was set a moment ago is seen when it was walked past.
+            // Series that expired by a TTL that was just set are noticed when the walk passes them.
             assert!(touched == expected || !is_walked && touched > expected);
         }
 
@@ -473,7 +475,7 @@ mod tests {
             }
         }
 
-        /// Until nothing is left to do at this time.
+        /// Settles until nothing is left to do at this time.
         fn settle_all(&mut self) {
             let is_due = |at_ms| at_ms <= self.now_ms;
             while self.registry.next_work_ms(self.now_ms).is_some_and(is_due) {
@@ -495,7 +497,7 @@ mod tests {
         ) {
             let mut world = World::new();
             for deed in deeds {
-                // More changes than are kept are another test's.
+                // Another test covers more changes than are stored.
                 let family = world.registry.families.iter().next();
                 if family.is_some_and(|(_, family)| family.ttl.changes.len() == MAX_CHANGES) {
                     world.settle_all();
@@ -521,7 +523,7 @@ mod tests {
             let stamp = world.stamp();
             world.registry.set_ttl(&stamp, "c", None, 1000 + times);
         }
-        // Those with a TTL of 40 ms from the beginning got a longer one before it was over.
+        // Those that started with a TTL of 40 ms got a longer one before it was over.
         for series in 0..SERIES {
             let shown = world.registry.get(world.now_ms, "c", &labels(series));
             assert_eq!(shown, Some(crate::Aggregate::Number(1.0)), "{series}");

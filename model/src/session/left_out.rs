@@ -1,4 +1,4 @@
-//! What the registry has left out, and when it is defined again.
+//! Series that the registry has left out, and when the session defines them again.
 
 use std::collections::BTreeSet;
 
@@ -6,16 +6,17 @@ use super::{InFlight, SavedPoint, Session};
 use crate::batch::without_question;
 use crate::{LeftOut, Point};
 
-/// Time until series that were left out are defined again, in milliseconds.
+/// Time until left-out series are defined again, in milliseconds.
 const RETRY_MS: u64 = 1000;
 
 /// The series that are left out, and which of them are defined again next.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Retry {
     series: BTreeSet<usize>,
-    /// Where in `series` the next ones begin.
+    /// Index in `series` of the next ones.
     from: usize,
-    /// How many are defined again at a time; doubled whenever all of them are accepted.
+    /// Number of series that are defined again at a time; doubled whenever all of them are
+    /// accepted.
     count: usize,
     at_ms: u64,
 }
@@ -37,7 +38,7 @@ impl Retry {
         !self.series.is_empty() && now_ms >= self.at_ms
     }
 
-    /// The series that are defined again now.
+    /// Returns the series to define again now.
     pub(super) fn due(&mut self, now_ms: u64) -> BTreeSet<usize> {
         if !self.is_due(now_ms) {
             return BTreeSet::new();
@@ -51,7 +52,7 @@ impl Retry {
         due.into_iter().collect()
     }
 
-    /// A batch was applied, but for what the registry has left out of it.
+    /// Processes an applied batch and the series that the registry has left out of it.
     pub(super) fn on_applied(&mut self, batch: &InFlight, left_out: Option<&LeftOut>, now_ms: u64) {
         let is_first = self.series.is_empty();
         if !is_first {
@@ -64,7 +65,7 @@ impl Retry {
             let numbers = numbers.filter(|(position, _)| left_out.contains(*position));
             self.series.extend(numbers.map(|(_, number)| *number));
             self.count = 1;
-            // What is left out all the time does not put the others off.
+            // Series that are always left out do not delay the others.
             if is_first || batch.retried > 0 {
                 self.at_ms = now_ms + RETRY_MS;
             }
@@ -73,14 +74,14 @@ impl Retry {
         }
     }
 
-    /// All of them at once, now.
+    /// Schedules all of them for now.
     fn hurry(&mut self) {
         (self.count, self.at_ms) = (usize::MAX, 0);
     }
 }
 
-/// Puts the series of a batch into the order of its bytes, for a successor that has only their
-/// numbers and is told positions.
+/// Sorts the series of a batch in the order of its bytes, for a successor that has only their
+/// numbers and receives positions.
 pub(super) fn sort_batch(series: &mut [usize], is_full: bool, points: &[SavedPoint]) {
     series.sort_unstable();
     if !is_full {
@@ -92,19 +93,19 @@ pub(super) fn sort_batch(series: &mut [usize], is_full: bool, points: &[SavedPoi
 }
 
 impl Session {
-    /// How many series the registry has left out, so that it does not have their values.
+    /// Returns how many series the registry has left out and therefore lacks.
     pub fn left_out_count(&self) -> usize {
         self.retry.series.len()
     }
 
-    /// Defines everything again with the next batch that was left out: it is the last chance.
+    /// Defines all left-out series again with the next batch: it is the last chance.
     pub fn retry_left_out_now(&mut self) {
         self.retry.hurry();
     }
 
-    /// Takes note that the registry does not know the question what it leaves out, and refuses
-    /// batches that ask; returns whether this is new. From now on no batch asks, also not the one
-    /// in flight, and what a batch leaves out counts as acknowledged.
+    /// Notes that the registry does not know the question what it leaves out, and refuses batches
+    /// that ask; returns whether this is new. From now on no batch asks, including the one in
+    /// flight, and series that a batch leaves out count as acknowledged.
     pub fn on_unknown_question(&mut self) -> bool {
         if let Some(in_flight) = &mut self.in_flight {
             without_question(&mut in_flight.push.batch);
@@ -113,8 +114,8 @@ impl Session {
     }
 }
 
-/// The order of series in an incremental batch: those first that have more than one number, then
-/// plain values. In a full state it is that of their numbers.
+/// Returns the sort key of a series in an incremental batch: first series with several numbers,
+/// then plain values. In a full state the order is that of their numbers.
 fn place_of_change(number: usize, point: &Point) -> (bool, usize) {
     (matches!(point, Point::Scalar(_)), number)
 }

@@ -1,4 +1,4 @@
-//! New values of series that a writer has defined.
+//! Applies new values of series that a writer has defined.
 
 use super::super::series::{Buckets, Member, Native, Total};
 use super::super::writer::Entry;
@@ -7,8 +7,8 @@ use crate::sum::Sum;
 use crate::{BucketChanges, NativeHistogram};
 
 impl Registry {
-    /// Takes values as long as they are of counters that have grown, which is nearly always: the short
-    /// way. Returns the first that [`value`](Self::value) has to look at.
+    /// Applies values as long as they are of counters that have grown, which is nearly always so:
+    /// the fast way. Returns the first value that needs [`value`](Self::value).
     pub(super) fn count_up(
         &mut self,
         id: u32,
@@ -17,7 +17,7 @@ impl Registry {
     ) -> Option<(u32, f64)> {
         let writer = &mut self.writers[id];
         if writer.is_queued {
-            // Entries may be those of an earlier life.
+            // The entries may belong to an earlier life of the writer.
             return values.next();
         }
         values.find(|(index, value)| {
@@ -40,7 +40,7 @@ impl Registry {
         })
     }
 
-    /// A scalar's new value.
+    /// Applies a new value of a counter or gauge.
     pub(super) fn value(
         &mut self,
         id: u32,
@@ -105,13 +105,13 @@ impl Registry {
         Ok(())
     }
 
-    /// The total that a write at that time goes on with; `None` where it begins a new one.
+    /// Returns the total that a write at that time continues; `None` if the write begins a new one.
     pub(in crate::registry) fn running_total(&self, series: u32, now_ms: u64) -> Option<&Total> {
         let is_running = self.has_total(series) && !self.is_expired(series, now_ms);
         is_running.then(|| &self.series[series].total)
     }
 
-    /// Whether an entry counts among the owners of a total that goes on.
+    /// Returns whether an entry counts among the owners of a total that goes on.
     #[inline]
     fn is_writable(&self, id: u32, at: usize) -> bool {
         let writer = &self.writers[id];
@@ -119,7 +119,7 @@ impl Registry {
         entry.is_owned() && !writer.is_queued && self.has_total(entry.series)
     }
 
-    /// Makes sure that there is a total to write to, and that the writer counts as its owner.
+    /// Makes sure that the series has a total to write to, and that the writer counts as its owner.
     #[cold]
     fn own(&mut self, id: u32, at: usize, now_ms: u64) -> Result<(), Reason> {
         let series = self.writers[id].entries[at].series;
@@ -132,7 +132,7 @@ impl Registry {
         Ok(())
     }
 
-    /// New counts of some buckets, in ascending order.
+    /// Applies new counts of some buckets, in ascending order.
     pub(super) fn buckets(
         &mut self,
         id: u32,
@@ -186,7 +186,7 @@ impl Registry {
         Ok(())
     }
 
-    /// The new state of a native histogram.
+    /// Applies the new state of a native histogram.
     pub(super) fn native(
         &mut self,
         id: u32,
@@ -234,12 +234,13 @@ impl Registry {
     }
 }
 
-/// What a counter's total becomes when a writer's value grows.
+/// Returns a counter's total after a writer's value has grown.
 ///
 /// # Errors
 ///
-/// The value is none, is below what it was, or would make the total infinite. A value that is left
-/// out for that leaves the total, and so what all writers have counted, as it was, and what this
+/// The value is not a number, is lower than before, or would make the total infinite. Such a value
+/// changes neither the total nor what the registry remembers of the writer, so the writer's next
+/// value counts as soon as it fits.
 /// writer is remembered to have sent too: its next value counts as soon as it fits.
 #[inline]
 pub(super) fn grown(total: Sum, before: f64, value: f64) -> Result<Sum, Reason> {
@@ -252,14 +253,14 @@ pub(super) fn grown(total: Sum, before: f64, value: f64) -> Result<Sum, Reason> 
     total.plus_difference(value, before).ok_or(Reason::Overflow)
 }
 
-/// A gauge's value without what of it is not to be counted.
+/// Returns a gauge's value minus its base, which must not be counted.
 pub(super) fn above_base(value: f64, base: f64) -> Result<f64, Reason> {
     let above = value - base;
     let overflows = !above.is_finite() && value.is_finite() && base.is_finite();
     (!overflows).then_some(above).ok_or(Reason::Overflow)
 }
 
-/// The total of a counter, zero where there is none.
+/// Returns the total of a counter, zero if there is none.
 pub(in crate::registry) fn counter_of(total: Option<&Total>) -> Sum {
     match total {
         Some(Total::Counter(sum)) => *sum,
@@ -267,7 +268,7 @@ pub(in crate::registry) fn counter_of(total: Option<&Total>) -> Sum {
     }
 }
 
-/// How many observations are new.
+/// Returns the number of new observations.
 pub(super) fn counted(
     mut changes: impl Iterator<Item = (usize, u64)>,
     before: &[u64],
@@ -279,7 +280,7 @@ pub(super) fn counted(
     })
 }
 
-/// Adds what a counter has grown by since its writer's entry.
+/// Adds to a counter's total the growth since the writer's last value.
 #[inline]
 fn count(total: &mut Sum, entry: &mut Entry, value: f64) -> Result<(), Reason> {
     *total = grown(*total, entry.last, value)?;
@@ -287,7 +288,7 @@ fn count(total: &mut Sum, entry: &mut Entry, value: f64) -> Result<(), Reason> {
     Ok(())
 }
 
-/// A clock that runs ahead would win for ever.
+/// Limits a time to the present: a clock that runs ahead would win for ever.
 pub(super) fn not_ahead(time: f64, now_ms: u64) -> f64 {
     let now = now_ms as f64 / 1000.0;
     if time > now + 60.0 { now } else { time }

@@ -1,4 +1,4 @@
-//! What the batches of a replacement say: families and series, in one list each.
+//! The content of a replacement's batches: a list of families and a list of series.
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -19,10 +19,10 @@ pub(super) struct Content<'a> {
     pub(super) series: Vec<NewSeries>,
 }
 
-/// A series that a group is to have.
+/// A series of the group's new content.
 #[derive(Debug)]
 pub(super) struct NewSeries {
-    /// Its place in the list of families.
+    /// Its index in the list of families.
     pub(super) family: usize,
     pub(super) labels: Labels,
     pub(super) layout: Option<Rc<Layout>>,
@@ -33,11 +33,11 @@ pub(super) struct NewSeries {
 }
 
 impl<'a> Content<'a> {
-    /// Reads the batches of one run of full state.
+    /// Reads the batches of one full state.
     ///
     /// # Errors
     ///
-    /// Something in them does not define a series, or defines one that no group can have.
+    /// They contain something other than definitions, or define a series that no group can have.
     pub(super) fn read(batches: &'a [Batch<'a>]) -> Result<Self, RegistryError> {
         let mut content = Self::default();
         let mut by_name = HashMap::new();
@@ -169,7 +169,7 @@ impl<'a> Content<'a> {
         self.series.get_mut(index as usize).ok_or_else(unknown)
     }
 
-    /// No two families have samples of one name.
+    /// Refuses two families with samples of one name.
     fn check_claims(&self) -> Result<(), RegistryError> {
         let mut claims: HashMap<String, &FamilySpec<'_>> = HashMap::new();
         for spec in &self.families {
@@ -191,7 +191,7 @@ impl<'a> Content<'a> {
         Ok(())
     }
 
-    /// No series is there twice.
+    /// Refuses a series that is defined twice.
     fn check_twice(&self) -> Result<(), RegistryError> {
         let mut seen = HashSet::with_capacity(self.series.len());
         for new in &self.series {
@@ -205,7 +205,7 @@ impl<'a> Content<'a> {
 }
 
 impl NewSeries {
-    /// Whether its buckets add up to a number of observations.
+    /// Returns whether its buckets add up to a number of observations.
     fn has_count(&self) -> bool {
         match &self.point {
             Point::Buckets { counts, .. } => {
@@ -218,7 +218,7 @@ impl NewSeries {
         }
     }
 
-    /// As pages show it.
+    /// Returns the series as pages show it.
     pub(super) fn describe(&self, spec: &FamilySpec<'_>) -> String {
         describe(spec.name, self.labels.as_str())
     }

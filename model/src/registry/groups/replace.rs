@@ -1,7 +1,7 @@
 //! Replacing the series of a group.
 //!
-//! Everything is checked before anything is touched ([`Registry::check_replacement`]): a replacement
-//! is done whole, or refused with the series or family that stands in its way.
+//! Everything is checked before anything changes ([`Registry::check_replacement`]): a replacement
+//! is done whole, or refused with an error that names the series or family in its way.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -11,39 +11,40 @@ use super::content::{Content, NewSeries};
 use crate::sum::{Sum, sum_of_counts};
 use crate::{Batch, FamilySpec, FamilyType, Labels, Point};
 
-/// What `METRICS.REPLACE` says.
+/// The arguments of `METRICS.REPLACE`.
 #[derive(Debug, Clone, Copy)]
 pub struct Replacement<'a> {
-    /// The labels that the group is known by. Series carry them if their definitions do.
+    /// The labels that identify the group. Series have them only if their definitions do.
     pub group: &'a Labels,
-    /// One run of full state, of definitions alone; none of them: the group ends.
+    /// One full state, of definitions alone; without batches the group ends.
     pub batches: &'a [Batch<'a>],
     /// Whether families of the group that the batches do not name stay.
     pub keeps_others: bool,
 }
 
-/// What was done.
+/// The result of a replacement.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Replaced {
-    /// How many series the batches define.
+    /// Number of series that the batches define.
     pub series: u64,
-    /// How many series of the group there are no more.
+    /// Number of series of the group that were removed.
     pub removed: u64,
 }
 
-/// What a check has found: which families of the registry have no series but the group's.
+/// The result of the check: which families of the registry have only series of the group.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Places in the list of new families whose help and unit replace those of the registry.
+    /// Indexes of new families whose help and unit replace those of the registry.
     described_anew: HashSet<usize>,
 }
 
 impl Registry {
-    /// Gives a group other series, in one step, or says why not.
+    /// Gives a group other series in one step, or refuses.
     ///
     /// # Errors
     ///
-    /// A series belongs to another group, to a writer, or to nobody in particular; a family is of
+    /// A series belongs to another group or to a writer, or was written by hand; a family has
+    /// another type and also other series than the group's; a limit. Nothing has changed then.
     /// another type and has other series than the group's; a limit. Nothing has changed then.
     pub fn replace_group(
         &mut self,
@@ -125,14 +126,15 @@ impl Registry {
         Ok(plan)
     }
 
-    /// The series of the group that a replacement is about.
+    /// Returns the series of the group that a replacement replaces.
     fn scope(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<u32> {
         let of_group = self.groups.series_of(replacement.group.as_str());
         let series = of_group.filter(|id| self.has_total(*id));
         if !replacement.keeps_others {
             return series.collect();
         }
-        // Also those whose samples have the names of new ones: `x_total` may have been a gauge.
+        // Includes families whose samples have the names of new ones: `x_total` may have been a
+        // gauge.
         let mut families: HashSet<u32> = HashSet::new();
         for spec in &content.families {
             families.extend(self.by_name.get(spec.name));
@@ -144,8 +146,8 @@ impl Registry {
             .collect()
     }
 
-    /// The family of that name, if its series can be of the group. One that has no series but the
-    /// group's may be of another type: it ends.
+    /// Returns the family of that name, if its series can belong to the group. A family of another
+    /// type with only series of the group ends.
     fn check_family_of_group(
         &self,
         spec: &FamilySpec<'_>,
@@ -207,7 +209,7 @@ impl Registry {
         Err(RegistryError::Owned { series, owner })
     }
 
-    /// Removes what the group does not have any more; returns how many series that was.
+    /// Removes series that the group no longer has; returns their number.
     fn remove_rest(&mut self, replacement: &Replacement<'_>, content: &Content<'_>) -> u64 {
         let mut rest = self.scope(replacement, content);
         for new in &content.series {
@@ -229,7 +231,7 @@ impl Registry {
         rest.len() as u64
     }
 
-    /// The family of a spec that was checked, created where it is missing.
+    /// Returns the family of a checked spec; creates it if it is missing.
     fn begin_family_of_group(
         &mut self,
         content: &Content<'_>,
@@ -248,7 +250,7 @@ impl Registry {
         Ok(id)
     }
 
-    /// Gives a series its new value, and to the group.
+    /// Writes the new value of a series, and adds the series to the group.
     fn write_of_group(&mut self, now_ms: u64, group: &str, family: u32, new: &NewSeries) {
         let labels = new.labels.as_str();
         let known = self.find_series(family, labels);
@@ -311,7 +313,7 @@ impl Registry {
                     low: 0.0,
                 }
             }
-            // As what a writer that has gone leaves behind.
+            // Stored like the values that ended writers leave.
             Total::Gauge(gauge) => gauge.retired = Some(value),
             Total::Buckets(_) | Total::Native(_) => {}
         }
@@ -319,7 +321,7 @@ impl Registry {
     }
 }
 
-/// Whether a group's family can be one of the registry: a group's gauges are shown in any mode.
+/// Returns whether a group's family fits one of the registry: a group's gauges may have any mode.
 fn fits(new: FamilyType, found: FamilyType) -> bool {
     match (new, found) {
         (FamilyType::Gauge(_), FamilyType::Gauge(_)) => true,
@@ -327,7 +329,7 @@ fn fits(new: FamilyType, found: FamilyType) -> bool {
     }
 }
 
-/// Whether a total is below another one, so that a new one has begun.
+/// Returns whether a total is lower than another, which means that a new one has begun.
 fn is_less(new: &Total, old: &Total) -> bool {
     match (new, old) {
         (Total::Counter(new), Total::Counter(old)) => new.value() < old.value(),

@@ -1,4 +1,4 @@
-//! What the parts of the state are made of: options, sums, lists, and slots that may be free.
+//! The building blocks of the state: options, sums, lists, and slabs with free places.
 
 use crate::NATIVE_SCHEMAS;
 use crate::bytes::{DecodeError, Reader, Write};
@@ -66,7 +66,7 @@ pub(super) fn get_flag(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
 }
 
 pub(super) fn get_id(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
-    // Checked to be below 2^32, so nothing is cut off.
+    // It is below 2^32, so the cast loses nothing.
     Ok(get_below(from, "number", 1 << 32)? as u32)
 }
 
@@ -98,7 +98,7 @@ pub(super) fn put_list<'t, T: 't, L>(
     }
 }
 
-/// A list of things that take at least `each` bytes.
+/// Decodes a list of values of at least `each` bytes.
 pub(super) fn get_list<'a, T>(
     from: &mut Reader<'a>,
     each: usize,
@@ -116,7 +116,7 @@ pub(super) fn put_slab<T>(
     put_slab_numbered(out, slab, |out, _, thing| put(out, thing));
 }
 
-/// The same, where what is written of a thing depends on its place.
+/// The same, for values whose bytes depend on their place.
 pub(super) fn put_slab_numbered<T>(
     out: &mut Vec<u8>,
     slab: &Slab<T>,
