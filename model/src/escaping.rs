@@ -373,22 +373,32 @@ pub(crate) fn push_quoted(out: &mut Vec<u8>, name: &str) {
     out.push(b'"');
 }
 
-/// Returns a text without its backslash escapes.
-pub(crate) fn unescaped(text: &str) -> Cow<'_, str> {
+/// Returns a text without the escapes of a label value, a quoted name or a help text: `\\`, `\"` and `\n`. Any other backslash
+/// stands for itself ([text format][format]).
+///
+/// [format]: https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format
+///
+/// ```
+/// assert_eq!(metrics_model::unescaped(r#"C:\\new \"x\"\n"#), "C:\\new \"x\"\n");
+/// assert_eq!(metrics_model::unescaped(r"\d+\"), r"\d+\");
+/// ```
+pub fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
     }
     let mut plain = String::with_capacity(text.len());
     let mut characters = text.chars();
     while let Some(character) = characters.next() {
-        plain.push(match character {
-            '\\' => match characters.next() {
-                Some('n') => '\n',
-                Some(other) => other,
-                None => break,
-            },
-            other => other,
-        });
+        if character != '\\' {
+            plain.push(character);
+            continue;
+        }
+        match characters.next() {
+            Some('n') => plain.push('\n'),
+            Some(escaped @ ('\\' | '"')) => plain.push(escaped),
+            Some(other) => plain.extend(['\\', other]),
+            None => plain.push('\\'),
+        }
     }
     Cow::Owned(plain)
 }

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use metrics_model::unescaped;
+
 /// One line of a page.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sample<'a> {
@@ -56,25 +58,6 @@ fn closing_quote(text: &str) -> Option<usize> {
         is_escaped = byte == b'\\' && !is_escaped;
         is_end
     })
-}
-
-fn unescaped(text: &str) -> Cow<'_, str> {
-    if !text.contains('\\') {
-        return Cow::Borrowed(text);
-    }
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        plain.push(match character {
-            '\\' => match characters.next() {
-                Some('n') => '\n',
-                Some(escaped) => escaped,
-                None => '\\',
-            },
-            other => other,
-        });
-    }
-    Cow::Owned(plain)
 }
 
 #[cfg(test)]

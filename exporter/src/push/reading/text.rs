@@ -8,11 +8,11 @@ mod tokens;
 
 use std::collections::{HashMap, HashSet};
 
-use metrics_model::{Exemplar, FamilyType, parse_number};
+use metrics_model::{Exemplar, FamilyType, parse_number, unescaped};
 
 use super::family::{Draft, FileExemplar, GAUGE, LabelPairs, Parsed, Part};
 use super::{LeftOut, ReadError};
-use tokens::{identity, label_set, name, unescaped};
+use tokens::{identity, label_set, name};
 
 /// Reads a file.
 pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
@@ -80,7 +80,10 @@ impl Reader {
         let rest = rest.trim_start();
         match word {
             "TYPE" => return self.declare(&name, rest),
-            "HELP" => self.help.insert(name.clone(), unescaped(rest)),
+            "HELP" => {
+                let help = unescaped(rest).into_owned();
+                self.help.insert(name.clone(), help)
+            }
             _ => self.unit.insert(name.clone(), rest.to_owned()),
         };
         if let Some(&known) = self.by_name.get(&name) {

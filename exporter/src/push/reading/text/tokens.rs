@@ -1,5 +1,7 @@
 //! The parts of a line: names, label sets, quoted texts.
 
+use metrics_model::unescaped;
+
 use super::super::family::LabelPairs;
 
 /// Name, labels and the rest of a sample's line: `name{label="value"} rest` or `{"name"} rest`.
@@ -71,29 +73,12 @@ fn quoted(text: &str) -> Result<(String, &str), String> {
     let mut is_escaped = false;
     for (at, byte) in inside.bytes().enumerate() {
         match byte {
-            b'"' if !is_escaped => return Ok((unescaped(&inside[..at]), &inside[at + 1..])),
+            b'"' if !is_escaped => {
+                return Ok((unescaped(&inside[..at]).into_owned(), &inside[at + 1..]));
+            }
             b'\\' => is_escaped = !is_escaped,
             _ => is_escaped = false,
         }
     }
     Err("a quoted text does not end".to_owned())
-}
-
-/// `\\`, `\"` and `\n`; other backslashes stand for themselves.
-pub(super) fn unescaped(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut characters = text.chars();
-    while let Some(character) = characters.next() {
-        if character != '\\' {
-            plain.push(character);
-            continue;
-        }
-        match characters.next() {
-            Some('n') => plain.push('\n'),
-            Some(other @ ('\\' | '"')) => plain.push(other),
-            Some(other) => plain.extend(['\\', other]),
-            None => plain.push('\\'),
-        }
-    }
-    plain
 }
