@@ -75,7 +75,7 @@ pub use link::{
     ArbiterLink, Boot, ChildLink, ExporterLink, Facts, FromChild, Link, LinkError, ListenerFacts,
     NewStore, NurseryLink, PeerLink, ToArbiter, ToExporter, ToPeer,
 };
-pub use process::Process;
+pub use process::{Process, ProcessStat};
 pub use push_state::{LeaveState, PushHeader};
 pub use reader::{FamilyDef, SeriesView, StoreReader};
 pub use series::Series;

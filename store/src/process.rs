@@ -25,14 +25,11 @@ impl Process {
     /// The process that has this id now; `None` when there is none, or it has ended and waits to
     /// be reaped.
     pub fn of(pid: u32) -> Option<Self> {
-        let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        let Some(stat) = ProcessStat::of(pid) else {
             return Self::without_proc(pid);
         };
-        // The second field is the command in parentheses, and may itself contain anything.
-        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-        let state = fields.next()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        (state != "Z" && state != "X").then_some(Self { pid, start_time })
+        let start_time = stat.start_time;
+        (!stat.has_ended).then_some(Self { pid, start_time })
     }
 
     /// Where there is no `/proc`, a process is its id alone.
@@ -66,6 +63,38 @@ impl Process {
     }
 }
 
+/// What Linux records of a process in `/proc/<pid>/stat` (proc_pid_stat(5)), as far as the exporter uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessStat {
+    /// Whether it has ended and waits to be reaped (field 3).
+    pub has_ended: bool,
+    /// CPU time of all its threads, in user and system mode, in clock ticks (fields 14 and 15).
+    pub cpu_ticks: u64,
+    /// When it started, in clock ticks since the machine did (field 22).
+    pub start_time: u64,
+}
+
+impl ProcessStat {
+    /// Reads it; `None` when there is no such process, or no `/proc`.
+    pub fn of(pid: u32) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    fn parse(stat: &str) -> Option<Self> {
+        // The second field is the command in parentheses, and may itself contain anything.
+        let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+        let state = fields.next()?;
+        let user: u64 = fields.nth(10)?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        let start_time = fields.nth(6)?.parse().ok()?;
+        Some(Self {
+            has_ended: matches!(state, "Z" | "X"),
+            cpu_ticks: user + system,
+            start_time,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,5 +109,25 @@ mod tests {
             ..me
         };
         assert!(!namesake.is_alive());
+    }
+    #[test]
+    fn the_fields_of_a_process_are_found_behind_any_command() {
+        let of = |state: &str| {
+            let stat = format!(
+                "42 (a) S (b) {state} 1 3 4 5 6 7 8 9 10 11 140 25 16 17 20 0 1 0 22000 23"
+            );
+            ProcessStat::parse(&stat)
+        };
+        let running = ProcessStat {
+            has_ended: false,
+            cpu_ticks: 165,
+            start_time: 22_000,
+        };
+        let ended = ProcessStat {
+            has_ended: true,
+            ..running
+        };
+        assert_eq!([of("R"), of("Z")], [Some(running), Some(ended)]);
+        assert_eq!(ProcessStat::parse("42 (a) S 1 2"), None);
     }
 }

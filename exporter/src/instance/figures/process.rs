@@ -1,6 +1,6 @@
 //! What `/proc` says of a process.
 
-use metrics_store::Process;
+use metrics_store::{Process, ProcessStat};
 use rustix::param::{clock_ticks_per_second, page_size};
 
 /// How a process is now.
@@ -14,20 +14,15 @@ pub(super) struct Seen {
 /// `None` for one that has ended, or cannot be seen from here.
 pub(super) fn see(process: Process) -> Option<Seen> {
     let pid = process.pid;
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // After the command, which is in parentheses and may contain anything: fields 3 to 22 and more.
-    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
-    let user: u64 = fields.nth(11)?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    let start_time: u64 = fields.nth(6)?.parse().ok()?;
-    if start_time != process.start_time {
+    let stat = ProcessStat::of(pid)?;
+    if stat.start_time != process.start_time {
         return None;
     }
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(Seen {
         memory_bytes: pages * page_size() as u64,
-        cpu_ticks: user + system,
+        cpu_ticks: stat.cpu_ticks,
         open_files: open_files(pid),
     })
 }
