@@ -102,7 +102,6 @@ pub(crate) enum Task<'a> {
     Health,
     Push(&'a PushWords),
     CheckConfig,
-    Completions(Shell),
 }
 
 impl Cli {
@@ -147,20 +146,18 @@ impl Cli {
         matches!(self.command, Some(Command::Instance))
     }
 
-    /// What needs no settings.
-    pub(crate) fn task_without_settings(&self) -> Option<Task<'_>> {
+    /// The shell that a completion script was asked for; that needs no settings.
+    pub(crate) fn completions(&self) -> Option<Shell> {
         match self.command {
-            Some(Command::Completions { shell }) => Some(Task::Completions(shell)),
+            Some(Command::Completions { shell }) => Some(shell),
             _ => None,
         }
     }
 
     /// What to do with those settings; checked as far as it can be without a connection.
     pub(crate) fn task(&self, settings: &Settings) -> Result<Task<'_>, Failure> {
-        match &self.command {
-            Some(Command::Health) => return Ok(Task::Health),
-            Some(Command::Completions { shell }) => return Ok(Task::Completions(*shell)),
-            _ => {}
+        if matches!(self.command, Some(Command::Health)) {
+            return Ok(Task::Health);
         }
         if settings.redis.enabled {
             RedisBackend::new(settings).map_err(StandaloneError::Backend)?;

@@ -37,7 +37,7 @@ fn instance() -> u8 {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    if let Some(Task::Completions(shell)) = cli.task_without_settings() {
+    if let Some(shell) = cli.completions() {
         return cli::print_completions(shell);
     }
     logging::start(cli.log_format);
@@ -55,6 +55,5 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Task::Health => Ok(health::ask(&settings.prometheus)?),
         Task::Push(words) => Ok(words.run(&runtime()?, settings)?),
         Task::CheckConfig => cli::print_settings(&loaded),
-        Task::Completions(shell) => cli::print_completions(shell),
     }
 }
