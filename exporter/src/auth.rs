@@ -2,17 +2,18 @@
 //!
 //! # What it costs
 //!
-//! A bcrypt hash is slow on purpose, some 50 ms of a processor. So it is computed beside the thread
-//! that serves, one at a time, and the credentials that were right are remembered (as a keyed
-//! digest, never as they came): a scrape costs microseconds.
+//! A bcrypt hash is slow on purpose, some 50 ms of a processor. So another thread computes it, one
+//! at a time, and correct credentials are remembered (as a keyed digest, never as they came): after
+//! the first scrape, each costs microseconds.
 //!
 //! # What if
 //!
-//! *Clients guess passwords, before the right one has come*: the newest attempt has the next turn.
-//! Each guesser waits for its answer before it guesses again, so a scraper that comes among hundreds
-//! of them is answered after the one hash that is being computed. *They guess after that*: there is
-//! one right pair of user and password, and it is known, so all others are wrong without a hash.
-//! They get their answers one after the other and slowly, so that guessing is no faster than with
+//! *Clients guess passwords before a correct one has come*: the newest attempt is hashed next. Each
+//! guesser waits for its answer before it guesses again. So a scraper among hundreds of them waits
+//! only for the hash that is being computed. *They guess after that*: the one correct pair of user
+//! and password is known, so every other pair is wrong, without a hash. Wrong pairs are answered
+//! slowly, one after the other, so that many clients guess no faster than one. *The exporter ends
+//! meanwhile*: waiting attempts are refused at once.
 //! one. *The exporter ends meanwhile*: whatever waits is refused at once.
 
 mod turns;
@@ -30,15 +31,15 @@ use tokio::time::sleep;
 use metrics_settings::{AuthSettings, Secret};
 use turns::Turns;
 
-/// From one answer to a wrong password to the next, where no hash is needed to tell that it is wrong.
+/// Pause between two answers to wrong passwords when no hash is needed to tell that they are wrong.
 const GUESS: Duration = Duration::from_millis(50);
 
-/// The user and password that clients need.
+/// The user and password that clients must send.
 #[derive(Debug)]
 pub(crate) struct BasicAuth {
     username: String,
     password_hash: Secret,
-    /// Digests of what is remembered are worth nothing outside this process.
+    /// Key of the digests, so that they are useless outside this process.
     key: hmac::Key,
     accepted: Mutex<Option<hmac::Tag>>,
     hashing: Turns,
@@ -46,10 +47,10 @@ pub(crate) struct BasicAuth {
     is_closed: watch::Sender<bool>,
 }
 
-/// Why there can be no authentication.
+/// The reason why there can be no authentication.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// Nothing to tell digests of passwords from guesses with.
+    /// The system gives no random key for the digests of passwords.
     #[error("the system gives no random bytes")]
     NoRandomness,
 }
@@ -69,7 +70,7 @@ impl BasicAuth {
         })
     }
 
-    /// Whether these headers carry the right user and password.
+    /// Returns whether these headers contain the correct user and password.
     pub(crate) async fn allows(&self, headers: &HeaderMap) -> bool {
         let Some(credentials) = credentials(headers) else {
             return false;
@@ -82,7 +83,7 @@ impl BasicAuth {
         }
     }
 
-    /// From now on no attempt waits: the exporter ends, or another password is set.
+    /// Refuses all waiting attempts: the exporter ends, or gets another password.
     pub(crate) fn close(&self) {
         self.is_closed.send_replace(true);
     }
@@ -92,7 +93,7 @@ impl BasicAuth {
             return is_right || self.wrong().await;
         }
         let turn = self.hashing.take().await;
-        // The right ones may have come while this one waited.
+        // A correct attempt may have finished while this one waited.
         if let Some(is_right) = self.remembered(credentials) {
             drop(turn);
             return is_right || self.wrong().await;
@@ -100,13 +101,14 @@ impl BasicAuth {
         let (username, password) = credentials.split_once(':').unwrap_or((credentials, ""));
         let password = password.to_owned();
         let hash = self.password_hash.clone();
-        // The turn ends with the hash, also when the client is gone before that.
+        // The turn ends with the hash, even if the client is gone before that.
         let verified = tokio::task::spawn_blocking(move || {
             let verified = bcrypt::verify(password, hash.reveal());
             drop(turn);
             verified
         });
-        // The hash is computed for a wrong user too, so that the time does not tell which users exist.
+        // The hash is computed for a wrong user too, so that the time does not reveal which users
+        // exist.
         let is_right = matches!(verified.await, Ok(Ok(true))) && username == self.username;
         if is_right {
             let tag = hmac::sign(&self.key, credentials.as_bytes());
@@ -115,16 +117,16 @@ impl BasicAuth {
         is_right
     }
 
-    /// Whether they are the right ones, once those are known.
+    /// Returns whether they are correct, once the correct ones are known.
     fn remembered(&self, credentials: &str) -> Option<bool> {
         let accepted = self.accepted();
         let tag = accepted.as_ref()?;
         Some(hmac::verify(&self.key, credentials.as_bytes(), tag.as_ref()).is_ok())
     }
 
-    /// A wrong password, answered when it is its turn.
+    /// Answers a wrong password, after those before it.
     async fn wrong(&self) -> bool {
-        // It is never closed.
+        // The semaphore is never closed.
         let _turn = self.guessing.acquire().await;
         sleep(GUESS).await;
         false
@@ -135,7 +137,7 @@ impl BasicAuth {
     }
 }
 
-/// `user:password` of `Authorization: Basic` (RFC 7617).
+/// Returns `user:password` of `Authorization: Basic` (RFC 7617).
 fn credentials(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = value.split_once(' ')?;
@@ -204,7 +206,7 @@ mod tests {
     async fn a_right_password_is_hashed_once() {
         let auth = auth();
         assert!(auth.allows(&basic("prometheus:secret")).await);
-        // Without a turn nothing is hashed.
+        // While this test holds the turn, nothing is hashed.
         let _turn = auth.hashing.take().await;
         assert!(auth.allows(&basic("prometheus:secret")).await);
         assert!(!auth.allows(&basic("prometheus:wrong")).await);
@@ -228,13 +230,13 @@ mod tests {
         tokio::task::yield_now().await;
         drop(turn);
         assert!(scraper.await.unwrap());
-        // It was not the last of three hundred: nearly all of them wait for their answer still.
+        // It was not answered last of three hundred: nearly all of them still wait.
         let mut answered = 0;
         while guessers.try_join_next().is_some() {
             answered += 1;
         }
         assert!(answered < 10, "{answered}");
-        // And none of them any longer than the exporter is there.
+        // The end of the exporter ends the waiting.
         auth.close();
         let answers = guessers.join_all().await;
         assert!(answers.iter().all(|is_right| !is_right));

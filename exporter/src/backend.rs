@@ -1,4 +1,4 @@
-//! Where a registry lives: in this process, or in Redis behind the `METRICS.*` commands.
+//! The place of a registry: in this process, or in Redis behind the `METRICS.*` commands.
 
 mod embedded;
 mod error;
@@ -13,7 +13,7 @@ pub use redis::RedisBackend;
 pub(crate) use redis::{Info, Replacement};
 pub(crate) use shard::shard_of;
 
-/// A registry that can be rendered page by page. Clones are the same registry.
+/// A registry that renders pages. Clones refer to the same registry.
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// The registry of this instance.
@@ -23,7 +23,7 @@ pub enum Backend {
 }
 
 impl Backend {
-    /// Renders one page; `request.cursor` says which, `None` counts as the first.
+    /// Renders one page, selected by `request.cursor`; `None` stands for the first.
     pub async fn page(&self, request: &ExposeRequest) -> Result<Page, BackendError> {
         match self {
             Self::Embedded(embedded) => embedded.page(request),

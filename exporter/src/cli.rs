@@ -1,4 +1,4 @@
-//! The words of the command line, and what they come to.
+//! The command line: its words, and the task that they select.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,14 +13,14 @@ use crate::logging::LogFormat;
 use crate::push_command::{PushFailure, PushWords};
 use crate::{BackendError, Protection, PushError, RedisBackend, SidecarError, StandaloneError};
 
-/// The exit codes of sysexits.h that are used: the command line, the environment or the settings are
-/// wrong; a file that was given is; it is not there; Redis is not there; try again.
+/// Exit codes of sysexits.h: wrong command line, environment or settings; wrong data in a file; no
+/// such file; Redis is unavailable; try again.
 pub(crate) const USAGE: u8 = 64;
 const DATA: u8 = 65;
 const NO_INPUT: u8 = 66;
 const UNAVAILABLE: u8 = 69;
 const TRY_AGAIN: u8 = 75;
-/// And these are everybody's.
+/// Exit codes that every program uses.
 pub(crate) const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 
@@ -40,9 +40,9 @@ Exit status: 0 success; 64 wrong words or settings; 65 a pushed file is wrong; 6
 
 /// Serves the metrics of Gunicorn applications to Prometheus.
 ///
-/// Settings are taken from the flags, then from the environment, then from the file, then from the
-/// defaults. Without a command, the Redis or the directory that they name is served. An
-/// application without either needs no exporter of its own: its arbiter starts one.
+/// Flags take precedence over the environment, the environment over the file, and the file over the
+/// defaults. Without a command, the program serves the Redis or the directory that the settings
+/// name. An application without either needs no exporter of its own: its arbiter starts one.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -63,39 +63,39 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "URL")]
     redis_url: Option<String>,
 
-    /// How log lines look, on standard error
+    /// The format of log lines, on standard error
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 }
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
-    /// Does what the settings say; the default
+    /// Serves the Redis or the directory of the settings; the default
     Serve,
     /// Serves the metrics that applications share in one Redis
     ///
-    /// SIGHUP reads certificates and password again; connections go on. SIGTERM finishes what is
-    /// being answered, and ends.
+    /// SIGHUP reloads certificates and password; connections stay open. SIGTERM finishes open
+    /// requests and ends the program.
     Standalone,
-    /// Serves an application that does not serve itself: from its directory, or from its Redis
+    /// Serves an application that runs no exporter: from its directory, or from its Redis
     Sidecar,
     /// Asks a running exporter whether it is healthy: exit status 0 or 1
     Health,
-    /// Writes what a batch job has measured into the Redis that applications share
+    /// Writes the metrics of a batch job to the Redis that applications share
     Push(PushWords),
     /// Prints the settings in force, without passwords: exit status 0 or 64
     CheckConfig,
     /// The exporter of an instance, whose arbiter is at the other end of standard input
     #[command(hide = true)]
     Instance,
-    /// Prints a script with which a shell completes the words of this program
+    /// Prints a completion script for a shell
     Completions {
         /// For which shell
         shell: Shell,
     },
 }
 
-/// What the program is to do.
+/// The task of the program.
 pub(crate) enum Task<'a> {
     Standalone,
     Sidecar,
@@ -105,9 +105,9 @@ pub(crate) enum Task<'a> {
 }
 
 impl Cli {
-    /// All settings, with the flags before the environment.
+    /// Returns all settings; flags take precedence over the environment.
     pub(crate) fn settings(&self) -> Result<Loaded, SettingsError> {
-        // An empty variable, as a compose file leaves it, names no file.
+        // An empty variable, as in a compose file, names no file.
         let path = self
             .config
             .as_deref()
@@ -131,7 +131,7 @@ impl Cli {
         loaded.warn_of_variables(names.iter().map(String::as_str));
         let is_of_redis = match self.command {
             Some(Command::Standalone) => true,
-            // A host or what else leads to a Redis says enough; without any it would be a guess.
+            // `push` needs a setting that names a Redis; the default host would be a guess.
             Some(Command::Push(_)) => names_redis(&loaded.settings, &env),
             _ => false,
         };
@@ -141,12 +141,12 @@ impl Cli {
         Ok(loaded)
     }
 
-    /// Whether an arbiter has started this program, and tells it all else.
+    /// Returns whether an arbiter has started this program and sends it the settings.
     pub(crate) fn is_instance(&self) -> bool {
         matches!(self.command, Some(Command::Instance))
     }
 
-    /// The shell that a completion script was asked for; that needs no settings.
+    /// Returns the shell of `completions`, a command that needs no settings.
     pub(crate) fn completions(&self) -> Option<Shell> {
         match self.command {
             Some(Command::Completions { shell }) => Some(shell),
@@ -154,7 +154,7 @@ impl Cli {
         }
     }
 
-    /// What to do with those settings; checked as far as it can be without a connection.
+    /// Returns the task of these settings, checked as far as possible without a connection.
     pub(crate) fn task(&self, settings: &Settings) -> Result<Task<'_>, Failure> {
         if matches!(self.command, Some(Command::Health)) {
             return Ok(Task::Health);
@@ -180,7 +180,7 @@ impl Cli {
     }
 }
 
-/// Whether the settings say where Redis is.
+/// Returns whether the settings name a Redis.
 fn names_redis(settings: &Settings, env: &impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
     let by_variable = ["REDIS_HOST", "REDIS_PORT"].iter().any(is_set);
@@ -200,7 +200,7 @@ fn help_for_bind() -> String {
     format!("The address to bind [default: {address}]")
 }
 
-/// Why the program ends with another status than 0.
+/// The reason why the program ends with a status other than 0.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -226,7 +226,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// One line on standard error, and the status.
+    /// Prints one line to standard error, and returns the status.
     pub(crate) fn report(&self) -> u8 {
         complain(&self.to_string());
         match self {
@@ -249,14 +249,15 @@ impl Failure {
     }
 }
 
-/// What clap has to say instead of a task: help and version are answers, the rest are mistakes.
+/// Prints clap's answer and returns the status: help and version are successes, the rest are
+/// mistakes.
 pub(crate) fn not_a_task(answer: &clap::Error) -> u8 {
-    // Nowhere to print to is nothing to stop for.
+    // The program ends either way, printed or not.
     let _ = answer.print();
     if answer.use_stderr() { USAGE } else { SUCCESS }
 }
 
-/// `check-config`: the settings as a file would spell them.
+/// Carries out `check-config`: prints the settings in the form of a file.
 pub(crate) fn print_settings(loaded: &Loaded) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
     let settings = loaded.settings.redacted();
@@ -276,7 +277,7 @@ pub(crate) fn print_settings(loaded: &Loaded) -> Result<(), Failure> {
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 
-/// `completions`.
+/// Carries out `completions`.
 pub(crate) fn print_completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     let mut command = Cli::command();

@@ -1,4 +1,4 @@
-//! What the programs that serve have in common: a runtime, signals, serving, and an orderly end.
+//! The frame of the programs that serve: a runtime, signals, serving, and an orderly end.
 
 use std::io;
 use std::net::TcpListener;
@@ -14,11 +14,11 @@ use crate::protection::Protection;
 use crate::routes::App;
 use crate::server::serve;
 
-/// Shortest time between two flushes.
+/// Minimum time between two flushes.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Runs `task` on a runtime of one thread. Does not wait for work that was started beside it: a resolver that gets
-/// no answer, a password that is being hashed.
+/// Runs `task` on a runtime of one thread. Does not wait for other work that it has started: a
+/// resolver without an answer, a password that is being hashed.
 pub(crate) fn run_to_the_end<T>(task: impl Future<Output = T>) -> io::Result<T> {
     let runtime = runtime()?;
     let ended = runtime.block_on(task);
@@ -26,7 +26,7 @@ pub(crate) fn run_to_the_end<T>(task: impl Future<Output = T>) -> io::Result<T> 
     Ok(ended)
 }
 
-/// One thread is enough for all that these programs do.
+/// Returns a runtime of one thread, which is enough for these programs.
 pub(crate) fn runtime() -> io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -38,7 +38,8 @@ pub(crate) fn flush_interval(settings: &Settings) -> Duration {
     Duration::from_millis(settings.flush_interval_ms).max(SHORTEST_INTERVAL)
 }
 
-/// Ticks at once and then after each `period`; a flush that took longer delays the next.
+/// Returns ticks: the first at once, then one after each `period`; a longer flush delays the next
+/// tick.
 pub(crate) fn ticks(period: Duration) -> Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -62,8 +63,8 @@ impl Signals {
         })
     }
 
-    /// Ignores them and SIGQUIT, where an arbiter decides when the process ends. They come to all processes of a
-    /// terminal or of a group, while workers are still finishing requests.
+    /// Ignores these signals and SIGQUIT, for a process that its arbiter ends. They reach all
+    /// processes of a terminal or of a group, while workers are still finishing requests.
     pub(crate) fn ignore() -> io::Result<()> {
         for kind in [
             SignalKind::interrupt(),
@@ -71,13 +72,14 @@ impl Signals {
             SignalKind::hangup(),
             SignalKind::terminate(),
         ] {
-            // Once there was a handler, the default action never comes back, also without a listener.
+            // Once a signal had a handler, its default action never returns, even without a
+            // listener.
             drop(signal(kind)?);
         }
         Ok(())
     }
 
-    /// Runs `task`; `None` when the process was asked to end before it was done.
+    /// Runs `task`; returns `None` if a signal ends the program first.
     pub(crate) async fn unless_ended<T>(&mut self, task: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = task => Some(done),
@@ -86,10 +88,10 @@ impl Signals {
         }
     }
 
-    /// Serves `app` until SIGTERM, SIGINT or `over`, then finishes what is being answered.
+    /// Serves `app` until SIGTERM, SIGINT or `over`, then finishes open requests.
     ///
-    /// At SIGHUP certificates and password are read again, from where the settings of `read_again` say; connections
-    /// go on.
+    /// SIGHUP reloads certificates and password from the files of the settings that `read_again`
+    /// returns; connections stay open.
     pub(crate) async fn serve(
         mut self,
         listener: TcpListener,
@@ -111,7 +113,7 @@ impl Signals {
     }
 }
 
-/// Reads certificates and password again at each SIGHUP; what cannot be used changes nothing.
+/// Reloads certificates and password at each SIGHUP; if they cannot be used, the old ones stay.
 async fn follow(
     protection: &Protection,
     mut hangup: Signal,
@@ -133,7 +135,7 @@ async fn follow(
     }
 }
 
-/// A server that runs beside its program, until that ends it or exchanges it for another.
+/// A server that runs beside its program, until the program ends or replaces it.
 pub(crate) struct Serving {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -154,8 +156,8 @@ impl Serving {
         Self { stop, task }
     }
 
-    /// Takes no more connections. The returned task ends when everything is answered, or after `limit`; it runs on
-    /// while the program does the rest.
+    /// Accepts no more connections. The returned task ends when all requests are answered, or after
+    /// `limit`; it runs on while the program does the rest.
     pub(crate) fn end(self, limit: Duration) -> JoinHandle<()> {
         let _already_ended = self.stop.send(());
         tokio::task::spawn_local(async move {

@@ -1,4 +1,4 @@
-//! `health`: asks a running exporter, as a container's health check does.
+//! `health`: asks a running exporter, as the health check of a container does.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use metrics_settings::PrometheusSettings;
 
 const PATIENCE: Duration = Duration::from_secs(3);
-/// An exporter that says this serves: whoever may scrape it shows a certificate.
+/// Answer of an exporter that requires client certificates, which counts as healthy.
 const WANTS_CERTIFICATE: &str = "a certificate is wanted";
 
-/// The exporter is not healthy, or not there.
+/// The exporter is unhealthy, or does not answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotHealthy {
     #[error("no exporter answers at {host}:{port}: {reason}")]
@@ -27,10 +27,10 @@ pub(crate) enum NotHealthy {
     },
 }
 
-/// Returns when `/healthz` answers 200, or is only told to whoever shows a certificate.
+/// Returns when `/healthz` answers 200, or answers that it requires a client certificate.
 pub(crate) fn ask(settings: &PrometheusSettings) -> Result<(), NotHealthy> {
     let port = settings.metrics_port;
-    // An address that stands for all of them is reached on loopback.
+    // Loopback stands for an address that means all interfaces.
     let host = match settings.bind_address.as_str() {
         "0.0.0.0" => "127.0.0.1",
         "::" => "::1",
@@ -79,8 +79,8 @@ fn ask_over(mut stream: impl Read + Write) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-/// The question over TLS. It holds no secret and its answer is one word, and who asks is on the same
-/// machine: so whose certificate is shown does not matter, and need not name this address.
+/// The request over TLS. It contains no secret, the answer is one word, and both processes are on
+/// the same machine. So any certificate is accepted, whatever address it names.
 mod tls {
     use std::io;
     use std::net::TcpStream;
@@ -100,7 +100,7 @@ mod tls {
             .with_safe_default_protocol_versions()
             .map_err(io::Error::other)?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth();
         let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
         let connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
@@ -118,11 +118,11 @@ mod tls {
         )
     }
 
-    /// Trusts whoever holds the key of the certificate that is shown.
+    /// Trusts any certificate whose private key the server has.
     #[derive(Debug)]
-    struct Anybody(Arc<CryptoProvider>);
+    struct AnyCertificate(Arc<CryptoProvider>);
 
-    impl ServerCertVerifier for Anybody {
+    impl ServerCertVerifier for AnyCertificate {
         fn verify_server_cert(
             &self,
             _end_entity: &CertificateDer<'_>,

@@ -1,26 +1,26 @@
-//! The exporter process of one Gunicorn instance: what the arbiter starts, and what it does until
-//! the arbiter says so, or is gone.
+//! The exporter process of one Gunicorn instance: the arbiter starts it, and it works until the
+//! arbiter tells it to end, or is gone.
 //!
 //! # How it works
 //!
-//! One thread. The main loop takes messages from the arbiter, notices the end of workers, and each
-//! `flush_interval` (and before a scrape is answered) brings what the stores hold into the registry
-//! of this instance: all of that is memory, so it is always quick to answer a ping or a scraper.
-//! Beside it a second task talks to the shared registry, which may be slow or away; it never holds
-//! anything while it waits.
+//! One thread. The main loop receives messages of the arbiter and notices the end of workers. Each
+//! `flush_interval` (and before a scrape is answered) it brings the content of the stores into the
+//! registry of this instance. All of that is memory, so pings and scrapes are always answered
+//! quickly. A second task talks to the shared registry, which may be slow or away; it holds no lock
+//! while it waits.
 //!
 //! # When a worker dies
 //!
-//! Its last values are read, requests it took with it are counted as aborted, it leaves the registry
-//! of this instance, that registry is committed, it leaves the shared registry, and only then the
-//! arbiter is told to give up its store. An exporter that is killed between any two of these steps
-//! has a successor that does them again, to the same end.
+//! The exporter reads the worker's last values, counts its open requests as aborted, and removes it
+//! from the registry of this instance. It commits that registry, and the worker leaves the shared
+//! registry. Only then it tells the arbiter to give up the store. If the exporter is killed between
+//! two of these steps, the next one repeats them, with the same result.
 //!
 //! # When the arbiter is gone
 //!
-//! Its workers notice within a second or two. Until then they are read as always; what is left is
-//! pushed; then this process ends too. It never exits with 3 or 4, which older arbiters take for a
-//! worker that cannot boot.
+//! Its workers notice within a second or two. Until then they are read as always; then the
+//! remaining values are pushed, and this process ends too. It never exits with 3 or 4, which older
+//! arbiters take for a worker that cannot boot.
 
 mod boot;
 mod declarations;
@@ -58,16 +58,17 @@ use pusher::Pusher;
 use state::Bequest;
 pub(crate) use state::State;
 
-/// How long workers may take to notice that their arbiter is gone, and Redis to take what is left.
+/// Time limit, once the arbiter is gone, for workers to notice it and for Redis to accept the rest.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
-/// How long the process may hang in a call once its arbiter is gone; before, the arbiter ends it.
+/// Time after which the process is killed if it hangs in a call once its arbiter is gone; before
+/// that, the arbiter ends it.
 const SILENCE: Duration = Duration::from_secs(10);
-/// How long an orderly end takes at most; the arbiter waits for three seconds.
+/// Time limit of an orderly end; the arbiter waits for three seconds.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
-/// How long a scrape that is being answered may still take at the end.
+/// Time limit of open scrapes at the end.
 const DRAIN: Duration = Duration::from_secs(1);
 
-/// Why an exporter process ends without having done its work.
+/// The reason why an exporter process ends without having done its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstanceError {
     #[error("the arbiter's first message is {0}, expected boot with 3 descriptors")]
@@ -95,11 +96,11 @@ impl InstanceError {
     }
 }
 
-/// Runs the exporter of an instance over its end of the link to the arbiter; answers the exit code
-/// of the process: 0, or 1 when it could not begin or go on.
+/// Runs the exporter of an instance over its end of the link to the arbiter. Returns the exit code
+/// of the process: 0, or 1 if it could not start or continue.
 pub fn run_instance(link: OwnedFd) -> u8 {
     logging::start_instance();
-    // Who has set up TLS before is right.
+    // Keeps a crypto provider that is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     let run = || -> Result<(), InstanceError> {
@@ -116,7 +117,7 @@ pub fn run_instance(link: OwnedFd) -> u8 {
     }
 }
 
-/// Unix milliseconds; 0 on a machine whose clock is before 1970.
+/// Returns Unix milliseconds; 0 if the machine's clock is before 1970.
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -135,7 +136,7 @@ async fn run(link: OwnedFd) -> Result<(), InstanceError> {
     Instance::new(link, beginning)?.run(early).await
 }
 
-/// What the main loop holds.
+/// The state of the main loop.
 struct Instance {
     link: AsyncLink,
     state: Rc<State>,
@@ -150,12 +151,12 @@ struct Instance {
     pusher: Option<Pusher>,
 }
 
-/// Why the main loop ends.
+/// The reason why the main loop ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// The instance ends.
     Shutdown,
-    /// A successor follows.
+    /// Another exporter replaces this one.
     Replaced,
     /// The arbiter is gone.
     Orphaned,
@@ -216,8 +217,8 @@ impl Instance {
         let mut tick = ticks(self.flush_interval);
         loop {
             let settled = self.state.settled.notified();
-            // In this order: what the arbiter has said is heard to its end, so that workers that end
-            // together are committed together.
+            // In this order: all messages of the arbiter are handled first, so that workers that
+            // end together are committed together.
             tokio::select! {
                 biased;
                 message = self.link.receive() => match message {
@@ -251,7 +252,7 @@ impl Instance {
         }
     }
 
-    /// Does what a message says; the last one says how to end.
+    /// Handles a message; the last one returns how to end.
     fn take(&mut self, message: ToExporter, descriptors: Vec<OwnedFd>) -> Option<End> {
         match (message, <[OwnedFd; 1]>::try_from(descriptors)) {
             (ToExporter::Tls, Ok([files])) => self.use_certificates(files),
@@ -283,7 +284,7 @@ impl Instance {
         }
     }
 
-    /// Serves on a listener, instead of the one before.
+    /// Serves on a listener, which replaces the one before.
     fn listen(&mut self, listener: OwnedFd) {
         if self.serves_tls && self.app.protection.tls().is_none() {
             tracing::error!("/metrics is not served: TLS is on and there are no certificates");
@@ -317,14 +318,14 @@ impl Instance {
         self.link.flush();
     }
 
-    /// Tells the arbiter which stores may go.
+    /// Tells the arbiter which stores it may give up.
     fn release(&mut self) {
         for number in self.state.settle() {
             self.link.send(&ToArbiter::Released { number });
         }
     }
 
-    /// Answers a scrape that waits, and all that wait with it.
+    /// Answers a waiting scrape, and all that wait with it.
     fn refresh(&mut self, first: RefreshRequest) {
         let now = std::time::Instant::now();
         self.state.scraped(now);
@@ -356,12 +357,14 @@ impl Instance {
         }
     }
 
-    /// Asked to end: what is left is pushed, as far as two seconds suffice.
+    /// Pushes the rest, as far as two seconds suffice, because the arbiter asks this process to
+    /// end.
     async fn shut_down(mut self, end: End) -> Result<(), InstanceError> {
         let deadline = Instant::now() + SHUTDOWN_LIMIT;
         self.finish(end, deadline).await;
         self.link.send(&ToArbiter::Bye);
-        // What the arbiter has not taken yet is taken while it waits for `Bye`.
+        // Messages that the arbiter has not received yet: it receives them while it waits for
+        // `Bye`.
         while self.link.has_queued() && Instant::now() < deadline {
             sleep(Duration::from_millis(10)).await;
             self.link.flush();
@@ -369,7 +372,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Workers end by themselves within seconds; they are read until then.
+    /// Workers end by themselves within seconds; their stores are read until then.
     async fn outlive_the_arbiter(mut self) -> Result<(), InstanceError> {
         let deadline = Instant::now() + ORPHAN_LIMIT;
         while self.state.any_alive(&[Role::Worker, Role::Child]) && Instant::now() < deadline {
@@ -387,10 +390,10 @@ impl Instance {
 
     async fn finish(&mut self, end: End, deadline: Instant) {
         if let Some(pages) = self.pages.take() {
-            // A successor answers at the same socket.
+            // The next exporter answers at the same socket.
             pages.abort();
         }
-        // A scraper that is being answered may read on while the rest is done.
+        // A scraper may read on while the rest is done.
         let drained = self.server.take().map(|server| server.end(DRAIN));
         for request in self.held.release(true) {
             request.answer();
@@ -401,7 +404,7 @@ impl Instance {
         }
         let is_empty = !self.state.any_alive(&[Role::Worker, Role::Child]);
         if end != End::Replaced && is_empty {
-            // Nobody records any more: everybody leaves, the exporter's own store too.
+            // No process records any more: all writers leave, the exporter's own store too.
             self.state.all_ended();
         }
         self.state.flush();
@@ -422,7 +425,7 @@ impl Instance {
         loop {
             tokio::select! {
                 () = &mut rest => break,
-                // Scrapes that were accepted before are answered, with what there is.
+                // Scrapes that were accepted before are answered with the present values.
                 Some(request) = self.refreshes.next() => request.answer(),
             }
         }

@@ -7,8 +7,8 @@
 //!                              └─▶ refresh: before a page, the flusher of this instance is asked
 //! ```
 //!
-//! Exposition bytes pass through unread: rendering is `metrics-model`'s, here or inside Redis. Only
-//! `page`, what a browser gets at `/`, reads a few families of them back.
+//! The exporter passes exposition bytes on unread: `metrics-model` renders them, here or inside
+//! Redis. Only `page`, which a browser gets at `/`, parses a few families.
 
 #![forbid(unsafe_code)]
 
@@ -37,7 +37,7 @@ mod standalone;
 mod stores;
 mod tls;
 
-/// Each shard of a registry has its place in every store.
+/// Every store has a place for each shard of a registry.
 const _: () = assert!(metrics_settings::MAX_SHARDS as usize == metrics_store::MAX_SHARDS);
 
 pub use auth::AuthError;

@@ -1,4 +1,4 @@
-//! Takes the port of the metrics, however long somebody else holds it.
+//! Binds the port of the metrics, and keeps trying while another process holds it.
 
 use std::io;
 use std::net::TcpListener;
@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::own_metrics::OwnMetrics;
 use metrics_settings::PrometheusSettings;
 
-/// From one attempt to the next.
+/// Time between two attempts.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The listener, and where it is.
+/// The listener and its URL.
 #[derive(Debug)]
 pub struct Listening {
     /// Bound and listening.
@@ -31,12 +31,12 @@ pub fn bind(settings: &PrometheusSettings) -> io::Result<Listening> {
     Ok(Listening { listener, url })
 }
 
-/// Binds them as soon as that is possible. The first refusal is an ERROR that names the port and its
-/// setting; until it works, `gunicorn_exporter_listening` is 0.
+/// Binds them as soon as possible. The first failure is logged as an ERROR that names the port and
+/// its setting; until it works, `gunicorn_exporter_listening` is 0.
 pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> Listening {
     let mut is_known = false;
     loop {
-        // Beside the thread that serves: a name may have to be resolved, for as long as that takes.
+        // On another thread: the system may have to resolve a name, which may take long.
         let bound = {
             let settings = settings.clone();
             tokio::task::spawn_blocking(move || bind(&settings)).await

@@ -1,4 +1,4 @@
-//! Log lines go to standard error; `RUST_LOG` says which (`debug`, or `hyper=warn,info`).
+//! Writes log lines to standard error; `RUST_LOG` selects them (`debug`, or `hyper=warn,info`).
 
 use std::io::IsTerminal;
 
@@ -12,16 +12,16 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 const VARIABLE: &str = "RUST_LOG";
 
-/// How a line looks.
+/// The format of a line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people
+    /// Text for people
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
 }
 
-/// From here on, what is logged is seen: of the program, which says `info` and above by itself.
+/// Starts the log of a program, by default with `info` and above.
 pub(crate) fn start(format: LogFormat) {
     let (filter, ignored) = filter(Level::INFO);
     let lines = lines().with_target(false);
@@ -32,10 +32,10 @@ pub(crate) fn start(format: LogFormat) {
     warn(ignored);
 }
 
-/// The same in the process of an instance, which has `warn` and above to say.
+/// Starts the log of an instance's exporter process, by default with `warn` and above.
 pub(crate) fn start_instance() {
     let (filter, ignored) = filter(Level::WARN);
-    // Who has set it up before is right.
+    // Keeps a subscriber that is already installed.
     let _ = lines().finish().with(filter).try_init();
     warn(ignored);
 }
@@ -47,10 +47,10 @@ fn lines() -> SubscriberBuilder<DefaultFields, Format, LevelFilter, fn() -> std:
         .with_ansi(std::io::stderr().is_terminal())
 }
 
-/// What the variable says; with what is wrong in it, if anything is.
+/// Parses the variable; also returns its error, if there is one.
 ///
-/// By targets and levels only: to filter by fields (`EnvFilter`), an engine for regular expressions
-/// would be a tenth of the program.
+/// It filters by targets and levels only. Filtering by fields (`EnvFilter`) needs an engine for
+/// regular expressions, a tenth of the program's size.
 fn filter(default: Level) -> (Targets, Option<String>) {
     let default = Targets::new().with_default(default);
     match std::env::var(VARIABLE) {

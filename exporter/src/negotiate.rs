@@ -1,4 +1,4 @@
-//! What a scraper wants: `Accept`, `Accept-Encoding`, the deadline, and the names it asks for.
+//! Reads a scraper's request: `Accept`, `Accept-Encoding`, the deadline, and `name[]`.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use hyper::HeaderMap;
 use hyper::header::{ACCEPT, ACCEPT_ENCODING, HeaderName};
 use metrics_model::{Escaping, Format};
 
-/// How long the scraper will wait, in seconds.
+/// Header with the scraper's time limit, in seconds.
 const SCRAPE_TIMEOUT: HeaderName = HeaderName::from_static("x-prometheus-scrape-timeout-seconds");
-/// Who does not say how long, a person with curl, waits that long at most.
+/// Deadline of a request without that header, for example from curl.
 const DEFAULT_DEADLINE: Duration = Duration::from_mins(1);
 
 const TEXT: &str = "text/plain";
@@ -16,23 +16,24 @@ const OPEN_METRICS: &str = "application/openmetrics-text";
 const PROTOBUF: &str = "application/vnd.google.protobuf";
 const MESSAGE: &str = "io.prometheus.client.MetricFamily";
 
-/// What can be asked for: the format, its media type, and its version. Of each type the one that
-/// stands first is meant where none is named.
+/// The formats that can be requested, each with its media type and version. The first of a type is
+/// the default for requests without a version.
 const OFFERS: [(Format, &str, &str); 6] = [
     (Format::Text, TEXT, "0.0.4"),
     (Format::Text1, TEXT, "1.0.0"),
     (Format::OpenMetrics, OPEN_METRICS, "1.0.0"),
     (Format::OpenMetrics2, OPEN_METRICS, "2.0.0"),
-    // The draft, which is all that Prometheus before 2.30 asks for: what it reads is written the same.
+    // The draft version, the only one that Prometheus before 2.30 requests; for its samples the
+    // text is the same.
     (Format::OpenMetrics, OPEN_METRICS, "0.0.1"),
     (Format::Protobuf, PROTOBUF, ""),
 ];
 
-/// A format, and how names are written in it that not everybody can read.
+/// A format, and how it writes names that older scrapers cannot parse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Form {
     pub(crate) format: Format,
-    /// What it is called; protobuf has none.
+    /// The version; protobuf has none.
     version: &'static str,
     pub(crate) escaping: Escaping,
 }
@@ -49,8 +50,9 @@ impl Form {
         escaping: Escaping::Underscores,
     };
 
-    /// The value of `Content-Type`. Prometheus 3 refuses a page without the right one, and wants to
-    /// be told how names are escaped; text 0.0.4 is older than that, and only says it if asked.
+    /// Returns the value of `Content-Type`. Prometheus 3 refuses a page without the right one, and
+    /// expects the escaping scheme in it. Text 0.0.4 is older than that and names it only on
+    /// request.
     pub(crate) fn content_type(self) -> String {
         let (version, escaping) = (self.version, self.escaping.parameter());
         let media = match self.format {
@@ -69,8 +71,9 @@ impl Form {
     }
 }
 
-/// The form with the highest weight, of equals the one that is named more exactly, of those the one
-/// named first. A scraper that asks for none of ours gets text 0.0.4, which all understand.
+/// Returns the form with the highest weight; of equals the more specific one, and of those the
+/// first. A scraper that requests none of these formats gets text 0.0.4, which every scraper can
+/// parse.
 pub(crate) fn form(headers: &HeaderMap) -> Form {
     let ranges = ranges(headers, &ACCEPT);
     let mut best: Option<(Preference, Form)> = None;
@@ -94,7 +97,7 @@ pub(crate) fn form(headers: &HeaderMap) -> Form {
     best.map_or(Form::TEXT, |(_, form)| form)
 }
 
-/// How a page is compressed.
+/// The compression of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     Identity,
@@ -103,7 +106,7 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// The value of `Content-Encoding`; `None` for a page as it is.
+    /// Returns the value of `Content-Encoding`; `None` for an uncompressed page.
     pub(crate) fn name(self) -> Option<&'static str> {
         match self {
             Self::Identity => None,
@@ -113,8 +116,9 @@ impl Encoding {
     }
 }
 
-/// What is asked for by name, with the highest weight. Of equals zstd, which is faster and smaller;
-/// whoever asks for nothing, or for anything (`*`), gets the page as it is.
+/// Returns the encoding with the highest weight among those that the request names; of equals zstd,
+/// which is faster and smaller. A request that names none, or any (`*`), gets the page
+/// uncompressed.
 pub(crate) fn encoding(headers: &HeaderMap) -> Encoding {
     let ranges = ranges(headers, &ACCEPT_ENCODING);
     let weight = |name: &str| {
@@ -129,7 +133,7 @@ pub(crate) fn encoding(headers: &HeaderMap) -> Encoding {
     }
 }
 
-/// When the scraper stops waiting.
+/// Returns how long the scraper waits.
 pub(crate) fn deadline(headers: &HeaderMap) -> Duration {
     headers
         .get(SCRAPE_TIMEOUT)
@@ -139,7 +143,7 @@ pub(crate) fn deadline(headers: &HeaderMap) -> Duration {
         .unwrap_or(DEFAULT_DEADLINE)
 }
 
-/// The values of `name[]`.
+/// Returns the values of `name[]`.
 pub(crate) fn names(query: Option<&str>) -> Vec<String> {
     form_urlencoded::parse(query.unwrap_or_default().as_bytes())
         .filter(|(key, _)| key == "name[]")
@@ -149,18 +153,18 @@ pub(crate) fn names(query: Option<&str>) -> Vec<String> {
 
 /// One element of `Accept` or `Accept-Encoding` (RFC 9110, section 12.5).
 struct Range {
-    /// In lower case.
+    /// The name in lower case.
     name: String,
     version: Option<String>,
     escaping: Option<Escaping>,
-    /// It names another message or encoding than ours.
+    /// Whether a parameter restricts it to a message or encoding of another kind.
     is_foreign: bool,
-    /// In thousandths: 0 means "not this one".
+    /// The weight in thousandths: 0 means "not this one".
     weight: u16,
 }
 
 impl Range {
-    /// How names are to be written: underscores where nothing is said, or what cannot be done.
+    /// Returns the escaping scheme; `underscores` if the request names none or an unsupported one.
     fn escaping(&self, format: Format) -> Escaping {
         match self.escaping {
             Some(Escaping::AllowUtf8) if format == Format::Text => Escaping::Underscores,
@@ -208,11 +212,11 @@ fn range(text: &str) -> Option<Range> {
     Some(range)
 }
 
-/// How much something is wanted: the weight that the most exact range gives it, then how exact that
-/// is, then how early it stands.
+/// The rank of an offer: the weight in the most specific range, then how specific that range is,
+/// then how early it stands.
 type Preference = (u16, u8, usize);
 
-/// `None` is least: not wanted.
+/// `None`, the lowest rank, means: not wanted.
 fn preference<'r>(
     ranges: &'r [Range],
     media: &str,
@@ -223,7 +227,7 @@ fn preference<'r>(
         .iter()
         .find(|(_, offered, _)| *offered == media)
         .is_some_and(|(.., first)| *first == version);
-    // Protobuf is for those who ask for it: nobody can read it in a terminal.
+    // Protobuf must be requested explicitly: it is unreadable in a terminal.
     let is_readable = media != PROTOBUF;
     let (position, range, exactness) = ranges
         .iter()

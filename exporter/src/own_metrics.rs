@@ -1,4 +1,4 @@
-//! The exporter's own metrics, served at `/-/metrics`: they must be there when Redis is not.
+//! The exporter's own metrics, served at `/-/metrics`, which must not need Redis.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 use std::sync::atomic::AtomicU64;
 
-/// What happened in this process since it started.
+/// Counts of this process since its start.
 #[derive(Debug)]
 pub struct OwnMetrics {
     registry: Registry,
@@ -33,14 +33,14 @@ pub struct OwnMetrics {
     listening: Gauge,
 }
 
-/// How a scrape ended.
+/// The end of a scrape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ScrapeResult {
     /// The page is complete.
     Complete,
-    /// There was no page: 503.
+    /// There was no page: the response was 503.
     Unavailable,
-    /// It failed, or the scraper went away, after the first page.
+    /// It failed, or the scraper disconnected, after the first page.
     BrokenOff,
 }
 
@@ -55,17 +55,17 @@ struct PushLabels {
     status: &'static str,
 }
 
-/// The registry that does not accept what is given up.
+/// The registry that does not accept the lost values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivenUpBy {
-    /// The instance's own.
+    /// That of the instance.
     Instance,
-    /// The shared one.
+    /// The shared registry.
     Shared,
 }
 
 impl GivenUpBy {
-    /// Why, as the end of a sentence.
+    /// Returns the reason, as the end of a sentence.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Instance => "this instance's registry does not accept them",
@@ -94,7 +94,7 @@ struct ErrorLabels {
 }
 
 impl OwnMetrics {
-    /// All zero.
+    /// Returns metrics that are all zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -139,14 +139,14 @@ impl OwnMetrics {
         }
     }
 
-    /// The page: `OpenMetrics` 1.0.0.
+    /// Renders the page in `OpenMetrics` 1.0.0.
     pub fn render(&self) -> Result<String, std::fmt::Error> {
         let mut page = String::new();
         encode(&mut page, &self.registry)?;
         Ok(page)
     }
 
-    /// A scrape of `path` has ended.
+    /// Counts a finished scrape of `path`.
     pub(crate) fn scraped(&self, path: &'static str, result: ScrapeResult, took: Duration) {
         let result = match result {
             ScrapeResult::Complete => "complete",
@@ -159,7 +159,7 @@ impl OwnMetrics {
         self.scrape_seconds.observe(took.as_secs_f64());
     }
 
-    /// The shared registry has answered a batch or a LEAVE.
+    /// Counts an answer of the shared registry to a batch or a LEAVE.
     pub fn pushed(&self, status: PushStatus) {
         let status = match status {
             PushStatus::Ok => "ok",
@@ -171,36 +171,36 @@ impl OwnMetrics {
         self.pushes.get_or_create(&PushLabels { status }).inc();
     }
 
-    /// The shared registry has not answered a batch.
+    /// Counts a batch without an answer.
     pub fn push_failed(&self) {
         self.pushes
             .get_or_create(&PushLabels { status: "failed" })
             .inc();
     }
 
-    /// How old the oldest change is that the shared registry does not have.
+    /// Sets the age of the oldest change that the shared registry lacks.
     pub fn set_push_lag(&self, lag: Duration) {
         self.push_lag_seconds.set(lag.as_secs_f64());
     }
 
-    /// So many series are left out by the shared registry.
+    /// Sets the number of series that the shared registry has left out.
     pub fn set_left_out(&self, series: usize) {
         self.left_out.set(i64::try_from(series).unwrap_or(i64::MAX));
     }
 
-    /// Values of so many series are lost; returns whether these are the first of their registry.
+    /// Counts series whose values are lost; returns whether these are the first for that registry.
     pub fn gave_up(&self, registry: GivenUpBy, series: usize) -> bool {
         let registry = registry.word();
         let given_up = self.given_up.get_or_create(&GivenUpLabels { registry });
         given_up.inc_by(series as u64) == 0
     }
 
-    /// Something failed that is no scrape and no push.
+    /// Counts a failure other than of a scrape or a push.
     pub fn failed(&self, r#where: &'static str) {
         self.errors.get_or_create(&ErrorLabels { r#where }).inc();
     }
 
-    /// Whether the port is ours.
+    /// Sets whether the port is bound.
     pub fn set_listening(&self, listening: bool) {
         self.listening.set(i64::from(listening));
     }
@@ -209,7 +209,7 @@ impl OwnMetrics {
         self.connections.inc();
     }
 
-    /// A connection had to go, because others came.
+    /// Counts a connection that was closed to make room for others.
     pub(crate) fn made_room(&self) {
         self.made_room.inc();
     }
@@ -221,7 +221,7 @@ impl OwnMetrics {
 
 fn register(registry: &mut Registry, family: &Described, metric: impl Metric) {
     match family.name.strip_suffix(family.unit) {
-        // The encoder puts the unit behind the name.
+        // The encoder appends the unit to the name.
         Some(stem) if !family.unit.is_empty() => {
             let unit = Unit::Other(family.unit.to_owned());
             registry.register_with_unit(stem.trim_end_matches('_'), family.help, unit, metric);

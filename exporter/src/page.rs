@@ -2,12 +2,13 @@
 //!
 //! # How it works
 //!
-//! The page is made of the same exposition that a scraper gets, of the few families that it shows:
-//! read ([`samples`]), added up ([`figures`]), and written as a page that says everything without a
-//! script (`render`). The script asks `/-/page.json` for the same figures every two seconds
-//! and turns differences into rates; nothing is kept in the exporter, so a page costs nothing when
-//! nobody looks. All that a browser loads comes from here, and it is told so
-//! ([`SECURITY_POLICY`]): no inline script or style, so a label's value cannot become one.
+//! The page is made from the same exposition that a scraper gets, restricted to the few families
+//! that it shows. They are parsed ([`samples`]), added up ([`figures`]), and written as a page that
+//! is complete without a script (`render`). The script requests the same figures from
+//! `/-/page.json` every two seconds and turns differences into rates. The exporter stores nothing
+//! for this, so the page costs nothing while no browser shows it. A browser loads everything from
+//! this server, and [`SECURITY_POLICY`] allows nothing else: no inline script or style, so a
+//! label's value cannot become one.
 
 mod figures;
 mod render;
@@ -19,7 +20,7 @@ use hyper::header::ACCEPT;
 pub(crate) use figures::{FAMILIES, Figures};
 pub(crate) use render::{page, unavailable};
 
-/// What a browser may load, and from where.
+/// The sources from which a browser may load parts of the page.
 pub(crate) const SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
      connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -28,7 +29,7 @@ pub(crate) const SCRIPT: &str = include_str!("page/page.js");
 /// The style sheet.
 pub(crate) const STYLE: &str = include_str!("page/page.css");
 
-/// Whether a person asks: browsers name `text/html`, and no scraper does.
+/// Returns whether a browser asks: browsers accept `text/html`, and no scraper does.
 pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     headers
         .get_all(ACCEPT)

@@ -1,4 +1,4 @@
-//! The program: what its words say, and the status that it ends with.
+//! The program: runs its command line and returns the exit status.
 
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -10,7 +10,7 @@ use crate::frame::{run_to_the_end, runtime};
 use crate::instance::run_instance;
 use crate::{health, logging, sidecar, standalone};
 
-/// Runs the program with these words, of which the first is its own name; answers its exit status.
+/// Runs the program with these words, the first of which is its own name; returns its exit status.
 pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
     let cli = match Cli::try_parse_from(words) {
         Ok(cli) => cli,
@@ -25,7 +25,7 @@ pub fn run_program(words: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-/// As an arbiter starts it that has no interpreter to start: standard input is the link.
+/// Runs the exporter of an instance whose arbiter started this program; standard input is the link.
 fn instance() -> u8 {
     match std::io::stdin().as_fd().try_clone_to_owned() {
         Ok(link) => run_instance(link),
@@ -41,7 +41,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         return cli::print_completions(shell);
     }
     logging::start(cli.log_format);
-    // Which provider of cryptography: nobody has chosen one before the first line of the program.
+    // The provider of cryptography; this is the first line of the program, so no other is
+    // installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let loaded = cli.settings()?;
     for warning in &loaded.warnings {

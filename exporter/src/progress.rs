@@ -1,14 +1,14 @@
-//! How far something long has got, for whoever watches a terminal.
+//! Shows the progress of long work on a terminal.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// Shorter work than this is not worth a word.
+/// Minimum duration of work that shows its progress.
 const LONG: Duration = Duration::from_millis(500);
 const BETWEEN: Duration = Duration::from_millis(100);
 
-/// One line on standard error that is written over while work goes on, and cleared when it ends.
-/// Nothing where standard error is no terminal.
+/// One line on standard error that is rewritten while work goes on, and cleared when it ends. Shows
+/// nothing if standard error is not a terminal.
 #[derive(Debug)]
 pub(crate) struct Progress {
     what: &'static str,
@@ -19,7 +19,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Of `total` steps.
+    /// Returns the progress of work with `total` steps.
     pub(crate) fn new(what: &'static str, total: usize) -> Self {
         let is_watched = total > 1 && std::io::stderr().is_terminal();
         Self {
@@ -31,7 +31,7 @@ impl Progress {
         }
     }
 
-    /// One more is about to be done.
+    /// Shows that the next step begins.
     pub(crate) fn step(&mut self) {
         self.done += 1;
         let Some(next_at) = self.next_at else { return };

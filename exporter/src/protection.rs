@@ -1,4 +1,4 @@
-//! What stands between the listener and the pages: TLS and a password, exchanged while it is open.
+//! The protection of the listener: TLS and a password, both replaceable while it is open.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
@@ -9,8 +9,8 @@ use crate::auth::{AuthError, BasicAuth};
 use crate::tls::{TlsError, TlsFiles};
 use metrics_settings::{AuthSettings, Settings};
 
-/// TLS and a password, where they are set. Clones are the same: what is replaced counts from the
-/// next connection (certificates) and the next request (passwords) on, and breaks none off.
+/// TLS and a password, if they are set. Clones share them. New certificates apply from the next
+/// connection on, a new password from the next request on; neither closes a connection.
 #[derive(Debug, Clone, Default)]
 pub struct Protection {
     current: Arc<RwLock<Current>>,
@@ -30,26 +30,26 @@ impl Current {
     }
 }
 
-/// Why the listener cannot be protected as the settings say.
+/// The reason why the settings cannot protect the listener.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtectionError {
-    /// Of the certificates.
+    /// An error of the certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Of the password.
+    /// An error of the password.
     #[error(transparent)]
     Auth(#[from] AuthError),
 }
 
 impl Protection {
-    /// What the settings say, with the files that they name.
+    /// Loads the files that the settings name.
     pub fn of(settings: &Settings) -> Result<Self, ProtectionError> {
         let protection = Self::default();
         protection.follow(settings)?;
         Ok(protection)
     }
 
-    /// Puts what the settings say now in the place of what there is; when that fails, that stays.
+    /// Replaces the protection with that of new settings; if it fails, the old one stays.
     pub fn follow(&self, settings: &Settings) -> Result<(), ProtectionError> {
         let files = TlsFiles::read(&settings.prometheus.ssl)?;
         let current = Current {
@@ -61,19 +61,19 @@ impl Protection {
         Ok(())
     }
 
-    /// The exporter ends: attempts that wait for their password to be hashed are refused.
+    /// Refuses attempts that wait for their password to be hashed, because the exporter ends.
     pub(crate) fn close(&self) {
         self.current().close();
     }
 
-    /// Other certificates.
+    /// Replaces the certificates.
     pub(crate) fn use_certificates(&self, files: &TlsFiles) -> Result<(), ProtectionError> {
         let tls = Acceptor::new(files)?;
         self.write().tls = Some(tls);
         Ok(())
     }
 
-    /// Another user and password, or none.
+    /// Replaces the user and password, or removes them.
     pub(crate) fn use_password(
         &self,
         settings: Option<&AuthSettings>,
@@ -113,7 +113,7 @@ fn authentication(
     Ok(settings.map(BasicAuth::new).transpose()?.map(Arc::new))
 }
 
-/// Shown by its name only: there is a key in it.
+/// Its debug form is only its name, because it contains a key.
 #[derive(Clone)]
 struct Acceptor(TlsAcceptor);
 

@@ -1,15 +1,15 @@
-//! `push`: what a batch job has measured, into the registry that all share.
+//! `push`: writes the metrics of a batch job into the shared registry.
 //!
 //! # How it works
 //!
-//! As with a Pushgateway, a job's series carry the labels of its *group* (`job`, and what else is
-//! given), and a push takes the place of what was pushed for that group before. The registry knows
-//! which series a group has. One command, `METRICS.REPLACE`, gives it others: a page shows all of the
-//! old ones or all of the new ones, and series of other groups and of applications are not looked at.
-//! Of pushes that overlap the last one holds. Sent again, the command changes nothing.
+//! As with a Pushgateway, a job's series have the labels of its *group* (`job`, and others that are
+//! given). A push replaces what was pushed for that group before. The registry knows which series a
+//! group has. One command, `METRICS.REPLACE`, replaces them: a page shows all of the old ones or
+//! all of the new ones, and series of other groups and of applications stay as they are. If pushes
+//! overlap, the last one counts. Repeating the command changes nothing.
 //!
-//! Where a registry is spread over several keys, each has its part of the group, and is replaced after
-//! the other.
+//! If a registry is spread over several keys, each has its part of the group, and they are replaced
+//! one after the other.
 
 mod content;
 mod reading;
@@ -24,40 +24,40 @@ use metrics_settings::Settings;
 use reading::{Family, parse};
 pub use reading::{LeftOut, PushFormat, ReadError};
 
-/// How long Redis may take for one command: a million series take it some seconds.
+/// Time limit of one command: a million series take Redis some seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// What is pushed, and how.
+/// The arguments of a push.
 #[derive(Debug)]
 pub struct PushRequest {
-    /// The file; not read where the group is deleted.
+    /// The file's bytes; ignored if the group is deleted.
     pub bytes: Vec<u8>,
     /// Its format.
     pub format: PushFormat,
-    /// `job` and what else tells this job's series from others'.
+    /// `job` and the other labels of the group.
     pub labels: Vec<(String, String)>,
-    /// Families that are not in the file stay.
+    /// Whether families that are not in the file stay.
     pub keeps_others: bool,
-    /// The group goes, and nothing comes in its place.
+    /// Whether the group is deleted and not replaced.
     pub deletes: bool,
     /// How long a series outlives its last push; zero: for ever.
     pub ttl: Duration,
 }
 
-/// What was done.
+/// The result of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pushed {
-    /// Families of the file.
+    /// Number of families in the file.
     pub families: usize,
-    /// Series of the file.
+    /// Number of series in the file.
     pub series: usize,
-    /// Series of the group that there are no more.
+    /// Number of the group's series that were removed.
     pub removed: u64,
-    /// What of the file no registry keeps.
+    /// Parts of the file that no registry stores.
     pub left_out: Vec<LeftOut>,
 }
 
-/// Why nothing was pushed.
+/// The reason why nothing was pushed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum PushError {
@@ -80,7 +80,7 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// Whether the file is wrong, and would be wrong another time.
+    /// Returns whether the file is the reason, so that another attempt would fail too.
     pub fn is_of_file(&self) -> bool {
         !matches!(
             self,
@@ -89,12 +89,12 @@ impl PushError {
     }
 }
 
-/// Pushes a file to the Redis of the settings. `progress` gets how many series are done, and of how
-/// many.
+/// Pushes a file to the Redis of the settings. `progress` gets the number of finished series, and
+/// of all.
 ///
 /// # Errors
 ///
-/// The file is wrong, or Redis does not take it; then nothing has changed, but for other keys where a
+/// The file is wrong, or Redis refuses it. Nothing has changed then, except in other keys if a
 /// registry is spread over several.
 pub async fn push(
     settings: &Settings,
@@ -143,7 +143,7 @@ pub async fn push(
     Ok(pushed)
 }
 
-/// What the registry has to say of the push is not said in the name of the connection.
+/// Turns a registry's refusal into an error about the push, and not about the connection.
 fn refused(error: BackendError, done: usize, shards: usize) -> PushError {
     let BackendError::Refused { message, .. } = &error else {
         return error.into();
@@ -155,7 +155,7 @@ fn refused(error: BackendError, done: usize, shards: usize) -> PushError {
     }
 }
 
-/// Says of a family whose help the registry cuts.
+/// Returns a note about a family whose help text the registry cuts.
 fn too_long(family: &Family) -> Option<LeftOut> {
     let is_too_long = family.help.len() > MAX_HELP_BYTES;
     is_too_long.then(|| LeftOut {

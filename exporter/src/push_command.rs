@@ -1,4 +1,4 @@
-//! `push`: its words, its file, and what is shown of its progress.
+//! `push`: reads the command line and the file, and shows the progress.
 
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use metrics_model::{LabelError, Labels};
 use crate::{LeftOut, PushError, PushFormat, PushRequest, push};
 use metrics_settings::Settings;
 
-/// How often a line on the terminal is written anew.
+/// Time between two updates of the line on the terminal.
 const REDRAW: Duration = Duration::from_millis(100);
-/// Maximum number of samples that are named as left out, one line each.
+/// Maximum number of left-out samples that are logged, one line each.
 const MOST_NAMED: usize = 100;
 
-/// What a batch job has measured, in Prometheus' text format, `OpenMetrics` or protobuf, into the
-/// Redis that applications share.
+/// Writes the metrics of a batch job to the Redis that applications share.
 ///
-/// Each series gets the label `job`, and those of --instance and --label: together they name a group.
-/// A push takes the place of what was pushed for the same group before, in one step; pushing a file
-/// twice changes nothing. What applications and other groups have is not touched: a series that is
-/// theirs is an error. Infos, statesets and what has no type are kept as gauges; quantiles of
-/// summaries are left out, and named; time stamps are refused.
+/// The file is in Prometheus' text format, `OpenMetrics` or protobuf. Each series gets the label
+/// `job`, and those of --instance and --label: together they name a group. A push replaces what was
+/// pushed for the same group before, in one step; pushing a file twice changes nothing. Metrics of
+/// applications and of other groups stay as they are: a series that belongs to them is an error.
+/// Infos, statesets and families without a type become gauges; quantiles of summaries are left out,
+/// and named; time stamps are refused.
 #[derive(Debug, Clone, Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct PushWords {
@@ -42,7 +42,7 @@ pub(crate) struct PushWords {
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
 
-    /// Take the place of the file's families only; others that the group has stay
+    /// Replace only the families of the file; others of the group stay
     #[arg(long)]
     keep_others: bool,
 
@@ -54,22 +54,22 @@ pub(crate) struct PushWords {
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     ttl: u32,
 
-    /// How the file is written
+    /// The format of the file
     #[arg(long, value_enum, default_value_t = FileFormat::Auto)]
     format: FileFormat,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum FileFormat {
-    /// Whatever it looks like
+    /// Detected from the content
     Auto,
     /// Prometheus' text format, or OpenMetrics
     Text,
-    /// Protobuf messages, each after its length
+    /// Protobuf messages, each preceded by its length
     Protobuf,
 }
 
-/// Why it was not pushed.
+/// The reason why nothing was pushed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PushFailure {
     #[error("{file} cannot be read: {reason}")]
@@ -166,7 +166,7 @@ impl PushWords {
     }
 }
 
-/// Names what of the file no registry keeps.
+/// Logs the parts of the file that no registry stores.
 fn warn_of(left_out: &[LeftOut]) {
     for LeftOut { sample, reason } in left_out.iter().take(MOST_NAMED) {
         tracing::warn!("left out: {sample}: {reason}");
@@ -205,7 +205,7 @@ impl Progress {
     }
 
     fn write(&mut self, text: &str) {
-        // Without a terminal there is nobody to show it to.
+        // Without a terminal the line is not shown any more.
         self.is_shown = io::stderr().write_all(text.as_bytes()).is_ok();
     }
 }

@@ -1,4 +1,4 @@
-//! A scrape asks the flusher of its own instance to be up to date before it is answered.
+//! Lets a scrape wait until the flusher of its instance is up to date.
 
 use std::time::Duration;
 
@@ -11,37 +11,38 @@ use metrics_settings::Scope;
 const ANSWER: Duration = Duration::from_millis(150);
 /// How often held requests are looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-/// How many scrapes may wait for the flusher; more than that go without.
+/// Maximum number of scrapes that wait for the flusher; others are answered without.
 const WAITING: usize = 64;
 
-/// The server's end.
+/// The server's end of the channel.
 #[derive(Debug, Clone)]
 pub struct Refresh {
     requests: mpsc::Sender<RefreshRequest>,
 }
 
-/// The flusher's end: it drains this, reads the stores once, and answers all that it took.
+/// The flusher's end. The flusher takes all waiting scrapes, reads the stores once, and answers
+/// them.
 #[derive(Debug)]
 pub struct RefreshRequests {
     requests: mpsc::Receiver<RefreshRequest>,
 }
 
-/// One scrape that waits.
+/// One waiting scrape.
 #[derive(Debug)]
 pub struct RefreshRequest {
-    /// How far: into the registry of this instance, or (`Shared`) into the one in Redis as well.
+    /// The registry to update: that of this instance, or (`Shared`) the one in Redis as well.
     pub scope: Scope,
     /// How long the page may be held for values that workers have yet to evaluate; `None`: not at all.
     pub held_until: Option<Instant>,
     done: oneshot::Sender<()>,
 }
 
-/// The page shows what was last flushed, because the flusher did not answer in time.
+/// The flusher did not answer in time, so the page shows the previous flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the flusher did not answer within {0:?}")]
 pub struct NotRefreshed(Duration);
 
-/// Both ends.
+/// Returns both ends.
 pub fn refresh() -> (Refresh, RefreshRequests) {
     let (sender, receiver) = mpsc::channel(WAITING);
     (
@@ -51,8 +52,8 @@ pub fn refresh() -> (Refresh, RefreshRequests) {
 }
 
 impl Refresh {
-    /// Returns when everything recorded before the call is in the registry of that scope, or when
-    /// `limit` has passed.
+    /// Returns when everything recorded before the call is in the registry of that scope, or after
+    /// `limit`.
     pub async fn flush(&self, scope: Scope, limit: Duration) -> Result<(), NotRefreshed> {
         let until = Instant::now() + limit.saturating_sub(ANSWER);
         self.ask(scope, limit, Some(until)).await
@@ -91,21 +92,21 @@ impl Refresh {
 }
 
 impl RefreshRequests {
-    /// The next that waits; `None` once the server is gone.
+    /// Returns the next waiting scrape; `None` once the server is gone.
     pub async fn next(&mut self) -> Option<RefreshRequest> {
         self.requests.recv().await
     }
 
-    /// Another that waits already, to be answered by the same flush.
+    /// Returns another scrape that already waits, to be answered by the same flush.
     pub fn waiting(&mut self) -> Option<RefreshRequest> {
         self.requests.try_recv().ok()
     }
 }
 
 impl RefreshRequest {
-    /// The flush is done, as far as it could be.
+    /// Tells the scrape that the flush is done, as far as possible.
     pub fn answer(self) {
-        // Who asked may have gone away meanwhile: then nobody is disappointed.
+        // The client may have disconnected meanwhile.
         let _ = self.done.send(());
     }
 }

@@ -1,4 +1,4 @@
-//! What is at which path.
+//! The paths of the server.
 
 mod live_page;
 
@@ -25,8 +25,8 @@ pub(crate) use live_page::Outage;
 use live_page::page_part;
 use metrics_settings::Scope;
 
-/// How long a scrape waits for the flusher of its instance, at most; never more than half of the
-/// time that the scraper gives.
+/// Maximum time that a scrape waits for the flusher of its instance; at most half of the scraper's
+/// own limit.
 const REFRESH_LIMIT: Duration = Duration::from_secs(2);
 const PLAIN: &str = "text/plain; charset=utf-8";
 const ALLOWED: &str = "GET, HEAD, OPTIONS";
@@ -36,21 +36,21 @@ const ALLOWED: &str = "GET, HEAD, OPTIONS";
 pub struct App {
     /// The registry of this instance; a standalone exporter has none.
     pub instance: Option<Backend>,
-    /// The registry that instances share, where Redis is used.
+    /// The registry that instances share, if Redis is used.
     pub shared: Option<Backend>,
-    /// What `/metrics` means.
+    /// The registry that `/metrics` shows.
     pub scope: Scope,
     /// The flusher of this instance; a standalone exporter has none.
     pub refresh: Option<Refresh>,
-    /// What is being rendered.
+    /// Renderings in progress.
     pub renderings: Renderings,
-    /// Whom it answers, and how.
+    /// TLS and password.
     pub protection: Protection,
-    /// What happens here.
+    /// The exporter's own metrics.
     pub own: Arc<OwnMetrics>,
 }
 
-/// What a path stands for.
+/// The target of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Route {
     Metrics,
@@ -82,10 +82,10 @@ impl Route {
 }
 
 impl App {
-    /// Answers one request. The request's own body is not read.
+    /// Answers one request. Does not read the request's body.
     pub(crate) async fn answer<B>(&self, request: Request<B>) -> Response<PageBody> {
         let route = Route::of(request.uri().path());
-        // Whoever looks after the health of a container has no password.
+        // Health checks of containers have no password.
         let is_open = matches!(route, Some(Route::Healthy | Route::Ready));
         if !is_open
             && let Some(auth) = self.protection.auth()
@@ -137,7 +137,7 @@ impl App {
         response
     }
 
-    /// The registry of `/metrics`, and whose it is.
+    /// Returns the registry of `/metrics` and its scope.
     fn what_metrics_means(&self) -> Option<(&Backend, Scope)> {
         match (&self.shared, &self.instance, self.scope) {
             (Some(shared), _, Scope::Shared) => Some((shared, Scope::Shared)),
@@ -206,8 +206,8 @@ impl App {
         }
     }
 
-    /// Has the flusher push what this instance did up to now. When it cannot, the page shows what
-    /// was pushed before, which is right and a little older.
+    /// Makes the flusher push the latest values of this instance. If it cannot, the page shows the
+    /// previous flush, which is correct and a little older.
     async fn refreshed(&self, scope: Scope, limit: Duration) {
         let Some(refresh) = &self.refresh else {
             return;
@@ -236,7 +236,7 @@ impl App {
         }
     }
 
-    /// Whether `/metrics` would be answered.
+    /// Answers whether `/metrics` would be answered.
     async fn ready(&self) -> Response<PageBody> {
         let Some((backend, _)) = self.what_metrics_means() else {
             return no_instance();
@@ -254,7 +254,7 @@ impl App {
 }
 
 fn content_type(form: Form) -> HeaderValue {
-    // Only letters, digits and punctuation are in it.
+    // It contains only letters, digits and punctuation.
     HeaderValue::try_from(form.content_type()).unwrap_or(HeaderValue::from_static(PLAIN))
 }
 
@@ -282,7 +282,7 @@ fn unavailable(error: &BackendError) -> Response<PageBody> {
     response
 }
 
-/// One line of text.
+/// Returns a response of one line of text.
 pub(crate) fn line(status: StatusCode, text: &str) -> Response<PageBody> {
     let mut response = Response::new(format!("{text}\n").into());
     *response.status_mut() = status;
@@ -297,7 +297,7 @@ fn allowing(mut response: Response<PageBody>) -> Response<PageBody> {
     response
 }
 
-/// The same without its body; a page that is longer than one part has no known length.
+/// Removes the body of a response; a page of more than one part has no known length.
 fn head(mut response: Response<PageBody>) -> Response<PageBody> {
     if let Some(length) = response.body().size_hint().exact() {
         response.headers_mut().insert(CONTENT_LENGTH, length.into());

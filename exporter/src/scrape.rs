@@ -1,11 +1,11 @@
-//! One scrape: pages of a registry as they come, compressed if asked, into a response body.
+//! One scrape: streams pages of a registry, compressed on request, into a response body.
 //!
 //! # How it works
 //!
-//! The head of the response goes out after the first page, so that what is wrong at the start is a
-//! 503. The other pages are fetched one ahead of the scraper (`body`), so memory is flat however large
-//! the registry. What goes wrong later breaks the connection off: a page that is
-//! not whole never looks whole. Scrapes of the same moment share their pages (`rendering`).
+//! The head of the response is sent after the first page, so that an error up to then becomes a
+//! 503. The other pages are fetched one ahead of the scraper (`body`), so memory does not grow with
+//! the registry. A later error breaks the connection off, so that an incomplete page never looks
+//! complete. Simultaneous scrapes share their pages (`rendering`).
 
 mod body;
 mod encoder;
@@ -32,44 +32,44 @@ use metrics_settings::Scope;
 use rendering::Reader;
 pub use rendering::Renderings;
 
-/// What is asked for.
+/// The parameters of a scrape.
 pub(crate) struct Scrape {
     pub(crate) scope: Scope,
     pub(crate) backend: Backend,
-    /// Without a cursor.
+    /// The request, without a cursor.
     pub(crate) request: ExposeRequest,
     pub(crate) encoding: Encoding,
     pub(crate) deadline: Instant,
-    /// The page shows what was flushed just before.
+    /// Whether the instance was flushed just before, and the page must show it.
     pub(crate) shows_flushed: bool,
     /// How much of the page is kept back until it is complete.
     pub(crate) keep: Keep,
-    /// Nothing but the first page's fate matters: for HEAD.
+    /// For HEAD: only whether the first page succeeds matters.
     pub(crate) head_only: bool,
     pub(crate) outcome: Outcome,
 }
 
-/// How much of a page is kept back, so that the response has its length or nothing is sent of a page
+/// How much of a page is kept back, so that the response has a length, or nothing is sent of a page
 /// that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// Nothing: what follows the first part comes as it is read.
+    /// Nothing: each part is sent as it is read.
     Nothing,
-    /// A page of a usual size: for HTTP/1.0, which has no other way to say that a page is whole than
-    /// its length. Of larger ones, and of many at once, the end of the connection tells
+    /// A page of usual size, for HTTP/1.0, where only the length tells whether a page is complete.
+    /// The end of the connection tells it for larger pages, and for many at once
     /// (`server/ending.rs`).
     Usual,
-    /// All, whatever its size.
+    /// The whole page, of any size.
     All,
 }
 
-/// Size of the pages that are kept back for HTTP/1.0, in bytes.
+/// Maximum size of a page that is kept back for HTTP/1.0, in bytes.
 const USUAL_BYTES: usize = 2 * 1024 * 1024;
-/// Size of all of them together, in KiB.
+/// Maximum size of all of them together, in KiB.
 const KEPT_KIB: usize = 16 * 1024;
 
 impl Scrape {
-    /// The body, once its first page is there.
+    /// Returns the body, once the first page is there.
     pub(crate) async fn start(self, renderings: &Renderings) -> Result<PageBody, BackendError> {
         let Self {
             deadline, scope, ..
@@ -77,7 +77,7 @@ impl Scrape {
         let begun = begin(
             renderings.join(self.scope, &self.backend, &self.request, self.shows_flushed),
             Encoder::new(self.encoding)?,
-            Kept::new(self.keep, renderings),
+            HeldBack::new(self.keep, renderings),
         );
         let begun = timeout_at(deadline, begun).await;
         match &begun {
@@ -87,15 +87,15 @@ impl Scrape {
             }
         }
         match begun {
-            Ok(Ok(Begun::Whole(page))) => {
+            Ok(Ok(FirstPart::Whole(page))) => {
                 self.outcome.end(ScrapeResult::Complete);
                 Ok(PageBody::Whole(Some(page)))
             }
-            Ok(Ok(Begun::Pages(..))) if self.head_only => {
+            Ok(Ok(FirstPart::Pages(..))) if self.head_only => {
                 self.outcome.end(ScrapeResult::Complete);
                 Ok(PageBody::Unknown)
             }
-            Ok(Ok(Begun::Pages(first, reader, encoder))) => {
+            Ok(Ok(FirstPart::Pages(first, reader, encoder))) => {
                 let pages = Pages::new(first, reader, encoder, deadline, self.outcome);
                 Ok(PageBody::Pages(Box::new(pages)))
             }
@@ -111,9 +111,9 @@ impl Scrape {
     }
 }
 
-/// What there is of a stream after its first page.
-enum Begun {
-    /// That was all, as it is for most applications.
+/// A stream after its first page.
+enum FirstPart {
+    /// The stream has ended, as it does for most applications.
     Whole(Bytes),
     Pages(Bytes, Reader, Encoder),
 }
@@ -121,33 +121,33 @@ enum Begun {
 async fn begin(
     mut reader: Reader,
     mut encoder: Encoder,
-    mut kept: Kept,
-) -> Result<Begun, BackendError> {
+    mut kept: HeldBack,
+) -> Result<FirstPart, BackendError> {
     while let Some(page) = reader.next().await? {
         let is_last = reader.is_at_end();
         let encoded = encoder.encode(page)?;
         if is_last && kept.bytes.is_empty() && matches!(encoder, Encoder::Identity) {
-            return Ok(Begun::Whole(encoded));
+            return Ok(FirstPart::Whole(encoded));
         }
         if !is_last && !kept.has_room_for(encoded.len()) {
-            return Ok(Begun::Pages(kept.with(encoded), reader, encoder));
+            return Ok(FirstPart::Pages(kept.with(encoded), reader, encoder));
         }
         kept.bytes.extend_from_slice(&encoded);
     }
     let end = encoder.finish()?;
-    Ok(Begun::Whole(kept.with(end)))
+    Ok(FirstPart::Whole(kept.with(end)))
 }
 
-/// What is kept back of a page.
-struct Kept {
+/// The part of a page that is kept back.
+struct HeldBack {
     bytes: Vec<u8>,
     keep: Keep,
     budget: Arc<Semaphore>,
-    /// Its part of the budget.
+    /// Its share of the budget.
     part: Option<OwnedSemaphorePermit>,
 }
 
-impl Kept {
+impl HeldBack {
     fn new(keep: Keep, renderings: &Renderings) -> Self {
         Self {
             bytes: Vec::new(),
@@ -175,7 +175,7 @@ impl Kept {
         true
     }
 
-    /// All of it and what follows; its part of the budget is free when the bytes are.
+    /// Returns all of it and what follows; its share of the budget is freed with the bytes.
     fn with(self, end: Bytes) -> Bytes {
         if self.bytes.is_empty() {
             return end;
@@ -199,7 +199,7 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
-/// Counts how a scrape ends, once.
+/// Counts the end of a scrape, once.
 pub(crate) struct Outcome {
     pub(crate) own: Arc<OwnMetrics>,
     pub(crate) path: &'static str,
@@ -212,11 +212,12 @@ impl Outcome {
     }
 }
 
-/// What precedes the first page of a shared registry: which one it is, if the scraper wants to see
-/// that, and of a registry over several keys how much all of them have left out.
+/// Returns what precedes the first page of a shared registry: a sample that names the registry, if
+/// the scraper wants it, and for a registry over several keys the number of rejected entries of
+/// all.
 ///
-/// A user of Redis that may run EXPOSE and nothing else is a good practice, and gets its page
-/// without these samples.
+/// A user of Redis that may run only EXPOSE is good practice, and gets its page without these
+/// samples.
 async fn registry_info(
     backend: &Backend,
     request: &ExposeRequest,
@@ -240,7 +241,7 @@ async fn registry_info(
         Ok(infos) => {
             let epochs: Vec<String> = infos.iter().map(|info| info.epoch.to_string()).collect();
             let epochs = epochs.iter().map(String::as_str);
-            // One key's registry shows its own.
+            // The registry of a single key shows its own count.
             let several: &[Info] = if redis.shards() > 1 { &infos } else { &[] };
             samples_of(&REGISTRY_INFO, "registry", epochs, several, request)
         }
@@ -252,8 +253,8 @@ async fn registry_info(
     }
 }
 
-/// One sample for each value of a label, and what `infos` have left out, rendered as all others are, in
-/// whatever format, from a registry that has nothing else.
+/// Renders one sample for each value of a label, and the rejected entries of `infos`, in the
+/// requested format, from a registry that contains nothing else.
 fn samples_of<'a>(
     family: &Described,
     label: &str,
@@ -264,7 +265,7 @@ fn samples_of<'a>(
     let limits = Limits::default();
     let mut registry = Registry::new(Epoch(0), limits, 0);
     let stamp = registry.stamp(0, &limits, false);
-    // What is written here is neither too much nor against any rule, but for a key that is no text.
+    // This declaration breaks no rule; only a key that is not UTF-8 fails.
     let written = registry.declare(&stamp, &family.spec(), &Declaration::default());
     debug_assert_eq!(written, Ok(()));
     for value in values {

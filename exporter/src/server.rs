@@ -1,4 +1,4 @@
-//! The listener and its connections: HTTP/1.1 with keepalive, TLS if asked for, and little patience.
+//! The listener and its connections: HTTP/1.1 with keepalive, optional TLS, and time limits.
 
 mod connections;
 mod ending;
@@ -23,31 +23,31 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::routes::{self, App};
-use connections::{Connections, Seat, Seated};
+use connections::{Connections, PlaceGuard, TrackedBody};
 use ending::{Ending, Socket};
 use stream::PatientStream;
 
-/// How many connections are open at once: half of the descriptors that a process usually may have.
+/// Maximum number of open connections: half of the descriptors that a process usually may have.
 const MAX_CONNECTIONS: usize = 512;
-/// How much of a request's head is read.
+/// Maximum size of a request's head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
-/// How long a TLS handshake takes at most.
+/// Time limit of a TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long an orderly end waits for the scrapes that are being answered.
+/// Time limit of the open scrapes at an orderly end.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long those who came last have for their request, when an orderly end begins.
+/// Time that the newest connections get for their request when an orderly end begins.
 const LAST_WORD: Duration = Duration::from_millis(100);
-/// How long accepting pauses when the system has no descriptors left.
+/// Pause of accepting when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What somebody is told who speaks HTTP where HTTPS is spoken.
+/// Response to plain HTTP at an HTTPS port.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 49\r\nConnection: close\r\n\r\nthis port speaks HTTPS: ask for https:// instead\n";
 
-/// What a request of HTTP/1.1 is answered that names no host, or several (RFC 9112, section 3.2).
+/// Error for a request of HTTP/1.1 without a Host header, or with several (RFC 9112, section 3.2).
 const NOT_ONE_HOST: &str = "a request of HTTP/1.1 has one header Host";
 
-/// Serves `app` at `listener` until `shutdown` is ready, then finishes what it is answering.
+/// Serves `app` at `listener` until `shutdown` is ready, then finishes open requests.
 pub async fn serve(
     listener: TcpListener,
     app: App,
@@ -83,7 +83,7 @@ pub async fn serve(
     }
     drop(listener);
     app.protection.close();
-    // Who was accepted a moment ago has not said yet what it wants.
+    // Connections that were just accepted get a moment to send their request.
     tokio::time::sleep(LAST_WORD).await;
     connections.end_new();
     app.own.set_listening(false);
@@ -96,18 +96,18 @@ pub async fn serve(
 /// One connection, from its beginning to its end.
 struct Connection {
     app: Arc<App>,
-    seat: Arc<Seat>,
+    seat: Arc<PlaceGuard>,
     watcher: Watcher,
 }
 
 impl Connection {
     async fn run(self, stream: TcpStream) {
         let own = Arc::clone(&self.app.own);
-        let given_away = self.seat.given_away();
+        let evicted = self.seat.evicted();
         own.connected();
         tokio::select! {
             () = self.talk(stream) => {}
-            () = given_away => {
+            () = evicted => {
                 tracing::debug!("a connection is ended: its place is needed, or all end");
                 own.made_room();
             }
@@ -116,8 +116,8 @@ impl Connection {
     }
 
     async fn talk(self, stream: TcpStream) {
-        // Without it the last part of a page waits for an acknowledgement; failing to set it costs
-        // time and nothing else.
+        // Otherwise the last part of a page waits for an acknowledgement. If it cannot be set, only
+        // time is lost.
         let _ = stream.set_nodelay(true);
         match self.app.protection.tls() {
             None => self.speak(stream).await,
@@ -150,7 +150,7 @@ impl Connection {
                 if is_old && response.body().size_hint().exact().is_none() {
                     ending.tells();
                 }
-                let response = response.map(|body| Seated {
+                let response = response.map(|body| TrackedBody {
                     body,
                     ending,
                     answering,
@@ -159,9 +159,9 @@ impl Connection {
             }
         });
         let connection = http1::Builder::new()
-            // `PatientStream` has its own, which lets idle connections be.
+            // `PatientStream` has its own timeout, which spares idle connections.
             .header_read_timeout(None)
-            // Whoever has said all that it has to say may close its half.
+            // A client may half-close after its request.
             .half_close(true)
             .max_buf_size(MAX_HEAD_BYTES)
             .max_headers(MAX_HEADERS)
@@ -172,7 +172,7 @@ impl Connection {
     }
 }
 
-/// Whether a request names one host, where it must.
+/// Returns whether a request names one host, if it must.
 fn has_one_host<B>(request: &Request<B>) -> bool {
     request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
@@ -182,7 +182,7 @@ async fn shake_hands(
     mut stream: TcpStream,
 ) -> std::io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
     let mut first = [0];
-    // A handshake begins with the byte 22, a request with the letter of a method.
+    // A handshake begins with the byte 22, a request with a letter.
     if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
         stream.write_all(NOT_TLS).await?;
         return Err(std::io::Error::other("the client speaks plain HTTP"));

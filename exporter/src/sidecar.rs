@@ -1,5 +1,5 @@
-//! An exporter that reads a directory and has no arbiter: a container beside the application's, or a
-//! program beside the server.
+//! An exporter without an arbiter that reads a directory: a container beside the application's, or
+//! a program beside the server.
 
 use std::path::Path;
 use std::rc::Rc;
@@ -20,10 +20,10 @@ use crate::stores::Directory;
 use crate::{Backend, Renderings};
 use metrics_settings::{Scope, Settings, SettingsError};
 
-/// How often the lock of somebody else is tried.
+/// Time between two attempts to take the lock.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// Why it does not run.
+/// The reason why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum SidecarError {
     /// No directory is set.
@@ -31,15 +31,15 @@ pub enum SidecarError {
         "there is no directory to read: set exporter.prometheus.multiproc_dir (PROMETHEUS_MULTIPROC_DIR), or Redis"
     )]
     NoDirectory,
-    /// Another process has taken it.
+    /// Another process reads the directory.
     #[error(
         "another process reads {0} now: this one ends, and would wait for its turn if started again"
     )]
     Taken(String),
-    /// Who may ask.
+    /// An error of TLS or the password.
     #[error(transparent)]
     Protection(#[from] ProtectionError),
-    /// What it keeps cannot be used.
+    /// Files that it stores cannot be used.
     #[error("{0}")]
     State(String),
     /// The system refuses a signal handler or a listener.
@@ -59,8 +59,8 @@ impl From<StoreError> for SidecarError {
     }
 }
 
-/// Reads and serves the directory of the settings until SIGTERM or SIGINT; while another process
-/// does, it waits for its turn. What `read_again` is for: see [`standalone`](crate::standalone()).
+/// Reads and serves the directory of the settings until SIGTERM or SIGINT; waits while another
+/// process does. For `read_again` see [`standalone`](crate::standalone()).
 pub async fn sidecar(
     settings: &Settings,
     read_again: impl Fn() -> Result<Settings, SettingsError>,
@@ -152,8 +152,8 @@ async fn run(
     Ok(served?)
 }
 
-/// Opens the directory as soon as it can be used, and becomes its reader as soon as no other process
-/// is. One line is logged for each reason to wait.
+/// Opens the directory as soon as it can be used, and becomes its reader as soon as no other
+/// process is. Logs one line for each reason to wait.
 async fn lock(settings: &Settings, path: &Path) -> Directory {
     let mut said = None;
     loop {

@@ -1,4 +1,4 @@
-//! An exporter that reads no stores: it serves what applications share in one Redis.
+//! An exporter that reads no stores: it serves the metrics that applications share in one Redis.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use crate::routes::App;
 use crate::scrape::Renderings;
 use metrics_settings::{Scope, Settings, SettingsError};
 
-/// Why it does not run.
+/// The reason why it does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum StandaloneError {
-    /// The settings do not make a connection.
+    /// The settings give no connection.
     #[error(transparent)]
     Backend(#[from] BackendError),
-    /// There is no instance here.
+    /// The settings ask for an instance, and there is none.
     #[error(
         "exporter.prometheus.scope is instance, allowed for an exporter that stands alone is shared"
     )]
     Scope,
-    /// The certificates or the password.
+    /// An error of the certificates or the password.
     #[error(transparent)]
     Protection(#[from] ProtectionError),
     /// The system refuses a signal handler or a listener.
@@ -31,10 +31,10 @@ pub enum StandaloneError {
     Io(#[from] std::io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT. Redis need not be there: while it is not, scrapes are told so.
+/// Serves until SIGTERM or SIGINT. Redis may be away; scrapes then get an error that names it.
 ///
-/// At SIGHUP certificates and password are read again, with what `read_again` says of where they
-/// are; connections go on.
+/// SIGHUP reloads certificates and password from the files of the settings that `read_again`
+/// returns; connections stay open.
 pub async fn standalone(
     settings: &Settings,
     read_again: impl Fn() -> Result<Settings, SettingsError>,

@@ -1,4 +1,4 @@
-//! Worker stores as writers of registries: what is read of them, and how far it has got.
+//! Reads worker stores and brings their values into registries.
 
 mod db;
 mod declarations;

@@ -1,11 +1,12 @@
-//! The listener's certificates: read from files, passed on as bytes, made into a configuration.
+//! The listener's certificates: reads the files, passes them on in memory, and builds a
+//! configuration.
 //!
 //! # How it works
 //!
-//! Who may read the private key need not be who serves with it: Gunicorn's arbiter reads the files
-//! before its exporter gives up its privileges, and passes what is in them on, in memory that only a
-//! descriptor leads to. A standalone exporter does both itself. What cannot be served with is refused
-//! where it is read, in one line that names the setting.
+//! The process that may read the private key need not be the one that serves. Gunicorn's arbiter
+//! reads the files before its exporter gives up its privileges, and passes their content on, in
+//! memory that can only be reached through a descriptor. A standalone exporter does both itself.
+//! Unusable files are refused when they are read, in one line that names the setting.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -22,21 +23,21 @@ use serde::{Deserialize, Serialize};
 
 use metrics_settings::ListenerTls;
 
-/// The most that is read of one file: a bundle of all public authorities is a quarter of it.
+/// Maximum size of one file, in bytes: a bundle of all public authorities is a quarter of it.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// What the files of `exporter.prometheus.ssl` hold, all of them PEM.
+/// The content of the files in `exporter.prometheus.ssl`, all of them PEM.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct TlsFiles {
     certificates: String,
     key: String,
-    /// Who may sign certificates of clients.
+    /// The authorities that may sign certificates of clients.
     authorities: Option<String>,
     /// Whether a client without a certificate is refused.
     is_client_required: bool,
 }
 
-/// Why TLS cannot be served.
+/// The reason why TLS cannot be served.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum TlsError {
@@ -66,8 +67,7 @@ const CLIENT_FILE: &str = "exporter.prometheus.ssl.client_cafile";
 const CLIENT_DIRECTORY: &str = "exporter.prometheus.ssl.client_capath";
 
 impl TlsFiles {
-    /// Reads the files that the settings name, and checks that they can be served with; `None` where
-    /// TLS is off.
+    /// Reads the files of the settings, and checks that they can be used; `None` if TLS is off.
     pub fn read(settings: &ListenerTls) -> Result<Option<Self>, TlsError> {
         let (Some(certificates), Some(key)) = (&settings.certfile, &settings.keyfile) else {
             return Ok(None);
@@ -92,7 +92,7 @@ impl TlsFiles {
         Ok(Some(files))
     }
 
-    /// The same in memory that nothing but this descriptor leads to.
+    /// Copies it into memory that can only be reached through this descriptor.
     pub fn to_memory(&self) -> Result<OwnedFd, TlsError> {
         let passing = |error: &dyn std::fmt::Display| TlsError::Passing(error.to_string());
         let flags = rustix::fs::MemfdFlags::CLOEXEC;
@@ -104,7 +104,7 @@ impl TlsFiles {
         Ok(file.into())
     }
 
-    /// What [`to_memory`](Self::to_memory) has written.
+    /// Reads what [`to_memory`](Self::to_memory) has written.
     pub(crate) fn from_memory(memory: OwnedFd) -> Result<Self, TlsError> {
         let passing = |error: &dyn std::fmt::Display| TlsError::Passing(error.to_string());
         let mut file = File::from(memory);
@@ -115,7 +115,7 @@ impl TlsFiles {
         serde_json::from_slice(&bytes).map_err(|error| passing(&error))
     }
 
-    /// What the server needs: TLS 1.2 and 1.3, HTTP/1.1.
+    /// Returns the server's configuration: TLS 1.2 and 1.3, HTTP/1.1.
     pub(crate) fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let certificates = certificates(CERTIFICATE, &self.certificates)?;
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
@@ -148,7 +148,7 @@ impl TlsFiles {
         let builder = if self.is_client_required {
             builder
         } else {
-            // A certificate that is shown must be good all the same.
+            // A certificate that a client does show must be valid all the same.
             builder.allow_unauthenticated()
         };
         let verifier = builder
@@ -180,7 +180,7 @@ fn read(setting: &'static str, path: &Path) -> Result<String, TlsError> {
     text.map_err(|error| unreadable(setting, path, &error))
 }
 
-/// All files of a directory: as OpenSSL's are, whatever their names.
+/// Reads all files of a directory, as OpenSSL does, whatever their names.
 fn read_directory(setting: &'static str, path: &Path) -> Result<String, TlsError> {
     let failed = |error: std::io::Error| unreadable(setting, path, &error);
     let mut paths = Vec::new();

@@ -1,4 +1,5 @@
-//! Every default, once. What is off, empty or absent by default is so because its type's own default says so.
+//! Every default, once. Settings that are off, empty or absent by default use the default of their
+//! type.
 
 use crate::{HttpSettings, PrometheusSettings, RedisSettings, RedisTls, Scope, Settings};
 
@@ -87,8 +88,9 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
-    /// The defaults where metrics outlive the instance that has counted them. Each instance and each start limits
-    /// only its own paths, so the paths of all of them have no bound: none becomes a label unless a limit is set.
+    /// The defaults where metrics outlive the instance that has counted them. A limit applies to
+    /// the paths of one instance and one start, so the paths of all of them together have no limit:
+    /// none becomes a label unless the user sets a limit.
     pub(crate) fn where_metrics_outlive_their_instance() -> Self {
         Self {
             endpoint_limit: 0,

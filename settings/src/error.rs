@@ -1,9 +1,9 @@
-//! What can be wrong with the settings: one line each, and these are the words the user sees.
+//! Errors of the settings: one line each, in the words that the user sees.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a value was found.
+/// The place of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// An environment variable.
@@ -14,7 +14,7 @@ pub enum Origin {
         path: PathBuf,
         /// The line of the value, from 1.
         line: u64,
-        /// The key with its parents, as `exporter.redis.port`.
+        /// The key with its parents, such as `exporter.redis.port`.
         key: String,
     },
     /// An option of the command line, with its dashes.
@@ -31,23 +31,23 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The settings cannot be used; nothing is started.
+/// The settings cannot be used, so nothing is started.
 ///
 /// The first eight texts are those of the package that this one replaces, with the place added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("Configuration file not found: {}", .0.display())]
     NotFound(PathBuf),
-    /// A directory, a socket or the like.
+    /// The path is a directory, a socket or the like.
     #[error("Path is not a file: {}", .0.display())]
     NotAFile(PathBuf),
-    /// The file is there and cannot be read.
+    /// The file exists but cannot be read.
     #[error("configuration file {} cannot be read: {reason}", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
     /// The text is not YAML.
@@ -57,16 +57,16 @@ pub enum SettingsError {
         path: PathBuf,
         /// The line, from 1.
         line: u64,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
-    /// A list, a text or nothing.
+    /// The root is a list, a text or nothing.
     #[error("Configuration file must contain a dictionary at the root level ({})", .0.display())]
     RootNotADictionary(PathBuf),
-    /// No `exporter:`.
+    /// `exporter:` is missing.
     #[error("Configuration must contain 'exporter' section ({})", .0.display())]
     NoExporterSection(PathBuf),
-    /// `exporter:` holds something else than keys.
+    /// `exporter:` contains something other than keys.
     #[error("'exporter' section must be a dictionary ({}:{line})", .path.display())]
     ExporterNotADictionary {
         /// The file.
@@ -74,35 +74,35 @@ pub enum SettingsError {
         /// The line, from 1.
         line: u64,
     },
-    /// Another section holds something else than keys.
+    /// Another section contains something other than keys.
     #[error("'{key}' must be a dictionary ({}:{line})", .path.display())]
     NotADictionary {
-        /// The section, as `exporter.redis`.
+        /// The section, such as `exporter.redis`.
         key: String,
         /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: u64,
     },
-    /// A value out of its type or range.
+    /// A value is out of its type or range.
     #[error("{origin} is {value}, allowed is {allowed}")]
     Value {
-        /// Where it was found.
+        /// The place of the value.
         origin: Origin,
-        /// The value in quotes, or a word for it where it may hold a password.
+        /// The value in quotes, or a word for it if it may contain a password.
         value: String,
-        /// What may stand there.
+        /// The allowed values.
         allowed: String,
     },
-    /// One of two settings that only work together is missing.
+    /// Only one of two settings is set that must be set together.
     #[error("{set} is set and {missing} is not: set both or neither")]
     Pair {
-        /// The key that is there.
+        /// The key that is set.
         set: &'static str,
-        /// The key that is not.
+        /// The key that is missing.
         missing: &'static str,
     },
-    /// Two settings that exclude each other.
+    /// Two settings exclude each other.
     #[error("{0}")]
     Conflict(String),
 }

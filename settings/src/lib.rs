@@ -36,17 +36,17 @@ pub use reader::Flag;
 use reader::Reader;
 pub use secret::Secret;
 
-/// The largest number of shards of a registry, each a key in Redis.
+/// Maximum number of shards of a registry, each a key in Redis.
 pub const MAX_SHARDS: u16 = 64;
 
-/// What one instance of the application, or one exporter, is told.
+/// The settings of one instance of the application, or of one exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Where `/metrics` is served, and of what.
+    /// The listener of `/metrics`, and what it shows.
     pub prometheus: PrometheusSettings,
     /// The Redis that shares metrics between instances.
     pub redis: RedisSettings,
-    /// What is recorded of requests.
+    /// The recording of requests.
     pub http: HttpSettings,
     /// Basic authentication, if any.
     pub auth: Option<AuthSettings>,
@@ -54,9 +54,9 @@ pub struct Settings {
     pub cleanup_db_files: bool,
     /// The first part of `worker_id`; by default `<host name>:<port of the first bind>`.
     pub instance: Option<String>,
-    /// `flush_interval`: how often changes are pushed.
+    /// `flush_interval`: time between two flushes.
     pub flush_interval_ms: u64,
-    /// `SIDECAR_MODE`: another process serves what this application records.
+    /// `SIDECAR_MODE`: another process serves the metrics of this application.
     pub sidecar_mode: bool,
 }
 
@@ -67,9 +67,9 @@ pub struct PrometheusSettings {
     pub metrics_port: u16,
     /// The address or host name that it binds; an IPv6 address without brackets.
     pub bind_address: String,
-    /// Copies of stores are files of this directory, unless Redis is used.
+    /// The directory for copies of stores, used unless Redis is.
     pub multiproc_dir: Option<PathBuf>,
-    /// All users of the directory's group may read and write what is in it.
+    /// Whether all users of the directory's group may read and write its files.
     pub multiproc_group: bool,
     /// What `/metrics` shows.
     pub scope: Scope,
@@ -77,11 +77,11 @@ pub struct PrometheusSettings {
     pub ssl: ListenerTls,
 }
 
-/// What `/metrics` means.
+/// The registry that `/metrics` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// With Redis the shared registry, without it this instance.
+    /// The shared registry with Redis, this instance without.
     Shared,
     /// This instance alone.
     Instance,
@@ -96,7 +96,7 @@ pub struct ListenerTls {
     pub certfile: Option<PathBuf>,
     /// Its private key, PEM.
     pub keyfile: Option<PathBuf>,
-    /// Who may sign certificates of clients, PEM.
+    /// Authorities that may sign certificates of clients, PEM.
     pub client_cafile: Option<PathBuf>,
     /// The same, as a directory.
     pub client_capath: Option<PathBuf>,
@@ -109,8 +109,7 @@ pub struct ListenerTls {
 pub struct RedisSettings {
     /// Whether metrics are shared. A given URL turns this on unless `enabled` says otherwise.
     pub enabled: bool,
-    /// `redis://`, `rediss://` or `unix://`; where it is given, host, port, db, username and
-    /// password are those that it names.
+    /// `redis://`, `rediss://` or `unix://`; a URL replaces host, port, db, username and password.
     pub url: Option<Secret>,
     /// Host name or address.
     pub host: String,
@@ -122,17 +121,18 @@ pub struct RedisSettings {
     pub username: Option<String>,
     /// Password of that user, or of the server.
     pub password: Option<Secret>,
-    /// The registry's key is this and `:metrics`.
+    /// The registry's key is this followed by `:metrics`.
     pub key_prefix: String,
-    /// The life of what nobody writes any more; 0 = for ever (`ttl_disabled`, or a negative value).
+    /// How long series without a live writer stay; 0 = for ever (`ttl_disabled`, or a negative
+    /// value).
     pub ttl_seconds: u64,
     /// TLS towards Redis.
     pub ssl: RedisTls,
-    /// Sentinels to ask for the primary.
+    /// Sentinels that know the primary.
     pub sentinel: Option<SentinelSettings>,
     /// Whether the server is a Redis Cluster.
     pub cluster: bool,
-    /// Over how many keys the families are spread.
+    /// Number of keys over which the families are spread.
     pub shards: u16,
 }
 
@@ -141,7 +141,7 @@ pub struct RedisSettings {
 pub struct RedisTls {
     /// Connect with TLS (as a `rediss://` URL does).
     pub enabled: bool,
-    /// Who may sign the server's certificate, PEM; by default the system's authorities.
+    /// Authorities that may sign the server's certificate, PEM; by default the system's.
     pub ca_file: Option<PathBuf>,
     /// The client's certificate, PEM.
     pub cert_file: Option<PathBuf>,
@@ -154,32 +154,32 @@ pub struct RedisTls {
 /// `exporter.redis.sentinel`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentinelSettings {
-    /// `host:port`, each.
+    /// Each as `host:port`.
     pub hosts: Vec<String>,
-    /// The name of the primary there.
+    /// The sentinels' name of the primary.
     pub master: String,
-    /// User at the sentinels.
+    /// User for the sentinels.
     pub username: Option<String>,
-    /// Password at the sentinels.
+    /// Password for the sentinels.
     pub password: Option<Secret>,
 }
 
 /// `exporter.http`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HttpSettings {
-    /// How many paths may become endpoints where no framework names the route; 0 = none.
+    /// How many paths may become endpoints if no framework names the route; 0 = none.
     pub endpoint_limit: u32,
     /// Paths that are not recorded.
     pub skip_paths: Vec<String>,
     /// Methods that are not recorded.
     pub skip_methods: Vec<String>,
-    /// Whether `status` is `2xx` and the like.
+    /// Whether `status` is a class such as `2xx`.
     pub group_status: bool,
     /// Bounds of durations, in seconds.
     pub buckets: Vec<f64>,
     /// Bounds of sizes, in bytes.
     pub size_buckets: Vec<f64>,
-    /// Whether trace ids are kept as exemplars.
+    /// Whether trace ids are stored as exemplars.
     pub exemplars: bool,
 }
 
@@ -192,7 +192,7 @@ pub struct AuthSettings {
     pub password_hash: Secret,
 }
 
-/// `exporter.gunicorn`: what `load_yaml_config` offers to Gunicorn; `None` where nobody said it.
+/// `exporter.gunicorn`: what `load_yaml_config` passes to Gunicorn; `None` if it is not set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GunicornSettings {
     /// Number of workers.
@@ -203,21 +203,21 @@ pub struct GunicornSettings {
     pub keepalive: Option<u32>,
 }
 
-/// What [`Settings::load`] found.
+/// The result of [`Settings::load`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Loaded {
     /// The settings.
     pub settings: Settings,
-    /// One line for each key that is not known, to be logged by the caller.
+    /// One line for each unknown key, which the caller logs.
     pub warnings: Vec<String>,
-    /// What Gunicorn itself is to be told.
+    /// Settings for Gunicorn itself.
     pub gunicorn: GunicornSettings,
-    /// The environment variables that stand for settings.
+    /// The environment variables of the settings.
     variables: Vec<String>,
 }
 
 impl Loaded {
-    /// Adds a warning for each of these variables that is nearly a setting's, and read by nobody.
+    /// Adds a warning for each of these variables whose name is close to that of a setting.
     pub fn warn_of_variables<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
         self.warnings
             .extend(unknown::variables(names, &self.variables));
@@ -225,8 +225,8 @@ impl Loaded {
 }
 
 impl Settings {
-    /// Parses `yaml` (its path for messages, and its text) and the environment. The first value
-    /// that is wrong is the error; nothing of it is used then.
+    /// Parses `yaml` (its path for messages, and its text) and the environment. The first wrong
+    /// value is returned as an error, and nothing is used then.
     pub fn load(
         yaml: Option<(&Path, &str)>,
         env: &dyn Fn(&str) -> Option<String>,
@@ -234,7 +234,8 @@ impl Settings {
         Self::load_with_flags(yaml, env, &[])
     }
 
-    /// The same with flags of the command line, which take precedence. An error names the flag.
+    /// Does the same with flags of the command line, which take precedence. An error names the
+    /// flag.
     pub fn load_with_flags(
         yaml: Option<(&Path, &str)>,
         env: &dyn Fn(&str) -> Option<String>,
@@ -285,7 +286,7 @@ impl Settings {
         std::fs::read_to_string(path).map_err(unreadable)
     }
 
-    /// The same without passwords, to be shown.
+    /// Returns the same settings without passwords, for display.
     #[must_use]
     pub fn redacted(&self) -> Self {
         let mut settings = self.clone();
@@ -301,13 +302,13 @@ impl Settings {
         settings
     }
 
-    /// The metrics directory; with Redis there are no files, whatever is set.
+    /// Returns the metrics directory; `None` with Redis, whatever is set.
     pub fn store_directory(&self) -> Option<&Path> {
         let directory = self.prometheus.multiproc_dir.as_deref();
         directory.filter(|_| !self.redis.enabled)
     }
 
-    /// The keys of the registry in Redis, one for each shard.
+    /// Returns the keys of the registry in Redis, one for each shard.
     pub fn registry_keys(&self) -> Vec<String> {
         let prefix = &self.redis.key_prefix;
         match self.redis.shards {

@@ -1,4 +1,4 @@
-//! Looks a setting up, in the flags first, then in the environment, then in the file, and reads its type.
+//! Finds a setting, first in the flags, then in the environment, then in the file, and parses it.
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::yaml::{self, Node, Value};
 use crate::{Origin, Secret, SettingsError, unknown};
 
-/// The environment variables that have names of their own. Any other key is found under
+/// Environment variables with names of their own. The variable of any other key is
 /// `GUNICORN_EXPORTER_` and its path.
 const DOCUMENTED: &[(&str, &str)] = &[
     ("prometheus.metrics_port", "PROMETHEUS_METRICS_PORT"),
@@ -41,7 +41,7 @@ const DOCUMENTED: &[(&str, &str)] = &[
     ("cleanup.db_files", "CLEANUP_DB_FILES"),
 ];
 
-/// Where keys may stand; each of these holds keys and no value.
+/// Sections: each contains keys and no value.
 const SECTIONS: &[&str] = &[
     "prometheus",
     "prometheus.ssl",
@@ -55,14 +55,14 @@ const SECTIONS: &[&str] = &[
     "auth",
 ];
 
-/// An option of the command line that stands for a setting.
+/// An option of the command line that sets a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flag {
-    /// With its dashes, as `--port`.
+    /// The name with its dashes, such as `--port`.
     pub name: &'static str,
-    /// The key without its leading `exporter.`, as `prometheus.metrics_port`.
+    /// The key without its leading `exporter.`, such as `prometheus.metrics_port`.
     pub key: &'static str,
-    /// What was typed, if it was.
+    /// The value, if the flag was given.
     pub value: Option<String>,
 }
 
@@ -102,7 +102,7 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    /// The document, if its sections are where they must be.
+    /// Parses the document, and checks that its sections are dictionaries.
     fn checked(&self, text: &str) -> Result<Node, SettingsError> {
         let path = || self.path.clone();
         let root = yaml::parse(text).map_err(|error| SettingsError::InvalidYaml {
@@ -136,14 +136,14 @@ impl<'a> Reader<'a> {
         Ok(root)
     }
 
-    /// The environment variables that stand for the keys that were asked for.
+    /// Returns the environment variables of the keys that were looked up.
     pub(super) fn variables(&self) -> Vec<String> {
         let of_keys = self.asked.iter().map(|key| variable_of(key));
         let others = ["SIDECAR_MODE", "YAML_CONFIG_PATH"].map(str::to_owned);
         of_keys.chain(others).collect()
     }
 
-    /// A warning for each key of the file that nobody asked for.
+    /// Returns a warning for each key of the file that was not looked up.
     pub(super) fn unknown_keys(&self) -> Vec<String> {
         let Some(root) = &self.root else {
             return Vec::new();
@@ -176,7 +176,7 @@ impl<'a> Reader<'a> {
         self.parsed(key, BOOLEANS, boolean)
     }
 
-    /// A variable that is no key of the file.
+    /// Reads a variable that has no key in the file.
     pub(super) fn variable(&self, name: &str) -> Result<Option<bool>, SettingsError> {
         let Some(text) = (self.env)(name).filter(|text| !text.trim().is_empty()) else {
             return Ok(None);
@@ -202,7 +202,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A time in seconds, as milliseconds.
+    /// Parses a time in seconds; returns milliseconds.
     pub(super) fn seconds(
         &mut self,
         key: &str,
@@ -221,7 +221,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// A text in which every character counts, those at its ends too.
+    /// Returns a text unchanged, including blanks at its ends.
     pub(super) fn verbatim(
         &mut self,
         key: &str,
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value as `read` understands it; `None` from it means that it is none of `allowed`.
+    /// Parses a value with `read`, which returns `None` for a value that is not `allowed`.
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,
@@ -263,7 +263,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A list, in the environment separated by commas, each item as `read` understands it.
+    /// Parses a list, each item with `read`; in the environment, commas separate the items.
     pub(super) fn list<T>(
         &mut self,
         key: &str,
@@ -292,7 +292,7 @@ impl<'a> Reader<'a> {
         Ok(Some(items))
     }
 
-    /// Bucket bounds: finite, ascending, at least one.
+    /// Parses bucket bounds: finite, ascending, at least one.
     pub(super) fn bounds(&mut self, key: &str) -> Result<Option<Vec<f64>>, SettingsError> {
         const ALLOWED: &str = "a list of ascending finite numbers";
         let bounds = self.list(key, ALLOWED, |text| {
@@ -311,8 +311,8 @@ impl<'a> Reader<'a> {
         Ok(Some(bounds))
     }
 
-    /// What is set, and where. An empty text is as good as nothing: `certfile: ""` stands in the
-    /// documented examples, and `REDIS_PASSWORD=` in many a compose file.
+    /// Returns the value and its place. An empty text counts as absent: `certfile: ""` appears in
+    /// the documented examples, and `REDIS_PASSWORD=` in many compose files.
     fn find(&mut self, key: &str) -> Result<Option<Found>, SettingsError> {
         self.asked.push(key.to_owned());
         if let Some((text, origin)) = self.find_outside_the_file(key) {
@@ -325,7 +325,7 @@ impl<'a> Reader<'a> {
         if let Some(found) = self.find_in_file(key)? {
             return Ok(Some(found));
         }
-        // `exporter.ssl` is where the documentation's own example has that section.
+        // `exporter.ssl` is the place of that section in the documentation's own example.
         match key.strip_prefix("prometheus.ssl.") {
             Some(rest) => {
                 let key = format!("ssl.{rest}");
@@ -337,7 +337,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A flag that was typed hides its variable, also when its text is empty.
+    /// A flag hides its variable, even with an empty text.
     fn find_outside_the_file(&self, key: &str) -> Option<(String, Origin)> {
         let variable = variable_of(key);
         let typed = self.flags.iter().find_map(|flag| {
@@ -404,7 +404,7 @@ impl Found {
     }
 }
 
-/// The environment variable of a key (without its leading `exporter.`).
+/// Returns the environment variable of a key (without its leading `exporter.`).
 pub(super) fn variable_of(key: &str) -> String {
     DOCUMENTED
         .iter()
@@ -415,8 +415,8 @@ pub(super) fn variable_of(key: &str) -> String {
         )
 }
 
-/// In a namespace of Kubernetes that has a Service called `redis`, every container finds
-/// `REDIS_PORT=tcp://10.0.0.1:6379` in its environment, meant by nobody as a setting.
+/// Returns whether Kubernetes has set the variable. In a namespace with a Service called `redis`,
+/// every container gets `REDIS_PORT=tcp://10.0.0.1:6379`, which is not meant as a setting.
 fn is_service_link(variable: &str, text: &str) -> bool {
     let links = ["tcp://", "udp://", "sctp://"];
     variable.ends_with("_PORT") && links.iter().any(|link| text.trim_start().starts_with(link))
@@ -426,7 +426,7 @@ fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
     key.split('.').try_fold(node, |node, part| node.get(part))
 }
 
-/// Values that are never repeated in a message.
+/// Returns whether messages must not repeat the value.
 fn is_secret(key: &str) -> bool {
     key.contains("password") || key == "redis.url"
 }

@@ -4,21 +4,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A password. It is sent where it must go and shown nowhere: `Debug` hides it.
+/// A password. It is sent only where it is needed; `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// What is shown in its place.
+    /// Text that is shown in its place.
     pub const HIDDEN: &str = "<hidden>";
 
-    /// Keeps `text` from being shown.
+    /// Hides `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text itself, for the one place that needs it.
+    /// Returns the text itself, for the one place that needs it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -60,7 +60,7 @@ fn listener_tls(reader: &mut Reader<'_>) -> Result<ListenerTls, SettingsError> {
             });
         }
     }
-    // A listener that was meant to know its clients must not be open to all.
+    // A listener that should check certificates of clients must not be open to all.
     let (has_tls, has_authorities) = (
         tls.enabled || enabled == Some(false),
         tls.client_cafile.is_some() || tls.client_capath.is_some(),
@@ -209,12 +209,12 @@ pub(super) fn http(reader: &mut Reader<'_>, outlives: bool) -> Result<HttpSettin
     })
 }
 
-/// Costs of bcrypt hashes: the least that there is, and one that is computed in some 3 seconds. With
-/// more, the first scrape of an exporter would come to its end before the hash.
+/// Allowed costs of bcrypt hashes. The highest takes some 3 seconds to compute; with more, the
+/// first scrape of an exporter would reach its deadline before the hash.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;
 
 pub(super) fn auth(reader: &mut Reader<'_>) -> Result<Option<AuthSettings>, SettingsError> {
-    // A request has the name, a colon, and the password.
+    // A request contains the name, a colon, and the password.
     reader.parsed("auth.username", "a name without a colon", |text| {
         (!text.contains(':')).then_some(())
     })?;
@@ -244,7 +244,8 @@ pub(super) fn auth(reader: &mut Reader<'_>) -> Result<Option<AuthSettings>, Sett
         }))
 }
 
-/// Whether a password can be compared with it: tried with the least cost in the place of its own.
+/// Returns whether a password can be compared with the hash: tried with the lowest cost in place of
+/// its own.
 fn is_bcrypt(text: &str) -> bool {
     let parts: Result<bcrypt::HashParts, _> = text.parse();
     let salt_and_hash = text.rsplit('$').next().unwrap_or_default();
@@ -259,7 +260,7 @@ pub(super) fn gunicorn(reader: &mut Reader<'_>) -> Result<GunicornSettings, Sett
     })
 }
 
-/// Both are set, or neither.
+/// Checks that both are set, or neither.
 fn both(left: (&'static str, bool), right: (&'static str, bool)) -> Result<(), SettingsError> {
     let (set, missing) = match (left.1, right.1) {
         (true, false) => (left.0, right.0),
@@ -283,7 +284,7 @@ fn host_and_port(text: &str) -> Option<String> {
     (!host.is_empty() && port > 0).then(|| text.to_owned())
 }
 
-/// Numbers whose range was checked to fit.
+/// Narrows a number whose range was checked.
 fn small(number: Option<i64>) -> Option<u32> {
     number.and_then(|number| u32::try_from(number).ok())
 }

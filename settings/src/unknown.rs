@@ -1,4 +1,4 @@
-//! Keys that nobody reads, and what was probably meant.
+//! Finds unknown keys and variables, and the names that were probably meant.
 
 use strsim::levenshtein as distance;
 
@@ -13,21 +13,22 @@ const PREFIXES: [&str; 6] = [
     "CLEANUP_",
     "SIDECAR_",
 ];
-/// Names that are near a setting's and mean something else, to `prometheus_client` or Gunicorn.
+/// Names that resemble a setting's and have another meaning, for `prometheus_client` or Gunicorn.
 const NOT_SETTINGS: [&str; 2] = ["GUNICORN_CMD_ARGS", "GUNICORN_BIND"];
-/// So many wrong characters are a slip.
+/// Maximum number of wrong characters in a misspelled name.
 const MISTYPED: usize = 2;
 
-/// Each key under `root` that is neither known nor above a known one, as `line: words`.
+/// Returns each key under `root` that is neither known nor a section of a known one, as `line:
+/// words`.
 pub(super) fn keys(root: &Node, known: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     collect(root, "", known, &mut found);
     found
 }
 
-/// Each variable that is probably meant for us and that nobody reads. All that begins with
-/// `GUNICORN_EXPORTER_` is; of the other prefixes, which are not ours alone, what is nearly a known
-/// name.
+/// Returns each unknown variable that is probably a misspelled setting: all that begin with
+/// `GUNICORN_EXPORTER_`, and of the other prefixes, which other programs use too, those that are
+/// close to a known name.
 pub(super) fn variables<'n>(names: impl Iterator<Item = &'n str>, known: &[String]) -> Vec<String> {
     let mut found: Vec<_> = names
         .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
@@ -69,7 +70,7 @@ fn collect(node: &Node, parent: &str, known: &[String], found: &mut Vec<String>)
     }
 }
 
-/// The known key whose own name is most like this one's; of equals, one of the same section.
+/// Returns the known key whose own name is closest; of equals, one of the same section.
 fn nearest<'k>(key: &str, known: &'k [String]) -> Option<&'k str> {
     let (section, name) = split(key);
     known

@@ -1,24 +1,23 @@
-//! The only file that knows YAML: text in, a tree of texts with line numbers out.
+//! Parses YAML into a tree of texts with line numbers; no other file depends on YAML.
 //!
-//! Scalars stay text, exactly as they stand in the file: a password `0123` is not the number 123,
-//! and what `yes` means is decided by the key that holds it, with the same words as in the
-//! environment.
+//! Scalars stay text, exactly as in the file: a password `0123` is not the number 123. The key
+//! decides what `yes` means, with the same words as in the environment.
 
 use serde::Deserialize;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{NonFiniteFloatPolicy, Spanned};
 
-/// A value of the file, and where it stands.
+/// A value of the file, and its line.
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) line: u64,
 }
 
-/// What a value of the file is.
+/// The value of a node.
 #[derive(Debug, Clone)]
 pub(super) enum Value {
-    /// Nothing, `~` or `null`: as if the key were not there.
+    /// Nothing, `~` or `null`: as if the key were absent.
     Null,
     Text(String),
     List(Vec<Node>),
@@ -33,7 +32,7 @@ pub(super) struct Entry {
     pub(super) node: Node,
 }
 
-/// The text is not YAML: what is wrong, in one line, and where (0: not known).
+/// The text is not YAML: the error in one line, and its line number (0: unknown).
 #[derive(Debug)]
 pub(super) struct NotYaml {
     pub(super) line: u64,
@@ -41,7 +40,7 @@ pub(super) struct NotYaml {
 }
 
 impl Node {
-    /// The value under `key`, if this is a mapping that has it.
+    /// Returns the value under `key`, if this is a mapping that has it.
     pub(super) fn get(&self, key: &str) -> Option<&Node> {
         let Value::Map(entries) = &self.value else {
             return None;
@@ -53,7 +52,7 @@ impl Node {
     }
 }
 
-/// Reads a document. An empty one is [`Value::Null`].
+/// Parses a document. An empty one is [`Value::Null`].
 pub(super) fn parse(text: &str) -> Result<Node, NotYaml> {
     let options = serde_saphyr::options! {
         non_finite_float_policy: NonFiniteFloatPolicy::PassThrough,
@@ -89,7 +88,7 @@ fn node(raw: Spanned<Raw>, source: &str) -> Node {
     Node { value, line }
 }
 
-/// The characters of the source from which a number or a boolean was read.
+/// Returns the source text of a number or a boolean.
 fn as_written(at: serde_saphyr::Location, source: &str) -> Option<&str> {
     let start = usize::try_from(at.span().byte_offset()?).ok()?;
     let length = usize::try_from(at.span().byte_len()?).ok()?;
@@ -100,7 +99,7 @@ fn one_line(message: &str) -> String {
     message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What serde hands out, before numbers and booleans are turned back into their text.
+/// A value from serde, before numbers and booleans are turned back into their text.
 enum Raw {
     Null,
     Text(String),

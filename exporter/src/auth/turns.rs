@@ -1,10 +1,10 @@
-//! Turns at something that is done one at a time: the attempt that came last has the next one.
+//! Turns at work that is done one at a time: the newest attempt is next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-/// The turns.
+/// A queue of attempts, newest first.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     state: Arc<Mutex<State>>,
@@ -13,11 +13,11 @@ pub(super) struct Turns {
 #[derive(Debug, Default)]
 struct State {
     is_taken: bool,
-    /// The newest last. Those that have gone are dropped when others come.
+    /// Waiting attempts, the newest last. Abandoned ones are dropped when others come.
     waiting: Vec<oneshot::Sender<Turn>>,
 }
 
-/// One turn, for as long as this lives; then it is the next one's.
+/// One turn; it ends when this is dropped, and the next attempt gets the turn.
 #[derive(Debug)]
 pub(super) struct Turn {
     state: Option<Arc<Mutex<State>>>,
@@ -66,7 +66,8 @@ impl Drop for Turn {
             };
             match next.send(turn) {
                 Ok(()) => return,
-                // It has gone: its turn is not passed on by what is dropped here, but in this loop.
+                // The waiting attempt was abandoned: this loop, and not the drop of the turn,
+                // passes it on.
                 Err(mut turn) => turn.state = None,
             }
         }
@@ -95,7 +96,7 @@ mod tests {
             }));
             tokio::task::yield_now().await;
         }
-        // One that has gone is passed over.
+        // An abandoned attempt is skipped.
         tasks[3].abort();
         tokio::task::yield_now().await;
         drop(first);
@@ -105,7 +106,7 @@ mod tests {
         for task in tasks {
             let _ = task.await;
         }
-        // And nothing is left taken.
+        // The turn is free again.
         drop(turns.take().await);
     }
 }

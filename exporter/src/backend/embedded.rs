@@ -17,15 +17,15 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Shares `registry`.
+    /// Returns a backend of `registry`.
     pub fn new(registry: Arc<Mutex<Registry>>) -> Self {
         Self { registry }
     }
 
-    /// The registry, for as long as the guard lives.
+    /// Locks the registry until the guard is dropped.
     pub fn lock(&self) -> MutexGuard<'_, Registry> {
-        // A panic while it was held was in the middle of one batch; the rest of the registry is as
-        // good as before, and a page that never comes again is worse.
+        // A panic interrupted at most one batch; the rest of the registry is intact. To serve no
+        // page any more would be worse.
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -59,7 +59,7 @@ impl Embedded {
         Ok(registry.push(&stamp, writer, seq, epoch, lease_ms, &batch))
     }
 
-    /// Works off some of what earlier writes and the passing of time have left.
+    /// Finishes some of the work that earlier writes and the passing of time have left.
     pub(crate) fn settle(&self) {
         let (mut registry, now_ms) = (self.lock(), now_ms());
         if registry
@@ -71,7 +71,7 @@ impl Embedded {
         }
     }
 
-    /// Says that a writer is gone for good.
+    /// Ends a writer for good.
     pub fn leave(&self, writer: &[u8], seq: u64, epoch: Option<Epoch>) -> PushReply {
         let mut registry = self.lock();
         let stamp = registry.stamp(now_ms(), &Limits::default(), false);
@@ -79,7 +79,7 @@ impl Embedded {
     }
 }
 
-/// Unix milliseconds; 0 on a machine whose clock is before 1970.
+/// Returns Unix milliseconds; 0 if the machine's clock is before 1970.
 fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -1,8 +1,8 @@
-//! Why a registry did not answer: one clear line each, for the log and for the scraper.
+//! Errors of a registry: one clear line each, for the log and for the scraper.
 
 use metrics_model::{DecodeError, ExposeError};
 
-/// A registry could not be read or written. No message holds a password.
+/// A registry could not be read or written. No message contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No connection.
@@ -10,34 +10,34 @@ pub enum BackendError {
     Unreachable {
         /// Host and port, or the path of the socket.
         address: String,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
-    /// The connection ended in the middle.
+    /// The server closed the connection before its reply was complete.
     #[error("redis at {address} closed the connection: {reason}")]
     Disconnected {
         /// Host and port, or the path of the socket.
         address: String,
-        /// The system's words.
+        /// The system's message.
         reason: String,
     },
-    /// Connected, but no answer.
+    /// The server accepted the connection but did not reply.
     #[error("redis at {address} did not answer within {limit_ms} ms")]
     TimedOut {
         /// Host and port, or the path of the socket.
         address: String,
-        /// How long was waited.
+        /// The time limit, in milliseconds.
         limit_ms: u128,
     },
-    /// What it says to every client, unasked, before it closes the connection.
+    /// The server sent this error and closed the connection, before any command.
     #[error("redis at {address} refuses connections: {message}")]
     Words {
         /// Host and port.
         address: String,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
-    /// TLS is set, and the port speaks plain.
+    /// The settings turn TLS on, and the port speaks plain RESP.
     #[error(
         "redis at {address} speaks no TLS at this port: name its TLS port, or turn exporter.redis.ssl.enabled (a URL of rediss://) off"
     )]
@@ -45,7 +45,7 @@ pub enum BackendError {
         /// Host and port.
         address: String,
     },
-    /// TLS is not set, and the port speaks nothing else.
+    /// The settings leave TLS off, and the port speaks only TLS.
     #[error(
         "redis at {address} speaks TLS at this port: set exporter.redis.ssl.enabled, or a URL of rediss://"
     )]
@@ -58,9 +58,9 @@ pub enum BackendError {
     OfReplica {
         /// Host and port of the replica.
         replica: String,
-        /// Host and port of its primary, as it says.
+        /// Host and port of its primary, according to the replica.
         primary: String,
-        /// What is wrong with the primary.
+        /// The primary's error.
         reason: Box<BackendError>,
     },
     /// It is reading its data from disk.
@@ -72,7 +72,7 @@ pub enum BackendError {
     /// The registry was rolled back, and its writers are not all back.
     #[error("the registry was rolled back and waits for its writers, try again soon")]
     Healing,
-    /// A page was asked for that no longer follows the one before.
+    /// The cursor no longer fits the registry.
     #[error("the registry changed so much during the scrape that the page cannot go on")]
     StaleCursor,
     /// The module is not loaded.
@@ -85,7 +85,7 @@ pub enum BackendError {
         /// The command.
         command: &'static str,
     },
-    /// No or wrong user or password.
+    /// The user or password is missing or wrong.
     #[error(
         "redis at {address} refuses to log in: check exporter.redis.username and exporter.redis.password"
     )]
@@ -93,7 +93,7 @@ pub enum BackendError {
         /// Host and port, or the path of the socket.
         address: String,
     },
-    /// The same, of a sentinel.
+    /// The user or password for a sentinel is missing or wrong.
     #[error(
         "sentinel {address} refuses to log in: check exporter.redis.sentinel.username and exporter.redis.sentinel.password"
     )]
@@ -101,7 +101,7 @@ pub enum BackendError {
         /// Its host and port.
         address: String,
     },
-    /// The user's rights do not reach that far.
+    /// The user lacks a right.
     #[error("redis at {address} does not allow this user {command} on {key}")]
     NoPermission {
         /// Host and port, or the path of the socket.
@@ -111,7 +111,7 @@ pub enum BackendError {
         /// The key of the registry.
         key: String,
     },
-    /// The key is something else.
+    /// The key holds a value of another type.
     #[error(
         "key {key} of redis at {address} holds another type than a metric registry: choose another exporter.redis.key_prefix"
     )]
@@ -137,25 +137,25 @@ pub enum BackendError {
         /// The key of the registry.
         key: String,
     },
-    /// The cluster is not whole, or about to change.
+    /// The cluster is incomplete, or about to change.
     #[error("the cluster of redis at {address} cannot answer now: {message}")]
     ClusterDown {
         /// Host and port.
         address: String,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
-    /// Sentinels that do not answer, or name a primary that is none.
+    /// No sentinel answers, or those that do name a server that is not a primary.
     #[error("no sentinel of {sentinels} leads to the primary {master}: {reason}")]
     NoPrimary {
         /// The name of the primary.
         master: String,
-        /// Those that were asked.
+        /// The sentinels that were asked.
         sentinels: String,
-        /// What was wrong with the last one.
+        /// The error of the last one.
         reason: String,
     },
-    /// A sentinel that watches others.
+    /// The sentinel watches other primaries.
     #[error("sentinel {sentinel} does not know {master}: check exporter.redis.sentinel.master")]
     UnknownMaster {
         /// Its host and port.
@@ -168,10 +168,10 @@ pub enum BackendError {
     CutOff {
         /// Host and port, or the path of the socket.
         address: String,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
-    /// Any other error of the server, in its words.
+    /// Any other error of the server.
     #[error("redis at {address} answered {command} with: {message}")]
     Refused {
         /// Host and port, or the path of the socket.
@@ -181,23 +181,23 @@ pub enum BackendError {
         /// The server's words.
         message: String,
     },
-    /// The reply has not the form that the command promises.
+    /// The reply does not have the form that is documented for the command.
     #[error("redis at {address} answered {command} with something else than {expected}")]
     Reply {
         /// Host and port, or the path of the socket.
         address: String,
         /// The command.
         command: &'static str,
-        /// What the command promises.
+        /// The reply that is documented for the command.
         expected: &'static str,
     },
-    /// The settings do not make a connection.
+    /// The settings give no connection.
     #[error("exporter.redis: {0}")]
     Settings(String),
-    /// A batch that is none: a defect of its writer.
+    /// A malformed batch: a defect of its writer.
     #[error("the batch is not valid: {0}")]
     Batch(#[from] DecodeError),
-    /// The registry of this instance cannot be rendered.
+    /// An error of this instance's registry.
     #[error(transparent)]
     Expose(ExposeError),
     /// The page cannot be compressed.
@@ -209,7 +209,8 @@ pub enum BackendError {
 }
 
 impl BackendError {
-    /// Whether Redis does not answer, or not for now: not a matter of what was asked.
+    /// Returns whether Redis does not answer, at least for now; false if the request itself is
+    /// wrong.
     pub fn is_outage(&self) -> bool {
         matches!(
             self,
@@ -226,8 +227,8 @@ impl BackendError {
         )
     }
 
-    /// Whether the server's module is older than the question which series a batch leaves out, and
-    /// refuses batches that ask.
+    /// Returns whether the server's module is too old for the question which series a batch leaves
+    /// out, and refuses batches that ask.
     pub(crate) fn is_unknown_question(&self) -> bool {
         matches!(self, Self::Refused { message, .. } if message.contains("batch kind"))
     }

@@ -1,4 +1,4 @@
-//! The registry that instances share, behind the `METRICS.*` commands of a Redis.
+//! The registry that instances share, behind the `METRICS.*` commands of Redis.
 
 mod address;
 mod families;
@@ -24,7 +24,7 @@ use topology::Topology;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The registry that instances share: one key, or several over which its families are spread
+/// The registry that instances share. It is one key, or several over which its families are spread
 /// (*shards*), each a registry of its own.
 #[derive(Debug, Clone)]
 pub struct RedisBackend {
@@ -34,22 +34,22 @@ pub struct RedisBackend {
 #[derive(Debug)]
 struct Shared {
     topology: Topology,
-    /// For messages: never with a password.
+    /// The address for messages, never with a password.
     address: String,
     keys: Vec<String>,
-    /// How long a reply is waited for.
+    /// Time limit for a reply.
     patience: Duration,
-    /// One for all shards, or one for each where each may be on another node.
+    /// One link for all shards, or one per shard if each may be on another node.
     links: Vec<Link>,
 }
 
 impl RedisBackend {
-    /// Prepares the connections that these settings describe.
+    /// Prepares the connections of these settings.
     pub fn new(settings: &Settings) -> Result<Self, BackendError> {
         Self::with_patience(settings, RESPONSE_TIMEOUT)
     }
 
-    /// The same, for commands that Redis may take long for.
+    /// Does the same, with another time limit for replies.
     pub(crate) fn with_patience(
         settings: &Settings,
         patience: Duration,
@@ -71,23 +71,24 @@ impl RedisBackend {
         })
     }
 
-    /// Host and port, or the path of the socket, or who knows where it is.
+    /// Returns host and port, the path of the socket, or the name of what leads to the server.
     pub fn address(&self) -> &str {
         &self.shared.address
     }
 
-    /// The keys over which families are spread.
+    /// Returns the keys over which families are spread.
     pub fn keys(&self) -> &[String] {
         &self.shared.keys
     }
 
-    /// Over how many keys families are spread; at least 1.
+    /// Returns the number of keys over which families are spread; at least 1.
     pub fn shards(&self) -> usize {
         self.shared.keys.len()
     }
 
-    /// See [`Backend::page`](super::Backend::page). Always paged, so that no other client waits.
-    /// The shards follow each other; a cursor says which one, and where in it.
+    /// See [`Backend::page`](super::Backend::page). Requests are always paged, so that no other
+    /// client waits long. The shards follow each other; a cursor names the shard and the place in
+    /// it.
     pub async fn page(&self, request: &ExposeRequest) -> Result<Page, BackendError> {
         let shards = self.shards();
         let cursor = request.cursor.as_deref().unwrap_or(b"0");
@@ -143,7 +144,7 @@ impl RedisBackend {
         about.page(self.send(shard, &about, &command).await?)
     }
 
-    /// What the registry's shards say of themselves; nothing of those that are not there yet.
+    /// Returns the METRICS.INFO of all shards that exist.
     pub(crate) async fn infos(&self) -> Result<Vec<Info>, BackendError> {
         let mut infos = Vec::new();
         for (shard, key) in self.shared.keys.iter().enumerate() {
@@ -181,7 +182,7 @@ impl RedisBackend {
         about.push_reply(self.send(shard, &about, &command).await?)
     }
 
-    /// Says to a shard that a writer is gone for good.
+    /// Ends a writer for good in a shard.
     pub async fn leave(
         &self,
         shard: usize,
@@ -220,7 +221,7 @@ impl RedisBackend {
     }
 }
 
-/// `<shard>/<cursor>`; the first shard's is a bare one too.
+/// Splits `<shard>/<cursor>`; for the first shard the cursor may stand alone.
 fn split_cursor(cursor: &[u8]) -> Option<(usize, &[u8])> {
     let Some(at) = cursor.iter().position(|&byte| byte == b'/') else {
         return Some((0, cursor));

@@ -1,11 +1,12 @@
-//! Over which keys the families of a shared registry are spread.
+//! Spreads the families of a shared registry over keys.
 
 use metrics_model::{Escaping, FamilySpec, FamilyType};
 
-/// In which of `shards` shards a family lives, wholly: CRC-32 (IEEE) of its name, a counter's
-/// without `_total`, an info's without `_info`, modulo their number. A name that is not legal in
-/// the older formats is taken as the scheme `underscores` writes it, so that families which that makes
-/// equal live in one shard, which sees it. Part of the contract: every client computes the same.
+/// Returns the shard of a family, out of `shards`: CRC-32 (IEEE) of its name, a counter's without
+/// `_total`, an info's without `_info`, modulo their number. For a name that is not legal in older
+/// formats, its form in the scheme `underscores` counts. So families that the scheme makes equal
+/// are in one shard, which notices it. This is part of the contract: every client computes the
+/// same.
 pub(crate) fn shard_of(family: &FamilySpec<'_>, shards: usize) -> usize {
     if shards < 2 {
         return 0;

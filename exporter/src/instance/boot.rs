@@ -1,4 +1,4 @@
-//! How an exporter process begins: the arbiter's first message, and the lock.
+//! The start of an exporter process: the arbiter's first message, and the lock.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -14,10 +14,11 @@ use super::link::{AsyncLink, Message};
 use crate::stores::Directory;
 use metrics_settings::Settings;
 
-/// How often a predecessor's lock is tried; the arbiter kills one that hangs.
+/// Time between two attempts to take the lock of the exporter before; the arbiter kills one that
+/// hangs.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
-/// What the state of an exporter begins with.
+/// The initial parts of an exporter's state.
 pub(crate) struct Beginning {
     pub(crate) settings: Settings,
     pub(crate) instance: String,
@@ -29,7 +30,8 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// The reader of a directory that no arbiter has started: it has no Gunicorn, and its memory is its own.
+    /// Returns those of a directory's reader without an arbiter: it has no Gunicorn, and its memory
+    /// is its own.
     pub(crate) fn as_reader(settings: Settings, directory: Directory) -> Result<Self, StoreError> {
         Ok(Self {
             settings,
@@ -45,8 +47,9 @@ impl Beginning {
     }
 }
 
-/// Waits for the first message and until no other exporter is active. Returns the messages that came meanwhile, too;
-/// `None` when there is nothing to begin with, because the arbiter is gone or has changed its mind.
+/// Waits for the first message and until no other exporter is active. Also returns the messages
+/// that arrive meanwhile; `None` if there is nothing to start, because the arbiter is gone or has
+/// changed its mind.
 pub(crate) async fn boot(
     link: &mut AsyncLink,
 ) -> Result<Option<(Beginning, Vec<Message>)>, InstanceError> {

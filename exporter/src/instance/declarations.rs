@@ -1,4 +1,4 @@
-//! Compares what this instance declares with what the shared registry shows.
+//! Compares the declarations of this instance with those that the shared registry shows.
 
 use metrics_model::MAX_NAMES;
 use metrics_store::FamilyDef;
@@ -8,22 +8,22 @@ use super::state::State;
 use crate::RedisBackend;
 use crate::backend::BackendError;
 
-/// Shortest time between two questions, so that series which a limit leaves out for hours do not make
+/// Minimum time between two questions, because series that a limit leaves out for hours would cause
 /// many.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The families that the shared registry has to be asked about, with their shards.
+/// The families to compare with those of the shared registry, with their shards.
 #[derive(Default)]
 pub(super) struct Declarations {
     waiting: Vec<(usize, FamilyDef)>,
     asked_at: Option<Instant>,
-    /// It cannot be asked, which was logged.
+    /// Whether the registry refuses the question, which was logged.
     is_refused: bool,
 }
 
 impl Declarations {
-    /// Asks for those that have come, and reports those that wait. What cannot be asked now is asked
-    /// later.
+    /// Asks about new families, and reports declarations that wait. Repeats later what cannot be
+    /// asked now.
     pub(super) async fn compare(&mut self, state: &State, redis: &RedisBackend) {
         for shard in 0..redis.shards() {
             for family in state.take_suspects(shard) {

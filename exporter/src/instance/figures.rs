@@ -1,14 +1,16 @@
-//! What the exporter says of workers, read from outside: so it is fresh when they are idle or stuck.
+//! Metrics of workers that the exporter measures from outside, so that they are fresh when workers
+//! are idle or stuck.
 //!
-//! It is written into a store of the exporter's own, which passes from one exporter to the next: the
-//! successor is the same writer, so nothing is shown twice.
+//! It writes them into a store of its own, which passes from one exporter to the next. The next one
+//! is the same writer, so nothing is shown twice.
 //!
-//! # Why the store is exchanged now and then
+//! # Why the store is replaced now and then
 //!
-//! A store only grows, and a registry remembers all that a writer has ever sent. Since the end of a
-//! worker has its second in a label, each makes another series. So when most of what is in the store
-//! is no more ([`Figures::is_worn`]), the arbiter makes another: what is still true moves there
-//! ([`Figures::move_to`]), and the old one leaves like the store of a worker that has ended.
+//! A store only grows, and a registry remembers all that a writer has ever sent. The end of a
+//! worker has its second in a label, so each end makes another series. When most series of the
+//! store are retired ([`Figures::is_worn`]), the arbiter makes a new store. Series that still hold
+//! move there ([`Figures::move_to`]), and the old store leaves like that of a worker that has
+//! ended.
 
 mod backlog;
 mod process;
@@ -28,7 +30,7 @@ use rustix::param::clock_ticks_per_second;
 
 use process::{Seen, see, uptime_seconds};
 
-/// What nobody says but the exporter: a successor says it again, of what is then.
+/// Gauges that the exporter measures; measured again after a restart.
 const MEASURED: [&Described; 4] = [
     &WORKER_MEMORY,
     &WORKER_CPU,
@@ -36,33 +38,33 @@ const MEASURED: [&Described; 4] = [
     &WORKER_OPEN_FILES,
 ];
 
-/// Series that are no more, before the store is exchanged.
+/// Number of retired series at which the store is replaced.
 const WORN: usize = 500;
 
 /// The exporter's own store, and the series in it.
 pub(crate) struct Figures {
     store: WorkerStore,
-    /// Those of [`MEASURED`].
+    /// The families of [`MEASURED`].
     measured: [Family; 4],
     state: Family,
     running: HashMap<Box<str>, Worker>,
-    /// By worker id: the series that says since when it is stopped, and that second.
+    /// By worker id: the series with the second at which it stopped, and that second.
     stopped: HashMap<Box<str>, (Series, Box<str>)>,
     workers: [Series; Activity::EVERY.len()],
     listeners: Vec<Listener>,
     build: Option<Series>,
-    /// How many series there are that nobody needs any more.
+    /// Number of series that are no longer needed.
     retired: usize,
 }
 
-/// What a worker does.
+/// The activity of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     /// It was forked, and does not record yet.
     Starting,
     /// It waits for requests.
     Idle,
-    /// It has at least one.
+    /// It has at least one request.
     Busy,
 }
 
@@ -76,9 +78,9 @@ impl Activity {
 
 struct Worker {
     process: Process,
-    /// Those of [`MEASURED`].
+    /// The series of [`MEASURED`].
     series: [Series; 4],
-    /// When it was looked at last, and the CPU time that it had used then, in clock ticks.
+    /// Time of the last measurement, and the CPU time used until then, in clock ticks.
     last: Option<(Instant, u64)>,
 }
 
@@ -90,7 +92,7 @@ struct Listener {
 }
 
 impl Figures {
-    /// Goes on with the store of a predecessor, or begins with an empty one.
+    /// Continues with the store of the exporter before, or starts with an empty one.
     pub(crate) fn open(file: &OwnedFd, facts: &Facts) -> Result<Self, FiguresError> {
         let copy = || file.try_clone().map_err(FiguresError::Descriptor);
         let store = StoreFile::from_fd(copy()?).adopt()?;
@@ -117,7 +119,7 @@ impl Figures {
         Ok(figures)
     }
 
-    /// Goes on in another store: this one has nothing to say any more.
+    /// Continues in another store; this one gets no more values.
     pub(crate) fn move_to(self, file: &OwnedFd, facts: &Facts) -> Result<Self, FiguresError> {
         let mut next = Self::open(file, facts)?;
         for (worker_id, (_, second)) in &self.stopped {
@@ -127,13 +129,13 @@ impl Figures {
         Ok(next)
     }
 
-    /// Whether most of what is in the store is no more.
+    /// Returns whether most series of the store are retired.
     pub(crate) fn is_worn(&self) -> bool {
         let alive = MEASURED.len() * self.running.len() + self.stopped.len();
         self.retired > WORN + 2 * alive
     }
 
-    /// A worker runs, in a slot in which another may have stopped before.
+    /// Notes that a worker runs, in a slot in which another may have stopped before.
     pub(crate) fn worker_started(
         &mut self,
         worker_id: &str,
@@ -158,7 +160,7 @@ impl Figures {
         Ok(())
     }
 
-    /// A worker has stopped, at that Unix time in seconds, and no other has its slot.
+    /// Notes that a worker has stopped, at that Unix time in seconds, and no other has its slot.
     pub(crate) fn worker_stopped(
         &mut self,
         worker_id: &str,
@@ -170,7 +172,7 @@ impl Figures {
         self.stop(worker_id, &second.to_string())
     }
 
-    /// Counts a failure of the exporter that users are to see on the page.
+    /// Counts a failure of the exporter that the page shows.
     pub(crate) fn count_error(&self, place: &str) -> Result<(), StoreError> {
         let family = self.store.family(&ERRORS.spec(), None)?;
         let series = self.store.series(&family, &[("where", place)])?;
@@ -179,7 +181,7 @@ impl Figures {
         Ok(())
     }
 
-    /// Says what the workers do, looks at each, and at the listeners.
+    /// Writes the workers' activities, and measures each worker and the listeners.
     pub(crate) fn measure(&mut self, activities: impl Iterator<Item = Activity>) {
         let mut counts = [0.0; Activity::EVERY.len()];
         for activity in activities {
@@ -189,7 +191,7 @@ impl Figures {
             series.set(0, count);
         }
         for worker in self.running.values_mut() {
-            // One that has just ended keeps its last figures until its end is known.
+            // A worker that has just ended keeps its last figures until its end is noticed.
             if let Some(seen) = see(worker.process) {
                 worker.show(&seen);
             }
@@ -224,7 +226,7 @@ impl Figures {
                 let found = of_tcp.as_ref();
                 found.and_then(|found| found.get(&listener.inode).copied())
             };
-            // Where the system does not say, there is nothing on display.
+            // Figures that the system does not give are not shown.
             match found {
                 Some(found) => {
                     listener.connections.set(0, found.connections.into());
@@ -269,8 +271,8 @@ impl Figures {
         Ok(())
     }
 
-    /// What a predecessor said stays so far as it is still true: which workers have stopped. How
-    /// everything else is is said again, of what is there.
+    /// Keeps what is still true of the exporter before: which workers have stopped. Everything else
+    /// is measured again.
     fn take_over(&mut self, reader: &StoreReader) -> Result<(), StoreError> {
         for number in 0..reader.len() {
             let view = reader.series(number);
@@ -314,7 +316,7 @@ impl Figures {
     }
 }
 
-/// Why there are no figures.
+/// The reason why there are no figures.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FiguresError {
     #[error("cannot duplicate a descriptor: {0}")]
@@ -340,7 +342,7 @@ impl Worker {
             return;
         };
         let elapsed = (now - then).as_secs_f64();
-        // A tick is a hundredth of a second: over less than a second it says little.
+        // A tick is a hundredth of a second, too coarse for less than a second.
         if elapsed >= 1.0 {
             let used =
                 seen.cpu_ticks.saturating_sub(ticks) as f64 / clock_ticks_per_second() as f64;

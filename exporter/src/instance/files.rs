@@ -1,22 +1,21 @@
-//! An exporter in file mode: what it writes into the metrics directory, and what it reads there.
+//! File mode: what an exporter writes into the metrics directory, and what it reads there.
 //!
 //! # How it works
 //!
-//! Values live in sealed memory that only descriptors lead to. After each flush the exporter of an
-//! instance writes a copy of every store that has changed (`publishing.rs`), so that a sidecar, or
-//! the next instance, knows all that a page has shown. One process reads the directory, the holder of
-//! its lock: a sidecar, or the exporter of one of the instances (`reading.rs`). It keeps the registry
-//! of the whole directory there, and removes the copies of writers that have ended once their values
-//! are in it.
+//! Values are in sealed memory that can only be reached through descriptors. After each flush the
+//! exporter of an instance writes a copy of every changed store (`publishing.rs`), so that a
+//! sidecar, or the next instance, has everything that a page has shown. One process reads the
+//! directory and holds its lock: a sidecar, or the exporter of one of the instances (`reading.rs`).
+//! It stores the registry of the whole directory there, and removes the copies of ended writers
+//! once their values are in that registry.
 //!
 //! # What if
 //!
-//! *A copy is damaged, truncated or removed:* the values are not in it, they are in memory. The
-//! exporter writes the copy again with its next flush, and the reader keeps what it knew.
-//! *The directory is full, or gone:* pages stay right, one line names the cause, and it is tried again
-//! with each flush; what ended writers had waits in memory, with a limit. *The whole instance is
-//! killed at once:* what was counted after the last flush is lost, at most `flush_interval`, and
-//! nothing that any page has shown.
+//! *A copy is damaged, truncated or removed:* the values are still in memory. The exporter writes
+//! the copy again with its next flush, and the reader keeps the values it has read. *The directory
+//! is full, or gone:* pages stay correct, one line names the cause, and each flush tries again;
+//! values of ended writers wait in memory, up to a limit. *The whole instance is killed at once:*
+//! counts since the last flush are lost, at most `flush_interval`, and none that a page has shown.
 
 mod publishing;
 mod reading;
@@ -36,12 +35,12 @@ use metrics_settings::Settings;
 use publishing::Publishing;
 use reading::Known;
 
-/// Numbers of stores that no arbiter has told of begin here; an arbiter counts from 1.
+/// First number of stores of other instances; an arbiter counts from 1.
 pub(super) const FOREIGN: u64 = 1 << 63;
-/// How long what has vanished may take to come back: a file that was removed, a store whose copy is
-/// not there.
+/// How long something may be missing before it counts as gone: a removed file, a store without a
+/// copy.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How often a directory that cannot be used is tried.
+/// Time between two attempts to open a directory that cannot be used.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 const LOCK_TRIES: u32 = 20;
@@ -50,14 +49,14 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// What an exporter does with the directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// It reads it: it holds the lock.
+    /// Reads it and holds the lock.
     Reader,
-    /// Another process reads it, or will. With `takes_over`, the next exporter of this instance, as
-    /// soon as nothing else does.
+    /// Leaves reading to another process. With `takes_over`, the next exporter of this instance
+    /// becomes the reader as soon as no other process is.
     Writer { takes_over: bool },
 }
 
-/// With what an exporter begins.
+/// The directory at the start of an exporter.
 #[derive(Debug)]
 pub(crate) struct FilesBoot {
     pub(crate) role: Role,
@@ -65,8 +64,8 @@ pub(crate) struct FilesBoot {
 }
 
 impl FilesBoot {
-    /// Opens the directory of the settings, if there is one, and becomes its reader if that is wanted
-    /// and no other process is.
+    /// Opens the directory of the settings, if there is one, and becomes its reader if the settings
+    /// want that and no other process is.
     pub(crate) async fn open(settings: &Settings) -> Option<Self> {
         let path = settings.store_directory()?;
         let directory = Directory::open(path, settings.prometheus.multiproc_group);
@@ -87,7 +86,7 @@ impl FilesBoot {
         Some(Self { role, directory })
     }
 
-    /// For a reader: the registry that is kept there.
+    /// Returns the stored registry, for a reader.
     pub(crate) fn read_snapshot(&self) -> Option<(u64, Vec<u8>)> {
         match &self.directory {
             Ok(directory) if self.role == Role::Reader => directory.read_snapshot(),
@@ -96,7 +95,7 @@ impl FilesBoot {
     }
 }
 
-/// A predecessor that is just ending lets go of this lock after all others.
+/// Takes the lock, with some patience: an ending exporter releases it last.
 async fn lock_soon(directory: &Directory) -> std::io::Result<bool> {
     for _ in 0..LOCK_TRIES {
         if directory.try_lock()? {
@@ -115,11 +114,11 @@ pub(crate) struct Files {
     role: Role,
     directory: Option<Directory>,
     tried: Instant,
-    /// What was logged of the directory, until it can be used again.
+    /// The logged reason why the directory cannot be used, until it can be used again.
     said: Option<String>,
-    /// The lock was lost: another process reads the directory now.
+    /// Whether the lock was lost: another process reads the directory now.
     is_replaced: bool,
-    /// Of the last snapshot.
+    /// Generation of the last snapshot.
     generation: u64,
     instance: String,
     publishing: Publishing,
@@ -128,9 +127,9 @@ pub(crate) struct Files {
     db_names: Vec<String>,
     known: HashMap<CopyName, Known>,
     foreign: u64,
-    /// Since when the file of an instance is not there.
+    /// Since when the file of an instance has been missing.
     missing: HashMap<String, Instant>,
-    /// Names that were logged, each with the reason.
+    /// Refused names, each with the logged reason.
     refused: HashMap<String, String>,
     has_left_unknown: bool,
 }
@@ -193,8 +192,8 @@ impl Files {
         Ok(())
     }
 
-    /// Opens the directory where that was not possible, or where it is another one now. Answers whether
-    /// it did: then nothing is in it.
+    /// Opens the directory again if that was not possible before, or if its path leads to another
+    /// one now. Returns whether it did: the new one is empty.
     fn look_after_directory(&mut self) -> bool {
         match &self.directory {
             Some(directory) if directory.is_current() => return false,
@@ -232,7 +231,7 @@ impl Files {
         true
     }
 
-    /// Logs why, once for each reason.
+    /// Logs the reason, once for each reason.
     fn cannot_use(&mut self, error: &dyn std::fmt::Display) {
         let error = error.to_string();
         if self.said.as_ref() == Some(&error) {
@@ -250,7 +249,7 @@ impl Files {
         self.said = Some(error);
     }
 
-    /// Logs what is wrong with a file, once for each reason. Answers whether it was logged.
+    /// Logs what is wrong with a file, once for each reason. Returns whether it was logged.
     fn refuse(&mut self, name: &str, reason: &dyn std::fmt::Display) -> bool {
         let reason = reason.to_string();
         if self.refused.get(name) == Some(&reason) {
@@ -261,14 +260,15 @@ impl Files {
         true
     }
 
-    /// Forgets what was logged of files that are gone.
+    /// Forgets the logged reasons of files that are gone.
     fn forget_refused(&mut self, names: &HashSet<String>) {
         self.refused.retain(|name, _| names.contains(name));
     }
 }
 
 impl State {
-    /// Whether the next exporter of this instance has to read the directory, or this one must not.
+    /// Returns whether the next exporter of this instance has to read the directory, or this one
+    /// must stop.
     pub(super) fn is_to_be_replaced(&self) -> bool {
         let Some(files) = &self.files else {
             return false;
@@ -279,13 +279,13 @@ impl State {
         files.is_replaced || waits && is_free()
     }
 
-    /// Whether an ended writer has to be in a last copy before it is forgotten here.
+    /// Returns whether an ended writer must be in a last copy before this exporter forgets it.
     pub(super) fn delivers(&self) -> bool {
         let files = self.files.as_ref();
         files.is_some_and(|files| !files.borrow().is_reader())
     }
 
-    /// Tells applications that publish into the directory that its reader was scraped.
+    /// Notes for the other applications that the directory's reader was scraped.
     pub(super) fn mark_scraped(&self) {
         let Some(files) = &self.files else { return };
         let files = files.borrow();
@@ -294,13 +294,13 @@ impl State {
         }
     }
 
-    /// Whether another process has taken the directory that this one read.
+    /// Returns whether another process has taken over the directory that this one read.
     pub(crate) fn has_lost_directory(&self) -> bool {
         let files = self.files.as_ref();
         files.is_some_and(|files| files.borrow().is_replaced)
     }
 
-    /// Brings what `prometheus_client` has written into this instance's registry.
+    /// Brings the values of `prometheus_client`'s files into this instance's registry.
     pub(super) fn flush_db_files(&self) {
         let Some(files) = &self.files else { return };
         let files = &mut *files.borrow_mut();

@@ -1,4 +1,4 @@
-//! The link to the arbiter, awaited.
+//! The link to the arbiter, for async code.
 
 use std::os::fd::OwnedFd;
 
@@ -8,10 +8,10 @@ use tokio::io::unix::AsyncFd;
 
 use super::InstanceError;
 
-/// What the arbiter says, with the descriptors that it names.
+/// A message of the arbiter, with its descriptors.
 pub(crate) type Message = (ToExporter, Vec<OwnedFd>);
 
-/// See [`ExporterLink`].
+/// An async wrapper of [`ExporterLink`].
 pub(crate) struct AsyncLink {
     link: AsyncFd<ExporterLink>,
 }
@@ -27,8 +27,8 @@ impl AsyncLink {
         Ok(Self { link })
     }
 
-    /// The next message, with its descriptors. Nothing is lost when this is dropped before it is
-    /// ready.
+    /// Returns the next message, with its descriptors. Nothing is lost when this is dropped before
+    /// it is ready.
     pub(crate) async fn receive(&mut self) -> Result<Message, LinkError> {
         loop {
             if let Some(message) = self.link.get_mut().receive()? {
@@ -36,7 +36,7 @@ impl AsyncLink {
             }
             match self.link.readable_mut().await {
                 Ok(mut ready) => {
-                    // Between the look and here something may have come: looked at again first.
+                    // A message may have arrived since the last look, so this looks again first.
                     if let Some(message) = ready.get_inner_mut().receive()? {
                         return Ok(message);
                     }
@@ -47,13 +47,13 @@ impl AsyncLink {
         }
     }
 
-    /// Sends now, or with a later [`flush`](Self::flush). That the arbiter is gone is told by
-    /// [`receive`](Self::receive).
+    /// Sends now, or with a later [`flush`](Self::flush). If the arbiter is gone,
+    /// [`receive`](Self::receive) returns that.
     pub(crate) fn send(&mut self, message: &ToArbiter) {
         self.send_with(message, Vec::new());
     }
 
-    /// The same, with the descriptors that the message names.
+    /// Does the same, with the descriptors that the message names.
     pub(crate) fn send_with(&mut self, message: &ToArbiter, descriptors: Vec<OwnedFd>) {
         if let Err(error) = self.link.get_mut().send(message, descriptors) {
             tracing::debug!("{message:?} is not sent: {error}");

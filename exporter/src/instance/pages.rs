@@ -1,7 +1,7 @@
-//! What a worker's own `generate_latest()` asks for: the page of its instance, over a socket that the
-//! arbiter has made. Whoever connects gets one OpenMetrics page and the end of the connection.
+//! Answers a worker's own `generate_latest()`: sends the page of its instance over a socket that
+//! the arbiter has made. Each connection gets one OpenMetrics page, and ends.
 //!
-//! No HTTP, TLS or password: only processes of the same user, or of root, are answered.
+//! There is no HTTP, TLS or password: only processes of the same user, or of root, are answered.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
@@ -17,13 +17,13 @@ use tokio::time::timeout;
 use crate::routes::App;
 use metrics_settings::Scope;
 
-/// How many are answered at once; the others wait, and the worker not longer than a second.
+/// Maximum number of simultaneous answers; other workers wait, at most for a second each.
 const AT_ONCE: usize = 16;
-/// How long the flusher may take of that second.
+/// Part of that second that the flusher may take.
 const REFRESH_LIMIT: Duration = Duration::from_millis(500);
-/// How long a worker may take to read its page.
+/// Time limit for a worker to read its page.
 const LIMIT: Duration = Duration::from_secs(2);
-/// How long accepting pauses when the system has no descriptors left.
+/// Pause of accepting when the system has no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers until the task is dropped.
@@ -41,14 +41,14 @@ pub(super) async fn serve(listener: OwnedFd, app: App) {
     };
     let seats = Arc::new(Semaphore::new(AT_ONCE));
     loop {
-        // Closed is what this semaphore never is.
+        // This semaphore is never closed.
         let seat = Arc::clone(&seats).acquire_owned().await.ok();
         match listener.accept().await {
             Ok((stream, _)) => {
                 let app = app.clone();
                 tokio::task::spawn_local(async move {
                     if !matches!(timeout(LIMIT, answer(stream, &app)).await, Ok(Ok(()))) {
-                        // The worker has seen no `# EOF`, and goes on with what it knows itself.
+                        // The worker has received no `# EOF`, and uses its own values.
                         app.own.failed("worker_page");
                     }
                     drop(seat);
@@ -74,7 +74,7 @@ async fn answer(mut stream: UnixStream, app: &App) -> std::io::Result<()> {
             .await
             .is_err()
     {
-        // The page is as old as the last flush, as for a scraper.
+        // The page shows the last flush, as for a scraper.
         app.own.failed("refresh");
     }
     let Some(instance) = &app.instance else {

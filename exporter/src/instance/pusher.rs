@@ -15,15 +15,16 @@ use crate::backend::BackendError;
 use crate::refresh::RefreshRequest;
 use crate::stores::{SharedPush, Turn};
 
-/// For how long a writer's live values are shown after its exporter was last heard of.
+/// Lease of a writer in milliseconds: how long its live values are shown after its exporter's last
+/// message.
 const LEASE_MS: u64 = 15_000;
-/// Batches of one writer in one round; a full state of millions of series takes several rounds, and
-/// the other writers have their turn.
+/// Maximum number of batches of one writer in one round. A full state of millions of series takes
+/// several rounds, so that the other writers get their turn.
 const BATCHES_IN_A_ROUND: usize = 256;
-/// Longest time between two turns of what cannot wait for `flush_interval`, so that a registry that was
-/// rolled back has all writers again within a second or so.
+/// Maximum time between two rounds of what cannot wait for `flush_interval`, so that a registry
+/// that was rolled back has all writers again within about a second.
 const RETRY_PERIOD: Duration = Duration::from_millis(500);
-/// How soon a failed round is tried again at the end of the process.
+/// Time until a failed round is repeated at the end of the process.
 const RETRY_AT_END: Duration = Duration::from_millis(200);
 
 /// A handle on the task.
@@ -35,7 +36,7 @@ pub(crate) struct Pusher {
 }
 
 impl Pusher {
-    /// Pushes changes every `every`; a server that is away is tried again every half second.
+    /// Pushes changes every `every`; tries a server that is away again every half second.
     pub(crate) fn start(state: Rc<State>, redis: RedisBackend, every: Duration) -> Self {
         let (requests, waiting) = mpsc::unbounded_channel();
         let task = run(Rc::clone(&state), redis.clone(), every, waiting);
@@ -47,14 +48,13 @@ impl Pusher {
         }
     }
 
-    /// Pushes, and then answers; where the server is away, after it has been tried.
+    /// Pushes, and then answers; if the server is away, after one attempt.
     pub(crate) fn push_now(&self, request: RefreshRequest) {
-        // When the task is gone, so is the process soon: the scrape goes without.
+        // If the task is gone, the process ends soon, and the scrape is answered without.
         let _request_is_dropped = self.requests.send(request);
     }
 
-    /// Pushes what is left, until all has arrived or time is up. What the registry leaves out is sent
-    /// once more.
+    /// Pushes the rest, until all has arrived or time is up. Sends left-out series once more.
     pub(crate) async fn finish(self, deadline: Instant) {
         // A batch that is in flight there is sent again here, which changes nothing.
         self.task.abort();
@@ -131,7 +131,7 @@ async fn run(
     }
 }
 
-/// Measures what the shared registry leaves out, and logs when that begins and ends.
+/// Measures the series that the shared registry leaves out, and logs when that begins and ends.
 fn report_left_out(state: &State, before: usize) -> usize {
     let (series, writers) = state.left_out();
     state.own.set_left_out(series);
@@ -146,8 +146,8 @@ fn report_left_out(state: &State, before: usize) -> usize {
     series
 }
 
-/// One turn of every writer, at every shard. Where a shard cannot be reached, the turn of the other
-/// writers there is in vain; the other shards are not kept waiting for it.
+/// Gives every writer one turn at every shard. If a shard cannot be reached, the other writers'
+/// turn there is skipped; the other shards do not wait for it.
 async fn round(state: &State, redis: &RedisBackend, turn: Turn) -> Result<(), BackendError> {
     let turns = (0..redis.shards()).map(|shard| shard_round(state, redis, shard, turn));
     let turns = join_all(turns).await;
@@ -173,7 +173,7 @@ async fn shard_round(
     first_error.map_or(Ok(()), Err)
 }
 
-/// One writer's turn: what is new and, if it has ended, its farewell.
+/// One writer's turn: sends changes and, if it has ended, LEAVE.
 async fn push(
     state: &State,
     redis: &RedisBackend,

@@ -1,4 +1,4 @@
-//! The end of processes that are not this one's children.
+//! Notices the end of processes that are not children of this one.
 
 use std::os::fd::OwnedFd;
 
@@ -8,8 +8,8 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-/// Says `number` when the process has ended: at once if it has already. Answers false where the
-/// system cannot tell; then it must be asked for now and then.
+/// Sends `number` when the process has ended, or at once if it already has. Returns false if the
+/// system cannot report it; then the caller checks from time to time.
 pub(crate) fn watch(process: Process, number: u64, ended: mpsc::UnboundedSender<u64>) -> bool {
     let Some(pid) = Pid::from_raw(process.pid.cast_signed()) else {
         return false;
@@ -17,7 +17,7 @@ pub(crate) fn watch(process: Process, number: u64, ended: mpsc::UnboundedSender<
     let Ok(descriptor) = pidfd_open(pid, PidfdFlags::empty()) else {
         return false;
     };
-    // Looked at after the descriptor is open: now it can be nobody else's.
+    // Checked after the descriptor is open, which now cannot belong to another process.
     if !process.is_alive() {
         let _nobody_listens_at_the_end = ended.send(number);
         return true;

@@ -1,4 +1,4 @@
-//! The end of an exporter that hangs in a system call, as a network file system may make it, when no
+//! Ends an exporter that hangs in a system call, for example of a network file system, when no
 //! arbiter is left to end it.
 
 use std::io;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpid, kill_process};
 
-/// How often the main thread shows that it works.
+/// Time between two signs of life of the main thread.
 const BEAT: Duration = Duration::from_millis(500);
-/// Bytes; the thread does next to nothing.
+/// Size of the stack in bytes; the thread does nearly nothing.
 const STACK: usize = 64 << 10;
 
-/// Kills this process once the other end of `link` is closed and the main thread has done nothing for
-/// `patience`. To be called on a local task set.
+/// Kills this process once the other end of `link` is closed and the main thread has been inactive
+/// for `patience`. Called on a local task set.
 pub(super) fn end_with(link: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
     let beats = Arc::new(AtomicU64::new(0));
     watch(link, Arc::clone(&beats), patience)?;

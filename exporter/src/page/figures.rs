@@ -1,4 +1,4 @@
-//! What the page shows, added up from a registry's samples: totals since the start.
+//! The figures of the live page: totals since the start, added up from a registry's samples.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::samples::{Sample, samples};
 
-/// A sample of each family that is shown, as `name[]` wants them.
+/// A sample of each family that the page shows, in the form of `name[]`.
 pub(crate) const FAMILIES: [&str; 16] = [
     "gunicorn_worker_requests_total",
     "gunicorn_worker_request_duration_seconds_bucket",
@@ -25,45 +25,45 @@ pub(crate) const FAMILIES: [&str; 16] = [
     "gunicorn_backlog_connections",
     "gunicorn_exporter_registry_missing",
 ];
-/// How many workers, endpoints and exceptions are sent: the ones with the most requests. The rest
-/// is in the totals, and counted in `more_*`.
+/// Maximum number of workers, endpoints and exceptions on the page: those with the most requests.
+/// The totals include the others, and `more_*` counts them.
 const ROWS: usize = 200;
 
-/// Everything on the page.
+/// All figures of the page.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Figures {
-    /// When, in Unix milliseconds.
+    /// Time of the figures, in Unix milliseconds.
     pub(crate) time_ms: u64,
-    /// Keys of Redis at which a registry was looked for, where there is none.
+    /// Keys of Redis that should hold a registry and do not exist.
     pub(crate) missing_keys: Vec<String>,
-    /// Requests, finished or cut off.
+    /// Number of requests, finished or aborted.
     pub(crate) requests: f64,
-    /// Responses below 400, of 400 to 499, and from 500 on.
+    /// Number of responses below 400, from 400 to 499, and from 500 on.
     pub(crate) statuses: Statuses,
-    /// Requests that were cut off by the end of their worker.
+    /// Number of requests that were aborted by the end of their worker.
     pub(crate) aborted: f64,
-    /// Requests that are being answered, where the workers tell.
+    /// Number of requests in progress, if the workers count them.
     pub(crate) in_progress: Option<f64>,
-    /// Connections that no worker has accepted yet, where the system tells.
+    /// Number of connections that no worker has accepted yet, if the system tells.
     pub(crate) waiting: Option<f64>,
-    /// Durations of all requests: the endpoints', which are finer, or the workers'.
+    /// Durations of all requests: those of the endpoints, which are finer, or else of the workers.
     pub(crate) durations: Durations,
     #[serde(skip)]
     endpoint_durations: Durations,
-    /// Workers that run, listed or not.
+    /// Number of running workers, listed or not.
     pub(crate) running: usize,
     pub(crate) workers: Vec<Worker>,
     pub(crate) more_workers: usize,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) more_endpoints: usize,
     pub(crate) exceptions: Vec<Exception>,
-    /// Why workers ended, and how often.
+    /// Number of ended workers, by reason.
     pub(crate) restarts: BTreeMap<String, f64>,
-    /// Signals that the arbiter got.
+    /// Number of signals that the arbiter received, by signal.
     pub(crate) signals: BTreeMap<String, f64>,
 }
 
-/// Responses by class.
+/// Number of responses by class.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Statuses {
     pub(crate) good: f64,
@@ -85,8 +85,8 @@ impl Statuses {
     }
 }
 
-/// A histogram of seconds: bounds ascending (the last is infinite and not listed), and how many
-/// were up to each and in all.
+/// A histogram in seconds: ascending bounds (the infinite one is not stored), the number of
+/// observations up to each, and the total.
 #[derive(Debug, Default, Clone, PartialEq, Serialize)]
 pub(crate) struct Durations {
     pub(crate) bounds: Vec<f64>,
@@ -117,8 +117,8 @@ impl Durations {
         }
     }
 
-    /// The duration that a share of the requests (0 to 1) did not exceed, as Prometheus'
-    /// `histogram_quantile` estimates it; beyond the last bound: that bound.
+    /// Returns the duration that a share of the requests (0 to 1) did not exceed, estimated like
+    /// Prometheus' `histogram_quantile`; beyond the last bound, that bound.
     pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
         if self.count <= 0.0 {
             return None;
@@ -142,7 +142,7 @@ impl Durations {
     }
 }
 
-/// One slot of an instance.
+/// One worker slot of an instance.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Worker {
     pub(crate) id: String,
@@ -160,7 +160,7 @@ impl Worker {
     }
 }
 
-/// One route under one method.
+/// One route and method.
 #[derive(Debug, Default, PartialEq, Serialize)]
 pub(crate) struct Endpoint {
     pub(crate) method: String,
@@ -190,7 +190,7 @@ impl Exception {
 }
 
 impl Figures {
-    /// Of a page in text 0.0.4 that has the [`FAMILIES`].
+    /// Computes the figures from a page in text 0.0.4 that has the [`FAMILIES`].
     pub(crate) fn of(page: &str, time_ms: u64) -> Self {
         let mut figures = Self {
             time_ms,
@@ -198,7 +198,7 @@ impl Figures {
         };
         let mut workers = BTreeMap::<String, Worker>::new();
         let mut endpoints = BTreeMap::<(String, String), Endpoint>::new();
-        // Who handled an exception does not matter here, nor which worker met it.
+        // Adds up over handlers and workers, which the page does not distinguish.
         let mut exceptions = BTreeMap::<[String; 3], f64>::new();
         let mut failures = BTreeMap::<[String; 3], f64>::new();
         for sample in samples(page) {
@@ -279,7 +279,7 @@ impl Figures {
             "memory_bytes" => worker.memory_bytes = sample.value,
             "cpu_percent" => worker.cpu_percent = sample.value,
             "uptime_seconds" => worker.uptime_seconds = sample.value,
-            // While one state's series gives way to the next, the running one is right.
+            // While the series of two states overlap, the state of a running worker is right.
             "state" if !worker.is_running() => sample.label("state").clone_into(&mut worker.state),
             _ => {}
         }
@@ -317,7 +317,7 @@ impl Figures {
     }
 }
 
-/// What has never happened is not told.
+/// Reasons that never occurred are left out.
 fn add_reason(reasons: &mut BTreeMap<String, f64>, sample: &Sample<'_>) {
     if sample.value > 0.0 {
         let reason = sample.label("reason").to_owned();

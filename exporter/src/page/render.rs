@@ -1,18 +1,18 @@
-//! The page as it is without a script: what was counted since the start.
+//! Writes the page as it is without a script: totals since the start.
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
 use super::figures::{Endpoint, Exception, Figures, Worker};
 use crate::routes::Outage;
 
-/// More than this share of failures is a warning, and more than that is an alarm. The script has
-/// the same limits, for the last minute.
+/// Share of failed requests above which the page warns, and below it the share for an alarm. The
+/// script uses the same limits for the last minute.
 const SOME_FAIL: f64 = 0.01;
 const MANY_FAIL: f64 = 0.05;
-/// How many rows a person reads without a script.
+/// Maximum number of rows without a script.
 const ROWS: usize = 50;
 
-/// The whole page. `scope` says in words whose figures these are.
+/// Returns the whole page. `scope` describes in words what the figures cover.
 pub(crate) fn page(figures: &Figures, scope: &str) -> String {
     let (level, headline) = verdict(figures);
     let mut html = String::with_capacity(16 * 1_024);
@@ -29,8 +29,8 @@ pub(crate) fn page(figures: &Figures, scope: &str) -> String {
     html
 }
 
-/// The page when the registry does not answer; the script shows figures when it does. Nothing else is
-/// on it: there is nothing to say of workers and requests.
+/// Returns the page for a registry that does not answer; the script shows figures when it does. The
+/// page contains nothing else, because nothing is known of workers and requests.
 pub(crate) fn unavailable(outage: &Outage) -> String {
     let mut html = String::new();
     let since = format!(
@@ -158,7 +158,7 @@ fn tiles(html: &mut String, figures: &Figures) -> fmt::Result {
     Ok(())
 }
 
-/// What a person may do who sees nothing yet.
+/// Tips for a page without data.
 fn notes(html: &mut String, figures: &Figures) -> fmt::Result {
     if figures.requests == 0.0 {
         html.push_str(EMPTY);
@@ -331,7 +331,7 @@ fn hot(errors: f64) -> &'static str {
     }
 }
 
-/// Text that is no markup: labels come from applications, and some of them from their clients.
+/// Escapes text for HTML: labels come from applications, and some of them from their clients.
 struct Text<'a>(&'a str);
 
 impl Display for Text<'_> {
@@ -347,7 +347,7 @@ impl Display for Text<'_> {
     }
 }
 
-/// A whole number with thin spaces between thousands, as the script writes it.
+/// A whole number with thin spaces between thousands, as in the script.
 struct Count(f64);
 
 impl Display for Count {
@@ -373,7 +373,7 @@ impl Display for Percent {
     }
 }
 
-/// A duration; a dash where there is none.
+/// A duration; a dash if there is none.
 struct Seconds(Option<f64>);
 
 impl Display for Seconds {
@@ -401,7 +401,7 @@ impl Display for Uptime {
     }
 }
 
-/// A time of day, of Unix milliseconds.
+/// A time of day, from Unix milliseconds.
 struct Time(u64);
 
 impl Display for Time {

@@ -1,10 +1,10 @@
-//! Sample lines of text 0.0.4, read back.
+//! Parses sample lines of text 0.0.4.
 
 use std::borrow::Cow;
 
 use metrics_model::unescaped;
 
-/// One line of a page.
+/// One sample line of a page.
 #[derive(Debug, PartialEq)]
 pub(super) struct Sample<'a> {
     pub(super) name: &'a str,
@@ -13,15 +13,15 @@ pub(super) struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// The value of a label; empty where it is absent, which is the same.
+    /// Returns the value of a label; an absent label equals an empty one.
     pub(super) fn label(&self, name: &str) -> &str {
         let found = self.labels.iter().find(|(label, _)| *label == name);
         found.map_or("", |(_, value)| value)
     }
 }
 
-/// The samples of a page, in its order. Our own registry has rendered it: a line that cannot be
-/// read is left out.
+/// Returns the samples of a page, in its order. Our own registry has rendered the page; a line that
+/// cannot be parsed is skipped.
 pub(super) fn samples(page: &str) -> impl Iterator<Item = Sample<'_>> {
     page.lines()
         .filter(|line| !line.starts_with('#'))

@@ -1,4 +1,4 @@
-//! A group's new content: its labels on every series, and the batches that say it.
+//! A group's new content: adds the group's labels to every series, and encodes batches.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,7 @@ use metrics_model::{
 use super::reading::{Family, LabelPairs, ReadError, Series};
 use super::{PushError, spec};
 
-/// The families with the group's labels on every series, checked as the registry will.
+/// Returns the families with the group's labels on every series, checked by the registry's rules.
 pub(super) fn with_labels(
     mut families: Vec<Family>,
     group: &[(String, String)],
@@ -44,7 +44,7 @@ pub(super) fn with_labels(
     Ok(families)
 }
 
-/// One run of full state; no batch for no series.
+/// Returns one full state; no batch if there are no series.
 pub(super) fn batches(families: &[&Family], ttl: Duration, now: SystemTime) -> Vec<Vec<u8>> {
     let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH);
     let now = since_epoch.map_or(0.0, |since| since.as_secs_f64());
@@ -63,12 +63,12 @@ fn all_series<'f>(families: &'f [&Family]) -> impl Iterator<Item = (&'f Family, 
     families.iter().flat_map(of_family)
 }
 
-/// Batches that are being written.
+/// Batches in preparation.
 #[derive(Default)]
 struct Run<'f> {
     full: Vec<BatchWriter>,
     writer: BatchWriter,
-    /// Of the last batch, with their numbers there.
+    /// Name and number of the last family in the last batch.
     family: Option<(&'f str, usize)>,
     layout: Option<(&'f Layout, usize)>,
 }
@@ -109,7 +109,7 @@ impl<'f> Run<'f> {
         }
     }
 
-    /// Whether the series, its start time and its exemplars fit into the batch.
+    /// Returns whether the series, its start time and its exemplars fit into the batch.
     fn has_room(&self, series: &Series) -> bool {
         const BYTES_OF_PAIR: usize = 8;
         const BYTES_OF_EXEMPLAR: usize = 32;
@@ -146,7 +146,7 @@ impl<'f> Run<'f> {
     }
 }
 
-/// A series as the file has it.
+/// Returns a series in the form of the file.
 fn described(family: &Family, series: &Series) -> String {
     match Labels::new(borrowed(&series.labels)) {
         Ok(labels) if !labels.as_str().is_empty() => {

@@ -1,6 +1,6 @@
 //! Reads a file of metrics, in any text format or as protobuf messages, into families and series.
 //!
-//! This folder knows nothing of Redis, settings or the command line: only `metrics-model`'s types.
+//! This folder depends only on `metrics-model`'s types, not on Redis, settings or the command line.
 
 mod family;
 mod protobuf;
@@ -9,27 +9,27 @@ mod text;
 use family::Parsed;
 pub(super) use family::{Family, LabelPairs, Series};
 
-/// The form of a file.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushFormat {
-    /// Whatever it looks like.
+    /// Detected from the content.
     Auto,
     /// Any of the text formats.
     Text,
-    /// Protobuf messages with their lengths.
+    /// Protobuf messages, each preceded by its length.
     Protobuf,
 }
 
-/// A sample, or what belongs to one, that was not pushed.
+/// A sample, or a part of one, that was not pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeftOut {
-    /// The sample as the file has it.
+    /// The sample in the form of the file.
     pub sample: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Why a file cannot be read.
+/// The reason why a file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum ReadError {
@@ -52,7 +52,7 @@ pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, ReadErro
     }
 }
 
-/// The text of a file in UTF-8; a byte order mark is taken off.
+/// Returns the text of a file in UTF-8, without a byte order mark.
 fn decode(bytes: &[u8]) -> Result<&str, ReadError> {
     if bytes.starts_with(b"\x1f\x8b") {
         return Err(ReadError::Encoding("compressed with gzip"));
@@ -73,7 +73,7 @@ fn decode(bytes: &[u8]) -> Result<&str, ReadError> {
     })
 }
 
-/// By its mark, or because every other byte is zero.
+/// Returns whether it is UTF-16: by its mark, or because every other byte is zero.
 fn is_utf16(bytes: &[u8]) -> bool {
     const ENOUGH: usize = 64;
     let every_other = |from: usize| {
@@ -85,8 +85,9 @@ fn is_utf16(bytes: &[u8]) -> bool {
         || (bytes.len() > 2 && (every_other(0) || every_other(1)))
 }
 
-/// Whether it begins as a message with its length does: with the name of a family. No text does: after
-/// one character of a line it would have a line feed, and then a line that is longer than a name may be.
+/// Returns whether it begins like a message with its length, which starts with the name of a
+/// family. No text begins so: its first line would have one character, and its second would be
+/// longer than a name may be.
 fn looks_like_messages(bytes: &[u8]) -> bool {
     const NAME_FIELD: u8 = 0x0a;
     let Some(end) = bytes.iter().take(10).position(|byte| *byte < 0x80) else {
@@ -99,7 +100,7 @@ fn looks_like_messages(bytes: &[u8]) -> bool {
     let [NAME_FIELD, name_length, rest @ ..] = &bytes[end + 1..] else {
         return false;
     };
-    // A name of more than 127 bytes has a length of two bytes.
+    // The length of a name of more than 127 bytes takes two bytes.
     let (name_length, rest) = match rest {
         [high @ 0..0x80, rest @ ..] if *name_length >= 0x80 => (
             usize::from(name_length & 0x7f) | usize::from(*high) << 7,

@@ -20,25 +20,25 @@ use crate::page::{self, FAMILIES, Figures};
 use crate::scrape::{Keep, Outcome, PageBody, Scrape};
 use metrics_settings::Scope;
 
-/// How long a person is kept waiting.
+/// Time limit of the live page.
 const DEADLINE: Duration = Duration::from_secs(5);
-/// How long the workers' latest is waited for.
+/// Time limit of the refresh before it.
 const REFRESH_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the script gets.
+/// The JSON that the script gets.
 #[derive(Serialize)]
 struct Answer<'a> {
     scope: &'a str,
     figures: &'a Figures,
 }
 
-/// What the script gets, and the page says, where there are no figures.
+/// The outage that the script and the page show in place of figures.
 #[derive(Serialize)]
 pub(crate) struct Outage {
     pub(crate) headline: &'static str,
-    /// In one line, with its cure.
+    /// The reason and its remedy, in one line.
     pub(crate) reason: String,
-    /// Unix milliseconds.
+    /// Start of the outage, in Unix milliseconds.
     pub(crate) since_ms: u64,
 }
 
@@ -115,7 +115,7 @@ impl App {
         }
     }
 
-    /// The figures of what `/metrics` means; `None` where that means nothing.
+    /// Returns the figures of `/metrics`; `None` if there is no registry for it.
     async fn figures(&self) -> Option<(Scope, Result<Figures, BackendError>)> {
         let (backend, scope) = self.what_metrics_means()?;
         let started = Instant::now();
@@ -141,7 +141,8 @@ impl App {
         let figures = scrape.start(&self.renderings).await.map(|body| {
             let text = match body {
                 PageBody::Whole(Some(text)) => text,
-                // `Keep::All` keeps everything back until it is there, so there are no others.
+                // With `Keep::All` there are no other bodies, because all of the page is kept back
+                // until it is complete.
                 PageBody::Whole(None) | PageBody::Unknown | PageBody::Pages(_) => {
                     bytes::Bytes::new()
                 }
@@ -152,10 +153,10 @@ impl App {
     }
 }
 
-/// The script or the style sheet.
+/// Returns the script or the style sheet.
 pub(super) fn page_part(text: &'static str, content_type: &'static str) -> Response<PageBody> {
     let mut response = html_part(text.to_owned(), content_type);
-    // They change with the program only, which may be a new one under the same address.
+    // They change only with the program, but a new program may have the same address.
     let checked = HeaderValue::from_static("no-cache");
     response.headers_mut().insert(CACHE_CONTROL, checked);
     response

@@ -9,7 +9,8 @@ use super::*;
 use crate::backend::Embedded;
 use crate::refresh::{RefreshRequests, refresh};
 
-/// A registry in which the series `of` has been counted once, under so many values of a label.
+/// Makes a registry in which the series `of` has been counted once, under so many values of a
+/// label.
 fn registry(of: &str, series: usize) -> Arc<Mutex<Registry>> {
     let mut registry = Registry::new(Epoch(7), Limits::default(), 1);
     for number in 0..series {

@@ -1,11 +1,11 @@
-//! Response bodies: a text, or pages as they come.
+//! Response bodies: a text, or pages as they are read.
 //!
-//! Pages are fetched by whoever writes them to the socket, with no task and no queue in between.
-//! While one page is compressed and written, Redis renders the next. For that a page is held back for
-//! a few turns of the scheduler, in which the question goes out: the task that fetches for all readers
-//! has its turn, and then the one that keeps the connection to Redis. Without that the page is written
-//! first, and Redis, on a core or a machine of its own, is idle meanwhile (a sixth of the time of a
-//! scrape of 100,000 series).
+//! The task that writes pages to the socket also fetches them, without a task or a queue in
+//! between. While one page is compressed and written, Redis renders the next. For this the page is
+//! held back for a few turns of the scheduler, in which the request for the next one goes out:
+//! first the task that fetches for all readers runs, then the one that keeps the connection to
+//! Redis. Otherwise the page would be written first while Redis, on a core or a machine of its own,
+//! is idle (a sixth of the time of a scrape of 100,000 series).
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -20,21 +20,21 @@ use super::rendering::Reader;
 use crate::backend::BackendError;
 use crate::own_metrics::ScrapeResult;
 
-/// How often other tasks may have their turn until the next page is asked for: once each would do, but
-/// hyper asks for more than one frame in one turn of its own. A turn costs a poll.
+/// Number of times that other tasks may run until the next page is requested. Once each would do,
+/// but hyper requests more than one frame in one turn of its own. A turn costs a poll.
 const TURNS: u8 = 4;
 
 /// The body of every response.
 pub(crate) enum PageBody {
-    /// All of it.
+    /// The whole body.
     Whole(Option<Bytes>),
-    /// As it comes.
+    /// Pages that are sent as they are read.
     Pages(Box<Pages>),
-    /// Nothing, in the place of one whose length is not known: for HEAD.
+    /// No body, for HEAD, in place of one whose length is unknown.
     Unknown,
 }
 
-/// Why a page is not whole.
+/// The reason why a page is incomplete.
 #[derive(Debug, thiserror::Error)]
 #[error("was broken off: {0}")]
 pub(crate) struct BrokenOff(BackendError);
@@ -42,13 +42,13 @@ pub(crate) struct BrokenOff(BackendError);
 /// The pages after the first.
 pub(crate) struct Pages {
     first: Option<Bytes>,
-    /// A page that goes out after so many turns, not yet encoded.
+    /// An unencoded page, and the number of turns for which it is held back.
     held: Option<(Bytes, u8)>,
     next: Next,
     /// `None` once the stream is finished.
     encoder: Option<Encoder>,
     deadline: Pin<Box<Sleep>>,
-    /// `None` once it has been counted how it ended.
+    /// `None` once the end has been counted.
     outcome: Option<Outcome>,
 }
 
@@ -61,7 +61,7 @@ enum Next {
 }
 
 impl Pages {
-    /// `first` is what there is of the stream already.
+    /// `first` is the part of the stream that was read already.
     pub(super) fn new(
         first: Bytes,
         reader: Reader,
@@ -121,7 +121,7 @@ impl Pages {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fetched, BackendError>> {
         self.fetch_ahead(cx);
-        // However quickly pages come: who reads slowly has had its time.
+        // The deadline holds even if pages come quickly: the reader is too slow.
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(BackendError::Deadline));
         }
@@ -134,7 +134,7 @@ impl Pages {
         }
     }
 
-    /// Sees to it that the next page is asked for.
+    /// Makes sure that the next page is requested.
     fn fetch_ahead(&mut self, cx: &mut Context<'_>) {
         if let Next::Coming(fetching) = &mut self.next
             && let Poll::Ready(fetched) = fetching.as_mut().poll(cx)

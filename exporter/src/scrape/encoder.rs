@@ -1,4 +1,4 @@
-//! Pages on their way out, compressed as the scraper asks.
+//! Compresses pages.
 
 use std::io::Write;
 
@@ -9,10 +9,10 @@ use flate2::write::GzEncoder;
 use crate::backend::BackendError;
 use crate::negotiate::Encoding;
 
-/// One stream of pages.
+/// One compressed stream of pages.
 ///
-/// The fastest levels: text of metrics repeats itself so much that the others gain little, and the
-/// thread that compresses is the one that serves.
+/// It uses the fastest levels: text of metrics repeats itself so much that other levels gain
+/// little, and the thread that compresses is the one that serves.
 pub(super) enum Encoder {
     Identity,
     Gzip(Box<GzEncoder<Vec<u8>>>),
@@ -31,7 +31,7 @@ impl Encoder {
         })
     }
 
-    /// What can be sent of the stream, now that this page has been added.
+    /// Adds a page; returns the bytes of the stream that can be sent now.
     pub(super) fn encode(&mut self, page: Bytes) -> Result<Bytes, BackendError> {
         let failed = |_| BackendError::Compression;
         match self {
@@ -47,7 +47,7 @@ impl Encoder {
         }
     }
 
-    /// The end of the stream.
+    /// Ends the stream; returns its last bytes.
     pub(super) fn finish(self) -> Result<Bytes, BackendError> {
         let finished = match self {
             Self::Identity => return Ok(Bytes::new()),

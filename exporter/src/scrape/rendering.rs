@@ -1,16 +1,16 @@
-//! Scrapes that come together are rendered once.
+//! Renders simultaneous scrapes once.
 //!
 //! # How it works
 //!
-//! A *rendering* is one run of pages, and any number of readers. Whoever wants a page that is not
-//! there yet has it fetched, and the others wait for it too; pages are kept until the slowest reader has
-//! them. Nobody is slowed down by another: a reader that is [`WINDOW_BYTES`] behind goes on by
-//! itself, from the cursor where it is. So memory is bounded, however slow who reads and however
-//! large what is read.
+//! A *rendering* is one sequence of pages with any number of readers. A reader that wants a page
+//! that is not there yet has it fetched, and the others wait for it too. Pages are kept until the
+//! slowest reader has them. No reader slows another down: one that is [`WINDOW_BYTES`] behind
+//! continues by itself, from its cursor. So memory is limited, however slow the readers and however
+//! large the registry.
 //!
 //! A scrape joins a rendering only before its first page: all readers see the same moment, and none
-//! a moment before it asked. Where a scrape has had its own instance flushed, it joins only before
-//! that page was even asked for, so that it is sure to see what was flushed.
+//! a moment before its request. A scrape that has had its own instance flushed joins only before
+//! that page was even requested, so that it is sure to see what was flushed.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -23,21 +23,21 @@ use super::{KEPT_KIB, registry_info};
 use crate::backend::{Backend, BackendError};
 use metrics_settings::Scope;
 
-/// How far readers may be apart.
+/// Maximum distance between readers, in bytes.
 const WINDOW_BYTES: usize = 4 * 1024 * 1024;
-/// How often a rendering starts again before its first page is there.
+/// Maximum number of restarts of a rendering before its first page is there.
 const RESTARTS: u8 = 3;
 
-/// What is being rendered. Clones are the same.
+/// The renderings in progress. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Renderings {
     open: Arc<Mutex<Vec<Weak<Rendering>>>>,
-    /// What may be kept back of pages, in KiB.
+    /// Budget for parts of pages that are kept back, in KiB.
     budget: Arc<Semaphore>,
     outages: Arc<Mutex<Outages>>,
 }
 
-/// Since when a registry has not answered, in Unix milliseconds; `None` where it has.
+/// Start of each registry's outage, in Unix milliseconds; `None` while it answers.
 #[derive(Debug, Default)]
 struct Outages {
     shared: Option<u64>,
@@ -57,7 +57,7 @@ impl Default for Renderings {
 /// One reader of a rendering.
 pub(super) struct Reader {
     rendering: Arc<Rendering>,
-    /// Its number among the readers; `None` once it goes on by itself.
+    /// Its number among the readers; `None` once it continues by itself.
     number: Option<u64>,
     cursor: Option<Vec<u8>>,
 }
@@ -68,32 +68,32 @@ struct Rendering {
     backend: Backend,
     request: ExposeRequest,
     state: Mutex<State>,
-    /// A page is there, or has failed, or whoever was fetching it is gone.
+    /// Signals that a page is there or has failed, or that the fetching reader is gone.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     pages: VecDeque<Part>,
-    /// The number of the first of them.
+    /// Number of the first page in the list.
     first: u64,
     bytes: usize,
     next: Next,
     is_fetching: bool,
-    /// The first page has been asked for.
+    /// Whether the first page has been requested.
     is_asked: bool,
     readers: Vec<Place>,
     readers_ever: u64,
 }
 
-/// A page, and the cursor of the one after it.
+/// A page and the cursor of the next.
 #[derive(Debug, Clone)]
 struct Part {
     page: Bytes,
     next: Option<Vec<u8>>,
 }
 
-/// Which page a reader wants next.
+/// The page that a reader wants next.
 #[derive(Debug)]
 struct Place {
     reader: u64,
@@ -114,12 +114,13 @@ impl Renderings {
         Arc::clone(&self.budget)
     }
 
-    /// A registry has answered.
+    /// Notes that a registry has answered.
     pub(super) fn has_answered(&self, scope: Scope) {
         *self.outages().of(scope) = None;
     }
 
-    /// A registry has not answered. Returns since when that is so, in Unix milliseconds.
+    /// Notes that a registry has not answered; returns the start of the outage, in Unix
+    /// milliseconds.
     pub(crate) fn has_failed(&self, scope: Scope, now_ms: u64) -> u64 {
         *self.outages().of(scope).get_or_insert(now_ms)
     }
@@ -128,8 +129,8 @@ impl Renderings {
         self.outages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins a rendering of the same, or begins one. A scrape `shows_flushed` when it must show what
-    /// was flushed before it came here.
+    /// Joins a rendering of the same request, or begins one. `shows_flushed` is set for a scrape
+    /// that must show what was flushed before it came here.
     pub(super) fn join(
         &self,
         scope: Scope,
@@ -168,7 +169,7 @@ impl Outages {
     }
 }
 
-/// Whether they ask for the same bytes.
+/// Returns whether both request the same bytes.
 fn is_same(one: &ExposeRequest, other: &ExposeRequest) -> bool {
     (one.format, one.escaping, one.created) == (other.format, other.escaping, other.created)
         && one.names == other.names
@@ -184,7 +185,7 @@ impl Rendering {
         }
     }
 
-    /// Another reader, if it is not too late.
+    /// Adds a reader, if it is not too late.
     fn admit(self: Arc<Self>, shows_flushed: bool) -> Option<Reader> {
         let state = self.lock();
         let is_open = matches!(state.next, Next::First) && !(shows_flushed && state.is_asked);
@@ -196,7 +197,7 @@ impl Rendering {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The page at a cursor. The first is preceded by the name of the registry.
+    /// Renders the page at a cursor. The name of the registry precedes the first page.
     async fn render(&self, cursor: Option<&[u8]>) -> Result<Part, BackendError> {
         let request = |cursor: &[u8]| ExposeRequest {
             cursor: Some(cursor.to_vec()),
@@ -211,12 +212,13 @@ impl Rendering {
             registry_info(&self.backend, &self.request),
             self.first_page(&first)
         );
-        // Of two errors the page's says more.
+        // Of two errors the page's is more precise.
         let page = page?;
         Ok(Part::new(info?, page))
     }
 
-    /// A registry that changes between the shards' pages, or is rendered for the first time.
+    /// Renders the first page; again if the registry changes between the shards' pages, or is
+    /// rendered for the first time.
     async fn first_page(
         &self,
         request: &ExposeRequest,
@@ -259,7 +261,7 @@ impl State {
         self.forget_read();
     }
 
-    /// The page that a reader wants, or what is to be done for it.
+    /// Returns the page that a reader wants, or the next step to get it.
     fn look(&mut self, reader: u64) -> Look {
         let Some(place) = self.readers.iter_mut().find(|place| place.reader == reader) else {
             return Look::LeftBehind;
@@ -299,7 +301,7 @@ impl State {
         }
     }
 
-    /// Pages that every reader has are not needed any more.
+    /// Drops pages that every reader has.
     fn forget_read(&mut self) {
         let wanted = self.readers.iter().map(|place| place.page).min();
         while !self.pages.is_empty() && wanted.is_none_or(|wanted| wanted > self.first) {
@@ -315,20 +317,20 @@ impl State {
     }
 }
 
-/// What a reader finds.
+/// The result of a look for a page.
 enum Look {
     There(Part),
-    /// It is fetched by another.
+    /// Another reader is fetching it.
     Coming,
-    /// It is to be fetched, by this one for all.
+    /// This reader has to fetch it, for all.
     Fetch(Option<Vec<u8>>),
-    /// It is no longer kept.
+    /// It has been dropped.
     LeftBehind,
     End,
     Failed(BackendError),
 }
 
-/// The next page is on its way, for all who wait for it.
+/// A fetch of the next page, for all that wait for it.
 struct Fetching(Arc<Rendering>);
 
 impl Fetching {
@@ -346,7 +348,7 @@ impl Drop for Fetching {
 }
 
 impl Reader {
-    /// The next page; `None` after the last.
+    /// Returns the next page; `None` after the last.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, BackendError> {
         let part = match self.number {
             Some(number) => self.shared(number).await?,
@@ -358,7 +360,7 @@ impl Reader {
         }))
     }
 
-    /// Whether the page that was read was the last.
+    /// Returns whether the page that was read was the last.
     pub(super) fn is_at_end(&self) -> bool {
         self.cursor.is_none()
     }
@@ -366,7 +368,7 @@ impl Reader {
     async fn shared(&mut self, number: u64) -> Result<Option<Part>, BackendError> {
         let rendering = Arc::clone(&self.rendering);
         loop {
-            // Before the look, so that what changes after it is not missed.
+            // Registered before the look, so that no later change is missed.
             let mut changed = std::pin::pin!(rendering.changed.notified());
             changed.as_mut().enable();
             let looked = rendering.lock().look(number);
@@ -380,7 +382,7 @@ impl Reader {
                 }
                 Look::Coming => {}
                 Look::Fetch(cursor) => {
-                    // Beside this reader, which may be asked for its page much later than others.
+                    // In a task of its own: this reader may be polled much later than others.
                     let fetching = Fetching(Arc::clone(&rendering));
                     tokio::spawn(fetching.run(cursor));
                 }
@@ -389,7 +391,7 @@ impl Reader {
         }
     }
 
-    /// Others are too far ahead: from where this one is.
+    /// Fetches the page for this reader alone: the others are too far ahead.
     async fn alone(&self) -> Result<Option<Part>, BackendError> {
         match &self.cursor {
             None => Ok(None),

@@ -1,11 +1,12 @@
-//! Who is connected, and who has to go when there is no room.
+//! Tracks connections and evicts the one idle longest at the limit.
 //!
 //! # How it works
 //!
-//! There are as many places as this process can afford. When all are taken, whoever comes next gets
-//! the place of the connection that has been waiting longest for a request; only if all are being
-//! answered, of the one that has been answered longest. So a crowd of connections that say nothing,
-//! or read nothing, pushes out itself: a scraper's request is read as soon as it is connected.
+//! There are as many places as this process can afford. When all are taken, a new connection gets
+//! the place of the one that has waited longest for a request. Only if all are being answered, it
+//! gets the place of the one that has been answered longest. So a crowd of connections that send
+//! nothing, or read nothing, evicts only itself: a scraper's request is read as soon as it is
+//! connected.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 
 use super::ending::Ending;
 
-/// All places. Clones are the same.
+/// All places. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     limit: usize,
@@ -33,16 +34,16 @@ struct Places {
 
 #[derive(Debug)]
 struct Place {
-    /// It has not said yet what it wants: it may be shaking hands, or half through a head.
+    /// Whether it has not sent a request yet: it may be in a handshake, or in the middle of a head.
     is_new: bool,
     is_answered: bool,
     since: Instant,
     leave: Arc<Notify>,
 }
 
-/// One connection's place, for as long as this lives.
+/// One connection's place, until this is dropped.
 #[derive(Debug)]
-pub(super) struct Seat {
+pub(super) struct PlaceGuard {
     number: u64,
     leave: Arc<Notify>,
     connections: Connections,
@@ -56,8 +57,8 @@ impl Connections {
         }
     }
 
-    /// A place for a new connection; when all are taken, one that was given away.
-    pub(super) fn admit(&self) -> Seat {
+    /// Returns a place for a new connection; when all are taken, by evicting another.
+    pub(super) fn admit(&self) -> PlaceGuard {
         let mut places = self.lock();
         if places.taken.len() >= self.limit {
             places.give_away();
@@ -72,20 +73,20 @@ impl Connections {
             leave: Arc::clone(&leave),
         };
         places.taken.insert(number, place);
-        Seat {
+        PlaceGuard {
             number,
             leave,
             connections: self.clone(),
         }
     }
 
-    /// Ends the connection that is missed least: the system has no room for another.
+    /// Evicts a connection, because the system has no room for another.
     pub(super) fn make_room(&self) {
         self.lock().give_away();
     }
 
-    /// Ends the connections that have never said what they want. Others may have bytes of a response
-    /// before them, also when it has been answered.
+    /// Ends the connections that have never sent a request. Others may have unread bytes of a
+    /// response, even after it was answered.
     pub(super) fn end_new(&self) {
         self.lock().taken.retain(|_, place| {
             if place.is_new {
@@ -113,14 +114,14 @@ impl Places {
     }
 }
 
-impl Seat {
-    /// Returns when the place is given to somebody else.
-    pub(super) fn given_away(&self) -> impl Future<Output = ()> + use<> {
+impl PlaceGuard {
+    /// Returns when the place is given to another connection.
+    pub(super) fn evicted(&self) -> impl Future<Output = ()> + use<> {
         let leave = Arc::clone(&self.leave);
         async move { leave.notified().await }
     }
 
-    /// A request has been read; it is answered until what is returned is dropped.
+    /// Notes that a request was read; it is being answered until the result is dropped.
     pub(super) fn answer(self: &Arc<Self>) -> Answering {
         self.set(true);
         Answering(Arc::clone(self))
@@ -135,15 +136,15 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for PlaceGuard {
     fn drop(&mut self) {
         self.connections.lock().taken.remove(&self.number);
     }
 }
 
-/// While it lives, its connection is being answered.
+/// Marks its connection as being answered until it is dropped.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Seat>);
+pub(super) struct Answering(Arc<PlaceGuard>);
 
 impl Drop for Answering {
     fn drop(&mut self) {
@@ -151,15 +152,15 @@ impl Drop for Answering {
     }
 }
 
-/// A body that knows whose place it keeps.
-pub(super) struct Seated<B> {
+/// A body that keeps its connection marked as being answered.
+pub(super) struct TrackedBody<B> {
     pub(super) body: B,
     pub(super) ending: Ending,
     #[expect(dead_code, reason = "kept to be dropped with the body")]
     pub(super) answering: Answering,
 }
 
-impl<B: Body + Unpin> Body for Seated<B> {
+impl<B: Body + Unpin> Body for TrackedBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -189,8 +190,8 @@ mod tests {
 
     use super::*;
 
-    async fn is_given_away(seat: &Seat) -> bool {
-        tokio::time::timeout(Duration::from_millis(1), seat.given_away())
+    async fn is_evicted(seat: &PlaceGuard) -> bool {
+        tokio::time::timeout(Duration::from_millis(1), seat.evicted())
             .await
             .is_ok()
     }
@@ -205,14 +206,14 @@ mod tests {
         }
         let answering = seats[0].answer();
         let fourth = Arc::new(connections.admit());
-        assert!(!is_given_away(&seats[0]).await);
-        assert!(is_given_away(&seats[1]).await);
-        // Answered, it waits from now on: later than the others.
+        assert!(!is_evicted(&seats[0]).await);
+        assert!(is_evicted(&seats[1]).await);
+        // It was answered, so it has waited for less time than the others.
         drop(answering);
         tokio::time::advance(Duration::from_secs(1)).await;
         connections.make_room();
-        assert!(is_given_away(&seats[2]).await);
-        assert!(!is_given_away(&fourth).await);
+        assert!(is_evicted(&seats[2]).await);
+        assert!(!is_evicted(&fourth).await);
     }
 
     #[tokio::test(start_paused = true)]
@@ -224,8 +225,8 @@ mod tests {
         let second = Arc::new(connections.admit());
         let _second = second.answer();
         let _third = connections.admit();
-        assert!(is_given_away(&first).await);
-        assert!(!is_given_away(&second).await);
+        assert!(is_evicted(&first).await);
+        assert!(!is_evicted(&second).await);
     }
 
     #[tokio::test]
@@ -234,8 +235,8 @@ mod tests {
         let (silent, idle) = (connections.admit(), Arc::new(connections.admit()));
         drop(idle.answer());
         connections.end_new();
-        assert!(is_given_away(&silent).await);
-        assert!(!is_given_away(&idle).await);
+        assert!(is_evicted(&silent).await);
+        assert!(!is_evicted(&idle).await);
     }
 
     #[tokio::test]
@@ -243,6 +244,6 @@ mod tests {
         let connections = Connections::new(1);
         drop(connections.admit());
         let seat = connections.admit();
-        assert!(!is_given_away(&seat).await);
+        assert!(!is_evicted(&seat).await);
     }
 }

@@ -1,9 +1,8 @@
-//! How a response of HTTP/1.0 ends whose length is not known: by the end of the connection, however
-//! that came about.
+//! The end of an HTTP/1.0 response of unknown length: the end of the connection marks it.
 //!
-//! So that a page that is not whole does not look whole, such a connection is set to end with a reset
-//! from the beginning of the response on, and to end in order only once all of it has been written.
-//! Then a page that is broken off, a connection that has to go, and the end of this process all
+//! An incomplete page must not look complete. So from the beginning of the response such a
+//! connection is set to end with a reset, and to end in order only once everything has been
+//! written. A page that is broken off, an evicted connection and the end of this process then all
 //! look the same to the client: an error.
 
 use std::sync::Arc;
@@ -18,29 +17,29 @@ const BY_ITSELF: u8 = 0;
 const TELLS: u8 = 1;
 const WHOLE: u8 = 2;
 
-/// What is known of the response of a connection. Clones are the same.
+/// The state of a connection's response. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ending {
     state: Arc<AtomicU8>,
 }
 
 impl Ending {
-    /// A response begins whose end is told by that of the connection.
+    /// Begins a response whose end is marked by that of the connection.
     pub(super) fn tells(&self) {
         self.state.store(TELLS, Relaxed);
     }
 
-    /// All of the response's body has been given away to be written.
+    /// Notes that all of the response's body has been passed on to be written.
     pub(super) fn is_whole(&self) {
         let _ = self.state.compare_exchange(TELLS, WHOLE, Relaxed, Relaxed);
     }
 
-    /// Whether the connection must end with a reset, if it ended now.
+    /// Returns whether the connection would have to end with a reset now.
     pub(super) fn must_reset(&self) -> bool {
         self.state.load(Relaxed) != BY_ITSELF
     }
 
-    /// Whether it may end in order, once all is written.
+    /// Returns whether it may end in order, once everything is written.
     pub(super) fn may_end(&self) -> bool {
         self.state.load(Relaxed) == WHOLE
     }
@@ -48,14 +47,14 @@ impl Ending {
 
 /// A stream over TCP.
 pub(super) trait Socket: AsyncRead + AsyncWrite {
-    /// Whether its end, from now on, is a reset.
+    /// Sets whether its end is a reset from now on.
     fn resets(&self, resets: bool);
 }
 
 impl Socket for TcpStream {
     fn resets(&self, resets: bool) {
         let linger = resets.then_some(std::time::Duration::ZERO);
-        // Failing to set it costs the client the knowledge, and nothing else.
+        // If it cannot be set, the client cannot tell; nothing else is lost.
         let _ = rustix::net::sockopt::set_socket_linger(self, linger);
     }
 }

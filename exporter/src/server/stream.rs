@@ -1,8 +1,9 @@
-//! A connection that does not wait for ever.
+//! A connection with time limits.
 //!
-//! Three kinds of silence are told apart: before a request (a scraper that comes back every minute
-//! keeps its connection), within the head of a request (somebody who sends a byte now and then, to
-//! hold connections), and within a response (somebody who does not read it).
+//! There are three kinds of silence, each with its own limit: before a request (a scraper that
+//! comes back every minute keeps its connection), within the head of a request (a client that sends
+//! a byte now and then, to hold connections), and within a response (a client that does not read
+//! it).
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,14 +15,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::ending::{Ending, Socket};
 
-/// From one request to the next.
+/// Time limit between two requests.
 const IDLE: Duration = Duration::from_mins(5);
-/// From a request's first byte to the response's: the head is read, and the first page made.
+/// Time limit from a request's first byte to the response's: the head is read, and the first page
+/// rendered.
 const REQUEST: Duration = Duration::from_secs(20);
-/// From one written byte to the next.
+/// Time limit between two written bytes.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// `stream` with the patience above.
+/// A stream with the limits above.
 pub(super) struct PatientStream<S> {
     stream: S,
     ending: Ending,
@@ -32,7 +34,7 @@ pub(super) struct PatientStream<S> {
 }
 
 impl<S> PatientStream<S> {
-    /// A new connection is not idle: a request is expected on it.
+    /// A new connection is not idle: it should send a request.
     pub(super) fn new(stream: S, ending: Ending) -> Self {
         let mut reading = Timer::default();
         reading.start(REQUEST);
@@ -46,7 +48,7 @@ impl<S> PatientStream<S> {
         }
     }
 
-    /// The first byte after a response begins a request; the ones after it gain no time.
+    /// The first byte after a response begins a request; later bytes do not extend the limit.
     fn has_read(&mut self) {
         if !self.in_request {
             self.in_request = true;
@@ -73,7 +75,7 @@ impl<S> PatientStream<S> {
 }
 
 impl<S: Socket> PatientStream<S> {
-    /// Before a response's first byte goes out whose end is that of the connection.
+    /// Called before the first byte of a response whose end is that of the connection.
     fn begin(&mut self) {
         if !self.resets && self.ending.must_reset() {
             self.resets = true;
@@ -128,7 +130,7 @@ impl<S: Socket + Unpin> AsyncWrite for PatientStream<S> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    /// All that there was to write has been written.
+    /// Called when everything has been written.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.resets && self.ending.may_end() {
             self.resets = false;
@@ -158,7 +160,7 @@ impl Timer {
         self.until.is_some()
     }
 
-    /// Pending while there is time left: for a stream that is itself pending.
+    /// Returns pending while there is time left; for a stream that is itself pending.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let Some(until) = self.until else {
             return Poll::Pending;

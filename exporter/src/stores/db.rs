@@ -2,17 +2,16 @@
 //! instance's registry.
 //!
 //! # How it works
-//!
-//! All files together are one writer, whose values are the aggregates (`view.rs`). They go through a
-//! session like any other writer's; only, here a counter may go down: its process called `reset()`,
-//! or somebody deleted a file. Then the writer leaves, the series that went down are removed, and a
-//! new writer goes on with all others where the old one was, so that the page says what
-//! `MultiProcessCollector` says.
+//! All files together are one writer, whose values are the aggregates (`view.rs`). A session sends
+//! them like any other writer's. But here a counter may fall: its process called `reset()`, or a
+//! user deleted a file. Then the writer leaves, the fallen series are removed, and a new writer
+//! continues with all others where the old one was. So the page agrees with
+//! `MultiProcessCollector`.
 //!
 //! # When a process dies
 //!
-//! Its files are folded into one (`retired.rs`) and deleted, if it is proven that it is dead: it was
-//! seen with its file open before. Of a process in another pid namespace that can never be said, so
+//! Its files are folded into one (`retired.rs`) and deleted, if the process is proven dead: it was
+//! seen with its file open before. A process in another pid namespace can never be proven dead, so
 //! its files stay.
 
 mod file;
@@ -38,9 +37,9 @@ use super::shard::session_options;
 use super::writer::{LOCAL_LEASE_MS, LOCAL_ROUNDS};
 
 const WRITER: &str = "db-files/";
-/// Before the process, of the gauges that tell processes apart.
+/// Prefix of the writers of gauges with a `pid` label, before the process.
 const PROCESS: &str = "db-process/";
-/// How often a process is looked for that was not found.
+/// Time between two searches for a process that was not found.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Maximum memory for the content of all files, in bytes.
 const MAX_BYTES: usize = 256 << 20;
@@ -50,16 +49,17 @@ const MAX_BYTES: usize = 256 << 20;
 pub(crate) struct DbFiles {
     view: DbView,
     files: HashMap<String, Known>,
-    /// Files that are left out, with the reason that was logged.
+    /// Files that are left out, each with the logged reason.
     refused: HashMap<String, String>,
-    /// Bytes of memory for the content of all files.
+    /// Memory for the content of all files, in bytes.
     taken: usize,
     retired: Retired,
-    /// Where the retired values go; empty when they must be looked up again.
+    /// Targets of the retired values; empty when they must be looked up again.
     retired_targets: Vec<(Target, f64, f64, Box<str>)>,
-    /// By the text of `pid`.
+    /// Sessions by the text of `pid`.
     sessions: HashMap<Box<str>, Session>,
-    /// Whether a value that the registry refuses is one that has gone down while nobody looked.
+    /// Whether this exporter continues one before: then a value that the registry refuses has
+    /// fallen in between.
     is_resumed: bool,
     /// Which series the page shows.
     shown: Vec<bool>,
@@ -78,7 +78,7 @@ struct Known {
     is_damaged: bool,
 }
 
-/// Why `.db` files are not all on the page.
+/// The reason why some `.db` files are not on the page.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DbFilesError {
     #[error(transparent)]
@@ -90,8 +90,8 @@ pub(crate) enum DbFilesError {
 }
 
 impl DbFiles {
-    /// Goes on where `registry` says that a predecessor was. With `removes_dead`, files of processes
-    /// that are proven dead are folded and deleted.
+    /// Continues where `registry` shows that the exporter before was. With `removes_dead`, files of
+    /// processes that are proven dead are folded and deleted.
     pub(crate) fn open(
         directory: &Directory,
         registry: &Embedded,
@@ -114,8 +114,8 @@ impl DbFiles {
         }
     }
 
-    /// Brings what the files hold now into the registry. `names` are the `.db` files that there are.
-    /// The first error is answered after everything else is done.
+    /// Brings the present content of the files into the registry. `names` are the existing `.db`
+    /// files. Returns the first error, after everything else is done.
     pub(crate) fn flush(
         &mut self,
         directory: &Directory,
@@ -149,7 +149,7 @@ impl DbFiles {
             progress.step();
             match self.read_one(directory, name) {
                 Ok(()) => {}
-                // Deleted since the directory was read, as a dead process' live gauges are.
+                // Deleted since the directory was listed, like the live gauges of a dead process.
                 Err(DbError::File(error)) if error.is_missing() => {
                     self.files.remove(name);
                 }
@@ -157,7 +157,7 @@ impl DbFiles {
                     if let Some(known) = self.files.get_mut(name) {
                         known.is_damaged = true;
                     }
-                    // Each file once for each reason, and one file in a flush.
+                    // Logs each file once for each reason, and one file per flush.
                     let text = reason.to_string();
                     if first_error.is_ok() && self.refused.get(name) != Some(&text) {
                         self.refused.insert(name.clone(), text);
@@ -216,7 +216,7 @@ impl DbFiles {
         Ok(())
     }
 
-    /// Files whose process was seen with them, and is no more.
+    /// Folds files whose process was seen with them and is gone.
     fn fold_dead(&mut self, directory: &Directory, now_ms: u64) -> Result<(), DbFilesError> {
         let mut dead = Vec::new();
         for (name, known) in &mut self.files {
@@ -228,7 +228,7 @@ impl DbFiles {
                 continue;
             }
             let is_over = known.process.is_some_and(|process| !process.is_alive());
-            // A later process of the same id may have gone on with the file.
+            // A later process with the same id may have continued the file.
             if is_over && !known.is_damaged {
                 known.process = holder(&known.name.pid, known.file.identity());
                 if known.process.is_none() {
@@ -243,7 +243,7 @@ impl DbFiles {
         if dead.is_empty() {
             return Ok(());
         }
-        // Once more: now nobody writes.
+        // Reads them once more: no process writes them now.
         for name in &dead {
             if let Err(reason) = self.read_one(directory, name) {
                 let name = name.clone();
@@ -341,7 +341,7 @@ impl DbFiles {
         Ok(())
     }
 
-    /// Answers whether the registry took everything.
+    /// Returns whether the registry accepted everything.
     fn push(&mut self, pid: &str, registry: &Embedded, now_ms: u64) -> Result<bool, BackendError> {
         let part = self.view.part(pid);
         let session = self
@@ -363,14 +363,14 @@ impl DbFiles {
         Ok(is_whole)
     }
 
-    /// The writer leaves, those series are removed, and a new writer goes on with the others.
+    /// The writer leaves, those series are removed, and a new writer continues with the others.
     fn begin_anew(
         &mut self,
         registry: &Embedded,
         removed: &[usize],
         now_ms: u64,
     ) -> Result<(), BackendError> {
-        // Taken away first: gauges of a writer that leaves would stay. Totals do anyway.
+        // Hides them first: the gauges of a leaving writer would stay. Totals stay in any case.
         self.view.hides_all = true;
         let pushed = self.push("", registry, now_ms);
         self.view.hides_all = false;
@@ -423,8 +423,8 @@ fn new_session(id: String) -> Session {
     Session::new(id.into_bytes(), session_options(0))
 }
 
-/// The id of the writer that stands for these files: the one that has not left, and whether there is
-/// one.
+/// Returns the id of the writer that stands for these files, namely the one that has not left, and
+/// whether there is one.
 fn writer_of(registry: &Embedded) -> (String, bool) {
     let registry = registry.lock();
     let now_ms = registry.last_stamp_ms();
@@ -449,7 +449,7 @@ fn writer_of(registry: &Embedded) -> (String, bool) {
     (format!("{WRITER}{}", last + 1), false)
 }
 
-/// The process of that id, if it has that file open.
+/// Returns the process with that id, if it has that file open.
 fn holder(pid: &str, identity: (u64, u64)) -> Option<Process> {
     let process = Process::of(pid.parse().ok()?)?;
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;

@@ -1,9 +1,9 @@
 //! Declarations of this instance that a registry does not show, because live writers hold others.
 //!
-//! A registry takes a changed declaration on once no live writer holds the old one. Until then it
-//! leaves out what has another type or mode, and shows the old help text or the bounds that both
-//! have. It does not say so in its reply, so the exporter compares: each family that it finds in a
-//! store for the first time, and each of which series were left out.
+//! A registry adopts a changed declaration once no live writer holds the old one. Until then it
+//! leaves out series with another type or mode, and shows the old help text or the bounds that both
+//! have. Its reply does not tell this. So the exporter compares each family that is new in a store,
+//! and each family of which series were left out.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use metrics_store::{FamilyDef, StoreReader};
 /// Longest text of a declaration in a log line, in characters.
 const MAX_SHOWN: usize = 200;
 
-/// What a registry says of a family.
+/// A family in the form that a registry returns.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct KnownFamily {
     pub(crate) name: String,
@@ -31,25 +31,25 @@ pub(crate) struct ChangedDeclaration {
     declared: String,
 }
 
-/// The families of one store that one registry has to be asked about.
+/// The families of one store to compare with those of one registry.
 #[derive(Debug, Default)]
 pub(crate) struct Suspects {
-    /// How many families of the store were looked at.
+    /// Number of families of the store that were compared.
     seen: usize,
-    /// Of those, the ones of which series were left out since.
+    /// Of those, the ones with series left out since then.
     left_out: BTreeSet<Box<str>>,
 }
 
 impl Suspects {
-    /// The registry has left a series of that family out.
+    /// Notes that the registry has left out a series of that family.
     pub(crate) fn add(&mut self, family: &FamilyDef) {
         if !self.left_out.contains(&family.name) {
             self.left_out.insert(family.name.clone());
         }
     }
 
-    /// Those that have come since this was last asked, of a registry that has everything which was
-    /// in the store then, or has left it out.
+    /// Returns the new suspects since the last call. The registry must have, or must have left out,
+    /// everything that was in the store at that call.
     pub(crate) fn take(&mut self, reader: &StoreReader) -> Vec<FamilyDef> {
         let families = reader.families();
         let new = families.iter().enumerate();
@@ -74,7 +74,7 @@ impl KnownFamily {
         }
     }
 
-    /// How it differs from what a process declares.
+    /// Returns how it differs from a process' declaration.
     pub(crate) fn difference(&self, declared: &FamilyDef) -> Option<ChangedDeclaration> {
         let changed = |shown: String, declared: String| ChangedDeclaration {
             family: self.name.clone(),
@@ -104,7 +104,8 @@ impl KnownFamily {
 }
 
 impl ChangedDeclaration {
-    /// A declaration that cannot take effect because its sample names belong to another family.
+    /// Returns a declaration that cannot take effect because another family has one of its sample
+    /// names.
     pub(crate) fn of_conflict(declared: &FamilyDef, error: &RegistryError) -> Option<Self> {
         let RegistryError::Conflict {
             family,
@@ -139,7 +140,7 @@ impl std::fmt::Display for ChangedDeclaration {
     }
 }
 
-/// Whether a layout has these bounds, however they are spelled.
+/// Returns whether a layout has these bounds, in any spelling.
 fn is_same(layout: &Layout, bounds: &[String]) -> bool {
     let texts = bounds.iter().map(String::as_str);
     Layout::new(texts).is_ok_and(|other| other.values().eq(layout.values()))

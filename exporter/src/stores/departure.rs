@@ -1,18 +1,18 @@
-//! How a dead writer leaves the shared registry when its store is gone: with its last gauges.
+//! Lets a dead writer leave the shared registry, with its last gauges, after its store is gone.
 //!
 //! # How it works
 //!
-//! What a writer has counted and not sent, another writer can send. What it has set, only itself can:
-//! the registry shows the last value of a gauge that it has of this writer, until this writer says
-//! another one. So the session of a dead writer goes on under its own id. It sends a full state of
-//! the gauges that are kept of it; by that the registry takes away all others; and then it leaves.
-//! The shared registry is then as if the writer had sent its last values itself.
+//! Counts that a writer has not sent can be sent by another writer, but its gauges only under its
+//! own id: the registry shows the last value that it has of this writer. So the session of a dead
+//! writer continues under its own id. It sends a full state of the gauges that are stored for it,
+//! by which the registry removes all others. Then it leaves. The shared registry is then as if the
+//! writer had sent its last values itself.
 //!
 //! # What a killed exporter leaves behind
 //!
-//! What is kept here does not change while the session goes on, and its successor begins at the same
-//! point. A registry that has heard more of the writer by then answers with a later seq, and the full
-//! state is applied over itself.
+//! The stored values do not change while the session continues, and the next exporter starts at the
+//! same point. If the registry has applied more of the writer by then, it answers with a later seq,
+//! and the full state is applied again.
 
 use metrics_model::{
     AfterLeave, Epoch, Outcome, Point, PushReply, PushStatus, Saved, SavedPoint, SeriesDef,
@@ -23,32 +23,33 @@ use metrics_store::StoreReader;
 use super::shard::{Leaving, SharedLeave, SharedPush, session_options};
 use super::source::ttl_of;
 
-/// What is kept of a dead writer for one shard.
+/// The stored record of a dead writer for one shard.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct DepartureRecord {
     pub(crate) shard: usize,
     pub(crate) writer: String,
     /// The seq of the last batch that was sent; 0: the shard has never heard of this writer.
     pub(crate) seq: u64,
-    /// The registry that acknowledged the last one, and when in Unix milliseconds.
+    /// The epoch of the registry that acknowledged the last batch; below, the time of that.
     pub(crate) epoch: Option<Epoch>,
     pub(crate) acked_at_ms: u64,
     /// The text of the `pid` label.
     pub(crate) pid: String,
     /// When the writer was found dead, in Unix milliseconds.
     pub(crate) died_ms: u64,
-    /// Whether a LEAVE was sent, which may have arrived: then it can hold no other writer's value.
+    /// Whether a LEAVE was sent, which may have arrived: then the record can hold no other writer's
+    /// value.
     pub(crate) may_have_left: bool,
 }
 
 impl DepartureRecord {
-    /// What changes of it, as one value: the seq, below zero once a LEAVE was sent.
+    /// Encodes the changing part as one value: the seq, negative once a LEAVE was sent.
     pub(crate) fn to_value(&self) -> f64 {
         let seq = self.seq as f64;
         if self.may_have_left { -seq } else { seq }
     }
 
-    /// The seq, and whether a LEAVE was sent.
+    /// Decodes the seq, and whether a LEAVE was sent.
     pub(crate) fn read_value(value: f64) -> (u64, bool) {
         (value.abs() as u64, value < 0.0)
     }
@@ -58,14 +59,14 @@ impl DepartureRecord {
 #[derive(Debug)]
 pub(crate) struct Departure {
     pub(crate) record: DepartureRecord,
-    /// The numbers in the store of its gauges, behind that of the record itself.
+    /// The numbers of its gauges in the store, after that of the record itself.
     series: Vec<usize>,
     session: Session,
     is_over: bool,
 }
 
 impl Departure {
-    /// The departure of that record; `series` begins with its number.
+    /// Returns the departure of that record; `series` begins with its number.
     pub(crate) fn new(
         record: DepartureRecord,
         series: Vec<usize>,
@@ -99,22 +100,22 @@ impl Departure {
         }
     }
 
-    /// Whether it is still to be brought to its end at that shard.
+    /// Returns whether it has more to send to that shard.
     pub(crate) fn is_pending(&self, shard: usize) -> bool {
         self.record.shard == shard && !self.is_over
     }
 
-    /// Whether nothing is left to be done.
+    /// Returns whether it has nothing more to send.
     pub(crate) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Its gauges, by their numbers in the store.
+    /// Returns its gauges, by their numbers in the store.
     pub(crate) fn gauges(&self) -> &[usize] {
         &self.series[1..]
     }
 
-    /// What is to be sent next.
+    /// Returns what to send next.
     pub(crate) fn next(
         &mut self,
         reader: &StoreReader,
@@ -130,7 +131,7 @@ impl Departure {
         };
         let push = self.session.next(&source, now_ms)?;
         if self.record.seq == 0 {
-            // From now on the shard may know of it, also for a successor.
+            // From now on the shard may know the writer; the next exporter must know that too.
             self.record.seq = push.seq;
             self.save(reader);
         }
@@ -140,7 +141,7 @@ impl Departure {
         })
     }
 
-    /// Takes the answer to that.
+    /// Processes the answer to that.
     pub(crate) fn on_reply(&mut self, reply: &PushReply, now_ms: u64) {
         let epoch = self.record.epoch;
         let is_unknown = reply.last_seq == 0 || epoch.is_some_and(|epoch| epoch != reply.epoch);
@@ -151,7 +152,8 @@ impl Departure {
         }
     }
 
-    /// How it leaves, once there is nothing more to send: not while the registry leaves gauges out.
+    /// Returns how it leaves once there is nothing more to send; it does not while gauges are left
+    /// out.
     pub(crate) fn leave(&mut self, reader: &StoreReader) -> Leaving {
         if self.session.in_flight().is_some() || self.session.left_out_count() > 0 {
             return Leaving::NotYet;
@@ -169,7 +171,7 @@ impl Departure {
         })
     }
 
-    /// How many gauges the registry has left out.
+    /// Returns how many gauges the registry has left out.
     pub(crate) fn left_out_count(&self) -> usize {
         if self.is_over {
             0
@@ -193,36 +195,36 @@ impl Departure {
         self.session.on_unknown_question()
     }
 
-    /// Keeps for a successor what has changed of the record.
+    /// Stores changes of the record for the next exporter.
     fn save(&self, reader: &StoreReader) {
         reader.complete(self.series[0], self.record.to_value());
     }
 
-    /// Takes the answer to that.
+    /// Processes the answer to LEAVE.
     pub(crate) fn on_leave_reply(&mut self, reply: &PushReply) {
         self.is_over = self.session.on_leave_reply(reply);
     }
 }
 
-/// The prefix of the families in which the gauges of a departure are kept, which hides them.
+/// Prefix of the families that store the gauges of a departure; it hides them.
 const HIDDEN: &str = "__";
 
-/// The family in which a gauge of the departure of that number is kept.
+/// Returns the family that stores a gauge of the departure with that number.
 pub(crate) fn kept_family(departure: usize, family: &str) -> String {
     format!("{HIDDEN}{departure}/{family}")
 }
 
-/// The departure whose gauges are in such a family, and their family's own name.
+/// Returns the departure of such a family, and the gauge's own family name.
 pub(crate) fn read_family(kept: &str) -> Option<(usize, &str)> {
     let (departure, family) = kept.strip_prefix(HIDDEN)?.split_once('/')?;
     Some((departure.parse().ok()?, family))
 }
 
-/// The gauges of a departure as its session sends them.
+/// The gauges of a departure, as its session's source.
 struct Gauges<'a> {
     reader: &'a StoreReader,
     departure: &'a DepartureRecord,
-    /// The first is the record, which makes a source that is never empty, and is never sent.
+    /// The first is the record: it keeps the source from being empty, and is never sent.
     series: &'a [usize],
     ttl_ms: u64,
     now_ms: u64,
@@ -258,7 +260,7 @@ impl Source for Gauges<'_> {
         self.reader.point(self.series[number])
     }
 
-    /// Also when it would have ended by now if the writer had left at its death.
+    /// True also if the value would have expired by now, had the writer left at its death.
     fn is_retired(&self, number: usize) -> bool {
         let view = self.reader.series(self.series[number]);
         let Some(mode) = view.family.family_type.gauge_mode() else {

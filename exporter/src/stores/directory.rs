@@ -1,4 +1,4 @@
-//! The metrics directory (file mode): what applications leave in it, and one exporter reads.
+//! The metrics directory (file mode): applications write to it, and one exporter reads it.
 //!
 //! ```text
 //! exporter.lock                  the reader holds the fcntl lock on it
@@ -9,15 +9,15 @@
 //! <kind>_<pid>.db, retired.json  see `db.rs`
 //! ```
 //!
-//! Locks are valid between containers that share the directory and not their process ids, and end
-//! with the processes, however these end.
+//! Locks work between containers that share the directory but not their process ids, and end with
+//! their processes, even killed ones.
 //!
 //! # Where the files are
 //!
-//! In the directory itself, if no user but this one and root can write it. Where others can (an
-//! `emptyDir` of Kubernetes is writable for everyone), in a directory in it that only this user can
-//! write. `prometheus_client`'s `.db` files are read in the directory itself: see `folder.rs` for what
-//! of it is touched.
+//! In the directory itself, if only this user and root can write it. If others can (an `emptyDir`
+//! of Kubernetes is writable for everyone), in a subdirectory that only this user can write.
+//! `prometheus_client`'s `.db` files are read from the directory itself: see `folder.rs` for the
+//! rules.
 
 mod folder;
 mod opening;
@@ -42,15 +42,15 @@ const SNAPSHOTS: [&str; 2] = ["registry-0.snapshot", "registry-1.snapshot"];
 const MAX_SNAPSHOT_BYTES: usize = 1 << 30;
 const LIFE_SUFFIX: &str = ".instance";
 const TAKEN_SUFFIX: &str = ".taken";
-/// How long an exporter may take to see that a last copy was taken.
+/// Time limit for an exporter to notice that a last copy was taken.
 const TAKEN_PATIENCE: Duration = Duration::from_mins(1);
-/// How often the file of an instance is tried, a millisecond apart.
+/// Maximum number of attempts to hold the file of an instance, a millisecond apart.
 const MAX_TRIES: u32 = 100;
 
 /// See the [module](self).
 #[derive(Debug)]
 pub(crate) struct Directory {
-    /// As it is set.
+    /// The path in the settings.
     path: PathBuf,
     top: Folder,
     home: Folder,
@@ -59,20 +59,20 @@ pub(crate) struct Directory {
     lock: File,
 }
 
-/// The names in it.
+/// The names in the directory.
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Copies of stores.
     pub(crate) copies: Vec<CopyName>,
-    /// What `prometheus_client` writes.
+    /// Files of `prometheus_client`.
     pub(crate) db_files: Vec<String>,
-    /// The instances that have a file of their own.
+    /// Instances with a file of their own.
     pub(crate) instances: Vec<String>,
     /// Files that a process left unfinished.
     unfinished: Vec<String>,
-    /// Last copies that were taken.
+    /// Last copies that the reader has taken.
     taken: Vec<String>,
-    /// There are more files than are looked at.
+    /// Whether there are more files than were listed.
     pub(crate) is_cut: bool,
 }
 
@@ -107,31 +107,31 @@ impl std::fmt::Display for CopyName {
 /// Whether an instance lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum InstanceLife {
-    /// Its arbiter or its exporter does.
+    /// Its arbiter or its exporter is alive.
     Held,
-    /// Neither does.
+    /// Neither is alive.
     Free,
-    /// Its file is not there: it was removed, and comes back if the instance lives.
+    /// Its file does not exist: it was removed, and will come back if the instance lives.
     Missing,
 }
 
 impl Directory {
-    /// Where the files of this package are.
+    /// Returns the path of this package's files.
     pub(crate) fn home_path(&self) -> &Path {
         &self.home_path
     }
 
-    /// Where the files of this package are.
+    /// Returns the folder of this package's files.
     pub(crate) fn home(&self) -> &Folder {
         &self.home
     }
 
-    /// Where `.db` files are.
+    /// Returns the folder of `.db` files.
     pub(crate) fn top(&self) -> &Folder {
         &self.top
     }
 
-    /// Whether it is still what its path leads to, and its lock has not been removed.
+    /// Returns whether its path still leads to it and its lock has not been removed.
     pub(crate) fn is_current(&self) -> bool {
         let at_path = rustix::fs::stat(&self.home_path).map(|stat| Stamp::of(&stat).identity);
         let opened = rustix::fs::fstat(&self.home.fd).map(|stat| Stamp::of(&stat).identity);
@@ -140,7 +140,7 @@ impl Directory {
         at_path == opened && named.ok() == lock.ok()
     }
 
-    /// Becomes the one that reads it, if no other process is.
+    /// Becomes the reader, if no other process is.
     pub(crate) fn try_lock(&self) -> std::io::Result<bool> {
         match rustix::fs::fcntl_lock(&self.lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(true),
@@ -149,13 +149,13 @@ impl Directory {
         }
     }
 
-    /// Whether no other process reads it now.
+    /// Returns whether no other process reads it now.
     pub(crate) fn is_free(&self) -> bool {
         let any = Flock::from(FlockType::WriteLock);
         matches!(rustix::process::fcntl_getlk(&self.lock, &any), Ok(None))
     }
 
-    /// Tells the applications that the reader was scraped.
+    /// Notes for the applications that the reader was scraped.
     pub(crate) fn mark_scraped(&self) {
         let now = rustix::fs::Timespec {
             tv_sec: 0,
@@ -169,13 +169,13 @@ impl Directory {
         let _not_needed = rustix::fs::futimens(&self.lock, &now);
     }
 
-    /// The moment of the last scrape of the reader, to be compared.
+    /// Returns the time of the reader's last scrape, for comparison.
     pub(crate) fn scraped_at(&self) -> Option<(i64, u64)> {
         let stat = rustix::fs::fstat(&self.lock).ok()?;
         Some((stat.st_mtime as _, stat.st_mtime_nsec as _))
     }
 
-    /// The newest snapshot that is whole, and its generation. A damaged one is logged.
+    /// Returns the newest intact snapshot, and its generation. Logs a damaged one.
     pub(crate) fn read_snapshot(&self) -> Option<(u64, Vec<u8>)> {
         let read = |name: &str| match self.home.read(name, MAX_SNAPSHOT_BYTES) {
             Ok((bytes, _)) => {
@@ -205,22 +205,22 @@ impl Directory {
         self.home.replace(name, &bytes, false).map(drop)
     }
 
-    /// Shows to the reader that the instance lives, for as long as the file is open in any process.
+    /// Shows the reader that the instance lives, as long as any process has the file open.
     pub(crate) fn hold_life(&self, instance: &str) -> Result<OwnedFd, FileError> {
         let name = format!("{instance}{LIFE_SUFFIX}");
         let mut tries = 0;
         loop {
             let file = match self.home.open_lock(&name) {
-                // Something else stands in its place.
+                // The name belongs to something that is not a regular file.
                 Err(error) if !matches!(error, FileError::Io(_)) && tries == 0 => {
                     self.home.remove(&name)?;
                     self.home.open_lock(&name)?
                 }
                 other => other?,
             };
-            // Shared: the next exporter holds it beside this one.
+            // A shared lock: the next exporter holds it beside this one.
             let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-            // A reader removes one that is free.
+            // A reader removes a file that is not locked.
             if locked.is_ok() && self.is_life_of(&file, instance) {
                 return Ok(file.into());
             }
@@ -228,12 +228,12 @@ impl Directory {
             if tries == MAX_TRIES {
                 return Err(Errno::AGAIN.into());
             }
-            // A reader tries the lock for a moment.
+            // A reader holds the lock for a moment.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Whether an open file is still the one of that instance.
+    /// Returns whether an open file is still the one of that instance.
     pub(crate) fn is_life_of(&self, file: impl AsFd, instance: &str) -> bool {
         let name = format!("{instance}{LIFE_SUFFIX}");
         let opened = rustix::fs::fstat(file).map(|stat| Stamp::of(&stat).identity);
@@ -247,18 +247,18 @@ impl Directory {
         };
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => InstanceLife::Free,
-            // What the system cannot tell is taken for alive.
+            // If the system cannot tell, the instance counts as alive.
             Err(_) => InstanceLife::Held,
         }
     }
 
-    /// Removes what an instance that is gone has left beside its copies.
+    /// Removes what an ended instance has left beside its copies.
     pub(crate) fn forget_instance(&self, instance: &str) -> Result<(), FileError> {
         self.home.remove(&format!("{instance}{LIFE_SUFFIX}"))
     }
 
-    /// Tells the exporter of that instance that all of a last copy is in the reader's registry. Until
-    /// then it writes the copy again if it is damaged.
+    /// Tells the exporter of that instance that the reader's registry has all of a last copy. Until
+    /// then the exporter writes the copy again if it is damaged.
     pub(crate) fn take_copy(&self, name: &CopyName) -> Result<(), FileError> {
         let (copy, taken) = (name.to_string(), format!("{name}{TAKEN_SUFFIX}"));
         match rustix::fs::renameat(&self.home, &*copy, &self.home, &*taken) {
@@ -267,13 +267,13 @@ impl Directory {
         }
     }
 
-    /// Whether the reader has told that, which is answered once.
+    /// Returns whether the reader has told that; true only once.
     pub(crate) fn is_taken(&self, name: &CopyName) -> bool {
         let taken = format!("{name}{TAKEN_SUFFIX}");
         self.home.stamp(&taken).is_ok() && self.home.remove(&taken).is_ok()
     }
 
-    /// Removes the files that processes left unfinished which are gone, and what no exporter waits for.
+    /// Removes unfinished files of processes that are gone, and files that no exporter waits for.
     pub(crate) fn clean_up(&self, listing: &Listing) {
         for name in &listing.taken {
             let stamp = self.home.stamp(name);
@@ -289,7 +289,7 @@ impl Directory {
         }
     }
 
-    /// The names in it.
+    /// Lists the names in the directory.
     pub(crate) fn list(&self) -> Result<Listing, FileError> {
         let mut listing = Listing::default();
         let (names, mut is_cut) = self.home.names()?;

@@ -1,4 +1,4 @@
-//! Stores merged in the process that asks, for tests and for programs that have no exporter.
+//! Merges stores in the calling process, for tests and for programs without an exporter.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,14 +8,14 @@ use metrics_store::{StoreError, StoreReader};
 use super::{Writer, WriterOptions};
 use crate::backend::{BackendError, Embedded};
 
-/// Some processes' stores, and the registry that they are brought into when somebody asks.
+/// Stores of some processes, and a registry that is updated on each request.
 #[derive(Debug)]
 pub struct Gathering {
     registry: Embedded,
     writers: Vec<Writer>,
 }
 
-/// Why there is no page.
+/// The reason why there is no page.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum GatherError {
@@ -27,7 +27,7 @@ pub enum GatherError {
 
 impl Default for Gathering {
     fn default() -> Self {
-        // Nobody outlives it who could compare epochs.
+        // No client outlives the registry, so its epoch does not matter.
         let registry = Registry::new(Epoch(1), Limits::default(), crate::instance::now_ms());
         Self {
             registry: Embedded::new(Arc::new(Mutex::new(registry))),
@@ -37,7 +37,7 @@ impl Default for Gathering {
 }
 
 impl Gathering {
-    /// A process' store is among them from now on.
+    /// Adds a process' store.
     pub fn join(&mut self, reader: StoreReader) {
         let options = WriterOptions {
             instance: String::new(),
@@ -47,11 +47,11 @@ impl Gathering {
         self.writers.push(Writer::new(reader, None, &options));
     }
 
-    /// A process has ended: its counts stay, what only living processes have goes.
+    /// Ends a process: its counts stay, and values of live processes go.
     ///
     /// # Errors
     ///
-    /// When its store is damaged, or the registry refuses what is in it.
+    /// Its store is damaged, or the registry refuses its values.
     pub fn end(&mut self, pid: u32) -> Result<(), GatherError> {
         let is_its = |writer: &Writer| writer.process().is_some_and(|process| process.pid == pid);
         let mut ended: Vec<_> = self
@@ -65,11 +65,11 @@ impl Gathering {
         Ok(())
     }
 
-    /// All of them as one page.
+    /// Renders all stores as one page.
     ///
     /// # Errors
     ///
-    /// When a store is damaged, or the registry refuses what is in it.
+    /// A store is damaged, or the registry refuses its values.
     pub fn page(&mut self, request: &ExposeRequest) -> Result<Vec<u8>, GatherError> {
         for writer in &mut self.writers {
             writer.refresh()?;

@@ -1,27 +1,27 @@
-//! The heir: one store for what many dead writers have not sent.
+//! One store that carries over what many dead writers have not sent.
 //!
 //! # How it works
 //!
-//! While the shared registry is away, a dead writer waits for it with all its values. When many wait,
-//! those of which nothing is in flight are put together. What they have counted is added up: the
-//! heir's store has, for each counter, histogram and summary, the sum of what none of them has sent,
-//! and sends it like a writer that has ended. What they have set is kept as theirs: for each writer of
-//! which the registry has heard there is a [`Departure`], which gives the registry its last gauges
-//! and leaves. So that a thousand writers do not keep a thousand values, one of them holds what they
-//! come to ([`GaugeMode::fold`](metrics_model::GaugeMode::fold)), where the registry can tell no
-//! difference.
+//! While the shared registry is away, a dead writer waits for it with all its values. When many
+//! wait, those with nothing in flight are merged. Their counts are added up: the carry-over store
+//! has, for each counter, histogram and summary, the sum of what they have not sent, and sends it
+//! like a writer that has ended. Their gauges are stored separately: each writer that the registry
+//! knows gets a [`Departure`], which sends its last gauges to the registry and leaves. So that a
+//! thousand writers do not store a thousand values, one of them stores the combined value
+//! ([`GaugeMode::fold`](metrics_model::GaugeMode::fold)), if that makes no difference to the
+//! registry.
 //!
 //! # Why nothing is counted twice
 //!
-//! The heir's store takes the place of the others in one step, which the arbiter does: it holds
-//! either them or the heir. Until it says that it is done, neither is heard of in the registry. An
-//! exporter that is killed in between has a successor that is given the ones or the other.
+//! The arbiter replaces the other stores by the carry-over store in one step: it holds either them
+//! or that one. Until the arbiter confirms this, none of them sends anything. If the exporter is
+//! killed in between, the next one gets the old stores or the new one.
 //!
 //! # What it costs
 //!
-//! A registry that is rolled back to a time before a writer's last acknowledged batch, in which that
-//! writer had lived, cannot be told again what was acknowledged later. A writer of which the registry
-//! has a value of a `sum` gauge, or which has set one of mode `all`, keeps its own.
+//! After a rollback to a time before a writer's last acknowledged batch, the values that this
+//! writer had acknowledged later are lost. A writer whose `sum` gauge the registry has a value of,
+//! or that has set a gauge of mode `all`, keeps its own gauges.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -33,19 +33,19 @@ use super::departure::{Departure, DepartureRecord, kept_family, read_family};
 use super::shard::{epoch_from_text, epoch_to_text};
 use crate::backend::shard_of;
 
-/// Bytes that are kept at most of what dead writers could not send. Where the shared registry is
-/// away, or at a limit, for long, the series that are new after that are given up, and counted.
+/// Maximum size of what is stored for dead writers, in bytes. If the shared registry is away or at
+/// a limit for long, further new series are given up, and counted.
 const MAX_KEPT_BYTES: usize = 16 << 20;
-/// Bytes of a gauge that is kept, with what finds it, without its labels; near enough.
+/// Approximate memory of a stored gauge with its index entry, without its labels, in bytes.
 const GAUGE_BYTES: usize = 256;
 
-/// The family of the records of departures; hidden.
+/// Family of the records of departures; hidden.
 const LEAVES: &str = "__leaves";
 
-/// Labels of a series.
+/// The labels of a series.
 type Labels = Box<[(Box<str>, Box<str>)]>;
 
-/// An heir that is being filled.
+/// A carry-over store that is being filled.
 #[derive(Debug)]
 pub(crate) struct Heir {
     file: StoreFile,
@@ -56,7 +56,7 @@ pub(crate) struct Heir {
     given_up: usize,
 }
 
-/// A gauge that is kept for one of several writers, or for a certain one.
+/// The identity of a stored gauge: shared by several writers, or of a certain one.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct GaugeId {
     family: Box<str>,
@@ -76,7 +76,7 @@ struct Gauge {
 }
 
 impl Heir {
-    /// A new heir, into which nothing was put yet.
+    /// Returns an empty carry-over store.
     pub(crate) fn new(file: &StoreFile) -> Result<Self, StoreError> {
         Ok(Self {
             file: file.duplicate()?,
@@ -88,7 +88,7 @@ impl Heir {
         })
     }
 
-    /// How many series were given up, because more are not kept.
+    /// Returns how many series were given up because of the size limit.
     pub(crate) fn given_up(&self) -> usize {
         self.given_up
     }
@@ -97,7 +97,7 @@ impl Heir {
         self.store.used_bytes() + self.gauge_bytes >= MAX_KEPT_BYTES
     }
 
-    /// Adds what a writer has not sent. `departures` are those of the shards that it has not left.
+    /// Adds what a writer has not sent. `departures` are those for the shards that it has not left.
     pub(crate) fn add(
         &mut self,
         reader: &StoreReader,
@@ -141,7 +141,7 @@ impl Heir {
         Ok(())
     }
 
-    /// Adds a departure that another heir has not brought to its end.
+    /// Adds an unfinished departure of another carry-over store.
     pub(crate) fn add_again(&mut self, reader: &StoreReader, departure: &Departure) {
         self.departures.push(departure.record.clone());
         for &number in departure.gauges() {
@@ -166,7 +166,7 @@ impl Heir {
         }
     }
 
-    /// Keeps the last value of a gauge.
+    /// Stores the last value of a gauge.
     fn set(
         &mut self,
         departure: usize,
@@ -229,7 +229,7 @@ impl Heir {
         }
     }
 
-    /// Writes what is kept behind what was added up.
+    /// Writes the departures after the sums.
     pub(crate) fn finish(self) -> Result<(), StoreError> {
         let mut is_needed = vec![false; self.departures.len()];
         for gauge in self.gauges.values() {
@@ -240,7 +240,8 @@ impl Heir {
             .family(&FamilySpec::new(LEAVES, FamilyType::Counter), None)?;
         let mut numbers = HashMap::new();
         for (number, record) in self.departures.iter().enumerate() {
-            // One without gauges that does not leave ends by its retention, to the same values.
+            // A writer without gauges whose record does not leave ends by its retention, with the
+            // same values.
             let may_leave = record.seq > 0 && !self.is_full();
             if is_needed[number] || may_leave {
                 numbers.insert(number, numbers.len());
@@ -278,7 +279,7 @@ impl Heir {
     }
 }
 
-/// The departures in an heir's store.
+/// Returns the departures in a carry-over store.
 pub(crate) fn departures_in(reader: &StoreReader, ttl_ms: u64) -> Vec<Departure> {
     let records: Vec<_> = reader.find(LEAVES).collect();
     let mut series = records
@@ -342,8 +343,8 @@ fn read_record(reader: &StoreReader, number: usize) -> Option<DepartureRecord> {
     })
 }
 
-/// Whether no other writer may hold a gauge for its writer: its value stands on its own, or it may
-/// be part of a sum already.
+/// Returns whether no other writer may store this gauge for its writer: each writer's value is
+/// shown on its own, or it may already be part of a sum.
 fn is_its_own(mode: GaugeMode, acked: &Point) -> bool {
     match mode {
         GaugeMode::All | GaugeMode::LiveAll => true,
@@ -364,7 +365,8 @@ fn pairs(labels: &[(Box<str>, Box<str>)]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// What a writer has counted since the registry acknowledged `acked`: cells, and what to add to each.
+/// Returns what a writer has counted since the registry acknowledged `acked`: cells, and the amount to
+/// add to each.
 fn counted_since(now: &Point, acked: &Point) -> Vec<(usize, f64)> {
     match (now, acked) {
         (Point::Scalar(now), Point::Scalar(acked)) => vec![(0, now - acked)],
@@ -375,7 +377,7 @@ fn counted_since(now: &Point, acked: &Point) -> Vec<(usize, f64)> {
                 counts: acked_counts,
             },
         ) => {
-            // Of two equal ones the difference is nothing, also of infinite ones.
+            // The difference of two equal sums is zero, even of infinite ones.
             let sum = (sum.to_bits() != acked_sum.to_bits()).then(|| (0, sum - acked_sum));
             let counts = counts.iter().zip(acked_counts).enumerate();
             let counts =

@@ -1,7 +1,7 @@
-//! Requests that a worker has begun and not finished: what it does, and what its death cut off.
+//! Requests that a worker has begun and not finished: its activity, and what its death aborted.
 //!
-//! A worker counts both, hidden, by method where it does so; what is shown of them is written here
-//! when it has ended.
+//! A worker counts begun and finished requests in hidden series, by method if it does so elsewhere.
+//! The exporter writes the visible counts when the worker has ended.
 
 use metrics_model::Point;
 use metrics_store::StoreReader;
@@ -13,7 +13,7 @@ const ABORTED: &str = HTTP_ABORTED.name;
 const REQUESTS: &str = WORKER_REQUESTS.name;
 const METHOD: &str = "method";
 
-/// Where these series are in one store.
+/// The places of these series in one store.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     started: Vec<usize>,
@@ -24,7 +24,7 @@ pub(crate) struct InFlight {
 }
 
 impl InFlight {
-    /// Looks at the series that have come since.
+    /// Finds series that are new.
     pub(crate) fn extend(&mut self, reader: &StoreReader) {
         for number in self.seen..reader.len() {
             match &*reader.series(number).family.name {
@@ -38,15 +38,15 @@ impl InFlight {
         self.seen = reader.len();
     }
 
-    /// How many there are now.
+    /// Returns the number of requests in progress.
     pub(crate) fn count(&self, reader: &StoreReader) -> f64 {
-        // A request may finish between the two looks, never start unseen.
+        // A request may finish between the two reads, but none begins unseen.
         let finished = sum(reader, &self.finished);
         (sum(reader, &self.started) - finished).max(0.0)
     }
 
-    /// The worker has ended: the requests that it took with it did reach the application, so they are
-    /// added to its requests, and counted as aborted. Doing it again changes nothing.
+    /// Notes that the worker has ended. Its open requests did reach the application, so they are
+    /// added to its requests, and counted as aborted. Repeating this changes nothing.
     pub(crate) fn abort(&self, reader: &StoreReader) {
         let mut cut_off = 0.0;
         for &started in &self.started {
@@ -59,7 +59,8 @@ impl InFlight {
                 continue;
             }
             cut_off += aborted;
-            // The worker's own series, so that a successor that does this again writes the same.
+            // Uses the worker's own series, so that the next exporter, repeating this, writes the
+            // same.
             let shown = self.aborted.iter().find(of_method);
             if let Some(&shown) = shown.or(self.aborted.first()) {
                 reader.complete(shown, aborted);

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const PLAY: &str = "METRICS_TEST_PLAYS";
 
-/// What outlives exporters: the arbiter's side.
+/// The arbiter's side, which outlives exporters.
 pub(crate) struct Instance {
     control: Control,
     snapshots: Snapshots,
@@ -68,7 +68,7 @@ pub(crate) struct Exporter {
 }
 
 impl Instance {
-    /// With these variables in its environment.
+    /// Makes an instance with these environment variables.
     pub(crate) fn new(variables: &[(&str, &str)]) -> Self {
         let environment = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
@@ -124,7 +124,7 @@ impl Instance {
         self.listener.local_addr().unwrap()
     }
 
-    /// Starts an exporter and tells it how to begin.
+    /// Starts an exporter and sends the boot message.
     pub(crate) fn boot(&self) -> Exporter {
         let (mut link, theirs) = ArbiterLink::pair().unwrap();
         let process = Guarded::play("play_exporter", theirs);
@@ -139,7 +139,7 @@ impl Instance {
         Exporter { process, link }
     }
 
-    /// Starts an exporter, tells it everything, and waits until it goes on.
+    /// Starts an exporter, sends it everything, and waits until it is ready.
     pub(crate) fn export(&self) -> Exporter {
         let mut exporter = self.boot();
         let link = &mut exporter.link;
@@ -153,12 +153,12 @@ impl Instance {
         exporter
     }
 
-    /// What is at that path now.
+    /// Returns the present body of that path.
     pub(crate) fn get(&self, path: &str) -> String {
         get(self.address(), path)
     }
 
-    /// The page, once it has that line.
+    /// Returns the page once it has that line.
     pub(crate) fn page_with(&self, path: &str, line: &str) -> String {
         eventually(line, || {
             let page = self.get(path);
@@ -171,7 +171,7 @@ impl Exporter {
     pub(crate) fn next_message(&mut self) -> ToArbiter {
         eventually("a message", || {
             let (message, _) = self.link.receive().unwrap()?;
-            // Whether the one before has ended by then is a matter of luck.
+            // Whether the exporter before has ended by then is a matter of timing.
             (message != ToArbiter::Waiting).then_some(message)
         })
     }

@@ -1,4 +1,4 @@
-//! One instance without Redis: what is on its page, whoever dies.
+//! One instance without Redis: the content of its page, whichever processes die.
 
 use std::thread::{JoinHandle, sleep, spawn};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -141,7 +141,7 @@ fn a_killed_exporter_has_a_successor_that_knows_the_dead() {
     assert_eq!(exporter.next_message(), ToArbiter::Released { number });
     exporter.process.kill();
 
-    // The arbiter may not have read that its store is released: then it is sent again.
+    // The arbiter may not have read that its store is released: then it sends the store again.
     for is_store_kept in [true, false] {
         if !is_store_kept {
             instance.stores.retain(|(store, _)| store.number != number);
@@ -207,7 +207,7 @@ fn it_outlives_the_arbiter_until_the_workers_have_ended() {
     let Exporter { mut process, link } = instance.export();
     instance.page_with("/metrics", "done 1");
     drop(link);
-    // Still answered: its worker runs.
+    // The page is still answered: its worker runs.
     let page = instance.get("/metrics");
     assert!(has(&page, FINISHED), "{page}");
     assert_eq!(process.0.try_wait().unwrap(), None);
@@ -287,7 +287,7 @@ fn an_exporter_that_gets_another_store_of_its_own_goes_on_there() {
     let before = stopped(&instance.get("/metrics"));
     assert_eq!(before.len(), 1, "{before:?}");
 
-    // In another second than that in which it was seen to stop.
+    // A second other than the one in which it was seen to stop.
     sleep(Duration::from_secs(1));
     let old = instance.stores[0].0.number;
     instance.add_store(Role::Exporter, "shop:8000");

@@ -1,6 +1,6 @@
 //! The exporter of an instance as its arbiter sees it: a process at the other end of a link.
 //!
-//! These tests play the arbiter. The exporter and the worker are processes of their own: this same
+//! These tests play the arbiter. The exporter and the worker are separate processes: this same
 //! program, started with the name of the test that stands for them.
 
 #![allow(
@@ -22,7 +22,7 @@ use metrics_store::{StoreFile, WorkerStore};
 
 use arbiter::PLAY;
 
-/// How often a worker counts while it is being watched, two seconds long.
+/// How often a worker counts while the test observes it, for two seconds.
 const TICKS: usize = 400;
 
 #[test]

@@ -1,4 +1,5 @@
-//! One instance that shares its metrics in Redis: exactly once, whoever dies, hangs or loses data.
+//! One instance that shares its metrics in Redis: exactly once, whichever process dies, hangs or
+//! loses data.
 //!
 //! These need `redis-server`, and the module of a release build.
 
@@ -31,7 +32,7 @@ impl Redis {
         redis
     }
 
-    /// Killed, and begun anew without its data.
+    /// Kills it and starts it again without its data.
     fn restart_empty(&mut self) {
         self.process.kill();
         std::fs::remove_file(self.socket()).unwrap();
@@ -126,7 +127,7 @@ fn exporters_that_are_killed_while_they_push_count_nothing_twice() {
     for _ in 0..8 {
         let mut exporter = instance.export();
         let began = Instant::now();
-        // Each scrape makes a push.
+        // Each scrape causes a push.
         while began.elapsed() < Duration::from_millis(150) {
             instance.get("/metrics");
         }
@@ -155,7 +156,7 @@ fn while_redis_hangs_the_instance_answers_and_then_everything_arrives_once() {
         pages += 1;
         sleep(Duration::from_millis(50));
     }
-    // Waiting for Redis each time, there would be one or two.
+    // If each waited for Redis, there would be one or two.
     assert!(pages > 5, "{pages} pages");
     let page = instance.page_with("/metrics/instance", "ticked 1");
     assert!(has(&page, &ticks()), "{page}");
@@ -201,7 +202,7 @@ fn an_instance_that_ends_leaves_nothing_live_behind() {
     let mut exporter = first.export();
     first.page_with("/metrics", "done 1");
     worker.kill();
-    // The arbiter is killed too, before it has said anything.
+    // The arbiter is killed too, before it sends anything.
     drop(exporter.link);
     assert_eq!(exporter.process.status().code(), Some(0));
 

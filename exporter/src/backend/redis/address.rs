@@ -1,4 +1,4 @@
-//! From settings to a client: host and port, URL or unix socket, with or without TLS.
+//! Makes a client from settings: host and port, URL or unix socket, with or without TLS.
 
 use std::fmt;
 use std::path::Path;
@@ -11,7 +11,7 @@ use redis::{
 use super::super::BackendError;
 use metrics_settings::{RedisSettings, RedisTls, SentinelSettings};
 
-/// How to reach a server, and how to log in there: the same for all nodes of a cluster, and for
+/// The address and login of a server. The login is the same for all nodes of a cluster, and for
 /// every primary that a sentinel names.
 pub(super) struct Address {
     info: ConnectionInfo,
@@ -19,18 +19,18 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Of the server that the settings name.
+    /// Returns the address of the server in the settings.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, BackendError> {
         let info = with_tls(connection_info(settings)?, settings)?;
         let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
         let certificates = is_tls.then(|| certificates(&settings.ssl)).transpose()?;
         let address = Self { info, certificates };
-        // Now, so that what is wrong with it is said before anything starts.
+        // Makes a client at once, so that wrong settings fail before anything starts.
         address.client()?;
         Ok(address)
     }
 
-    /// Host and port of the settings of sentinels, with their own login.
+    /// Returns the addresses of the sentinels in the settings, with their own login.
     pub(super) fn sentinels(
         settings: &RedisSettings,
         sentinels: &SentinelSettings,
@@ -57,8 +57,8 @@ impl Address {
         sentinels.hosts.iter().map(address).collect()
     }
 
-    /// Another node, reached and logged in to in the same way; an empty host is this one's. `None`
-    /// for a unix socket, which is nowhere else.
+    /// Returns the address of another node with the same login; an empty host stands for this
+    /// one's. `None` for a unix socket, which has no other nodes.
     pub(super) fn at(&self, host: &str, port: u16) -> Option<Self> {
         let or_own = |own: &String| {
             if host.is_empty() {
@@ -88,24 +88,24 @@ impl Address {
         })
     }
 
-    /// Whether it is reached with TLS.
+    /// Returns whether it uses TLS.
     pub(super) fn is_tls(&self) -> bool {
         matches!(self.info.addr(), ConnectionAddr::TcpTls { .. })
     }
 
-    /// A client, which connects when asked to.
+    /// Returns a client, which connects on demand.
     pub(super) fn client(&self) -> Result<Client, BackendError> {
         let info = self.info.clone();
         let client = match &self.certificates {
             Some(certificates) => Client::build_with_tls(info, certificates.clone()),
             None => Client::open(info),
         };
-        // What the library says may quote the URL, and with it the password.
+        // The library's message may quote the URL, and with it the password.
         client.map_err(|_| wrong("the address or the certificates cannot be used"))
     }
 }
 
-/// As messages name it: never with a password.
+/// The form for messages, never with a password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.info.addr() {
@@ -145,7 +145,7 @@ fn connection_info(settings: &RedisSettings) -> Result<ConnectionInfo, BackendEr
     url.reveal().into_connection_info().map_err(unusable)
 }
 
-/// `ssl.enabled` and a `rediss://` URL mean the same.
+/// Applies TLS: `ssl.enabled` and a `rediss://` URL have the same effect.
 fn with_tls(
     info: ConnectionInfo,
     settings: &RedisSettings,

@@ -1,4 +1,4 @@
-//! What the shared registry says of single families.
+//! Asks the shared registry about single families.
 
 use metrics_model::{FamilyType, GaugeMode};
 use redis::Value;
@@ -9,7 +9,7 @@ use crate::backend::BackendError;
 use crate::stores::KnownFamily;
 
 impl RedisBackend {
-    /// Those of these families that a shard has, with the bucket layouts that live writers have.
+    /// Returns those of these families that a shard has, with the bucket layouts of live writers.
     pub(crate) async fn families(
         &self,
         shard: usize,

@@ -1,5 +1,5 @@
-//! A connection to the primary that holds a key, made when it is needed, and made again when it
-//! breaks or the primary is another one.
+//! A connection to the primary that holds a key. It is made on demand, and again when it breaks or
+//! when another server becomes the primary.
 
 use std::time::Instant;
 
@@ -13,10 +13,11 @@ use super::topology::{
 };
 use crate::backend::BackendError;
 
-/// How often one command is passed on from node to node of a cluster.
+/// Maximum number of redirections of one command between nodes of a cluster.
 const REDIRECTS: usize = 5;
 
-/// See the [module](self). Nothing is connected, and so nothing can fail, until the first command.
+/// A connection to the primary; see the [module](self). It connects with the first command, so
+/// creating it cannot fail.
 #[derive(Debug, Default)]
 pub(super) struct Link {
     state: Mutex<State>,
@@ -25,29 +26,29 @@ pub(super) struct Link {
 #[derive(Debug, Default)]
 struct State {
     connection: Option<Connection>,
-    /// The last attempt that failed. Who waited for that attempt shares its result, so that scrapes
-    /// that wait for a hung server do not wait for each other.
+    /// The last failed attempt. All callers that waited for it share its result, so that scrapes of
+    /// a hung server do not wait one after the other.
     failed: Option<(Instant, BackendError)>,
-    /// Cluster: where the key was said to be.
+    /// Cluster: the node that holds the key, according to the last redirection.
     target: Option<(String, u16)>,
-    /// Cluster: the nodes that were seen, for when the one of the settings is away.
+    /// Cluster: known nodes, for when the one of the settings is unavailable.
     known: Vec<(String, u16)>,
 }
 
-/// What to do after a command has failed.
+/// The next step after a failed command.
 enum Next {
-    /// The key is there, for now or for good.
+    /// Send it to this node, which has the key.
     Ask(String, u16),
     /// Connect again.
     Reconnect,
-    /// Nothing would be another time.
+    /// Return the error: another attempt would fail too.
     GiveUp,
 }
 
 impl Link {
-    /// Sends one command to the primary. A connection that turns out to be dead, because the server
-    /// was restarted or replaced since the last command, is replaced once; all our commands may be
-    /// repeated.
+    /// Sends one command to the primary. If the connection turns out to be dead, because the server
+    /// was restarted or replaced since the last command, it is replaced once. All these commands
+    /// may be repeated safely.
     pub(super) async fn send(
         &self,
         topology: &Topology,
@@ -83,7 +84,7 @@ impl Link {
         }
     }
 
-    /// Forgets what the error says is no longer so.
+    /// Drops connections and addresses that the error shows to be out of date.
     async fn after(
         &self,
         topology: &Topology,
@@ -105,7 +106,7 @@ impl Link {
             return Next::Reconnect;
         }
         match about.error(&connection.address, error) {
-            // The reply may still come, and would only be in the way.
+            // The late reply would be taken for that of the next command.
             BackendError::TimedOut { .. } => {
                 self.forget().await;
                 Next::GiveUp
@@ -114,7 +115,7 @@ impl Link {
                 self.forget().await;
                 Next::Reconnect
             }
-            // It was the primary once; whoever is now is found by asking again.
+            // The server is no longer the primary: look for the present one.
             BackendError::ReadOnly { .. } if !is_cluster => {
                 self.forget().await;
                 Next::Reconnect
@@ -129,7 +130,7 @@ impl Link {
         state.target = None;
     }
 
-    /// The connection, and whether it was made just now.
+    /// Returns the connection, and whether it is new.
     async fn connection(
         &self,
         topology: &Topology,
@@ -170,7 +171,8 @@ impl Link {
 }
 
 impl State {
-    /// To the node that has the key, if that was said; else to any, which will say it.
+    /// Connects to the node that has the key, if it is known; else to any node, which will
+    /// redirect.
     async fn connect_to_node(
         &mut self,
         topology: &Topology,
@@ -205,7 +207,7 @@ impl State {
     }
 }
 
-/// A slot is on its way to another node, and this key is there already.
+/// Sends the command to a node that already has the key while its slot is moving there.
 async fn ask(
     topology: &Topology,
     host: &str,
@@ -228,7 +230,7 @@ async fn ask(
         .map_err(|error| about.error(&connection.address, &error))
 }
 
-/// `host:port` of a redirection; without a host it is the node that answered.
+/// Parses `host:port` of a redirection; without a host it is the node that answered.
 fn host_and_port(target: &str, answered: &str) -> Option<(String, u16)> {
     let (host, port) = target.rsplit_once(':')?;
     let port = port.parse().ok()?;

@@ -1,9 +1,9 @@
-//! What is at an address where no connection comes about: asked once more, in the plainest way.
+//! Finds out why a connection failed, with one plain exchange.
 //!
-//! A server in protected mode, or with too many clients, says why and closes the connection, and a
-//! client that is just sending something gets a reset instead of the words. A plain port that is
-//! sent a TLS handshake waits for the end of a line, and says nothing. A TLS port that is sent plain
-//! words answers with a reset, and with a handshake to the beginning of one.
+//! A server in protected mode, or with too many clients, sends the reason and closes the connection;
+//! a client that is sending at that moment gets a reset in place of the reason. A plain port that
+//! receives a TLS handshake waits for the end of a line, and sends nothing. A TLS port answers plain
+//! text with a reset, and a handshake with the beginning of one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,21 +16,21 @@ use tokio::time::timeout;
 
 use crate::backend::BackendError;
 
-/// For connecting, and for all that is said after that.
+/// Time limit for connecting and for the whole exchange.
 const CONNECT: Duration = Duration::from_millis(500);
-/// How long the server has for what it says unasked.
+/// Time limit for what the server sends unasked.
 const UNASKED: Duration = Duration::from_millis(200);
-/// How long it has for an answer.
+/// Time limit for an answer.
 const ANSWER: Duration = Duration::from_millis(300);
 /// Bytes of what the server says that are passed on at most.
 const MAX_WORDS: usize = 300;
-/// The first byte of an alert of TLS.
+/// First byte of a TLS alert.
 const ALERT: u8 = 21;
 /// The first byte of a handshake of TLS.
 const HANDSHAKE: u8 = 22;
 
-/// The same error, or a better one: `name` is host and port of a server with which no connection
-/// came about; `is_tls` says whether one with TLS was tried.
+/// Returns the same error, or a more precise one. `name` is host and port of a server to which no
+/// connection was possible; `is_tls` tells whether TLS was tried.
 pub(super) async fn explain(name: &str, is_tls: bool, error: BackendError) -> BackendError {
     let is_of_connection = matches!(
         error,
@@ -43,9 +43,9 @@ pub(super) async fn explain(name: &str, is_tls: bool, error: BackendError) -> Ba
     }
     let address = name.to_owned();
     match timeout(CONNECT + UNASKED + ANSWER, heard(name)).await {
-        Ok(Some(Heard::Words(message))) => BackendError::Words { address, message },
-        Ok(Some(Heard::Plain)) if is_tls => BackendError::SpeaksPlain { address },
-        Ok(Some(Heard::Plain)) => error,
+        Ok(Some(ProbeAnswer::Words(message))) => BackendError::Words { address, message },
+        Ok(Some(ProbeAnswer::Plain)) if is_tls => BackendError::SpeaksPlain { address },
+        Ok(Some(ProbeAnswer::Plain)) => error,
         _ if !is_tls && speaks_tls(name).await == Some(true) => BackendError::SpeaksTls { address },
         _ => error,
     }
@@ -86,26 +86,26 @@ fn first_sentences(line: &str) -> &str {
     start.rfind(". ").map_or(start, |end| &start[..=end])
 }
 
-enum Heard {
-    /// An error that nothing was asked for.
+enum ProbeAnswer {
+    /// An error that the server sent unasked.
     Words(String),
-    /// An answer to what was asked without TLS.
+    /// An answer to the plain question.
     Plain,
 }
 
-async fn heard(name: &str) -> Option<Heard> {
+async fn heard(name: &str) -> Option<ProbeAnswer> {
     let mut stream = connect(name).await?;
     let mut said = [0; 2048];
     if let Ok(read) = timeout(UNASKED, stream.read(&mut said)).await {
         let said = &said[..read.ok()?];
         let words = String::from_utf8_lossy(said.strip_prefix(b"-")?).into_owned();
         let line = words.lines().next()?.trim();
-        return Some(Heard::Words(first_sentences(line).to_owned()));
+        return Some(ProbeAnswer::Words(first_sentences(line).to_owned()));
     }
     stream.write_all(b"PING\r\n").await.ok()?;
     let read = timeout(ANSWER, stream.read(&mut said)).await.ok()?.ok()?;
     match said[..read].first()? {
-        b'+' | b'-' => Some(Heard::Plain),
+        b'+' | b'-' => Some(ProbeAnswer::Plain),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! The series of a group in the place of those it had, in one command: for `push`.
+//! Replaces the series of a group in one command, for `push`.
 
 use redis::Value;
 
@@ -7,18 +7,18 @@ use crate::backend::BackendError;
 
 /// A shard's new content of a group.
 pub(crate) struct Replacement<'a> {
-    /// The labels that the group is known by.
+    /// The labels that identify the group.
     pub(crate) group: &'a [(String, String)],
-    /// One run of full state; none: the group ends.
+    /// One full state; without batches the group ends.
     pub(crate) batches: &'a [Vec<u8>],
     /// Whether families that the batches do not name stay.
     pub(crate) keeps_others: bool,
 }
 
-/// What the registry has done.
+/// The result.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Replaced {
-    /// How many series the group has no more.
+    /// Number of series that the group no longer has.
     pub(crate) removed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Replies of the `METRICS.*` commands, and errors in our words.
+//! Parses replies of the `METRICS.*` commands, and turns errors into our own.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use redis::{ErrorKind, RedisError, Value};
 use super::super::BackendError;
 use super::CONNECT_TIMEOUT;
 
-/// What was sent, for messages.
+/// The command that was sent, for messages.
 #[derive(Clone, Copy)]
 pub(super) struct Command<'a> {
     pub(super) name: &'static str,
     pub(super) key: &'a str,
-    /// Where replies are said to come from: one server, or what stands for it.
+    /// The address in messages: that of one server, or of the deployment.
     pub(super) address: &'a str,
-    /// How long its reply is waited for.
+    /// Time limit for its reply.
     pub(super) patience: Duration,
 }
 
-/// What a registry says of itself.
+/// The reply of METRICS.INFO.
 #[derive(Debug)]
 pub(crate) struct Info {
     pub(crate) epoch: Epoch,
-    /// How many entries of batches it has left out, by reason.
+    /// Number of batch entries that it has left out, by reason.
     pub(crate) rejected: Vec<(Reason, u64)>,
 }
 
 impl Command<'_> {
-    /// `[next cursor, page]`.
+    /// Parses `[next cursor, page]`.
     pub(super) fn page(&self, reply: Value) -> Result<Page, BackendError> {
         let unexpected = || self.unexpected("a cursor and a page");
         let [next, body] = array(reply).ok_or_else(unexpected)?;
@@ -43,7 +43,8 @@ impl Command<'_> {
         })
     }
 
-    /// `[status, epoch, last seq, entries left out]`, and the series left out where the batch asks.
+    /// Parses `[status, epoch, last seq, entries left out]`, with the series left out if the batch
+    /// asks.
     pub(super) fn push_reply(&self, reply: Value) -> Result<PushReply, BackendError> {
         let unexpected = || self.unexpected("status, epoch, last seq and entries left out");
         let read = || {
@@ -70,7 +71,7 @@ impl Command<'_> {
         read().ok_or_else(unexpected)
     }
 
-    /// The values of `epoch` and `rejected` in a map, or in the flat array that stands for it in RESP2.
+    /// Parses `epoch` and `rejected` of a map, or of the flat array that RESP2 has for it.
     pub(super) fn info(&self, reply: Value) -> Result<Info, BackendError> {
         let (mut epoch, mut rejected) = (None, Vec::new());
         for (name, value) in pairs(reply) {
@@ -92,8 +93,8 @@ impl Command<'_> {
         }
     }
 
-    /// Why there is no connection. What the library says is not repeated where it could quote what
-    /// was sent: it logs in while it connects.
+    /// Returns why there is no connection. The library's message is left out where it could quote
+    /// what was sent: it logs in while it connects.
     pub(super) fn connect_error(&self, address: &str, error: &RedisError) -> BackendError {
         let name = address;
         let address = name.to_owned();
@@ -113,7 +114,7 @@ impl Command<'_> {
         }
     }
 
-    /// Why there is no reply.
+    /// Returns why there is no reply.
     pub(super) fn error(&self, address: &str, error: &RedisError) -> BackendError {
         let address = address.to_owned();
         let key = self.key.to_owned();
@@ -164,7 +165,7 @@ impl Command<'_> {
     }
 }
 
-/// `reason=count,...`; reasons of a newer module are left out.
+/// Parses `reason=count,...`; skips reasons of a newer module.
 fn counts(rejected: &str) -> Vec<(Reason, u64)> {
     let count = |item: &str| {
         let (name, count) = item.split_once('=')?;
@@ -174,18 +175,19 @@ fn counts(rejected: &str) -> Vec<(Reason, u64)> {
     rejected.split(',').filter_map(count).collect()
 }
 
-/// What a sentinel says of a primary: `[host, port]`.
+/// Parses a sentinel's answer about a primary: `[host, port]`.
 pub(super) fn host_and_port(reply: Value) -> Option<(String, u16)> {
     let [host, port] = array(reply)?;
     Some((text(host)?, text(port)?.parse().ok()?))
 }
 
-/// The answer to ROLE.
+/// Returns whether the answer to ROLE is a primary's.
 pub(super) fn is_primary(role: &Value) -> bool {
     matches!(role, Value::Array(items) if matches!(items.first(), Some(Value::BulkString(role)) if role == b"master"))
 }
 
-/// Where the primary is, in a replica's answer to ROLE: `[slave, host, port, state, offset]`.
+/// Returns the primary's address from a replica's answer to ROLE: `[slave, host, port, state,
+/// offset]`.
 pub(super) fn primary_of_replica(role: &Value) -> Option<(String, u16)> {
     let Value::Array(items) = role else {
         return None;
@@ -198,7 +200,7 @@ pub(super) fn primary_of_replica(role: &Value) -> Option<(String, u16)> {
     is_replica.then_some((text(host.clone())?, port))
 }
 
-/// The nodes in the answer to CLUSTER SLOTS: `[[start, end, [host, port, ...], ...], ...]`.
+/// Returns the nodes in the answer to CLUSTER SLOTS: `[[start, end, [host, port, ...], ...], ...]`.
 pub(super) fn nodes(slots: Value) -> Vec<(String, u16)> {
     let items = |value: Value| match value {
         Value::Array(items) => items,
@@ -218,7 +220,7 @@ pub(super) fn nodes(slots: Value) -> Vec<(String, u16)> {
     nodes
 }
 
-/// The system's words for an error of the connection.
+/// Returns the system's message for an error of the connection.
 fn reason(error: &RedisError) -> String {
     if error.is_connection_refusal() {
         return "connection refused".to_owned();
@@ -237,7 +239,7 @@ fn array<const N: usize>(reply: Value) -> Option<[Value; N]> {
     }
 }
 
-/// The pairs of a map, or of the flat array that stands for it in RESP2.
+/// Returns the pairs of a map, or of the flat array that RESP2 has for it.
 pub(super) fn pairs(reply: Value) -> Vec<(Value, Value)> {
     match reply {
         Value::Map(pairs) => pairs,

@@ -1,4 +1,4 @@
-//! Where the primary is: said by the settings, by sentinels, or by the nodes of a cluster.
+//! Finds the primary: from the settings, from sentinels, or from the nodes of a cluster.
 
 use std::time::Duration;
 
@@ -12,26 +12,26 @@ use super::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT};
 use crate::backend::BackendError;
 use metrics_settings::Settings;
 
-/// How many replicas are followed, from one to the next.
+/// Maximum number of replicas to follow on the way to the primary.
 const LONGEST_CHAIN: usize = 8;
 
-/// What the settings say of the servers.
+/// The deployment of Redis, according to the settings.
 #[derive(Debug)]
 pub(super) enum Topology {
-    /// One, which is the primary, or a replica that says where its primary is.
+    /// One server, which is the primary or a replica that knows its primary.
     Single(Address),
-    /// Whichever these say is the primary of that name.
+    /// The sentinels, which know the primary of that name.
     Sentinel {
         sentinels: Vec<Address>,
         master: String,
-        /// How to log in to the primary.
+        /// Login and TLS of the primary.
         server: Address,
     },
-    /// Each key has a primary of its own, of which any node knows.
+    /// Each key is on a primary of its own; any node can name it.
     Cluster(Address),
 }
 
-/// A connection, and where it leads.
+/// A connection and the address it leads to.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     pub(super) redis: MultiplexedConnection,
@@ -59,7 +59,7 @@ impl Topology {
         }
     }
 
-    /// Whether its servers are reached with TLS.
+    /// Returns whether its servers use TLS.
     pub(super) fn is_tls(&self) -> bool {
         match self {
             Self::Single(server) | Self::Sentinel { server, .. } | Self::Cluster(server) => {
@@ -68,7 +68,7 @@ impl Topology {
         }
     }
 
-    /// For messages: never with a password.
+    /// Returns the form for messages, never with a password.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Single(server) => server.to_string(),
@@ -105,8 +105,8 @@ pub(super) async fn connect(
     }
 }
 
-/// Connects to the server of the settings, or, where that is a replica, to its primary: a replica
-/// shows what is older, and takes no batch.
+/// Connects to the server of the settings or, if that is a replica, to its primary: a replica shows
+/// older data and accepts no batch.
 pub(super) async fn connect_to_primary(
     server: &Address,
     about: &Command<'_>,
@@ -123,7 +123,7 @@ pub(super) async fn connect_to_primary(
                 let error = about.error(&connection.address, &error);
                 return Err(explain(&connection.address, server.is_tls(), error).await);
             }
-            // A user that may not ask is answered by the server that the settings name.
+            // The user may not run ROLE: use the server of the settings.
             Err(_) => return Ok(connection),
         };
         let Some((host, port)) = reply::primary_of_replica(&role) else {
@@ -150,8 +150,8 @@ pub(super) async fn connect_to_primary(
     })
 }
 
-/// Connects to the primary that one of the sentinels names, if it says itself that it is one: right
-/// after a failover a sentinel may not have heard of it yet.
+/// Connects to the primary that one of the sentinels names, if that server confirms that it is one:
+/// right after a failover a sentinel may still name the old one.
 pub(super) async fn connect_by_sentinel(
     sentinels: &[Address],
     master: &str,
@@ -179,7 +179,7 @@ async fn ask_sentinel(
     server: &Address,
     about: &Command<'_>,
 ) -> Result<Connection, BackendError> {
-    // What takes Redis long does not take a sentinel long.
+    // The long time limit is for Redis; a sentinel answers quickly.
     let to_sentinel = Command {
         patience: about.patience.min(RESPONSE_TIMEOUT),
         ..*about
@@ -204,14 +204,14 @@ async fn ask_sentinel(
         Ok(role) if !reply::is_primary(&role) => Err(BackendError::ReadOnly {
             address: connection.address,
         }),
-        // A user that may not ask is told with the first write.
+        // The user may not run ROLE: the first write will show whether this is the primary.
         Ok(_) => Ok(connection),
         Err(error) if error.code() == Some("NOPERM") => Ok(connection),
         Err(error) => Err(about.error(&connection.address, &error)),
     }
 }
 
-/// A sentinel has a login of its own.
+/// Turns an error of login into the one for sentinels, which have their own login.
 fn of_sentinel(error: BackendError) -> BackendError {
     match error {
         BackendError::LoginRefused { address } => BackendError::SentinelLoginRefused { address },
@@ -219,7 +219,7 @@ fn of_sentinel(error: BackendError) -> BackendError {
     }
 }
 
-/// The nodes of a cluster as one of them knows them; empty where this user may not ask.
+/// Returns the nodes of a cluster as one of them knows them; empty if this user may not ask.
 pub(super) async fn nodes(connection: &mut Connection) -> Vec<(String, u16)> {
     let mut command = redis::cmd("CLUSTER");
     command.arg("SLOTS");

@@ -1,8 +1,8 @@
-//! How many connections wait to be accepted, and how many may.
+//! The number of connections that wait to be accepted, and its limit.
 //!
 //! The kernel is asked by the inodes of the sockets (`sock_diag`, see `man 7 sock_diag`), because
-//! the exporter never has the application's listeners: one that it held would stay open after the
-//! application has ended.
+//! the exporter must not hold the application's listeners: one that it held would stay open after
+//! the end of the application.
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -23,9 +23,10 @@ const AF_UNIX: u8 = 1;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
-/// The state `TCP_LISTEN`, alone.
+/// Only the state `TCP_LISTEN`.
 const LISTENING: u32 = 1 << 10;
-/// Family to timer, a socket's id, and when it expires: before the lengths of its queues.
+/// Size of the fields before the lengths of the queues: family to timer, a socket's id, and when it
+/// expires.
 const INET_QUEUES: usize = 4 + 48 + 4;
 const UDIAG_SHOW_RQLEN: u32 = 0x10;
 const UDIAG_RQLEN: u16 = 4;
@@ -34,13 +35,13 @@ const UNIX_ATTRIBUTES: usize = 16;
 /// The queue of one listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Backlog {
-    /// Connections that wait.
+    /// Number of waiting connections.
     pub(super) connections: u32,
-    /// As many may.
+    /// Maximum number of waiting connections.
     pub(super) limit: u32,
 }
 
-/// The queues of TCP listeners of this machine's (container's) network, by inode.
+/// Returns the queues of the TCP listeners in the network of this machine or container, by inode.
 pub(super) fn of_tcp() -> Result<HashMap<u64, Backlog>, Errno> {
     let mut found = HashMap::new();
     for family in [AF_INET, AF_INET6] {
@@ -57,7 +58,7 @@ pub(super) fn of_tcp() -> Result<HashMap<u64, Backlog>, Errno> {
     Ok(found)
 }
 
-/// The queue of one unix socket.
+/// Returns the queue of one unix socket.
 pub(super) fn of_unix(inode: u64) -> Result<Option<Backlog>, Errno> {
     let Ok(inode) = u32::try_from(inode) else {
         return Ok(None);
@@ -91,7 +92,7 @@ fn backlog(queues: &[u8]) -> Option<Backlog> {
     })
 }
 
-/// Sends one request, and shows each message of the answer; one that is cut off is passed over.
+/// Sends one request, and passes each message of the answer to `take`; skips one that is cut off.
 fn ask(flags: u16, request: &[u8], mut take: impl FnMut(&[u8]) -> Option<()>) -> Result<(), Errno> {
     let socket: OwnedFd = socket_with(
         AddressFamily::NETLINK,
@@ -110,7 +111,7 @@ fn ask(flags: u16, request: &[u8], mut take: impl FnMut(&[u8]) -> Option<()>) ->
     let is_dump = flags & NLM_F_DUMP != 0;
     let mut answer = vec![0; 32 * 1024];
     loop {
-        // The kernel has answered before `send` returned: this never waits.
+        // The kernel has answered before `send` returned, so this never waits.
         let (received, _) = recv(&socket, answer.as_mut_slice(), RecvFlags::DONTWAIT)?;
         let mut rest = &answer[..received];
         while let Some(length) = word(rest, 0) {

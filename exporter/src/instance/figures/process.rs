@@ -1,17 +1,17 @@
-//! What `/proc` says of a process.
+//! Reads a process' figures from `/proc`.
 
 use metrics_store::{Process, ProcessStat};
 use rustix::param::{clock_ticks_per_second, page_size};
 
-/// How a process is now.
+/// The present figures of a process.
 pub(super) struct Seen {
     pub(super) memory_bytes: u64,
     pub(super) cpu_ticks: u64,
-    /// `None` where its table of files may not be read.
+    /// `None` if its table of files may not be read.
     pub(super) open_files: Option<u64>,
 }
 
-/// `None` for one that has ended, or cannot be seen from here.
+/// Returns the figures; `None` if the process has ended, or is not visible from here.
 pub(super) fn see(process: Process) -> Option<Seen> {
     let pid = process.pid;
     let stat = ProcessStat::of(pid)?;
@@ -27,19 +27,19 @@ pub(super) fn see(process: Process) -> Option<Seen> {
     })
 }
 
-/// How long it has run.
+/// Returns how long it has run.
 pub(super) fn uptime_seconds(process: Process) -> Option<f64> {
     let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
     let machine: f64 = uptime.split_ascii_whitespace().next()?.parse().ok()?;
     let ticks_per_second = clock_ticks_per_second() as f64;
-    // In whole ticks, which is how exact both are.
+    // Rounded to ticks, the resolution of both.
     let ticks = (machine * ticks_per_second).round() - process.start_time as f64;
     Some(ticks.max(0.0) / ticks_per_second)
 }
 
 fn open_files(pid: u32) -> Option<u64> {
     let directory = format!("/proc/{pid}/fd");
-    // Since Linux 6.2 the directory's size is their number; before, they are counted.
+    // Since Linux 6.2 the directory's size is their number; before that, they are counted.
     match std::fs::metadata(&directory).ok()?.len() {
         0 => Some(std::fs::read_dir(&directory).ok()?.count() as u64),
         files => Some(files),

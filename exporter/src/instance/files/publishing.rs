@@ -12,11 +12,11 @@ use crate::stores::{CopyName, FileError, Stamp};
 
 /// Maximum number of ended writers that wait for the reader, or for a directory that cannot be written.
 const MAX_WAITING: usize = 256;
-/// Copies that take longer than this are made less often, so that at most a tenth of the time goes
-/// into them.
+/// Copies that take longer than this are made less often, so that they take at most a tenth of the
+/// time.
 const SLOW: Duration = Duration::from_millis(50);
 
-/// What was written, and when.
+/// The last copies, and their times.
 #[derive(Debug, Default)]
 pub(super) struct Publishing {
     /// By the number of the store.
@@ -150,7 +150,7 @@ impl Files {
         Ok(())
     }
 
-    /// Writes the copy of one store if it has changed, or what is in the directory is not it.
+    /// Writes the copy of one store if the store has changed, or the file is not the last copy.
     fn write_copy(
         &mut self,
         number: u64,
@@ -161,7 +161,7 @@ impl Files {
         let Some(directory) = &self.directory else {
             return Ok(());
         };
-        // The reader has what its own ended writers had, and removes their copies.
+        // The reader has the values of its own ended writers, and removes their copies.
         if entry.is_delivered || is_reader && entry.life == Life::Committed {
             return Ok(());
         }
@@ -195,7 +195,8 @@ impl Files {
         Ok(())
     }
 
-    /// A reader in another process was scraped: workers evaluate custom collectors then.
+    /// Notices that a reader in another process was scraped, so that workers evaluate custom
+    /// collectors.
     fn count_scrapes(&mut self, control: &Control) {
         if self.is_reader() {
             return;

@@ -1,4 +1,4 @@
-//! The reader of the directory: copies of other instances' stores as writers of its registry.
+//! The reader of the directory: makes copies of other instances' stores writers of its registry.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
@@ -11,8 +11,8 @@ use crate::instance::now_ms;
 use crate::instance::state::{Entry, Inner, Life, State, Watched};
 use crate::stores::{CopyName, InstanceLife, Stamp, Writer};
 
-/// Maximum number of copies that are new in one flush: each takes a descriptor. Of many that ended
-/// writers have left, those are done before the next are read.
+/// Maximum number of new copies in one flush: each takes a descriptor. If ended writers have left
+/// many, these are finished before the next are read.
 const MAX_NEW: usize = 256;
 
 /// A copy that is read.
@@ -25,7 +25,7 @@ pub(super) struct Known {
 }
 
 impl State {
-    /// Looks for copies that have come or changed, and for the ends of their writers.
+    /// Looks for new and changed copies, and for the ends of their writers.
     pub(crate) fn scan(&self) {
         let Some(files) = &self.files else { return };
         let files = &mut *files.borrow_mut();
@@ -39,7 +39,7 @@ impl State {
             Ok(listing) => listing,
             Err(error) => return self.report("directory", 0, &error),
         };
-        // Before the copies are read: of an instance that is gone, none comes any more.
+        // Before the copies are read: an instance that is gone writes no more of them.
         let instances = listing.copies.iter().chain(files.known.keys());
         let instances = instances.map(|name| name.instance.clone());
         let instances = instances.chain(std::mem::take(&mut listing.instances));
@@ -58,7 +58,7 @@ impl State {
                 continue;
             }
             let is_own = name.instance == files.instance;
-            // The arbiter has told of it: its memory is read.
+            // The arbiter has announced the store, so its memory is read.
             if !(is_own && inner.writers.contains_key(&name.number)) {
                 self.read_copy(files, inner, name);
             }
@@ -130,7 +130,7 @@ impl State {
             .get(name)
             .map(|known| (known.number, known.generation));
         let number = match known {
-            // One that was put in the place of a later one.
+            // The file was replaced by an older copy.
             Some((_, later)) if later > generation => return Ok(()),
             Some((number, _)) => {
                 if let Some(entry) = inner.writers.get_mut(&number) {
@@ -158,8 +158,8 @@ impl State {
         Ok(())
     }
 
-    /// The arbiter has told of a store, whose copy may have been read before: its memory is read from
-    /// now on.
+    /// Reads a store's memory from now on, because the arbiter has announced it; its copy may have
+    /// been read before.
     pub(in crate::instance) fn told_of(&self, inner: &mut Inner, number: u64) {
         let Some(files) = &self.files else { return };
         let files = &mut *files.borrow_mut();
@@ -172,7 +172,7 @@ impl State {
         }
     }
 
-    /// Nothing is left to be done for these: their copies go. Answers those of the arbiter.
+    /// Removes the copies of these finished writers. Returns those of the arbiter.
     pub(in crate::instance) fn remove_files(&self, mut settled: Vec<u64>) -> Vec<u64> {
         let Some(files) = &self.files else {
             return settled;
@@ -212,8 +212,8 @@ impl State {
         settled
     }
 
-    /// Writers that the registry knows and that have no copy: they ended, and their copies were
-    /// removed while nothing read the directory. Their counts stay.
+    /// Lets writers leave that the registry knows and that have no copy: they ended, and their
+    /// copies were removed while no process read the directory. Their counts stay.
     fn leave_unknown(&self, files: &mut Files, inner: &Inner) {
         if files.has_left_unknown || files.began.elapsed() < PATIENCE {
             return;
@@ -230,7 +230,7 @@ impl State {
         let mut cursor = "0".to_owned();
         while let Ok((writers, next)) = registry.list_writers(now_ms(), cursor.as_bytes()) {
             let gone = writers.iter().filter(|writer| {
-                // Those of `.db` files are not named like stores.
+                // Writers of `.db` files are not named like stores.
                 writer.state != WriterState::Left
                     && !writer.id.starts_with(b"db-")
                     && !known.contains(writer.id)
@@ -274,7 +274,7 @@ impl Files {
         }
     }
 
-    /// Removes what instances have left that are gone, once none of their copies is there.
+    /// Removes the files of instances that are gone, once none of their copies is left.
     fn forget_instances(&self, lives: &HashMap<String, InstanceLife>) {
         let Some(directory) = &self.directory else {
             return;

@@ -1,11 +1,13 @@
-//! Values that workers evaluate only while pages are read: gauges with a function, custom collectors.
+//! Values that workers evaluate only while pages are read: gauges with a function, custom
+//! collectors.
 //!
-//! A worker looks once a second how many scrapes there have been, and evaluates for five minutes after
-//! the last one. So the first scrape after a longer pause finds values from before it. That scrape is
-//! held until the workers have evaluated them, which takes a second; all later ones find them ready.
+//! A worker checks once a second how many scrapes there have been, and evaluates for five minutes
+//! after the last one. So the first scrape after a longer pause finds old values. The exporter
+//! holds that scrape until the workers have evaluated them, which takes a second; later scrapes
+//! find them ready.
 //!
-//! Pages of a registry in Redis are read where the exporter of this instance cannot see it: then its
-//! workers evaluate all the time.
+//! The exporter of an instance cannot see when pages of a registry in Redis are read, so its
+//! workers then evaluate all the time.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -15,23 +17,25 @@ use metrics_store::{Counter, Role};
 use super::{Life, State};
 use crate::instance::now_ms;
 
-/// After so long without a scrape, workers may have stopped evaluating; a little less than they go on.
+/// Time without a scrape after which workers may have stopped evaluating; a little less than they
+/// continue.
 const PAUSE: Duration = Duration::from_secs(4 * 60 + 50);
-/// Longest time that a page is held: workers look once a second, and a sidecar sees them a flush later.
+/// Maximum time that a page is held: workers check once a second, and a sidecar sees the values a
+/// flush later.
 const HOLD: Duration = Duration::from_millis(1_800);
-/// Values that are younger than this are shown.
+/// Maximum age of values that are shown at once, in seconds.
 const FRESH: f64 = 1.5;
 
-/// When pages were read.
+/// Times at which pages were read.
 #[derive(Debug, Default)]
 pub(super) struct Reading {
-    /// When they began to be, after a pause or for the first time.
+    /// Start of the present period of reading.
     since: Cell<Option<Instant>>,
     last: Cell<Option<Instant>>,
 }
 
 impl State {
-    /// A scrape is going to be answered: workers evaluate what it asks for.
+    /// Notes that a scrape will be answered: workers evaluate what it needs.
     pub(crate) fn scraped(&self, now: Instant) {
         let last = self.reading.last.replace(Some(now));
         if last.is_none_or(|last| now.saturating_duration_since(last) > PAUSE) {
@@ -41,7 +45,7 @@ impl State {
         self.mark_scraped();
     }
 
-    /// Whether a page that is asked for now should wait a moment for values that are old.
+    /// Returns whether a page that is requested now should wait a moment for old values.
     pub(crate) fn awaits_values(&self, now: Instant) -> bool {
         let since = self.reading.since.get();
         if since.is_none_or(|since| now.saturating_duration_since(since) >= HOLD) {

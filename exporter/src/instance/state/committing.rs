@@ -1,4 +1,4 @@
-//! This instance's registry, kept for the next exporter.
+//! Commits this instance's registry, so that the next exporter can continue it.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use super::{Entry, Inner, Life, State};
 use crate::instance::{InstanceError, now_ms};
 use crate::own_metrics::OwnMetrics;
 
-/// New series alone are committed this often: a successor would find them in the stores, but not
-/// when they began.
+/// Time between commits if only series are new: the next exporter would find them in the stores,
+/// but without their start times.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(10);
 
 impl State {
@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    /// Commits this instance's registry now: its process is about to end.
+    /// Commits this instance's registry now, because its process is about to end.
     pub(crate) fn commit_now(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.commit_soon();
@@ -62,7 +62,7 @@ impl State {
     }
 }
 
-/// The registry that was kept, or an empty one.
+/// Returns the committed registry, or an empty one.
 pub(super) fn open_registry(
     snapshot: Option<&[u8]>,
     own: &OwnMetrics,

@@ -1,4 +1,5 @@
-//! Dead writers that wait for the shared registry, put together in an heir (see `stores/heir.rs`).
+//! Merges dead writers that wait for the shared registry into a carry-over store (see
+//! `stores/heir.rs`).
 
 use metrics_store::{Identity, NewStore, Role, StoreError, StoreFile};
 
@@ -6,8 +7,8 @@ use super::{Entry, Inner, Life, State};
 use crate::own_metrics::GivenUpBy;
 use crate::stores::Heir;
 
-/// Dead writers that wait for the shared registry each with a store of its own. Few of them do not
-/// cost much, and can be told again to a registry that was rolled back.
+/// Maximum number of dead writers that wait with a store each. A few of them cost little, and can
+/// be sent again to a registry that was rolled back.
 const MAX_WAITING: usize = 64;
 
 impl Inner {
@@ -18,7 +19,7 @@ impl Inner {
     }
 }
 
-/// A store that takes the place of others.
+/// A store that replaces others.
 pub(crate) struct Bequest {
     pub(crate) store: NewStore,
     pub(crate) file: StoreFile,
@@ -26,7 +27,7 @@ pub(crate) struct Bequest {
 }
 
 impl State {
-    /// Puts dead writers together that wait for the shared registry, if there are many.
+    /// Merges the dead writers that wait for the shared registry, if there are many.
     pub(crate) fn pass_on(&self) -> Option<Bequest> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
@@ -50,7 +51,7 @@ impl State {
                 })
             }
             Err(error) => {
-                // They wait on, each with its own store.
+                // They continue to wait, each with its own store.
                 self.report("heir", 0, &error);
                 None
             }
@@ -81,7 +82,7 @@ impl State {
         Ok((store, file))
     }
 
-    /// The instance ends, so that there is nobody who could hear of an heir.
+    /// Drops an unconfirmed carry-over store: the instance ends, and no arbiter will confirm it.
     pub(crate) fn forget_heir(&self) {
         self.inner.borrow_mut().heir = None;
     }

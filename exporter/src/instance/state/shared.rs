@@ -1,4 +1,4 @@
-//! What the writers of this instance have to say to the shared registry, and what it answers.
+//! The messages of this instance's writers to the shared registry, and its answers.
 
 use metrics_model::PushReply;
 use metrics_store::FamilyDef;
@@ -8,18 +8,18 @@ use crate::instance::now_ms;
 use crate::own_metrics::GivenUpBy;
 use crate::stores::{ChangedDeclaration, Leaving, SharedLeave, SharedPush, Turn};
 
-/// What an ended writer still has to say to the shared registry.
+/// What an ended writer has to send to the shared registry.
 pub(crate) enum Farewell {
-    /// Not yet: this instance's registry is not committed, or the shared one does not have all.
+    /// Not yet: this instance's registry is not committed, or the shared one lacks some values.
     Wait,
-    /// Nothing: it was never heard of there.
+    /// Nothing: the registry has never heard of it.
     None,
-    /// This.
+    /// This LEAVE.
     Leave(SharedLeave),
 }
 
 impl State {
-    /// The writers that a shard of the shared registry has to do with.
+    /// Returns the writers that a shard of the shared registry may have.
     pub(crate) fn shared_writers(&self, shard: usize) -> Vec<u64> {
         let inner = self.inner.borrow();
         let staying = inner
@@ -29,7 +29,7 @@ impl State {
         staying.map(|(&number, _)| number).collect()
     }
 
-    /// What that writer has to send to a shard now.
+    /// Returns what that writer has to send to a shard now.
     pub(crate) fn next_shared(&self, shard: usize, number: u64, turn: Turn) -> Option<SharedPush> {
         let mut inner = self.inner.borrow_mut();
         if inner.is_passing_on(number) {
@@ -44,14 +44,14 @@ impl State {
         entry.writer.next_shared(shard, now_ms(), turn)
     }
 
-    /// The shard refused that with an error.
+    /// Notes that the shard refused that with an error.
     pub(crate) fn on_shared_error(&self, shard: usize, number: u64) {
         if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number) {
             entry.writer.on_shared_error(shard);
         }
     }
 
-    /// The shard's module is older and does not say what it leaves out: logged once.
+    /// Notes that the shard's module is older and does not name left-out series; logs it once.
     pub(crate) fn on_unknown_question(&self, shard: usize, number: u64) {
         let mut inner = self.inner.borrow_mut();
         if let Some(entry) = inner.writers.get_mut(&number) {
@@ -65,7 +65,7 @@ impl State {
         }
     }
 
-    /// The families that a shard has to be asked about.
+    /// Returns the families to compare with those of a shard.
     pub(crate) fn take_suspects(&self, shard: usize) -> Vec<FamilyDef> {
         let mut inner = self.inner.borrow_mut();
         let live = inner.writers.values_mut();
@@ -74,12 +74,12 @@ impl State {
             .collect()
     }
 
-    /// The shared registry does not show a declaration of this instance.
+    /// Notes that the shared registry does not show a declaration of this instance.
     pub(crate) fn shared_declaration_waits(&self, declaration: ChangedDeclaration) {
         self.declaration_waits(&mut self.inner.borrow_mut(), declaration);
     }
 
-    /// How many series of how many writers the shared registry has left out.
+    /// Returns how many series of how many writers the shared registry has left out.
     pub(crate) fn left_out(&self) -> (usize, usize) {
         let inner = self.inner.borrow();
         let counts = inner.writers.values();
@@ -90,7 +90,7 @@ impl State {
         })
     }
 
-    /// The instance ends, and with it what the shared registry has not applied until now.
+    /// Counts as lost what the shared registry has not applied, because the instance ends.
     pub(crate) fn give_up_rest(&self) {
         let inner = self.inner.borrow();
         let unapplied = inner.writers.values();
@@ -98,14 +98,14 @@ impl State {
         self.give_up_series(GivenUpBy::Shared, unapplied.sum());
     }
 
-    /// It is sent again at once: the process is about to end.
+    /// Sends it again at once, because the process is about to end.
     pub(crate) fn retry_left_out_now(&self) {
         for entry in self.inner.borrow_mut().writers.values_mut() {
             entry.writer.retry_left_out_now();
         }
     }
 
-    /// Takes the answer to that.
+    /// Processes the answer to that.
     pub(crate) fn on_shared_reply(&self, shard: usize, number: u64, reply: &PushReply) {
         self.own.pushed(reply.status);
         if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number) {
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// Once it has nothing more to send: how a writer that has ended leaves a shard.
+    /// Returns how an ended writer leaves a shard, once it has nothing more to send.
     pub(crate) fn farewell(&self, shard: usize, number: u64) -> Farewell {
         let mut inner = self.inner.borrow_mut();
         if inner.is_passing_on(number) {
@@ -134,7 +134,7 @@ impl State {
         }
     }
 
-    /// Takes the answer to that; false if there is something to send first.
+    /// Processes the answer to that; returns false if there is something to send first.
     pub(crate) fn on_farewell_reply(&self, shard: usize, number: u64, reply: &PushReply) -> bool {
         self.own.pushed(reply.status);
         let mut inner = self.inner.borrow_mut();

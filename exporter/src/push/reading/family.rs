@@ -1,4 +1,4 @@
-//! What is pushed: families and series, whichever format they came in.
+//! Families and series of a file, independent of its format.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use super::{LeftOut, ReadError};
 /// One family of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Family {
-    /// A counter's without `_total`.
+    /// The name; a counter's is without `_total`.
     pub(crate) name: String,
     pub(crate) family_type: FamilyType,
     pub(crate) help: String,
@@ -17,46 +17,46 @@ pub(crate) struct Family {
     pub(crate) series: Vec<Series>,
 }
 
-/// One series of it.
+/// One series of a family.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Series {
     pub(crate) labels: LabelPairs,
     pub(crate) layout: Option<Layout>,
     pub(crate) point: Point,
-    /// When it began to count, as Unix time in seconds.
+    /// Start time, as Unix time in seconds.
     pub(crate) start: Option<f64>,
     pub(crate) exemplars: Vec<FileExemplar>,
 }
 
-/// An exemplar that the registry will take.
+/// An exemplar that a registry accepts.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FileExemplar {
     pub(crate) labels: LabelPairs,
     pub(crate) value: f64,
-    /// Unix time in seconds; `None`: that of the push.
+    /// Unix time in seconds; `None`: the time of the push.
     pub(crate) time: Option<f64>,
 }
 
 /// Names and values, sorted by name.
 pub(crate) type LabelPairs = Vec<(String, String)>;
 
-/// A file, read.
+/// The parsed content of a file.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Parsed {
     pub(crate) families: Vec<Family>,
     pub(crate) left_out: Vec<LeftOut>,
 }
 
-/// The values stay when the job is gone, and the next push takes their place.
+/// Type of pushed gauges: the values stay when the job is gone, and the next push replaces them.
 pub(crate) const GAUGE: FamilyType = FamilyType::Gauge(GaugeMode::Sum);
 
-/// A family while its samples are being read.
+/// A family while its samples are being parsed.
 #[derive(Debug)]
 pub(crate) struct Draft {
     family: Family,
     series: Vec<DraftSeries>,
     by_labels: HashMap<LabelPairs, usize>,
-    /// The text of its HELP, if it has one.
+    /// The HELP text, if there is one.
     help: Option<String>,
 }
 
@@ -66,13 +66,13 @@ struct DraftSeries {
     value: Option<f64>,
     sum: Option<f64>,
     count: Option<f64>,
-    /// Upper bound as text, cumulative count.
+    /// Upper bound as text, and cumulative count.
     buckets: Vec<(String, f64)>,
     start: Option<f64>,
     exemplars: Vec<FileExemplar>,
 }
 
-/// Which part of a series a sample is.
+/// The part of a series that a sample holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Part {
     Value,
@@ -116,7 +116,8 @@ impl Draft {
         }
     }
 
-    /// Takes one sample, perhaps with an exemplar; false if there was one like it.
+    /// Adds one sample, possibly with an exemplar; returns false if the series already has that
+    /// part.
     pub(crate) fn add(
         &mut self,
         labels: LabelPairs,
@@ -147,7 +148,7 @@ impl Draft {
         place.replace(value).is_none()
     }
 
-    /// More exemplars of a series that has a sample.
+    /// Adds exemplars to a series that has a sample.
     pub(crate) fn add_exemplars(
         &mut self,
         labels: &LabelPairs,
@@ -158,8 +159,8 @@ impl Draft {
         }
     }
 
-    /// Whether it is what text 0.0.4 makes of another family's start times: a gauge of that name and
-    /// help, with a value for some of its series.
+    /// Returns whether this family holds the start times of another one, as text 0.0.4 writes them:
+    /// a gauge of that name and help, with a value for some of the other's series.
     pub(crate) fn is_start_times_of(&self, other: &Self) -> bool {
         let mut series = self.series.iter();
         self.family.family_type == GAUGE
@@ -168,7 +169,7 @@ impl Draft {
             && series.all(|series| other.by_labels.contains_key(&series.labels))
     }
 
-    /// Gives these start times to the series of the other family.
+    /// Moves these start times to the series of the other family.
     pub(crate) fn give_start_times_to(self, other: &mut Self) {
         for series in self.series {
             if let Some(&number) = other.by_labels.get(&series.labels) {
@@ -178,7 +179,7 @@ impl Draft {
         }
     }
 
-    /// The family, if its samples make whole series.
+    /// Returns the family, if its samples make complete series.
     pub(crate) fn finish(mut self, left_out: &mut Vec<LeftOut>) -> Result<Family, ReadError> {
         for mut draft in std::mem::take(&mut self.series) {
             let labels = draft.labels.clone();
@@ -236,7 +237,7 @@ impl Draft {
 }
 
 impl DraftSeries {
-    /// Whether nothing of it is there but, perhaps, when it began.
+    /// Returns whether it has no value, and at most a start time.
     fn is_empty(&self) -> bool {
         let values = [self.value, self.sum, self.count];
         values.iter().all(Option::is_none) && self.buckets.is_empty()
@@ -283,14 +284,14 @@ impl DraftSeries {
     }
 }
 
-/// A number as pages show it.
+/// Returns a number in the spelling of pages.
 pub(crate) fn spelled(value: f64) -> String {
     let mut text = Vec::new();
     format_number(value, &mut text);
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// Counts of observations are whole.
+/// Returns a count of observations, which must be whole.
 fn whole(value: f64) -> Result<u64, String> {
     if value >= 0.0 && value.fract() == 0.0 && value < 9_007_199_254_740_992.0 {
         return Ok(value as u64);

@@ -144,7 +144,7 @@ impl Metric {
         Ok(())
     }
 
-    /// Names what no registry keeps, and takes it off.
+    /// Removes the parts that no registry stores, and adds them to `left_out`.
     fn leave_out(&mut self, name: &str, family_type: FamilyType, left_out: &mut Vec<LeftOut>) {
         let labels = self.labels.iter().map(|(name, value)| (&**name, &**value));
         let sample = match metrics_model::Labels::new(labels) {
@@ -250,7 +250,7 @@ impl Metric {
     }
 }
 
-/// The buckets of one sign: runs of numbers, and how each count differs from the one before it.
+/// The buckets of one sign: runs of numbers, and the difference of each count to the one before.
 #[derive(Default)]
 struct Side {
     spans: Vec<(i64, u64)>,
@@ -326,7 +326,7 @@ fn exemplar(message: Message<'_>) -> Result<FileExemplar, String> {
     Ok(exemplar)
 }
 
-/// A time stamp, as Unix time in seconds.
+/// Returns a time stamp as Unix time in seconds.
 fn seconds(message: Message<'_>) -> Result<f64, String> {
     let mut time = 0.0;
     for field in message {

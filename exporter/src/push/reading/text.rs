@@ -1,8 +1,9 @@
 //! Reads Prometheus' text formats: 0.0.4, 1.0.0 and `OpenMetrics`.
 //!
-//! What the formats differ in is read in all of them: a counter may be declared with `_total` or
-//! without, names may be quoted, samples may carry exemplars. Files that were joined are read to their
-//! end: `# EOF` ends a part. Time stamps are refused, because a registry shows what is now.
+//! All formats are read by the same rules where they differ: a counter may be declared with
+//! `_total` or without, names may be quoted, samples may have exemplars. Concatenated files are
+//! read to the end: `# EOF` ends a part. Time stamps are refused, because a registry shows only
+//! present values.
 
 mod tokens;
 
@@ -44,13 +45,13 @@ pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
 #[derive(Debug, Default)]
 struct Reader {
     drafts: Vec<Draft>,
-    /// By the names that they were declared with.
+    /// Families by their declared names.
     by_name: HashMap<String, usize>,
     /// Counters by their names without `_total`.
     counters: HashMap<String, usize>,
     left_out: Vec<LeftOut>,
     is_open_metrics: bool,
-    /// What was said of families that have no type yet.
+    /// HELP texts of families without a type yet.
     help: HashMap<String, String>,
     unit: HashMap<String, String>,
 }
@@ -110,7 +111,7 @@ impl Reader {
                 self.add_draft(name, family_type);
                 Ok(())
             }
-            // Files that were joined say it again.
+            // Concatenated files repeat it.
             Some(&known) if self.drafts[known].family_type() == family_type => Ok(()),
             Some(_) => Err(format!("{name} has another type already")),
         }
@@ -135,8 +136,8 @@ impl Reader {
         number
     }
 
-    /// Text 0.0.4 has the start times of a family as another one, of gauges, with the same help. Any
-    /// other gauge of such a name is what it says.
+    /// Moves start times to their families: text 0.0.4 writes them as a family of gauges of its
+    /// own, with the same help. Any other gauge with such a name stays a gauge.
     fn settle_start_times(&mut self) {
         let is_counting = |draft: &Draft| draft.family_type() != GAUGE;
         let counting = self.drafts.iter().enumerate();
@@ -165,7 +166,7 @@ impl Reader {
         if names.len() < labels.len() {
             return Err("a label name is given twice".to_owned());
         }
-        // A label without a value is none.
+        // A label with an empty value is absent.
         labels.retain(|(_, value)| !value.is_empty());
         let Some((draft, part)) = self.place(&name, &mut labels)? else {
             self.leave_out(written, "a quantile, and these cannot be added up");
@@ -192,7 +193,7 @@ impl Reader {
         });
     }
 
-    /// Which part of which family a sample is; `None` for those that are left out.
+    /// Returns the family and part of a sample; `None` for samples that are left out.
     fn place(
         &mut self,
         name: &str,
@@ -236,7 +237,7 @@ impl Reader {
                 (FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary, "_created") => {
                     Part::Start
                 }
-                // `# TYPE build info`, and then `build_info`: a gauge of that name.
+                // `# TYPE build info`, and then `build_info`: a gauge with that name.
                 (_, "_info") => {
                     let bare = name.strip_suffix("_info").unwrap_or(name);
                     if let Some(help) = self.help.get(bare).cloned() {
@@ -253,7 +254,7 @@ impl Reader {
     }
 }
 
-/// What follows a sample's name and labels: `value`, and perhaps `# {labels} value time`.
+/// Parses what follows a sample's name and labels: `value`, and optionally `# {labels} value time`.
 fn read_value(rest: &str) -> Result<Value, String> {
     let (own, exemplar) = match rest.split_once('#') {
         Some((own, exemplar)) => (own, Some(exemplar)),
@@ -291,7 +292,7 @@ fn read_value(rest: &str) -> Result<Value, String> {
     })
 }
 
-/// Why a registry would not take an exemplar.
+/// Returns why a registry would refuse an exemplar.
 fn unfit(exemplar: &FileExemplar, part: &Part, family_type: FamilyType) -> Option<String> {
     let has_place = match family_type {
         FamilyType::Counter => *part == Part::Value,

@@ -1,12 +1,12 @@
-//! One file of `prometheus_client`'s multiprocess mode, as its `mmap_dict.py` writes it. Never
-//! written here.
+//! One file of `prometheus_client`'s multiprocess mode, in the format of its `mmap_dict.py`. The
+//! exporter never writes it.
 //!
 //! ```text
 //! i32 used, i32 0, then entries: i32 length, key, spaces to a multiple of 8, f64 value, f64 time
 //! ```
 //!
-//! The key is JSON: family, sample, labels, help. An entry stays where it is while its process
-//! lives, so keys are read once and values wherever they were.
+//! The key is JSON: family, sample, labels, help. An entry does not move while its process lives,
+//! so keys are read once, and values at their places.
 
 use std::fs::File;
 use std::io;
@@ -21,10 +21,10 @@ use crate::stores::directory::{FileError, Folder, read_range};
 const HEADER: usize = 8;
 /// Maximum size of a file, in bytes: some 500,000 series.
 pub(crate) const MAX_FILE_BYTES: usize = 64 << 20;
-/// Bytes that are read before it is seen that they are entries; then twice as many, and so on.
+/// Number of bytes to read before entries are checked; doubled after each check.
 const FIRST_READ: usize = 256 << 10;
 
-/// Why a file is left out.
+/// The reason why a file is left out.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DbError {
     #[error(transparent)]
@@ -43,17 +43,17 @@ impl From<io::Error> for DbError {
     }
 }
 
-/// What the name of a file says.
+/// The parts of a file's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DbName {
     /// Type, and a gauge's mode.
     pub(crate) family_type: FamilyType,
-    /// The process, in its own words: `prometheus_client` lets applications choose them.
+    /// The process; `prometheus_client` lets applications choose this text.
     pub(crate) pid: Box<str>,
 }
 
 impl DbName {
-    /// `counter_<pid>.db`, `gauge_<mode>_<pid>.db`, and so on; `None` for other files.
+    /// Parses `counter_<pid>.db`, `gauge_<mode>_<pid>.db`, and so on; `None` for other files.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let mut parts = name.strip_suffix(".db")?.split('_');
         let family_type = match parts.next()? {
@@ -68,18 +68,18 @@ impl DbName {
     }
 }
 
-/// What an entry is about.
+/// The key of an entry.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct DbKey(
     pub(crate) String,
     pub(crate) String,
     pub(crate) std::collections::BTreeMap<String, String>,
-    /// Versions before 0.10 had no help there.
+    /// Versions before 0.10 had no help in the key.
     #[serde(default)]
     pub(crate) String,
 );
 
-/// An entry: where its key and its value are.
+/// The places of an entry's key and value.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DbEntry {
     pub(crate) key: (usize, usize),
@@ -87,7 +87,7 @@ pub(crate) struct DbEntry {
     pub(crate) end: usize,
 }
 
-/// An open file, and what was read of it last.
+/// An open file, and its content at the last read.
 #[derive(Debug)]
 pub(crate) struct DbFile {
     file: File,
@@ -105,22 +105,23 @@ impl DbFile {
         })
     }
 
-    /// Tells it apart from a later one of the same name.
+    /// Returns what tells it apart from a later file of the same name.
     pub(crate) fn identity(&self) -> (u64, u64) {
         self.identity
     }
 
-    /// Bytes of memory that it takes.
+    /// Returns the bytes of memory that it takes.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Reads what is in it now, if that is at most `room` bytes; answers how many bytes are in use.
+    /// Reads its present content, if that is at most `room` bytes; returns how many bytes are in
+    /// use.
     pub(crate) fn read(&mut self, room: usize) -> Result<usize, DbError> {
         let mut head = [0; HEADER];
         let bytes = self.file.metadata()?.size();
         if bytes < HEADER as u64 {
-            // Just being made.
+            // The file is just being created.
             self.bytes = Vec::new();
             return Ok(0);
         }
@@ -138,7 +139,7 @@ impl DbFile {
         if used > room {
             return Err(DbError::Room(room));
         }
-        // A claim costs memory only as far as there are entries.
+        // The claimed size reserves memory only as far as there are entries.
         let mut wanted = self.bytes.len().max(FIRST_READ);
         let mut seen = HEADER;
         while wanted < used {
@@ -157,7 +158,7 @@ impl DbFile {
         Ok(used)
     }
 
-    /// The entries from byte `at` (0: the first) to the end of what was read.
+    /// Returns the entries from byte `at` (0: the first) to the end of what was read.
     pub(crate) fn entries(&self, at: usize) -> impl Iterator<Item = Result<DbEntry, DbError>> {
         let mut at = at.max(HEADER);
         let mut is_damaged = false;
@@ -174,7 +175,7 @@ impl DbFile {
         })
     }
 
-    /// The key of an entry as it stands there, and what it says.
+    /// Returns the key of an entry, as text and parsed.
     pub(crate) fn key(&self, entry: DbEntry) -> Result<(&str, DbKey), DbError> {
         let (at, len) = entry.key;
         let read = || {
@@ -184,7 +185,7 @@ impl DbFile {
         read().ok_or(DbError::Damaged(at))
     }
 
-    /// Value and time; zeros beyond what was read.
+    /// Returns value and time; zeros beyond what was read.
     pub(crate) fn value(&self, value_at: usize) -> (f64, f64) {
         let float = |at: usize| {
             let bytes = self.bytes.get(at..at + 8).and_then(|b| b.try_into().ok());
@@ -194,12 +195,12 @@ impl DbFile {
     }
 }
 
-/// The entry at a byte; `None` where it goes beyond what was read.
+/// Returns the entry at a byte; `None` if it goes beyond what was read.
 fn entry(bytes: &[u8], at: usize) -> Result<Option<DbEntry>, DbError> {
     let Some(Ok(head)) = bytes.get(at..at + 4).map(<[u8; 4]>::try_from) else {
         return Ok(None);
     };
-    // The shortest key is two brackets: zeros are no entry.
+    // The shortest key is two brackets, so zeros are no entry.
     let len = usize::try_from(i32::from_ne_bytes(head))
         .ok()
         .filter(|&len| len >= 2)

@@ -1,8 +1,8 @@
-//! What remains of processes whose `.db` files are gone: their counts, in one file that is replaced
-//! as a whole.
+//! The counts of processes whose `.db` files are gone, in one file that is always replaced as a
+//! whole.
 //!
-//! It names the files that are folded in and not yet deleted, so that one who dies between the two
-//! leaves nothing that would be counted twice.
+//! The file names the `.db` files that are folded in and not yet deleted. So an exporter that dies
+//! between the two steps leaves nothing that would be counted twice.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::file::DbName;
 use crate::stores::directory::{FileError, Folder};
 
 const NAME: &str = "retired.json";
-/// Where a damaged one is put, to be looked at.
+/// New name of a damaged file, for inspection.
 const DAMAGED: &str = "retired.json.damaged";
 /// Maximum size of the file, in bytes.
 const MAX_BYTES: usize = 256 << 20;
@@ -21,34 +21,34 @@ const MAX_BYTES: usize = 256 << 20;
 /// See the [module](self).
 #[derive(Debug, Default)]
 pub(crate) struct Retired {
-    kept: Kept,
+    kept: RetiredFile,
 }
 
 #[derive(Debug, Default, Clone, Serialize, Deserialize)]
-struct Kept {
-    /// Folded in, and to be deleted: device, inode.
+struct RetiredFile {
+    /// Device and inode of files that are folded in and still have to be deleted.
     folded: Vec<(u64, u64)>,
     entries: Vec<Entry>,
 }
 
-/// One value, of one process in the modes that tell processes apart, else of all.
+/// One value: of one process in the modes that distinguish processes, else of all.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Entry {
-    /// Type and mode, as in the batch format.
+    /// Type and mode, numbered as in batches.
     family_type: (u8, u8),
     pid: Box<str>,
     key: Box<str>,
-    /// The bits: JSON has no NaN.
+    /// The bits of the value: JSON has no NaN.
     value: u64,
     time: u64,
-    /// Of a gauge of all processes: the one whose value it is.
+    /// The process of the value, for a gauge that all processes share.
     #[serde(default)]
     set_by: Box<str>,
     /// When its process was found dead, in Unix milliseconds.
     died_ms: u64,
 }
 
-/// A value of a process that has died.
+/// The last value of a process that has died.
 pub(crate) struct Last<'a> {
     pub(crate) key: &'a str,
     pub(crate) value: f64,
@@ -57,7 +57,7 @@ pub(crate) struct Last<'a> {
 }
 
 impl Retired {
-    /// What was kept in that directory. One that cannot be used is logged and put aside.
+    /// Reads the file of that directory. A damaged one is logged and renamed.
     pub(crate) fn open(folder: &Folder) -> Self {
         let damaged = match folder.read(NAME, MAX_BYTES) {
             Ok((bytes, _)) => match serde_json::from_slice(&bytes) {
@@ -78,13 +78,13 @@ impl Retired {
         Self::default()
     }
 
-    /// Whether a file is folded in already, and only waits to be deleted.
+    /// Returns whether a file is already folded in, and only waits to be deleted.
     pub(crate) fn is_folded(&self, identity: (u64, u64)) -> bool {
         self.kept.folded.contains(&identity)
     }
 
     /// Folds the last values of processes that have died: (name of the file, its identity, values).
-    /// On disk when this returns; then the files may be deleted.
+    /// They are on disk when this returns; then the files may be deleted.
     pub(crate) fn fold<'a>(
         &mut self,
         folder: &Folder,
@@ -103,7 +103,7 @@ impl Retired {
         self.write(folder, kept)
     }
 
-    /// These files are deleted.
+    /// Notes that these files are deleted.
     pub(crate) fn forget(
         &mut self,
         folder: &Folder,
@@ -114,8 +114,7 @@ impl Retired {
         self.write(folder, kept)
     }
 
-    /// Gauges that tell processes apart, of processes that died before `died_before_ms`, are no
-    /// longer shown.
+    /// Hides gauges with a `pid` label of processes that died before `died_before_ms`.
     pub(crate) fn expire(
         &mut self,
         folder: &Folder,
@@ -131,7 +130,7 @@ impl Retired {
         Ok(true)
     }
 
-    /// What is kept: as if one more file held it.
+    /// Returns the values, as if one more file contained them.
     pub(crate) fn values(&self) -> impl Iterator<Item = (DbName, Last<'_>)> {
         self.kept.entries.iter().filter_map(|entry| {
             let (kind, mode) = entry.family_type;
@@ -153,7 +152,7 @@ impl Retired {
         })
     }
 
-    fn write(&mut self, folder: &Folder, kept: Kept) -> Result<(), FileError> {
+    fn write(&mut self, folder: &Folder, kept: RetiredFile) -> Result<(), FileError> {
         let bytes = serde_json::to_vec(&kept).map_err(std::io::Error::from)?;
         folder.replace(NAME, &bytes, true)?;
         self.kept = kept;
@@ -224,7 +223,7 @@ mod tests {
     use crate::stores::Directory;
     use metrics_model::{GaugeMode, Source};
 
-    /// The value of the one series that there is, with the time of a timed one.
+    /// Returns the value of the only series, with its time in a timed mode.
     fn shown(retired: &Retired, live: &[(&str, f64, f64)], mode: GaugeMode) -> Option<(f64, f64)> {
         let mut view = DbView::new(0);
         let key = || serde_json::from_str::<super::super::file::DbKey>(KEY).unwrap();

@@ -1,7 +1,7 @@
-//! All of a directory's `.db` files as one writer sees them: each series once, aggregated over the
-//! processes as `prometheus_client`'s `MultiProcessCollector` does.
+//! Combines all `.db` files of a directory into one writer: each series once, aggregated over the
+//! processes like `prometheus_client`'s `MultiProcessCollector`.
 //!
-//! Keys are read when they are new; from then on a refresh reads bytes and adds numbers up.
+//! Keys are parsed when they are new; from then on a refresh reads bytes and adds numbers.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,7 +12,7 @@ use super::file::{DbKey, DbName};
 /// Label pairs, by name.
 type Pairs = Box<[(Box<str>, Box<str>)]>;
 
-/// What a value adds to.
+/// The place to which a value is added.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
     series: u32,
@@ -43,17 +43,17 @@ struct Aggregate {
     labels: Pairs,
     pid: Box<str>,
     is_present: bool,
-    /// Of a histogram or summary: the sum.
+    /// For a histogram or summary: the sum.
     value: f64,
     time: f64,
-    /// Of a gauge: the process whose value it is.
+    /// For a gauge: the process of the value.
     set_by: Box<str>,
     count: f64,
-    /// In the order in which they were found.
+    /// Buckets in the order in which they were found.
     buckets: Vec<Bucket>,
-    /// Their bounds in order, `None` while they have to be put in order.
+    /// Their bounds in order; `None` while they have to be sorted.
     layout: Option<Layout>,
-    /// For each bound of the layout, and `+Inf`: which bucket.
+    /// For each bound of the layout, and `+Inf`: the index of the bucket.
     order: Vec<Option<usize>>,
 }
 
@@ -69,12 +69,12 @@ struct Bucket {
 pub(crate) struct DbView {
     series: Vec<Aggregate>,
     by_identity: HashMap<Identity, u32>,
-    /// By the text of the `pid` label: the numbers of the series that have it. A registry knows one
-    /// such text of a writer, so each is a writer of its own; the series without are one too.
+    /// The numbers of the series, by the text of their `pid` label. A registry has one such text
+    /// per writer, so each is a writer of its own; the series without the label are one too.
     parts: BTreeMap<Box<str>, Vec<usize>>,
-    /// While their writer takes leave: all are taken away.
+    /// Whether all series are hidden, while their writer leaves.
     pub(crate) hides_all: bool,
-    /// Of series that carry `pid`.
+    /// TTL of series with a `pid` label.
     ttl_ms: u64,
 }
 
@@ -86,7 +86,7 @@ impl DbView {
         }
     }
 
-    /// Where the values of an entry go; `None` for a sample that its type does not have.
+    /// Returns the target of an entry's values; `None` for a sample that its type does not have.
     pub(crate) fn target(&mut self, name: &DbName, key: DbKey) -> Option<Target> {
         let DbKey(family, sample, mut labels, help) = key;
         let suffix = sample.strip_prefix(&*family).unwrap_or_default();
@@ -121,7 +121,7 @@ impl DbView {
     ) -> u32 {
         let is_per_process =
             matches!(name.family_type, FamilyType::Gauge(mode) if mode.is_per_writer());
-        // An empty value is an absent label.
+        // An empty value stands for an absent label.
         let labels: Pairs = labels
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
@@ -162,7 +162,7 @@ impl DbView {
         number
     }
 
-    /// Before values are added: nobody has said anything.
+    /// Resets all values before a new addition.
     pub(crate) fn clear(&mut self) {
         for series in &mut self.series {
             series.is_present = false;
@@ -208,8 +208,8 @@ impl DbView {
         }
     }
 
-    /// After values were added: puts the buckets of new histograms in order. Answers the series
-    /// whose buckets are others than before.
+    /// Sorts the buckets of new histograms, after all values were added. Returns the series whose
+    /// buckets have changed.
     pub(crate) fn settle(&mut self) -> Vec<usize> {
         let mut changed = Vec::new();
         for (number, series) in self.series.iter_mut().enumerate() {
@@ -221,17 +221,17 @@ impl DbView {
         changed
     }
 
-    /// How many series there have ever been.
+    /// Returns how many series there have ever been.
     pub(crate) fn len(&self) -> usize {
         self.series.len()
     }
 
-    /// The texts of `pid` that there are; the empty one is that of series without.
+    /// Returns the texts of `pid`; the empty one stands for series without.
     pub(crate) fn pids(&self) -> Vec<Box<str>> {
         self.parts.keys().cloned().collect()
     }
 
-    /// The series with that text of `pid`, as a writer's.
+    /// Returns the series with that text of `pid`, as a session's source.
     pub(crate) fn part(&self, pid: &str) -> Part<'_> {
         let numbers = self
             .parts
@@ -243,12 +243,12 @@ impl DbView {
         }
     }
 
-    /// Whether nobody says anything of a series now.
+    /// Returns whether no file has a value of a series now.
     pub(crate) fn is_gone(&self, number: usize) -> bool {
         !self.series[number].is_present
     }
 
-    /// Whether what only grows is less than `before`.
+    /// Returns whether a value that only grows is less than `before`.
     pub(crate) fn is_less(&self, number: usize, before: &Point) -> bool {
         if self.series[number].family_type.gauge_mode().is_some() {
             return false;
@@ -284,7 +284,7 @@ impl Aggregate {
             .collect();
         numbers.sort_by(|&a, &b| self.buckets[a].bound.total_cmp(&self.buckets[b].bound));
         let texts = numbers.iter().map(|&number| &*self.buckets[number].text);
-        // Texts that are finite, ascending numbers make a layout.
+        // The texts are finite, ascending numbers, so they make a layout.
         self.layout = Some(Layout::new(texts).unwrap_or_else(|_| Layout::none()));
         let infinity = self
             .buckets
@@ -318,7 +318,7 @@ impl Aggregate {
     }
 }
 
-/// Some series of a view, numbered anew.
+/// Some series of a view, with numbers of their own.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part<'a> {
     view: &'a DbView,
@@ -326,7 +326,7 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// The number in the view.
+    /// Returns the number in the view.
     pub(crate) fn in_view(&self, number: usize) -> usize {
         self.numbers[number]
     }

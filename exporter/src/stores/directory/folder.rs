@@ -1,8 +1,9 @@
 //! A directory that was opened once, and the only way to its files.
 //!
-//! Everything is relative to the open directory, follows no symbolic link in it, and touches regular
-//! files of an accepted owner with one name only. No file is ever written over: what is written is a
-//! new file, which then takes its place. So nothing outside the directory is changed, and no device,
+//! All names are relative to the open directory. Symbolic links in it are not followed. Only
+//! regular files with one name and an accepted owner are used. No file is overwritten: a new file
+//! is written and then renamed. So nothing outside the directory changes, and no device, pipe or
+//! socket is opened, whatever the directory contains.
 //! pipe or socket is opened, whatever stands in it.
 
 use std::fs::File;
@@ -14,17 +15,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-/// How the names of files end that are being written.
+/// Suffix of files that are being written.
 pub(super) const UNFINISHED_SUFFIX: &str = ".tmp";
 /// Maximum number of names that are looked at in a directory.
 const MAX_NAMES: usize = 100_000;
 
-/// The users whose files are read.
+/// The users whose files are accepted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Access {
     /// The user of this process; root is accepted too.
     pub(super) user: u32,
-    /// Where the directory is shared with a group: that group.
+    /// The group, if the directory is shared with one.
     pub(super) group: Option<u32>,
 }
 
@@ -41,7 +42,7 @@ impl Access {
     }
 }
 
-/// Why a file of the directory is not used.
+/// The reason why a file of the directory is not used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FileError {
     /// Not a regular file.
@@ -50,16 +51,16 @@ pub(crate) enum FileError {
     /// A file of another user.
     #[error("it belongs to user {owner}, allowed are user {user} and root")]
     Owner { owner: u32, user: u32 },
-    /// Something else of the system may be known by its other name.
+    /// Its other name may belong to something else on the system.
     #[error("it has {0} hard links, allowed is one")]
     Links(u64),
-    /// More than any file of its kind.
+    /// It is larger than any file of its kind.
     #[error("it has {bytes} bytes, allowed are {limit}")]
     TooLarge { bytes: u64, limit: usize },
-    /// There is no memory for it.
+    /// The system has no memory for it.
     #[error("there is no memory for its {0} bytes")]
     Memory(u64),
-    /// The system refuses.
+    /// An error of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -76,7 +77,7 @@ impl FileError {
     }
 }
 
-/// Tells a file apart from a later one of the same name, and from itself after a change.
+/// Identifies a file and its last change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     /// Device and inode.
@@ -94,7 +95,7 @@ impl Stamp {
         }
     }
 
-    /// Since its last change; zero where the clock went back.
+    /// Returns the time since its last change; zero if the clock went back.
     pub(super) fn age(&self) -> Duration {
         let changed = Duration::from_secs(self.changed.0.max(0).cast_unsigned());
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -110,7 +111,7 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Looks at a file without opening it.
+    /// Returns a file's stamp without opening it.
     pub(crate) fn stamp(&self, name: &str) -> Result<Stamp, FileError> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
         self.check(&stat)?;
@@ -119,23 +120,23 @@ impl Folder {
 
     /// Opens a file for reading.
     pub(crate) fn open(&self, name: &str) -> Result<(File, Stamp), FileError> {
-        // Opening a device or a pipe may do something: it is looked at first.
+        // Opening a device or a pipe may have an effect, so the type is checked first.
         self.stamp(name)?;
         let file = self.open_checked(name, OFlags::RDONLY)?;
         let stat = rustix::fs::fstat(&file)?;
         Ok((file, Stamp::of(&stat)))
     }
 
-    /// Reads a whole file, whose size is known before memory is taken for it.
+    /// Reads a whole file; checks its size before it reserves memory.
     pub(crate) fn read(&self, name: &str, limit: usize) -> Result<(Vec<u8>, Stamp), FileError> {
         let (file, stamp) = self.open(name)?;
         let bytes = read_range(&file, stamp.size, limit)?;
         Ok((bytes, stamp))
     }
 
-    /// Puts a new file with these bytes in the place of `name`, whatever that is. A reader, and a
-    /// successor of a process that is killed here, finds the one before or this one. With
-    /// `is_durable`, also after the machine has lost its power.
+    /// Replaces `name`, whatever it is, by a new file with these bytes. A reader, and the next
+    /// process after one that is killed here, find the old file or the new one. With `is_durable`
+    /// that holds after a power failure too.
     pub(crate) fn replace(
         &self,
         name: &str,
@@ -146,7 +147,7 @@ impl Folder {
         let written = self.write_new(&unfinished, bytes, is_durable);
         let renamed = written.and_then(|file| {
             rustix::fs::renameat(&self.fd, &*unfinished, &self.fd, name)?;
-            // After the renaming, which changes it.
+            // Read after the rename, which changes it.
             Ok(Stamp::of(&rustix::fs::fstat(file)?))
         });
         if renamed.is_err() {
@@ -155,7 +156,7 @@ impl Folder {
         renamed
     }
 
-    /// Removes a name; it may be gone already. A link is removed, not what it leads to.
+    /// Removes a name, which may be gone already. Of a link, this removes the link.
     pub(crate) fn remove(&self, name: &str) -> Result<(), FileError> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -163,7 +164,7 @@ impl Folder {
         }
     }
 
-    /// Opens a file that is only locked, and makes it if it is not there.
+    /// Opens a lock file, and creates it if it is missing.
     pub(super) fn open_lock(&self, name: &str) -> Result<File, FileError> {
         loop {
             match self.stamp(name) {
@@ -178,12 +179,12 @@ impl Folder {
         }
     }
 
-    /// The names in it, and whether there are more than are looked at.
+    /// Returns the names, and whether there are more than the limit.
     pub(super) fn names(&self) -> Result<(Vec<String>, bool), FileError> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
-            // Names that are no text are none of ours.
+            // A name that is not UTF-8 is not ours.
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
@@ -201,7 +202,7 @@ impl Folder {
 
     fn write_new(&self, name: &str, bytes: &[u8], is_durable: bool) -> Result<File, FileError> {
         let file = match self.create(name, OFlags::WRONLY) {
-            // A process was killed that wrote it.
+            // A process was killed while writing it.
             Err(FileError::Io(error)) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.remove(name)?;
                 self.create(name, OFlags::WRONLY)?
@@ -220,7 +221,7 @@ impl Folder {
         let mode = self.access.file_mode();
         let file = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?;
         if let Some(group) = self.access.group {
-            // The umask would keep the group out, and the file may have another group.
+            // The umask may exclude the group, and the file may have another group.
             let group = rustix::fs::Gid::from_raw(group);
             rustix::fs::fchown(&file, None, Some(group))?;
             rustix::fs::fchmod(&file, mode)?;
@@ -254,7 +255,7 @@ impl Folder {
             });
         }
         match stat.st_nlink {
-            // 0: removed since it was opened.
+            // 0: the file was removed after it was opened.
             0 | 1 => Ok(()),
             #[allow(clippy::useless_conversion, reason = "of another width elsewhere")]
             links => Err(FileError::Links(links.into())),
@@ -268,7 +269,7 @@ impl AsFd for Folder {
     }
 }
 
-/// Reads `bytes` bytes of a file from its beginning, or as many as there are.
+/// Reads `bytes` bytes of a file from its beginning, or fewer if it is shorter.
 pub(crate) fn read_range(file: &File, bytes: u64, limit: usize) -> Result<Vec<u8>, FileError> {
     let size = usize::try_from(bytes).unwrap_or(usize::MAX);
     if size > limit {

@@ -1,4 +1,4 @@
-//! How the metrics directory is opened: made where it is missing, and never trusted beyond its owner.
+//! Opens the metrics directory: creates it if it is missing, and checks its owner.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -14,7 +14,7 @@ use super::folder::{Access, FileError, Folder};
 use super::{Directory, LOCK};
 use metrics_settings::Settings;
 
-/// Why the metrics directory cannot be used. Each says what helps.
+/// The reason why the metrics directory cannot be used, with its remedy.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirectoryError {
     #[error("it cannot be created by user {user} ({source}): create it for that user")]
@@ -47,8 +47,8 @@ pub(crate) enum DirectoryError {
 }
 
 impl Directory {
-    /// Opens it, and makes it where it is not there yet. With `is_shared`, all users of its group
-    /// may read and write what is in it.
+    /// Opens it, and creates it if it is missing. With `is_shared`, all users of its group may read
+    /// and write its files.
     pub(crate) fn open(path: &Path, is_shared: bool) -> Result<Self, DirectoryError> {
         let user = geteuid().as_raw();
         let top = open_top(path, is_shared)?;
@@ -88,9 +88,9 @@ impl Directory {
     }
 }
 
-/// For an arbiter that has more rights than its exporter: makes the metrics directory for the user and
-/// group of the exporter, where it is missing, or empty and this user's. What fails is logged by the
-/// exporter, which then cannot use it.
+/// Called by an arbiter with more rights than its exporter: creates the metrics directory for the
+/// exporter's user and group, if it is missing, or is empty and belongs to this user. Errors are
+/// logged by the exporter, which then cannot use the directory.
 pub fn create_directory(settings: &Settings, (user, group): (u32, u32)) {
     let Some(path) = settings.store_directory() else {
         return;
@@ -125,7 +125,7 @@ fn open_failed(error: impl Into<io::Error>) -> DirectoryError {
     }
 }
 
-/// Makes a directory that only this user, or its group, can use.
+/// Creates a directory that only this user, or its group, can use.
 fn make(path: &Path, is_shared: bool) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         fs::create_dir_all(parent)?;
@@ -166,7 +166,7 @@ fn open_top(path: &Path, is_shared: bool) -> Result<OwnedFd, DirectoryError> {
     }
 }
 
-/// Others can write the directory: ours is one in it, which they cannot.
+/// Opens a subdirectory that only this user can write, because others can write the directory.
 fn open_private(
     top: &Folder,
     path: &Path,

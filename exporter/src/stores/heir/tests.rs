@@ -1,5 +1,5 @@
-//! The shared registry says the same as the instance's own, whoever has died, whenever, and whoever
-//! has said what was left.
+//! The shared registry shows the same as the instance's own, whichever writers have died, and when,
+//! and whoever has sent their remaining values.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,15 +18,15 @@ const LEASE_MS: u64 = 15_000;
 enum Step {
     /// A writer sets its gauge, and counts.
     Set { writer: usize, value: f64, time: u8 },
-    /// It sends what it has to the shared registry.
+    /// The writer sends what it has to the shared registry.
     Push { writer: usize },
     /// Its process ends; another takes its place.
     Die { writer: usize },
-    /// All dead writers that wait are put together.
+    /// All waiting dead writers are merged.
     PassOn,
-    /// Some of what dead writers have to say arrives; the last answer may be lost.
+    /// Some batches of dead writers arrive; the last answer may be lost.
     Arrive { batches: u8 },
-    /// The exporter is killed, and another goes on.
+    /// The exporter is killed, and another continues.
     Succeed,
     /// The shared registry loses its data.
     Lose,
@@ -65,7 +65,7 @@ fn registry(epoch: u64) -> Embedded {
     Embedded::new(Arc::new(Mutex::new(registry)))
 }
 
-/// A store, what writes it, and what reads it.
+/// A store, its writing process, and its reader.
 struct Process {
     store: Option<WorkerStore>,
     file: StoreFile,
@@ -80,7 +80,7 @@ struct World {
     local: Embedded,
     shared: Embedded,
     epoch: u64,
-    /// What the shared registry does not have again after it lost its data.
+    /// What the shared registry does not get again after it lost its data.
     lost: f64,
 }
 
@@ -211,7 +211,7 @@ impl World {
         });
     }
 
-    /// Redis answers again, and everybody has had a turn.
+    /// Redis answers again, and every writer has a turn.
     fn settle(&mut self) {
         for process in &mut self.living {
             process.writer.refresh().unwrap();
@@ -260,7 +260,7 @@ fn talk(writer: &mut Writer, shared: &Embedded, is_live: bool, answers: usize) {
     }
 }
 
-/// The values of a page's samples of that name, sorted.
+/// Returns the values of a page's samples of that name, sorted.
 fn lines(registry: &Embedded, name: &str) -> Vec<f64> {
     let page = registry.page(&ExposeRequest::default()).unwrap().body;
     let page = String::from_utf8(page).unwrap();
@@ -300,7 +300,8 @@ proptest! {
         let has_lost = steps.iter().any(|step| matches!(step, Step::Lose));
         let (local, shared) = (lines(&world.local, "g"), lines(&world.shared, "g"));
         let shared_count = counted(&world.shared) + world.lost;
-        // What had left a registry before its data were lost is not said again, and what it had not
+        // Writers that had left before the data were lost do not send again; unacknowledged values
+        // are sent again.
         // acknowledged is.
         if has_lost {
             prop_assert!(counted(&world.local) <= shared_count);

@@ -1,6 +1,6 @@
-//! Protobuf's wire format: fields of a message, one after the other.
+//! Protobuf's wire format: iterates over the fields of a message.
 
-/// The fields of a message that are left; `None` as a field where it is malformed.
+/// The fields of a message that are left; a malformed field is `None`.
 pub(super) struct Message<'a>(pub(super) &'a [u8]);
 
 /// The value of a field.

@@ -1,10 +1,11 @@
-//! The parts of a line: names, label sets, quoted texts.
+//! Parses the parts of a line: names, label sets, quoted texts.
 
 use metrics_model::unescaped;
 
 use super::super::family::LabelPairs;
 
-/// Name, labels and the rest of a sample's line: `name{label="value"} rest` or `{"name"} rest`.
+/// Parses name and labels of a sample's line, `name{label="value"} rest` or `{"name"} rest`;
+/// returns the rest too.
 pub(super) fn identity(line: &str) -> Result<(String, LabelPairs, &str), String> {
     let mut own_name = None;
     let mut rest = line;
@@ -21,7 +22,8 @@ pub(super) fn identity(line: &str) -> Result<(String, LabelPairs, &str), String>
     Ok((name, labels, rest))
 }
 
-/// Reads `{label="value",...}`, where a quoted text without a value is the name, and returns what follows.
+/// Parses `{label="value",...}`, where a quoted text without a value is the name; returns what
+/// follows.
 pub(super) fn label_set<'t>(
     text: &'t str,
     own_name: &mut Option<String>,
@@ -51,7 +53,7 @@ pub(super) fn label_set<'t>(
     Ok(&rest[1..])
 }
 
-/// A name at the beginning of a text, quoted or not.
+/// Parses a name at the beginning of a text, quoted or not.
 pub(super) fn name(text: &str) -> Result<(String, &str), String> {
     if text.starts_with('"') {
         return quoted(text);
@@ -65,7 +67,7 @@ pub(super) fn name(text: &str) -> Result<(String, &str), String> {
     Ok((text[..end].to_owned(), &text[end..]))
 }
 
-/// A quoted text at the beginning of a text, and what follows it.
+/// Parses a quoted text at the beginning of a text; returns what follows.
 fn quoted(text: &str) -> Result<(String, &str), String> {
     let inside = text
         .strip_prefix('"')

@@ -3,10 +3,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 use crate::stores::InstanceLife;
 
-/// Makes something of the first in the place of the second.
+/// Makes something from the first path at the second.
 type Make = fn(&Path, &Path);
 
-/// A directory of its own, gone at the end.
+/// A temporary directory, removed at the end.
 struct Temporary(PathBuf);
 
 impl Temporary {
@@ -52,7 +52,7 @@ fn in_one_that_others_can_write_there_is_one_that_they_cannot() {
         assert_eq!(directory.home_path().parent(), Some(&*shared.0));
         let found = fs::metadata(directory.home_path()).unwrap();
         assert_eq!(found.permissions().mode() & 0o777, 0o700);
-        // Another process finds the same.
+        // Another process finds the same directory.
         assert_eq!(shared.open().unwrap().home_path(), directory.home_path());
     }
 }
@@ -113,7 +113,7 @@ fn what_is_written_takes_the_place_of_a_link_and_not_of_what_it_leads_to() {
         );
     }
     assert_eq!(fs::read(&kept).unwrap(), b"kept");
-    // The newest is damaged: the one before counts.
+    // The newest is damaged, so the one before counts.
     fs::write(directory.0.join("registry-0.snapshot"), [0; 100]).unwrap();
     assert_eq!(opened.read_snapshot(), Some((1, b"registry".to_vec())));
 }
