@@ -1,13 +1,13 @@
-//! The catalogue of our families, for Python: `make docs` writes a page of it.
+//! The catalogue of our families for Python: `make docs` writes a page from it.
 
 use metrics_store::catalogue;
 use pyo3::prelude::*;
 
-/// One family that we export, and what its reader wants to know.
+/// One family that we export, with its description for users.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Described(&'static catalogue::Described);
 
-/// All families that we export.
+/// Returns all families that we export.
 #[pyfunction]
 pub(crate) fn described() -> Vec<Described> {
     catalogue::every().map(Described).collect()
@@ -15,7 +15,7 @@ pub(crate) fn described() -> Vec<Described> {
 
 #[pymethods]
 impl Described {
-    /// Of a counter without `_total`.
+    /// The name; a counter's is without `_total`.
     #[getter]
     fn name(&self) -> &str {
         self.0.name
@@ -27,7 +27,7 @@ impl Described {
         self.0.family_type.name()
     }
 
-    /// How a gauge's values of several processes become one.
+    /// How the values of several processes become one, for a gauge.
     #[getter]
     fn mode(&self) -> Option<&str> {
         match self.0.family_type {
@@ -36,7 +36,7 @@ impl Described {
         }
     }
 
-    /// The text of `# UNIT`, or nothing.
+    /// The text of `# UNIT`; may be empty.
     #[getter]
     fn unit(&self) -> &str {
         self.0.unit
@@ -54,26 +54,26 @@ impl Described {
         self.0.labels.to_vec()
     }
 
-    /// Bounds of a histogram's buckets; none where a setting says them.
+    /// Bounds of a histogram's buckets; empty if a setting has them.
     #[getter]
     fn bounds(&self) -> Vec<f64> {
         let bounds = self.0.bounds.iter();
         bounds.filter_map(|bound| bound.parse().ok()).collect()
     }
 
-    /// More than one line of help can say.
+    /// What one line of help cannot say.
     #[getter]
     fn meaning(&self) -> &str {
         self.0.meaning
     }
 
-    /// A query to begin with, in `PromQL`.
+    /// An example query in `PromQL`.
     #[getter]
     fn query(&self) -> &str {
         self.0.query
     }
 
-    /// The path of the page that it is on.
+    /// The path of the page that shows it.
     #[getter]
     fn page(&self) -> &str {
         self.0.page.path()

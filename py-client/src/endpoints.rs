@@ -1,10 +1,10 @@
-//! The paths that may become labels, where no framework names the route: one table for all workers.
+//! The paths that may become labels if no framework names the route: one table for all workers.
 
 use std::sync::Arc;
 
 use metrics_store::{Control, Process};
 
-/// The table of this instance, as one worker uses it.
+/// A worker's view of the table of this instance.
 #[derive(Debug, Clone)]
 pub(crate) struct EndpointTable {
     control: Arc<Control>,
@@ -13,7 +13,7 @@ pub(crate) struct EndpointTable {
 }
 
 impl EndpointTable {
-    /// `limit`: how many paths may enter.
+    /// `limit` is the maximum number of paths.
     pub(crate) fn new(control: Arc<Control>, limit: usize) -> Self {
         Self {
             control,
@@ -22,7 +22,8 @@ impl EndpointTable {
         }
     }
 
-    /// Whether a path is in the table, or enters it now because its request was answered.
+    /// Returns whether a path is in the table; adds it if its request was answered and there is
+    /// space.
     pub(crate) fn holds(&self, path: &str, answered: bool) -> bool {
         let entry = if answered {
             self.control.endpoint(path, self.limit, self.me)

@@ -1,9 +1,9 @@
-//! The exporter as a child process of the arbiter, and as what runs in that child.
+//! Starts the exporter as a child process of the arbiter, and runs it in that child.
 //!
-//! A process and not a thread: the arbiter forks all the time and runs the user's code when it
-//! preloads, and neither must the exporter endanger it nor die with it. The child is this same
-//! interpreter with nothing but this extension module in it (`run_exporter.py`), or, of a program that
-//! has no interpreter to start, the exporter's own binary. Its standard input is its end of the link.
+//! It is a process and not a thread: the arbiter forks all the time, and runs the user's code when
+//! it preloads. Neither process may bring the other down. The child is this same interpreter with
+//! only this extension module (`run_exporter.py`) or, if the program has no interpreter to start,
+//! the exporter's own binary. Its standard input is its end of the link.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -16,8 +16,8 @@ use pyo3::prelude::*;
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use rustix::process::{Resource, getrlimit};
 
-/// What the exporter needs of the environment: its loader, certificates, time zone and log level. All
-/// else is the application's, its secrets among it.
+/// Environment variables that the exporter needs: for its loader, certificates, time zone and log
+/// level. All others belong to the application, and may be secrets.
 const KEPT: [&str; 16] = [
     "PATH",
     "LANG",
@@ -36,18 +36,19 @@ const KEPT: [&str; 16] = [
     "GLIBC_TUNABLES",
     "MALLOC_ARENA_MAX",
 ];
-/// In the environment of an exporter: whatever is started there starts no exporter of its own.
+/// Environment variable that marks an exporter: programs started in it start no exporter of their
+/// own.
 pub(crate) const MARKER: &str = "GUNICORN_EXPORTER_PROCESS";
-/// Descriptors that are looked at one by one, where the system does not list them.
+/// Maximum number of descriptors that are checked one by one, if the system does not list them.
 const MAX_LOOKED_AT: u64 = 1 << 16;
 
-/// What is started as the exporter.
+/// The program of the exporter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Program {
-    /// The program, and the words before those that are said here.
+    /// The program and its first words.
     pub(crate) command: Vec<OsString>,
-    /// It gives up its privileges by itself once it is loaded: the user that it becomes need not be
-    /// able to read it. Others are started as that user.
+    /// Whether it gives up its privileges by itself after it is loaded, because its user may not be
+    /// able to read the program. Other programs are started as that user.
     pub(crate) takes_owner: bool,
 }
 
@@ -81,21 +82,21 @@ pub(crate) fn spawn(
     }
     let inherited = inheritable_descriptors();
     let prepare = move || {
-        // A group of its own: what is sent to the arbiter's whole group is not meant for it.
+        // A new session, so that signals for the arbiter's process group do not reach it.
         rustix::process::setsid()?;
         for fd in &inherited {
-            // SAFETY: only a flag of a number is changed; where the number is no descriptor any
-            // more, the system says so.
+            // SAFETY: this only changes a flag of a number; if the number is no descriptor any
+            // more, the system returns an error.
             let fd = unsafe { rustix::fd::BorrowedFd::borrow_raw(*fd) };
             let _already_closed = fcntl_setfd(fd, FdFlags::CLOEXEC);
         }
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes system calls only: it allocates nothing and
+    // SAFETY: between fork and exec the closure only makes system calls: it allocates nothing and
     // takes no lock.
     unsafe { command.pre_exec(prepare) };
     let child = command.spawn()?;
-    // Gunicorn waits for all its children, so `child` is not waited for here.
+    // Gunicorn waits for all its children, so this code does not wait for `child`.
     let pid = child.id();
     Ok(Process::of(pid).unwrap_or(Process { pid, start_time: 0 }))
 }
@@ -105,15 +106,17 @@ fn kept_environment() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os().filter(move |(name, _)| is_kept(name))
 }
 
-/// Gunicorn's listening sockets among them: it lets them be inherited, for USR2.
+/// Returns descriptors without close-on-exec, such as Gunicorn's listening sockets, which USR2
+/// inherits.
 fn inheritable_descriptors() -> Vec<RawFd> {
     let is_inheritable = |fd: &RawFd| {
-        // SAFETY: only the flag of a number is read; where it is no descriptor, the system says so.
+        // SAFETY: this only reads the flag of a number; if it is no descriptor, the system returns
+        // an error.
         let file = unsafe { rustix::fd::BorrowedFd::borrow_raw(*fd) };
         *fd > 2 && fcntl_getfd(file).is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC))
     };
     let Ok(entries) = std::fs::read_dir("/dev/fd") else {
-        // Without /proc the numbers that there may be are looked at.
+        // Without /proc all possible numbers are checked.
         let limit = getrlimit(Resource::Nofile).current.unwrap_or(MAX_LOOKED_AT);
         let limit = limit.min(MAX_LOOKED_AT) as RawFd;
         return (3..limit).filter(is_inheritable).collect();
@@ -125,24 +128,25 @@ fn inheritable_descriptors() -> Vec<RawFd> {
         .collect()
 }
 
-/// Ends a process that does not answer. Nothing happens when it has ended by itself.
+/// Kills a process that does not answer. Does nothing if it has ended by itself.
 pub(crate) fn kill(process: Process) {
     if let Some(pid) = rustix::process::Pid::from_raw(process.pid.cast_signed())
         && process.is_alive()
     {
-        // It may end between the look and the signal; its id is not given to another so soon.
+        // It may end between the check and the signal; the system does not use its id again so
+        // soon.
         let _ended_by_itself = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
     }
 }
 
-/// The program `gunicorn-prometheus-exporter` with these words, of which the first is its own name;
-/// answers its exit status.
+/// Runs `gunicorn-prometheus-exporter` with these words, the first of which is its own name;
+/// returns its exit status.
 #[pyfunction]
 pub(crate) fn run_program(py: Python<'_>, words: Vec<OsString>) -> u8 {
     py.detach(|| gunicorn_prometheus_exporter::run_program(words))
 }
 
-/// The whole life of an exporter process, whose standard input is the link; answers its exit code.
+/// Runs an exporter process, whose standard input is the link; returns its exit code.
 #[pyfunction]
 pub(crate) fn run_instance(py: Python<'_>) -> PyResult<u8> {
     let link = io::stdin().as_fd().try_clone_to_owned()?;

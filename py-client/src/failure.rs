@@ -1,4 +1,4 @@
-//! What becomes of failures: they are counted, logged once, and never reach the application.
+//! Handles failures: counts them, logs each cause once, and keeps them from the application.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,13 +10,13 @@ use pyo3::prelude::*;
 
 use crate::process::{lock, store};
 
-/// What has been logged, by [`cause`].
+/// Causes that were logged, see [`cause`].
 static LOGGED: Mutex<Option<HashSet<String>>> = Mutex::new(None);
-/// How many causes one process logs; whatever else fails is counted.
+/// Maximum number of causes that one process logs; further failures are only counted.
 const MAX_LOGGED: usize = 100;
 
-/// Counts a failure in `gunicorn_exporter_errors_total{where}`; the first of each place, family and cause
-/// is logged.
+/// Counts a failure in `gunicorn_exporter_errors_total{where}`, and logs the first of each place,
+/// family and cause.
 pub(crate) fn report(py: Python<'_>, place: impl Into<Cow<'static, str>>, error: &dyn Display) {
     let place = place.into();
     count(&place);
@@ -38,8 +38,8 @@ pub(crate) fn report(py: Python<'_>, place: impl Into<Cow<'static, str>>, error:
     }
 }
 
-/// What makes two failures the same: where they are, and their text up to its second colon (behind that
-/// stands what an exception of the application says) without the numbers in it.
+/// Returns the cause of a failure: its place, and its text up to the second colon (after which an
+/// application's exception stands), without numbers. Failures with equal causes count as the same.
 fn cause(place: &str, error: &str) -> String {
     let text: Vec<&str> = error.splitn(3, ": ").take(2).collect();
     let mut cause = format!("{place}: {}", text.join(": "));
@@ -47,7 +47,7 @@ fn cause(place: &str, error: &str) -> String {
     cause
 }
 
-/// The same for what fails in Python.
+/// Does the same for failures in Python code.
 #[pyfunction]
 pub(crate) fn report_failure(py: Python<'_>, place: String, error: &str) {
     report(py, place, &error);
@@ -55,7 +55,7 @@ pub(crate) fn report_failure(py: Python<'_>, place: String, error: &str) {
 
 /// Counts it in this process' store.
 pub(crate) fn count(place: &str) {
-    // Where even this fails there is no memory left, and nowhere to count.
+    // If even this fails there is no memory left, and no place to count.
     if let Some(store) = store()
         && let Ok(family) = store.family(&ERRORS.spec(), None)
         && let Ok(series) = store.series(&family, &[("where", place)])

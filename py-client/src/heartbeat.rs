@@ -1,7 +1,7 @@
-//! What a worker calls to say that it is alive, and what is done now and then on that occasion.
+//! A worker's sign of life to Gunicorn, and the work that is done on that occasion.
 //!
-//! A worker with threads says so several times for each request. So what comes on top of Gunicorn's own
-//! call is a look at one number in shared memory and at the clock, and nothing of Python's.
+//! A worker with threads gives this sign several times per request. So besides Gunicorn's own call
+//! it only reads one number in shared memory and the clock, without any Python.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -10,31 +10,32 @@ use pyo3::prelude::*;
 
 use crate::instance::WorkerSlot;
 
-/// Gauges and collectors are evaluated again and again for so long after a scrape, in milliseconds: a
+/// Time after a scrape in which gauges and collectors are evaluated repeatedly, in milliseconds: a
 /// page is then never older than a worker's pause between two notifications, one second.
 const READ_FOR_MS: u64 = 5 * 60 * 1000;
-/// Least pause between two evaluations that no new scrape asks for, in milliseconds.
+/// Minimum pause between two evaluations without a new scrape, in milliseconds.
 const PAUSE_MS: u64 = 500;
 
-/// Stands in the place of the method `notify` of the file that a worker touches for it.
+/// Replaces the method `notify` of the file that a worker touches.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Heartbeat {
     slot: Py<WorkerSlot>,
     notify: Py<PyAny>,
     evaluate: Py<PyAny>,
     began: Instant,
-    /// How many scrapes there had been when `evaluate` last did what it is there for.
+    /// Number of scrapes when `evaluate` last did its work.
     seen: AtomicU64,
-    /// When the last new scrape was noticed, in milliseconds since `began`; at first when it began, so
-    /// that a page finds the values of a worker that has just been started.
+    /// When the last new scrape was noticed, in milliseconds since `began`; initially zero, so that
+    /// a page finds the values of a worker that has just started.
     read_at: AtomicU64,
-    /// When `evaluate` last did what it is there for, in milliseconds since `began`.
+    /// When `evaluate` last did its work, in milliseconds since `began`.
     evaluated_at: AtomicU64,
 }
 
 #[pymethods]
 impl Heartbeat {
-    /// `notify` is Gunicorn's; `evaluate` says whether it has done anything, and is asked again if not.
+    /// `notify` is Gunicorn's; `evaluate` returns whether it has done its work, and is called again
+    /// if not.
     #[new]
     fn new(slot: Py<WorkerSlot>, notify: Py<PyAny>, evaluate: Py<PyAny>) -> Self {
         Self {

@@ -1,18 +1,18 @@
-//! The arbiter's side of an instance: its control memory, its workers' stores, and the exporter that
-//! it keeps running.
+//! The arbiter's side of an instance: its control memory, its workers' stores, and the exporter
+//! that it keeps running.
 //!
 //! # How it works
 //!
-//! The arbiter calls [`Instance::supervise`] whenever it looks after its workers, at least once a
-//! second. Nothing here waits, but for the exporter's last word at an orderly end.
+//! The arbiter calls [`Instance::supervise`] whenever it checks its workers, at least once a
+//! second. Nothing here waits, except for the exporter's `Bye` at an orderly end.
 //!
 //! # What if
 //!
-//! *There are two arbiters* (USR2): see `peer.rs`. *The exporter dies or hangs*: another is started,
-//! with growing pauses, and is given every store that the one before had not released
+//! *There are two arbiters* (USR2): see `peer.rs`. *The exporter dies or hangs*: another is
+//! started, with growing pauses, and gets every store that the one before had not released
 //! (`supervisor.rs`). *A child is forked*: it drops all of this at once ([`Instance::forked`]), so
-//! that the exporter sees the end of the arbiter, and memory of ended workers is not kept by their
-//! siblings.
+//! that the exporter notices the end of the arbiter, and siblings do not keep the memory of ended
+//! workers.
 
 mod descriptors;
 mod exporter;
@@ -48,25 +48,25 @@ use peer::Inheritance;
 pub(crate) use slot::WorkerSlot;
 use supervisor::{Supervisor, Task};
 
-/// What workers say of their end, in the order of their numbers, from 1.
+/// Reasons of workers to end, in the order of their codes, from 1.
 pub(crate) const ENDS: [&str; 3] = ["quit", "term", "max_requests"];
 
 /// A line for the log: its level as `logging` spells it, and the text.
 type Line = (&'static str, String);
 
-/// All that an arbiter keeps for its metrics.
+/// The metrics state of an arbiter.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Instance {
     inner: Arc<Mutex<Supervisor>>,
-    /// The current directory of the start: an application may change it while it is imported.
+    /// The current directory at the start: an application may change it while it is imported.
     start_directory: PathBuf,
 }
 
 #[pymethods]
 impl Instance {
-    /// Makes the memory of an instance, with a store for this process and one for the exporter. An
-    /// arbiter that replaces another goes on with what that one has: `inherited` names the socket
-    /// which it was given ([`hand_over`](Self::hand_over)).
+    /// Creates the memory of an instance, with a store for this process and one for the exporter.
+    /// An arbiter that replaces another continues with the other's: `inherited` names the socket
+    /// that it got ([`hand_over`](Self::hand_over)).
     #[new]
     #[pyo3(signature = (inherited = None))]
     fn new(py: Python<'_>, inherited: Option<&str>) -> PyResult<Self> {
@@ -81,26 +81,27 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Another arbiter is about to be executed in the place of this one: returns the name of the socket
-    /// that it inherits, by which it gets everything. `None` while there is another one already.
+    /// Prepares another arbiter that will be executed in place of this one: returns the name of the
+    /// socket that it inherits, over which it gets everything. `None` while there is another one
+    /// already.
     fn hand_over(&self) -> PyResult<Option<String>> {
         let handed = lock(&self.inner).hand_over();
         handed.map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
-    /// It was started, or was not: the socket is for it alone.
+    /// Notes that it was started, or was not: the socket is for it alone.
     fn handed_over(&self, has_started: bool) {
         lock(&self.inner).handed_over(has_started);
     }
 
-    /// The next process that is forked is a worker, and gets its store when it adopts it; any other
-    /// makes one for itself as soon as it needs one.
+    /// The next forked process is a worker, and adopts its store; any other process makes a store
+    /// for itself when it needs one.
     #[staticmethod]
     fn expect_worker(is_expected: bool) {
         process::expect_worker(is_expected);
     }
 
-    /// Why that worker ended, in its own words; `None` if it said nothing.
+    /// Returns the reason why that worker ended, as it stated it; `None` if it stated none.
     fn last_words(&self, number: u64) -> Option<&'static str> {
         let inner = lock(&self.inner);
         let said = match inner.stores.get(&number) {
@@ -111,7 +112,7 @@ impl Instance {
             .copied()
     }
 
-    /// Takes the lowest free slot and a store for a worker that is about to be forked.
+    /// Takes the lowest free slot and a store for a worker that will be forked.
     fn take_slot(&self, name: &str, settings: &LoadedSettings) -> PyResult<WorkerSlot> {
         let http = &settings.settings().http;
         let mut inner = lock(&self.inner);
@@ -123,18 +124,18 @@ impl Instance {
         Ok(WorkerSlot::new(number, slot, worker_id, http, instance))
     }
 
-    /// The worker of that slot runs as `pid`.
+    /// Notes that the worker of that slot runs as `pid`.
     fn worker_began(&self, number: u64, pid: u32) {
         lock(&self.inner).begin(number, pid);
     }
 
-    /// The worker of that slot has ended, or was never forked.
+    /// Notes that the worker of that slot has ended, or was never forked.
     fn worker_ended(&self, number: u64) {
         lock(&self.inner).end(number);
     }
 
-    /// Reads the files that the metrics are served with, if the settings name some, and passes them
-    /// on. Raises `ValueError`, with one line, where that is not possible; those from before stay.
+    /// Reads the certificate files of the settings, if there are any, and passes them on. Raises
+    /// `ValueError`, with one line, if that fails; the certificates from before stay.
     fn read_certificates(&self, settings: &LoadedSettings) -> PyResult<()> {
         let read = || -> Result<Option<OwnedFd>, TlsError> {
             let files = TlsFiles::read(&settings.settings().prometheus.ssl)?;
@@ -145,8 +146,8 @@ impl Instance {
         Ok(())
     }
 
-    /// Opens the socket on which processes of this instance ask for its page, and answers its name;
-    /// `None` where the system has no names that go with their socket.
+    /// Opens the socket on which processes of this instance request its page, and returns its name;
+    /// `None` if the system has no abstract names.
     fn open_pages<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let Some((socket, name)) = pages::open()? else {
             return Ok(None);
@@ -155,18 +156,19 @@ impl Instance {
         Ok(Some(PyBytes::new(py, &name)))
     }
 
-    /// The name under which children that have inherited no descriptor hand over their stores.
+    /// Returns the name under which children without an inherited descriptor hand over their
+    /// stores.
     fn children_name<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
         let inner = lock(&self.inner);
         let children = inner.children.as_ref()?;
         Some(PyBytes::new(py, children.name()))
     }
 
-    /// What the exporter is to do, from the next [`supervise`](Self::supervise) on. A running one is
-    /// replaced if that has changed. `command` is the program and its first words, and `takes_owner`
-    /// whether it is told the ids that it is to have. `owner` are the ids that it gives up its privileges for;
-    /// `listeners` the application's sockets: inode, whether it is a unix socket, and name; `build`
-    /// the labels of `gunicorn_build_info`.
+    /// Sets the task of the exporter, from the next [`supervise`](Self::supervise) on. A running
+    /// exporter with another task is replaced. `command` is the program and its first words, and
+    /// `takes_owner` whether it gets the ids as an argument. `owner` are the ids that it runs with
+    /// after it has given up its privileges. `listeners` are the application's sockets: inode,
+    /// whether it is a unix socket, and name. `build` are the labels of `gunicorn_build_info`.
     #[expect(
         clippy::too_many_arguments,
         reason = "each is named where it is called"
@@ -195,7 +197,7 @@ impl Instance {
             build,
         };
         let mut settings = settings.settings().clone();
-        // Said by a hook, it means the same: a sidecar reads the directory.
+        // A hook that sets this has the same effect: a sidecar reads the directory.
         settings.sidecar_mode |= !serves;
         // The exporter has another current directory.
         if let Some(directory) = &mut settings.prometheus.multiproc_dir {
@@ -214,12 +216,12 @@ impl Instance {
         });
     }
 
-    /// Does what there is to do: listener, exporter, messages. Answers lines for the log.
+    /// Does the pending work: listener, exporter, messages. Returns lines for the log.
     fn supervise(&self) -> Vec<Line> {
         lock(&self.inner).supervise(Instant::now())
     }
 
-    /// An orderly end: the exporter pushes what is left, and is waited for, but not for long.
+    /// Ends in order: the exporter pushes the rest, and this waits for it, but not for long.
     fn shut_down(&self, py: Python<'_>, seconds: f64) -> PyResult<Vec<Line>> {
         let patience = Duration::try_from_secs_f64(seconds)
             .map_err(|error| PyValueError::new_err(error.to_string()))?;
@@ -233,7 +235,7 @@ impl Instance {
         inner.exporter.as_ref().map(|exporter| exporter.process.pid)
     }
 
-    /// In a child that was just forked: it has nothing to do with all this.
+    /// Drops everything, in a child that was just forked.
     fn forked(&self) {
         lock(&self.inner).forked();
         process::forked();
@@ -246,7 +248,7 @@ impl Instance {
         let (nursery, for_children) = NurseryLink::pair()?;
         let children = ChildListener::open()?;
         let control = Arc::new(from.control);
-        process::give_birth_to(Arc::clone(&control), for_children, children.name());
+        process::prepare_children(Arc::clone(&control), for_children, children.name());
         let mut inner = Supervisor {
             life: None,
             control,

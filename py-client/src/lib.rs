@@ -23,7 +23,7 @@ mod value;
 
 use pyo3::prelude::*;
 
-/// The menu.
+/// Lists everything that Python sees.
 #[pymodule]
 mod _native {
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! Several processes played by one, for tests of what metrics are over all of them.
+//! Simulates several processes in one, for tests of metrics over all of them.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -13,8 +13,8 @@ use pyo3::types::PyBytes;
 
 use crate::process::{self, lock};
 
-/// Processes by their made-up ids, each with a store; nothing of it outlives this object but the
-/// mapped memory.
+/// Simulated processes by their ids, each with a store. Only the mapped memory outlives this
+/// object.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 #[derive(Default)]
 pub(crate) struct Processes {
@@ -26,7 +26,7 @@ struct Inner {
     gathering: Gathering,
     running: HashMap<u32, Arc<WorkerStore>>,
     current: Option<u32>,
-    /// Made so far; numbers the stores.
+    /// Number of stores made so far.
     stores: u64,
 }
 
@@ -37,7 +37,7 @@ impl Processes {
         Self::default()
     }
 
-    /// From now on this is the process `pid`, which is made if there is none.
+    /// Makes this the process `pid` from now on; creates that process if there is none.
     fn become_process(&self, pid: u32) -> PyResult<()> {
         let mut inner = lock(&self.inner);
         if inner.current == Some(pid) {
@@ -49,7 +49,7 @@ impl Processes {
         Ok(())
     }
 
-    /// That process has ended. Who becomes it again is another of the same id.
+    /// Ends that process. A later process with the same id is another one.
     fn end_process(&self, pid: u32) -> PyResult<()> {
         let mut inner = lock(&self.inner);
         if inner.running.remove(&pid).is_none() {
@@ -61,7 +61,7 @@ impl Processes {
         inner.gathering.end(pid).map_err(python_error)
     }
 
-    /// What a scraper would see of all of them, as OpenMetrics text.
+    /// Returns the page of all of them, as OpenMetrics text.
     fn page<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
         let request = ExposeRequest {
             format: Format::OpenMetrics,

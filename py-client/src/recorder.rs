@@ -1,18 +1,18 @@
-//! Records requests: the two hooks that a WSGI worker calls for each of them, and the same for the
+//! Records requests: the two hooks that a WSGI worker calls for each request, and the same for the
 //! adapters of other workers (`begin`, `end`).
 //!
 //! # What it costs
 //!
-//! Per request two readings of the clock, five attributes and three dictionary entries of Gunicorn's
-//! objects, one table look-up and some twenty additions to memory: no allocation, no lock that
-//! anybody waits for, no I/O. The slow paths are the first request of a route and status, and errors.
+//! Each request costs two readings of the clock, five attributes and three dictionary entries of
+//! Gunicorn's objects, one table look-up and some twenty additions to memory: no allocation, no
+//! contended lock, no I/O. The slow paths are the first request of a route and status, and errors.
 //!
 //! # What if
 //!
 //! *The worker is killed in the middle*: a request is counted when it begins and when it ends, so
-//! the exporter knows how many were cut off. *Something is missing or fails*: see `facts.rs` and
-//! `failure.rs`; no hook ever raises. *The application forks and the child comes back here*: it
-//! records nothing, because the memory is its parent's.
+//! the exporter knows how many were aborted. *Something is missing or fails*: see `facts.rs` and
+//! `failure.rs`; no hook ever raises. *The application forks and the child returns into the
+//! worker's code*: it records nothing, because the memory is its parent's.
 
 mod collections;
 mod errors;
@@ -61,9 +61,9 @@ pub(crate) struct Recorder {
     options: Options,
     store: Arc<WorkerStore>,
     endpoints: EndpointTable,
-    /// Whether the application has a framework that tells routes: then no path becomes a label.
+    /// Whether the application has a framework that names routes: then no path becomes a label.
     has_routes: AtomicBool,
-    /// Size of the page that the server answers a failed request with, in bytes.
+    /// Size of the server's page for a failed request, in bytes.
     error_page_bytes: f64,
     families: RouteFamilies,
     collections: Collections,
@@ -76,10 +76,11 @@ struct State {
     /// Requests that have begun and not ended, by the address of Gunicorn's object.
     open: HashMap<usize, Open>,
     routes: HashMap<OwnedRouteKey, RouteSeries>,
-    /// From the first proxy on that says when it took a request.
+    /// Made when the first proxy sends the time at which it received a request.
     queue: Option<Histogram>,
     errors: Errors,
-    /// The request that failed last and its endpoint: `handle_error` is told of it, but not of that.
+    /// The last failed request and its endpoint: `handle_error` gets the request, but not the
+    /// endpoint.
     last_failed: Option<(usize, String)>,
 }
 
@@ -90,9 +91,9 @@ struct Open {
 
 #[pymethods]
 impl Recorder {
-    /// Records in the store that this process has taken. The bounds are those of durations and sizes
-    /// by endpoint; `threads` is how many the worker has for requests, if it has a pool of them;
-    /// `error_page_bytes` the size of the body that the server answers a failed request with.
+    /// Records in the store of this process. The bounds are those of durations and sizes by
+    /// endpoint. `threads` is the worker's number of threads for requests, if it has a pool of
+    /// them. `error_page_bytes` is the size of the server's page for a failed request.
     #[new]
     #[pyo3(signature = (slot, duration_bounds, size_bounds, threads=None, error_page_bytes=0))]
     #[expect(
@@ -142,8 +143,8 @@ impl Recorder {
         })
     }
 
-    /// The application has a framework that tells the route of each request: from now on a request
-    /// without one is `<unmatched>` or `<redirect>`, whatever its path is.
+    /// Notes that the application has a framework that names the route of each request: from now on
+    /// a request without one is `<unmatched>` or `<redirect>`, whatever its path.
     fn expect_routes(&self) {
         self.has_routes.store(true, Relaxed);
     }
@@ -192,7 +193,7 @@ impl Recorder {
         }
         let error = facts::current_exception(py);
         let (mut status, mut sent) = (facts::status(resp), facts::bytes_sent(resp));
-        // Of what the application began and nothing was sent of, the client has never heard.
+        // The client gets nothing of a response of which nothing was sent.
         if let Some(error) = &error
             && !facts::has_begun(resp)
         {
@@ -250,8 +251,8 @@ impl Recorder {
         }
     }
 
-    /// For adapters: a request begins. Returns what `end` wants to be given; `None` where nothing is
-    /// to be recorded.
+    /// For adapters: begins a request. Returns the argument for `end`; `None` if the request is not
+    /// recorded.
     fn begin(&self, py: Python<'_>, method: &str, path: &str) -> Option<u64> {
         let now = Instant::now();
         if self.turn != process::turn() || self.options.skips_request(method, path) {
@@ -266,11 +267,12 @@ impl Recorder {
         u64::try_from((now - self.epoch).as_nanos()).ok()
     }
 
-    /// For adapters: that request has ended.
+    /// For adapters: ends that request.
     ///
-    /// `endpoint` is the route's template, if it is known; empty where the framework has found no
-    /// route; `status` 0: there was none. `headers` are the values of `X-Request-Start` and `traceparent`. `errors` are those that the framework made
-    /// an answer of, as in `frameworks`; `error` came as far as the server.
+    /// `endpoint` is the route's template, if it is known; empty if the framework has found no
+    /// route. `status` is 0 if there was none. `headers` are the values of `X-Request-Start` and
+    /// `traceparent`. `errors` are the exceptions that the framework turned into responses, as in
+    /// `frameworks`; `error` is the one that reached the server.
     #[pyo3(signature = (start, method, path, endpoint, status, sizes, headers, errors, error))]
     #[expect(
         clippy::too_many_arguments,
@@ -308,7 +310,7 @@ impl Recorder {
         self.finish_adapted(py, &ended, errors, error);
     }
 
-    /// The same, of an ASGI request: method, path and headers are in its scope.
+    /// Does the same for an ASGI request: method, path and headers are in its scope.
     #[pyo3(signature = (start, scope, endpoint, status, received, sent, errors, error))]
     #[expect(
         clippy::too_many_arguments,
@@ -351,8 +353,8 @@ impl Recorder {
         self.finish_adapted(py, &ended, errors, error);
     }
 
-    /// The worker is about to answer an error, of the application or of a request that it could not
-    /// read (`req` is `None`).
+    /// Called when the worker is about to answer an error, of the application or of a request that
+    /// it could not parse (`req` is `None`).
     #[pyo3(signature = (req, error))]
     fn handle_error(&self, req: Option<&Bound<'_, PyAny>>, error: &Bound<'_, PyAny>) {
         if self.turn != process::turn() {
@@ -395,12 +397,12 @@ impl Recorder {
 }
 
 impl Recorder {
-    /// What `begin` has returned, as a time.
+    /// Converts the result of `begin` to a time.
     fn since_epoch(&self, nanoseconds: u64) -> Instant {
         self.epoch + std::time::Duration::from_nanos(nanoseconds)
     }
 
-    /// What stands for the endpoint of an adapter's request.
+    /// Returns the endpoint of an adapter's request.
     fn endpoint_of<'a>(
         &self,
         template: Option<&'a str>,

@@ -1,4 +1,4 @@
-//! The settings, as Python sees them: parsed by the exporter's crate, once and for all parts.
+//! The settings for Python, parsed by the crate `metrics-settings`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-/// What the YAML file and the environment say.
+/// The settings from the YAML file and the environment.
 #[pyclass(
     frozen,
     eq,
@@ -44,16 +44,16 @@ pub(crate) fn load_settings(
     Ok(LoadedSettings { loaded })
 }
 
-/// Uses this YAML file; to be called from a Gunicorn configuration file.
+/// Uses this YAML file; called from a Gunicorn configuration file.
 ///
 /// `workers`, `timeout` and `keepalive` of its section `exporter.gunicorn` become settings of the
-/// calling file, unless that has set them before; what it sets afterwards, and what the command line
-/// says, counts more. The environment counts more than the YAML file.
+/// calling file, unless the file has set them before. Later lines of that file, and the command
+/// line, take precedence. The environment takes precedence over the YAML file.
 ///
-/// Raises `FileNotFoundError` or `ValueError`, with one line that says where and what.
+/// Raises `FileNotFoundError` or `ValueError`, with one line that names the place and the error.
 //
-// Gunicorn prints the traceback of what a configuration file raises. It shall end in that file: what is
-// native has no frames, and those of the Python below are taken off.
+// Gunicorn prints the traceback of what a configuration file raises. It should end in that file:
+// native code has no frames, and those of the Python code below are removed.
 #[pyfunction]
 #[pyo3(text_signature = "(config_file)")]
 pub(crate) fn load_yaml_config(config_file: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -73,7 +73,7 @@ impl LoadedSettings {
         self.settings().prometheus.metrics_port
     }
 
-    /// The address that it is bound to.
+    /// The address of the listener.
     #[getter]
     fn bind_address(&self) -> &str {
         &self.settings().prometheus.bind_address
@@ -109,19 +109,19 @@ impl LoadedSettings {
         self.settings().instance.as_deref()
     }
 
-    /// Whether somebody else serves the metrics.
+    /// Whether another process serves the metrics.
     #[getter]
     fn sidecar_mode(&self) -> bool {
         self.settings().sidecar_mode
     }
 
-    /// One line for each key that nobody knows.
+    /// One line for each unknown key.
     #[getter]
     fn warnings(&self) -> Vec<String> {
         self.loaded.warnings.clone()
     }
 
-    /// `workers`, `timeout` and `keepalive`, those that were given.
+    /// `workers`, `timeout` and `keepalive`, if they are set.
     #[getter]
     fn gunicorn(&self) -> HashMap<&'static str, u32> {
         let gunicorn = &self.loaded.gunicorn;
@@ -135,7 +135,7 @@ impl LoadedSettings {
         .collect()
     }
 
-    /// Everything as JSON, without passwords.
+    /// Returns everything as JSON, without passwords.
     fn to_json(&self) -> PyResult<String> {
         serde_json::to_string(&self.settings().redacted())
             .map_err(|error| PyValueError::new_err(error.to_string()))

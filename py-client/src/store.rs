@@ -1,4 +1,4 @@
-//! Single series of this process' store, for what happens rarely enough to be written in Python.
+//! Single series of this process' store, for rare events that Python code records.
 
 use metrics_store::catalogue::{Described, WORKER_STATE};
 use metrics_store::{Series, StoreError};
@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use crate::instance::ENDS;
 use crate::process::store;
 
-/// Adds to a counter of this process; `by` may be 0, so that it is on display from the start.
+/// Adds to a counter of this process; `by` may be 0, which shows the series from the start.
 #[pyfunction]
 #[expect(
     clippy::needless_pass_by_value,
@@ -21,7 +21,7 @@ pub(crate) fn count_event(name: &str, labels: Vec<(String, String)>, by: u32) ->
     Ok(())
 }
 
-/// This worker has entered a state, at that Unix time in seconds.
+/// Notes that this worker has entered a state, at that Unix time in seconds.
 #[pyfunction]
 pub(crate) fn set_worker_state(worker_id: String, state: &str, second: u64) -> PyResult<()> {
     let labels = [
@@ -43,7 +43,7 @@ fn series(family: &Described, labels: &[(String, String)]) -> PyResult<Series> {
     found.map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
-/// In a worker: says why it is about to end, which its arbiter may not know (`quit`, `term` or
+/// Stores, in a worker, why it is about to end, which its arbiter may not know (`quit`, `term` or
 /// `max_requests`); the first reason stays.
 #[pyfunction]
 pub(crate) fn say_end(reason: &str) -> PyResult<()> {

@@ -1,4 +1,4 @@
-//! The values of `prometheus_client`'s metrics, kept in this process' store.
+//! The values of `prometheus_client`'s metrics, stored in this process' store.
 //!
 //! # How it works
 //!
@@ -9,10 +9,11 @@
 //! # What if
 //!
 //! *The process forks*: the child's values begin at zero, in the child's own store, when they are
-//! next used; what an info or an enum says is as true in the child as before. *There is no store yet* (before the arbiter has one, or between a fork and
-//! `init_process`): numbers are kept here, and go to the store as soon as there is one.
-//! *A counter is reset, or removed and made again*: the store's number never goes down; the group
-//! keeps the difference. *The store has no memory*: the process goes on with numbers of its own.
+//! next used; an info or an enum stays valid in the child. *There is no store yet* (before the
+//! arbiter has one, or between a fork and `init_process`): numbers are kept here, and move to the
+//! store as soon as there is one. *A counter is reset, or removed and made again*: the store's
+//! number never falls; the group keeps the difference. *The store has no memory*: the process
+//! continues with numbers of its own.
 
 mod group;
 
@@ -29,18 +30,19 @@ use crate::process::{self, lock};
 pub(crate) use group::fill_store;
 use group::{Group, Metric, remember};
 
-/// A number of a metric; what `prometheus_client.values.ValueClass` is while we are installed.
+/// A number of a metric; it is `prometheus_client.values.ValueClass` while this package is
+/// installed.
 #[pyclass(frozen, subclass, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct Value {
     group: Arc<Group>,
     cell: usize,
-    /// The last one that this process has given it.
+    /// The last exemplar that this process has set.
     exemplar: Mutex<Option<Py<PyAny>>>,
 }
 
-/// Groups that wait for their other values, by name and labels.
+/// Groups that wait for the rest of their values, by name and labels.
 static INCOMPLETE: Mutex<Option<HashMap<String, Arc<Group>>>> = Mutex::new(None);
-/// Units by the names of their metrics: `prometheus_client` does not tell its values.
+/// Units by the names of their metrics: `prometheus_client` does not pass them to values.
 static UNITS: Mutex<Option<HashMap<String, String>>> = Mutex::new(None);
 
 #[pymethods]
@@ -120,7 +122,7 @@ impl Value {
         };
         if lock(&group.state).complete {
             remember(&group);
-            // A metric is visible from the start, at zero.
+            // Shows a metric from the start, at zero.
             drop(group.current(py));
         }
         Ok(Self {
@@ -130,7 +132,7 @@ impl Value {
         })
     }
 
-    /// Values of several processes are put together.
+    /// Values of several processes are aggregated.
     #[classattr]
     fn _multiprocess() -> bool {
         true
@@ -141,7 +143,7 @@ impl Value {
         let mut state = self.group.current(py);
         match state.series {
             Some(series) if self.group.is_timed() => {
-                // As in prometheus_client: a change without a time is none that is the most recent.
+                // As in prometheus_client: a change without a time is never the most recent.
                 series.set_timed(series.get_timed().0 + amount, 0.0);
             }
             Some(series) => series.add(self.cell, amount),
@@ -149,7 +151,7 @@ impl Value {
         }
     }
 
-    /// Sets, now or at that Unix time.
+    /// Sets the value, now or at that Unix time.
     #[pyo3(signature = (value, timestamp = None))]
     fn set(&self, py: Python<'_>, value: f64, timestamp: Option<f64>) {
         let mut state = self.group.current(py);
@@ -170,7 +172,7 @@ impl Value {
             | FamilyType::NativeHistogram
             | FamilyType::Summary => {
                 let now = series.get(self.cell) - state.own[self.cell];
-                // Up is counted; down is a reset, and what comes after it is new.
+                // A growth is counted; a fall is a reset, and what comes after it is new.
                 let grown = if value >= now { value - now } else { value };
                 series.add(self.cell, grown);
                 state.own[self.cell] = series.get(self.cell) - value;
@@ -178,7 +180,7 @@ impl Value {
         }
     }
 
-    /// What this process has added or set.
+    /// Returns what this process has added or set.
     fn get(&self, py: Python<'_>) -> f64 {
         let state = self.group.current(py);
         match state.series {
@@ -188,8 +190,8 @@ impl Value {
         }
     }
 
-    /// Keeps an observation with labels of its own; `exemplar` is `prometheus_client`'s. One that no
-    /// registry would take is not kept.
+    /// Stores an exemplar; `exemplar` is `prometheus_client`'s. Drops one that no registry would
+    /// accept.
     fn set_exemplar(&self, py: Python<'_>, exemplar: &Bound<'_, PyAny>) {
         let (labels, value, time) =
             match exemplar.extract::<(HashMap<String, String>, f64, Option<f64>)>() {
@@ -220,14 +222,14 @@ impl Value {
         *lock(&self.exemplar) = Some(exemplar.clone().unbind());
     }
 
-    /// The one that was set last.
+    /// Returns the exemplar that was set last.
     fn get_exemplar(&self, py: Python<'_>) -> Option<Py<PyAny>> {
         lock(&self.exemplar)
             .as_ref()
             .map(|exemplar| exemplar.clone_ref(py))
     }
 
-    /// The metric has removed this series: what this process owns of it ends.
+    /// Ends what this process owns of this series, because the metric has removed it.
     fn retire(&self, py: Python<'_>) {
         let mut state = self.group.current(py);
         if let Some(series) = state.series.take() {
@@ -240,7 +242,7 @@ impl Value {
     }
 }
 
-/// The metric of that name, the values of which are about to be made, has a unit.
+/// Notes the unit of a metric whose values are about to be made.
 #[pyfunction]
 pub(crate) fn set_unit(metric_name: String, unit: String) {
     lock(&UNITS)

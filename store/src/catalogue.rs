@@ -1,7 +1,8 @@
-//! Every family that we export, in one place: what records them takes name, type and help from here, and
-//! `make docs` writes `docs/metrics.md` from it. Tests compare that page with what running instances say.
+//! Every family that we export, in one place: code that records a family takes name, type and help
+//! from here, and `make docs` writes `docs/metrics.md` from it. Tests compare that page with
+//! running instances.
 //!
-//! Families whose names begin with `__` are hidden from every page, and not here.
+//! Families whose names begin with `__` are hidden from every page, and are not listed here.
 
 mod bounds;
 mod http;
@@ -14,40 +15,41 @@ pub use http::*;
 pub use own::*;
 pub use worker::*;
 
-/// One family, and what somebody who meets it on a page wants to know.
+/// One family: its declaration, and its description for users.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Described {
-    /// As in a store: of a counter without `_total`.
+    /// The name in a store; a counter's is without `_total`.
     pub name: &'static str,
-    /// Type and, of a gauge, mode.
+    /// The type and a gauge's mode.
     pub family_type: FamilyType,
-    /// The text of `# UNIT`, or nothing.
+    /// The text of `# UNIT`; may be empty.
     pub unit: &'static str,
     /// The text of `# HELP`.
     pub help: &'static str,
     /// The labels that its series may have.
     pub labels: &'static [&'static str],
-    /// Bounds of a histogram's buckets; none where a setting says them.
+    /// Bounds of a histogram's buckets; empty if a setting has them.
     pub bounds: &'static [&'static str],
-    /// More than one line of help can say: when it is there, what its labels may be, what it leaves out.
+    /// What one line of help cannot say: when the family exists, the values of its labels, what it
+    /// leaves out.
     pub meaning: &'static str,
-    /// A query in `PromQL` that somebody would really ask.
+    /// A realistic query in `PromQL`.
     pub query: &'static str,
-    /// On which page it is.
+    /// The page that shows it.
     pub page: Page,
 }
 
-/// Where a family is served.
+/// A page of families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Page {
     /// `/metrics`.
     Metrics,
-    /// `/-/metrics`: what the exporter says of itself, also while Redis is away.
+    /// `/-/metrics`: the exporter's own metrics, available while Redis is away.
     Own,
 }
 
 impl Page {
-    /// Its path.
+    /// Returns its path.
     pub fn path(self) -> &'static str {
         match self {
             Self::Metrics => "/metrics",
@@ -57,7 +59,7 @@ impl Page {
 }
 
 impl Described {
-    /// What a store is told.
+    /// Returns the declaration for a store.
     pub const fn spec(&self) -> FamilySpec<'static> {
         FamilySpec {
             name: self.name,
@@ -67,13 +69,13 @@ impl Described {
         }
     }
 
-    /// The family of that name on `/metrics`, if it is one of ours.
+    /// Returns the family of that name on `/metrics`, if it is one of ours.
     pub fn of(name: &str) -> Option<&'static Self> {
         every().find(|family| family.page == Page::Metrics && family.name == name)
     }
 }
 
-/// All of them, in the order in which they are read best.
+/// Returns all of them, in a good order for reading.
 pub fn every() -> impl Iterator<Item = &'static Described> {
     [OF_REQUESTS, OF_WORKERS, OF_OURSELVES]
         .into_iter()
@@ -83,9 +85,9 @@ pub fn every() -> impl Iterator<Item = &'static Described> {
 
 const COUNTER: FamilyType = FamilyType::Counter;
 const HISTOGRAM: FamilyType = FamilyType::Histogram;
-/// Gauges of ours end with the process that they are of, and add up over processes.
+/// Mode of gauges that end with their process and are added up over processes.
 const GAUGE: FamilyType = FamilyType::Gauge(GaugeMode::LiveSum);
-/// One, however many processes say the same.
+/// Mode of gauges that have one value even if several processes set it.
 const FACT: FamilyType = FamilyType::Gauge(GaugeMode::LiveMax);
 
 #[cfg(test)]

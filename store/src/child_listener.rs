@@ -1,10 +1,11 @@
-//! Where processes that a worker has started hand over their stores, if they have inherited no descriptor.
+//! The socket on which processes that a worker has started hand over their stores, if they have
+//! inherited no descriptor.
 //!
-//! Children that are forked inherit one end of a pair of sockets. A child that was started as another
-//! program (`multiprocessing` by spawn or forkserver) has inherited nothing, and one that closes all
-//! descriptors that it does not know has it no more. Those connect to this socket by its name. The name
-//! is in no file system (Linux' abstract names), so nothing is left of it, and a child of any working
-//! directory finds it.
+//! Forked children inherit one end of a pair of sockets. A child that was started as another
+//! program (`multiprocessing` by spawn or forkserver) has inherited nothing, and a child may have
+//! closed all descriptors that it does not know. Those connect to this socket by its name. The name
+//! is in no file system (Linux' abstract names), so it leaves nothing behind, and a child finds it
+//! from any working directory.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -20,12 +21,12 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use crate::link::failed;
 use crate::{ChildLink, Descriptor, LinkError, NurseryLink};
 
-/// How many children may wait until the arbiter looks.
+/// Maximum number of children that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// How long a child waits for a place among them, once in its life.
+/// Time limit of a child for its place among them, once in its life.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The arbiter's socket for children that have inherited none.
+/// The arbiter's socket for children without an inherited one.
 #[derive(Debug)]
 pub struct ChildListener {
     socket: Descriptor,
@@ -33,11 +34,11 @@ pub struct ChildListener {
 }
 
 impl ChildListener {
-    /// Opens it under a name that nobody can guess.
+    /// Opens it under a random name.
     ///
     /// # Errors
     ///
-    /// When the system refuses the socket.
+    /// The system refuses the socket.
     pub fn open() -> Result<Self, LinkError> {
         let mut random = [0; 16];
         getrandom(&mut random, GetRandomFlags::empty()).map_err(failed("name"))?;
@@ -55,16 +56,16 @@ impl ChildListener {
         })
     }
 
-    /// Its name, for [`ChildLink::connect`].
+    /// Returns its name, for [`ChildLink::connect`].
     pub fn name(&self) -> &[u8] {
         &self.name
     }
 
-    /// The next child that has connected, if its user is one of those that may; `None` when there is none.
+    /// Accepts the next connected child whose user is allowed; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// When this process has no descriptor for it, or has closed the socket.
+    /// This process has no descriptor left, or has closed the socket.
     pub fn accept(&self, may: impl Fn(u32) -> bool) -> Result<Option<NurseryLink>, LinkError> {
         let socket = self.socket.get().map_err(|_| LinkError::Lost)?;
         loop {
@@ -84,11 +85,11 @@ impl ChildListener {
 }
 
 impl ChildLink {
-    /// A link of this process' own to the arbiter that listens under this name.
+    /// Returns a link of this process to the arbiter that listens under this name.
     ///
     /// # Errors
     ///
-    /// When that arbiter is gone, or does not look after its children for a second.
+    /// That arbiter is gone, or accepts no child for a second.
     pub fn connect(name: &[u8]) -> Result<Self, LinkError> {
         let socket = socket_of(SocketFlags::CLOEXEC)?;
         set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).map_err(failed("set up"))?;

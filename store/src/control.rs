@@ -1,4 +1,4 @@
-//! The one memory of an instance that all its processes share: slots, endpoints, counters.
+//! The memory that all processes of an instance share: slots, endpoints, counters.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
@@ -18,32 +18,32 @@ use crate::{Descriptor, StoreError};
 const MAGIC: u64 = u64::from_le_bytes(*b"gpectrl1");
 const AT_MAGIC: usize = 0;
 const AT_STORE_NUMBER: usize = 1;
-/// Two words.
+/// Two words long.
 const AT_ID: usize = 2;
 const AT_COUNTERS: usize = 8;
 pub(crate) const AT_SLOTS: usize = 64;
 pub(crate) const AT_ENDPOINTS: usize = AT_SLOTS + MAX_SLOTS;
 const SIZE: usize = AT_ENDPOINTS + ENDPOINT_WORDS;
 
-/// Counts that processes of an instance tell each other.
+/// Counters that processes of an instance share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counter {
-    /// Scrapes answered: workers evaluate custom collectors only when there was one.
+    /// Answered scrapes: workers evaluate custom collectors only after a scrape.
     Scrapes = 0,
-    /// Exporters started.
+    /// Started exporters.
     Exporters = 1,
-    /// Times that settings were read.
+    /// Number of times that settings were read.
     Settings = 2,
     /// Copies of stores written to the metrics directory.
     Copies = 3,
-    /// Children of workers that could make no store, or hand none over: what they count is lost.
+    /// Children of workers that could not make or hand over a store: their counts are lost.
     LostChildren = 4,
-    /// Of those, the ones that an arbiter has counted on the page.
+    /// Those of them that an arbiter has already counted on the page.
     LostChildrenShown = 5,
 }
 
 /// The control memory, mapped while the process lives. Its descriptor passes from the arbiter to
-/// its children, to exporters, and by USR2 to the next arbiter.
+/// its children, to exporters, and after USR2 to the next arbiter.
 #[derive(Debug)]
 pub struct Control {
     file: Descriptor,
@@ -51,11 +51,11 @@ pub struct Control {
 }
 
 impl Control {
-    /// Makes one: the first arbiter of an instance.
+    /// Creates the memory, in the first arbiter of an instance.
     ///
     /// # Errors
     ///
-    /// When the system refuses the memory.
+    /// The system refuses the memory.
     pub fn create() -> Result<Self, StoreError> {
         let file = sealed_memory("gunicorn-metrics-control")?;
         allocate(file.as_fd(), 0, SIZE).map_err(|source| StoreError::Grow {
@@ -75,11 +75,11 @@ impl Control {
         Ok(control)
     }
 
-    /// Opens one that was inherited, or came over a link.
+    /// Opens memory that was inherited, or received over a link.
     ///
     /// # Errors
     ///
-    /// When it cannot be mapped, or is no control memory of this version.
+    /// It cannot be mapped, or is not control memory of this version.
     pub fn open(file: OwnedFd) -> Result<Self, StoreError> {
         let size = rustix::fs::fstat(&file)
             .map_err(StoreError::system("read the size of the control memory"))?
@@ -95,46 +95,46 @@ impl Control {
         Ok(control)
     }
 
-    /// Another descriptor of it, to be passed on.
+    /// Returns another descriptor of it, to pass on.
     ///
     /// # Errors
     ///
-    /// When this process may not open more files, or has closed this one.
+    /// This process may not open more files, or has closed this one.
     pub fn duplicate_fd(&self) -> Result<OwnedFd, StoreError> {
         self.file
             .duplicate()
             .map_err(StoreError::system("duplicate a descriptor"))
     }
 
-    /// Tells the instance apart from all others, in 32 hexadecimal digits. It stays the same when the
-    /// exporter or, by USR2, the arbiter is replaced.
+    /// Returns the id of the instance, 32 hexadecimal digits. It stays the same when the exporter
+    /// or, after USR2, the arbiter is replaced.
     pub fn instance_id(&self) -> String {
         let [high, low] = [AT_ID, AT_ID + 1].map(|at| self.words[at].load(Relaxed));
         format!("{high:016x}{low:016x}")
     }
 
-    /// A number that no other store of this instance has.
+    /// Returns a number that no other store of this instance has.
     pub fn next_store_number(&self) -> u64 {
         self.words[AT_STORE_NUMBER].fetch_add(1, Relaxed) + 1
     }
 
-    /// Counts one more, and answers the new count.
+    /// Increments a counter and returns the new count.
     pub fn count(&self, counter: Counter) -> u64 {
         self.words[AT_COUNTERS + counter as usize].fetch_add(1, AcqRel) + 1
     }
 
-    /// How many there were.
+    /// Returns a count.
     pub fn counted(&self, counter: Counter) -> u64 {
         self.words[AT_COUNTERS + counter as usize].load(Acquire)
     }
 
-    /// Becomes the one active exporter, if no other process is. The lock goes with the process (it
-    /// is of the `fcntl` kind: a child does not have it), or when any descriptor of this memory is
-    /// closed in it, so an exporter opens it once.
+    /// Becomes the only active exporter, if no other process is. The lock ends with the process (it
+    /// is an `fcntl` lock, so a child does not have it), or when the process closes any descriptor
+    /// of this memory, so an exporter opens it once.
     ///
     /// # Errors
     ///
-    /// When the system cannot lock at all.
+    /// The system cannot lock at all.
     pub fn try_lock_exporter(&self) -> Result<bool, StoreError> {
         match rustix::fs::fcntl_lock(
             self.file.unchecked(),
@@ -146,11 +146,11 @@ impl Control {
         }
     }
 
-    /// The process that is the active exporter. Not to be asked by that process itself.
+    /// Returns the process that is the active exporter. That process itself must not call this.
     ///
     /// # Errors
     ///
-    /// When the system cannot say.
+    /// The system cannot tell.
     pub fn active_exporter(&self) -> Result<Option<u32>, StoreError> {
         let held = fcntl_getlk(self.file.unchecked(), &Flock::from(FlockType::WriteLock))
             .map_err(StoreError::system("look who has the control memory's lock"))?;

@@ -1,8 +1,8 @@
-//! A store as bytes, so that another container may read it from a directory.
+//! A store as bytes, for a reader in another container that shares a directory.
 //!
-//! The exporter of an instance writes copies, and replaces each as a whole when its store has
-//! changed. The reader of the directory brings a copy into memory of its own: it maps nothing that
-//! another process can change, and what is damaged is refused as a whole, by its checksum.
+//! The exporter of an instance writes the copies, and replaces each as a whole when its store has
+//! changed. The reader of the directory copies a file into its own memory. It maps nothing that
+//! another process can change, and refuses a damaged copy as a whole, by its checksum.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Acquire;
@@ -13,16 +13,16 @@ use crate::layout::{AT_ID, AT_MAGIC, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED, MAX_S
 use crate::memory::{WORD, allocate, segment_bounds, segment_of, words};
 use crate::{StoreError, StoreReader, layout};
 
-/// How the names of copies end.
+/// Suffix of the names of copies.
 pub const STORE_SUFFIX: &str = ".store";
 /// Maximum size of a copy, in bytes.
 pub const MAX_COPY_BYTES: usize = HEADER + (1 + MAX_STORE) * WORD;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"gpecopy1");
-/// In the first word of the content: the writer has ended, and the copy is the last one.
+/// Flag in the first word of the content: the writer has ended, and this copy is the last one.
 const HAS_ENDED: u64 = 1;
 
-/// What a store held at one moment.
+/// The content of a store at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreCopy {
     /// A word of flags, then the words of the store.
@@ -31,7 +31,7 @@ pub struct StoreCopy {
 }
 
 impl StoreCopy {
-    /// Reads the bytes of a file; `None` where anything of it is damaged.
+    /// Parses the bytes of a file; `None` if any part is damaged.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (generation, content) = frame::decode(MAGIC, bytes)?;
         let is_store = content.len() >= (1 + layout::HEADER) * WORD
@@ -43,24 +43,24 @@ impl StoreCopy {
         })
     }
 
-    /// The bytes of its file. A later copy has a higher generation.
+    /// Returns the bytes of its file. A later copy has a higher generation.
     pub fn to_bytes(&self, generation: u64) -> Vec<u8> {
         let mut bytes = Header::of(generation, &self.content).encode(MAGIC).to_vec();
         bytes.extend_from_slice(&self.content);
         bytes
     }
 
-    /// The generation that it was written with.
+    /// Returns the generation with which it was written.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// Whether its writer has ended, and this is its last copy.
+    /// Returns whether its writer has ended, which makes this the last copy.
     pub fn has_ended(&self) -> bool {
         self.content[0] & HAS_ENDED as u8 != 0
     }
 
-    /// The checksum of what it holds: equal for equal content.
+    /// Returns the checksum of its content: equal for equal content.
     pub fn checksum(&self) -> u64 {
         frame::checksum(0, &self.content)
     }
@@ -69,7 +69,7 @@ impl StoreCopy {
         &self.content[WORD..]
     }
 
-    /// A word of the store's header.
+    /// Returns a word of the store's header.
     fn word(&self, at: usize) -> u64 {
         let bytes = &self.store()[at * WORD..];
         u64::from_ne_bytes(std::array::from_fn(|i| bytes[i]))
@@ -77,7 +77,7 @@ impl StoreCopy {
 }
 
 impl StoreReader {
-    /// Copies what the store holds now; with `has_ended`, as the last copy.
+    /// Copies the present content; with `has_ended`, as the last copy.
     pub fn copy(&self, has_ended: bool) -> StoreCopy {
         let used = self.used();
         let mut content = Vec::with_capacity((1 + used) * WORD);
@@ -92,7 +92,7 @@ impl StoreReader {
             }
             at = end;
         }
-        // Records that came since count with the next copy.
+        // The next copy includes records that came since.
         let at_used = (1 + AT_USED) * WORD;
         content[at_used..at_used + WORD].copy_from_slice(&(used as u64).to_ne_bytes());
         StoreCopy {
@@ -105,18 +105,18 @@ impl StoreReader {
     ///
     /// # Errors
     ///
-    /// When there is no memory for it, or it is damaged.
+    /// There is no memory for it, or it is damaged.
     pub fn from_copy(copy: &StoreCopy) -> Result<Self, StoreError> {
         let file = sealed_memory("gunicorn-metrics-copy")?;
         fill(&file, 0, copy)?;
         Self::open(file)
     }
 
-    /// Goes on with a later copy of the same store. Where this fails, what was there before stays.
+    /// Continues with a later copy of the same store. On an error the old content stays.
     ///
     /// # Errors
     ///
-    /// When it is the copy of another store, or shorter than before, or there is no memory for it.
+    /// It is the copy of another store, or shorter than before, or there is no memory for it.
     pub fn update(&mut self, copy: &StoreCopy) -> Result<(), StoreError> {
         let word = |at: usize| self.segments[0][at].load(Acquire);
         let is_same = [AT_MAGIC, AT_ROLE_AND_SLOT, AT_NUMBER, AT_ID, AT_ID + 1]

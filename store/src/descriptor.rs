@@ -1,28 +1,28 @@
-//! Descriptors that are kept for long in a process that runs the code of others.
+//! Long-lived descriptors in a process that also runs other people's code.
 //!
-//! A descriptor is a number, and the application may give the number away: it closes all descriptors
-//! that it does not know (`os.closerange`, python-daemon), and the next socket or file that it opens
-//! has the number of ours. So what is kept is the number and what it stood for, device and inode, and
-//! each use asks the system whether it still does. One question costs a tenth of a microsecond.
+//! A descriptor is a number, and the application may close it: it closes all descriptors that it
+//! does not know (`os.closerange`, python-daemon), and the next socket or file that it opens gets
+//! the number of ours. So this type stores the number together with its device and inode, and each
+//! use asks the system whether they still match. One check costs a tenth of a microsecond.
 
 use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use rustix::fs::fstat;
 use rustix::io::Errno;
 
-/// A descriptor, and what it is a descriptor of.
+/// A descriptor, with the device and inode of its file.
 ///
-/// When it is dropped it is closed, if it is still ours; a number that is the application's by now is
-/// left alone.
+/// Dropping it closes the descriptor if it is still ours; a number that the application uses by now
+/// is left alone.
 #[derive(Debug)]
 pub struct Descriptor {
     file: Option<OwnedFd>,
-    /// Device and inode; `None` where the system could not tell them, and then it is never used.
+    /// Device and inode; `None` if the system could not tell them: then it is never used.
     identity: Option<(u64, u64)>,
 }
 
 impl Descriptor {
-    /// Keeps a descriptor that is this process' own now.
+    /// Stores a descriptor of this process.
     pub fn new(file: impl Into<OwnedFd>) -> Self {
         let file = file.into();
         let identity = identity(file.as_fd()).ok();
@@ -32,11 +32,11 @@ impl Descriptor {
         }
     }
 
-    /// The descriptor, if the number still stands for what was kept.
+    /// Returns the descriptor, if the number still refers to the same file.
     ///
     /// # Errors
     ///
-    /// `EBADF` where the application has closed it, or has something else under its number.
+    /// `EBADF` if the application has closed it, or uses its number for something else.
     pub fn get(&self) -> Result<BorrowedFd<'_>, Errno> {
         let file = self.file.as_ref().ok_or(Errno::BADF)?.as_fd();
         let now = identity(file)?;
@@ -45,24 +45,25 @@ impl Descriptor {
             .ok_or(Errno::BADF)
     }
 
-    /// Another descriptor of the same, which is not inherited by programs.
+    /// Returns another descriptor of the same file, which programs do not inherit.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), and when this process may not open more.
+    /// Those of [`get`](Self::get); or this process may not open more files.
     pub fn duplicate(&self) -> Result<OwnedFd, Errno> {
         rustix::io::fcntl_dupfd_cloexec(self.get()?, 0)
     }
 
-    /// Gives it away; `None` where it is not ours any more.
+    /// Gives up ownership; `None` if the descriptor is not ours any more.
     pub fn into_owned(mut self) -> Option<OwnedFd> {
         self.get().ok()?;
         self.file.take()
     }
 
-    /// The number alone, for an event loop to wait on, or to be looked at.
+    /// Returns the bare number, for an event loop or for inspection.
     pub fn unchecked(&self) -> BorrowedFd<'_> {
-        // There is always one, until it is given away or dropped; this one can be neither read nor written.
+        // There is a file until it is given up or dropped; the substitute can be neither read nor
+        // written.
         self.file.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd)
     }
 }
@@ -96,7 +97,7 @@ mod tests {
     fn a_number_that_stands_for_something_else_is_neither_used_nor_closed() {
         let mut kept = Descriptor::new(file());
         assert!(kept.duplicate().is_ok());
-        // What `os.closerange` and a later `open` come to, in one step.
+        // The effect of `os.closerange` and a later `open`, in one step.
         let mut owned = kept.file.take().unwrap();
         rustix::io::dup2(file(), &mut owned).unwrap();
         let number = owned.as_raw_fd();

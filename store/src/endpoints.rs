@@ -1,14 +1,15 @@
-//! The endpoint table: the first so many paths that this instance has answered.
+//! The endpoint table: the first paths that this instance has answered, up to a limit.
 //!
-//! For applications without a framework that tells routes: a path is a label value only if it is
-//! here. Entries are never removed, and never many, so an attacker who invents paths makes no series.
+//! For applications without a framework that names routes: a path becomes a label value only if it
+//! is in the table. Entries are never removed and never many, so an attacker who invents paths
+//! creates no series.
 //!
 //! # How it works
 //!
-//! An entry is claimed by compare-and-swap, written, and then published with its hash, which is what
-//! lookups compare first: a path that is not here costs one pass over a few hundred bytes. Nobody
-//! ever waits; an entry whose writer was killed is claimed by the next. Two processes may enter the
-//! same path at once: then it is there twice and means the same.
+//! An entry is claimed by compare-and-swap, written, and then published with its hash, which
+//! lookups compare first: a lookup of an unknown path reads a few hundred bytes. No process ever
+//! waits; an entry whose writer was killed is claimed by the next. Two processes may add the same
+//! path at once: then it is in the table twice, with the same meaning.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -17,12 +18,12 @@ use crate::control::AT_ENDPOINTS;
 use crate::memory::WORD;
 use crate::{Control, Process};
 
-/// The most endpoints that `endpoint_limit` may allow.
+/// Maximum value of `endpoint_limit`.
 pub const MAX_ENDPOINTS: usize = 1000;
-/// The longest path that is an endpoint.
+/// Maximum size of a path in the table, in bytes.
 pub const MAX_ENDPOINT_BYTES: usize = 255;
 
-/// One byte of length, then the text.
+/// Size of an entry's text in words: one byte of length, then the text.
 const TEXT_WORDS: usize = (MAX_ENDPOINT_BYTES + 1) / WORD;
 pub(crate) const ENDPOINT_WORDS: usize = MAX_ENDPOINTS * (1 + TEXT_WORDS);
 
@@ -30,7 +31,7 @@ pub(crate) const ENDPOINT_WORDS: usize = MAX_ENDPOINTS * (1 + TEXT_WORDS);
 const PUBLISHED: u64 = 1 << 63;
 
 impl Control {
-    /// The entry of a path, if it has one.
+    /// Returns the entry of a path, if it has one.
     pub fn find_endpoint(&self, path: &str) -> Option<usize> {
         let state = published(path);
         for (entry, word) in self.endpoint_states().iter().enumerate() {
@@ -45,8 +46,8 @@ impl Control {
         None
     }
 
-    /// The entry of a path, which is made if less than `limit` entries are taken. `None` when they
-    /// are, or the path is empty or longer than [`MAX_ENDPOINT_BYTES`].
+    /// Returns the entry of a path; adds it if fewer than `limit` entries are taken. `None` if the
+    /// table is full, or the path is empty or longer than [`MAX_ENDPOINT_BYTES`].
     pub fn endpoint(&self, path: &str, limit: usize, me: Process) -> Option<usize> {
         if let Some(entry) = self.find_endpoint(path) {
             return Some(entry);
@@ -71,7 +72,7 @@ impl Control {
         None
     }
 
-    /// The path of an entry.
+    /// Returns the path of an entry.
     pub fn endpoint_text(&self, entry: usize) -> Option<String> {
         let state = self.endpoint_states().get(entry)?.load(Acquire);
         if state & PUBLISHED == 0 {
@@ -107,7 +108,7 @@ impl Control {
     }
 }
 
-/// FNV-1a; only to tell entries apart quickly, an equal hash is not trusted.
+/// FNV-1a, only to compare entries quickly: equal hashes are followed by a comparison of the texts.
 fn published(path: &str) -> u64 {
     let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)

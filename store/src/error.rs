@@ -1,44 +1,44 @@
-//! What can go wrong with shared memory.
+//! Errors of shared memory.
 
 use rustix::io::Errno;
 
-/// Why a store cannot be created, read, or take another series. Recording into a series that
-/// exists cannot fail.
+/// The reason why a store cannot be created, read, or extended by a series. Recording into an
+/// existing series cannot fail.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The system refuses the memory or the file.
     #[error("cannot {action}: {source}")]
     System {
-        /// What was being done.
+        /// The failed action.
         action: &'static str,
-        /// What the system says.
+        /// The system's message.
         source: Errno,
     },
     /// No more memory: a limit of the process, of the container or of the machine.
     #[error("cannot grow the store to {bytes} bytes: {source}")]
     Grow {
-        /// The size that was asked for.
+        /// The requested size.
         bytes: u64,
-        /// What the system says.
+        /// The system's message.
         source: Errno,
     },
-    /// A store has as many series as it may.
+    /// A store has reached its maximum size.
     #[error("the store is full: it may hold {limit} bytes")]
     Full {
-        /// The most that a store may hold.
+        /// The maximum size of a store.
         limit: u64,
     },
-    /// Two families of one name.
+    /// Two families have one name.
     #[error("family '{name}' is a {existing}, it cannot also be a {asked}")]
     Conflict {
         /// The name.
         name: String,
-        /// What it is already.
+        /// Its type in the store.
         existing: String,
-        /// What was asked for.
+        /// The requested type.
         asked: String,
     },
-    /// A type that stores have no place for.
+    /// Stores cannot hold this type.
     #[error(
         "family '{name}' is a native histogram, which a store cannot hold: its buckets are not known beforehand"
     )]
@@ -46,36 +46,36 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
-    /// Names, labels and buckets that are too much for one record.
+    /// Names, labels and buckets are too large for one record.
     #[error("'{name}' takes {bytes} bytes, at most {limit} are allowed")]
     TooLarge {
         /// The family's name.
         name: String,
-        /// What it takes.
+        /// Their size.
         bytes: usize,
-        /// What is allowed.
+        /// The maximum size.
         limit: usize,
     },
-    /// A name of a store, or the path of one, that does not fit.
+    /// The name or path of a store is too long.
     #[error("the name '{name}' is too long, at most {limit} bytes are allowed")]
     Name {
         /// The name.
         name: String,
-        /// How long it may be.
+        /// The maximum size.
         limit: usize,
     },
-    /// Not a store of this version, or a damaged one.
+    /// The memory is not a store of this version, or is damaged.
     #[error("damaged {what} at byte {at}")]
     Damaged {
-        /// What cannot be right.
+        /// The damaged part.
         what: &'static str,
-        /// Where.
+        /// Its place.
         at: u64,
     },
     /// All slots are taken.
     #[error("all {limit} worker slots are taken")]
     Slots {
-        /// How many there are.
+        /// The number of slots.
         limit: usize,
     },
 }
@@ -86,7 +86,8 @@ impl StoreError {
     }
 }
 
-/// `memmap2` and the standard library report errors of the system as [`std::io::Error`].
+/// Converts an [`std::io::Error`], in which `memmap2` and the standard library report errors of the
+/// system.
 pub(crate) fn errno(error: &std::io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

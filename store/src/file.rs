@@ -1,7 +1,7 @@
-//! A store as an open file: made by the arbiter before the fork, taken over by the worker after it.
+//! A store as an open file: the arbiter creates it before the fork, and the worker adopts it after.
 //!
-//! It is always sealed memory (a memfd). Only descriptors lead to it, and it cannot shrink, so that no
-//! access to its mapping faults, whatever happens in any file system.
+//! It is always sealed memory (a memfd). It can only be reached through descriptors, and it cannot
+//! shrink, so accesses to its mapping never fault, whatever happens in any file system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,19 +17,19 @@ use crate::layout::{
 use crate::memory::{FIRST_SEGMENT, WORD, allocate};
 use crate::{Descriptor, Process, StoreError, TemporaryStore, WorkerStore};
 
-/// What kind of process writes a store.
+/// The kind of process that writes a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// A worker of Gunicorn.
     Worker,
-    /// Its master, which may set metrics when it preloads the application.
+    /// The arbiter, which may set metrics when it preloads the application.
     Arbiter,
-    /// The exporter, for what it says of others.
+    /// The exporter, for its metrics of other processes.
     Exporter,
-    /// A process that a worker has forked.
+    /// A process that a worker has started.
     Child,
-    /// Nobody: it has what dead writers could not send to the shared registry.
+    /// No process: the store carries over what dead writers could not send to the shared registry.
     Heir,
 }
 
@@ -47,36 +47,37 @@ impl Role {
     }
 }
 
-/// Whose store it is. What does not change when an exporter dies; the process is in the store.
+/// The owner of a store. It does not change when an exporter dies; the process is stored
+/// separately.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// What kind of process writes it.
     pub role: Role,
-    /// Tells the stores of one instance apart; from [`Control::next_store_number`].
+    /// Identifies the store within one instance; from [`Control::next_store_number`].
     ///
     /// [`Control::next_store_number`]: crate::Control::next_store_number
     pub number: u64,
-    /// Of a worker: its slot.
+    /// The slot of a worker.
     pub slot: u32,
-    /// What people call it (`<instance>:<slot>`); the readable part of the writer id.
+    /// The name for users (`<instance>:<slot>`), which is the readable part of the writer id.
     pub name: String,
 }
 
-/// A store that nobody writes yet: an open file, not mapped.
+/// A store as an open file, not mapped yet.
 ///
-/// The arbiter keeps it to hand it to exporters. A forked worker has to drop those of its siblings,
-/// which it has inherited, or their memory outlives them.
+/// The arbiter keeps it to pass it to exporters. A forked worker has to drop the inherited stores
+/// of its siblings, or their memory outlives them.
 #[derive(Debug)]
 pub struct StoreFile {
     file: Descriptor,
 }
 
 impl StoreFile {
-    /// Makes an empty store.
+    /// Creates an empty store.
     ///
     /// # Errors
     ///
-    /// When the system refuses the file or its first 64 KiB, or the name is over 256 bytes.
+    /// The system refuses the file or its first 64 KiB, or the name is longer than 256 bytes.
     pub fn create(identity: &Identity) -> Result<Self, StoreError> {
         if identity.name.len() > MAX_NAME {
             return Err(StoreError::Name {
@@ -98,23 +99,23 @@ impl StoreFile {
         Ok(Self::from_fd(file))
     }
 
-    /// A store that was made earlier: an inherited descriptor, or one that came over a link.
+    /// Opens an existing store: an inherited descriptor, or one received over a link.
     pub fn from_fd(file: OwnedFd) -> Self {
         Self {
             file: Descriptor::new(file),
         }
     }
 
-    /// The same store once more.
+    /// Returns another handle on the same store.
     ///
     /// # Errors
     ///
-    /// When this process may not open more files.
+    /// This process may not open more files.
     pub fn duplicate(&self) -> Result<Self, StoreError> {
         self.duplicate_fd().map(Self::from_fd)
     }
 
-    /// Another descriptor of it, to be passed on.
+    /// Returns another descriptor of it, to pass on.
     ///
     /// # Errors
     ///
@@ -125,7 +126,7 @@ impl StoreFile {
             .map_err(StoreError::system("duplicate a descriptor"))
     }
 
-    /// What its writer has said of its end ([`WorkerStore::say_last`]); 0 = nothing.
+    /// Returns the code of its writer's reason to end ([`WorkerStore::say_last`]); 0 = none.
     pub fn last_words(&self) -> u64 {
         let mut words = [0; WORD];
         match rustix::io::pread(
@@ -138,19 +139,20 @@ impl StoreFile {
         }
     }
 
-    /// This process becomes its writer: after the fork, in the worker. What is in it stays, and is
-    /// gone on with (an exporter's store passes from one to the next).
+    /// Makes this process its writer: after the fork, in the worker. Its content stays and is
+    /// continued (an exporter's store passes from one to the next).
     ///
     /// Its memory stays mapped while this process lives.
     ///
     /// # Errors
     ///
-    /// When it cannot be mapped, or is no store.
+    /// It cannot be mapped, or is not a store.
     pub fn adopt(self) -> Result<WorkerStore, StoreError> {
         WorkerStore::adopt(self.into_fd()?, Process::current())
     }
 
-    /// As [`adopt`](Self::adopt), on behalf of another process: for tests that play several in one.
+    /// Does what [`adopt`](Self::adopt) does on behalf of another process, for tests that play
+    /// several processes in one.
     ///
     /// # Errors
     ///
@@ -159,21 +161,21 @@ impl StoreFile {
         WorkerStore::adopt(self.into_fd()?, process)
     }
 
-    /// This process writes it for a while, and goes on living: its memory is mapped as long as the
-    /// returned store lives.
+    /// Makes this process its writer for a while: its memory is mapped as long as the returned
+    /// store lives.
     ///
     /// # Errors
     ///
-    /// As [`adopt`](Self::adopt).
+    /// Those of [`adopt`](Self::adopt).
     pub fn write_for_a_while(self) -> Result<TemporaryStore, StoreError> {
         self.adopt().map(TemporaryStore::new)
     }
 
-    /// Its descriptor, to be given away.
+    /// Gives up its descriptor.
     ///
     /// # Errors
     ///
-    /// When this process has closed it.
+    /// This process has closed it.
     pub fn into_fd(self) -> Result<OwnedFd, StoreError> {
         self.file
             .into_owned()
@@ -187,7 +189,7 @@ impl AsFd for StoreFile {
     }
 }
 
-/// Memory that may grow and never shrinks: what is mapped of it stays there.
+/// Creates memory that may grow and never shrinks: mapped parts of it stay.
 pub(crate) fn sealed_memory(name: &str) -> Result<OwnedFd, StoreError> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file =
@@ -197,7 +199,8 @@ pub(crate) fn sealed_memory(name: &str) -> Result<OwnedFd, StoreError> {
     Ok(file)
 }
 
-/// Whether the file can never shrink under a mapping. A file of a directory can: it is no store.
+/// Returns whether the file can never shrink under a mapping. A file in a directory can, so it is
+/// not a store.
 pub(crate) fn may_be_mapped(file: BorrowedFd<'_>) -> bool {
     matches!(rustix::fs::fcntl_get_seals(file), Ok(seals) if seals.contains(SealFlags::SHRINK))
 }

@@ -1,13 +1,14 @@
-//! Bytes that a file holds whole or not at all: their length and a checksum stand before them.
+//! Frames bytes with their length and a checksum, so that a reader accepts them whole or not at
+//! all.
 
 const WORD: usize = size_of::<u64>();
-/// Bytes before the content: magic number, generation, length, checksum.
+/// Size of the header in bytes: magic number, generation, length, checksum.
 pub(crate) const HEADER: usize = 4 * WORD;
 
-/// What stands before the content.
+/// The header before the content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
-    /// Grows with each write of the same content.
+    /// Increases with each write of the same content.
     pub(crate) generation: u64,
     pub(crate) len: u64,
     sum: u64,
@@ -31,7 +32,7 @@ impl Header {
         bytes
     }
 
-    /// `None` where the magic number is another.
+    /// Parses a header; `None` if the magic number is another.
     pub(crate) fn decode(magic: u64, bytes: &[u8]) -> Option<Self> {
         let mut words = bytes
             .get(..HEADER)?
@@ -52,14 +53,14 @@ impl Header {
     }
 }
 
-/// The content, and its generation; `None` where anything of it is damaged.
+/// Returns the content and its generation; `None` if any part is damaged.
 pub(crate) fn decode(magic: u64, bytes: &[u8]) -> Option<(u64, &[u8])> {
     let header = Header::decode(magic, bytes)?;
     let content = &bytes[HEADER..];
     header.fits(content).then_some((header.generation, content))
 }
 
-/// FNV-1a over words of eight bytes: against damage, not against attackers.
+/// FNV-1a over words of eight bytes: detects damage, does not stop attackers.
 pub(crate) fn checksum(generation: u64, bytes: &[u8]) -> u64 {
     bytes
         .chunks(WORD)

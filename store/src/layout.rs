@@ -1,12 +1,12 @@
-//! Where things are in a store, in words of eight bytes.
+//! Places in a store, in words of eight bytes.
 //!
 //! ```text
 //! header    what the store is, how far it is written, the push state's headers
 //! records   family | series | padding, each with its length in its first word
 //! ```
 //!
-//! A record lies wholly within one segment, and counts once the header's `USED` is behind it: a
-//! writer that is killed in the middle has written nothing.
+//! A record lies within one segment, and counts once the header's `USED` is beyond it: a writer
+//! that is killed in the middle has written nothing.
 //!
 //! ```text
 //! family    head, type and text length, text: name, help, unit, bounds
@@ -14,15 +14,15 @@
 //! exemplar  head, turn, series and cell, text length, value, time, room for a text: labels
 //! ```
 //!
-//! An exemplar is written over by the next one of its cell. Its turn is odd while that happens, and
-//! stays so if the writer is killed in it: then there is none.
+//! The next exemplar of a cell overwrites the one before. Its turn is odd meanwhile, and stays odd
+//! if the writer is killed: then there is no exemplar.
 
 use metrics_model::{FamilyType, Layout, Point};
 
-/// What a store begins with: its name and the version of this layout.
+/// Magic number: name and version of this layout.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"gpestor2");
 
-/// Of a multiple of 64 bytes.
+/// Rounded up to a multiple of 64 bytes.
 pub(crate) const HEADER: usize =
     (AT_PUSH_STATE + MAX_SHARDS * PUSH_STATE_WORDS).next_multiple_of(8);
 pub(crate) const AT_MAGIC: usize = 0;
@@ -31,26 +31,28 @@ pub(crate) const AT_NUMBER: usize = 2;
 pub(crate) const AT_PID: usize = 3;
 pub(crate) const AT_START_TIME: usize = 4;
 pub(crate) const AT_ID: usize = 5;
-/// Words written and valid, the header among them.
+/// Number of written and valid words, including the header.
 pub(crate) const AT_USED: usize = 8;
 pub(crate) const AT_NAME_LEN: usize = 9;
 pub(crate) const AT_NAME: usize = 10;
-/// Over how many shards the families were spread when the push state was written; 0 = it is not.
+/// Number of shards when the push state was written; 0 = there is none.
 pub(crate) const AT_SHARDS: usize = 48;
-/// Why its writer ends, in the writer's own words; 0 = it has said nothing.
+/// Code of the writer's reason to end; 0 = none.
 pub(crate) const AT_LAST_WORDS: usize = 49;
-/// For each shard: the commit, whose lowest bit says which of two headers is valid, and those two.
+/// For each shard: the commit, whose lowest bit selects the valid one of two headers, and those
+/// two.
 pub(crate) const AT_PUSH_STATE: usize = 56;
 pub(crate) const PUSH_HEADER_WORDS: usize = 8;
 pub(crate) const PUSH_STATE_WORDS: usize = 1 + 2 * PUSH_HEADER_WORDS;
-/// Over how many registries the families of one writer may be spread.
+/// Maximum number of registries over which the families of one writer may be spread.
 pub const MAX_SHARDS: usize = 64;
 
-/// Bytes of the name in a store's header.
+/// Maximum size of the name in a store's header, in bytes.
 pub(crate) const MAX_NAME: usize = 256;
-/// Words of the largest record: it fits into any segment but the first, and into that when empty.
+/// Maximum size of a record in words: it fits into any segment, except the first unless that is
+/// empty.
 pub(crate) const MAX_RECORD: usize = 6 * 1024;
-/// Words of the largest store.
+/// Maximum size of a store, in words.
 pub(crate) const MAX_STORE: usize = 256 * 1024 * 1024 / crate::memory::WORD;
 
 pub(crate) const KIND_FAMILY: u64 = 1;
@@ -60,10 +62,10 @@ pub(crate) const KIND_EXEMPLAR: u64 = 4;
 
 pub(crate) const FAMILY_HEAD: usize = 2;
 pub(crate) const SERIES_HEAD: usize = 4;
-/// In a series' record: whether it is retired.
+/// Flags of a series' record: whether it is retired.
 pub(crate) const AT_FLAGS: usize = 1;
 pub(crate) const RETIRED: u64 = 1;
-/// In an exemplar's record.
+/// Turn of an exemplar's record.
 pub(crate) const AT_TURN: usize = 1;
 pub(crate) const AT_CELL: usize = 2;
 pub(crate) const AT_TEXT_LEN: usize = 3;
@@ -71,21 +73,20 @@ pub(crate) const AT_VALUE: usize = 4;
 pub(crate) const AT_TIME: usize = 5;
 pub(crate) const EXEMPLAR_HEAD: usize = 6;
 
-/// How a series' values lie in memory.
+/// The form of a series' values in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// One value.
     Scalar,
-    /// Value and time, twice, and a counter that says which pair is valid: neither a reader in the
-    /// middle of a write nor a writer killed in it tears the pair.
+    /// Value and time, twice, and a counter that selects the valid pair: a reader in the middle of
+    /// a write, and the death of the writer, both see a whole pair.
     Timed,
     /// The sum, then that many buckets.
     Buckets(usize),
 }
 
 impl Shape {
-    /// `None`: a native histogram, whose buckets are as many as there are; nobody in a worker
-    /// makes one.
+    /// Returns `None` for a native histogram, whose number of buckets varies; workers make none.
     pub(crate) fn of(family_type: FamilyType, layout: Option<&Layout>) -> Option<Self> {
         match family_type {
             FamilyType::Gauge(mode) if mode.is_timed() => Some(Self::Timed),
@@ -99,7 +100,7 @@ impl Shape {
         }
     }
 
-    /// Words that the writer uses.
+    /// Returns the number of words that the writer uses.
     pub(crate) fn cells(self) -> usize {
         match self {
             Self::Scalar => 1,
@@ -108,7 +109,7 @@ impl Shape {
         }
     }
 
-    /// Words of one value in the push state.
+    /// Returns the number of words of one value in the push state.
     pub(crate) fn values(self) -> usize {
         match self {
             Self::Scalar => 1,
@@ -117,22 +118,22 @@ impl Shape {
         }
     }
 
-    /// Words from the record's start to its text.
+    /// Returns the number of words from the record's start to its text.
     pub(crate) fn text_at(self) -> usize {
         self.sent_at(1) + 1 + self.values()
     }
 
-    /// Where the base lies in the record.
+    /// Returns the place of the base in the record.
     pub(crate) fn base_at(self) -> usize {
         SERIES_HEAD + self.cells()
     }
 
-    /// Where one of the two sent values lies in the record: its seq, then its words.
+    /// Returns the place of one of the two sent values in the record: its seq, then its words.
     pub(crate) fn sent_at(self, side: usize) -> usize {
         self.base_at() + self.values() + side * (1 + self.values())
     }
 
-    /// A point from its words in the push state.
+    /// Decodes a point from its words in the push state.
     pub(crate) fn point(self, word: impl Fn(usize) -> u64) -> Point {
         let float = |i| f64::from_bits(word(i));
         match self {
@@ -148,7 +149,7 @@ impl Shape {
         }
     }
 
-    /// A point into its words in the push state; a point of another form writes nothing.
+    /// Encodes a point into its words in the push state; a point of another form writes nothing.
     pub(crate) fn write(self, point: &Point, mut word: impl FnMut(usize, u64)) {
         match (self, point) {
             (Self::Scalar, Point::Scalar(value)) => word(0, value.to_bits()),

@@ -1,4 +1,4 @@
-//! What the workers of one Gunicorn instance and its exporter share in memory.
+//! The memory that the workers of one Gunicorn instance share with its exporter.
 //!
 //! ```text
 //! arbiter   StoreFile::create ── fork ──▶ worker   StoreFile::adopt ─▶ WorkerStore ─▶ Series: add, set
@@ -10,10 +10,10 @@
 //! StoreCopy   a store as bytes, for a reader in another container (file mode)
 //! ```
 //!
-//! A request only ever writes memory: a [`Series`] is a few adds at known addresses. The memory
-//! outlives its writer, and every word in it is read and written atomically, so a reader is safe
-//! whatever the writer does, or has stopped doing in the middle. Unsafe code: `memory.rs`, and one block
-//! of `temporary_store.rs`.
+//! A request only writes memory: a [`Series`] is a few additions at known addresses. The memory
+//! outlives its writer. Every word in it is read and written atomically, so a reader is safe at any
+//! moment, even if the writer stopped in the middle. Unsafe code: `memory.rs`, and one block of
+//! `temporary_store.rs`.
 //!
 //! # Example
 //!

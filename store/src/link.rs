@@ -1,9 +1,10 @@
-//! What the arbiter and its exporter say to each other, with descriptors.
+//! Messages between the arbiter and its exporter, with descriptors.
 //!
-//! A pair of `SOCK_SEQPACKET` sockets: one packet is one message, in JSON, with the descriptors it
-//! names. Neither side ever waits for the other: what the socket does not take stays in a queue, in
-//! order, and goes with the next [`Link::flush`]. The queue is bounded by what the messages are about
-//! (stores, and one ping). The end of either process is the end of file for the other.
+//! The link is a pair of `SOCK_SEQPACKET` sockets: one packet is one message, in JSON, with the
+//! descriptors that it names. Neither side ever waits for the other: messages that the socket does
+//! not accept stay in a queue, in order, and are sent by the next [`Link::flush`]. The number of
+//! stores, plus one ping, limits the queue. When either process ends, the other reads the end of
+//! file.
 
 use std::collections::VecDeque;
 use std::io::{IoSlice, IoSliceMut};
@@ -26,76 +27,76 @@ pub type ArbiterLink = Link<ToExporter, ToArbiter>;
 /// The exporter's end.
 pub type ExporterLink = Link<ToArbiter, ToExporter>;
 
-/// Between two arbiters of one instance, the old one and the one that replaces it; the same in both
-/// directions.
+/// A link between two arbiters of one instance, the old one and the one that replaces it; the same
+/// in both directions.
 pub type PeerLink = Link<ToPeer, ToPeer>;
-/// The end at which the arbiter hears of children that its workers have forked.
+/// The end at which the arbiter receives stores of its workers' children.
 pub type NurseryLink = Link<(), FromChild>;
-/// The other end, which all of them share.
+/// The other end, which all children share.
 pub type ChildLink = Link<FromChild, ()>;
 
-/// The longest message.
+/// Maximum size of a message, in bytes.
 const MAX_MESSAGE: usize = 128 * 1024;
-/// The most descriptors with one message.
+/// Maximum number of descriptors of one message.
 const MAX_DESCRIPTORS: usize = 4;
 
-/// What an exporter begins with; descriptors: control, first and second snapshot.
+/// The first message to an exporter; descriptors: control, first and second snapshot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Boot {
-    /// The exporter's settings, as that crate writes them.
+    /// The exporter's settings, serialized by their own crate.
     pub settings: serde_json::Value,
     /// The instance's name, the first part of each `worker_id`.
     pub instance: String,
-    /// What it is to say of the instance.
+    /// Facts about the instance, to be shown.
     pub facts: Facts,
 }
 
-/// What only the arbiter knows, for the exporter to tell.
+/// Facts that only the arbiter knows, and the exporter shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// The application's listeners.
     pub listeners: Vec<ListenerFacts>,
-    /// Labels of `gunicorn_build_info`: what runs, and which version of it.
+    /// Labels of `gunicorn_build_info`: the programs and their versions.
     pub build: Vec<(String, String)>,
 }
 
-/// A socket on which the application is served: its name, not the socket itself.
+/// A listener of the application: its name, not the socket itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerFacts {
-    /// The socket's inode, by which the system tells of it.
+    /// The socket's inode, by which the system reports on it.
     pub inode: u64,
     /// Whether it is a unix socket.
     pub is_unix: bool,
-    /// What people call it: address and port, or path.
+    /// The name for users: address and port, or path.
     pub name: String,
 }
 
-/// A store that the exporter is to read.
+/// A store for the exporter to read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewStore {
-    /// Its number, by which later messages name it.
+    /// Its number in later messages.
     pub number: u64,
-    /// Who writes it.
+    /// The kind of its writer.
     pub role: Role,
-    /// Of a worker: its slot.
+    /// The slot of a worker.
     pub slot: u32,
-    /// The process, where the arbiter knows it already.
+    /// The process, if the arbiter knows it already.
     pub process: Option<Process>,
 }
 
-/// From the arbiter.
+/// Messages of the arbiter to its exporter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToExporter {
     /// The first message. Descriptors: control, first snapshot, second snapshot.
     Boot(Boot),
-    /// The certificates that the listener is to be served with, from now on; where TLS is on, they
-    /// come before it. Descriptor: the files' contents, as the exporter's crate writes them.
+    /// The certificates of the listener, valid from now on; with TLS they come before it.
+    /// Descriptor: the content of the files, in the exporter's form.
     Tls,
-    /// The socket that `/metrics` is served on; without one, nothing is served. It comes after the
-    /// stores that there are, so that no page lacks one. Descriptor: the listener.
+    /// The socket of `/metrics`; before it comes, nothing is served. It comes after the existing
+    /// stores, so that no page lacks one. Descriptor: the listener.
     Listener,
-    /// The socket on which processes of this instance ask for its page. Descriptor: the listener.
+    /// The socket on which processes of this instance request its page. Descriptor: the listener.
     Pages,
     /// A store to read. Descriptor: the store.
     Store(NewStore),
@@ -104,123 +105,123 @@ pub enum ToExporter {
         /// Its number.
         number: u64,
     },
-    /// To be answered by a pong.
+    /// Requests a pong.
     Ping,
-    /// The instance ends: push and commit what is left, take leave for all whose process has ended,
-    /// say [`ToArbiter::Bye`], and end.
+    /// The instance ends: push and commit the rest, send LEAVE for all writers whose process has
+    /// ended, send [`ToArbiter::Bye`], and end.
     Shutdown,
-    /// Another exporter follows, with other settings: push and commit what is left, say
-    /// [`ToArbiter::Bye`], and end. Nobody leaves who has not ended.
+    /// Another exporter follows, with other settings: push and commit the rest, send
+    /// [`ToArbiter::Bye`], and end. Writers that have not ended do not leave.
     Replace,
 }
 
-/// From the exporter.
+/// Messages of the exporter to its arbiter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToArbiter {
-    /// It has the lock and its registry, and goes on from there.
+    /// It has the lock and its registry, and continues.
     Ready,
-    /// It answers.
+    /// The answer to a ping.
     Pong,
-    /// All that was in this dead writer's store is safe elsewhere: the store may go.
+    /// Everything in this dead writer's store is safe elsewhere: the arbiter may give the store up.
     Released {
         /// Its number.
         number: u64,
     },
-    /// Another exporter is active, and it waits for its turn.
+    /// Another exporter is active, and this one waits.
     Waiting,
-    /// This store has all that those of some dead writers have not sent: it takes their place, and is
-    /// to be told of like any other. Descriptor: the store.
+    /// This store has all that the stores of some dead writers have not sent. It replaces them, and
+    /// is announced like any other. Descriptor: the store.
     Heir {
         /// The store.
         store: NewStore,
-        /// The numbers of those whose stores may go.
+        /// The numbers of the stores that the arbiter may give up.
         replaces: Vec<u64>,
     },
-    /// Most of what is in its own store is no more: it needs another one.
+    /// Most series of its own store are retired: it needs another store.
     Worn,
-    /// File mode: the file whose lock says that the instance lives. The arbiter keeps it open, so that
-    /// the lock outlives the exporter. Descriptor: the file.
+    /// File mode: the file whose lock shows that the instance lives. The arbiter keeps it open, so
+    /// that the lock outlives the exporter. Descriptor: the file.
     Life,
-    /// It ends now, and has kept its promises.
+    /// It ends now, and everything is done.
     Bye,
 }
 
-/// From one arbiter of an instance to the other, while there are two of them (USR2). Each has the
-/// stores of both, so that whichever ends first, the other goes on with all of them.
+/// Messages between two arbiters of one instance, after USR2. Each has the stores of both, so that
+/// either can continue with all of them when the other ends.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum ToPeer {
     /// The first message of the old one. Descriptors: control, first snapshot, second snapshot.
     Inherit,
-    /// The socket that `/metrics` is served on, and where that is. Descriptor: the listener.
+    /// The socket of `/metrics`, and its address. Descriptor: the listener.
     Listener {
-        /// The address as it is configured.
+        /// The address in the settings.
         address: String,
         /// The port.
         port: u16,
     },
-    /// A store of the sender's. Descriptor: the store.
+    /// A store of the sender. Descriptor: the store.
     Store(NewStore),
     /// Its writer has ended.
     Dead {
         /// Its number.
         number: u64,
     },
-    /// All that was in a dead writer's store is safe elsewhere.
+    /// Everything in a dead writer's store is safe elsewhere.
     Released {
         /// Its number.
         number: u64,
     },
-    /// The new one's exporter is there: that of the old one is to commit, and to end.
+    /// The new arbiter's exporter is ready: that of the old one has to commit and end.
     Yield,
 }
 
-/// From a child that a worker has forked.
+/// Messages of a child that a worker has started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum FromChild {
-    /// It has made a store for itself. Descriptor: the store.
+    /// A store that the child has made for itself. Descriptor: the store.
     Store(NewStore),
 }
 
-/// Why a link does not work.
+/// The reason why a link does not work.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The other process has ended or closed it.
     #[error("the other side has closed the link")]
     Closed,
-    /// The system refuses.
+    /// An error of the system.
     #[error("cannot {action} the link: {source}")]
     System {
-        /// What was being done.
+        /// The failed action.
         action: &'static str,
-        /// What the system says.
+        /// The system's message.
         source: Errno,
     },
-    /// A message that the other side cannot read.
+    /// The message cannot be parsed.
     #[error("cannot read the message '{text}': {source}")]
     Message {
         /// Its beginning.
         text: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
-    /// Settings as long as a book.
+    /// The message is too long.
     #[error("a message of {bytes} bytes is too long, at most {MAX_MESSAGE} are allowed")]
     TooLong {
         /// Its length.
         bytes: usize,
     },
-    /// This process has closed the link's descriptor, and may have something else under its number.
+    /// This process has closed the link's descriptor, and may use its number for something else.
     #[error("this process has closed the link's descriptor")]
     Lost,
-    /// This process may not open as many files as it was sent.
+    /// The message had more descriptors than this process may open.
     #[error("descriptors were lost, too many files are open")]
     Descriptors,
 }
 
-/// One end of a link. `Out` is what is sent from here, `In` what arrives.
+/// One end of a link. `Out` is the type of sent messages, `In` of received ones.
 #[derive(Debug)]
 pub struct Link<Out, In> {
     socket: Descriptor,
@@ -229,11 +230,12 @@ pub struct Link<Out, In> {
 }
 
 impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
-    /// This process' end, and the socket that the other inherits (close-on-exec until then).
+    /// Returns this process' end, and the socket that the other process inherits (close-on-exec
+    /// until then).
     ///
     /// # Errors
     ///
-    /// When the system refuses the sockets.
+    /// The system refuses the sockets.
     pub fn pair() -> Result<(Self, OwnedFd), LinkError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)
@@ -241,7 +243,7 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         Ok((Self::from_fd(ours), theirs))
     }
 
-    /// The other end, from the socket that was inherited.
+    /// Returns the other end, from the inherited socket.
     pub fn from_fd(socket: OwnedFd) -> Self {
         Self {
             socket: Descriptor::new(socket),
@@ -250,11 +252,11 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         }
     }
 
-    /// Sends a message with the descriptors it names, now or as soon as the other side takes it.
+    /// Sends a message with the descriptors it names, now or as soon as the other side accepts it.
     ///
     /// # Errors
     ///
-    /// When the link is closed, or the message is too long; never because the other side is slow.
+    /// The link is closed, or the message is too long; never because the other side is slow.
     pub fn send(&mut self, message: &Out, descriptors: Vec<OwnedFd>) -> Result<(), LinkError> {
         let bytes = serde_json::to_vec(message).map_err(|source| LinkError::Message {
             text: String::new(),
@@ -267,11 +269,11 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         self.flush()
     }
 
-    /// Sends what the other side would not take before.
+    /// Sends what the other side did not accept before.
     ///
     /// # Errors
     ///
-    /// When the link is closed, or is not this process' any more; what is queued stays.
+    /// The link is closed, or no longer belongs to this process; the queue stays.
     pub fn flush(&mut self) -> Result<(), LinkError> {
         while let Some((bytes, descriptors)) = self.queue.front() {
             let socket = self.socket.get().map_err(|_| LinkError::Lost)?;
@@ -290,12 +292,12 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         Ok(())
     }
 
-    /// How many messages the other side has not taken yet.
+    /// Returns how many messages the other side has not accepted yet.
     pub fn queued(&self) -> usize {
         self.queue.len()
     }
 
-    /// The next message, with its descriptors; `None` when there is none now.
+    /// Returns the next message, with its descriptors; `None` if there is none now.
     ///
     /// # Errors
     ///
@@ -311,8 +313,8 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
             let mut into = [IoSliceMut::new(&mut bytes)];
             match recvmsg(socket, &mut into, &mut ancillary, flags) {
                 Ok(received) => break received,
-                // A reset says that the other end has closed without reading all of ours. Linux reports it
-                // once, before the messages that are still to be read, and then the end of file.
+                // A reset means that the other end has closed without reading all messages. Linux
+                // reports it once, before the unread messages, and then the end of file.
                 Err(Errno::INTR | Errno::CONNRESET) => {}
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(other) => return Err(failed("read from")(other)),

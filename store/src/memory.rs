@@ -1,22 +1,23 @@
-//! Shared memory as words: the unsafe code of this crate, but for one block in `temporary_store.rs`.
+//! Shared memory as words. It contains all unsafe code of this crate, except one block in
+//! `temporary_store.rs`.
 //!
 //! # How it works
 //!
-//! A memfd is mapped in segments. The first is 64 KiB, each later one as large as
-//! all before it, so that 2 GiB are 16 mappings. A segment is mapped once and never moves: addresses
-//! within it stay valid while the file grows, and no address space is reserved that is not used
-//! (users limit it with `RLIMIT_AS`).
+//! A memfd is mapped in segments. The first is 64 KiB, each later one as large as all before it, so
+//! that 2 GiB are 16 mappings. A segment is mapped once and never moves: addresses within it stay
+//! valid while the file grows. No address space is reserved before it is used (users limit it with
+//! `RLIMIT_AS`).
 //!
 //! # Why it is sound
 //!
-//! Other processes write the same memory at any time. So it is only ever seen as [`AtomicU64`]s,
-//! for which concurrent writes are not a data race, and which every pattern of bits is valid for.
+//! Other processes write the same memory at any time. So it is only accessed as [`AtomicU64`]s:
+//! their concurrent writes are not a data race, and every bit pattern is valid.
 //!
 //! # What if
 //!
-//! *There is no memory*: a file grows by `fallocate`, which takes the memory or says that it cannot;
-//! touching a mapped page never fails afterwards. *The file shrinks*: memfds are sealed against it,
-//! and no other file is ever mapped.
+//! *There is no memory*: a file grows by `fallocate`, which reserves the memory or fails; touching
+//! a mapped page never fails afterwards. *The file shrinks*: memfds are sealed against that, and no
+//! other file is ever mapped.
 #![expect(
     unsafe_code,
     reason = "mapping memory; each block says why it is sound"
@@ -33,9 +34,9 @@ use rustix::io::{Errno, pwrite};
 
 use crate::error::errno;
 
-/// Bytes in a word, the unit in which everything in shared memory is laid out.
+/// Size of a word in bytes; all places in shared memory are counted in words.
 pub(crate) const WORD: usize = size_of::<u64>();
-/// Words in the first segment.
+/// Number of words in the first segment.
 pub(crate) const FIRST_SEGMENT: usize = 64 * 1024 / WORD;
 
 /// A mapped part of a file.
@@ -45,7 +46,7 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Maps `len` words from word `at`; the file must be that large already.
+    /// Maps `len` words from word `at`; the file must already be that large.
     pub(crate) fn map(file: BorrowedFd<'_>, at: usize, len: usize) -> Result<Self, Errno> {
         let map = MmapOptions::new()
             .offset((at * WORD) as u64)
@@ -55,25 +56,25 @@ impl Segment {
         Ok(Self { map })
     }
 
-    /// Keeps the mapping while the process lives, so that addresses in it may be kept anywhere.
-    /// Only [`unmap`] ends it before.
+    /// Keeps the mapping while the process lives, so that addresses in it may be stored anywhere.
+    /// Only [`unmap`] ends it earlier.
     pub(crate) fn leak(self) -> &'static [AtomicU64] {
         let segment = ManuallyDrop::new(self);
         let words: *const [AtomicU64] = &raw const **segment;
-        // SAFETY: as in `deref`, and the mapping is never dropped. `unmap` ends it only for callers that
-        // promise that no address in it is used any more.
+        // SAFETY: as in `deref`, and the mapping is never dropped. `unmap` ends it only for callers
+        // that promise that no address in it is used any more.
         unsafe { &*words }
     }
 }
 
-/// Ends a mapping that was kept for the life of the process.
+/// Ends a mapping of [`Segment::leak`].
 ///
 /// # Safety
 ///
 /// `words` come from [`Segment::leak`], and neither they nor any address in them are used any more.
 pub(crate) unsafe fn unmap(words: *const [AtomicU64]) {
     let start = words.cast_mut().cast();
-    // SAFETY: it is one whole mapping, which nothing uses.
+    // SAFETY: it is one whole mapping, and nothing uses it.
     let unmapped = unsafe { rustix::mm::munmap(start, words.len() * WORD) };
     debug_assert!(unmapped.is_ok(), "a mapping can be unmapped");
 }
@@ -85,14 +86,13 @@ impl Deref for Segment {
     fn deref(&self) -> &[AtomicU64] {
         let len = self.map.len() / WORD;
         // SAFETY: the mapping is readable and writable, lives as long as `self`, is aligned to a
-        // page, holds `len` words, and an `AtomicU64` may have any bits. Nobody has a plain
-        // reference to this memory: this is the only access to it. Other processes write it as
-        // words too.
+        // page, holds `len` words, and an `AtomicU64` may have any bits. No plain reference to this
+        // memory exists: this is the only access to it. Other processes write it as words too.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast::<AtomicU64>(), len) }
     }
 }
 
-/// Where a segment lies in its file, in words: start and length.
+/// Returns the place of a segment in its file, in words: start and length.
 pub(crate) fn segment_bounds(number: usize) -> (usize, usize) {
     match number {
         0 => (0, FIRST_SEGMENT),
@@ -100,7 +100,7 @@ pub(crate) fn segment_bounds(number: usize) -> (usize, usize) {
     }
 }
 
-/// In which segment a word lies.
+/// Returns the segment of a word.
 pub(crate) fn segment_of(word: usize) -> usize {
     match word / FIRST_SEGMENT {
         0 => 0,
@@ -108,7 +108,7 @@ pub(crate) fn segment_of(word: usize) -> usize {
     }
 }
 
-/// The words from `at`, if they lie in one of the segments and wholly in it.
+/// Returns the words from `at`, if they lie within one segment.
 pub(crate) fn words<S: Deref<Target = [AtomicU64]>>(
     segments: &[S],
     at: usize,
@@ -119,14 +119,14 @@ pub(crate) fn words<S: Deref<Target = [AtomicU64]>>(
     segments.get(number)?.get(start..start.checked_add(len)?)
 }
 
-/// Makes sure that `len` words from word `at` exist in the file and have memory behind them.
+/// Makes sure that `len` words from word `at` exist in the file and have memory.
 pub(crate) fn allocate(file: BorrowedFd<'_>, at: usize, len: usize) -> Result<(), Errno> {
     let (from, bytes) = ((at * WORD) as u64, (len * WORD) as u64);
     loop {
         match fallocate(file, FallocateFlags::empty(), from, bytes) {
             Ok(()) => return Ok(()),
             Err(Errno::INTR) => {}
-            // Some file systems (NFS, older FUSE) cannot reserve: then the bytes are written.
+            // Some file systems (NFS, older FUSE) cannot reserve memory: then zeros are written.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => return write_zeros(file, from, bytes),
             Err(other) => return Err(other),
         }

@@ -1,8 +1,8 @@
-//! Which process: its id, and when it started, because ids are given again.
+//! Identifies a process by its id and its start time, because ids are used again.
 
 use serde::{Deserialize, Serialize};
 
-/// A process of this machine, told apart from later ones of the same id.
+/// A process of this machine, distinct from later ones with the same id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
     /// Its id.
@@ -15,15 +15,15 @@ const START_BITS: u32 = 40;
 const START_MASK: u64 = (1 << START_BITS) - 1;
 
 impl Process {
-    /// This process.
+    /// Returns this process.
     pub fn current() -> Self {
         let pid = std::process::id();
-        // Without /proc there are no start times; then ids alone must do.
+        // Without /proc there are no start times, so ids alone have to do.
         Self::of(pid).unwrap_or(Self { pid, start_time: 0 })
     }
 
-    /// The process that has this id now; `None` when there is none, or it has ended and waits to
-    /// be reaped.
+    /// Returns the process that has this id now; `None` if there is none, or it has ended and waits
+    /// to be reaped.
     pub fn of(pid: u32) -> Option<Self> {
         let Some(stat) = ProcessStat::of(pid) else {
             return Self::without_proc(pid);
@@ -32,7 +32,7 @@ impl Process {
         (!stat.has_ended).then_some(Self { pid, start_time })
     }
 
-    /// Where there is no `/proc`, a process is its id alone.
+    /// Returns a process by its id alone, for systems without `/proc`.
     fn without_proc(pid: u32) -> Option<Self> {
         let id = rustix::process::Pid::from_raw(pid.cast_signed())?;
         let has_proc = std::path::Path::new("/proc/self/stat").exists();
@@ -43,13 +43,13 @@ impl Process {
         (!has_proc && is_there).then_some(Self { pid, start_time: 0 })
     }
 
-    /// Whether it is still running.
+    /// Returns whether it is still running.
     pub fn is_alive(self) -> bool {
         Self::of(self.pid) == Some(self)
     }
 
-    /// In one word, so that it can be compared and swapped; the two highest bits stay free, and
-    /// zero is no process. Linux gives ids below 2^22; 2^40 ticks are 348 years.
+    /// Packs it into one word, for compare-and-swap; the two highest bits stay free, and zero is no
+    /// process. Linux ids are below 2^22; 2^40 ticks are 348 years.
     pub(crate) fn pack(self) -> u64 {
         u64::from(self.pid) << START_BITS | (self.start_time & START_MASK)
     }

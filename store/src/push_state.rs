@@ -1,25 +1,26 @@
-//! What the exporter keeps of a writer for the push protocol, in the writer's own store.
+//! The exporter's state of the push protocol for a writer, in the writer's own store.
 //!
-//! It outlives the exporter, so that a successor goes on where one was killed: it knows which values
-//! the registry has acknowledged, and which may have arrived.
+//! It outlives the exporter, so that the next one continues after a kill: it shows which values the
+//! registry has acknowledged, and which may have arrived.
 //!
 //! # How it works
 //!
-//! Beside its cells a series has a base, and two values with the seq of the batch that carried them.
-//! The *acknowledged* value is the newest whose seq is at most the acknowledged one, the *sent* value
+//! Beside its cells a series has a base, and two values, each with the seq of its batch. The
+//! *acknowledged* value is the newest whose seq is at most the acknowledged one, the *sent* value
 //! the newest whose seq is at most the last one used. So:
 //!
-//! - before a batch is sent, its values overwrite the older of the two, then the header names its seq;
-//! - when it is acknowledged, the header alone changes, and all its values have become acknowledged;
-//! - but for those that the registry has left out: their seq is marked before, and they count as
-//!   never sent.
+//! - before a batch is sent, its values overwrite the older of the two, then the header gets its
+//! seq;
+//! - when it is acknowledged, only the header changes, and all its values have become acknowledged;
+//! - except those that the registry has left out: their seq is marked before, and they count as
+//! never sent.
 //!
-//! The header exists twice and changes with one store. An exporter killed between any two
-//! instructions leaves the state before or after, never one between. Bases are written before the
-//! header that explains them; writing the same base again changes nothing.
+//! The header exists twice, and one store instruction switches between them. An exporter that is
+//! killed between any two instructions leaves the state before or after, never one in between.
+//! Bases are written before their header; writing the same base again changes nothing.
 //!
-//! Where families are spread over shards, each shard is a registry of its own with a header of its
-//! own. A series lives in one of them, so that beside its cells there is one of everything.
+//! If families are spread over shards, each shard is a registry with a header of its own. A series
+//! is in one shard, so beside its cells everything exists once.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -31,28 +32,28 @@ use crate::layout::{
     AT_PUSH_STATE, AT_SHARDS, MAX_SHARDS, PUSH_HEADER_WORDS, PUSH_STATE_WORDS, Shape,
 };
 
-/// What is kept of a writer's session with one shard as a whole.
+/// The state of a writer's session with one shard, without its series.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PushHeader {
-    /// The seq of the last batch made.
+    /// The seq of the last batch that was made.
     pub seq: u64,
-    /// The seq of the last batch that had values in it.
+    /// The seq of the last batch with values.
     pub sent_seq: u64,
-    /// The seq of the last batch acknowledged.
+    /// The seq of the last acknowledged batch.
     pub acked_seq: u64,
-    /// When that was, in Unix milliseconds.
+    /// The time of that acknowledgement, in Unix milliseconds.
     pub acked_at_ms: u64,
-    /// The registry's epoch then.
+    /// The registry's epoch at that time.
     pub epoch: Option<u64>,
-    /// How often the writer had to take a new id.
+    /// Number of times that the writer had to take a new id.
     pub incarnation: u64,
-    /// Whether the batch `sent_seq` was of a full state.
+    /// Whether the batch `sent_seq` was part of a full state.
     pub sent_full: bool,
-    /// How far the writer has left.
+    /// Whether the writer has left.
     pub leave: LeaveState,
 }
 
-/// How far a writer has left a shard.
+/// Whether a writer has left a shard.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LeaveState {
     /// It has not.
@@ -64,24 +65,24 @@ pub enum LeaveState {
     Done,
 }
 
-/// Never a seq: a value that is just being written.
+/// A value that is being written; it is never a seq.
 const UNFINISHED: u64 = u64::MAX;
-/// With a seq: the batch was applied, and this value left out of it.
+/// Flag of a seq: the batch was applied without this value.
 const LEFT_OUT: u64 = 1 << 63;
 
 impl StoreReader {
-    /// Over how many shards the families were spread when all this was written; `None` before.
+    /// Returns the number of shards at the time of writing; `None` if nothing was written.
     pub fn push_shards(&self) -> Option<usize> {
         let shards = self.segments[0][AT_SHARDS].load(Acquire) as usize;
         (1..=MAX_SHARDS).contains(&shards).then_some(shards)
     }
 
-    /// Changes that.
+    /// Sets that number.
     pub fn set_push_shards(&self, shards: usize) {
         self.segments[0][AT_SHARDS].store(shards as u64, Release);
     }
 
-    /// What is kept of the session with a shard, which is one of the first [`MAX_SHARDS`].
+    /// Returns the header for a shard, which is one of the first [`MAX_SHARDS`].
     pub fn push_header(&self, shard: usize) -> PushHeader {
         let words = self.push_words(shard, self.push_commit(shard).load(Acquire));
         let word = |i: usize| words[i].load(Relaxed);
@@ -101,7 +102,7 @@ impl StoreReader {
         }
     }
 
-    /// Changes all of it at once.
+    /// Replaces the header for a shard, atomically.
     pub fn set_push_header(&self, shard: usize, header: &PushHeader) {
         let commit = self.push_commit(shard);
         let next = commit.load(Relaxed).wrapping_add(1);
@@ -131,13 +132,13 @@ impl StoreReader {
         commit.store(next, Release);
     }
 
-    /// The part of the value that is not to be counted.
+    /// Returns the part of the value that must not be counted.
     pub fn base(&self, number: usize) -> Point {
         let (shape, record) = self.record(number);
         shape.point(|i| record[shape.base_at() + i].load(Relaxed))
     }
 
-    /// Changes the base.
+    /// Sets the base.
     pub fn set_base(&self, number: usize, base: &Point) {
         let (shape, record) = self.record(number);
         shape.write(base, |i, word| {
@@ -145,25 +146,25 @@ impl StoreReader {
         });
     }
 
-    /// The value that its shard has acknowledged.
+    /// Returns the value that its shard has acknowledged.
     pub fn acked(&self, shard: usize, number: usize) -> Point {
         self.value_at(number, self.push_header(shard).acked_seq)
     }
 
-    /// The value that was sent last.
+    /// Returns the value that was sent last.
     pub fn sent(&self, shard: usize, number: usize) -> Point {
         self.value_at(number, self.push_header(shard).seq)
     }
 
-    /// Keeps the value that the batch `seq` is going to carry; the header has to follow before it is
-    /// sent.
+    /// Stores the value that the batch `seq` will carry; the header has to follow before the batch
+    /// is sent.
     pub fn set_sent(&self, shard: usize, number: usize, seq: u64, sent: &Point) {
         let (shape, record) = self.record(number);
         let acked = newest(shape, record, self.push_header(shard).acked_seq);
         write_value(shape, record, 1 - acked.unwrap_or(0), seq, sent);
     }
 
-    /// Whether the batch `seq` has a value of this series, also one that was left out.
+    /// Returns whether the batch `seq` has a value of this series, left out or not.
     pub fn is_in_batch(&self, number: usize, seq: u64) -> bool {
         let (shape, record) = self.record(number);
         let seq_of = |side: usize| record[shape.sent_at(side)].load(Acquire);
@@ -172,8 +173,8 @@ impl StoreReader {
             .any(|side| seq_of(side) != UNFINISHED && seq_of(side) & !LEFT_OUT == seq)
     }
 
-    /// The registry has applied the batch `seq` without the value of this series: it counts as never
-    /// sent. The header that says that the batch was acknowledged has to follow.
+    /// Marks the value of this series as left out of the applied batch `seq`: it counts as never
+    /// sent. The header that marks the batch as acknowledged has to follow.
     pub fn set_left_out(&self, number: usize, seq: u64) {
         let (shape, record) = self.record(number);
         for side in [0, 1] {
@@ -184,8 +185,8 @@ impl StoreReader {
         }
     }
 
-    /// The writer goes on under a new id: `acked` is what was acknowledged under the old one,
-    /// whatever its seq was. The header with the new incarnation has to follow.
+    /// Prepares the writer for a new id: `acked` is the value that was acknowledged under the old
+    /// one, whatever its seq was. The header with the new incarnation has to follow.
     pub fn restart_push(&self, number: usize, acked: &Point) {
         let (shape, record) = self.record(number);
         for side in [0, 1] {
@@ -193,8 +194,8 @@ impl StoreReader {
         }
     }
 
-    /// To be called once when an exporter takes over: what its predecessor was writing when it was
-    /// killed, and never sent, is forgotten.
+    /// Called once when an exporter takes over: drops values that the exporter before was writing
+    /// when it was killed, and never sent.
     pub fn resume_push(&self, shard_of: impl Fn(usize) -> usize) {
         for number in 0..self.len() {
             let seq = self.push_header(shard_of(number)).seq;
@@ -229,7 +230,7 @@ impl StoreReader {
     }
 }
 
-/// Which of the two values is the newest that a batch up to `seq` carried.
+/// Returns which of the two values is the newest one of a batch up to `seq`.
 fn newest(shape: Shape, record: &[AtomicU64], seq: u64) -> Option<usize> {
     let seq_of = |side: usize| record[shape.sent_at(side)].load(Acquire);
     [0, 1]
@@ -241,7 +242,7 @@ fn newest(shape: Shape, record: &[AtomicU64], seq: u64) -> Option<usize> {
 fn write_value(shape: Shape, record: &[AtomicU64], side: usize, seq: u64, point: &Point) {
     let at = shape.sent_at(side);
     record[at].store(UNFINISHED, Release);
-    // Release: none of the values may be seen before the mark.
+    // Release: no reader may see any of the values before the mark.
     shape.write(point, |i, word| record[at + 1 + i].store(word, Release));
     record[at].store(seq, Release);
 }

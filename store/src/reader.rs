@@ -1,4 +1,4 @@
-//! The exporter's side: what a store holds, whoever wrote it and however it ended.
+//! The exporter's side: reads a store at any time, however its writer ended.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,23 +16,23 @@ use crate::memory::{FIRST_SEGMENT, Segment, WORD, segment_bounds, segment_of, wo
 use crate::record::{self, Labels, Record};
 use crate::{Identity, Process, Role, StoreError};
 
-/// A family as it stands in a store.
+/// A family of a store.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FamilyDef {
-    /// The name, as its writer gave it.
+    /// The name as its writer passed it.
     pub name: Box<str>,
-    /// Type and mode.
+    /// The type and mode.
     pub family_type: FamilyType,
     /// The text of `# HELP`.
     pub help: Box<str>,
     /// The text of `# UNIT`.
     pub unit: Box<str>,
-    /// Of a histogram: its buckets.
+    /// The buckets of a histogram.
     pub layout: Option<Layout>,
 }
 
 impl FamilyDef {
-    /// As batches and registries take it.
+    /// Returns the declaration for batches and registries.
     pub fn spec(&self) -> FamilySpec<'_> {
         FamilySpec {
             name: &self.name,
@@ -42,13 +42,13 @@ impl FamilyDef {
         }
     }
 
-    /// Whether it is between worker and exporter only, and never shown.
+    /// Returns whether it is only for the exporter, and never shown.
     pub fn is_hidden(&self) -> bool {
         self.name.starts_with("__")
     }
 }
 
-/// A series as it stands in a store.
+/// A series of a store.
 #[derive(Debug, Clone, Copy)]
 pub struct SeriesView<'a> {
     /// Its family.
@@ -57,7 +57,8 @@ pub struct SeriesView<'a> {
     pub labels: &'a [(Box<str>, Box<str>)],
 }
 
-/// A store, open for reading values and for keeping the push state. Nothing in it is trusted.
+/// A store, open for reading values and for storing the push state. It trusts nothing in the
+/// memory.
 #[derive(Debug)]
 pub struct StoreReader {
     file: OwnedFd,
@@ -67,11 +68,11 @@ pub struct StoreReader {
     used: usize,
     families: Vec<FamilyDef>,
     series: Vec<Place>,
-    /// Where the exemplars of a series are, by its number: nearly none has any.
+    /// Places of the exemplars, by the number of their series: nearly no series has any.
     exemplars: HashMap<u32, Vec<ExemplarPlace>>,
 }
 
-/// Where the record of an exemplar is.
+/// The place of an exemplar's record.
 #[derive(Debug)]
 struct ExemplarPlace {
     at: usize,
@@ -79,7 +80,7 @@ struct ExemplarPlace {
     cell: u32,
 }
 
-/// Where a series' record is.
+/// The place of a series' record.
 #[derive(Debug)]
 struct Place {
     at: usize,
@@ -89,11 +90,11 @@ struct Place {
 }
 
 impl StoreReader {
-    /// Opens a store and reads all that is in it.
+    /// Opens a store and reads its records.
     ///
     /// # Errors
     ///
-    /// When it cannot be mapped, or is damaged; says where.
+    /// It cannot be mapped, or is damaged; the error names the place.
     pub fn open(file: OwnedFd) -> Result<Self, StoreError> {
         if !may_be_mapped(file.as_fd()) {
             return Err(damaged("store: its memory may shrink", 0));
@@ -117,11 +118,11 @@ impl StoreReader {
         Ok(reader)
     }
 
-    /// Finds what was added since. Costs one load when nothing was.
+    /// Finds new records. Costs one load if there are none.
     ///
     /// # Errors
     ///
-    /// When new records are damaged or cannot be mapped; those before them stay readable.
+    /// New records are damaged or cannot be mapped; those before them stay readable.
     pub fn refresh(&mut self) -> Result<(), StoreError> {
         let used = self.segments[0][AT_USED].load(Acquire) as usize;
         if used == self.used {
@@ -143,21 +144,21 @@ impl StoreReader {
         Ok(())
     }
 
-    /// How many series there have ever been.
+    /// Returns how many series there have ever been.
     pub fn len(&self) -> usize {
         self.series.len()
     }
 
-    /// Whether there are none.
+    /// Returns whether there are none.
     pub fn is_empty(&self) -> bool {
         self.series.is_empty()
     }
 
-    /// What a series is. Series are numbered from 0 in the order of their creation.
+    /// Returns a series. Series are numbered from 0 in the order of their creation.
     ///
     /// # Panics
     ///
-    /// When there is no series of that number; the same holds for the methods below.
+    /// If there is no series with that number; the same holds for the methods below.
     pub fn series(&self, number: usize) -> SeriesView<'_> {
         let place = &self.series[number];
         SeriesView {
@@ -166,7 +167,7 @@ impl StoreReader {
         }
     }
 
-    /// Its value now.
+    /// Returns its present value.
     pub fn point(&self, number: usize) -> Point {
         let (shape, record) = self.record(number);
         let cells = &record[SERIES_HEAD..SERIES_HEAD + shape.cells()];
@@ -176,7 +177,7 @@ impl StoreReader {
         }
     }
 
-    /// The exemplars that it has now, of each cell the last.
+    /// Returns its present exemplars: the last one of each cell.
     pub fn exemplars(&self, number: usize) -> Vec<SourceExemplar> {
         let places = u32::try_from(number)
             .ok()
@@ -190,12 +191,12 @@ impl StoreReader {
             .collect()
     }
 
-    /// Whether its writer has removed it (it may come back).
+    /// Returns whether its writer has removed it (it may come back).
     pub fn is_retired(&self, number: usize) -> bool {
         self.record(number).1[AT_FLAGS].load(Acquire) & RETIRED != 0
     }
 
-    /// Sets a counter or gauge for a writer that has ended, where it was cut off; other types stay
+    /// Sets a counter or gauge on behalf of an ended writer that was interrupted; other types stay
     /// as they are.
     pub fn complete(&self, number: usize, value: f64) {
         let (shape, record) = self.record(number);
@@ -204,12 +205,12 @@ impl StoreReader {
         }
     }
 
-    /// Whose store it is.
+    /// Returns the owner of the store.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The process that writes it; `None` until one has adopted it.
+    /// Returns the process that writes it; `None` until one has adopted it.
     pub fn process(&self) -> Option<Process> {
         let pid = self.segments[0][AT_PID].load(Acquire);
         let pid = u32::try_from(pid).ok().filter(|&pid| pid != 0)?;
@@ -217,12 +218,12 @@ impl StoreReader {
         Some(Process { pid, start_time })
     }
 
-    /// The id under which its values go to registries: the name, and 128 random bits.
+    /// Returns its writer id in registries: the name, and 128 random bits.
     pub fn writer_id(&self) -> String {
         self.writer_id_of(0)
     }
 
-    /// The id that it has for a shared registry which has made it take a new one that often
+    /// Returns its writer id in a shared registry that has made it take a new one so many times
     /// ([`PushHeader::incarnation`](crate::PushHeader::incarnation)).
     pub fn writer_id_of(&self, incarnation: u64) -> String {
         let (name, id) = (&self.identity.name, hex(self.id));
@@ -232,8 +233,8 @@ impl StoreReader {
         }
     }
 
-    /// Series by their families' and labels' names are found by looking at all of them; this is for
-    /// the few that the exporter needs once in a writer's life.
+    /// Returns the series of a family, found by a walk through all series: only for the few that
+    /// the exporter needs once in a writer's life.
     pub fn find<'a>(&'a self, family: &'a str) -> impl Iterator<Item = usize> + 'a {
         (0..self.len()).filter(move |&number| &*self.series(number).family.name == family)
     }
@@ -242,7 +243,7 @@ impl StoreReader {
         self.used
     }
 
-    /// Its families, in the order in which they came.
+    /// Returns its families, in the order of their creation.
     pub fn families(&self) -> &[FamilyDef] {
         &self.families
     }
@@ -253,7 +254,7 @@ impl StoreReader {
             .map(|place| (place.family, &place.labels, place.shape, place.at))
     }
 
-    /// Series, cell, place and words of each exemplar that counts.
+    /// Returns series, cell, place and words of each valid exemplar.
     pub(crate) fn exemplar_records(&self) -> impl Iterator<Item = (u32, u32, usize, usize)> {
         self.exemplars.iter().flat_map(|(series, places)| {
             places
@@ -262,10 +263,10 @@ impl StoreReader {
         })
     }
 
-    /// A series' shape, and the words of its record.
+    /// Returns a series' shape, and the words of its record.
     pub(crate) fn record(&self, number: usize) -> (Shape, &[AtomicU64]) {
         let Place { at, shape, .. } = self.series[number];
-        // `read_record` has seen that all of them are there.
+        // `read_record` has checked that all of them are there.
         let segment = segment_of(at);
         let start = at - segment_bounds(segment).0;
         (
@@ -294,7 +295,7 @@ impl StoreReader {
             }),
             Record::Exemplar { series, cell } => {
                 let places = self.exemplars.entry(series).or_default();
-                // One with larger labels has a record of its own, and then that counts.
+                // An exemplar with larger labels gets a new record, which then counts.
                 places.retain(|place| place.cell != cell);
                 places.push(ExemplarPlace {
                     at,
@@ -348,8 +349,9 @@ fn bytes(segment: &Segment, at: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// The pair that is valid, read again while its writer changes it. The writer would have to set it
-/// twice within each of many reads to be torn, which a damaged store may: then it is as it is.
+/// Returns the valid pair; reads again while its writer changes it. A pair could only be torn if
+/// the writer set it twice within each of many reads, as in a damaged store; then the result is
+/// what was read.
 fn timed(cells: &[AtomicU64]) -> Point {
     let mut turn = cells[0].load(Acquire);
     let mut tries = 0;
@@ -371,8 +373,8 @@ fn map(file: BorrowedFd<'_>, number: usize) -> Result<Segment, StoreError> {
     Segment::map(file, start, len).map_err(StoreError::system("map a store"))
 }
 
-/// In whole words. A segment is always there wholly, as its writer makes it before using it; a file
-/// that ends within one is not mapped beyond its end.
+/// Returns the size in whole words. A segment always exists as a whole, because the writer makes it
+/// before using it; a file that ends within one is not mapped beyond its end.
 fn size_of_file(file: &OwnedFd) -> Result<usize, StoreError> {
     let size = rustix::fs::fstat(file)
         .map_err(StoreError::system("read the size of a store"))?

@@ -1,4 +1,4 @@
-//! Records: the text that defines families and series, into words and back.
+//! Encodes and decodes records: the text that defines families and series, as words.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::{AtomicU64, fence};
@@ -12,13 +12,13 @@ use crate::layout::{
 use crate::memory::WORD;
 use crate::reader::FamilyDef;
 
-/// Bytes for the labels of an exemplar, at least: a trace and a span with their names.
+/// Minimum size for the labels of an exemplar, in bytes: a trace and a span with their names.
 const MIN_EXEMPLAR_TEXT: usize = 128;
 
-/// Label names and values.
+/// Names and values of labels.
 pub(crate) type Labels = Box<[(Box<str>, Box<str>)]>;
 
-/// What a record says.
+/// A decoded record.
 pub(crate) enum Record {
     /// The next family.
     Family(FamilyDef),
@@ -28,18 +28,18 @@ pub(crate) enum Record {
         shape: Shape,
         labels: Labels,
     },
-    /// Room for an exemplar of that series' cell.
+    /// Space for an exemplar of that series' cell.
     Exemplar { series: u32, cell: u32 },
     /// The rest of a segment.
     Padding,
 }
 
-/// The first word of a record.
+/// Returns the first word of a record.
 pub(crate) fn head(kind: u64, words: usize) -> u64 {
     kind | (words as u64) << 8
 }
 
-/// The length in words that a record's first word gives, where it can be right.
+/// Returns the length in words that a record's first word gives, if it is possible.
 pub(crate) fn length_of(head: u64) -> Option<usize> {
     let words = usize::try_from(head >> 8).ok()?;
     let limit = match head & 0xff {
@@ -49,7 +49,7 @@ pub(crate) fn length_of(head: u64) -> Option<usize> {
     (words > 0 && words <= limit).then_some(words)
 }
 
-/// A family's record, or its length in words where that is too much.
+/// Encodes a family; the error is its length in words if that is too large.
 pub(crate) fn family(spec: &FamilySpec<'_>, layout: Option<&Layout>) -> Result<Vec<u64>, usize> {
     let (kind, mode) = spec.family_type.to_numbers();
     let mut text = Vec::new();
@@ -67,7 +67,8 @@ pub(crate) fn family(spec: &FamilySpec<'_>, layout: Option<&Layout>) -> Result<V
     Ok(words)
 }
 
-/// A series' record with all its values zero, or its length in words where that is too much.
+/// Encodes a series with all its values zero; the error is its length in words if that is too
+/// large.
 pub(crate) fn series<'a>(
     family: usize,
     shape: Shape,
@@ -85,7 +86,8 @@ pub(crate) fn series<'a>(
     Ok(words)
 }
 
-/// An exemplar's record, with room for larger labels, or its length in words where that is too much.
+/// Encodes an exemplar, with space for larger labels; the error is its length in words if that is
+/// too large.
 pub(crate) fn exemplar(
     series: u32,
     cell: u32,
@@ -110,7 +112,7 @@ pub(crate) fn exemplar(
     Ok(words)
 }
 
-/// An exemplar from its record; `None` while it is written, or where it is none.
+/// Decodes an exemplar; `None` while it is being written, or if it is invalid.
 pub(crate) fn read_exemplar(record: &[AtomicU64]) -> Option<SourceExemplar> {
     let turn = record[AT_TURN].load(Acquire);
     let words: Vec<_> = record.iter().map(|word| word.load(Relaxed)).collect();
@@ -146,8 +148,8 @@ fn read_exemplar_place(record: &[AtomicU64]) -> Option<Record> {
     })
 }
 
-/// Reads a record; every word is read once, so that nothing changes between check and use.
-/// `None`: it is none.
+/// Decodes a record. Reads every word once, so that nothing changes between check and use. `None`
+/// if it is invalid.
 pub(crate) fn read(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
     match record.first()?.load(Relaxed) & 0xff {
         KIND_FAMILY => read_family(record).map(Record::Family),
@@ -206,7 +208,7 @@ fn read_series(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
     })
 }
 
-/// Fills in the first word, and appends the text.
+/// Sets the first word, and appends the text.
 fn finish(words: &mut Vec<u64>, kind: u64, text: &[u8]) -> Result<(), usize> {
     words.extend(text.chunks(WORD).map(|chunk| {
         let mut bytes = [0; WORD];
@@ -220,7 +222,7 @@ fn finish(words: &mut Vec<u64>, kind: u64, text: &[u8]) -> Result<(), usize> {
     Ok(())
 }
 
-/// The text behind the fixed words of a record, which must end with it.
+/// Returns the text after the fixed words of a record, which must end with it.
 fn text_of(record: &[AtomicU64], at: usize, bytes: u64) -> Option<Vec<u8>> {
     let words = record.get(at..)?;
     let len = usize::try_from(bytes).ok()?;

@@ -1,23 +1,23 @@
-//! The handle by which a worker records: a few nanoseconds, no lock, no allocation.
+//! The handle with which a worker records: a few nanoseconds, no lock, no allocation.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::layout::RETIRED;
 
-/// One series of this process' store. Copies are the same series.
+/// One series of this process' store. Copies refer to the same series.
 ///
-/// **One writer at a time.** An add is a load and a store, not an atomic addition, which costs ten
-/// times as much. Callers hold the GIL; without it, two adds at once may count once. Readers are in
-/// other processes and need nothing.
+/// **One writer at a time.** An addition is a load and a store, not an atomic addition, which costs
+/// ten times as much. Callers hold the GIL; without it, two simultaneous additions may count once.
+/// Readers are in other processes and need nothing.
 ///
 /// Cells: a counter or gauge has one, number 0; a histogram or summary has its sum in 0 and its
-/// buckets, each alone (not cumulative), from 1. A `mostrecent` gauge is written by
-/// [`set_timed`](Self::set_timed) only.
+/// buckets, not cumulative, from 1. A `mostrecent` gauge is written only by
+/// [`set_timed`](Self::set_timed).
 ///
 /// # Panics
 ///
-/// Methods that take a cell panic when the series has no such cell, as slices do.
+/// Methods that take a cell panic if the series has no such cell, as slices do.
 #[derive(Debug, Clone, Copy)]
 pub struct Series {
     number: u32,
@@ -34,7 +34,7 @@ impl Series {
         }
     }
 
-    /// Its number in the store, from 0 in the order of creation.
+    /// Returns its number in the store, from 0 in the order of creation.
     pub(crate) fn number(&self) -> u32 {
         self.number
     }
@@ -68,7 +68,7 @@ impl Series {
     /// Sets a gauge in a `mostrecent` mode; `time` is Unix time in seconds.
     #[inline]
     pub fn set_timed(&self, value: f64, time: f64) {
-        // The pair that is not valid now is written, then it becomes the valid one.
+        // Writes the invalid pair, and then makes it the valid one.
         let turn = self.cells[0].load(Relaxed).wrapping_add(1);
         let pair = 1 + 2 * (turn & 1) as usize;
         self.cells[pair].store(value.to_bits(), Release);
@@ -76,29 +76,29 @@ impl Series {
         self.cells[0].store(turn, Release);
     }
 
-    /// Value and time of a gauge in a `mostrecent` mode.
+    /// Returns value and time of a gauge in a `mostrecent` mode.
     #[inline]
     pub fn get_timed(&self) -> (f64, f64) {
         let pair = 1 + 2 * (self.cells[0].load(Relaxed) & 1) as usize;
         (self.get(pair), self.get(pair + 1))
     }
 
-    /// How many cells it has.
+    /// Returns the number of cells.
     pub fn cells(&self) -> usize {
         self.cells.len()
     }
 
-    /// The application has removed it: what this process owns of it ends.
+    /// Marks it as removed by the application: this process no longer owns it.
     pub fn retire(&self) {
         self.flags.store(RETIRED, Release);
     }
 
-    /// It was made again, and goes on from its value.
+    /// Marks it as made again; it continues from its value.
     pub fn revive(&self) {
         self.flags.store(0, Release);
     }
 
-    /// Whether it is removed.
+    /// Returns whether it is removed.
     pub fn is_retired(&self) -> bool {
         self.flags.load(Relaxed) & RETIRED != 0
     }

@@ -1,20 +1,20 @@
-//! Slots: the numbers by which workers are called. Bounded, and given again.
+//! Slots: the numbers of workers. They are limited, and used again.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use crate::control::AT_SLOTS;
 use crate::{Control, Process, StoreError};
 
-/// The most workers that an instance may have at a time, those that are ending included.
+/// Maximum number of workers of an instance at a time, including those that are ending.
 pub const MAX_SLOTS: usize = 1024;
 
 impl Control {
-    /// Takes the lowest slot whose owner is gone, or that has none. The arbiter takes it for itself
-    /// before the fork, and [gives](Self::give_slot) it to the worker after.
+    /// Takes the lowest slot without a live owner. The arbiter takes it for itself before the fork,
+    /// and [gives](Self::give_slot) it to the worker afterwards.
     ///
     /// # Errors
     ///
-    /// When all slots are taken by running processes.
+    /// Running processes have all slots.
     pub fn take_slot(&self, owner: Process) -> Result<u32, StoreError> {
         for (slot, word) in self.slot_words().iter().enumerate() {
             let taken = word.load(Acquire);
@@ -31,17 +31,18 @@ impl Control {
         Err(StoreError::Slots { limit: MAX_SLOTS })
     }
 
-    /// Makes a slot that `from` owns `to`'s; answers whether it was `from`'s.
+    /// Passes a slot from `from` to `to`; returns whether `from` had it.
     pub fn give_slot(&self, slot: u32, from: Process, to: Process) -> bool {
         self.swap(slot, from.pack(), to.pack())
     }
 
-    /// Gives a slot back, if `owner` has it: at its end, so that nobody need look whether it lives.
+    /// Frees a slot if `owner` has it. Called at its end, so that the arbiter need not check
+    /// whether it lives.
     pub fn free_slot(&self, slot: u32, owner: Process) -> bool {
         self.swap(slot, owner.pack(), 0)
     }
 
-    /// Who has a slot; its owner may be gone.
+    /// Returns the owner of a slot, which may be gone.
     pub fn slot_owner(&self, slot: u32) -> Option<Process> {
         Process::unpack(self.slot_words().get(slot as usize)?.load(Acquire))
     }

@@ -1,8 +1,8 @@
-//! Two pieces of memory written alternately, of which the newest whole one counts.
+//! Two pieces of memory that are written alternately; the newest intact one counts.
 //!
-//! The exporter keeps its registry here, so that its successor knows the totals of workers that are
-//! no more. A writer killed in the middle leaves the other piece as it was. In a directory the same
-//! bytes are a file that is replaced as a whole ([`snapshot_to_bytes`]).
+//! The exporter stores its registry here, so that the next one has the totals of workers that are
+//! gone. A writer that is killed in the middle leaves the other piece intact. In a directory the
+//! same bytes are a file that is replaced as a whole ([`snapshot_to_bytes`]).
 
 use std::cell::Cell;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -16,33 +16,33 @@ use crate::{Descriptor, StoreError};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"gpesnap2");
 
-/// A snapshot as the bytes of a file, with its generation: of two files the higher one is newer.
+/// Returns a snapshot as the bytes of a file, with its generation: of two files the higher one is
+/// newer.
 pub fn snapshot_to_bytes(generation: u64, snapshot: &[u8]) -> Vec<u8> {
     let mut bytes = Header::of(generation, snapshot).encode(MAGIC).to_vec();
     bytes.extend_from_slice(snapshot);
     bytes
 }
 
-/// The reverse: generation and snapshot; `None` where anything of it is damaged.
+/// Returns generation and snapshot from the bytes of a file; `None` if any part is damaged.
 pub fn snapshot_from_bytes(bytes: &[u8]) -> Option<(u64, &[u8])> {
     frame::decode(MAGIC, bytes)
 }
 
-/// Where snapshots of one registry go, and the newest comes from. Plain reads and writes; nothing is
-/// mapped.
+/// The two pieces for snapshots of one registry. It uses plain reads and writes, and maps nothing.
 #[derive(Debug)]
 pub struct Snapshots {
     files: [Descriptor; 2],
-    /// Which is the newest, and its generation, once that is known: there is one writer at a time.
+    /// Index and generation of the newest, once known: there is one writer at a time.
     newest: Cell<Option<(usize, u64)>>,
 }
 
 impl Snapshots {
-    /// Two empty ones, in memory.
+    /// Creates two empty pieces, in memory.
     ///
     /// # Errors
     ///
-    /// When the system refuses them.
+    /// The system refuses the memory.
     pub fn create() -> Result<Self, StoreError> {
         let new = || {
             rustix::fs::memfd_create("gunicorn-metrics-snapshot", MemfdFlags::CLOEXEC)
@@ -54,7 +54,7 @@ impl Snapshots {
         })
     }
 
-    /// Two that exist: inherited, or over a link.
+    /// Opens two existing pieces: inherited, or received over a link.
     pub fn from_fds(first: OwnedFd, second: OwnedFd) -> Self {
         Self {
             files: [Descriptor::new(first), Descriptor::new(second)],
@@ -62,11 +62,11 @@ impl Snapshots {
         }
     }
 
-    /// Other descriptors of them, to be passed on.
+    /// Returns other descriptors of them, to pass on.
     ///
     /// # Errors
     ///
-    /// When this process may not open more files, or has closed these.
+    /// This process may not open more files, or has closed these.
     pub fn duplicate_fds(&self) -> Result<[OwnedFd; 2], StoreError> {
         let duplicate = |file: &Descriptor| {
             file.duplicate()
@@ -75,21 +75,21 @@ impl Snapshots {
         Ok([duplicate(&self.files[0])?, duplicate(&self.files[1])?])
     }
 
-    /// The newest snapshot that is whole; `None` when there is none yet.
+    /// Returns the newest intact snapshot; `None` if there is none yet.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read. A damaged one is no error: the other counts.
+    /// A file cannot be read. A damaged one is not an error: the other counts.
     pub fn read(&self) -> Result<Option<Vec<u8>>, StoreError> {
         let newest = self.find_newest()?;
         Ok(newest.map(|(_, _, bytes)| bytes))
     }
 
-    /// Writes a snapshot in the place of the older one.
+    /// Overwrites the older snapshot.
     ///
     /// # Errors
     ///
-    /// When there is no memory for it; the newest one stays.
+    /// There is no memory for it; the newest snapshot stays.
     pub fn write(&self, bytes: &[u8]) -> Result<(), StoreError> {
         if self.newest.get().is_none() {
             self.find_newest()?;
@@ -98,7 +98,7 @@ impl Snapshots {
         let (side, generation) = newest.map_or((0, 0), |(side, generation)| (1 - side, generation));
         let failed = |action| StoreError::system(action);
         let file = self.files[side].get().map_err(failed("write a snapshot"))?;
-        // Empty first: what is in there is no snapshot until its header is written, last.
+        // Cleared first: without a header, which is written last, the content is no snapshot.
         ftruncate(file, 0).map_err(failed("clear a snapshot"))?;
         write_all(file, bytes, HEADER as u64).map_err(failed("write a snapshot"))?;
         let header = Header::of(generation + 1, bytes).encode(MAGIC);
@@ -164,7 +164,7 @@ fn read_full(file: BorrowedFd<'_>, into: &mut [u8], at: u64) -> Result<usize, Er
 mod tests {
     use super::*;
 
-    /// As a successor has them.
+    /// Returns the snapshots as the next exporter opens them.
     fn reopened(snapshots: &Snapshots) -> Snapshots {
         let [first, second] = snapshots.duplicate_fds().unwrap();
         Snapshots::from_fds(first, second)

@@ -1,9 +1,9 @@
-//! A store that a process fills and then lets go, while the process lives on.
+//! A store that a process fills and then releases, while the process lives on.
 //!
-//! A [`WorkerStore`] stays mapped for the life of its process, because a worker keeps [`Series`] of it
-//! anywhere. An exporter writes many stores in its life (each puts many dead writers together), and
-//! memory that stays mapped is memory that is never freed. So this store hands out no series: each
-//! value is written by the store itself, and its memory is unmapped with it.
+//! A [`WorkerStore`] stays mapped for the life of its process, because a worker keeps its
+//! [`Series`] anywhere. An exporter writes many stores in its life (each merges many dead writers),
+//! and mapped memory is never freed. So this store gives out no series: each value is written by
+//! the store itself, and its memory is unmapped with it.
 //!
 //! [`Series`]: crate::Series
 #![expect(
@@ -16,7 +16,7 @@ use metrics_model::{FamilySpec, Layout};
 use crate::memory::unmap;
 use crate::{Family, StoreError, WorkerStore};
 
-/// See the [module](self).
+/// A store that is unmapped when it is dropped; see the [module](self).
 #[derive(Debug)]
 pub struct TemporaryStore {
     store: WorkerStore,
@@ -30,7 +30,7 @@ impl TemporaryStore {
         Self { store }
     }
 
-    /// As [`WorkerStore::family`].
+    /// Does what [`WorkerStore::family`] does.
     ///
     /// # Errors
     ///
@@ -43,17 +43,17 @@ impl TemporaryStore {
         self.store.family(spec, layout)
     }
 
-    /// Whether there is a series of these labels.
+    /// Returns whether there is a series with these labels.
     pub fn has_series(&self, family: &Family, labels: Labels<'_>) -> bool {
         self.store.find_series(family, labels).is_some()
     }
 
-    /// Adds to cells of a series, which is made if there is none. Of a histogram or summary, cell 0 is
-    /// the sum.
+    /// Adds to cells of a series, and creates it if it is missing. In a histogram or summary, cell
+    /// 0 is the sum.
     ///
     /// # Errors
     ///
-    /// When the record is too large, or no memory is left.
+    /// The record is too large, or no memory is left.
     pub fn add(
         &self,
         family: &Family,
@@ -67,7 +67,7 @@ impl TemporaryStore {
         Ok(())
     }
 
-    /// Sets a gauge or counter, which is made if there is none.
+    /// Sets a gauge or counter, and creates it if it is missing.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl TemporaryStore {
         Ok(())
     }
 
-    /// Sets a gauge in a `mostrecent` mode, which is made if there is none; `time` is Unix time in
+    /// Sets a gauge in a `mostrecent` mode, and creates it if it is missing; `time` is Unix time in
     /// seconds.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl TemporaryStore {
         Ok(())
     }
 
-    /// Bytes that are written.
+    /// Returns the number of written bytes.
     pub fn used_bytes(&self) -> usize {
         self.store.used_bytes()
     }
@@ -103,8 +103,8 @@ impl TemporaryStore {
 impl Drop for TemporaryStore {
     fn drop(&mut self) {
         for segment in self.store.take_segments() {
-            // SAFETY: series and exemplars of the store, the only ones that keep addresses in it, are
-            // forgotten, and none was handed out of this file.
+            // SAFETY: series and exemplars of the store, the only holders of addresses in it, are
+            // dropped, and none has left this file.
             unsafe { unmap(segment) };
         }
     }
@@ -140,7 +140,7 @@ mod tests {
             let store = file.duplicate().unwrap().write_for_a_while().unwrap();
             let spec = FamilySpec::new("c", FamilyType::Counter);
             let family = store.family(&spec, None).unwrap();
-            // More than the first segment, and more than the second, hold.
+            // More than the first and the second segment hold.
             for number in 0..3_000 {
                 let label = number.to_string();
                 store.add(&family, &[("n", &label)], [(0, 1.0)]).unwrap();
@@ -152,7 +152,7 @@ mod tests {
             assert_eq!(reader.len(), 3_000);
             assert_eq!(reader.point(2_999), metrics_model::Point::Scalar(3.0));
         }
-        // Tests of this crate run beside this one in the same process, with a few stores each.
+        // Other tests of this crate run in the same process, with a few stores each.
         assert!(
             mappings() < before + 50,
             "{} before, {} after",

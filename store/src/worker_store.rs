@@ -1,4 +1,4 @@
-//! The writer's side: where a worker finds the series it records into.
+//! The writer's side: finds and creates the series that a worker records into.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -19,10 +19,9 @@ use crate::memory::{Segment, WORD, allocate, segment_bounds, segment_of};
 use crate::reader::{FamilyDef, StoreReader};
 use crate::{Descriptor, Identity, Process, Series, StoreError, record};
 
-/// The store of this process. Recording goes through [`Series`], which needs nothing of it;
-/// this is where series are found and made.
+/// The store of this process. It finds and creates series; recording uses only [`Series`].
 ///
-/// A forked child has the parent's store mapped and must not write it: it takes its own.
+/// A forked child has the parent's store mapped and must not write to it: it makes its own.
 #[derive(Debug)]
 pub struct WorkerStore {
     file: Descriptor,
@@ -39,7 +38,7 @@ pub struct Family {
 }
 
 impl Family {
-    /// How many cells a series of it has.
+    /// Returns how many cells a series of it has.
     pub fn cells(self) -> usize {
         self.shape.cells()
     }
@@ -50,7 +49,7 @@ impl Family {
 struct Slot(&'static [AtomicU64]);
 
 impl Slot {
-    /// A reader that looks meanwhile sees the odd turn, or that it has changed, and takes neither.
+    /// A reader that looks meanwhile sees the odd turn, or that it has changed, and uses neither.
     fn write(self, words: &[u64]) {
         let turn = self.0[AT_TURN].load(Relaxed) | 1;
         self.0[AT_TURN].store(turn, Relaxed);
@@ -67,10 +66,10 @@ struct Inner {
     segments: Vec<&'static [AtomicU64]>,
     used: usize,
     families: Vec<FamilyDef>,
-    /// Families of one name differ in their layout only.
+    /// Families with one name differ only in their layout.
     families_by_name: HashMap<Box<str>, Vec<u32>>,
     series: HashMap<(u32, record::Labels), Series>,
-    /// Where the exemplar of a series' cell is.
+    /// The place of the exemplar of a series' cell.
     exemplars: HashMap<(u32, u32), Slot>,
 }
 
@@ -79,7 +78,7 @@ impl WorkerStore {
         let copy = file.try_clone().map_err(|error| {
             StoreError::system("duplicate a descriptor")(crate::error::errno(&error))
         })?;
-        // The reader checks everything, and knows where the records are.
+        // The reader checks everything, and knows the places of the records.
         let reader = StoreReader::open(copy)?;
         let mut segments = Vec::new();
         while segments.len() <= segment_of(reader.used() - 1) {
@@ -117,23 +116,24 @@ impl WorkerStore {
         })
     }
 
-    /// Whose store it is.
+    /// Returns the owner of the store.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The id under which its values go to registries.
+    /// Returns its writer id in registries.
     pub fn writer_id(&self) -> &str {
         &self.writer_id
     }
 
-    /// Finds or makes a family. `layout` is a histogram's (without one it has the `+Inf` bucket only)
-    /// and ignored elsewhere. One family may have several layouts; help and unit are those given
-    /// first.
+    /// Finds or creates a family. `layout` is a histogram's (without one it has only the `+Inf`
+    /// bucket) and ignored for other types. One family may have several layouts; the first help and
+    /// unit stay.
     ///
     /// # Errors
     ///
-    /// When the name is taken by another type or mode, the record is too large, or no memory is left.
+    /// The name belongs to a family of another type or mode, the record is too large, or no memory
+    /// is left.
     pub fn family(
         &self,
         spec: &FamilySpec<'_>,
@@ -147,32 +147,32 @@ impl WorkerStore {
         self.lock().family(&self.file, spec, layout)
     }
 
-    /// Finds or makes a series: the same labels, in any order, are the same series, and an empty
-    /// value is an absent label. A retired series comes back ([`Series::revive`]) only when told to.
+    /// Finds or creates a series: the same labels, in any order, are the same series, and an empty
+    /// value stands for an absent label. A retired series comes back only by [`Series::revive`].
     ///
     /// # Errors
     ///
-    /// When the record is too large, or no memory is left.
+    /// The record is too large, or no memory is left.
     pub fn series(&self, family: &Family, labels: &[(&str, &str)]) -> Result<Series, StoreError> {
         self.lock().series(&self.file, *family, key_of(labels))
     }
 
-    /// The series of these labels, if there is one.
+    /// Returns the series with these labels, if there is one.
     pub fn find_series(&self, family: &Family, labels: &[(&str, &str)]) -> Option<Series> {
         self.lock().find_series(*family, key_of(labels))
     }
 
-    /// Bytes that are written.
+    /// Returns the number of written bytes.
     pub fn used_bytes(&self) -> usize {
         self.lock().used * WORD
     }
 
-    /// Keeps an observation, or an increment, with labels of its own; the one before of the same
-    /// cell is written over.
+    /// Stores an exemplar: an observation, or an increment, with labels of its own. It overwrites
+    /// the one before of the same cell.
     ///
     /// # Errors
     ///
-    /// When the labels are too large, or no memory is left.
+    /// The labels are too large, or no memory is left.
     pub fn set_exemplar(
         &self,
         series: &Series,
@@ -195,7 +195,8 @@ impl WorkerStore {
         Ok(())
     }
 
-    /// Says why this process ends, as a number of the caller's choice above 0; the first reason stays.
+    /// Stores why this process ends, as a code above 0 that the caller chooses; the first reason
+    /// stays.
     pub fn say_last(&self, words: u64) {
         let said = &self.lock().segments[0][AT_LAST_WORDS];
         if said.load(Relaxed) == 0 {
@@ -203,8 +204,8 @@ impl WorkerStore {
         }
     }
 
-    /// Forgets all series, and returns the mapped memory that they were in, for
-    /// [`TemporaryStore`](crate::TemporaryStore) alone: this store is of no more use.
+    /// Drops all series, and returns the mapped memory that they were in, for
+    /// [`TemporaryStore`](crate::TemporaryStore) alone: this store is unusable afterwards.
     pub(crate) fn take_segments(&self) -> Vec<&'static [AtomicU64]> {
         let mut inner = self.lock();
         inner.series.clear();
@@ -213,7 +214,7 @@ impl WorkerStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // What is behind the lock is consistent at every step, also when a holder has panicked.
+        // The data behind the lock is consistent at every step, even after a panic of its holder.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -326,7 +327,7 @@ impl Inner {
         number
     }
 
-    /// To be called once for each series, in their order, and then kept.
+    /// Called once for each series, in their order; the result is kept.
     fn series_at(&self, at: usize, shape: Shape) -> Series {
         let segment = segment_of(at);
         let record = &self.segments[segment][at - segment_bounds(segment).0..];
@@ -343,7 +344,7 @@ impl Inner {
         Slot(&self.segments[segment][start..start + words])
     }
 
-    /// Writes a record behind the last one, and only then makes it count. Answers where it is.
+    /// Writes a record after the last one, and only then makes it count. Returns its place.
     fn append(&mut self, file: &Descriptor, words: &[u64]) -> Result<usize, StoreError> {
         let mut at = self.used;
         let last = self.segments.len() - 1;
@@ -374,7 +375,7 @@ impl Inner {
                 limit: (MAX_STORE * WORD) as u64,
             });
         }
-        // The application may have closed it, and have a file of its own under the number.
+        // The application may have closed it, and use the number for a file of its own.
         let file = file
             .get()
             .map_err(|source| grow_error(start + len, source))?;
@@ -384,7 +385,7 @@ impl Inner {
     }
 }
 
-/// Labels in their order, without empty ones.
+/// Returns labels in their order, without empty ones.
 fn key_of(labels: &[(&str, &str)]) -> record::Labels {
     let has_value = labels.iter().filter(|(_, value)| !value.is_empty());
     let mut key: Vec<_> = has_value

@@ -1,18 +1,19 @@
-//! How many descriptors an arbiter leaves to Gunicorn.
+//! The descriptors that an arbiter leaves to Gunicorn.
 //!
-//! A process may have so many files open and no more (`ulimit -n`), and Gunicorn, which needs some for
-//! each worker, ends when it has none. So the metrics never take the last ones: below a limit nothing is
-//! metered, and later a worker, or a child of one, is not.
+//! A process may have only so many open files (`ulimit -n`). Gunicorn needs some for each worker,
+//! and ends when it has none. So the metrics never take the last ones: if too few are free at the
+//! start, nothing is recorded; later, a new worker or child is not recorded.
 
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{Resource, getrlimit};
 
-/// Descriptors that have to be free when metrics begin: they take some 15, and one for each worker.
+/// Number of descriptors that must be free when metrics start: they take some 15, and one for each
+/// worker.
 pub(super) const TO_BEGIN: u64 = 64;
-/// Descriptors that are left to Gunicorn after that.
+/// Number of descriptors that are left to Gunicorn after that.
 pub(super) const RESERVE: u64 = 24;
 
-/// The limit is near.
+/// Too few descriptors are free.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "at most {limit} files may be open, and fewer than {wanted} of them are free: raise the limit (ulimit -n, LimitNOFILE)"
@@ -22,8 +23,8 @@ pub(super) struct TooFewDescriptors {
     wanted: u64,
 }
 
-/// Whether `wanted` descriptors are free. They are given out from the lowest number on, so the next one
-/// tells how many there are.
+/// Checks whether `wanted` descriptors are free. The system uses the lowest number first, so the
+/// next one shows how many are in use.
 pub(super) fn are_free(wanted: u64) -> Result<(), TooFewDescriptors> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let few = TooFewDescriptors { limit, wanted };
@@ -38,7 +39,7 @@ pub(super) fn are_free(wanted: u64) -> Result<(), TooFewDescriptors> {
             }
         }
         Err(Errno::MFILE) => Err(few),
-        // There is no standard error: whatever is missing is found out by the next call.
+        // Standard error is closed; the next call finds out what is missing.
         Err(_) => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! The socket that `/metrics` is served on. The arbiter opens it, while it may, and keeps it while
-//! exporters come and go: no scrape is refused in between.
+//! The socket of `/metrics`. The arbiter opens it, while it has the rights, and keeps it when
+//! exporters come and go, so that no scrape is refused in between.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -13,13 +13,13 @@ use super::Line;
 #[derive(Debug, Default)]
 pub(super) struct Listener {
     socket: Option<Descriptor>,
-    /// The one of the arbiter before this one, and where that is.
+    /// The listener of the arbiter before this one, with its address.
     inherited: Option<(TcpListener, String, u16)>,
     reported: Option<String>,
 }
 
 impl Listener {
-    /// One that another arbiter has opened, for when the same is wanted.
+    /// Keeps one that another arbiter has opened, for settings that want the same address.
     pub(super) fn inherited(socket: OwnedFd, address: String, port: u16) -> Self {
         Self {
             inherited: Some((socket.into(), address, port)),
@@ -27,8 +27,8 @@ impl Listener {
         }
     }
 
-    /// Tries to open it, if it is not open; answers it if it is open now and was not before. One line
-    /// is logged for each reason that it cannot be.
+    /// Opens it, if it is not open; returns it if it is newly open. Logs one line for each reason
+    /// of a failure.
     pub(super) fn open(&mut self, settings: &Settings, lines: &mut Vec<Line>) -> Option<OwnedFd> {
         if self.socket.is_some() {
             return None;
@@ -69,14 +69,14 @@ impl Listener {
         }
     }
 
-    /// Closes it: there is no exporter that could answer. [`open`](Self::open) opens it again.
+    /// Closes it while no exporter could answer. [`open`](Self::open) opens it again.
     pub(super) fn close(&mut self) {
         self.socket = None;
     }
 
-    /// The socket for an exporter.
+    /// Returns the socket for an exporter.
     pub(super) fn duplicate(&self) -> Option<OwnedFd> {
-        // A process without a free descriptor has greater worries; the next exporter gets it.
+        // If the process has no free descriptor, the next exporter gets the socket.
         self.socket.as_ref()?.duplicate().ok()
     }
 }

@@ -1,10 +1,11 @@
-//! The socket on which processes of an instance ask for its page. It has a name in no file system, so
-//! that nothing is left of it, and workers of any user and directory find it.
+//! The socket on which processes of an instance request its page. Its name is in no file system, so
+//! it leaves nothing behind, and workers of any user and directory find it.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// The listener and its name, as Python's `socket` takes it; `None` where there are no such names.
+/// Returns the listener and its name, as Python's `socket` takes it; `None` on systems without
+/// abstract names.
 #[cfg(target_os = "linux")]
 pub(super) fn open() -> io::Result<Option<(OwnedFd, Vec<u8>)>> {
     use std::os::linux::net::SocketAddrExt;
@@ -19,7 +20,7 @@ pub(super) fn open() -> io::Result<Option<(OwnedFd, Vec<u8>)>> {
     Ok(Some((socket.into(), spelled)))
 }
 
-/// See the other.
+/// Returns `None`: this system has no abstract names.
 #[cfg(not(target_os = "linux"))]
 #[expect(clippy::unnecessary_wraps, reason = "the other one may fail")]
 pub(super) fn open() -> io::Result<Option<(OwnedFd, Vec<u8>)>> {

@@ -1,23 +1,26 @@
-//! Two arbiters of one instance: after USR2 an old one, and the one that replaces it or gives up.
+//! Two arbiters of one instance: after USR2 there is an old one, and a new one that replaces it or
+//! fails.
 //!
 //! # How it works
 //!
-//! The new arbiter inherits one socket, and the environment names it: its number, and the device and
-//! inode that it has there ([`Handover`]). A number alone may stand for anything by the time that it is
-//! read: the environment is passed on to programs that have closed the socket. Over it come the control memory, the snapshots, the listener
-//! and all stores; and as long as both live, each tells the other of every store that it makes, and
-//! of every writer that ends. So each holds everything, and whichever ends first, the other goes on.
+//! The new arbiter inherits one socket. An environment variable names it: its number, and its
+//! device and inode ([`Handover`]). A number alone may refer to anything by the time that it is
+//! read, because programs that have closed the socket inherit the variable too. Over the socket
+//! come the control memory, the snapshots, the listener and all stores. As long as both arbiters
+//! live, each tells the other of every store that it makes and of every writer that ends. So each
+//! holds everything, and either can continue when the other ends.
 //!
-//! One exporter is active: the holder of the control memory's lock. The new arbiter's exporter waits
-//! for it; when it does, the old one is asked to yield. Its exporter commits and ends, and it starts
-//! none while the new arbiter lives. The listener is one socket of both, so scrapers notice nothing.
+//! One exporter is active: the holder of the control memory's lock. The new arbiter's exporter
+//! waits for it, and the new arbiter then asks the old one to yield. The old exporter commits and
+//! ends, and the old arbiter starts none while the new one lives. Both share one listening socket,
+//! so scrapers notice nothing.
 //!
 //! # What if
 //!
-//! *The new arbiter ends first* (a rollback, or it could not start): the end of file on the link says
-//! so, and the old one's exporter takes over again. *The old one ends first* (an upgrade): what it had
-//! is the new one's. *An exporter does not give up its lock*, within three seconds: it is killed,
-//! which loses nothing, since all that it has is in memory which others hold.
+//! *The new arbiter ends first* (a rollback, or it could not start): the old one reads the end of
+//! file on the link, and its exporter takes over again. *The old one ends first* (an upgrade): the
+//! new one owns everything. *An exporter does not release its lock* within three seconds: it is
+//! killed, which loses nothing, because all its state is in memory that others hold.
 
 use std::fmt::{self, Display, Formatter};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -36,27 +39,27 @@ use super::stores::{Held, Owner};
 use super::{Line, Supervisor};
 use crate::exporter_process;
 
-/// How long an exporter may take to end when another waits for its place.
+/// Time limit for an exporter to end when another waits for its place.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The other arbiter.
 pub(super) struct Peer {
     link: PeerLink,
-    /// It replaces this one, and not the other way round.
+    /// Whether it replaces this one, and not the other way round.
     is_younger: bool,
-    /// Since when its exporter is the active one: ours ended for it.
+    /// Since when its exporter is the active one, because ours has ended for it.
     yielded: Option<Instant>,
     has_been_asked: bool,
 }
 
 impl Peer {
-    /// Whether its exporter is the active one, where ours could be.
-    pub(super) fn has_our_turn(&self) -> bool {
+    /// Returns whether its exporter is the active one although ours could be.
+    pub(super) fn exporter_is_active(&self) -> bool {
         self.yielded.is_some()
     }
 }
 
-/// What an arbiter begins with.
+/// The state with which an arbiter starts.
 pub(super) struct Inheritance {
     pub(super) control: Control,
     pub(super) snapshots: Snapshots,
@@ -64,7 +67,7 @@ pub(super) struct Inheritance {
 }
 
 impl Inheritance {
-    /// That of the first one: nothing.
+    /// Returns that of the first arbiter: empty memory.
     pub(super) fn begin() -> Result<Self, StoreError> {
         Ok(Self {
             control: Control::create()?,
@@ -74,7 +77,7 @@ impl Inheritance {
     }
 }
 
-/// Why an arbiter cannot go on with what another has.
+/// The reason why an arbiter cannot continue another's state.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InheritError {
     #[error(
@@ -108,17 +111,20 @@ impl Handover {
         })
     }
 
-    /// The socket, if this process has inherited it. Anything else under its number is left alone.
+    /// Returns the socket, if this process has inherited it. Leaves anything else under its number
+    /// alone.
     fn open(self) -> Option<OwnedFd> {
         if self.fd <= 2 {
             return None;
         }
-        // SAFETY: a number is asked about; where it is no descriptor, the system says so.
+        // SAFETY: this only asks about a number; if it is no descriptor, the system returns an
+        // error.
         let there = unsafe { BorrowedFd::borrow_raw(self.fd) };
         if Self::of(there) != Ok(self) || fcntl_setfd(there, FdFlags::CLOEXEC).is_err() {
             return None;
         }
-        // SAFETY: it is the socket that the arbiter before this one has left open for this process alone.
+        // SAFETY: it is the socket that the arbiter before this one has left open for this process
+        // alone.
         Some(unsafe { OwnedFd::from_raw_fd(self.fd) })
     }
 }
@@ -143,7 +149,7 @@ impl FromStr for Handover {
     }
 }
 
-/// Takes the first message of the old arbiter, which was sent before this process began.
+/// Receives the first message of the old arbiter, which was sent before this process began.
 pub(super) fn inherit(handover: &str) -> Result<Inheritance, InheritError> {
     let socket = handover.parse::<Handover>().ok().and_then(Handover::open);
     let socket = socket.ok_or_else(|| InheritError::Handover(handover.to_owned()))?;
@@ -168,8 +174,8 @@ pub(super) fn inherit(handover: &str) -> Result<Inheritance, InheritError> {
 }
 
 impl Supervisor {
-    /// Makes a link for an arbiter that is about to be executed, and says everything on it.
-    /// Returns the name of its end there.
+    /// Makes a link for an arbiter that will be executed, and sends everything over it. Returns the
+    /// name of the other end.
     pub(super) fn hand_over(&mut self) -> Result<Option<String>, Box<dyn std::error::Error>> {
         let (None, Some(snapshots)) = (&self.peer, &self.snapshots) else {
             return Ok(None);
@@ -206,7 +212,7 @@ impl Supervisor {
         Ok(Some(name))
     }
 
-    /// The other arbiter has been executed, or could not be.
+    /// Notes that the other arbiter has been executed, or could not be.
     pub(super) fn handed_over(&mut self, has_started: bool) {
         self.handed_over = None;
         if !has_started {
@@ -214,7 +220,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells the other arbiter of a store of ours, if there is one.
+    /// Tells the other arbiter of one of our stores, if there is another arbiter.
     pub(super) fn tell_peer_of(&mut self, number: u64) {
         if self.peer.is_none() {
             return;
@@ -226,7 +232,7 @@ impl Supervisor {
             return;
         }
         let (new, is_dead) = (held.new.clone(), held.is_dead);
-        // A process without a free descriptor has greater worries.
+        // This fails only if the process has no free descriptor.
         let Ok(file) = held.file.duplicate_fd() else {
             return;
         };
@@ -238,12 +244,12 @@ impl Supervisor {
 
     pub(super) fn tell_peer(&mut self, message: &ToPeer, descriptors: Vec<OwnedFd>) {
         if let Some(peer) = &mut self.peer {
-            // That it is gone is noticed by `receive_from_peer`.
+            // If the peer is gone, `receive_from_peer` notices it.
             let _may_be_gone = peer.link.send(message, descriptors);
         }
     }
 
-    /// Takes what the other arbiter says, or that it is gone.
+    /// Receives the other arbiter's messages, or its end.
     pub(super) fn receive_from_peer(&mut self) {
         while let Some(peer) = &mut self.peer {
             let _may_be_gone = peer.link.flush();
@@ -252,7 +258,7 @@ impl Supervisor {
                 Ok(Some((message, descriptors))) => self.take(message, descriptors),
                 Err(LinkError::Message { .. } | LinkError::Descriptors) => {}
                 Err(_) => {
-                    // What was its is ours, and it is our turn.
+                    // Its stores are ours now, and our exporter may be active.
                     self.peer = None;
                     for held in self.stores.values_mut() {
                         held.owner = Owner::Us;
@@ -262,7 +268,7 @@ impl Supervisor {
         }
     }
 
-    /// Sees to it that one of the two exporters is the active one.
+    /// Makes sure that one of the two exporters is the active one.
     pub(super) fn attend_peer(&mut self, now: Instant, lines: &mut Vec<Line>) {
         if let Some(exporter) = &self.exporter
             && let Some(waits) = exporter.waits(now)
@@ -326,7 +332,7 @@ impl Supervisor {
                     exporter.send(&ToExporter::Replace, Vec::new());
                 }
             }
-            // Not its turn, or without its descriptor: nothing that could be done.
+            // An unexpected message, or one without its descriptor: there is nothing to do.
             _ => {}
         }
     }

@@ -1,4 +1,4 @@
-//! The place that the arbiter keeps for one worker.
+//! The slot and the store that the arbiter keeps for one worker.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use crate::process::{self, lock};
 use crate::recorder::Options;
 use crate::value::fill_store;
 
-/// The place of one worker: a slot and a store.
+/// The slot and the store of one worker.
 #[pyclass(frozen, module = "gunicorn_prometheus_exporter._native")]
 pub(crate) struct WorkerSlot {
     /// Number of the store.
@@ -60,17 +60,17 @@ impl WorkerSlot {
         &self.worker_id
     }
 
-    /// How many scrapes this instance has answered.
+    /// Returns how many scrapes this instance has answered.
     pub(crate) fn scrapes(&self) -> u64 {
         lock(&self.instance).control.counted(Counter::Scrapes)
     }
 
-    /// What is recorded of requests.
+    /// Returns the options of recording.
     pub(crate) fn options(&self) -> Options {
         self.options.clone()
     }
 
-    /// The table of paths that may become labels.
+    /// Returns the table of paths that may become labels.
     pub(crate) fn endpoints(&self) -> EndpointTable {
         EndpointTable::new(
             Arc::clone(&lock(&self.instance).control),
@@ -81,7 +81,7 @@ impl WorkerSlot {
 
 #[pymethods]
 impl WorkerSlot {
-    /// In the worker: from now on this process writes the slot's store.
+    /// Makes this process, the worker, the writer of the slot's store.
     fn adopt(&self, py: Python<'_>) -> PyResult<()> {
         let stores = std::mem::take(&mut lock(&self.instance).stores);
         let store = stores

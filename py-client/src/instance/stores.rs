@@ -1,4 +1,5 @@
-//! The stores that an arbiter holds: of its workers, of their children, and of what else records.
+//! The stores that an arbiter holds: those of its workers, of their children, and of other
+//! recording processes.
 
 use std::os::fd::OwnedFd;
 
@@ -9,17 +10,17 @@ use metrics_store::{
 
 use super::{Supervisor, descriptors};
 
-/// A store, and what the exporter is told of it.
+/// A store, and its description for the exporter.
 pub(super) struct Held {
     pub(super) file: StoreFile,
     pub(super) new: NewStore,
-    /// Its process exists (a worker's store is made before the fork).
+    /// Whether its process exists (a worker's store is made before the fork).
     pub(super) is_begun: bool,
     pub(super) is_dead: bool,
     pub(super) owner: Owner,
 }
 
-/// Whose process it is that writes a store.
+/// The arbiter whose process writes a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     /// A process of this arbiter.
@@ -29,7 +30,7 @@ pub(super) enum Owner {
 }
 
 impl Held {
-    /// One whose process exists if it is known.
+    /// Returns a store whose process exists if it is known.
     pub(super) fn new(file: StoreFile, new: NewStore, owner: Owner) -> Self {
         Self {
             file,
@@ -40,7 +41,7 @@ impl Held {
         }
     }
 
-    /// Whether it ends with this arbiter. A child of a worker may go on a little longer.
+    /// Returns whether it ends with this arbiter. A child of a worker may live a little longer.
     pub(super) fn is_to_end(&self) -> bool {
         let has_ended = || !self.new.process.is_some_and(Process::is_alive);
         match self.new.role {
@@ -83,7 +84,7 @@ impl Supervisor {
         Ok(number)
     }
 
-    /// Whichever exporter runs writes it, so it has no process of its own.
+    /// Any exporter that runs writes it, so it has no process of its own.
     pub(super) fn new_exporter_store(&mut self) -> Result<u64, StoreError> {
         let number = self.new_store(Role::Exporter, 0, "exporter")?;
         if let Some(held) = self.stores.get_mut(&number) {
@@ -102,7 +103,7 @@ impl Supervisor {
         if held.new.role == Role::Worker
             && let Some(worker) = held.new.process
         {
-            // From here on the slot is free again as soon as the worker is gone.
+            // From now on the slot is free again as soon as the worker is gone.
             self.control
                 .give_slot(held.new.slot, Process::current(), worker);
         }
@@ -110,13 +111,13 @@ impl Supervisor {
         self.tell_peer_of(number);
     }
 
-    /// The exporter has taken all that was in a store.
+    /// Notes that the exporter has taken all that was in a store.
     pub(super) fn release(&mut self, number: u64) {
         self.give_up(number);
         self.tell_peer(&ToPeer::Released { number }, Vec::new());
     }
 
-    /// A store is not needed any more, but for what its worker has said of its end.
+    /// Drops a store that is no longer needed, and keeps only its worker's reason to end.
     pub(super) fn give_up(&mut self, number: u64) {
         if let Some(held) = self.stores.remove(&number)
             && held.new.role == Role::Worker
@@ -133,8 +134,8 @@ impl Supervisor {
             return;
         };
         if held.new.role == Role::Worker {
-            // The next worker may have the slot already, and then this arbiter owns it again: it is
-            // given back only by whom it was given to.
+            // The next worker may already have the slot, and then this arbiter owned it again: only
+            // the owner to which it was given may free it.
             let owner = held.new.process.unwrap_or_else(Process::current);
             self.control.free_slot(held.new.slot, owner);
         }
@@ -149,7 +150,7 @@ impl Supervisor {
         self.tell_peer(&ToPeer::Dead { number }, Vec::new());
     }
 
-    /// A store takes the place of those of some dead writers.
+    /// Adds a store that replaces those of some dead writers.
     pub(super) fn take_heir(&mut self, new: NewStore, file: OwnedFd, replaces: Vec<u64>) {
         let number = new.number;
         let held = Held {
@@ -165,9 +166,9 @@ impl Supervisor {
         self.tell_of(number);
     }
 
-    /// Takes the stores that children of workers have made for themselves.
+    /// Receives the stores that children of workers have made for themselves.
     pub(super) fn attend_children(&mut self) {
-        // Those that come when too few descriptors are free wait a second, and say what they lose.
+        // While too few descriptors are free, children wait a second, and then log what they lose.
         if descriptors::are_free(descriptors::RESERVE).is_err() {
             return;
         }
@@ -190,13 +191,13 @@ impl Supervisor {
         while let Some(children) = &self.children {
             match children.accept(may) {
                 Ok(Some(child)) => self.connected.push(child),
-                // Without a free descriptor the child waits, and this is tried again in a second.
+                // Without a free descriptor the child waits; this is tried again in a second.
                 Ok(None) | Err(_) => return,
             }
         }
     }
 
-    /// Whether more may come over this link.
+    /// Returns whether more may arrive over this link.
     fn take_stores(&mut self, link: &mut NurseryLink) -> bool {
         loop {
             match link.receive() {
@@ -210,7 +211,7 @@ impl Supervisor {
                     self.tell_of(number);
                     self.tell_peer_of(number);
                 }
-                // A child that is out of descriptors keeps its store to itself.
+                // A child without descriptors keeps its store to itself.
                 Err(LinkError::Descriptors | LinkError::Message { .. }) => {}
                 Ok(None) => return true,
                 Err(_) => return false,

@@ -1,4 +1,4 @@
-//! What an arbiter keeps, and how it keeps an exporter running.
+//! The metrics state of an arbiter, and how it keeps an exporter running.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -19,39 +19,40 @@ use super::stores::Held;
 use crate::exporter_process::Program;
 use crate::failure;
 
-/// All that an arbiter keeps for its metrics.
+/// The metrics state of an arbiter.
 pub(super) struct Supervisor {
-    /// File mode: a file whose lock says that the instance lives. Nothing is read or written here.
+    /// File mode: a file whose lock shows that the instance lives. It is neither read nor written
+    /// here.
     pub(super) life: Option<Descriptor>,
     pub(super) control: Arc<Control>,
     /// `None` in a child.
     pub(super) snapshots: Option<Snapshots>,
     /// Stores that no exporter has released, by number.
     pub(super) stores: BTreeMap<u64, Held>,
-    /// What workers have said whose store is released already, though the arbiter has yet to see that
-    /// they have ended: the exporter may be the first to notice.
+    /// Reasons to end of workers whose stores are released although the arbiter has not noticed
+    /// their end yet: the exporter may notice it first.
     pub(super) last_words: BTreeMap<u64, u64>,
-    /// What the exporter is to do; `None` until the arbiter is ready.
+    /// The task of the exporter; `None` until the arbiter is ready.
     pub(super) task: Option<Task>,
     pub(super) listener: Listener,
-    /// The certificates that it is served with, in memory of their own: workers drop the descriptor,
-    /// and have no key.
+    /// The certificates of the listener, in memory: workers drop the descriptor, and so have no
+    /// key.
     pub(super) certificates: Option<Descriptor>,
-    /// Where processes of this instance ask for its page.
+    /// The socket on which processes of this instance request its page.
     pub(super) pages: Option<Descriptor>,
     pub(super) exporter: Option<Exporter>,
     pub(super) pause: Pause,
-    /// The last line that said why no exporter could be started.
+    /// The last line that told why no exporter could be started.
     pub(super) cannot_start: Option<String>,
-    /// The other arbiter, while there are two of this instance.
+    /// The other arbiter, while this instance has two.
     pub(super) peer: Option<Peer>,
-    /// That arbiter's end of the link to it, open until it has inherited it.
+    /// The other arbiter's end of the link, open until it has inherited it.
     pub(super) handed_over: Option<Descriptor>,
-    /// Where children of workers hand over their stores; `None` in a child.
+    /// Receives the stores of workers' children; `None` in a child.
     pub(super) nursery: Option<NurseryLink>,
-    /// Where those do that have inherited no descriptor; `None` in a child.
+    /// Receives the stores of children without an inherited descriptor; `None` in a child.
     pub(super) children: Option<ChildListener>,
-    /// Of those, the ones that have connected and said nothing yet.
+    /// Those of them that have connected and sent nothing yet.
     pub(super) connected: Vec<NurseryLink>,
 }
 
@@ -112,7 +113,7 @@ impl Supervisor {
             return lines;
         };
         self.receive_from_peer();
-        // While no exporter could answer, scrapers are refused, and not left to wait.
+        // While no exporter could answer, scrapers are refused at once and need not wait.
         let may_serve = self.exporter.is_some() || self.pause.is_over(now);
         if task.serves
             && may_serve
@@ -125,7 +126,10 @@ impl Supervisor {
         self.show_lost_children();
         self.attend(now, &mut lines);
         self.attend_peer(now, &mut lines);
-        let is_our_turn = self.peer.as_ref().is_none_or(|peer| !peer.has_our_turn());
+        let is_our_turn = self
+            .peer
+            .as_ref()
+            .is_none_or(|peer| !peer.exporter_is_active());
         if is_our_turn
             && self.exporter.is_none()
             && self.snapshots.is_some()
@@ -136,7 +140,7 @@ impl Supervisor {
         lines
     }
 
-    /// Counts children of workers that have no store, and so no place to count themselves in.
+    /// Counts children of workers without a store, which cannot count themselves.
     fn show_lost_children(&self) {
         while self.control.counted(Counter::LostChildrenShown)
             < self.control.counted(Counter::LostChildren)
@@ -146,7 +150,7 @@ impl Supervisor {
         }
     }
 
-    /// Listens to the exporter, and notices its end.
+    /// Receives the exporter's messages, and notices its end.
     pub(super) fn attend(&mut self, now: Instant, lines: &mut Vec<Line>) {
         let Some(exporter) = &mut self.exporter else {
             return;
@@ -169,7 +173,7 @@ impl Supervisor {
         };
         if let Some(why) = exporter.end() {
             match why {
-                End::Failed(_) if self.peer.as_ref().is_some_and(Peer::has_our_turn) => {}
+                End::Failed(_) if self.peer.as_ref().is_some_and(Peer::exporter_is_active) => {}
                 End::Failed(why) => {
                     self.pause.lengthen(now, exporter.started);
                     if self.pause.is_long() {
@@ -186,10 +190,10 @@ impl Supervisor {
         }
     }
 
-    /// Another exporter with another store of its own follows, which leaves behind what is no more.
+    /// Replaces the exporter and its own store; the old store takes retired series with it.
     pub(super) fn renew_exporter(&mut self, lines: &mut Vec<Line>) {
         if let Err(error) = self.new_exporter_store() {
-            // The old one does: it grows.
+            // The old store stays in use, and grows.
             lines.push(("warning", format!("the exporter keeps its store: {error}")));
             return;
         }
@@ -269,7 +273,7 @@ impl Supervisor {
         let Some(mut exporter) = self.exporter.take() else {
             return Vec::new();
         };
-        // With another arbiter there is another exporter, which goes on with what there is.
+        // With another arbiter there is another exporter, which continues from the present state.
         let end = match self.peer {
             Some(_) => ToExporter::Replace,
             None => ToExporter::Shutdown,
@@ -294,7 +298,7 @@ impl Supervisor {
         self.nursery = None;
         self.children = None;
         self.connected = Vec::new();
-        // What has no process yet is that of the worker which this child may be about to become.
+        // A store without a process belongs to the worker that this child may be about to become.
         self.stores.retain(|_, held| !held.is_begun);
     }
 }

@@ -1,4 +1,5 @@
-//! Garbage collections of a worker: how often, how much, and for how long requests stood still.
+//! Garbage collections of a worker: their number, their effect, and the time that requests stood
+//! still.
 
 use std::sync::Mutex;
 use std::time::Instant;
@@ -10,7 +11,7 @@ use crate::process::lock;
 
 const GENERATIONS: [&str; 3] = ["0", "1", "2"];
 
-/// What `gc.callbacks` tell.
+/// The data of `gc.callbacks`.
 #[derive(Debug)]
 pub(super) struct Collections {
     began: Mutex<Option<Instant>>,
@@ -50,7 +51,7 @@ impl Collections {
         if let Some(began) = lock(&self.began).take() {
             self.seconds.add(0, began.elapsed().as_secs_f64());
         }
-        // A generation that a future Python adds is among the oldest.
+        // A generation that a future Python adds counts as the oldest.
         let generation = generation.min(GENERATIONS.len() - 1);
         self.runs[generation].add(0, 1.0);
         self.objects[generation].add(0, objects);

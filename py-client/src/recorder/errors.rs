@@ -1,4 +1,4 @@
-//! Exceptions: by which requests failed, and of which somebody made an answer.
+//! Exceptions: those that made requests fail, and those that were turned into responses.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,19 +8,19 @@ use super::families::RouteFamilies;
 use super::method::Method;
 use super::route::OTHER;
 
-/// How many classes of exceptions become label values; a program may make classes without end.
+/// Maximum number of classes of exceptions that become label values; a program may make any number.
 const MAX_NAMES: usize = 100;
 
-/// What an error is counted as.
+/// The family and kind under which an error is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum ErrorKind {
-    /// The worker's documented family: the request ended by it.
+    /// The worker's documented family: the request ended with it.
     Failed,
-    /// The worker's documented family: the server or the framework made an answer of it.
+    /// The worker's documented family: the server or the framework turned it into a response.
     Handled,
-    /// By endpoint: the framework, or a handler of the application, made an answer of it.
+    /// By endpoint: the framework, or a handler of the application, turned it into a response.
     ByFramework,
-    /// By endpoint: it came as far as the server.
+    /// By endpoint: it reached the server.
     ByServer,
 }
 

@@ -1,7 +1,7 @@
-//! What Gunicorn's objects tell of a finished request.
+//! Reads the facts of a finished request from Gunicorn's objects.
 //!
-//! Every reading here is of an attribute that some version, worker or client may not have set. What
-//! is missing has a meaning, given beside it; nothing raises.
+//! Some version, worker or client may not have set any of these attributes. What a missing one
+//! means is documented beside it; nothing raises.
 
 use pyo3::exceptions::{PyOSError, PyStopIteration};
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use pyo3::{ffi, intern};
 
 use super::route::{self, NO_STATUS};
 
-/// The response's status, if the application has begun one.
+/// Returns the response's status, if the application has started one.
 #[inline]
 pub(super) fn status(resp: &Bound<'_, PyAny>) -> Option<u16> {
     resp.getattr(intern!(resp.py(), "status_code"))
@@ -19,15 +19,15 @@ pub(super) fn status(resp: &Bound<'_, PyAny>) -> Option<u16> {
         .ok()
 }
 
-/// Whether anything of the response was sent.
+/// Returns whether anything of the response was sent.
 pub(super) fn has_begun(resp: &Bound<'_, PyAny>) -> bool {
     resp.getattr(intern!(resp.py(), "headers_sent"))
         .is_ok_and(|sent| sent.is_truthy().unwrap_or(false))
 }
 
-/// What a request that ended by an exception before any of its response was sent is answered with: its
-/// status, and bytes of the body. Gunicorn answers 500, unless it is the connection that failed; `page`
-/// is the size of the body that it has for HTTP/1.
+/// Returns the server's answer to a request that ended with an exception before any of its response
+/// was sent: status, and bytes of the body. Gunicorn answers 500, unless the connection failed;
+/// `page` is the size of its body for HTTP/1.
 pub(super) fn answer_to(req: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>, page: f64) -> (u16, f64) {
     let is_stream = req.hasattr(intern!(req.py(), "stream")).unwrap_or(false);
     if is_stream {
@@ -40,7 +40,7 @@ pub(super) fn answer_to(req: &Bound<'_, PyAny>, error: &Bound<'_, PyAny>, page: 
     }
 }
 
-/// The same of a stream of HTTP/2: the body is the exception's text.
+/// Returns the same for a stream of HTTP/2: the body is the exception's text.
 fn answer_to_stream(error: &Bound<'_, PyAny>) -> (u16, f64) {
     let errors = error.py().import("gunicorn.http2.errors");
     let is_of_the_peer = errors.is_ok_and(|errors| {
@@ -59,7 +59,7 @@ fn answer_to_stream(error: &Bound<'_, PyAny>) -> (u16, f64) {
     (500, bytes.unwrap_or(0) as f64)
 }
 
-/// Bytes of the body that were sent.
+/// Returns the bytes of the body that were sent.
 #[inline]
 pub(super) fn bytes_sent(resp: &Bound<'_, PyAny>) -> f64 {
     let py = resp.py();
@@ -67,17 +67,17 @@ pub(super) fn bytes_sent(resp: &Bound<'_, PyAny>) -> f64 {
     if sent > 0.0 {
         return sent;
     }
-    // What goes out by sendfile is not in `sent`; our wrapper of it keeps the count (bodies.py).
+    // `sent` does not include sendfile; our wrapper of it keeps the count (bodies.py).
     number(resp, intern!(py, "sent_by_sendfile"))
 }
 
-/// Bytes of the body that were read from the client, by the application or for it.
+/// Returns the bytes of the body that were read from the client, by the application or for it.
 #[inline]
 pub(super) fn bytes_received(req: &Bound<'_, PyAny>, environ: &Bound<'_, PyDict>) -> f64 {
     let py = req.py();
     let declared = |name| matches!(environ.get_item(name), Ok(Some(_)));
-    // The body of a stream of HTTP/2 needs no length, and counts itself (bodies.py). A header of that
-    // name is no harm: other bodies do not.
+    // The body of a stream of HTTP/2 needs no length, and counts itself (bodies.py). On other
+    // requests a header with that name has no effect.
     if declared(intern!(py, "HTTP_VERSION")) {
         let of_stream = req
             .getattr(intern!(py, "body"))
@@ -97,17 +97,17 @@ pub(super) fn bytes_received(req: &Bound<'_, PyAny>, environ: &Bound<'_, PyDict>
 
 #[inline]
 fn number(object: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> f64 {
-    // As the integer that it is: by way of a float, Python would make an object of it first.
+    // Read as an integer: for a float, Python would make an object first.
     object
         .getattr(name)
         .and_then(|value| value.extract::<i64>())
         .map_or(0.0, |number| number as f64)
 }
 
-/// The exception by which the request ends; the hook runs in a `finally`.
+/// Returns the exception that ends the request; the hook runs in a `finally`.
 ///
-/// `StopIteration` is how Gunicorn closes a connection: it stands for the exception that it was
-/// raised over, and for none where there is none.
+/// `StopIteration` is how Gunicorn closes a connection: it stands for the exception that was being
+/// handled when it was raised, or for none.
 #[inline]
 pub(super) fn current_exception(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     let error = handled_exception(py)?;
@@ -134,7 +134,7 @@ fn handled_exception(py: Python<'_>) -> Option<Bound<'_, PyAny>> {
     value.filter(|value| !value.is_none())
 }
 
-/// The name of an exception's class.
+/// Returns the name of an exception's class.
 pub(super) fn class_name(error: &Bound<'_, PyAny>) -> String {
     error
         .get_type()
@@ -142,18 +142,18 @@ pub(super) fn class_name(error: &Bound<'_, PyAny>) -> String {
         .map_or_else(|_| "Exception".to_owned(), |name| name.to_string())
 }
 
-/// What stands for the endpoint of a WSGI request.
+/// The endpoint of a WSGI request.
 pub(super) enum Endpoint<'py> {
-    /// The template of its route, or of where the application that has answered it is mounted.
+    /// The template of its route, or the mount point of the application that has answered it.
     Named(Bound<'py, PyString>),
-    /// There are routes, and none was found.
+    /// The application has routes, and none matched.
     Without(&'static str),
-    /// Nothing but the path is known.
+    /// Only the path is known.
     Path(Option<Bound<'py, PyString>>),
 }
 
-/// Reads it from what the frameworks have left in the environment. `has_routes`: whether there is a
-/// framework that tells routes.
+/// Reads the endpoint from what the frameworks have left in the environment. `has_routes` tells
+/// whether a framework names routes.
 #[inline]
 pub(super) fn endpoint<'py>(
     environ: &Bound<'py, PyDict>,
@@ -178,8 +178,8 @@ fn endpoint_without_note<'py>(
 ) -> Endpoint<'py> {
     let py = environ.py();
     let is_there = |name| matches!(environ.get_item(name), Ok(Some(_)));
-    // A Bottle that nothing is integrated with leaves this: one that the application has vendored
-    // under a name of its own.
+    // A Bottle without our integration leaves this, for example one that the application has
+    // vendored under another name.
     if is_there(intern!(py, "bottle.app")) {
         has_routes = true;
         let rule = environ
@@ -198,7 +198,7 @@ fn endpoint_without_note<'py>(
     let label = route::without_route(status);
     let mounted = entry(environ, intern!(py, "gunicorn_prometheus_exporter.mount"));
     match mounted {
-        // An application that tells no routes, mounted beside others that do.
+        // An application without route names, mounted beside others that have them.
         Some(mounted) if label == route::UNMATCHED && !matches!(status, 404 | 405) => {
             Endpoint::Named(mounted)
         }
@@ -206,8 +206,8 @@ fn endpoint_without_note<'py>(
     }
 }
 
-/// The path as the client knows it: an application that passes requests on to others moves the beginning
-/// of `PATH_INFO` to `SCRIPT_NAME`.
+/// Returns the path as the client sent it: an application that passes requests on to others moves
+/// the beginning of `PATH_INFO` to `SCRIPT_NAME`.
 #[inline]
 pub(super) fn whole_path<'py>(environ: &Bound<'py, PyDict>) -> Option<Bound<'py, PyString>> {
     let py = environ.py();
@@ -220,7 +220,7 @@ pub(super) fn whole_path<'py>(environ: &Bound<'py, PyDict>) -> Option<Bound<'py,
     }
 }
 
-/// A text among the WSGI environment.
+/// Returns a text of the WSGI environment.
 #[inline]
 pub(super) fn entry<'py>(
     environ: &Bound<'py, PyDict>,

@@ -1,4 +1,4 @@
-//! The families that a request feeds, and the series of one worker among them.
+//! The families in which requests are counted, and the series of one worker among them.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use metrics_store::{Family, Series, StoreError, WorkerStore};
 use super::errors::{ErrorKey, ErrorKind};
 use super::route::Route;
 
-/// A histogram's series with its bounds at hand.
+/// A histogram's series with its bounds.
 #[derive(Debug, Clone)]
 pub(super) struct Histogram {
     pub(super) series: Series,
@@ -24,7 +24,7 @@ impl Histogram {
     /// Returns the bucket.
     #[inline]
     pub(super) fn observe(&self, value: f64) -> usize {
-        // Most requests are quick and small, so looking from the lowest bound is the short way.
+        // Most requests are quick and small, so the search starts at the lowest bound.
         let bucket = self
             .bounds
             .iter()
@@ -35,7 +35,7 @@ impl Histogram {
     }
 }
 
-/// What every request of a worker is counted in.
+/// The series in which every request of a worker is counted.
 #[derive(Debug)]
 pub(super) struct WorkerSeries {
     pub(super) requests: Series,
@@ -60,7 +60,7 @@ impl WorkerSeries {
     }
 }
 
-/// What a request of one route and status is counted in.
+/// The series in which a request of one route and status is counted.
 #[derive(Debug, Clone)]
 pub(super) struct RouteSeries {
     pub(super) requests: Series,
@@ -69,7 +69,7 @@ pub(super) struct RouteSeries {
     pub(super) response_size: Histogram,
 }
 
-/// Makes the series of routes and errors as they are met.
+/// Makes the series of routes and errors when they first occur.
 #[derive(Debug)]
 pub(super) struct RouteFamilies {
     requests: Family,
@@ -121,12 +121,12 @@ impl RouteFamilies {
         })
     }
 
-    /// Where the times are kept that requests have waited.
+    /// Histogram of time spent in the proxy's queue.
     pub(super) fn queue(&self, store: &WorkerStore) -> Result<Histogram, StoreError> {
         self.queue.series(store, &[])
     }
 
-    /// The series of an error.
+    /// Returns the series of an error.
     pub(super) fn error(
         &self,
         store: &WorkerStore,
@@ -156,7 +156,7 @@ impl RouteFamilies {
     }
 }
 
-/// A family of histograms with its bounds at hand.
+/// A family of histograms with its bounds.
 #[derive(Debug)]
 struct HistogramFamily {
     family: Family,
@@ -183,7 +183,7 @@ impl HistogramFamily {
     }
 }
 
-/// The bounds of the catalogue, which a test there holds to be a layout.
+/// Returns the bounds of the catalogue; a test there checks that they make a layout.
 fn layout(family: &Described) -> Layout {
     Layout::new(family.bounds.iter().copied()).unwrap_or_else(|_| Layout::none())
 }

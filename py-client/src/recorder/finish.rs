@@ -1,4 +1,4 @@
-//! A request has ended: all that is counted of it.
+//! Counts a request that has ended.
 
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ use super::{Recorder, State};
 use crate::failure::report;
 use crate::process::{lock, unix_time};
 
-/// What is known of a request when it has ended.
+/// The facts of a request that has ended.
 pub(super) struct Ended<'a> {
     pub(super) start: Instant,
     pub(super) end: Instant,
@@ -24,7 +24,7 @@ pub(super) struct Ended<'a> {
     pub(super) endpoint: &'a str,
     pub(super) received: f64,
     pub(super) sent: f64,
-    /// `X-Request-Start`, and `traceparent` if it is to be kept.
+    /// `X-Request-Start`; below, `traceparent` if its trace is kept.
     pub(super) queued: Option<&'a str>,
     pub(super) trace: Option<&'a str>,
 }
@@ -70,7 +70,7 @@ impl Recorder {
         }
     }
 
-    /// The first request of its route, or one whose path may not become a label.
+    /// Handles the first request of its route, and one whose path may not become a label.
     #[cold]
     fn count_slowly(
         &self,
@@ -87,7 +87,7 @@ impl Recorder {
         };
         let series = self.families.route(&self.store, &route)?;
         let counted = self.count_in(&series, ended, seconds);
-        // Only what is bounded is remembered.
+        // Only a limited set of endpoints is remembered.
         if endpoint == ended.endpoint {
             state.routes.insert(key.to_owned(), series);
         }
@@ -128,7 +128,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// The label: a route's template, or a path that is or may now be in the table.
+    /// Returns the label: a route's template, or a path that is, or may now be, in the table.
     fn endpoint<'a>(&self, ended: &Ended<'a>) -> &'a str {
         if ended.kind == EndpointKind::Template {
             return ended.endpoint;
@@ -143,7 +143,7 @@ impl Recorder {
         }
     }
 
-    /// The request has ended by an exception that the application did not catch. Returns its endpoint.
+    /// Counts an exception that the application did not catch. Returns the request's endpoint.
     #[cold]
     pub(super) fn failed(&self, py: Python<'_>, ended: &Ended<'_>, name: &str) -> String {
         let endpoint = self.endpoint(ended);
@@ -153,8 +153,9 @@ impl Recorder {
         endpoint.to_owned()
     }
 
-    /// The framework has made an answer of these exceptions; `true`: one that no handler was there
-    /// for. `has_failed`: whether the request is counted as failed already; it is so once at most.
+    /// Counts exceptions that the framework turned into responses; `true` marks one without a
+    /// handler. `has_failed` tells whether the request already counts as failed; it does so at most
+    /// once.
     #[cold]
     pub(super) fn swallowed(
         &self,

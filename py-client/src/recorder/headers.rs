@@ -1,14 +1,14 @@
-//! What proxies say in headers: when they took a request, and of which trace it is a part.
+//! Reads headers of proxies: the time at which they received a request, and its trace.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-/// A clock that is wrong by more than this says nothing.
+/// Maximum plausible wait in seconds; a larger one means that a clock is wrong.
 const LONGEST_WAIT_SECONDS: f64 = 86_400.0;
 
-/// The Unix time, in seconds, of an `X-Request-Start`: `t=1700000000.123`, in seconds, milliseconds
-/// (Heroku) or microseconds (Apache).
+/// Returns the Unix time, in seconds, of an `X-Request-Start`: `t=1700000000.123`, in seconds,
+/// milliseconds (Heroku) or microseconds (Apache).
 pub(super) fn request_start(text: &str) -> Option<f64> {
     let text = text.trim();
     let number: f64 = text.strip_prefix("t=").unwrap_or(text).parse().ok()?;
@@ -19,7 +19,8 @@ pub(super) fn request_start(text: &str) -> Option<f64> {
         .map(|(_, unit)| number / unit)
 }
 
-/// The values of `x-request-start` and, if it is to be kept, `traceparent` among an ASGI scope's headers.
+/// Returns the values of `x-request-start` and, if traces are kept, `traceparent` from an ASGI
+/// scope's headers.
 pub(super) fn of_scope(
     scope: &Bound<'_, PyDict>,
     keeps_traces: bool,
@@ -44,14 +45,14 @@ pub(super) fn of_scope(
     (start, trace)
 }
 
-/// How long a request has waited that began at `begun` (Unix time). Clocks that differ a little make
-/// it nothing; those that differ wildly, `None`.
+/// Returns how long a request waited that began at `begun` (Unix time). Zero if the clocks differ a
+/// little, `None` if they differ wildly.
 pub(super) fn wait(start: f64, begun: f64) -> Option<f64> {
     let seconds = begun - start;
     (seconds.abs() <= LONGEST_WAIT_SECONDS).then_some(seconds.max(0.0))
 }
 
-/// Trace and span of a `traceparent` (W3C Trace Context) whose trace is kept.
+/// Returns trace and span of a `traceparent` (W3C Trace Context) whose trace is sampled.
 pub(super) fn sampled_trace(text: &str) -> Option<(&str, &str)> {
     let mut parts = text.trim().split('-');
     let (_version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);

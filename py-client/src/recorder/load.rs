@@ -1,4 +1,4 @@
-//! How busy a worker is: requests in progress, and the time and threads that they take.
+//! The load of a worker: requests in progress, and the time and threads that they take.
 
 use std::time::Instant;
 
@@ -10,11 +10,11 @@ use metrics_store::{Series, StoreError, WorkerStore};
 
 use super::method::Method;
 
-/// What is under way in one worker.
+/// The requests in progress of one worker.
 #[derive(Debug)]
 pub(super) struct Load {
     open: u32,
-    /// When `busy` was last brought up to date.
+    /// When `busy` was last updated.
     since: Instant,
     busy: Series,
     threads: Option<Threads>,
@@ -31,15 +31,15 @@ struct Threads {
 /// The cells of one method.
 #[derive(Debug, Clone, Copy)]
 struct MethodSeries {
-    /// Hidden (names beginning with `__` are not shown): what the exporter needs to know of a worker
-    /// that was killed in the middle of a request.
+    /// Hidden (pages do not show names that begin with `__`): what the exporter needs to know of a
+    /// worker that was killed in the middle of a request.
     started: Series,
     finished: Series,
     in_progress: Series,
 }
 
 impl Load {
-    /// `threads`: how many the worker has for requests, if it has a pool of them.
+    /// `threads`: number of the worker's threads for requests, if it has a pool of them.
     pub(super) fn new(
         store: &WorkerStore,
         worker_id: &str,
@@ -56,7 +56,7 @@ impl Load {
         })
     }
 
-    /// A request begins.
+    /// Begins a request.
     #[inline]
     pub(super) fn begin(
         &mut self,
@@ -76,7 +76,7 @@ impl Load {
         Ok(())
     }
 
-    /// A request that has begun ends.
+    /// Ends a request.
     #[inline]
     pub(super) fn end(&mut self, method: Method, now: Instant) {
         if let Some(series) = self.methods[method.place()] {
@@ -91,7 +91,7 @@ impl Load {
     #[inline]
     fn pass(&mut self, now: Instant) {
         if self.open > 0 {
-            // Of two threads, the second to come here may have looked at the clock first.
+            // With two threads, the one that comes second may have read the clock first.
             let passed = now.saturating_duration_since(self.since);
             self.busy.add(0, passed.as_secs_f64());
         }
@@ -124,7 +124,7 @@ impl MethodSeries {
         let labels = [("method", method.label())];
         let series = |spec| store.series(&store.family(&spec, None)?, &labels);
         let hidden = |name| series(FamilySpec::new(name, FamilyType::Counter));
-        // Written by the exporter when this worker has died in the middle of requests.
+        // The exporter writes it when this worker has died in the middle of requests.
         series(HTTP_ABORTED.spec())?;
         Ok(Self {
             started: hidden("__requests_started")?,

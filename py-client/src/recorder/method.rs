@@ -1,4 +1,4 @@
-//! Methods: clients may send any word, so those that are not registered are one label.
+//! Methods: clients may send any word, so all unregistered ones share one label.
 
 use super::route::{OTHER, UNKNOWN};
 
@@ -50,19 +50,19 @@ const LABELS: [&str; 41] = [
     UNKNOWN,
 ];
 
-/// A method, as the place of its label.
+/// A method, as the index of its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Method(u8);
 
 impl Method {
-    /// How many there are.
+    /// Number of methods.
     pub(super) const COUNT: usize = LABELS.len();
-    /// None that is registered.
+    /// Any unregistered method.
     const OTHER: Self = Self(LABELS.len() as u8 - 2);
-    /// That of a request that could not be read.
+    /// The method of a request that could not be parsed.
     pub(super) const UNKNOWN: Self = Self(LABELS.len() as u8 - 1);
 
-    /// The method that a client has named.
+    /// Returns the method for a client's word.
     #[inline]
     pub(super) fn named(text: &str) -> Self {
         let known = &LABELS[..usize::from(Self::OTHER.0)];
@@ -72,13 +72,13 @@ impl Method {
             .map_or(Self::OTHER, |place| Self(place as u8))
     }
 
-    /// From 0, below [`COUNT`](Self::COUNT).
+    /// Returns the index, from 0 and below [`COUNT`](Self::COUNT).
     #[inline]
     pub(super) fn place(self) -> usize {
         usize::from(self.0)
     }
 
-    /// The value of the label.
+    /// Returns the value of the label.
     #[inline]
     pub(super) fn label(self) -> &'static str {
         LABELS[self.place()]
@@ -89,7 +89,7 @@ impl Method {
 mod tests {
     use super::*;
 
-    /// The registry, without `PRI` and `*`.
+    /// The registry's methods, without `PRI` and `*`.
     const REGISTERED: &str = "ACL BASELINE-CONTROL BIND CHECKIN CHECKOUT CONNECT COPY DELETE GET HEAD \
         LABEL LINK LOCK MERGE MKACTIVITY MKCALENDAR MKCOL MKREDIRECTREF MKWORKSPACE MOVE OPTIONS \
         ORDERPATCH PATCH POST PROPFIND PROPPATCH PUT REBIND REPORT SEARCH TRACE UNBIND UNCHECKOUT UNLINK \

@@ -1,8 +1,8 @@
-//! What the settings `exporter.http` say to the recorder.
+//! The settings `exporter.http` in the form that the recorder uses.
 
 use metrics_settings::HttpSettings;
 
-/// What is recorded of requests, and of which.
+/// Which requests are recorded, and how.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
     skip_paths: Vec<String>,
@@ -27,19 +27,19 @@ impl From<&HttpSettings> for Options {
 }
 
 impl Options {
-    /// Whether there is anything that is not recorded.
+    /// Returns whether any request is skipped.
     #[inline]
     pub(super) fn skips(&self) -> bool {
         !(self.skip_paths.is_empty() && self.skip_methods.is_empty())
     }
 
-    /// Whether requests of that method, or for that path, are not recorded.
+    /// Returns whether requests with that method or path are skipped.
     pub(super) fn skips_request(&self, method: &str, path: &str) -> bool {
         self.skip_methods.iter().any(|skipped| skipped == method)
             || self.skip_paths.iter().any(|skipped| skipped == path)
     }
 
-    /// The value of the label `status`.
+    /// Returns the value of the label `status`.
     pub(super) fn status_label(&self, status: u16) -> String {
         match status {
             super::route::NO_STATUS => "<none>".to_owned(),

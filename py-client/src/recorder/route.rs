@@ -1,4 +1,4 @@
-//! What tells requests apart: method, endpoint and status, each from a bounded set.
+//! The labels of requests: method, endpoint and status, each from a limited set.
 
 use std::hash::{Hash, Hasher};
 
@@ -14,18 +14,19 @@ pub(super) struct Route<'a> {
     pub(super) status: &'a str,
 }
 
-/// Requests of an application that names no route, where the path is not in the table either.
+/// Endpoint of requests in an application without route names, whose path is not in the table.
 pub(super) const OTHER: &str = "<other>";
-/// Requests that no route is there for.
+/// Endpoint of requests without a matching route.
 pub(super) const UNMATCHED: &str = "<unmatched>";
-/// The same, where the answer was a redirect: to the path with a slash, to a language, to https.
+/// The same, if the response was a redirect: to the path with a slash, to a language, to https.
 pub(super) const REDIRECT: &str = "<redirect>";
-/// Requests that could not be read.
+/// Endpoint of requests that could not be parsed.
 pub(super) const UNKNOWN: &str = "<unknown>";
-/// No status, because nothing was answered: the client had gone.
+/// Status of a request without a response, because the client had disconnected.
 pub(super) const NO_STATUS: u16 = 0;
 
-/// The endpoint of a request for which a framework that tells routes has told none.
+/// Returns the endpoint of a request without a route, in an application whose framework names
+/// routes.
 pub(super) fn without_route(status: u16) -> &'static str {
     match status {
         301 | 302 | 303 | 307 | 308 => REDIRECT,
@@ -33,16 +34,16 @@ pub(super) fn without_route(status: u16) -> &'static str {
     }
 }
 
-/// How the endpoint of a request became known.
+/// How the endpoint of a request is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum EndpointKind {
-    /// The framework has named its route.
+    /// By the framework's route.
     Template,
-    /// Only the path is known.
+    /// By the path alone.
     Path,
 }
 
-/// What a request's series are found by, without making its labels first.
+/// The key of a request's series, without an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RouteKey<'a> {
     pub(super) kind: EndpointKind,
@@ -62,7 +63,7 @@ impl RouteKey<'_> {
     }
 }
 
-/// A [`RouteKey`] that is kept.
+/// A stored [`RouteKey`].
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct OwnedRouteKey {
     kind: EndpointKind,
@@ -85,7 +86,7 @@ impl OwnedRouteKey {
 impl Hash for RouteKey<'_> {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // Method and kind rarely tell two routes apart; comparing them is enough.
+        // Method and kind rarely distinguish two routes; comparing them is enough.
         state.write_u16(self.status);
         self.endpoint.hash(state);
     }

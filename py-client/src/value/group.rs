@@ -1,4 +1,4 @@
-//! One series of a metric: where its numbers are, before and after forks, resets and removals.
+//! One series of a metric: the place of its numbers before and after forks, resets and removals.
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
@@ -9,13 +9,13 @@ use pyo3::prelude::*;
 use crate::failure::report;
 use crate::process::{self, lock};
 
-/// One series, and the values that it is made of.
+/// One series, and the values that it consists of.
 pub(super) struct Group {
     pub(super) metric: Metric,
     pub(super) state: Mutex<State>,
 }
 
-/// What a series is.
+/// The identity of a series.
 pub(super) struct Metric {
     pub(super) family_type: FamilyType,
     pub(super) name: String,
@@ -28,22 +28,22 @@ pub(super) struct State {
     /// When `series` was looked up; see [`crate::process`].
     turn: u64,
     forks: u64,
-    /// `None`: numbers are kept in `own` alone.
+    /// `None`: only `own` holds the numbers.
     pub(super) series: Option<Series>,
-    /// Where the group has no series: its numbers. Where it has one: what the store's numbers were
-    /// when this process' began, which it takes off when it is asked for them.
+    /// Without a series: the group's numbers. With one: the store's numbers when this process'
+    /// began, which are subtracted when the application reads them.
     pub(super) own: Vec<f64>,
-    /// Of a histogram: its bounds as text.
+    /// The bounds of a histogram, as text.
     pub(super) bounds: Vec<String>,
-    /// All values are there.
+    /// Whether all values are there.
     pub(super) complete: bool,
-    /// Removed from its metric; who still holds it counts for nobody.
+    /// Whether its metric has removed it; values that the application still holds are not counted.
     pub(super) removed: bool,
-    /// Of a `mostrecent` gauge without a series: when it was set.
+    /// Time of the last set, for a `mostrecent` gauge without a series.
     pub(super) time: f64,
 }
 
-/// Every group, so that numbers kept without a store get into it.
+/// Every group, so that numbers kept without a store can move to it.
 static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
 
 impl Group {
@@ -67,7 +67,7 @@ impl Group {
         })
     }
 
-    /// Another value of this group is made: the sum of a summary, or a bucket of a histogram.
+    /// Adds a value to this group: the sum of a summary, or a bucket of a histogram.
     pub(super) fn join(&self, bound: Option<String>) -> usize {
         let mut state = lock(&self.state);
         let Some(bound) = bound else {
@@ -84,8 +84,8 @@ impl Group {
         matches!(self.metric.family_type, FamilyType::Gauge(mode) if mode.is_timed())
     }
 
-    /// Whether it says what is so, rather than what this process has counted or set: a child goes on
-    /// saying it.
+    /// Returns whether it states a fact, and does not count or measure what this process did: a
+    /// child continues to state it.
     fn is_fact(&self) -> bool {
         matches!(
             self.metric.family_type,
@@ -93,7 +93,7 @@ impl Group {
         )
     }
 
-    /// The state, with the series in the store that this process writes now.
+    /// Returns the state, with the series in the present store of this process.
     #[inline]
     pub(super) fn current(&self, py: Python<'_>) -> MutexGuard<'_, State> {
         let state = lock(&self.state);
@@ -136,7 +136,7 @@ impl Group {
                 state.own[0] = series.get(0);
             }
         } else if forked || state.series.is_some() {
-            // What the process before had counted is in its store, and stays there.
+            // The counts of the parent process are in its store, and stay there.
             state.own.fill(0.0);
             state.time = 0.0;
         }
@@ -145,7 +145,7 @@ impl Group {
         state.series = None;
         if let Some(store) = process::store() {
             if self.is_fact() && store.identity().role == Role::Arbiter {
-                // An arbiter that has loaded the application is not one of those who run it.
+                // An arbiter that has loaded the application does not run it.
                 return Ok(());
             }
             let series = self.find(&store, state)?;
@@ -172,7 +172,7 @@ impl Group {
         store.series(&family, &labels)
     }
 
-    /// The numbers that were kept here go to the series.
+    /// Moves the numbers that were kept here to the series.
     fn begin(&self, series: Series, state: &mut State) {
         let was_retired = series.is_retired();
         match self.metric.family_type {
@@ -182,7 +182,7 @@ impl Group {
                 }
             }
             FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
-                // Another object of that name may have set it before.
+                // Another object with that name may have set it before.
                 if was_retired || state.own[0] != 0.0 {
                     series.set(0, state.own[0]);
                 }
@@ -205,7 +205,7 @@ impl Group {
     }
 }
 
-/// This process has a store now: the numbers that were kept without one go there.
+/// Moves numbers that were kept without a store to the store that this process has now.
 pub(crate) fn fill_store(py: Python<'_>) {
     let groups: Vec<_> = lock(&GROUPS).iter().filter_map(Weak::upgrade).collect();
     for group in groups {

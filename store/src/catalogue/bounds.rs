@@ -1,5 +1,5 @@
-//! Upper bounds of the buckets of our histograms, in ascending order and spelled as on a page. The bounds of
-//! histograms by endpoint are settings: `http.buckets` and `http.size_buckets`.
+//! Upper bounds of the buckets of our histograms, ascending, spelled as on a page. Histograms by
+//! endpoint have theirs in settings: `http.buckets` and `http.size_buckets`.
 
 /// Request durations of a worker, in seconds.
 pub(super) const WORKER_SECONDS: [&str; 8] =

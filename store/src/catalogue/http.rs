@@ -1,4 +1,4 @@
-//! Requests by endpoint, of all workers together; and what waits for them.
+//! Requests by endpoint, of all workers together, and the queue in front of them.
 
 use super::bounds::QUEUE_SECONDS;
 use super::{COUNTER, Described, GAUGE, HISTOGRAM, Page};
@@ -36,7 +36,7 @@ pub const HTTP_REQUESTS: Described = Described {
     query: "sum by (endpoint) (rate(gunicorn_http_requests_total[5m]))",
     page: Page::Metrics,
 };
-/// Their durations.
+/// Durations of answered requests.
 pub const HTTP_REQUEST_DURATION: Described = Described {
     name: "gunicorn_http_request_duration_seconds",
     family_type: HISTOGRAM,
@@ -48,7 +48,7 @@ pub const HTTP_REQUEST_DURATION: Described = Described {
     query: "histogram_quantile(0.99, sum by (le, endpoint) (rate(gunicorn_http_request_duration_seconds_bucket[5m])))",
     page: Page::Metrics,
 };
-/// The sizes of what they brought.
+/// Sizes of request bodies.
 pub const HTTP_REQUEST_SIZE: Described = Described {
     name: "gunicorn_http_request_size_bytes",
     family_type: HISTOGRAM,
@@ -61,7 +61,7 @@ pub const HTTP_REQUEST_SIZE: Described = Described {
     query: "sum by (endpoint) (rate(gunicorn_http_request_size_bytes_sum[5m]))",
     page: Page::Metrics,
 };
-/// The sizes of what was answered.
+/// Sizes of response bodies.
 pub const HTTP_RESPONSE_SIZE: Described = Described {
     name: "gunicorn_http_response_size_bytes",
     family_type: HISTOGRAM,
@@ -73,7 +73,7 @@ pub const HTTP_RESPONSE_SIZE: Described = Described {
     query: "sum by (endpoint) (rate(gunicorn_http_response_size_bytes_sum[5m]))",
     page: Page::Metrics,
 };
-/// Exceptions, also those that the framework has answered.
+/// Exceptions, including those that the framework has answered.
 pub const HTTP_EXCEPTIONS: Described = Described {
     name: "gunicorn_http_exceptions",
     family_type: COUNTER,
@@ -86,7 +86,7 @@ pub const HTTP_EXCEPTIONS: Described = Described {
     query: "topk(5, sum by (endpoint, exception) (increase(gunicorn_http_exceptions_total[1h])))",
     page: Page::Metrics,
 };
-/// Requests that are under way.
+/// Requests in progress.
 pub const HTTP_REQUESTS_IN_PROGRESS: Described = Described {
     name: "gunicorn_http_requests_in_progress",
     family_type: GAUGE,
@@ -98,7 +98,7 @@ pub const HTTP_REQUESTS_IN_PROGRESS: Described = Described {
     query: "sum(gunicorn_http_requests_in_progress)",
     page: Page::Metrics,
 };
-/// Requests that died with their worker.
+/// Requests that were aborted by the end of their worker.
 pub const HTTP_ABORTED: Described = Described {
     name: "gunicorn_http_aborted",
     family_type: COUNTER,
@@ -111,7 +111,7 @@ pub const HTTP_ABORTED: Described = Described {
     query: "increase(gunicorn_http_aborted_total[1h]) > 0",
     page: Page::Metrics,
 };
-/// How long requests were under way before.
+/// Time that requests waited in front of the server.
 pub const HTTP_REQUEST_QUEUE: Described = Described {
     name: "gunicorn_http_request_queue_seconds",
     family_type: HISTOGRAM,
@@ -123,7 +123,7 @@ pub const HTTP_REQUEST_QUEUE: Described = Described {
     query: "histogram_quantile(0.95, sum by (le) (rate(gunicorn_http_request_queue_seconds_bucket[5m])))",
     page: Page::Metrics,
 };
-/// Connections that wait.
+/// Connections that wait to be accepted.
 pub const BACKLOG_CONNECTIONS: Described = Described {
     name: "gunicorn_backlog_connections",
     family_type: GAUGE,
@@ -135,7 +135,7 @@ pub const BACKLOG_CONNECTIONS: Described = Described {
     query: "max by (listener) (gunicorn_backlog_connections / gunicorn_backlog_limit) > 0.5",
     page: Page::Metrics,
 };
-/// And how many may.
+/// Maximum number of waiting connections.
 pub const BACKLOG_LIMIT: Described = Described {
     name: "gunicorn_backlog_limit",
     family_type: GAUGE,

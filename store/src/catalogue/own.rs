@@ -1,4 +1,4 @@
-//! What the metrics system says of itself.
+//! Metrics of the metrics system itself.
 
 use metrics_model::{FamilyType, GaugeMode};
 
@@ -24,7 +24,7 @@ pub(super) const OF_OURSELVES: &[&Described] = &[
     &OWN_LISTENING,
 ];
 
-/// Versions.
+/// Versions of the package, Gunicorn and Python.
 pub const BUILD: Described = Described {
     name: "gunicorn_build_info",
     family_type: FACT,
@@ -42,7 +42,7 @@ pub const BUILD: Described = Described {
     query: "count by (version, gunicorn_version, python_version) (gunicorn_build_info)",
     page: Page::Metrics,
 };
-/// What failed in a worker or the arbiter.
+/// Failures in workers and the arbiter.
 pub const ERRORS: Described = Described {
     name: "gunicorn_exporter_errors",
     family_type: COUNTER,
@@ -56,7 +56,7 @@ pub const ERRORS: Described = Described {
     query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
     page: Page::Metrics,
 };
-/// The age of what has to be asked for.
+/// Age of the values that workers evaluate.
 pub const COLLECTED_TIMESTAMP: Described = Described {
     name: "gunicorn_exporter_collected_timestamp_seconds",
     family_type: FamilyType::Gauge(GaugeMode::LiveMin),
@@ -72,7 +72,7 @@ pub const COLLECTED_TIMESTAMP: Described = Described {
     query: "time() - gunicorn_exporter_collected_timestamp_seconds",
     page: Page::Metrics,
 };
-/// Which registry a page comes from.
+/// The registry of a page.
 pub const REGISTRY_INFO: Described = Described {
     name: "gunicorn_exporter_registry_info",
     family_type: FamilyType::Gauge(GaugeMode::Sum),
@@ -85,7 +85,7 @@ pub const REGISTRY_INFO: Described = Described {
     query: "count by (registry) (gunicorn_exporter_registry_info) > 1",
     page: Page::Metrics,
 };
-/// That there is no registry to make a page of. It is on no list, because such a page has nothing else.
+/// Marks a page without a registry. It is in no list, because such a page contains nothing else.
 pub const REGISTRY_MISSING: Described = Described {
     name: "gunicorn_exporter_registry_missing",
     family_type: FamilyType::Gauge(GaugeMode::Sum),
@@ -99,7 +99,7 @@ pub const REGISTRY_MISSING: Described = Described {
     query: "gunicorn_exporter_registry_missing == 1",
     page: Page::Metrics,
 };
-/// What a registry has left out.
+/// Entries that a registry has left out.
 pub const REJECTED_SAMPLES: Described = Described {
     name: "metrics_rejected_samples",
     family_type: COUNTER,
@@ -137,7 +137,7 @@ pub const OWN_SCRAPES: Described = Described {
     query: "sum by (result) (rate(gunicorn_exporter_scrapes_total[5m]))",
     page: Page::Own,
 };
-/// How long they take.
+/// Durations of scrapes.
 pub const OWN_SCRAPE_DURATION: Described = Described {
     name: "gunicorn_exporter_scrape_duration_seconds",
     family_type: HISTOGRAM,
@@ -149,7 +149,7 @@ pub const OWN_SCRAPE_DURATION: Described = Described {
     query: "histogram_quantile(0.99, rate(gunicorn_exporter_scrape_duration_seconds_bucket[5m]))",
     page: Page::Own,
 };
-/// Batches.
+/// Batches sent to the shared registry.
 pub const OWN_PUSHES: Described = Described {
     name: "gunicorn_exporter_pushes",
     family_type: COUNTER,
@@ -162,7 +162,7 @@ pub const OWN_PUSHES: Described = Described {
     query: "rate(gunicorn_exporter_pushes_total{status=\"failed\"}[5m]) > 0",
     page: Page::Own,
 };
-/// How far behind the shared registry is.
+/// How far the shared registry is behind.
 pub const OWN_PUSH_LAG: Described = Described {
     name: "gunicorn_exporter_push_lag_seconds",
     family_type: GAUGE,
@@ -174,7 +174,7 @@ pub const OWN_PUSH_LAG: Described = Described {
     query: "gunicorn_exporter_push_lag_seconds > 60",
     page: Page::Own,
 };
-/// What the shared registry does not have.
+/// Series that the shared registry leaves out.
 pub const OWN_LEFT_OUT: Described = Described {
     name: "gunicorn_exporter_left_out_series",
     family_type: GAUGE,
@@ -186,7 +186,7 @@ pub const OWN_LEFT_OUT: Described = Described {
     query: "gunicorn_exporter_left_out_series > 0",
     page: Page::Own,
 };
-/// What is lost for good.
+/// Values that are lost.
 pub const OWN_GIVEN_UP: Described = Described {
     name: "gunicorn_exporter_given_up_series",
     family_type: COUNTER,
@@ -199,7 +199,7 @@ pub const OWN_GIVEN_UP: Described = Described {
     query: "increase(gunicorn_exporter_given_up_series_total[1h]) > 0",
     page: Page::Own,
 };
-/// What failed in an exporter.
+/// Failures in an exporter.
 pub const OWN_ERRORS: Described = Described {
     name: "gunicorn_exporter_errors",
     family_type: COUNTER,
@@ -211,7 +211,7 @@ pub const OWN_ERRORS: Described = Described {
     query: "increase(gunicorn_exporter_errors_total[1h]) > 0",
     page: Page::Own,
 };
-/// Who asks.
+/// Open connections.
 pub const OWN_CONNECTIONS: Described = Described {
     name: "gunicorn_exporter_connections",
     family_type: GAUGE,
@@ -223,7 +223,7 @@ pub const OWN_CONNECTIONS: Described = Described {
     query: "max_over_time(gunicorn_exporter_connections[1h])",
     page: Page::Own,
 };
-/// Who had to go.
+/// Evicted connections.
 pub const OWN_CONNECTIONS_EVICTED: Described = Described {
     name: "gunicorn_exporter_connections_evicted",
     family_type: COUNTER,
@@ -235,7 +235,7 @@ pub const OWN_CONNECTIONS_EVICTED: Described = Described {
     query: "increase(gunicorn_exporter_connections_evicted_total[1h]) > 0",
     page: Page::Own,
 };
-/// Whether the port could be had.
+/// Whether the port is bound.
 pub const OWN_LISTENING: Described = Described {
     name: "gunicorn_exporter_listening",
     family_type: GAUGE,

@@ -1,4 +1,5 @@
-//! Each worker, by the slot that it has: a worker that is started in its place goes on with the same series.
+//! Metrics of each worker, by its slot: a worker that replaces another in its slot continues its
+//! series.
 
 use super::bounds::{WORKER_BYTES, WORKER_SECONDS};
 use super::{COUNTER, Described, GAUGE, HISTOGRAM, Page};
@@ -94,7 +95,7 @@ pub const WORKER_FAILED_REQUESTS: Described = Described {
     query: "sum by (error_type) (rate(gunicorn_worker_failed_requests_total[5m]))",
     page: Page::Metrics,
 };
-/// Errors that Gunicorn answered.
+/// Errors that Gunicorn has answered.
 pub const WORKER_ERROR_HANDLING: Described = Described {
     name: "gunicorn_worker_error_handling",
     family_type: COUNTER,
@@ -107,7 +108,7 @@ pub const WORKER_ERROR_HANDLING: Described = Described {
     query: "sum by (worker_id, error_type) (increase(gunicorn_worker_error_handling_total[1h]))",
     page: Page::Metrics,
 };
-/// Time with requests.
+/// Time with at least one request.
 pub const WORKER_BUSY: Described = Described {
     name: "gunicorn_worker_busy_seconds",
     family_type: COUNTER,
@@ -216,7 +217,7 @@ pub const WORKER_GC_COLLECTIONS: Described = Described {
     query: "sum by (generation) (rate(gunicorn_worker_gc_collections_total[5m]))",
     page: Page::Metrics,
 };
-/// What they freed.
+/// Objects that garbage collections freed.
 pub const WORKER_GC_OBJECTS: Described = Described {
     name: "gunicorn_worker_gc_collected_objects",
     family_type: COUNTER,
@@ -228,7 +229,7 @@ pub const WORKER_GC_OBJECTS: Described = Described {
     query: "sum by (generation) (rate(gunicorn_worker_gc_collected_objects_total[5m]))",
     page: Page::Metrics,
 };
-/// How long requests stood still for it.
+/// Time that garbage collections took.
 pub const WORKER_GC_SECONDS: Described = Described {
     name: "gunicorn_worker_gc_seconds",
     family_type: COUNTER,
@@ -278,7 +279,7 @@ pub const MASTER_WORKER_RESTART: Described = Described {
     query: "increase(gunicorn_master_worker_restart_total{reason=\"hup\"}[1d])",
     page: Page::Metrics,
 };
-/// Ends that the master has asked for.
+/// Ends that the master has requested.
 pub const MASTER_WORKER_RESTART_COUNT: Described = Described {
     name: "gunicorn_master_worker_restart_count",
     family_type: COUNTER,
