@@ -3,8 +3,8 @@
     gunicorn -k gunicorn_prometheus_exporter.PrometheusWorker app:app
     curl localhost:9091/metrics
 
-Importing this package loads none of the worker classes, opens nothing, and changes neither the
-environment nor any logging: every name is loaded when it is first asked for.
+Importing this package loads none of the worker classes, opens nothing, and changes neither the environment nor any
+logging: every name is loaded on its first use.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ _PLACES = {
 }
 _WORKERS = [name for name in _PLACES if name.endswith("Worker")]
 
-# `import *` asks for no library that may be missing.
+# `import *` must not need a library that may be missing.
 __all__ = sorted(name for name, place in _PLACES.items() if not place.endswith("_worker"))
 
 
 class MissingWorkerError(ImportError, RuntimeError):
-    """A worker class that this version does not have; as a ``RuntimeError`` it is one line at Gunicorn's start."""
+    """A worker class that this version does not have; a ``RuntimeError`` becomes one line at Gunicorn's start."""
 
 
 def __getattr__(name: str) -> Any:
@@ -77,6 +77,6 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    # `help()` and `inspect.getmembers` ask for the value of every name. Worker classes that need a library,
-    # or another Gunicorn, are named once they are loaded.
+    # `help()` and `inspect.getmembers` read the value of every name. So worker classes that need a library, or
+    # another Gunicorn, are listed only once they are loaded.
     return sorted({*globals(), *__all__, "__version__"})

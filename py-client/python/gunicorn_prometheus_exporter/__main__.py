@@ -1,4 +1,4 @@
-"""``python -m gunicorn_prometheus_exporter``: the exporter's command line, without a program of its own."""
+"""``python -m gunicorn_prometheus_exporter``: the exporter's command line, run by the interpreter."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from . import _native
 
 
 def main() -> int:
-    """Runs it; the exit status."""
-    # Python would only note these, and look after them when the program has ended.
+    """Runs it; returns the exit status."""
+    # Python's own handlers would only note these signals, and run after the program has ended.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     return _native.run_program(["python -m gunicorn_prometheus_exporter", *sys.argv[1:]])
 

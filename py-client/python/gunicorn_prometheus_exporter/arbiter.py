@@ -1,9 +1,9 @@
 """In Gunicorn's arbiter: wraps its methods once, and keeps stores and exporter in step with workers.
 
-The wrappers never change what the arbiter does, and leave the user's hooks alone. Two traps of
-Gunicorn shape them. Up to 23, workers are reaped inside the handler of SIGCHLD, at any moment: so
-only copies of ``WORKERS`` are iterated and no lock is taken. And a worker is born deep inside
-``manage_workers`` and ends there, by ``SystemExit``: so nothing is done on the way out.
+The wrappers never change what the arbiter does, and leave the user's hooks alone. Two properties of Gunicorn shape
+them. Up to version 23 it reaps workers inside the handler of SIGCHLD, at any moment: so only copies of ``WORKERS``
+are iterated, and no lock is taken. And a worker starts deep inside ``manage_workers`` and ends there, by
+``SystemExit``: so the wrappers do nothing on the way out.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from . import _native, children, config, endings, exporter_command, merged, valu
 
 _LOG = logging.getLogger("gunicorn.error")
 
-# By the name of the arbiter's handler: the reason that is counted.
+# The counted reason, by the name of the arbiter's handler.
 _SIGNALS = {name: name for name in ("hup", "quit", "int", "term", "ttin", "ttou", "usr1", "usr2", "winch", "chld")}
 _SIGNALS["cld"] = "chld"
 _ENDING = ("int", "quit", "term")
 
 _PATIENCE_SECONDS = 3.0
-# In the environment of the arbiter that replaces this one (USR2): the socket by which it gets everything.
+# Environment variable for the arbiter that replaces this one (USR2): the socket over which it gets everything.
 _HANDOVER = "GUNICORN_EXPORTER_HANDOVER"
 
 
 class Supervisor:
-    """What an arbiter knows of its workers' metrics. There is one per arbiter process."""
+    """The metrics state of an arbiter. There is one per arbiter process."""
 
     def __init__(self) -> None:
-        # Before anything is made: without an exporter all of it would be for nothing.
+        # First of all: without an exporter the rest would be useless.
         self.command, self.takes_owner = exporter_command.find()
         self.out_of_memory = endings.OutOfMemory()
         self.settings = config.load()
@@ -57,16 +57,16 @@ class Supervisor:
             _count_signal(reason, 0)
 
     def take_slot(self, worker: Any) -> _native.WorkerSlot:
-        """Before the fork: the lowest free slot, and memory that outlives the worker."""
+        """Takes, before the fork, the lowest free slot, and memory that outlives the worker."""
         slot = self.instance.take_slot(self._name(worker.cfg, worker.sockets), self.settings)
         self.workers[slot.number] = worker
         return slot
 
     def read_settings(self, log: Any) -> None:
-        """Before the arbiter listens, and at HUP. Raises ``ValueError`` with one line."""
+        """Reads the settings, before the arbiter listens and at HUP. Raises ``ValueError`` with one line."""
         settings = config.load()
         if not (settings.sidecar_mode or self.without_server):
-            # Here, because the exporter may have given up the privilege to read the key.
+            # Here, because the exporter may have given up the right to read the key.
             try:
                 self.instance.read_certificates(settings)
             except ValueError as error:
@@ -78,7 +78,7 @@ class Supervisor:
                 log.warning("%s", warning)
 
     def supervise(self, arbiter: Any) -> None:
-        """Whenever the arbiter has looked after its workers, at least once a second."""
+        """Does the pending work whenever the arbiter has checked its workers, at least once a second."""
         self.follow_workers(arbiter)
         if not self.is_ready or self.has_stopped:
             return
@@ -97,17 +97,17 @@ class Supervisor:
         _write_lines(arbiter.log, self.instance.supervise())
 
     def finish(self, arbiter: Any) -> None:
-        """The workers have ended: in a container everything else ends with this process."""
+        """Ends in order once the workers have ended: in a container everything else ends with this process."""
         for pid, worker in list(arbiter.WORKERS.items()):
             endings.look(pid, worker)
-        # Gunicorn keeps those in its table that it did not wait for, above all one that could not boot.
+        # Gunicorn keeps workers in its table that it did not wait for, above all one that could not boot.
         self.follow_workers(arbiter, running=frozenset())
         if not self.has_stopped:
             self.has_stopped = True
             _write_lines(arbiter.log, self.instance.shut_down(_PATIENCE_SECONDS))
 
     def follow_workers(self, arbiter: Any, running: frozenset[int] | None = None) -> None:
-        """Tells the exporter which workers there are, and which are no more."""
+        """Tells the exporter which workers run, and which have ended."""
         if running is None:
             running = frozenset(id(worker) for worker in list(arbiter.WORKERS.values()))
         for number, worker in list(self.workers.items()):
@@ -124,26 +124,26 @@ class Supervisor:
         self.out_of_memory.look()
 
     def hand_over(self, arbiter: Any) -> bool:
-        """Before another arbiter is executed in the place of this one; whether it gets anything."""
+        """Prepares another arbiter that will be executed in place of this one; returns whether it gets anything."""
         handover = self.instance.hand_over()
         if handover is not None:
             arbiter.cfg.env_orig[_HANDOVER] = handover
         return handover is not None
 
     def handed_over(self, arbiter: Any) -> None:
-        """In this process, after that: the other one lives, or could not be started."""
+        """Continues in this process after that: the other arbiter lives, or could not be started."""
         arbiter.cfg.env_orig.pop(_HANDOVER, None)
         self.instance.handed_over(arbiter.reexec_pid != 0)
 
     def _name(self, cfg: Any, listeners: list[Any]) -> str:
-        # It stays what it was at first: a worker that restarts after HUP is not a new series.
+        # The name never changes: a worker that restarts after HUP is not a new series.
         if self.name is None:
             self.name = self.settings.instance or _default_name(cfg, listeners)
         return self.name
 
 
 def _new_instance() -> _native.Instance:
-    """Goes on with what the arbiter has that this one replaces, or begins anew."""
+    """Continues with the state of the arbiter that this one replaces, or starts with an empty one."""
     handover = os.environ.pop(_HANDOVER, None)
     if handover is not None:
         try:
@@ -158,7 +158,7 @@ _has_failed = False
 
 
 def install() -> None:
-    """Prepares this process to be a metered arbiter; harmless twice. Starts nothing."""
+    """Prepares this process to be an arbiter with metrics. Starts nothing; a second call changes nothing."""
     global _supervisor, _has_failed
     if _supervisor is not None or _has_failed:
         return
@@ -167,7 +167,7 @@ def install() -> None:
         supervisor = Supervisor()
         pages = supervisor.instance.open_pages()
     except (RuntimeError, OSError) as error:
-        # The application is worth more than its metrics.
+        # The application is more important than its metrics.
         _has_failed = True
         _LOG.error("nothing is metered: %s", error)
         return
@@ -188,12 +188,12 @@ def install() -> None:
 
 
 def is_installed() -> bool:
-    """Whether this process, or one that it was forked from, is an arbiter with metrics."""
+    """Returns whether this process, or one that it was forked from, is an arbiter with metrics."""
     return _supervisor is not None
 
 
 def read_settings_again() -> None:
-    """At HUP, before the new workers are made. Settings that cannot be used change nothing."""
+    """Reads the settings again at HUP, before the new workers start. Wrong settings change nothing."""
     if _supervisor is None or not _supervisor.is_ready:
         return
     before = _supervisor.settings
@@ -205,26 +205,26 @@ def read_settings_again() -> None:
 
 
 def take_slot(worker: Any) -> _native.WorkerSlot | None:
-    """For a worker object in the arbiter; ``None`` (counted, and logged once) where that fails."""
+    """Takes a slot for a worker object in the arbiter; ``None`` (counted, and logged once) if that fails."""
     install()
     if _supervisor is None:
         return None
     try:
         return _supervisor.take_slot(worker)
-    except Exception as error:  # the worker itself can do without
+    except Exception as error:  # the worker runs without metrics
         _native.report_failure("workers", f"a worker is not metered: {error}")
         return None
 
 
 def serve_elsewhere() -> None:
-    """This instance pushes to Redis; a sidecar or a standalone exporter serves."""
+    """Leaves serving to a sidecar or a standalone exporter; this instance pushes to Redis."""
     install()
     if _supervisor is not None:
         _supervisor.without_server = True
 
 
 def current_settings() -> _native.Settings:
-    """The settings in force: the arbiter's, or what file and environment say now."""
+    """Returns the settings in force: the arbiter's, or those of file and environment."""
     return config.load() if _supervisor is None else _supervisor.settings
 
 
@@ -240,11 +240,11 @@ def _wrap(name: str, make: Callable[[Any], Any]) -> None:
 def _start(original: Any) -> Any:
     def start(self: Any) -> Any:
         if _supervisor is not None:
-            # Raised here, an error of the settings is one line on Gunicorn's last words.
+            # Raised here, an error of the settings becomes the one line that Gunicorn prints.
             _supervisor.read_settings(self.log)
         result = original(self)
         if _supervisor is not None:
-            # The metrics port is open before the first worker is.
+            # The metrics port opens before the first worker starts.
             _supervisor.is_ready = True
             _guarded(self, "supervise")
         return result
@@ -263,7 +263,7 @@ def _manage_workers(original: Any) -> Any:
 
 def _spawn_worker(original: Any) -> Any:
     def spawn_worker(self: Any) -> Any:
-        # The child never comes back from here; the arbiter may start many, with pauses between them.
+        # The child never returns from here; the arbiter may start many, with pauses between them.
         if _supervisor is not None:
             _supervisor.instance.expect_worker(True)
         try:
@@ -315,7 +315,7 @@ def _kill_worker(original: Any) -> Any:
         asks_to_end = sig in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
         runs = worker is not None and not hasattr(worker, "metrics_status")
         if runs and asks_to_end and _supervisor is not None and _supervisor.signal is not None:
-            # The first reason is the reason: Gunicorn repeats itself until the worker is gone.
+            # The first reason counts: Gunicorn repeats the signal until the worker is gone.
             worker.__dict__.setdefault("metrics_end_reason", _supervisor.signal)
         return original(self, pid, sig)
 
@@ -357,12 +357,12 @@ def _reexec(original: Any) -> Any:
 
 
 def _guarded(arbiter: Any, step: str) -> None:
-    """Does our part of an arbiter's method, which must not end the arbiter."""
+    """Does our part of an arbiter's method; an error in it must not end the arbiter."""
     if _supervisor is None:
         return
     try:
         getattr(_supervisor, step)(arbiter)
-    except Exception as error:  # whatever it is, the application runs on
+    except Exception as error:  # the application runs on after any error
         _native.report_failure("arbiter", f"{type(error).__name__}: {error}")
 
 
@@ -379,7 +379,7 @@ def _write_lines(log: Any, lines: list[tuple[str, str]]) -> None:
 
 
 def _listeners(sockets: list[Any]) -> list[tuple[int, bool, str]]:
-    """Of each: the inode by which the system tells of it, whether it is a unix socket, and its name."""
+    """Returns for each socket its inode, whether it is a unix socket, and its name."""
     found = []
     for listener in sockets:
         address = listener.getsockname()
@@ -395,7 +395,7 @@ def _host_and_port(address: tuple[Any, ...]) -> str:
 
 
 def _build(cfg: Any) -> list[tuple[str, str]]:
-    """The labels of ``gunicorn_build_info``, beside our own version."""
+    """Returns the labels of ``gunicorn_build_info``, apart from our own version."""
     python = ".".join(str(part) for part in sys.version_info[:3])
     return [
         ("gunicorn_version", gunicorn.__version__),

@@ -1,4 +1,4 @@
-"""ASGI: what is recorded of requests, seen from a wrapper round the application.
+"""ASGI: records requests in a wrapper around the application.
 
 A request ends with the last part of its body, not with the background tasks that come after it.
 WebSockets and the lifespan pass untouched.
@@ -23,21 +23,21 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NO_BODY = (204, 304)
 _REDIRECTS = (301, 302, 303, 307, 308)
-# What all servers answer where the application has answered nothing.
+# The response of all servers when the application has sent none.
 _ERROR_PAGE = b"Internal Server Error"
 
 
 class Request:
-    """A request under way."""
+    """A request in progress."""
 
     status = 0
     received = 0
     sent = 0
-    # The template of the route; and, on the way there, of what it is mounted on.
+    # The template of the route; until that is known, of the mount.
     endpoint = ""
     prefix = ""
     has_route = False
-    # It was passed on to an application whose framework tells the route of each request.
+    # Whether it was passed to an application whose framework names the route of each request.
     is_routed = False
     swallowed: Swallowed | None = None
     _is_ended = False
@@ -53,7 +53,7 @@ class Request:
         self._omits_bodies = omits_bodies
 
     async def receive(self) -> MutableMapping[str, Any]:
-        """The server's, with the bytes of the body counted."""
+        """Receives from the server, and counts the bytes of the body."""
         message = await self._receive()
         body = message.get("body")
         if body:
@@ -61,14 +61,14 @@ class Request:
         return message
 
     async def send(self, message: MutableMapping[str, Any]) -> None:
-        """The server's; what it has taken is counted."""
+        """Sends to the server, and counts what it has accepted."""
         await self._send(message)
         kind = message["type"]
         if kind == "http.response.body":
             body = message.get("body")
             if body and not self._has_no_body():
                 self.sent += len(body)
-            # After an error page the exception itself may still come.
+            # After an error page the exception itself may still arrive.
             if self.status < 500 and not message.get("more_body"):
                 self.end()
         elif kind == "http.response.start":
@@ -86,17 +86,17 @@ class Request:
         return self._omits_bodies and (self.status in _NO_BODY or self._scope["method"] == "HEAD")
 
     def note_error(self, error: BaseException, *, unexpected: bool = False) -> None:
-        """The framework makes an answer of this exception."""
+        """Notes an exception that the framework turns into a response."""
         self.swallowed_errors().note(error, unexpected=unexpected)
 
     def swallowed_errors(self) -> Swallowed:
-        """The exceptions that an answer was made of."""
+        """Returns the exceptions that were turned into responses."""
         if self.swallowed is None:
             self.swallowed = Swallowed()
         return self.swallowed
 
     def end(self, error: BaseException | None = None) -> None:
-        """The response is complete, or will never be; only the first call counts."""
+        """Ends the request: the response is complete, or will never be; only the first call counts."""
         if self._is_ended:
             return
         self._is_ended = True
@@ -114,9 +114,9 @@ class Request:
 
 
 def metered(application: Any, recorder: Recorder, *, omits_bodies: bool = True) -> Application:
-    """The same application, with its requests recorded. One for ASGI 2 becomes one for ASGI 3.
+    """Returns the same application, with its requests recorded. One for ASGI 2 becomes one for ASGI 3.
 
-    ``omits_bodies``: whether the server leaves out the bodies that HTTP does not allow.
+    ``omits_bodies``: whether the server drops the bodies that HTTP does not allow.
     """
     app = application if _is_asgi3(application) else _asgi3(application)
     begin = recorder.begin
@@ -131,20 +131,20 @@ def metered(application: Any, recorder: Recorder, *, omits_bodies: bool = True) 
             await app(scope, request.receive, request.send)
         except BaseException as error:
             if request.status == 0 and isinstance(error, Exception):
-                request.status, request.sent = 500, len(_ERROR_PAGE)  # what the server is about to answer
+                request.status, request.sent = 500, len(_ERROR_PAGE)  # the server's answer
             request.end(error)
             raise
         else:
             request.end()
         finally:
-            # The two refer to each other; so nobody has to collect them.
+            # The two refer to each other; without this the garbage collector would have to free them.
             scope.pop(REQUEST, None)
 
     return recorded
 
 
 def _is_asgi3(application: Any) -> bool:
-    # As uvicorn decides it.
+    # By the rules of uvicorn.
     if inspect.isclass(application):
         return hasattr(application, "__await__")
     return inspect.iscoroutinefunction(application) or inspect.iscoroutinefunction(
@@ -161,7 +161,7 @@ def _asgi3(application: Any) -> Application:
 
 
 def _takes_three(application: Any) -> bool:
-    """Whether it can be called as ASGI 3 wants it, though it does not look like a coroutine function."""
+    """Returns whether it can be called like ASGI 3, although it is not a coroutine function."""
     try:
         inspect.signature(application).bind(None, None, None)
     except (TypeError, ValueError):

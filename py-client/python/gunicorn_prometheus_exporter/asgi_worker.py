@@ -25,9 +25,9 @@ class PrometheusASGIWorker(MeteredWorker, ASGIWorker):  # type: ignore[misc]
     asgi: Any
 
     def load_wsgi(self) -> None:
-        """Loads the application, and puts the recorder round it."""
+        """Loads the application, and wraps the recorder around it."""
         super().load_wsgi()
         if self.metrics_recorder is not None:
-            # Until Gunicorn 25 it sends whatever the application does.
+            # Until version 25 Gunicorn sends whatever the application does.
             omits_bodies = gunicorn.version_info >= (26,)
             self.asgi = asgi.metered(self.asgi, self.metrics_recorder, omits_bodies=omits_bodies)

@@ -1,7 +1,7 @@
-"""Bytes of bodies that Gunicorn itself does not count, counted where they pass.
+"""Counts bytes of bodies that Gunicorn itself does not count.
 
-Its readers of request bodies know what is left at most, and ``Response.sent`` leaves out what goes
-by ``sendfile``. The wrappers cost nothing to requests that have no body, or send no file.
+Gunicorn's readers of request bodies know at most what is left, and ``Response.sent`` leaves out what ``sendfile``
+sends. The wrappers cost nothing for requests without a body or file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _installed = False
 
 
 def install() -> None:
-    """In a worker: wraps Gunicorn's classes, once per process."""
+    """Wraps Gunicorn's classes in a worker, once per process."""
     global _installed
     if _installed:
         return
@@ -35,22 +35,22 @@ def install() -> None:
 
 
 def error_page_bytes() -> int:
-    """Size of the body that Gunicorn answers a failed request with: it is the same for all."""
+    """Returns the size of the body of Gunicorn's error page: it is the same for all requests."""
     page = bytearray()
 
     class Socket:
         def setblocking(self, is_blocking: object) -> None:
-            """As the page is written to a client."""
+            """Does nothing: it stands for a client's socket, to which the page is written."""
 
         def gettimeout(self) -> None:
-            """It waits for nothing."""
+            """Returns no timeout."""
 
         def sendall(self, data: bytes) -> None:
             page.extend(data)
 
     try:
         util.write_error(Socket(), 500, "Internal Server Error", "")
-    except Exception:  # a Gunicorn that writes it otherwise
+    except Exception:  # another version of Gunicorn
         return 0
     return len(page.partition(b"\r\n\r\n")[2])
 
@@ -68,10 +68,10 @@ def _count_received(reader: Any) -> None:
 
 
 def _count_stream(stream: Any) -> None:
-    """The body of a stream of HTTP/2, which has no reader."""
+    """Counts the body of a stream of HTTP/2, which has no reader."""
     original = getattr(stream, "_next_chunk", None)
     if original is None:
-        # Before Gunicorn 27 it has all come before the request begins.
+        # Before Gunicorn 27 all of it has arrived before the request begins.
         stream.received = property(lambda self: getattr(self, "_len", 0))
         return
 
@@ -93,7 +93,7 @@ def _count_sent(response: Any) -> None:
         try:
             sent: bool = original(self, respiter)
         except BaseException:
-            # The client has gone: what was sent is how far the file was read.
+            # The client has disconnected: the position in the file shows how much was sent.
             if start is not None and (end := _position(respiter)) is not None:
                 self.sent_by_sendfile = max(0, end - start)
             raise

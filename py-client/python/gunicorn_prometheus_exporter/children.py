@@ -1,10 +1,9 @@
-"""Children of a metered process that ``multiprocessing`` starts by spawn or forkserver.
+"""Children of a process with metrics that ``multiprocessing`` starts by spawn or forkserver.
 
-Such a child is another program: it inherits neither our modules nor a descriptor. But it is sent what it
-is to be, pickled, by :func:`multiprocessing.spawn.get_preparation_data`. One entry more in there makes the
-child ready: when it imports ``prometheus_client``, its values go to a store of its own, which it hands to
-the arbiter. A child that imports it never loads nothing of this. ``concurrent.futures`` and pools start
-their children in the same way.
+Such a child is another program: it inherits neither our modules nor a descriptor. But its parent sends it a pickled
+description, made by :func:`multiprocessing.spawn.get_preparation_data`. One more entry in that prepares the child:
+when it imports ``prometheus_client``, its values go to a store of its own, which it hands to the arbiter. A child
+that never imports it loads nothing of this. ``concurrent.futures`` and pools start their children in the same way.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any
 from . import imports
 
 _ENTRY = "gunicorn_prometheus_exporter"
-# Runs in the child while that reads what it is to be; nothing of it may end the child.
+# Runs in the child while it reads that description; no error in it may end the child.
 _SOURCE = """
 import sys
 try:
@@ -44,7 +43,7 @@ _is_ready = False
 
 
 class _Parent:
-    """What a child is told; unpickled, it is what makes the child ready."""
+    """The entry in the description of a child; unpickling it prepares the child."""
 
     def __init__(self, name: bytes, pages: bytes | None) -> None:
         self._arguments = {"name": name, "pages": pages}
@@ -55,7 +54,7 @@ class _Parent:
 
 
 def follow(name: bytes | None, pages: bytes | None) -> None:
-    """From now on the children of this process, and of its children, count for the arbiter of that name."""
+    """Makes the children of this process, and theirs, count for the arbiter of that name from now on."""
     global _parent, _is_wrapped
     if name is None:
         return
@@ -67,11 +66,11 @@ def follow(name: bytes | None, pages: bytes | None) -> None:
 
 
 def begin(name: bytes, pages: bytes | None) -> None:
-    """In a child: it is one of the processes of the instance from the moment that it has metrics."""
+    """In a child: makes it a process of the instance as soon as it has metrics."""
     global _is_ready
     follow(name, pages)
     with _lock:
-        # A server of forks has been prepared, and so are its children.
+        # A server of forks has been prepared, and with it its children.
         is_ready, _is_ready = _is_ready, True
     if not is_ready:
         imports.after("prometheus_client", lambda _module: _join(name, pages))
@@ -85,7 +84,7 @@ def _join(name: bytes, pages: bytes | None) -> None:
         os.register_at_fork(after_in_child=_native.forked)
         values.install()
         merged.install(pages)
-    except Exception as error:  # the child's own work is worth more than its metrics
+    except Exception as error:  # the child's own work is more important than its metrics
         logging.getLogger("gunicorn.error").warning("what this child counts is on no page: %s", error)
 
 

@@ -1,4 +1,4 @@
-"""Numbers that somebody has to ask for: gauges with ``set_function``, and custom collectors.
+"""Evaluates gauges with ``set_function`` and custom collectors.
 
 A worker evaluates them in ``notify``, which is called about once a second: while pages are read (for five
 minutes after a scrape and after the worker's start), and for at most a hundredth of its time. The exporter holds the
@@ -30,7 +30,7 @@ _SCALARS = ("counter", "gauge", "unknown", "untyped", "info", "stateset")
 
 
 class Evaluator:
-    """When a worker asks, and what it was told."""
+    """Evaluates the functions, and keeps their results."""
 
     def __init__(self) -> None:
         self._not_before = 0.0
@@ -38,7 +38,7 @@ class Evaluator:
         self._when: Any = None
 
     def __call__(self) -> bool:
-        """Asks if it is time to, and tells whether it was."""
+        """Evaluates if it is time; returns whether it did."""
         began = time.monotonic()
         if began < self._not_before:
             return False
@@ -55,7 +55,7 @@ class Evaluator:
         for gauge, function in functions:
             try:
                 gauge._value.set(float(function()))
-            except Exception as error:  # it is the application's, and may do anything
+            except Exception as error:  # the application's code may raise anything
                 _native.report_failure("set_function", f"{gauge._name}: {type(error).__name__}: {error}")
         told: set[Any] = set()
         for collector in custom:
@@ -72,7 +72,7 @@ class Evaluator:
         self._when.set(time.time())
 
     def _tell(self, family: Metric) -> Iterable[Any]:
-        """Takes over a family's samples; returns what they are kept under."""
+        """Stores a family's samples; returns their keys."""
         if family.type not in (*_SCALARS, "histogram", "summary"):
             raise TypeError(f"{family.name} is a {family.type}, which processes cannot put together")
         if family.unit:
@@ -101,19 +101,19 @@ class _Told:
         self._values: dict[str, values.StoreValue] = {}
 
     def take(self, samples: dict[str, float]) -> None:
-        """Sets what was told: sample names without the family's, or a bucket's bound."""
+        """Sets the values: by sample names without the family's, or a bucket's bound."""
         if not self._values:
             self._make(samples)
         before = 0.0
         for suffix, value in self._values.items():
             told = samples.get(suffix, 0.0)
             if suffix.startswith("le="):
-                # A page counts what is in a bucket and below it, a store what is in it.
+                # On a page a bucket includes the lower ones, in a store it does not.
                 told, before = told - before, told
             value.set(told)
 
     def retire(self) -> None:
-        """The collector has not named it any more."""
+        """Removes the series, because the collector no longer returns it."""
         for value in self._values.values():
             value.retire()
 
@@ -146,7 +146,7 @@ class _Told:
 
 
 def _by_series(family: Metric) -> dict[tuple[tuple[str, str], ...], dict[str, float]]:
-    """A family's samples by the labels of their series. Quantiles and start times cannot be put together."""
+    """Returns a family's samples by the labels of their series. Quantiles and start times cannot be aggregated."""
     found: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
     for sample in family.samples:
         suffix = sample.name.removeprefix(family.name)

@@ -1,4 +1,4 @@
-"""Settings: what the YAML file and the environment say. They are parsed in Rust, for all parts alike."""
+"""The settings of the YAML file and the environment. The Rust crate parses them for all parts."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from ._native import load_yaml_config
 __all__ = ["ConfigError", "load", "load_yaml_config", "overrides", "use_file"]
 
 _path: Path | None = None
-#: Variables that a program has given itself; they count more than the environment's.
+#: Variables that a program has set for itself; they take precedence over the environment.
 overrides: dict[str, str] = {}
 
 
 class ConfigError(ValueError, RuntimeError):
-    """A setting that cannot be used. As a ``RuntimeError`` it is one line at Gunicorn's start."""
+    """A setting that cannot be used. A ``RuntimeError`` becomes one line at Gunicorn's start."""
 
 
 def use_for_caller(config_file: str | os.PathLike[str]) -> None:
-    """What ``load_yaml_config`` does, for the file that has called that."""
+    """Does the work of ``load_yaml_config`` for its calling file."""
     settings = use_file(config_file)
     names = sys._getframe(1).f_globals
     for name, value in settings.gunicorn.items():
         names.setdefault(name, value)
     directory = settings.multiproc_dir
     if directory is not None and not settings.redis_enabled:
-        # Programs that read prometheus_client's files look for them here. Where it cannot be made, the application
-        # runs nevertheless, and the exporter names the cause.
+        # Programs that read prometheus_client's files look for them here. If the directory cannot be made, the
+        # application runs all the same, and the exporter logs the cause.
         with contextlib.suppress(OSError):
             Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(directory))
 
 
 def use_file(config_file: str | os.PathLike[str]) -> _native.Settings:
-    """From now on settings are those of this file; returns them. Nothing is changed if it is wrong."""
+    """Uses the settings of this file from now on, and returns them. Changes nothing if the file is wrong."""
     global _path
     path = Path(config_file).absolute()
     settings = _load(path)
@@ -48,7 +48,7 @@ def use_file(config_file: str | os.PathLike[str]) -> _native.Settings:
 
 
 def load() -> _native.Settings:
-    """The settings now, of the file last named to :func:`load_yaml_config` and of the environment."""
+    """Returns the settings of the file last passed to :func:`load_yaml_config` and of the environment."""
     return _load(_path)
 
 
@@ -62,7 +62,7 @@ def _load(path: Path | None) -> _native.Settings:
 
 
 def __getattr__(name: str) -> Any:
-    """The names that were here in the package before this one."""
+    """Returns names that were here in the package before this one."""
     if not name.startswith("_"):
         compat = importlib.import_module(".compat.settings", __package__)
         if name in compat.__all__:

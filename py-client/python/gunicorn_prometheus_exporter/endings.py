@@ -1,4 +1,4 @@
-"""Why a worker has ended: every way is told apart, and counted once."""
+"""Finds out why a worker has ended, and counts each end once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FORCED = {"abort", "kill", "oom"}
 
 
 def look(pid: int, worker: Any) -> None:
-    """Before Gunicorn reaps a worker: it keeps the status to itself, so it is looked at first."""
+    """Reads a worker's status before Gunicorn reaps it, because Gunicorn does not pass it on."""
     if not hasattr(os, "waitid"):
         return
     try:
@@ -30,7 +30,7 @@ def look(pid: int, worker: Any) -> None:
 
 
 def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> str:
-    """What is counted. What the arbiter has decided is known better than worker and status tell."""
+    """Returns the counted reason. A decision of the arbiter takes precedence over the worker's words and status."""
     if worker.aborted:
         return "abort"
     asked: str | None = getattr(worker, "metrics_end_reason", None)
@@ -49,12 +49,12 @@ def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> s
         return "unknown"
     if status < 0:
         return _signal_name(-status)
-    # Its reloader ends it with 0 and says nothing.
+    # Gunicorn's reloader ends a worker with status 0 and no reason.
     return "reload" if worker.cfg.reload else "quit"
 
 
 def count(worker: Any, why: str) -> None:
-    """Counts the end of a worker, of which the arbiter knows the most."""
+    """Counts the end of a worker."""
     restart_type = "graceful" if why in _GRACEFUL else "forced" if why in _FORCED else "crash"
     by_reason = [("worker_id", worker.metrics_slot.worker_id), ("reason", why)]
     by_type = [*by_reason, ("restart_type", restart_type)]
@@ -65,10 +65,11 @@ def count(worker: Any, why: str) -> None:
 
 
 class OutOfMemory:
-    """Whether the system has killed a process for want of memory, of this container where it tells that.
+    """Tells whether the system has killed a process because memory ran out, of this container if possible.
 
-    It tells only how often it did, never whom: so a worker that died by SIGKILL, which nobody here had sent, is taken
-    for its victim if it did so a moment ago: it is counted before the victim's memory is free and its end known.
+    The system counts such kills, but does not name the process. So a worker that died by a SIGKILL which this arbiter
+    did not send counts as the victim if the count has just risen. The system counts before the victim's memory is
+    free and its end is known.
     """
 
     MOMENT = 5.0
@@ -79,7 +80,7 @@ class OutOfMemory:
         self.looked = time.monotonic()
 
     def look(self) -> None:
-        """What has happened before the last look is nobody's end any more."""
+        """Accepts the present count: earlier kills explain no later end."""
         now = time.monotonic()
         if now - self.looked >= self.MOMENT:
             self.seen = max(self.seen, self.latest)
@@ -87,7 +88,7 @@ class OutOfMemory:
             self.looked = now
 
     def has_killed(self) -> bool:
-        """Whether there was one that no worker's end is explained by; asked once for each end."""
+        """Returns whether there was a kill that explains no other end; called once for each end."""
         if self._read() <= self.seen:
             return False
         self.seen += 1
@@ -104,7 +105,7 @@ class OutOfMemory:
 
 
 def _oom_source() -> Path | None:
-    """The file that counts them: of this control group, version 2 or 1, or else of the machine."""
+    """Returns the file with the count: of this control group, version 2 or 1, or else of the machine."""
     found = []
     try:
         groups = Path("/proc/self/cgroup").read_text().splitlines()

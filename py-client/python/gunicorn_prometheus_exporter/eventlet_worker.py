@@ -1,4 +1,4 @@
-"""The worker class for eventlet: a module of its own, so that nobody else loads eventlet."""
+"""The worker class for eventlet, in a module of its own so that only its users load eventlet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is started as the exporter: this interpreter, or the exporter's own program.
+"""Finds the program of the exporter: this interpreter, or the exporter's own program.
 
 A frozen application (PyInstaller and others) has no interpreter that could be started: its
 ``sys.executable`` is the application, which would start again and again as "the exporter".
@@ -19,11 +19,11 @@ _INTERPRETER = re.compile(r"(python|pypy|graalpy)w?[\d.]*[a-z]*(\.exe)?", re.IGN
 
 
 class NoExporterError(RuntimeError):
-    """There is nothing that could be started as the exporter."""
+    """There is no program that could run the exporter."""
 
 
 def find() -> tuple[list[str], bool]:
-    """The program with its first words, and whether it takes the ids of the user that it becomes.
+    """Returns the program with its first words, and whether it takes the ids of its user as arguments.
 
     Raises :class:`NoExporterError`, with one line.
     """
@@ -55,5 +55,5 @@ def _is_frozen() -> bool:
 def _places() -> list[str | None]:
     beside = [str(Path(sys.executable).parent)] if sys.executable else []
     bundle = getattr(sys, "_MEIPASS", None)
-    # `None` is PATH.
+    # `None` stands for PATH.
     return [*beside, *([bundle] if bundle else []), None]

@@ -1,4 +1,4 @@
-"""The worker class for gevent: a module of its own, so that nobody else loads gevent."""
+"""The worker class for gevent, in a module of its own so that only its users load gevent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something to be done when a module has been imported, by whatever imports it, or at once if it has been."""
+"""Runs code when a module is imported, or at once if it already is."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def after(name: str, then: Callable[[ModuleType], None]) -> None:
-    """Calls ``then`` with the module, once. What it raises reaches whatever imports the module."""
+    """Calls ``then`` with the module, once. An exception of it reaches the code that imports the module."""
     module = sys.modules.get(name)
     if module is not None:
         then(module)
@@ -21,7 +21,7 @@ def after(name: str, then: Callable[[ModuleType], None]) -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds one module, in the way in which it is found without this, and then is gone."""
+    """Finds one module as Python would without it, and then removes itself."""
 
     def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
         self._name = name
@@ -30,7 +30,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, _path: Sequence[str] | None, _target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """``None`` for any other module."""
+        """Returns ``None`` for any other module."""
         if fullname != self._name:
             return None
         sys.meta_path.remove(self)
@@ -43,19 +43,19 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(importlib.abc.Loader):
-    """Loads as another loader does, which the module then names."""
+    """Loads the module with its own loader, whose name the module keeps."""
 
     def __init__(self, loader: Any, then: Callable[[ModuleType], None]) -> None:
         self._loader = loader
         self._then = then
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        """The other's."""
+        """Calls the module's own loader."""
         module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """The other's, and then what is to be done."""
+        """Calls the module's own loader, and then the code."""
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader

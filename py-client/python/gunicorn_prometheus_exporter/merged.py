@@ -1,10 +1,9 @@
-"""``generate_latest()`` and ``MultiProcessCollector`` in a process of ours: all processes of the instance.
+"""Makes ``generate_latest()`` and ``MultiProcessCollector`` return the metrics of all processes of the instance.
 
-They ask the exporter, which has just read every store, for the page that ``/metrics/instance`` shows.
-An application that serves its metrics itself, as it would with ``prometheus_client``'s files, shows the
-same numbers whichever worker answers. A registry of the application's own that was not given to
-``MultiProcessCollector`` shows this process' values of it. Where the exporter does not answer within a
-second, there are this process' own numbers, and the failure is counted.
+They ask the exporter, which has just read every store, for the page of ``/metrics/instance``. An application that
+serves its metrics itself, as with ``prometheus_client``'s files, shows the same numbers whichever worker answers. A
+registry of the application's own that was not passed to ``MultiProcessCollector`` shows this process' values. If the
+exporter does not answer within a second, this process' own numbers are shown, and the failure is counted.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from . import _native, imports, pages, values
 _LIMIT_SECONDS = 1.0
 _END = b"# EOF\n"
 
-#: Where the exporter answers; ``None`` where there is none, and everything is as without us.
+#: The exporter's address; ``None`` without an exporter, and then nothing is changed.
 address: bytes | None = None
 _is_installed = False
 
 
 def install(answers_at: bytes | None) -> None:
-    """From now on this process and its children ask at that address."""
+    """Makes this process and its children ask at that address from now on."""
     global address, _is_installed
     address = answers_at
     if _is_installed:
@@ -46,10 +45,10 @@ def install(answers_at: bytes | None) -> None:
 
 
 def families(*, created: bool = False) -> list[Metric]:
-    """The families of this instance; ``OSError`` or ``ValueError`` where the exporter does not answer.
+    """Returns the families of this instance; raises ``OSError`` or ``ValueError`` if the exporter does not answer.
 
-    ``created``: with the times since when counters and the like count, which ``prometheus_client`` shows of its own
-    registry and not of several processes.
+    ``created``: whether to include start times, which ``prometheus_client`` shows for its own registry and not for
+    several processes.
     """
     return list(pages.families(_fetch().decode(), created=created))
 
@@ -57,7 +56,7 @@ def families(*, created: bool = False) -> list[Metric]:
 class MergedRegistry:
     """The families of a registry, with the numbers of all processes.
 
-    The default registry has those as well that only other processes have declared so far: libraries, and modules that
+    The default registry also has families that only other processes have declared so far: libraries, and modules that
     are imported late, declare metrics at the first request, which this process may not have had.
     """
 
@@ -65,7 +64,7 @@ class MergedRegistry:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
-        """Families that nobody else knows of, such as those about this process, are its own."""
+        """Yields the families. Those that only this process has, such as those about the process, keep its numbers."""
         try:
             created = getattr(metrics, "_use_created", False)
             everywhere = {family.name: family for family in families(created=created)}
@@ -88,13 +87,13 @@ class MergedRegistry:
 
 
 class _CollectedRegistry:
-    """A registry that has a ``MultiProcessCollector``, and perhaps the metrics themselves: each family once."""
+    """A registry with a ``MultiProcessCollector``, and possibly the metrics themselves: each family once."""
 
     def __init__(self, registry: Any) -> None:
         self._registry = registry
 
     def collect(self) -> Iterator[Metric]:
-        """What the collector shows comes first."""
+        """Yields the collector's families first."""
         seen = set()
         for family in self._families():
             if family.name not in seen:
@@ -128,13 +127,13 @@ def _merging(original: Callable[..., bytes]) -> Callable[..., bytes]:
 
 
 def _has_collector(registry: Any) -> bool:
-    """Whether it asks for everything by itself."""
+    """Returns whether the registry already has a collector of all processes."""
     collectors = getattr(registry, "_collector_to_names", {})
     return any(isinstance(collector, multiprocess.MultiProcessCollector) for collector in collectors)
 
 
 def _replace_collector(collector: Any) -> None:
-    # The methods and not the class, which others may have imported already.
+    # Replaces the methods and not the class, which other modules may have imported already.
     original_init, original_collect = collector.__init__, collector.collect
 
     @functools.wraps(original_init)
@@ -168,7 +167,7 @@ def _own_families() -> Iterator[Metric]:
 def _ignoring_no_path(original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def mark_process_dead(pid: int, path: str | None = None) -> None:
-        """The exporter notices the end of every process; only files, where there are any, are for the original."""
+        """Leaves processes to the exporter, which notices every end; calls the original only if there are files."""
         if path or "PROMETHEUS_MULTIPROC_DIR" in os.environ or "prometheus_multiproc_dir" in os.environ:
             original(pid, path)
 
@@ -176,7 +175,7 @@ def _ignoring_no_path(original: Callable[..., None]) -> Callable[..., None]:
 
 
 def _ask_for_no_directory(module: Any) -> None:
-    """prometheus-flask-exporter's classes for Gunicorn refuse to start without the directory of the files."""
+    """Removes the check by which prometheus-flask-exporter's classes for Gunicorn require the directory."""
     module._check_multiproc_env_var = lambda: None
     module.pc_mark_process_dead = multiprocess.mark_process_dead
 

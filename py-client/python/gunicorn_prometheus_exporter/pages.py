@@ -1,4 +1,4 @@
-"""A page of metrics as ``prometheus_client``'s objects, in the order in which that has samples."""
+"""Parses a page of metrics into ``prometheus_client``'s objects, with the samples in its order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ORDER = {"_sum": 0, "_bucket": 1, "_count": 2}
 
 
 def families(page: str, *, created: bool = False) -> Iterator[Metric]:
-    """The families of an OpenMetrics page; ``created``: with the samples that say since when they count."""
+    """Yields the families of an OpenMetrics page; ``created``: with the samples of start times."""
     for family in text_string_to_metric_families(page):  # type: ignore[no-untyped-call]
         if not created and family.type in _SINCE:
             name = f"{family.name}_created"
@@ -24,7 +24,7 @@ def families(page: str, *, created: bool = False) -> Iterator[Metric]:
 
 
 def _reorder(histogram: Metric) -> None:
-    """Sum, buckets and count of one series after the other; a page ends with the sum."""
+    """Orders sum, buckets and count of one series after the other, as a page ends with the sum."""
     groups: dict[tuple[tuple[str, str], ...], list[Sample]] = {}
     for sample in histogram.samples:
         labels = tuple(sorted(label for label in sample.labels.items() if label[0] != "le"))

@@ -1,11 +1,11 @@
-"""Programs that Gunicorn does not run: a Celery worker, a management command, a batch job.
+"""Programs outside Gunicorn: a Celery worker, a management command, a batch job.
 
     from gunicorn_prometheus_exporter import setup_metrics
     setup_metrics()
 
-Called before the program's metrics are made, or after: what they counted up to then comes along. From there on this
+It may be called before or after the program's metrics are made: earlier counts are included. From then on this
 process, and every process that it forks, has its metrics on the page of a private exporter, with the same settings as
-an application's: its own port, and Redis where that is configured.
+an application: a port of its own, and Redis if that is configured.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _lock = threading.Lock()
 
 
 def setup_metrics() -> None:
-    """Gives this program and all that it forks an exporter; harmless twice, and in a worker of Gunicorn.
+    """Starts an exporter for this program and all that it forks; does nothing twice, or in a worker of Gunicorn.
 
-    Raises ``ValueError``, with one line, where the settings cannot be used. The exporter ends with this process.
+    Raises ``ValueError``, with one line, if the settings cannot be used. The exporter ends with this process.
     """
     global _program, _has_failed
     arbiter = sys.modules.get(f"{__package__}.arbiter")
@@ -51,7 +51,7 @@ def setup_metrics() -> None:
 
 
 class Program:
-    """This process in the part that Gunicorn's arbiter has elsewhere."""
+    """This process in the role that Gunicorn's arbiter has for an application."""
 
     def __init__(self, command: list[str], takes_owner: bool) -> None:
         settings = config.load()
@@ -78,18 +78,18 @@ class Program:
         self.pid = os.getpid()
         self.ending = threading.Event()
         self.supervise()
-        # Forked processes do not have it: they hand their stores over by themselves.
+        # Forked processes do not have this thread: they hand their stores over by themselves.
         self.thread = threading.Thread(target=self._run, name="metrics", daemon=True)
         self.thread.start()
         atexit.register(self.finish)
 
     def supervise(self) -> None:
-        """Once in a while: keeps the exporter running, and tells it of children."""
+        """Keeps the exporter running, and announces children; called periodically."""
         for level, text in self.instance.supervise():
             getattr(_LOG, level)("%s", text)
 
     def finish(self) -> None:
-        """At the end of this process: what is left is pushed."""
+        """Pushes the rest at the end of this process."""
         if os.getpid() != self.pid or self.ending.is_set():
             return
         self.ending.set()

@@ -1,4 +1,4 @@
-"""In a worker: takes the store that the arbiter has made for it, and puts the hooks in place."""
+"""In a worker: adopts the store that the arbiter has made for it, and installs the hooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Recording = _native.Recorder
 
 
 def start(worker: Any) -> Recording | None:
-    """Makes this process a metered worker; ``None`` (and one line in the log) where that fails."""
+    """Starts recording in this worker; returns ``None`` (and logs one line) if that fails."""
     slot: _native.WorkerSlot | None = worker.metrics_slot
     if slot is None:
         return None
@@ -35,16 +35,16 @@ def start(worker: Any) -> Recording | None:
             bodies.install()
             _put_hooks(worker, recorder)
         gc.callbacks.append(recorder.collected)
-        # Threads say very often that they are alive: by this object, whose own method is found before its class's.
+        # Threads give this sign of life very often, so it is a method of the object, which Python finds first.
         worker.tmp.notify = _native.Heartbeat(slot, worker.tmp.notify, collectors.Evaluator())
-    except Exception as error:  # an application is worth more than its metrics
+    except Exception as error:  # an application is more important than its metrics
         worker.log.error("this worker is not metered: %s", error)
         return None
     return recorder
 
 
 def integrate_frameworks(worker: Any) -> None:
-    """Lets the frameworks that are loaded by now name their routes and errors."""
+    """Lets the loaded frameworks name their routes and errors."""
     for name, error in frameworks.install_loaded():
         _native.report_failure(f"frameworks.{name}", str(error))
     if worker.metrics_recorder is not None and frameworks.tells_routes(worker.interface):
@@ -52,14 +52,14 @@ def integrate_frameworks(worker: Any) -> None:
 
 
 def _put_hooks(worker: Any, recorder: Recording) -> None:
-    # What is an attribute of the configuration is found before Config.__getattr__ is asked, so the hooks
-    # cost a third of what Gunicorn's empty ones do. The parent's object is not this one. Not by its
-    # __dict__: CPython reads the attributes of an object slower once somebody has asked for that.
+    # Python finds an attribute of the configuration before it calls Config.__getattr__, so the hooks cost a third of
+    # Gunicorn's empty ones. The parent has another configuration object. This does not use its __dict__: CPython
+    # reads the attributes of an object slower after an access to that.
     pre = _chain(worker, "pre_request", recorder.pre_request)
     post = _chain(worker, "post_request", recorder.post_request)
 
     def first_post(*args: Any) -> None:
-        # Applications that import their framework with the first request are known only now.
+        # Applications may import their framework with the first request, which has just ended.
         object.__setattr__(worker.cfg, "post_request", post)
         integrate_frameworks(worker)
         post(*args)
@@ -69,12 +69,12 @@ def _put_hooks(worker: Any, recorder: Recording) -> None:
 
 
 def _chain(worker: Any, name: str, ours: Callable[..., None]) -> Callable[..., None]:
-    """Our hook, and then the user's, if there is one."""
+    """Returns our hook followed by the user's, if there is one."""
     setting = worker.cfg.settings[name]
     theirs: Callable[..., None] = setting.get()
     log = getattr(worker.log, "error_log", None)
     writes_nothing = isinstance(log, logging.Logger) and not log.isEnabledFor(logging.DEBUG)
-    # Gunicorn's own hooks write a line at level debug, or do nothing at all.
+    # Gunicorn's own hooks write a line at level debug, or nothing.
     if theirs is type(setting).default and writes_nothing:
         return ours
 

@@ -1,16 +1,16 @@
-"""What the exporter process runs: the extension alone, and no module of the application.
+"""The program of the exporter process: the extension alone, and no module of the application.
 
     python -I -S run_exporter.py <extension> [<user> <group>]
 
-Without site, environment and current directory. The extension is loaded from its own directory: not by
-``importlib.util``, which brings 25 modules and a megabyte that nothing here needs.
+It runs without site, environment and current directory. It loads the extension from the extension's own directory:
+not by ``importlib.util``, which would load 25 modules and take a megabyte.
 """
 
 import sys
 
 
 def main() -> int:
-    """Runs it; the exit status."""
+    """Runs it; returns the exit status."""
     extension, *owner = sys.argv[1:]
     sys.path.insert(0, extension.rpartition("/")[0])
     import _native  # type: ignore[import-not-found]

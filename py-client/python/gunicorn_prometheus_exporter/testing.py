@@ -3,8 +3,8 @@
     # conftest.py, beside a copy of prometheus_client's tests/test_multiprocess.py
     from gunicorn_prometheus_exporter.testing import *
 
-puts our value class, our collector and our ``mark_process_dead`` in the place of its own, with fresh
-stores for each test. Nothing of this is used outside tests.
+replaces the value class, the collector and ``mark_process_dead`` by those of this package, with fresh stores for each
+test. Nothing of this is used outside tests.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _processes = _native.Processes()
 
 
 def MultiProcessValue(process_identifier: Callable[[], int] = os.getpid) -> type[values.StoreValue]:  # noqa: N802
-    """A value class that writes the store of whichever process ``process_identifier`` says this is."""
+    """Returns a value class that writes the store of the process that ``process_identifier`` returns."""
 
     class PlayedValue(values.StoreValue):
         def __new__(cls, *args: Any, **kwargs: Any) -> PlayedValue:
@@ -48,21 +48,21 @@ def MultiProcessValue(process_identifier: Callable[[], int] = os.getpid) -> type
 
 
 class MultiProcessCollector(multiprocess.MultiProcessCollector):
-    """All played processes. The path is checked as ever, and not looked into: stores are memory."""
+    """Collects all simulated processes. The path is checked as always, but not read: stores are memory."""
 
     def collect(self) -> Iterator[Metric]:
-        """What a scraper would see."""
+        """Yields the families of the merged page."""
         return pages.families(_processes.page().decode())
 
 
 def mark_process_dead(pid: int, _path: str | None = None) -> None:
-    """What only a living process has is gone."""
+    """Ends a process: values of living processes go."""
     _processes.end_process(pid)
 
 
 @pytest.fixture(autouse=True)
 def fresh_stores() -> None:
-    """No test sees what another has counted."""
+    """Gives each test empty stores."""
     global _processes
     _processes = _native.Processes()
 

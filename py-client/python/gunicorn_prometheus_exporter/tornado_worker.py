@@ -1,5 +1,5 @@
-"""The worker class for tornado, which calls none of Gunicorn's hooks: requests are recorded where they
-pass from tornado's HTTP server to the application.
+"""The worker class for tornado, which calls none of Gunicorn's hooks: requests are recorded on the way from tornado's
+HTTP server to the application.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class PrometheusTornadoWorker(MeteredWorker, TornadoWorker):  # type: ignore[mis
     has_hooks = False
 
     def run(self) -> None:
-        """Serves; the server is made in here, of a class that is made here too."""
+        """Serves; the server and its class are made in here."""
         if self.metrics_recorder is not None:
             _meter_server(self.metrics_recorder)
         super().run()
@@ -38,14 +38,14 @@ def _meter_server(recorder: Any) -> None:
 
     def start_request(self: Any, server_conn: Any, request_conn: Any) -> Any:
         delegate = original(self, server_conn, request_conn)
-        # Another server that the application may have is its own affair.
+        # Other servers of the application are not recorded.
         if type(self).__module__ != TornadoWorker.__module__:
             return delegate
         return _Metered(recorder, delegate, request_conn)
 
     server.start_request = start_request
     _follow_connections()
-    # The WSGI environment is where the frameworks leave what they know.
+    # Frameworks leave their facts in the WSGI environment.
     container: Any = tornado.wsgi.WSGIContainer
     make_environ = container.environ
 
@@ -63,10 +63,10 @@ def _meter_server(recorder: Any) -> None:
 
 
 def _end_what_raises(container: Any) -> None:
-    # tornado logs what a WSGI application raises, and answers nothing.
+    # tornado logs an exception of a WSGI application, and sends no response.
     handle = getattr(container, "handle_request", None)
     if handle is None:
-        return  # before 6.3 there is no such step: such a request ends when its client has gone
+        return  # before 6.3 there is no such step: such a request ends when its client disconnects
 
     async def handle_request(self: Any, request: Any) -> None:
         try:
@@ -81,12 +81,12 @@ def _end_what_raises(container: Any) -> None:
 
 
 class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
-    """One request: passes everything on to the application's delegate, and counts what goes back."""
+    """One request: passes everything on to the application's delegate, and counts the response."""
 
     start: int | None = None
     method = path = ""
     headers: Any = None
-    # What frameworks/tornado.py finds out; that of a WSGI application is in its environment.
+    # The endpoint from frameworks/tornado.py; that of a WSGI application is in its environment.
     endpoint: str | None = None
     status = received = sent = 0
 
@@ -119,16 +119,16 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
             self.end()
 
     def end(self, error: BaseException | None = None) -> None:
-        """Only the first call counts."""
+        """Ends the request; only the first call counts."""
         start = self.start
         if start is None:
             return
         self.start = None
-        # The two refer to each other; so nobody has to collect them.
+        # The two refer to each other; without this the garbage collector would have to free them.
         self.connection.metered_request = None
         environ = self.environ
         errors = environ.get(ERRORS)
-        # Not `get`, which raises and catches a KeyError for each header that is not there.
+        # Not `get`, which raises and catches a KeyError for each missing header.
         began = self.headers.get_list("X-Request-Start")
         trace = self.headers.get_list("Traceparent")
         self.recorder.end(
@@ -145,7 +145,7 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
 
 
 def _follow_connections() -> None:
-    # An object of this class for each request; the application answers by these three of its methods.
+    # Each request has an object of this class; the application answers by three of its methods.
     connection: Any = tornado.http1connection.HTTP1Connection
     write_headers, write, finish = connection.write_headers, connection.write, connection.finish
 

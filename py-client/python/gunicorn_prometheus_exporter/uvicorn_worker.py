@@ -1,4 +1,4 @@
-"""The worker class for uvicorn: a module of its own, so that nobody else loads uvicorn."""
+"""The worker class for uvicorn, in a module of its own so that only its users load uvicorn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ except ImportError:
 
 
 class PrometheusUvicornWorker(MeteredWorker, UvicornWorker):  # type: ignore[misc]
-    """uvicorn under Gunicorn: an event loop."""
+    """The uvicorn worker: an event loop."""
 
     has_hooks = False
     interface = "asgi"
@@ -26,12 +26,12 @@ class PrometheusUvicornWorker(MeteredWorker, UvicornWorker):  # type: ignore[mis
     config: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """As uvicorn's, which notifies the arbiter only at half Gunicorn's ``timeout``."""
+        """Does what uvicorn's does, which notifies the arbiter only at half of Gunicorn's ``timeout``."""
         super().__init__(*args, **kwargs)
         self.config.timeout_notify = min(self.config.timeout_notify, 1)
 
     def load_wsgi(self) -> None:
-        """Loads the application, and puts the recorder round it."""
+        """Loads the application, and wraps the recorder around it."""
         super().load_wsgi()
         if self.metrics_recorder is not None:
             self.wsgi = asgi.metered(self.wsgi, self.metrics_recorder)

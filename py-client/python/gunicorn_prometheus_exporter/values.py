@@ -1,7 +1,7 @@
-"""The application's own metrics: ``prometheus_client`` keeps its numbers in our stores.
+"""The application's own metrics: ``prometheus_client`` stores its numbers in our stores.
 
-One class stands in the place that ``prometheus_client`` has for it, ``values.ValueClass``; wrappers
-are put only where numbers do not pass through it.
+One class replaces ``values.ValueClass``, the place that ``prometheus_client`` has for it; wrappers are only where
+numbers do not pass through that class.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from prometheus_client import REGISTRY, CollectorRegistry, metrics, multiprocess
 from . import _native
 
 _NUMBERED: tuple[Any, ...] = (metrics.Counter, metrics.Gauge, metrics.Summary, metrics.Histogram)
-#: Where an ``Info`` or ``Enum`` keeps its values, which ``prometheus_client`` does not make.
+#: Attribute with the values of an ``Info`` or ``Enum``, which ``prometheus_client`` does not make.
 _FACTS = "_gunicorn_prometheus_exporter_facts"
 _WRAPPED = "_gunicorn_prometheus_exporter_wrapped"
-#: On a registry: its metrics are merged over processes, as those of the default registry are.
+#: Marks a registry whose metrics are merged over processes, as those of the default registry are.
 _MERGED = "_gunicorn_prometheus_exporter_merged"
-#: On a metric: it belongs to no such registry, and its numbers stay in this process.
+#: Marks a metric that is in no such registry: its numbers stay in this process.
 _PRIVATE = "_gunicorn_prometheus_exporter_private"
-#: Where `MetricWrapperBase.__init__` takes its registry by position, `self` not counted.
+#: Position of the registry in `MetricWrapperBase.__init__`, without `self`.
 _REGISTRY_POSITION = 6
 
 
-#: Gauges that have a function, with it; a worker asks them (:mod:`.collectors`).
+#: Gauges with a function, and the function; a worker evaluates them (:mod:`.collectors`).
 FUNCTIONS: weakref.WeakKeyDictionary[metrics.Gauge, Callable[[], float]] = weakref.WeakKeyDictionary()
 
 
-#: Names of the metrics in registries that are merged, but for the default one.
+#: Names of the metrics in merged registries other than the default one.
 NAMES_ELSEWHERE: set[str] = set()
 _making = threading.local()
 
 
 class StoreValue(_native.Value):
-    """A number of a metric, in the store of whichever process uses it."""
+    """A number of a metric, in the store of the process that uses it."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> StoreValue:
-        """One of ``prometheus_client``'s own, while a private metric is made."""
+        """Makes one of ``prometheus_client``'s own values for a private metric."""
         if getattr(_making, "is_private", False):
             return values.MutexValue(*args, **kwargs)  # type: ignore[return-value, no-untyped-call]
         try:
@@ -54,18 +54,18 @@ class StoreValue(_native.Value):
 
     @classmethod
     def close_all_files(cls) -> None:
-        """There are no files."""
+        """Does nothing: there are no files."""
 
 
 def _encodable(part: Any) -> Any:
-    """The same, with a lone surrogate as its escape: ``prometheus_client`` takes one, and no page can have it."""
+    """Returns a text with lone surrogates escaped: ``prometheus_client`` accepts them, but no page can contain one."""
     if isinstance(part, str):
         return part.encode(errors="backslashreplace").decode()
     return [_encodable(text) for text in part] if isinstance(part, (list, tuple)) else part
 
 
 def install() -> None:
-    """Replaces the value class, once, and takes over the metrics that are registered already."""
+    """Replaces the value class, once, and converts metrics that are already registered."""
     if values.ValueClass is StoreValue:
         return
     values.ValueClass = StoreValue
@@ -73,13 +73,13 @@ def install() -> None:
     _find_registries()
     for metric in _metrics_of(REGISTRY):
         _take_over(metric)
-    # prometheus_client says this of its own files; here it is not so.
+    # prometheus_client warns so about its own files; here the warning would be wrong.
     for message in ("Removal of labels has not been implemented", "Clearing labels has not been implemented"):
         warnings.filterwarnings("ignore", message=message, category=UserWarning)
 
 
 def wrap_metrics() -> None:
-    """Wrappers where what a metric says does not pass through a value; harmless twice, and with any value class."""
+    """Wraps methods whose effect does not pass through a value; a second call changes nothing."""
     if hasattr(metrics.Info, _WRAPPED):
         return
     setattr(metrics.Info, _WRAPPED, True)
@@ -98,12 +98,12 @@ def wrap_metrics() -> None:
 
 
 def is_merged(registry: Any) -> bool:
-    """Whether the metrics of a registry are on the page, with the numbers of all processes."""
+    """Returns whether the page shows the metrics of a registry, with the numbers of all processes."""
     return registry is REGISTRY or getattr(registry, _MERGED, False)
 
 
 def merge(registry: Any) -> None:
-    """From now on they are: ``MultiProcessCollector`` was given the registry, or the registry is this package's."""
+    """Merges a registry from now on: it belongs to a ``MultiProcessCollector``, or to this package."""
     if is_merged(registry):
         return
     setattr(registry, _MERGED, True)
@@ -117,7 +117,7 @@ def _metrics_of(registry: Any) -> list[Any]:
 
 
 def _find_registries() -> None:
-    """Sorts what was made before this package was loaded, by a configuration file for example."""
+    """Sorts registries that were made before this package was loaded, for example by a configuration file."""
     registries: list[Any] = []
     shown = {id(metric) for metric in _metrics_of(REGISTRY)}
     for found in gc.get_objects():
@@ -139,14 +139,14 @@ def _find_registries() -> None:
 
 def _mark(metric: Any, registry: Any, *, is_private: bool) -> None:
     setattr(metric, _PRIVATE, is_private)
-    # Children are made with what stands here, and without their parent's registry.
+    # Children are made with these arguments, and without their parent's registry.
     metric._kwargs["registry"] = registry
     for child in list(getattr(metric, "_metrics", {}).values()):
         _mark(child, registry, is_private=is_private)
 
 
 def _publish(metric: Any, registry: Any) -> None:
-    """A private metric is private no more: its registry is merged, or it was put into one that is."""
+    """Makes a private metric public: its registry is merged, or the metric is now in one that is."""
     if registry is not REGISTRY:
         NAMES_ELSEWHERE.add(metric._name)
     if not getattr(metric, _PRIVATE, False):
@@ -157,7 +157,7 @@ def _publish(metric: Any, registry: Any) -> None:
 
 
 def _take_over(metric: Any) -> None:
-    """Makes a metric's values anew, with the numbers that they had."""
+    """Makes a metric's values again, with their present numbers."""
     for child in list(getattr(metric, "_metrics", {}).values()):
         _take_over(child)
     if not metric._is_observable():
@@ -172,7 +172,7 @@ def _take_over(metric: Any) -> None:
         metric._metric_init()
         if created is not None:
             metric._created = created
-        # A gauge that shows the most recent number says since when it is.
+        # A gauge in a most recent mode needs the time at which it was set.
         set_at = time.time() if getattr(metric, "_is_most_recent", False) else None
         for old, new in zip(before, _numbers(metric), strict=True):
             number = old.get()
@@ -186,7 +186,7 @@ def _numbers(metric: Any) -> list[Any]:
 
 
 def _say_info(metric: Any) -> None:
-    """What an ``Info`` says now, and nothing else."""
+    """Shows the present labels of an ``Info``, and nothing else."""
     before: Any = getattr(metric, _FACTS, None)
     facts = dict(metric._value)
     if before is not None and before[0] == facts:
@@ -202,7 +202,7 @@ def _say_info(metric: Any) -> None:
 
 
 def _say_state(metric: Any) -> None:
-    """Which of an ``Enum``'s states is true now."""
+    """Shows which of an ``Enum``'s states is true now."""
     values_by_state: Any = getattr(metric, _FACTS, None)
     if values_by_state is None:
         names = (*metric._labelnames, metric._name)
@@ -218,7 +218,7 @@ def _say_state(metric: Any) -> None:
 
 
 def _wrap_making(base: Any) -> None:
-    """Notes which metrics are private, before they have values."""
+    """Marks private metrics before they have values."""
     original = base.__init__
 
     @functools.wraps(original)
@@ -257,7 +257,7 @@ def _wrap_values(metric_type: Any) -> None:
 
 
 def _is_private(metric: Any) -> bool:
-    # Tests that play several processes have a value class of their own, and no default registry.
+    # Tests that simulate several processes have a value class of their own, and no default registry.
     return values.ValueClass is StoreValue and getattr(metric, _PRIVATE, False)
 
 

@@ -1,7 +1,7 @@
 """The worker classes: Gunicorn's own, each with a store of metrics and two native hooks.
 
-``setup`` and ``__init__`` run in the arbiter, everything else in the worker. A worker that cannot
-be metered is a plain worker, and says so once.
+``setup`` and ``__init__`` run in the arbiter, everything else in the worker. A worker whose metrics cannot start is a
+plain worker, and logs that once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _LONGEST_WAIT_SECONDS = 1.0
 
 
 class MeteredWorker:
-    """What the worker classes add to Gunicorn's; it comes before the worker class in the bases."""
+    """Our part of the worker classes; it comes before Gunicorn's class in the bases."""
 
-    # Whether Gunicorn calls its hooks `pre_request` and `post_request` with all that they need.
+    # Whether Gunicorn calls its hooks `pre_request` and `post_request` with all their arguments.
     has_hooks = True
-    # What the server speaks with applications: wsgi or asgi.
+    # The interface between server and application: wsgi or asgi.
     interface = "wsgi"
     # Whether requests are handled by a pool of threads.
     has_threads = False
@@ -40,7 +40,7 @@ class MeteredWorker:
 
     @classmethod
     def setup(cls) -> None:
-        """In the arbiter, before it starts and at each HUP: prepares it, and starts nothing."""
+        """Prepares the arbiter, before it starts and at each HUP; starts nothing."""
         parent: Any = super()
         if hasattr(parent, "setup"):
             parent.setup()
@@ -49,18 +49,18 @@ class MeteredWorker:
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """In the arbiter, once, before the first worker."""
+        """Runs in the arbiter, once, before the first worker."""
         parent: Any = super()
         if hasattr(parent, "check_config"):
             parent.check_config(cfg, log)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """In the arbiter, before the fork: the store outlives the worker."""
+        """Takes a store, which outlives the worker; runs in the arbiter, before the fork."""
         super().__init__(*args, **kwargs)
         self.metrics_slot = arbiter.take_slot(self)
 
     def init_process(self) -> None:
-        """In the worker, until it ends."""
+        """Runs the worker until it ends."""
         parent: Any = super()
         try:
             parent.init_process()
@@ -83,27 +83,27 @@ class MeteredWorker:
             self.metrics_recorder = recording.start(self)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
-        """SIGQUIT and SIGINT, from whomever."""
+        """Notes the reason of SIGQUIT and SIGINT, whichever process sent it."""
         _native.say_end("quit")
         parent: Any = super()
         parent.handle_quit(sig, frame)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """SIGTERM, from whomever."""
+        """Notes the reason of SIGTERM, whichever process sent it."""
         _native.say_end("term")
         parent: Any = super()
         parent.handle_exit(sig, frame)
 
     def load_wsgi(self) -> None:
-        """Loads the application, and then looks which framework it has brought along."""
-        # For a class whose `init_signals` does not call this one's.
+        """Loads the application, and then integrates the frameworks that it has loaded."""
+        # For a class whose `init_signals` does not call this class' method.
         self._start_recording()
         parent: Any = super()
         parent.load_wsgi()
         recording.integrate_frameworks(self)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: BaseException) -> None:
-        """An error that Gunicorn answers: of the application, or of a request that cannot be read."""
+        """Counts an error that Gunicorn answers: of the application, or of a request that cannot be parsed."""
         if self.metrics_recorder is not None:
             self.metrics_recorder.handle_error(req, exc)
         parent: Any = super()
@@ -116,13 +116,14 @@ class PrometheusWorker(MeteredWorker, SyncWorker):  # type: ignore[misc]
     def wait(self, timeout: float) -> Any:
         """Waits for a connection, but not longer than other workers do before they notify the arbiter.
 
-        Gunicorn waits half its ``timeout``, which may be minutes: so long no gauge with a function would be evaluated.
+        Gunicorn waits for half of its ``timeout``, which may be minutes: no gauge with a function would be evaluated
+        meanwhile.
         """
         return super().wait(min(timeout, _LONGEST_WAIT_SECONDS))
 
     @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Says what Gunicorn would not: it swaps only a class that it calls ``sync`` for threads."""
+        """Warns of a setting that Gunicorn would not mention: it replaces only a class named ``sync`` for threads."""
         super().check_config(cfg, log)
         if cfg.threads > 1:
             log.warning("threads is %s, but PrometheusWorker has one: use PrometheusThreadWorker for more", cfg.threads)

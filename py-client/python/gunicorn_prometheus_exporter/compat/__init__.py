@@ -1,5 +1,5 @@
-"""Every name that exists only because the package before this one had it, each meaning what it means here.
+"""Names that exist only because the package before this one had them, with their meaning in this package.
 
 Old import paths (``gunicorn_prometheus_exporter.metrics``, ``.hooks``, ``.backend.core`` and so on) are files of one
-line beside this folder.
+line outside this folder.
 """

@@ -12,9 +12,9 @@ __all__ = ["client_of_settings"]
 
 
 def client_of_settings() -> Any:
-    """A client of the ``redis`` package for the one server that the settings name; ``None`` without either.
+    """Returns a client of the ``redis`` package for the one server of the settings; ``None`` without either.
 
-    Where they name Sentinels or a Cluster, make the client that goes with them.
+    With Sentinels or a Cluster in the settings, make a client for those yourself.
     """
     if not config.load().redis_enabled:
         return None

@@ -9,12 +9,12 @@ __all__ = ["ensure_multiprocess_dir", "get_multiprocess_dir"]
 
 
 def get_multiprocess_dir() -> str | None:
-    """Where it is, if anybody has said so."""
+    """Returns its path, if it is set."""
     return os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 
 
 def ensure_multiprocess_dir(mp_dir: str | None) -> bool:
-    """Makes it; whether there is one now."""
+    """Creates it; returns whether it exists now."""
     if not mp_dir:
         return False
     Path(mp_dir).mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Classes that stood beside the hooks in the package before this one. The hooks need none of them."""
+"""Classes that the package before this one had beside its hooks. The hooks need none of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .registry import registry
 
 @dataclass
 class HookContext:
-    """What a hook was called with."""
+    """The arguments of a hook."""
 
     server: Any
     worker: Any = None
@@ -22,27 +22,27 @@ class HookContext:
 
 
 class HookManager:
-    """Calls what must not end the server."""
+    """Calls functions whose exceptions must not end the server."""
 
     def __init__(self) -> None:
         self.logger = logging.getLogger(__name__)
 
     def get_logger(self) -> logging.Logger:
-        """Its logger."""
+        """Returns the logger."""
         return self.logger
 
     def safe_execute(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-        """Calls it; whether it came through. What it raises is logged."""
+        """Calls the function; logs an exception, and returns whether there was none."""
         try:
             func(*args, **kwargs)
-        except Exception as error:  # whatever it is: that is what this is for
+        except Exception as error:  # this method catches every exception
             self.logger.error("%s: %s", getattr(func, "__name__", func), error)
             return False
         return True
 
 
 class EnvironmentManager:
-    """Tells child processes what the command line has said, where the environment does not."""
+    """Passes values of the command line to child processes, unless the environment has them."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self.logger = logger or logging.getLogger(__name__)
@@ -55,30 +55,30 @@ class EnvironmentManager:
 
 
 class MetricsServerManager:
-    """The server of the metrics: the exporter, which the arbiter looks after."""
+    """The server of the metrics: the exporter, which the arbiter supervises."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self.logger = logger or logging.getLogger(__name__)
 
     def setup_server(self) -> tuple[int, Any]:
-        """The port that the settings name, and the registry of this package."""
+        """Returns the port of the settings, and the registry of this package."""
         arbiter.install()
         return arbiter.current_settings().metrics_port, registry
 
     def start_server(self, _port: int, _registry: Any) -> bool:
-        """The arbiter starts it, with its first workers."""
+        """Installs the arbiter's part, which starts the server with its first workers."""
         arbiter.install()
         return True
 
     def stop_server(self) -> None:
-        """It ends with the arbiter."""
+        """Does nothing: the server ends with the arbiter."""
 
 
 class ProcessManager:
-    """The processes of this package: there is one, the exporter."""
+    """The processes of this package: the exporter alone."""
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self.logger = logger or logging.getLogger(__name__)
 
     def cleanup_processes(self) -> None:
-        """It ends with the arbiter."""
+        """Does nothing: the exporter ends with the arbiter."""

@@ -1,7 +1,7 @@
 """The hooks for Gunicorn configuration files.
 
-The worker class alone does all that is needed. These are for configurations that name them: each
-does its part of the same thing, in whatever order and however often they are called.
+The worker class alone does all that is needed. These hooks are for configurations that name them; their order, and
+how often they are called, does not matter.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def redis_sidecar_when_ready(server: Any) -> None:
 
 
 def default_worker_int(_worker: Any) -> None:
-    """``worker_int``: a worker's numbers are in memory that outlives it; nothing is left to do."""
+    """``worker_int``: does nothing, because a worker's numbers are in memory that outlives it."""
 
 
 def default_on_exit(_server: Any) -> None:
-    """``on_exit``: the exporter has been told, and waited for, when the workers had ended."""
+    """``on_exit``: does nothing, because the arbiter has already ended the exporter."""
 
 
 def default_post_fork(_server: Any, _worker: Any) -> None:
-    """``post_fork``: the worker class takes its store by itself, right after this."""
+    """``post_fork``: does nothing, because the worker class adopts its store right after this."""

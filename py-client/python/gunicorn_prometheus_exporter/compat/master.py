@@ -1,4 +1,4 @@
-"""An arbiter that is metered whichever worker class its application uses."""
+"""An arbiter with metrics, whichever worker class its application uses."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["PrometheusMaster"]
 
 
 class PrometheusMaster(Arbiter):  # type: ignore[misc]
-    """Gunicorn's own. The worker classes do the same to any arbiter: nothing needs this class."""
+    """Gunicorn's own arbiter. The worker classes prepare any arbiter, so this class is not needed."""
 
     def __init__(self, app: Any) -> None:
-        """Prepares the process before there are workers."""
+        """Prepares the process before any worker exists."""
         arbiter.install()
         super().__init__(app)

@@ -1,8 +1,8 @@
 """The worker and master families as classes, for code that writes them itself.
 
-The worker classes record these families without this module. Each class is a ``prometheus_client`` metric
-of that name, made when it is first used, so that importing this changes no page; what is added to it is
-added to what this process has recorded.
+The worker classes record these families without this module. Each class is a ``prometheus_client`` metric with that
+name, made on its first use, so that importing this module changes no page. Its numbers are added to those that this
+process has recorded.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _KINDS: dict[str, type[Any]] = {"counter": Counter, "gauge": Gauge, "histogram":
 
 
 class _OnDemand(type):
-    """Gives each class its metric when it is first asked for."""
+    """Makes the metric of each class on its first use."""
 
     @property
     def _metric(cls: Any) -> Any:
@@ -68,7 +68,7 @@ class _OnDemand(type):
 
 
 class BaseMetric(metaclass=_OnDemand):
-    """One family, which its name finds in the native catalogue. The methods take the labels by name."""
+    """One family, found by its name in the native catalogue. The methods take labels by name."""
 
     kind: ClassVar[type[Any]]
     name: ClassVar[str]
@@ -86,37 +86,37 @@ class BaseMetric(metaclass=_OnDemand):
 
     @classmethod
     def labels(cls, **labels: str) -> Any:
-        """The series with those labels."""
+        """Returns the series with those labels."""
         return cls._metric.labels(**labels)
 
     @classmethod
     def inc(cls, **labels: str) -> None:
-        """One more."""
+        """Adds one."""
         cls.labels(**labels).inc()
 
     @classmethod
     def dec(cls, **labels: str) -> None:
-        """One less, of a gauge."""
+        """Subtracts one from a gauge."""
         cls.labels(**labels).dec()
 
     @classmethod
     def set(cls, value: float, **labels: str) -> None:
-        """A gauge's value."""
+        """Sets a gauge."""
         cls.labels(**labels).set(value)
 
     @classmethod
     def observe(cls, value: float, **labels: str) -> None:
-        """One observation of a histogram."""
+        """Counts one observation in a histogram."""
         cls.labels(**labels).observe(value)
 
     @classmethod
     def collect(cls) -> list[Metric]:
-        """What this process has counted."""
+        """Returns what this process has counted."""
         return list(cls._metric.collect())
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
-        """Name, text, type and labels."""
+        """Returns name, text, type and labels."""
         metric = cls._metric
         return {
             "name": metric._name,
@@ -127,7 +127,7 @@ class BaseMetric(metaclass=_OnDemand):
 
     @classmethod
     def clear(cls) -> None:
-        """Forgets all series of this process."""
+        """Removes all series of this process."""
         cls._metric.clear()
 
 
@@ -210,7 +210,7 @@ class MasterWorkerRestarts(BaseMetric):
 
 
 class MasterWorkerRestartCount(BaseMetric):
-    """Ends that the master has asked for."""
+    """Ends that the master has requested."""
 
     name = "gunicorn_master_worker_restart_count_total"
 

@@ -1,4 +1,4 @@
-"""Where the worker classes were in the package before this one."""
+"""The place of the worker classes in the package before this one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PACKAGE = __name__.rsplit(".", 2)[0]
 
 
 def get_prometheus_gevent_worker() -> type[Any] | None:
-    """The class, where gevent is installed."""
+    """Returns the class, if gevent is installed."""
     return _worker("PrometheusGeventWorker")
 
 
 def get_prometheus_eventlet_worker() -> type[Any] | None:
-    """The class, where eventlet is installed, and Gunicorn still has its worker."""
+    """Returns the class, if eventlet is installed and Gunicorn still has its worker."""
     return _worker("PrometheusEventletWorker")
 
 
@@ -36,7 +36,7 @@ def _worker(name: str) -> type[Any] | None:
 
 
 def __getattr__(name: str) -> Any:
-    """The others are loaded when they are asked for."""
+    """Loads the other classes on first use."""
     if name.startswith("Prometheus"):
         return getattr(importlib.import_module(_PACKAGE), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

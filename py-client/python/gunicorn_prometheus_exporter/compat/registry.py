@@ -8,12 +8,12 @@ from .. import values
 
 __all__ = ["get_shared_registry", "registry"]
 
-#: For metrics that an application would rather keep out of ``prometheus_client.REGISTRY``. They are
-#: on the page like those of that one, with the numbers of all processes.
+#: For metrics that an application does not want in ``prometheus_client.REGISTRY``. The page shows them like those of
+#: that registry, with the numbers of all processes.
 registry = CollectorRegistry()
 values.merge(registry)
 
 
 def get_shared_registry() -> CollectorRegistry:
-    """The registry above."""
+    """Returns the registry above."""
     return registry

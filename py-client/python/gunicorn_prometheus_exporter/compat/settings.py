@@ -1,6 +1,6 @@
 """The settings as attributes, and a manager of them, under the names of the package before this one.
 
-Settings are parsed in one place (:mod:`..config`); these classes only look at them.
+Settings are parsed in one place (:mod:`..config`); these classes only read them.
 """
 
 from __future__ import annotations
@@ -55,15 +55,15 @@ class ExporterConfig:
         self.cleanup_db_files: bool = everything["cleanup_db_files"]
 
     def validate(self) -> bool:
-        """They were checked when they were read: settings that cannot be used raise there."""
+        """Returns true: wrong settings have already raised when they were read."""
         return True
 
     def get_gunicorn_config(self) -> dict[str, int]:
-        """What ``exporter.gunicorn`` says."""
+        """Returns the section ``exporter.gunicorn``."""
         return dict(self._settings.gunicorn)
 
     def get_prometheus_config(self) -> dict[str, Any]:
-        """Where metrics are served."""
+        """Returns the settings of the listener."""
         return {
             "bind_address": self.prometheus_bind_address,
             "port": self.prometheus_metrics_port,
@@ -72,7 +72,7 @@ class ExporterConfig:
 
 
 class ConfigState(enum.Enum):
-    """How far a :class:`ConfigManager` is."""
+    """The states of a :class:`ConfigManager`."""
 
     UNINITIALIZED = "uninitialized"
     INITIALIZING = "initializing"
@@ -84,7 +84,7 @@ class ConfigState(enum.Enum):
 
 
 class ConfigManager:
-    """Settings that a program gives itself: a YAML file, and variables that count more than the environment."""
+    """Settings that a program sets for itself: a YAML file, and variables that take precedence over the environment."""
 
     def __init__(self) -> None:
         self.state = ConfigState.UNINITIALIZED
@@ -93,17 +93,17 @@ class ConfigManager:
 
     @property
     def is_initialized(self) -> bool:
-        """Whether there are settings."""
+        """Returns whether there are settings."""
         return self.state is ConfigState.INITIALIZED
 
     def initialize(self, config_file: str | None = None, **variables: object) -> None:
-        """Reads the file, if one is named, and takes variables (``REDIS_PORT=6380``); raises ``ValueError``."""
+        """Reads the file, if one is given, and sets variables (``REDIS_PORT=6380``); raises ``ValueError``."""
         if config_file is not None:
             config.use_file(config_file)
         self.update_config(**variables)
 
     def update_config(self, **variables: object) -> None:
-        """Takes more variables; nothing is changed if one of them is wrong."""
+        """Sets more variables; changes nothing if one of them is wrong."""
         before = dict(config.overrides)
         config.overrides.update({name.upper(): str(value) for name, value in variables.items()})
         try:
@@ -120,14 +120,14 @@ class ConfigManager:
         self.update_config()
 
     def get_config(self) -> ExporterConfig:
-        """The settings, read now if nobody has."""
+        """Returns the settings; reads them if they were not read yet."""
         if self._config is None:
             self.update_config()
         assert self._config is not None
         return self._config
 
     def cleanup(self) -> None:
-        """Forgets what a program has given itself."""
+        """Removes what a program has set for itself."""
         config.overrides.clear()
         self._config = None
         self.state, self.validation_errors = ConfigState.UNINITIALIZED, []
@@ -148,7 +148,7 @@ class ConfigManager:
         }
 
     def health_check(self) -> dict[str, Any]:
-        """Whether the settings can be used."""
+        """Returns whether the settings can be used."""
         return {"healthy": self.is_initialized, "state": self.state.value, "errors": self.validation_errors}
 
 
@@ -156,7 +156,7 @@ _manager = ConfigManager()
 
 
 def get_config_manager() -> ConfigManager:
-    """The one manager of this process."""
+    """Returns the only manager of this process."""
     return _manager
 
 
@@ -166,7 +166,7 @@ def initialize_config(config_file: str | None = None, **variables: object) -> No
 
 
 def get_config() -> ExporterConfig:
-    """The settings as attributes."""
+    """Returns the settings as attributes."""
     return _manager.get_config()
 
 

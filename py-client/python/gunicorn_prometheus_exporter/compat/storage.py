@@ -26,21 +26,21 @@ __all__ = [
 
 
 class RedisStorageManager:
-    """Whether metrics are shared, and whether the server can be reached from here."""
+    """Tells whether metrics are shared, and whether this process can reach the server."""
 
     def setup(self) -> bool:
-        """Nothing is to be set up in this process; whether metrics are shared."""
+        """Returns whether metrics are shared; this process needs no setup."""
         return self.is_enabled()
 
     def teardown(self) -> None:
-        """Nothing was set up."""
+        """Does nothing: there was no setup."""
 
     def is_enabled(self) -> bool:
-        """Whether the settings name a Redis."""
+        """Returns whether the settings turn Redis on."""
         return config.load().redis_enabled
 
     def is_connected(self) -> bool:
-        """Whether somebody listens there, asked now, for at most a second."""
+        """Returns whether a server listens there now; takes at most a second."""
         settings = get_config()
         try:
             socket.create_connection((settings.redis_host, settings.redis_port), timeout=1).close()
@@ -53,36 +53,36 @@ class RedisStorageManager:
         return client_of_settings()
 
     def get_collector(self) -> Any:
-        """What is shared, as a collector; ``None`` where there is no client."""
+        """Returns the shared metrics as a collector; ``None`` without a client."""
         client = self.get_client()
         if client is None:
             return None
         return RedisMultiProcessCollector(None, client)
 
     def cleanup_keys(self) -> None:
-        """The registry forgets dead processes by itself."""
+        """Does nothing: the registry removes dead processes by itself."""
 
 
 _storage = RedisStorageManager()
 
 
 def get_redis_storage_manager() -> RedisStorageManager:
-    """The one manager of this process."""
+    """Returns the only manager of this process."""
     return _storage
 
 
 def setup_redis_metrics() -> bool:
-    """Whether metrics are shared; the exporter does the rest."""
+    """Returns whether metrics are shared; the exporter does the rest."""
     return _storage.setup()
 
 
 def teardown_redis_metrics() -> None:
-    """The exporter ends with its arbiter."""
+    """Does nothing: the exporter ends with its arbiter."""
     _storage.teardown()
 
 
 def is_redis_enabled() -> bool:
-    """Whether the settings name a Redis."""
+    """Returns whether the settings turn Redis on."""
     return _storage.is_enabled()
 
 

@@ -1,8 +1,8 @@
-"""Values in a Redis hash, each process its own: the storage protocol, and what is built upon it.
+"""Values in a Redis hash, separate for each process: the storage protocol, and the classes built on it.
 
-This is what it was in the package before this one, a store with one round trip for each write, for code
-that uses it directly. Metrics of workers do not pass through it: they are in the registry that the
-exporter keeps, which :class:`RedisMultiProcessCollector` shows as well.
+It works as in the package before this one, with one round trip for each write, for code that uses it directly.
+Metrics of workers do not pass through it: they are in the exporter's registry, which
+:class:`RedisMultiProcessCollector` shows as well.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SEPARATOR = "\x1f"
 
 
 class RedisClient(Protocol):
-    """What is needed of a client; ``redis.Redis`` has it."""
+    """The methods that a client needs; ``redis.Redis`` has them."""
 
     def hget(self, name: str, key: str, /) -> Any: ...
     def hset(self, name: str, key: str, value: str, /) -> Any: ...
@@ -50,18 +50,18 @@ class StorageDictProtocol(Protocol):
     """A store of values and the times at which they were set, by key (see :func:`redis_key`)."""
 
     def read_value(self, key: str, metric_type: str = ..., multiprocess_mode: str = ...) -> tuple[float, float]:
-        """Value and time; zeros where there is none."""
+        """Returns value and time; zeros if there is none."""
 
     def write_value(
         self, key: str, value: float, timestamp: float, metric_type: str = ..., multiprocess_mode: str = ...
     ) -> None:
-        """Sets both."""
+        """Writes value and time."""
 
 
 def redis_key(
     metric_name: str, name: str, labelnames: Iterable[str], labelvalues: Iterable[str], help_text: str
 ) -> str:
-    """The key of a sample: a JSON list of metric, sample, labels and help, as ``prometheus_client`` spells it."""
+    """Returns the key of a sample: a JSON list of metric, sample, labels and help, in ``prometheus_client``'s form."""
     labels = dict(zip(labelnames, labelvalues, strict=True))
     return json.dumps([metric_name, name, labels, help_text], sort_keys=True)
 
@@ -74,7 +74,7 @@ class RedisStorageDict:
         self._hash = f"{key_prefix or _default_prefix()}:storage"
 
     def read_value(self, key: str, metric_type: str = "counter", multiprocess_mode: str = "") -> tuple[float, float]:
-        """What this process has written."""
+        """Returns what this process has written."""
         found = self._redis.hget(self._hash, _field(key, metric_type, multiprocess_mode))
         return _pair(found) if found is not None else (0.0, 0.0)
 
@@ -85,21 +85,21 @@ class RedisStorageDict:
         self._redis.hset(self._hash, _field(key, metric_type, multiprocess_mode), f"{value!r} {timestamp!r}")
 
     def read_all_values(self) -> Iterator[tuple[str, float, float]]:
-        """Key, value and time, of every process."""
+        """Yields key, value and time of every process."""
         for field, pair in self._fields():
             yield field[3], *pair
 
     def ensure_metadata(self, _key: str, _typ: str = "counter", _multiprocess_mode: str = "all") -> None:
-        """Type and mode stand beside each value; there is nothing else."""
+        """Does nothing: type and mode are stored beside each value."""
 
     def cleanup_process(self, pid: int) -> None:
-        """What only a living process has goes; counts stay."""
+        """Removes what only a living process has; counts stay."""
         for field, _ in self._fields():
             if field[2] == str(pid) and field[0] == "gauge" and field[1].startswith("live"):
                 self._redis.hdel(self._hash, _SEPARATOR.join(field))
 
     def families(self) -> list[Metric]:
-        """All processes together, by the rules of ``prometheus_client``."""
+        """Returns the families of all processes, aggregated by the rules of ``prometheus_client``."""
         found: dict[str, Any] = {}
         for (metric_type, mode, pid, key), (value, timestamp) in self._fields():
             metric_name, name, labels, help_text = json.loads(key)
@@ -112,7 +112,7 @@ class RedisStorageDict:
         return list(MultiProcessCollector._accumulate_metrics(found, True))  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
-        """The client is its owner's."""
+        """Does nothing: the client belongs to the caller."""
 
     def _fields(self) -> Iterator[tuple[tuple[str, str, str, str], tuple[float, float]]]:
         for field, pair in self._redis.hgetall(self._hash).items():
@@ -147,35 +147,35 @@ class RedisValue:
         self._write()
 
     def inc(self, amount: float = 1) -> None:
-        """Adds."""
+        """Adds to the value."""
         self._value, self._timestamp = self._value + amount, 0.0
         self._write()
 
     def set(self, value: float, timestamp: float | None = None) -> None:
-        """Sets."""
+        """Sets the value."""
         self._value, self._timestamp = value, timestamp or 0.0
         self._write()
 
     def get(self) -> float:
-        """This process' value."""
+        """Returns this process' value."""
         return self._value
 
     def get_timestamp(self) -> float:
-        """When it was set, where that was said."""
+        """Returns the time of the last set, if one was given."""
         return self._timestamp
 
     def set_exemplar(self, _exemplar: Any) -> None:
-        """This store has no room for them."""
+        """Does nothing: this store has no place for exemplars."""
 
     def get_exemplar(self) -> None:
-        """There is none."""
+        """Returns none."""
 
     def _write(self) -> None:
         self._storage.write_value(self._key, self._value, self._timestamp, *self._kind)
 
 
 def get_redis_value_class(redis_client: RedisClient, redis_key_prefix: str | None = None) -> type[RedisValue]:
-    """A value class for ``prometheus_client.values.ValueClass``."""
+    """Returns a value class for ``prometheus_client.values.ValueClass``."""
 
     class ConfiguredRedisValue(RedisValue):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -186,7 +186,7 @@ def get_redis_value_class(redis_client: RedisClient, redis_key_prefix: str | Non
 
 
 class RedisValueClass:
-    """The same as a callable."""
+    """A value class as a callable."""
 
     def __init__(self, redis_client: RedisClient, key_prefix: str | None = None) -> None:
         self._class = get_redis_value_class(redis_client, key_prefix)
@@ -197,7 +197,7 @@ class RedisValueClass:
 
 
 class RedisStorageClient:
-    """A client, and what is kept through it."""
+    """A client and its store."""
 
     def __init__(self, redis_client: RedisClient, key_prefix: str | None = None) -> None:
         self._redis = redis_client
@@ -208,18 +208,18 @@ class RedisStorageClient:
         return get_redis_value_class(self._redis, self._prefix)
 
     def cleanup_process_keys(self, pid: int) -> None:
-        """What only that process had while it lived goes; counts stay."""
+        """Removes what only that process had while it lived; counts stay."""
         RedisStorageDict(self._redis, self._prefix).cleanup_process(pid)
 
     def get_client(self) -> RedisClient:
-        """The client."""
+        """Returns the client."""
         return self._redis
 
 
 class RedisMultiProcessCollector:
     """The shared registry, and what is in :class:`RedisStorageDict`, as one collector.
 
-    Without a client: one made from the settings, by the ``redis`` package.
+    Without a client, one is made from the settings, by the ``redis`` package.
     """
 
     def __init__(
@@ -235,25 +235,25 @@ class RedisMultiProcessCollector:
             registry.register(self)
 
     def describe(self) -> list[Metric]:
-        """Unknown before Redis is asked."""
+        """Returns nothing: the families are unknown before Redis is asked."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that is shared."""
+        """Yields everything that is shared."""
         page = self._redis.execute_command("METRICS.EXPOSE", f"{self._prefix}:metrics", "FORMAT", "OPENMETRICS")
         yield from pages.families(_text(page))
         yield from RedisStorageDict(self._redis, self._prefix).families()
 
 
 def cleanup_process_keys_for_pid(pid: int, redis_client: RedisClient, redis_key_prefix: str | None = None) -> None:
-    """See :meth:`RedisStorageClient.cleanup_process_keys`. Of workers the exporter does all that by itself."""
+    """See :meth:`RedisStorageClient.cleanup_process_keys`. For workers the exporter does this by itself."""
     RedisStorageClient(redis_client, redis_key_prefix).cleanup_process_keys(pid)
 
 
 def mark_process_dead_redis(
     pid: int, redis_client: RedisClient | None = None, redis_key_prefix: str | None = None
 ) -> None:
-    """The same; without a client there is nothing of that process in a :class:`RedisStorageDict`."""
+    """Does the same; without a client that process has nothing in a :class:`RedisStorageDict`."""
     if redis_client is not None:
         cleanup_process_keys_for_pid(pid, redis_client, redis_key_prefix)
 

@@ -1,17 +1,17 @@
-"""What a framework knows and the server does not: the route, and the exceptions that it answers itself.
+"""Facts that only a framework knows: the route, and the exceptions that it turns into responses.
 
 Each integration is one file, loaded only when its framework is. It writes into the WSGI environment, which the recorder
 reads when the request has ended (those of ASGI frameworks: into the ``asgi.Request`` of the scope):
 
 * ``ENDPOINT``: the template of the route, ``/users/<int:id>``;
-* ``ERRORS``: a list of pairs, the name of an exception's class and whether no handler was there for it;
-* ``MOUNT``: where an application is mounted that may tell no routes.
+* ``ERRORS``: a list of pairs, the name of an exception's class and whether it had no handler;
+* ``MOUNT``: the mount point of an application that may name no routes.
 
-Extensions keep methods of the framework, and wrap them, before an integration comes: all that an application binds
-while it is imported. So integrations wrap only what the framework looks up at each call, and more than one such place
-on the way of an exception; an exception that passes several of them is noted once.
+Extensions bind and wrap methods of the framework before an integration is installed, while the application is
+imported. So integrations wrap only functions that the framework looks up at each call, and more than one such
+function on the way of an exception; an exception that passes several of them is noted once.
 
-A version of a framework that has moved a name loses its label, and no request.
+If a version of a framework has moved a name, its label is lost, and no request.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from typing import Any
 ENDPOINT = "gunicorn_prometheus_exporter.endpoint"
 ERRORS = "gunicorn_prometheus_exporter.errors"
 MOUNT = "gunicorn_prometheus_exporter.mount"
-# Where the request of ASGI is found: in its scope, and in the environment that an adapter has made of that.
+# Key of the ASGI request, in its scope and in the environment that an adapter makes from that.
 REQUEST = "gunicorn_prometheus_exporter.request"
 
-# Where an application has others mounted in it: the SCRIPT_NAME that it was called with, and what was noted in the
-# copies that it may have made of the environment.
+# Key for an application that has others mounted in it: the SCRIPT_NAME that it was called with, and the facts that
+# were noted in copies of the environment.
 _OUTSIDE = "gunicorn_prometheus_exporter.outside"
 _NOTES = "gunicorn_prometheus_exporter.notes"
 
-# By the module whose presence shows that the framework is in use. Bottle may be vendored: see `_bottles`.
+# By the module that shows that the framework is in use. Bottle may be vendored: see `_bottles`.
 _KNOWN = {
     "a2wsgi.wsgi": "adapters",
     "asgiref.wsgi": "adapters",
@@ -49,17 +49,17 @@ _KNOWN = {
     "uvicorn.middleware.wsgi": "adapters",
     "werkzeug.middleware.dispatcher": "werkzeug",
 }
-# Those that tell the route of every request that they get, by what they speak. (Tornado says so of each request.)
+# Frameworks that name the route of every request, by interface. (Tornado marks each request itself.)
 _ROUTING = {
     "wsgi": {"bottle", "cherrypy", "django", "falcon", "flask", "pyramid"},
     "asgi": {"django", "falcon", "quart", "starlette"},
 }
-# Modules that are integrated, and the names of the frameworks that they are.
+# Integrated modules, and the names of their frameworks.
 _installed: dict[str, str] = {}
 
 
 def install_loaded() -> list[tuple[str, Exception]]:
-    """Integrates the frameworks that are loaded and were not; returns what failed."""
+    """Integrates frameworks that were loaded since the last call; returns the failures."""
     failures: list[tuple[str, Exception]] = []
     loaded = [(module, name) for module, name in _KNOWN.items() if module in sys.modules]
     for module, name in [*loaded, *((module, "bottle") for module in _bottles())]:
@@ -68,18 +68,18 @@ def install_loaded() -> list[tuple[str, Exception]]:
         _installed[module] = name
         try:
             importlib.import_module(f"{__name__}.{name}").install(sys.modules[module])
-        except Exception as error:  # whatever a future version of the framework does
+        except Exception as error:  # a future version of the framework may raise anything
             failures.append((name, error))
     return failures
 
 
 def tells_routes(interface: str) -> bool:
-    """Whether a framework is loaded that tells the route of each request, of applications for ``wsgi`` or ``asgi``."""
+    """Returns whether a loaded framework names the route of each request, for ``wsgi`` or ``asgi`` applications."""
     return not _ROUTING[interface].isdisjoint(_installed.values())
 
 
 def _bottles() -> list[str]:
-    # One file without dependencies: applications bring their own copy along, as `package.bottle` or `package._bottle`.
+    # One file without dependencies: applications vendor it, as `package.bottle` or `package._bottle`.
     found = []
     for name in list(sys.modules):
         if "bottle" in name.rpartition(".")[2]:
@@ -90,15 +90,15 @@ def _bottles() -> list[str]:
 
 
 class Swallowed(list[tuple[str, bool]]):
-    """The exceptions of one request that an answer was made of: name, and whether no handler was there for it."""
+    """The exceptions of one request that were turned into responses: name, and whether it had no handler."""
 
     def __init__(self) -> None:
         super().__init__()
-        # Not the exception itself: its traceback leads back to here.
+        # Not the exception itself: its traceback refers back to this object.
         self._last: int | None = None
 
     def note(self, error: BaseException, *, unexpected: bool) -> None:
-        """Notes an exception; one that is noted again is unexpected if it was so once."""
+        """Notes an exception; once unexpected, it stays so."""
         name = type(error).__name__
         if id(error) == self._last and self[-1][0] == name:
             self[-1] = (name, unexpected or self[-1][1])
@@ -107,24 +107,24 @@ class Swallowed(list[tuple[str, bool]]):
         self._last = id(error)
 
     def without(self, error: BaseException | None) -> list[tuple[str, bool]]:
-        """Those that did not come as far as the server in the end."""
+        """Returns those that did not reach the server in the end."""
         return self[:-1] if error is not None and id(error) == self._last else self
 
 
 def name_route(environ: dict[str, Any], template: str) -> None:
-    """Names the route of a WSGI request, as it is seen from outside of all applications."""
+    """Names the route of a WSGI request, as seen from outside all mounts."""
     request = environ.get(REQUEST)
     prefix = "" if request is None else request.prefix
     _note(environ, ENDPOINT, prefix + _mounted_at(environ) + template)
 
 
 def name_handler(environ: dict[str, Any], name: str) -> None:
-    """Names what has answered a WSGI request where there are no routes."""
+    """Names the handler that answered a WSGI request without routes."""
     _note(environ, ENDPOINT, name)
 
 
 def note_error(environ: dict[str, Any], error: BaseException, *, unexpected: bool = False) -> None:
-    """Notes an exception of a WSGI request that the framework makes an answer of."""
+    """Notes an exception of a WSGI request that the framework turns into a response."""
     errors = environ.get(ERRORS)
     if errors is None:
         request = environ.get(REQUEST)
@@ -134,7 +134,7 @@ def note_error(environ: dict[str, Any], error: BaseException, *, unexpected: boo
 
 
 def dispatching(original: Any) -> Any:
-    """A WSGI application that passes requests on to others, each below a path of its own."""
+    """Wraps a WSGI application that passes requests on to others, each at a path of its own."""
 
     def call(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
         mounting(environ)
@@ -150,12 +150,12 @@ def dispatching(original: Any) -> Any:
 
 
 def mounting(environ: dict[str, Any]) -> None:
-    """From here on, what is added to SCRIPT_NAME is where an application is mounted."""
+    """Notes that further additions to SCRIPT_NAME are mount points."""
     environ.setdefault(_OUTSIDE, environ.get("SCRIPT_NAME", ""))
 
 
 def _mounted_at(environ: dict[str, Any]) -> str:
-    # Only what known dispatchers have added: the rest of SCRIPT_NAME may be anything that a client or a proxy has sent.
+    # Only what known dispatchers have added: clients and proxies may send anything in the rest of SCRIPT_NAME.
     outside = environ.get(_OUTSIDE)
     name: str = environ.get("SCRIPT_NAME", "")
     return "" if outside is None or not name.startswith(outside) else name[len(outside) :].rstrip("/")
@@ -172,26 +172,26 @@ def _note(environ: dict[str, Any], key: str, value: object) -> None:
 
 
 def wrap(owner: Any, name: str, make: Any) -> None:
-    """Puts ``make(original)`` in the place of a function, if the framework has it."""
+    """Replaces a function by ``make(original)``, if the framework has it."""
     original = getattr(owner, name, None)
     if original is not None:
         setattr(owner, name, make(original))
 
 
 def wrap_everywhere(owner: ModuleType, name: str, make: Any) -> None:
-    """The same for a function of a module, and for those who have imported it from there."""
+    """Does the same for a function of a module, and for modules that have imported it from there."""
     original = getattr(owner, name, None)
     if original is None:
         return
     wrapped = make(original)
     for module in list(sys.modules.values()):
-        # Not `getattr`: there are modules that import others when they are asked.
+        # Not `getattr`: some modules import others when an attribute is read.
         if isinstance(module, ModuleType) and vars(module).get(name) is original:
             setattr(module, name, wrapped)
 
 
 def is_no_error(status: object) -> bool:
-    """Whether an exception with that status is an answer like any other, a redirect for example."""
+    """Returns whether an exception with that status is an ordinary response, for example a redirect."""
     try:
         return int(str(status).partition(" ")[0]) < 400
     except ValueError:

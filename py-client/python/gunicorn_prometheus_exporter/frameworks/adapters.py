@@ -1,7 +1,7 @@
 """WSGI applications under an ASGI worker, by the adapters of a2wsgi, asgiref, starlette and uvicorn.
 
-An adapter makes the environment of WSGI from the scope of ASGI. The integrations of WSGI frameworks write what they
-know into that environment; so the request of the scope is put there, and what is written goes on to it.
+An adapter makes the environment of WSGI from the scope of ASGI. The integrations of WSGI frameworks write their facts
+into that environment. So this integration adds the scope's request to it, which then gets these facts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Bottle, or an application's copy of it: the rule that was matched, and the exceptions that it makes pages of."""
+"""Bottle, or an application's copy of it: the matched rule, and the exceptions that it turns into pages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import ENDPOINT, is_no_error, mounting, name_route, note_error, wrap
 
 
 def install(bottle: Any) -> None:
-    """Wraps the step that finds a route, calls its handler and catches what is raised."""
+    """Wraps the step that finds a route, calls its handler and catches exceptions."""
     wrap(bottle.Bottle, "_handle", partial(_handling, bottle.HTTPError))
 
 
@@ -22,10 +22,10 @@ def _handling(http_error: Any, original: Any) -> Any:
         is_error = isinstance(answer, http_error) and not is_no_error(answer.status_code)
         if (route is None or route is outer) and is_error:
             route = _route_for_another_method(self, environ, answer)
-        # What is mounted here may have named a route already, and knows better.
+        # A mounted application may have named a route already, and knows it better.
         if route is not None and route is not outer and ENDPOINT not in environ:
             name_route(environ, route.rule)
-        # An HTTPError is an answer and an exception in one; it knows what it was made of.
+        # An HTTPError is a response and an exception in one; it knows its cause.
         if is_error:
             cause = getattr(answer, "exception", None)
             note_error(environ, cause or answer, unexpected=cause is not None)
@@ -35,7 +35,7 @@ def _handling(http_error: Any, original: Any) -> Any:
 
 
 def _route_for_another_method(app: Any, environ: Any, answer: Any) -> Any:
-    """The route of a path that has no handler for the method of the request: 405."""
+    """Returns the route of a path without a handler for the method of the request: 405."""
     allowed = answer.get_header("Allow") if answer.status_code == 405 else None
     if not allowed:
         return None

@@ -1,4 +1,4 @@
-"""CherryPy: the page handler, for there are no templates, and the exceptions that it answers."""
+"""CherryPy: the page handler (there are no templates), and the exceptions that it answers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from cherrypy import _cpdispatch, _cprequest, _cptree
 
 from . import MOUNT, dispatching, name_handler, name_route, note_error, wrap
 
-# What a dispatcher has found, until the handler is made of it.
+# Key of a dispatcher's result, until it becomes the handler.
 _FOUND = "gunicorn_prometheus_exporter.found"
 
 
 def install(_cherrypy: Any) -> None:
-    """Wraps the application's entry, the step that finds the handler, and both ways that exceptions take."""
+    """Wraps the application's entry, the step that finds the handler, and both ways of exceptions."""
     wrap(_cptree.Tree, "__call__", _grafting)
     wrap(_cptree.Application, "__call__", dispatching)
     wrap(_cpdispatch.Dispatcher, "find_handler", _keeping)
@@ -28,7 +28,7 @@ def _grafting(original: Any) -> Any:
     passing_on = dispatching(original)
 
     def call(self: Any, environ: dict[str, Any], start_response: Any) -> Any:
-        # The application gets a copy of the environment, so that the place of its mount is not seen in this one.
+        # The application gets a copy of the environment, so its mount point is not visible in this one.
         if mounted := self.script_name(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "") or "/"):
             environ[MOUNT] = f"{mounted}/*"
         return passing_on(self, environ, start_response)
@@ -60,7 +60,7 @@ def _naming(original: Any) -> Any:
         found = environ.pop(_FOUND, None)
         handler = getattr(self.handler, "callable", None)
         if handler is None and isinstance(self.handler, cherrypy.HTTPError) and found is not None:
-            # A resource that has no handler for the method of the request: 405.
+            # A resource without a handler for the method of the request: 405.
             handler = found if hasattr(found, "__qualname__") else type(found)
         name = getattr(handler, "__qualname__", None)
         config = self.config or {}
@@ -86,7 +86,7 @@ def _noting_error(original: Any) -> Any:
 def _noting_answer(original: Any) -> Any:
     def set_response(self: Any) -> Any:
         environ = _environ(cherrypy.serving.request)
-        # An error page of CherryPy's own is made with an HTTPError that nobody has raised.
+        # CherryPy makes its own error pages with an HTTPError that was not raised.
         error = sys.exc_info()[1]
         if environ is not None and error is not None and error is self:
             note_error(environ, error)

@@ -32,8 +32,8 @@ def _naming(original: Any) -> Any:
     return resolve_request
 
 
-# What regular expressions are made of, outside of groups: what stands for itself, what is any text, and what matches
-# places or is repeated.
+# The parts of regular expressions outside groups: characters that stand for themselves, any text, and places or
+# repetitions.
 _TOKENS = re.compile(
     r"""
       (?P<place>      \\[AbBZ] | [$^] )
@@ -47,7 +47,7 @@ _REPETITION = re.compile(r"[*+?][?+]?|\{[0-9,]+\}\??")
 
 
 def readable(route: str) -> str:
-    """A route as it would be written for ``path()``: of patterns, their groups by name and the text round them.
+    """Returns a route in the form of ``path()``: named groups, and the text around them.
 
     ``^things/(?P<pk>[^/.]+)/$`` becomes ``/things/<pk>/``.
     """
@@ -60,13 +60,13 @@ def _readable(route: str) -> str:
     return text if text.startswith("/") else f"/{text}"
 
 
-# Each route is asked for with every request.
+# This is called for every request.
 _READ: Callable[[str], str] = functools.lru_cache(maxsize=10_000)(_readable)
 
 
 def _without_pattern(pattern: str) -> str:
     text, at = "", 0
-    # A character that may be missing is left out.
+    # Leaves out a character that may be missing.
     while at < len(pattern):
         if pattern[at] == "(":
             end = _end_of_group(pattern, at)
@@ -78,7 +78,7 @@ def _without_pattern(pattern: str) -> str:
             may_miss = False
         else:
             token = _TOKENS.match(pattern, at)
-            if token is None:  # not possible: the last alternative is any character
+            if token is None:  # impossible: the last alternative is any character
                 return text
             at = token.end()
             piece = "<var>" if token["any"] else token["escaped"] or token["literal"] or ""
@@ -95,10 +95,10 @@ def _group(group: str) -> str:
     if named := re.match(r"\(\?P<(\w+)>", group):
         return f"<{named[1]}>"
     if group.startswith("(?:"):
-        # Of alternatives, the first stands for all.
+        # The first alternative stands for all.
         return _without_pattern(_first_alternative(group[3:-1]))
     if group.startswith("(?"):
-        return ""  # flags, comments, what looks ahead or behind
+        return ""  # flags, comments, lookahead and lookbehind
     return "<var>"
 
 
@@ -141,7 +141,7 @@ def _name(request: Any, endpoint: str) -> None:
 
 
 def _noting_raised(original: Any) -> Any:
-    # With every exception of a view, before middleware may answer it.
+    # Called with every exception of a view, before middleware may answer it.
     def process_exception_by_middleware(self: Any, exception: Any, request: Any) -> Any:
         note(request, exception, unexpected=False)
         return original(self, exception, request)
@@ -166,7 +166,7 @@ def _noting_uncaught(original: Any) -> Any:
 
 
 def note(request: Any, error: BaseException | None, *, unexpected: bool) -> None:
-    """Notes an exception of a request of Django's, for WSGI or ASGI."""
+    """Notes an exception of a Django request, for WSGI or ASGI."""
     if error is None or is_no_error(getattr(error, "status_code", None)):
         return
     environ = getattr(request, "environ", None)

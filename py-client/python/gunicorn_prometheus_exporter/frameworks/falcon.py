@@ -30,7 +30,7 @@ def _naming(original: Any) -> Any:
 
 
 def _beginning(app: Any, path: str) -> str | None:
-    """Of a sink its pattern, of a static route its prefix: each takes all paths that begin like it."""
+    """Returns the pattern of a sink, or the prefix of a static route: each takes all paths with that beginning."""
     for matcher, route, is_sink in getattr(app, "_sink_and_static_routes", ()):
         if matcher.match(path):
             return str(matcher.pattern if is_sink else getattr(route, "_prefix", "/")).rstrip("/") + "/*"
@@ -67,10 +67,10 @@ def _noting_async(original: Any) -> Any:
 
 
 def _is_unexpected(error: Any, resp: Any) -> bool:
-    # One that is no answer is handled by the application, or by Falcon's handler of last resort.
+    # An exception that is not a response is handled by the application, or by Falcon's last handler.
     return not isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)) and str(resp.status).startswith("500")
 
 
 def _is_answer(error: Any) -> bool:
-    # Falcon's redirects are raised.
+    # Falcon raises its redirects.
     return isinstance(error, falcon.HTTPStatus) and is_no_error(error.status)

@@ -1,9 +1,9 @@
-"""Flask: the rule that was matched, and the exceptions that error handlers, extensions and Flask answer.
+"""Flask: the matched rule, and the exceptions that error handlers, extensions and Flask answer.
 
 Flask-CORS, Flask-RESTful, Flask-RESTX and others bind ``app.handle_user_exception`` and ``app.handle_exception`` on
-the application, and some of them answer without calling Flask's. So an exception is noted where it comes from (hooks
-and view functions), where a handler for it is looked for, where Flask or an extension signals it, and where the request
-ends with it.
+the application, and some of them answer without calling Flask's. So an exception is noted in four places: where it is
+raised (hooks and view functions), where Flask looks for a handler, where Flask or an extension signals it, and where
+the request ends with it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _naming(original: Any) -> Any:
 
 
 def _rule_for_another_method(context: Any, request: Any) -> Any:
-    """The rule of a path that has no view for the method of the request: 405."""
+    """Returns the rule of a path without a view for the method of the request: 405."""
     methods = getattr(getattr(request, "routing_exception", None), "valid_methods", None)
     if not methods:
         return None
@@ -72,7 +72,7 @@ def _noting_raised(original: Any) -> Any:
 
 def _noting_handled(original: Any) -> Any:
     def find_error_handler(self: Any, error: Any, *args: Any) -> Any:
-        # Of an exception that no handler is there for, Flask makes another.
+        # Flask wraps an exception without a handler in another.
         if getattr(error, "original_exception", None) is None or not isinstance(error, InternalServerError):
             _note(error)
         return original(self, error, *args)
@@ -99,6 +99,6 @@ def _note(error: BaseException, *, unexpected: bool = False) -> None:
     if isinstance(error, HTTPException):
         response = getattr(error, "response", None)
         if is_no_error(error.code if response is None else response.status_code):
-            return  # the redirect to a path with a slash, an answer that is raised
+            return  # the redirect to a path with a slash is a raised response
     if flask.has_request_context():
         note_error(flask.request.environ, error, unexpected=unexpected)

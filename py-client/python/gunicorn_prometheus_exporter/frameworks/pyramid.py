@@ -1,4 +1,4 @@
-"""Pyramid: the pattern of the matched route, or the class that traversal has found; exceptions that views answer."""
+"""Pyramid: the pattern of the matched route, or the class that traversal found; exceptions that views answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from . import is_no_error, name_handler, name_route, note_error, wrap
 
 
 def install(_router: Any) -> None:
-    """Wraps the step round all tweens, and the one that calls an exception view."""
-    # Tweens are made with the application, before this; what is wrapped here is looked up at each call.
+    """Wraps the step around all tweens, and the one that calls an exception view."""
+    # Tweens are made earlier, with the application; the wrapped functions are looked up at each call.
     wrap(pyramid.router.Router, "invoke_request", _naming)
     wrap(pyramid.router, "_call_view", _naming_view)
     # Pyramid's own tween calls it, and those of applications that answer exceptions themselves.
@@ -43,7 +43,7 @@ def _naming_view(original: Any) -> Any:
         try:
             response = original(registry, request, context, context_iface, view_name, **more)
         except PredicateMismatch:
-            raise  # there is no such view: its name may be anything
+            raise  # there is no such view, so its name may be anything
         except Exception:
             name()
             raise
@@ -57,7 +57,7 @@ def _naming_view(original: Any) -> Any:
 def _noting(original: Any) -> Any:
     def invoke_exception_view(self: Any, exc_info: Any = None, request: Any = None, *args: Any, **kwargs: Any) -> Any:
         error = (exc_info or sys.exc_info())[1]
-        # Raises where there is no view for it; then it comes as far as the server.
+        # Raises if there is no view for it; then the exception reaches the server.
         response = original(self, exc_info, request, *args, **kwargs)
         environ = getattr(self if request is None else request, "environ", None)
         if error is not None and environ is not None and not is_no_error(getattr(error, "status_int", None)):

@@ -1,4 +1,4 @@
-"""Quart: the rule that was matched, and the exceptions that error handlers, extensions and Quart answer.
+"""Quart: the matched rule, and the exceptions that error handlers, extensions and Quart answer.
 
 Extensions may bind and wrap the steps that answer exceptions, as those of Flask do; see ``flask.py`` for the places.
 """
@@ -40,7 +40,7 @@ def _naming(original: Any) -> Any:
 
 
 def _rule_for_another_method(context: Any, request: Any) -> Any:
-    """The rule of a path that has no view for the method of the request: 405."""
+    """Returns the rule of a path without a view for the method of the request: 405."""
     methods = getattr(getattr(request, "routing_exception", None), "valid_methods", None)
     if not methods:
         return None
@@ -63,7 +63,7 @@ def _noting_raised(original: Any) -> Any:
 
 def _noting_handled(original: Any) -> Any:
     def find_error_handler(self: Any, error: Any, *args: Any) -> Any:
-        # Of an exception that no handler is there for, Quart makes another.
+        # Quart wraps an exception without a handler in another.
         if getattr(error, "original_exception", None) is None or not isinstance(error, InternalServerError):
             _note(error)
         return original(self, error, *args)
@@ -80,7 +80,7 @@ def _note(error: BaseException, *, unexpected: bool = False) -> None:
     if isinstance(error, HTTPException):
         response = getattr(error, "response", None)
         if is_no_error(error.code if response is None else response.status_code):
-            return  # the redirect to a path with a slash, an answer that is raised
+            return  # the redirect to a path with a slash is a raised response
     if quart.has_request_context():
         recorded = quart.request.scope.get(REQUEST)
         if recorded is not None:

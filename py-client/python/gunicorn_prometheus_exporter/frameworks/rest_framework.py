@@ -1,4 +1,4 @@
-"""Django's REST framework, whose views answer exceptions before Django hears of them."""
+"""Django's REST framework, whose views answer exceptions before Django gets them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from .django import note
 
 
 def install(views: Any) -> None:
-    """Wraps the step that every exception of a view takes."""
+    """Wraps the step that every exception of a view passes."""
     wrap(views.APIView, "handle_exception", _noting)
 
 
 def _noting(original: Any) -> Any:
     def handle_exception(self: Any, exc: Any) -> Any:
         request = getattr(self, "request", None)
-        # That of the REST framework has Django's in it.
+        # The request of the REST framework contains Django's.
         note(getattr(request, "_request", request), exc, unexpected=False)
         return original(self, exc)
 

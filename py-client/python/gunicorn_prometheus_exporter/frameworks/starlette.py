@@ -1,4 +1,4 @@
-"""Starlette and FastAPI: the path of the route, behind those of its mounts, and handled exceptions."""
+"""Starlette and FastAPI: the path of the route, after those of its mounts, and handled exceptions."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from . import REQUEST, is_no_error, wrap, wrap_everywhere
 
 
 def install(_routing: Any) -> None:
-    """Wraps the step that every matched request takes, and the place where exceptions are handled."""
+    """Wraps the step that every matched request passes, and the place where exceptions are handled."""
     wrap(starlette.routing.Mount, "handle", functools.partial(_naming, joins=True))
     wrap(starlette.routing.Route, "handle", functools.partial(_naming, joins=False))
     fastapi = sys.modules.get("fastapi.routing")
     route = getattr(fastapi, "APIRoute", None)
     if "handle" in vars(route or object):
         wrap(route, "handle", functools.partial(_naming, joins=False))
-    # Modules import it from where it is, and so may those of applications.
+    # Modules import it by name, and so may those of applications.
     wrap_everywhere(_exception_handler, "wrap_app_handling_exceptions", _noting)
 
 
@@ -28,7 +28,7 @@ def _naming(original: Any, *, joins: bool) -> Any:
     async def handle(self: Any, scope: Any, receive: Any, send: Any) -> None:
         request = scope.get(REQUEST)
         if request is not None:
-            # A mount's path is the beginning of that of the route in it.
+            # A mount's path is the beginning of the path of the route in it.
             prefix, request.prefix = request.prefix, ""
             if joins:
                 request.endpoint = request.prefix = prefix + self.path
@@ -41,7 +41,7 @@ def _naming(original: Any, *, joins: bool) -> Any:
 
 
 def _path(route: Any, scope: Any) -> str:
-    # A router that FastAPI includes leaves its routes' own paths as they are, and the whole one here.
+    # A router that FastAPI includes keeps its routes' own paths; the whole path is here.
     context = scope.get("fastapi", {}).get("effective_route_context")
     path = getattr(context, "path", None) if getattr(context, "original_route", None) is route else None
     return str(path or route.path)

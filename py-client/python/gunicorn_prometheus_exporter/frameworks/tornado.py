@@ -1,6 +1,6 @@
-"""Tornado's own applications: the pattern of the rule that was matched, and the exceptions that handlers answer.
+"""Tornado's own applications: the pattern of the matched rule, and the exceptions that handlers answer.
 
-They run under the tornado worker only, whose ``_Metered`` follows the connection of each request.
+They run only under the tornado worker, whose ``_Metered`` follows the connection of each request.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from . import note_error, wrap
 
 
 def install(_web: Any) -> None:
-    """Wraps the step that matches a path, the one that has found nothing, and the one that answers exceptions."""
+    """Wraps the steps that match a path, find nothing, and answer exceptions."""
     wrap(tornado.routing.PathMatches, "match", _naming)
     wrap(tornado.routing.RuleRouter, "find_handler", _forgetting)
     wrap(tornado.web.RequestHandler, "_handle_request_exception", _noting)
@@ -29,7 +29,7 @@ def _naming(original: Any) -> Any:
         found = original(self, request)
         metered = _metered(request)
         if found is not None and metered is not None:
-            # Routers may lie in one another; the last match is the most exact.
+            # Routers may be nested; the last match is the most specific.
             metered.endpoint = self.regex.pattern.removesuffix("$")
         return found
 
@@ -50,7 +50,7 @@ def _forgetting(original: Any) -> Any:
 def _noting(original: Any) -> Any:
     def handle_request_exception(self: Any, error: BaseException) -> Any:
         metered = _metered(self.request)
-        # `Finish` is no error: it is how a handler says that it is done.
+        # `Finish` is not an error: a handler raises it to end the response.
         if metered is not None and not isinstance(error, tornado.web.Finish):
             note_error(metered.environ, error, unexpected=not isinstance(error, tornado.web.HTTPError))
         return original(self, error)

@@ -1,4 +1,4 @@
-"""Werkzeug's dispatcher, by which applications are mounted beside one another."""
+"""Werkzeug's dispatcher, which mounts applications beside one another."""
 
 from __future__ import annotations
 
