@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_a_set(steps in prop::collection::vec((any::<bool>(), 0_u32..3000), 0..5000)) {
+        fn an_id_table_behaves_like_a_set(steps in prop::collection::vec((any::<bool>(), 0_u32..3000), 0..5000)) {
             let (mut table, mut set) = (IdTable::default(), HashSet::new());
             for (adds, id) in steps {
                 if adds && set.insert(id) {

@@ -194,7 +194,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_knows_what_a_walk_finds(
+        fn its_bytes_equal_those_of_a_walk(
             steps in prop::collection::vec((0..5_u8, 0..20_u32, 0..50_usize), 0..200),
         ) {
             let mut measured = Measured::<Vec<u8>>::default();

@@ -402,7 +402,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_before_and_what_came_since_are_what_is(
+        fn the_earlier_state_and_the_difference_add_up_to_the_later_state(
             before in histogram(), more in prop::collection::vec(-100.0..100.0, 0..40),
         ) {
             let mut now = before.clone();

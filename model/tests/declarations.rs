@@ -299,7 +299,7 @@ fn a_writer_of_new_bounds_that_comes_and_goes_changes_nothing_while_the_old_ones
 }
 
 #[test]
-fn what_was_written_or_declared_by_hand_stays() {
+fn families_written_or_declared_by_hand_stay() {
     let labels = Labels::new([("queue", "a")]).unwrap();
     let mut world = World::new();
     let stamp = world.primary.stamp(1000, &world.limits, false);

@@ -185,7 +185,7 @@ fn a_series_of_others_is_refused_whole_and_named() {
 }
 
 #[test]
-fn what_a_group_owns_no_command_and_no_batch_adds_to() {
+fn no_command_or_batch_adds_to_a_groups_series() {
     let mut registry = registry();
     let job = [("job", "j")];
     let group = Group::of(&job);

@@ -93,7 +93,7 @@ impl Pair {
 }
 
 #[test]
-fn what_is_left_out_is_no_base_of_a_new_registry() {
+fn left_out_values_are_no_base_in_a_new_registry() {
     let mut pair = Pair::new(3);
     pair.limits.max_series = 2;
     pair.settle();

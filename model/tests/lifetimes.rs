@@ -378,7 +378,7 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn of_few_writers_everything_is_as_if_done_at_its_own_moment(
+    fn with_few_writers_every_step_acts_as_of_its_own_moment(
         deeds in prop::collection::vec(deed(3), 1..60),
     ) {
         let mut world = World::new(3);
@@ -400,7 +400,7 @@ proptest! {
     }
 
     #[test]
-    fn when_a_change_of_a_ttl_is_worked_off_makes_no_difference(
+    fn the_moment_when_a_ttl_change_is_settled_makes_no_difference(
         deeds in prop::collection::vec(deed_or_ttl(3), 1..60),
     ) {
         let mut world = World::new(3);
@@ -418,7 +418,7 @@ proptest! {
     }
 
     #[test]
-    fn of_many_writers_nothing_is_hidden_too_early_and_what_is_shown_goes_on(
+    fn with_many_writers_no_series_is_hidden_too_early_and_shown_ones_continue(
         deeds in prop::collection::vec(deed(30), 1..120),
     ) {
         let mut world = World::new(30);

@@ -76,7 +76,7 @@ fn families_that_a_scheme_makes_equal_are_written_in_full() {
 }
 
 #[test]
-fn a_legal_name_keeps_its_own_whatever_others_are_called() {
+fn a_legal_name_stays_whatever_the_other_names_are() {
     let mut registry = registry();
     for (value, name) in ["a.b", "a_b", "U__a_2e_b", "UU__a_2e_b", "U..x"]
         .into_iter()
@@ -174,7 +174,7 @@ a_b 2
 }
 
 #[test]
-fn a_family_is_asked_for_by_any_name_that_it_is_shown_under() {
+fn a_request_may_use_any_name_under_which_a_family_is_shown() {
     let mut registry = registry();
     registry
         .inc(&at(1), "a.b", &Labels::none(), 1.0, None)
@@ -432,7 +432,7 @@ proptest! {
     }
 
     #[test]
-    fn names_do_not_depend_on_the_order_in_which_they_came(
+    fn written_names_do_not_depend_on_the_order_of_arrival(
         names in prop::collection::btree_set("[a.:_-]{1,3}|U{1,2}[_.]{2}a", 1..9),
         sets in prop::collection::vec(label_set(), 1..9),
     ) {

@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_variable_that_is_nearly_known_is_a_slip_and_others_are_somebody_elses() {
+    fn a_variable_close_to_a_setting_gets_a_warning_and_others_do_not() {
         let known = ["REDIS_PORT", "GUNICORN_EXPORTER_INSTANCE"].map(str::to_owned);
         let names = [
             "REDIS_PROT",

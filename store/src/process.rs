@@ -63,7 +63,7 @@ impl Process {
     }
 }
 
-/// What Linux records of a process in `/proc/<pid>/stat` (proc_pid_stat(5)), as far as the exporter uses it.
+/// The fields of Linux' `/proc/<pid>/stat` (proc_pid_stat(5)) that the exporter uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     /// Whether it has ended and waits to be reaped (field 3).
@@ -75,13 +75,13 @@ pub struct ProcessStat {
 }
 
 impl ProcessStat {
-    /// Reads it; `None` when there is no such process, or no `/proc`.
+    /// Reads it; `None` if there is no such process, or no `/proc`.
     pub fn of(pid: u32) -> Option<Self> {
         Self::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
     fn parse(stat: &str) -> Option<Self> {
-        // The second field is the command in parentheses, and may itself contain anything.
+        // The second field is the command in parentheses, which may contain anything.
         let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
         let state = fields.next()?;
         let user: u64 = fields.nth(10)?.parse().ok()?;

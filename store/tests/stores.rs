@@ -334,7 +334,7 @@ fn a_copy_reads_as_its_store_and_goes_on_with_it() {
 }
 
 #[test]
-fn an_empty_store_has_a_copy_and_another_store_is_no_later_one() {
+fn an_empty_store_has_a_copy_and_another_stores_copy_is_refused() {
     let (_, reader) = store();
     let copy = StoreCopy::from_bytes(&reader.copy(false).to_bytes(1)).unwrap();
     let mut copied = StoreReader::from_copy(&copy).unwrap();

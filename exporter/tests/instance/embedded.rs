@@ -131,7 +131,7 @@ fn a_worker_that_evaluates_nothing_delays_a_page_for_two_seconds_once() {
 }
 
 #[test]
-fn a_killed_exporter_has_a_successor_that_knows_the_dead() {
+fn the_exporter_after_a_killed_one_knows_the_dead_workers() {
     let mut instance = Instance::new(&[]);
     let (number, mut first) = instance.worker("shop:8000:0");
     let (_, _second) = instance.worker("shop:8000:1");
@@ -251,7 +251,7 @@ fn the_next_exporter_goes_on_as_the_same_writers() {
 }
 
 #[test]
-fn the_page_tells_of_workers_listeners_and_versions() {
+fn the_page_shows_workers_listeners_and_versions() {
     let mut instance = Instance::new(&[]);
     let (_, _worker) = instance.worker("shop:8000:0");
     let _exporter = instance.export();

@@ -1,4 +1,4 @@
-//! A running exporter, as its arbiter knows it.
+//! A running exporter, from its arbiter's side.
 
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -8,9 +8,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::exporter_process::{self, Program};
 
-/// A ping that is not answered for so long means that the exporter hangs.
+/// Time without an answer to a ping after which the exporter counts as hanging.
 const SILENCE: Duration = Duration::from_secs(10);
-/// An exporter that lived longer than this was all right.
+/// An exporter that lived longer than this counts as healthy.
 const HEALTHY: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -21,33 +21,33 @@ pub(super) struct Exporter {
     pub(super) started: Instant,
     link: ArbiterLink,
     pinged: Option<Instant>,
-    /// What it has asked for since `attend` was last called.
-    said: Said,
+    /// Requests of the exporter since the last call of `attend`.
+    requests: Requests,
     said_bye: bool,
-    /// Since when it has waited for another exporter to end.
+    /// Since when it has been waiting for another exporter to end.
     waiting: Option<Instant>,
     lost: Option<String>,
 }
 
-/// What an exporter has asked for.
+/// The requests of an exporter.
 #[derive(Debug, Default)]
-pub(super) struct Said {
-    /// The stores that may go.
+pub(super) struct Requests {
+    /// The stores that the arbiter may give up.
     pub(super) released: Vec<u64>,
-    /// It needs another store of its own.
+    /// Whether it needs another store of its own.
     pub(super) is_worn: bool,
-    /// The file whose lock says that the instance lives.
+    /// The file whose lock shows that the instance lives.
     pub(super) life: Option<OwnedFd>,
-    /// Stores that take the place of others.
+    /// Stores that replace others.
     pub(super) heirs: Vec<(NewStore, OwnedFd, Vec<u64>)>,
 }
 
 /// How an exporter has ended.
 #[derive(Debug)]
 pub(super) enum End {
-    /// It was asked to, and has said good-bye.
+    /// It was told to end, and has sent `Bye`.
     Asked,
-    /// Why another one is needed.
+    /// The reason why another one is needed.
     Failed(String),
 }
 
@@ -64,33 +64,33 @@ impl Exporter {
             started: now,
             link,
             pinged: None,
-            said: Said::default(),
+            requests: Requests::default(),
             said_bye: false,
             waiting: None,
             lost: None,
         })
     }
 
-    /// For how long it has waited for another exporter to end.
+    /// Returns how long it has been waiting for another exporter to end.
     pub(super) fn waits(&self, now: Instant) -> Option<Duration> {
         let since = self.waiting?;
         Some(now.saturating_duration_since(since))
     }
 
-    /// Sends a message, now or when it is taken. What fails is the end of this exporter.
+    /// Sends a message, now or when the exporter accepts it. A failure ends this exporter.
     pub(super) fn send(&mut self, message: &ToExporter, descriptors: Vec<OwnedFd>) {
         if let Err(error) = self.link.send(message, descriptors) {
             self.fail(&error);
         }
     }
 
-    /// This exporter cannot be told what it must know.
+    /// Gives this exporter up, because it cannot get a message that it needs.
     pub(super) fn lose(&mut self, why: String) {
         self.lost.get_or_insert(why);
     }
 
-    /// Reads what it has said, and asks whether it is there.
-    pub(super) fn attend(&mut self, now: Instant) -> Said {
+    /// Reads its messages, and pings it.
+    pub(super) fn attend(&mut self, now: Instant) -> Requests {
         if let Err(error) = self.link.flush() {
             self.fail(&error);
         }
@@ -109,13 +109,13 @@ impl Exporter {
             self.lose("has ended".to_owned());
         }
         if self.lost.is_some() {
-            // What it sent before it ended may have arrived since, its good-bye above all.
+            // Its last messages may have arrived since, above all `Bye`.
             self.receive();
         }
-        std::mem::take(&mut self.said)
+        std::mem::take(&mut self.requests)
     }
 
-    /// Whether it is over, and how. It is killed if it should not be and is not gone.
+    /// Returns whether it has ended, and how. Kills it if it must end and has not.
     pub(super) fn end(&mut self) -> Option<End> {
         let why = self.lost.take()?;
         if self.said_bye {
@@ -125,7 +125,7 @@ impl Exporter {
         Some(End::Failed(why))
     }
 
-    /// Waits for the last word; answers what was wrong if it did not come.
+    /// Waits for `Bye`; returns the error if it does not come.
     pub(super) fn wait_for_bye(&mut self, patience: Duration) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         loop {
@@ -134,7 +134,7 @@ impl Exporter {
             {
                 self.fail(&error);
             }
-            // Also of an exporter that is gone: its good-bye may still be unread.
+            // Even if the exporter is gone, its `Bye` may still be unread.
             self.receive();
             let left = deadline.saturating_duration_since(Instant::now());
             if self.said_bye {
@@ -149,7 +149,7 @@ impl Exporter {
                     "has not finished within {seconds} s and goes on alone"
                 ));
             }
-            // A signal, or the end of the wait: the loop looks again.
+            // A signal, or the end of the wait: the loop checks again.
             let step = left.min(Duration::from_millis(50));
             let timeout = Timespec::try_from(step).ok();
             let _looks_again = poll(
@@ -169,13 +169,14 @@ impl Exporter {
                         ToArbiter::Ready => self.waiting = None,
                         ToArbiter::Pong => {}
                         ToArbiter::Waiting => self.waiting = Some(Instant::now()),
-                        ToArbiter::Released { number } => self.said.released.push(number),
-                        ToArbiter::Worn => self.said.is_worn = true,
-                        ToArbiter::Life => self.said.life = descriptors.into_iter().next(),
+                        ToArbiter::Released { number } => self.requests.released.push(number),
+                        ToArbiter::Worn => self.requests.is_worn = true,
+                        ToArbiter::Life => self.requests.life = descriptors.into_iter().next(),
                         ToArbiter::Heir { store, replaces } => {
-                            // Without its descriptor it is none, and the others stay.
+                            // Without its descriptor the message is invalid, and the store of
+                            // before stays.
                             if let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) {
-                                self.said.heirs.push((store, file, replaces));
+                                self.requests.heirs.push((store, file, replaces));
                             }
                         }
                         ToArbiter::Bye => self.said_bye = true,
@@ -197,7 +198,7 @@ impl Exporter {
     }
 }
 
-/// How long the next exporter is waited with, so that one which cannot live does not eat the machine.
+/// Pause before the next exporter, so that one that cannot run does not use up the machine.
 #[derive(Debug, Default)]
 pub(super) struct Pause {
     length: Duration,
@@ -209,12 +210,12 @@ impl Pause {
         self.until.is_none_or(|until| until <= now)
     }
 
-    /// Whether scrapers would wait for more than a second.
+    /// Returns whether scrapers would wait for more than a second.
     pub(super) fn is_long(&self) -> bool {
         self.length > Duration::from_secs(2)
     }
 
-    /// Another one has ended, which was started at `started`.
+    /// Notes that another one has ended, which was started at `started`.
     pub(super) fn lengthen(&mut self, now: Instant, started: Instant) {
         if now.duration_since(started) > HEALTHY {
             self.length = Duration::ZERO;

@@ -107,7 +107,7 @@ pub const HTTP_ABORTED: Described = Described {
     labels: &["method"],
     bounds: &[],
     meaning: "By a timeout, a SIGKILL, a crash. They are among `gunicorn_worker_requests_total`, and not among \
-              `gunicorn_http_requests_total`: nobody has answered them.",
+              `gunicorn_http_requests_total`, because they got no response.",
     query: "increase(gunicorn_http_aborted_total[1h]) > 0",
     page: Page::Metrics,
 };

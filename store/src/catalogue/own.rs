@@ -243,7 +243,7 @@ pub const OWN_LISTENING: Described = Described {
     help: "Whether the port of the metrics is ours",
     labels: &[],
     bounds: &[],
-    meaning: "0 while somebody else holds it. With Redis, pushes go on meanwhile.",
+    meaning: "0 while another process holds it. With Redis, pushes continue meanwhile.",
     query: "gunicorn_exporter_listening == 0",
     page: Page::Own,
 };

@@ -90,7 +90,7 @@ pub const WORKER_FAILED_REQUESTS: Described = Described {
     help: "Total number of failed requests handled by this worker",
     labels: OF_ERROR,
     bounds: &[],
-    meaning: "Exceptions that nobody had expected: the application did not catch them, or its framework answered \
+    meaning: "Unexpected exceptions: the application did not catch them, or its framework answered \
               500 in their place. `error_type` is the name of the class.",
     query: "sum by (error_type) (rate(gunicorn_worker_failed_requests_total[5m]))",
     page: Page::Metrics,
@@ -287,7 +287,7 @@ pub const MASTER_WORKER_RESTART_COUNT: Described = Described {
     help: "Total number of worker restarts by reason and worker",
     labels: OF_END,
     bounds: &[],
-    meaning: "Those among the ends of workers that the arbiter has asked for.",
+    meaning: "Those ends of workers that the arbiter has requested.",
     query: "sum by (reason) (increase(gunicorn_master_worker_restart_count_total[1d]))",
     page: Page::Metrics,
 };

@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_nobody_accepts_wait_in_the_backlog() {
+    fn unaccepted_connections_wait_in_the_backlog() {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(listener) = TcpListener::bind(address) else {
                 continue; // a machine without IPv6

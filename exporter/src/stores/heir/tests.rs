@@ -288,7 +288,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn shared_and_instance_pages_agree_whoever_has_died_and_who_has_said_the_rest(
+    fn shared_and_instance_pages_agree_after_any_deaths(
         steps in prop::collection::vec(step(), 1..40),
         mode in prop::sample::select(GaugeMode::EVERY.to_vec()),
     ) {
