@@ -39,6 +39,7 @@ mod lifetime;
 mod listing;
 mod order;
 mod ownership;
+mod pids;
 mod push;
 mod relocate;
 mod series;

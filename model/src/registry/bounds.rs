@@ -59,7 +59,12 @@ impl World {
 
     /// Adds a writer with `own` series of its own and `shared` series that all writers have.
     fn add_writer(&mut self, number: usize, own: usize, shared: usize) {
-        let mut source = TestSource::default();
+        self.add_writer_of(&number.to_string(), number, own, shared);
+    }
+
+    /// The same, with that text of the label `pid`.
+    fn add_writer_of(&mut self, pid: &str, number: usize, own: usize, shared: usize) {
+        let mut source = TestSource::with_pid(pid);
         for at in 0..own + shared {
             let text = if at < own {
                 format!("{number}.{at}")
@@ -262,6 +267,25 @@ fn mass_death_is_bounded_work_for_each_call() {
     assert!(world.settle_all() < 3_000 * 12 / 100);
     assert_eq!(world.registry.series_count(), 0);
     assert_eq!(world.registry.remembered_count(), 0);
+}
+
+#[test]
+fn many_writers_of_one_pid_are_bounded_work_for_each_call() {
+    let mut world = World::new(1_000_000);
+    for number in 0..2_000 {
+        world.add_writer_of("7", number, 0, 12);
+        steps::reset();
+        world.heartbeat(0);
+        assert!(steps::taken() < OF_A_WRITE, "{}", steps::taken());
+    }
+    world.check("many writers of one pid");
+    for number in 0..1_000 {
+        world.leave(number);
+    }
+    world.check("a thousand LEAVEs");
+    world.settle_all();
+    world.add_writer_of("7", 2_000, 0, 12);
+    world.check("a restart");
 }
 
 #[test]

@@ -400,6 +400,7 @@ impl Registry {
             if let Some(at) = self.writers[only].find(id) {
                 self.set_owned(only, at, false, 0);
             }
+            self.writers[only].with_pid -= u32::from(self.shows_pids(id));
             self.writers[only].forget(id);
             self.series[id].forget(only);
         }

@@ -394,31 +394,24 @@ impl Registry {
         }
         let at = self.writers[writer].find(id).unwrap_or_else(|| {
             self.series[id].remember(writer);
+            self.writers[writer].with_pid += u32::from(is_per_writer);
             self.writers[writer].remember(Entry::new(id, 0.0))
         });
         let place = self.writers[writer].entries[at].place();
-        let series = &mut self.series[id];
-        let Total::Gauge(gauge) = &mut series.total else {
-            unreachable!("a gauge's total has members")
-        };
-        let before = gauge.heap_bytes();
-        let old = if gauge.is_member(place, writer) {
-            gauge.members[place as usize].value
-        } else {
-            0.0
+        let old = match &self.series[id].total {
+            Total::Gauge(gauge) if gauge.is_member(place, writer) => {
+                gauge.members[place as usize].value
+            }
+            _ => 0.0,
         };
         let value = combine(old, write.value);
-        let time = stamp.now_ms as f64 / 1000.0;
-        let place = gauge.set(
-            place,
-            Member {
-                writer,
-                is_live: true,
-                value,
-                time,
-            },
-        );
-        self.series_heap_bytes += gauge.heap_bytes() - before;
+        let member = Member {
+            writer,
+            is_live: true,
+            value,
+            time: stamp.now_ms as f64 / 1000.0,
+        };
+        let place = self.set_member(id, place, member);
 
         let entry = &mut self.writers[writer].entries[at];
         entry.set_place(place);

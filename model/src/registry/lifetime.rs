@@ -411,50 +411,37 @@ impl Registry {
         }
     }
 
-    fn fold_gauge(&mut self, writer: u32, series: u32, place: u32) {
-        let ttl_ms = self.ttl_ms(series);
-        let (writer_of, limits) = (&self.writers[writer], &self.limits);
-        let id = series;
-        let series = &mut self.series[id];
-        let Some(mode) = self.families[series.family].family_type.gauge_mode() else {
+    fn fold_gauge(&mut self, writer: u32, id: u32, place: u32) {
+        let family_type = self.families[self.series[id].family].family_type;
+        let Some(mode) = family_type.gauge_mode() else {
             return;
         };
-        let before = series.total.heap_bytes();
-        let Total::Gauge(gauge) = &mut series.total else {
-            return;
-        };
-        let Some(member) = gauge.remove(place, writer) else {
+        let Some(member) = self.remove_member(id, place, writer) else {
             return;
         };
         match mode.after_leave() {
-            AfterLeave::Folded => gauge.retire(mode, member.value),
+            AfterLeave::Folded => {
+                if let Total::Gauge(gauge) = &mut self.series[id].total {
+                    gauge.retire(mode, member.value);
+                }
+            }
             AfterLeave::UntilTtl => {
-                let stays = if ttl_ms > 0 {
-                    ttl_ms
-                } else {
-                    limits.writer_retention_ms
+                let stays_ms = match self.ttl_ms(id) {
+                    0 => self.limits.writer_retention_ms,
+                    ttl_ms => ttl_ms,
                 };
-                let until_ms = writer_of.gone_ms.saturating_add(stays);
-                // Not each time: that would be quadratic.
-                if gauge.ghosts.len().is_power_of_two() {
-                    gauge
-                        .ghosts
-                        .retain(|ghost| ghost.until_ms > self.last_stamp_ms);
-                }
-                if until_ms > self.last_stamp_ms {
-                    gauge.ghosts.push(Ghost {
-                        writer_id: writer_of.id.clone(),
-                        pid: writer_of.pid.clone(),
-                        value: member.value,
-                        time: member.time,
-                        until_ms,
-                    });
-                }
+                let writer = &self.writers[writer];
+                let left = Ghost {
+                    writer_id: writer.id.clone(),
+                    pid: writer.pid.clone(),
+                    value: member.value,
+                    time: member.time,
+                    until_ms: writer.gone_ms.saturating_add(stays_ms),
+                };
+                self.leave_behind(id, left);
             }
             AfterLeave::Hidden => {}
         }
-        self.series_heap_bytes += series.total.heap_bytes();
-        self.series_heap_bytes -= before;
     }
 
     /// Whether a series has the total of a gauge that no writer has a value of.

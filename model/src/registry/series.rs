@@ -3,6 +3,7 @@
 use super::Reason;
 use super::declarations::Holders;
 use super::order::Order;
+use super::pids::ByPid;
 use super::ttl::{FamilyTtl, TtlChange};
 use crate::footprint::{allocated, allocated_for};
 use crate::measured::HeapBytes;
@@ -160,6 +161,8 @@ pub(super) struct Gauge {
     pub(super) retired: Option<f64>,
     /// Values of writers that have gone, in `all` and `mostrecent`.
     pub(super) ghosts: Vec<Ghost>,
+    /// In the modes that show each writer, once there is a value.
+    pub(super) by_pid: Option<Box<ByPid>>,
 }
 
 /// One writer's value.
@@ -190,6 +193,7 @@ impl Gauge {
             + allocated_for::<u32>(self.holes.capacity())
             + allocated_for::<Ghost>(self.ghosts.capacity())
             + self.sum.heap_bytes()
+            + self.by_pid.as_ref().map_or(0, |by_pid| by_pid.heap_bytes())
     }
 
     /// Returns whether that place belongs to that writer.

@@ -30,6 +30,8 @@ pub(super) struct Writer {
     pub(super) id: Box<[u8]>,
     /// The text of the `pid` label of its series in the per-writer modes.
     pub(super) pid: Box<str>,
+    /// How many of its entries are of such series: as long as there is one, the text stays.
+    pub(super) with_pid: u32,
     pub(super) phase: Phase,
     pub(super) seq: u64,
     pub(super) lease_end_ms: u64,
@@ -168,6 +170,7 @@ impl Writer {
         Self {
             id: id.into(),
             pid: Box::default(),
+            with_pid: 0,
             phase: Phase::Live,
             seq: 0,
             lease_end_ms: u64::MAX,

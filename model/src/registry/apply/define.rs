@@ -5,7 +5,9 @@ use super::super::writer::{BucketMemory, Entry as Memory};
 use super::super::{Reason, Registry, RegistryError, Stamp};
 use super::values::{above_base, counter_of, grown};
 use crate::name::kept_name;
-use crate::{Define, FamilySpec, FamilyType, LabelError, Labels, Layout, MAX_PID_BYTES, Point};
+use crate::{
+    Define, FamilySpec, FamilyType, GaugeMode, LabelError, Labels, Layout, MAX_PID_BYTES, Point,
+};
 
 impl Registry {
     /// A series of this writer, with its value: memory wins over base. Returns its entry.
@@ -20,6 +22,11 @@ impl Registry {
         let spec = &families[define.family];
         if define.pid.len() > MAX_PID_BYTES {
             return Err(Reason::Size);
+        }
+        let mode = spec.family_type.gauge_mode();
+        let shows_pid = mode.is_some_and(GaugeMode::is_per_writer);
+        if shows_pid && self.has_other_pid(id, define.pid) {
+            return Err(Reason::Conflict);
         }
         if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
             return Err(Reason::Value);
@@ -96,10 +103,11 @@ impl Registry {
             None => self.remember(id, series, layout, define),
         };
         self.hold_help(id, at, spec.help);
-        if !define.pid.is_empty() && *self.writers[id].pid != *define.pid {
-            self.writers[id].pid = define.pid.into();
-        }
         let writer = &mut self.writers[id];
+        if writer.with_pid == 0 && !define.pid.is_empty() && *writer.pid != *define.pid {
+            writer.pid = define.pid.into();
+        }
+        writer.with_pid += u32::from(shows_pid && memory.is_none());
         writer.entries[at].set_retired(false);
         if let Some(named) = &mut writer.run {
             named.set(at);

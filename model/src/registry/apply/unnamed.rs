@@ -105,11 +105,8 @@ impl Registry {
         let entry = &mut self.writers[id].entries[at];
         entry.set_retired(true);
         let (series, place) = (entry.series, entry.place());
-        if let series::Total::Gauge(gauge) = &mut self.series[series].total {
-            let before = gauge.heap_bytes();
-            gauge.remove(place, id);
-            self.series_heap_bytes += gauge.heap_bytes();
-            self.series_heap_bytes -= before;
+        if matches!(self.series[series].total, series::Total::Gauge(_)) {
+            self.remove_member(series, place, id);
             if self.is_empty_gauge(series) {
                 self.end_empty_gauge(series);
             }

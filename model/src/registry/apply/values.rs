@@ -62,7 +62,8 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(), Reason> {
         let entry = self.writers[id].entries[at];
-        let series = &self.series[entry.series];
+        let series_id = entry.series;
+        let series = &self.series[series_id];
         match &series.total {
             Total::Counter(_) => {
                 let total = self.running_total(entry.series, now_ms);
@@ -84,24 +85,20 @@ impl Registry {
         let series = &mut self.series[entry.series];
         match &mut series.total {
             Total::Counter(sum) => count(sum, entry, value)?,
-            Total::Gauge(gauge) => {
-                let time = not_ahead(time, now_ms);
-                let before = gauge.heap_bytes();
-                entry.set_place(gauge.set(
-                    entry.place(),
-                    Member {
-                        writer: id,
-                        is_live: true,
-                        value: above_base(value, entry.last)?,
-                        time,
-                    },
-                ));
-                self.series_heap_bytes += gauge.heap_bytes();
-                self.series_heap_bytes -= before;
+            Total::Gauge(_) => {
+                let (series, place) = (entry.series, entry.place());
+                let member = Member {
+                    writer: id,
+                    is_live: true,
+                    value: above_base(value, entry.last)?,
+                    time: not_ahead(time, now_ms),
+                };
+                let place = self.set_member(series, place, member);
+                self.writers[id].entries[at].set_place(place);
             }
             Total::Buckets(_) | Total::Native(_) => return Err(Reason::Value),
         }
-        series.idle_since_ms = now_ms;
+        self.series[series_id].idle_since_ms = now_ms;
         Ok(())
     }
 

@@ -45,6 +45,7 @@ impl Registry {
         }
         self.derive_writers()?;
         self.derive_members()?;
+        self.derive_pids();
         if version < WITH_DEADLINES {
             self.derive_deadlines();
         }
@@ -189,6 +190,8 @@ impl Registry {
                 }
                 let series = &mut self.series[entry.series];
                 series.remember(id);
+                let mode = self.families[series.family].family_type.gauge_mode();
+                writer.with_pid += u32::from(mode.is_some_and(GaugeMode::is_per_writer));
                 series.owners += u32::from(entry.is_owned());
                 let place = entry.place() as usize;
                 let has_memory = match series.total {

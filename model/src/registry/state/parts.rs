@@ -313,6 +313,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
         odd: 0,
         retired: has_retired.then_some(retired),
         ghosts,
+        by_pid: None,
     })
 }
 

@@ -1,0 +1,304 @@
+//! In the modes that show each writer: one value for each text of the label `pid`.
+//!
+//! # How it works
+//!
+//! Several writers may have one text: a container that restarts gives its new process the name and the
+//! process id of the old one, and writer ids that are not UTF-8 are shown alike. A page with the values
+//! of both would have one sample twice, which Prometheus refuses. So the writer that wrote last has the
+//! value of that text, as in `prometheus_client`, where the new process goes on with the old one's file.
+//! The other writer's value is taken away when the new one is written. That writer's memory stays, and
+//! its next value takes the place again.
+//!
+//! Each such gauge finds its values by the hash of their text: those of writers, and those that writers
+//! have left behind. A writer keeps its text as long as it remembers a series that shows it.
+
+use std::hash::BuildHasher;
+
+use hashbrown::DefaultHashBuilder;
+
+use super::Registry;
+use super::series::{Gauge, Ghost, Member, NONE, Total};
+use super::writer::Writer;
+use crate::GaugeMode;
+use crate::footprint::allocated;
+use crate::id_table::IdTable;
+use crate::measured::Measured;
+
+/// The values of one gauge by the text of their label `pid`, of which each is there once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ByPid {
+    /// Places of members.
+    members: IdTable,
+    /// Places of values that writers have left behind.
+    left: IdTable,
+}
+
+impl ByPid {
+    /// Bytes of memory, with its own.
+    pub(super) fn heap_bytes(&self) -> usize {
+        allocated(size_of::<Self>()) + self.members.heap_bytes() + self.left.heap_bytes()
+    }
+}
+
+impl Registry {
+    /// Sets a writer's value of a gauge, and returns its place.
+    #[inline]
+    pub(super) fn set_member(&mut self, id: u32, place: u32, new: Member) -> u32 {
+        let has_place = self.gauge_mut(id).is_member(place, new.writer);
+        let takes_pid = !has_place && self.shows_pids(id);
+        if takes_pid {
+            let pid = self.writers[new.writer].pid.clone();
+            self.end_value_of(id, &pid);
+        }
+        let gauge = self.gauge_mut(id);
+        let before = gauge.heap_bytes();
+        let place = gauge.set(place, new);
+        let after = gauge.heap_bytes();
+        self.series_heap_bytes += after;
+        self.series_heap_bytes -= before;
+        if takes_pid {
+            self.index_member(id, place);
+        }
+        place
+    }
+
+    /// Takes a writer's value of a gauge away, and returns it.
+    pub(super) fn remove_member(&mut self, id: u32, place: u32, writer: u32) -> Option<Member> {
+        let hash = hash_of(&self.hasher, &self.writers[writer].pid);
+        let gauge = self.gauge_mut(id);
+        let before = gauge.heap_bytes();
+        let member = gauge.remove(place, writer);
+        if let (Some(_), Some(by_pid)) = (member, &mut gauge.by_pid) {
+            by_pid.members.remove(hash, place);
+        }
+        let after = gauge.heap_bytes();
+        self.series_heap_bytes += after;
+        self.series_heap_bytes -= before;
+        member
+    }
+
+    /// Keeps the value of a writer that has gone, as long as it is to be shown.
+    pub(super) fn leave_behind(&mut self, id: u32, left: Ghost) {
+        let (now_ms, shows_pids) = (self.last_stamp_ms, self.shows_pids(id));
+        let gauge = self.gauge_mut(id);
+        let before = gauge.heap_bytes();
+        let mut index_from = gauge.ghosts.len();
+        // Not each time: that would be quadratic.
+        if index_from.is_power_of_two() {
+            gauge.ghosts.retain(|left| left.until_ms > now_ms);
+            if let Some(by_pid) = &mut gauge.by_pid {
+                by_pid.left = IdTable::default();
+            }
+            index_from = 0;
+        }
+        if left.until_ms > now_ms {
+            gauge.ghosts.push(left);
+        }
+        let (after, len) = (gauge.heap_bytes(), gauge.ghosts.len());
+        self.series_heap_bytes += after;
+        self.series_heap_bytes -= before;
+        if shows_pids {
+            (index_from..len).for_each(|at| self.index_left(id, at));
+        }
+    }
+
+    /// Finds the values of each gauge by their text, after they were read from bytes. Of several with one
+    /// text, which an earlier version kept, the last one stays.
+    pub(super) fn derive_pids(&mut self) {
+        let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        for id in ids {
+            let Total::Gauge(gauge) = &self.series[id].total else {
+                continue;
+            };
+            if !self.shows_pids(id) {
+                continue;
+            }
+            let left = gauge.ghosts.iter().enumerate();
+            // One that was taken away.
+            let left = left.filter(|(_, left)| left.until_ms > 0);
+            let left = left.map(|(at, left)| (at, left.pid.clone()));
+            for (at, pid) in left.collect::<Vec<_>>() {
+                self.end_value_of(id, &pid);
+                self.index_left(id, at);
+            }
+            for place in 0..self.gauge_mut(id).members.len() as u32 {
+                let writer = self.gauge_mut(id).members[place as usize].writer;
+                if writer != NONE {
+                    let pid = self.writers[writer].pid.clone();
+                    self.end_value_of(id, &pid);
+                    self.index_member(id, place);
+                }
+            }
+        }
+    }
+
+    /// Takes the value of that text away, whether its writer is here or has left it behind.
+    #[cold]
+    fn end_value_of(&mut self, id: u32, pid: &str) {
+        let (hash, writers) = (hash_of(&self.hasher, pid), &self.writers);
+        let Total::Gauge(gauge) = &mut self.series[id].total else {
+            return;
+        };
+        let Some(by_pid) = &gauge.by_pid else { return };
+        let is_its = |at: &u32| pid_at(gauge, writers, *at) == Some(pid);
+        if let Some(at) = by_pid.members.find(hash, is_its) {
+            let writer = gauge.members[at as usize].writer;
+            self.remove_member(id, at, writer);
+            return;
+        }
+        let is_its = |at: &u32| {
+            gauge
+                .ghosts
+                .get(*at as usize)
+                .is_some_and(|left| *left.pid == *pid)
+        };
+        if let Some(at) = by_pid.left.find(hash, is_its) {
+            // It stays where it is until its place is cleared.
+            gauge.ghosts[at as usize].until_ms = 0;
+            if let Some(by_pid) = &mut gauge.by_pid {
+                by_pid.left.remove(hash, at);
+            }
+        }
+    }
+
+    fn index_member(&mut self, id: u32, place: u32) {
+        let (hasher, writers) = (&self.hasher, &self.writers);
+        let Total::Gauge(gauge) = &mut self.series[id].total else {
+            return;
+        };
+        let before = gauge.heap_bytes();
+        let mut by_pid = gauge.by_pid.take().unwrap_or_default();
+        let hash = |at| hash_of(hasher, pid_at(gauge, writers, at).unwrap_or_default());
+        by_pid.members.insert(hash(place), place, hash);
+        gauge.by_pid = Some(by_pid);
+        self.series_heap_bytes += gauge.heap_bytes();
+        self.series_heap_bytes -= before;
+    }
+
+    fn index_left(&mut self, id: u32, at: usize) {
+        let hasher = &self.hasher;
+        let Total::Gauge(gauge) = &mut self.series[id].total else {
+            return;
+        };
+        let before = gauge.heap_bytes();
+        let left = &gauge.ghosts;
+        let hash = |at: u32| hash_of(hasher, left.get(at as usize).map_or("", |left| &left.pid));
+        let by_pid = gauge.by_pid.get_or_insert_default();
+        by_pid.left.insert(hash(at as u32), at as u32, hash);
+        self.series_heap_bytes += gauge.heap_bytes();
+        self.series_heap_bytes -= before;
+    }
+
+    /// Whether a writer has series under another text, which stays.
+    pub(super) fn has_other_pid(&self, writer: u32, pid: &str) -> bool {
+        let writer = &self.writers[writer];
+        writer.with_pid > 0 && !pid.is_empty() && *writer.pid != *pid
+    }
+
+    /// Whether the values of a series are shown under their writers' `pid`.
+    pub(super) fn shows_pids(&self, id: u32) -> bool {
+        let mode = self.families[self.series[id].family]
+            .family_type
+            .gauge_mode();
+        mode.is_some_and(GaugeMode::is_per_writer)
+    }
+
+    fn gauge_mut(&mut self, id: u32) -> &mut Gauge {
+        match &mut self.series[id].total {
+            Total::Gauge(gauge) => gauge,
+            _ => unreachable!("only gauges have values of writers"),
+        }
+    }
+}
+
+/// The text of the label `pid` of a member.
+fn pid_at<'a>(gauge: &Gauge, writers: &'a Measured<Writer>, place: u32) -> Option<&'a str> {
+    let member = gauge.members.get(place as usize)?;
+    writers.get(member.writer).map(|writer| &*writer.pid)
+}
+
+/// What a value is found by.
+fn hash_of(hasher: &DefaultHashBuilder, pid: &str) -> u32 {
+    hasher.hash_one(pid) as u32
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop here")]
+mod tests {
+    use super::*;
+    use crate::{Epoch, ExposeRequest, GaugeWrite, Labels, Limits, Stamp};
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn set(registry: &mut Registry, now_ms: u64, writer: &str) {
+        let write = GaugeWrite {
+            family: "g",
+            labels: &Labels::none(),
+            value: now_ms as f64,
+            mode: Some(GaugeMode::All),
+            writer: writer.as_bytes(),
+            lease_ms: None,
+            ttl_ms: None,
+        };
+        registry.set(&Stamp::at(now_ms, EPOCH), &write).unwrap();
+    }
+
+    fn page(registry: &Registry, now_ms: u64) -> String {
+        let page = registry.expose(now_ms, &ExposeRequest::default()).unwrap();
+        String::from_utf8(page.body).unwrap()
+    }
+
+    /// A version that knew nothing of the rule wrote values of one text side by side.
+    #[test]
+    fn an_older_snapshot_with_one_pid_several_times_shows_it_once() {
+        let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+        for (now_ms, writer) in [(1, "one"), (2, "two"), (3, "six"), (4, "ten")] {
+            set(&mut registry, now_ms, writer);
+        }
+        let stamp = Stamp::at(5, EPOCH);
+        for writer in ["one", "two"] {
+            registry.leave(&stamp, writer.as_bytes(), 0, None);
+        }
+        registry.settle(&stamp);
+        for id in 0..4 {
+            if let Some(writer) = registry.writers.get_mut(id) {
+                writer.pid = "7".into();
+            }
+        }
+        let Total::Gauge(gauge) = &mut registry.series[0].total else {
+            panic!("it is a gauge");
+        };
+        gauge
+            .ghosts
+            .iter_mut()
+            .for_each(|left| left.pid = "7".into());
+        assert_eq!(page(&registry, 5).matches("pid=\"7\"").count(), 4);
+
+        let mut copy = Registry::decode_snapshot(&registry.encode_snapshot()).unwrap();
+        assert_eq!(page(&copy, 5), "# TYPE g gauge\ng{pid=\"7\"} 4\n");
+        let snapshot = copy.encode_snapshot();
+        let again = Registry::decode_snapshot(&snapshot).unwrap();
+        assert_eq!(again.encode_snapshot(), snapshot);
+        set(&mut copy, 6, "six");
+        assert_eq!(page(&copy, 6), "# TYPE g gauge\ng{pid=\"7\"} 6\n");
+    }
+
+    #[test]
+    fn the_bytes_of_a_gauge_of_many_writers_are_known_without_a_walk() {
+        let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+        for step in 0..2_000_u64 {
+            let writer = (step * 7 % 300).to_string();
+            set(&mut registry, step, &writer);
+            if step % 3 == 0 {
+                registry.leave(&Stamp::at(step, EPOCH), writer.as_bytes(), 0, None);
+            }
+            let series = &registry.series[0];
+            let walked = allocated(series.labels.len()) + series.total.heap_bytes();
+            assert_eq!(registry.series_heap_bytes, walked);
+        }
+        let copy = Registry::decode_snapshot(&registry.encode_snapshot()).unwrap();
+        let series = &copy.series[0];
+        let walked = allocated(series.labels.len()) + series.total.heap_bytes();
+        assert_eq!(copy.series_heap_bytes, walked);
+    }
+}
