@@ -1,4 +1,5 @@
-//! No total is ever spoilt: what would be too large is refused, and what goes leaves nothing behind.
+//! No total is ever spoilt: values that would make it too large are refused, and values that go
+//! leave no trace.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 use metrics_model::{
@@ -83,7 +84,7 @@ fn an_increment_that_does_not_fit_is_refused() {
     );
     assert_eq!(registry.encode_snapshot(), before);
     assert_eq!(inc(&mut registry, 1.0), Ok(HUGE));
-    // Nor little by little.
+    // Nor in small steps.
     for _ in 0..200 {
         let _refused = inc(&mut registry, 1e307);
         assert!(number(&registry, "f").is_finite());
@@ -106,11 +107,11 @@ fn a_writer_that_does_not_fit_leaves_the_others_counts() {
     assert_eq!((first.left_out, second.left_out), (0, 1));
     assert_eq!(number(&registry, "f"), HUGE);
     assert_eq!(overflows(&registry), 1);
-    // A large value that grows a little fits, whatever is on the way.
+    // A large value that grows a little fits, whatever the intermediate results.
     let grown = define(&mut registry, "a", 2, counter, &[], &scalar(1.71e308), None);
     assert_eq!(grown.left_out, 0);
     assert_eq!(number(&registry, "f"), 1.71e308);
-    // What is above the base fits.
+    // The part above the base fits.
     let base = scalar(1.69e308);
     let with_base = define(
         &mut registry,
@@ -339,7 +340,7 @@ fn value() -> impl Strategy<Value = f64> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever was said before, by the same or in another order.
+    /// Whatever the earlier values and their order.
     #[test]
     fn a_sum_is_that_of_what_writers_say_now(
         steps in prop::collection::vec((0..5_usize, value()), 1..60),

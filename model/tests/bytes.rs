@@ -1,4 +1,4 @@
-//! The two codecs: what is written reads back, and nothing that is read breaks anything.
+//! The two codecs: encoded bytes decode to the same, and no decoded bytes break anything.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -50,7 +50,7 @@ fn write() -> impl Strategy<Value = Write> {
 fn apply(registry: &mut Registry, writes: &[(Write, u64)]) {
     let native = FamilySpec::new("n", FamilyType::NativeHistogram);
     let stamp = registry.stamp(0, &Limits::default(), false);
-    // In a damaged registry the name may be taken.
+    // In a damaged registry another family may have the name.
     drop(registry.declare(&stamp, &native, &Declaration::default()));
     for (write, pause_ms) in writes {
         let clock_ms = registry.last_stamp_ms() + pause_ms;
@@ -163,7 +163,7 @@ fn render(registry: &Registry) -> Vec<u8> {
         .body
 }
 
-/// More than usual: damage is cheap to try.
+/// More cases than usual: damage is cheap to try.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES")
         .ok()
@@ -191,7 +191,7 @@ proptest! {
         apply(&mut copy, &after);
         prop_assert_eq!(copy.encode_snapshot(), original.encode_snapshot());
         prop_assert_eq!(render(&copy), render(&original));
-        // Memory that is counted as it changes is the memory that is there.
+        // The memory that is counted in steps equals the memory that a walk finds.
         let recounted = Registry::decode_snapshot(&original.encode_snapshot()).unwrap();
         let (counted, recounted) = (original.memory_bytes(), recounted.memory_bytes());
         prop_assert!(counted >= recounted / 2 && recounted >= counted / 4, "{} {}", counted, recounted);

@@ -1,5 +1,5 @@
-//! What fuzzing has found interesting (model/fuzz/corpus) goes through the same motions here, so that
-//! a defect once found stays found.
+//! Runs the interesting inputs that fuzzing has found (model/fuzz/corpus) through the same steps,
+//! so that a fixed defect does not return.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 use std::path::Path;
@@ -45,7 +45,7 @@ fn batches_of_the_corpus_are_refused_or_survived() {
     }
 }
 
-/// One of everything, with a writer that has left and TTLs of each kind, as version 4 wrote it.
+/// A snapshot of version 4 with one example of each kind, with a writer that has left and TTLs.
 #[test]
 fn a_snapshot_of_version_4_goes_on_as_it_was() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/snapshot");

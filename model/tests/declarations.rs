@@ -14,7 +14,7 @@ const LEASE_MS: u64 = 15_000;
 const MAX: FamilyType = FamilyType::Gauge(GaugeMode::Max);
 const SUM: FamilyType = FamilyType::Gauge(GaugeMode::Sum);
 
-/// A registry, and a copy that repeats what it does.
+/// A registry, and a copy that repeats its commands.
 struct World {
     primary: Registry,
     replica: Registry,
@@ -52,7 +52,7 @@ impl Process {
         process
     }
 
-    /// With one observation in the lowest bucket.
+    /// A histogram with one observation in the lowest bucket.
     fn histogram(id: &str, bounds: [&str; 2]) -> Self {
         let point = Point::Buckets {
             sum: 0.5,
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// A second passes, and the process sends what it has; a heartbeat where that is nothing.
+    /// Lets a second pass, and the process send its changes, or a heartbeat if there are none.
     fn push(&mut self, process: &mut Process) {
         self.now_ms += 1000;
         let mut next = process.session.heartbeat(&process.source, self.now_ms);
@@ -114,7 +114,7 @@ impl World {
         self.check();
     }
 
-    /// The copy is the same, also one that was read from bytes.
+    /// Checks that the copy equals the registry, also after decoding.
     fn check(&mut self) {
         let bytes = self.primary.encode_snapshot();
         assert!(bytes == self.replica.encode_snapshot());
@@ -123,7 +123,7 @@ impl World {
         self.replica = read;
     }
 
-    /// What a page shows of `jobs`.
+    /// Returns what a page shows of `jobs`.
     fn page(&self) -> String {
         let page = page(&self.primary, self.now_ms);
         let lines = page.lines();
@@ -153,7 +153,7 @@ fn another_mode_takes_effect_when_the_last_live_writer_of_the_old_one_has_left()
     world.push(&mut new);
     assert_eq!(world.page(), "# TYPE jobs gauge\njobs{queue=\"a\"} 5");
     assert_eq!(new.session.left_out_count(), 0);
-    // And back.
+    // And back again.
     world.leave(&mut new);
     world.push(&mut Process::gauge("back", SUM, 1.0));
     assert_eq!(world.page(), "# TYPE jobs gauge\njobs{queue=\"a\"} 1");
@@ -224,7 +224,7 @@ fn another_help_text_keeps_the_numbers_and_is_shown_when_the_old_ones_writers_ha
     assert_eq!(world.page(), page("Old words"));
     world.leave(&mut old);
     assert_eq!(world.page(), page("New words"));
-    // A restart: nothing is live between the two.
+    // A restart: between the two no writer is live.
     world.leave(&mut new);
     assert_eq!(world.page(), page("New words"));
     world.push(&mut Process::counter("newer", "Newer words", 0.0));
@@ -261,7 +261,7 @@ fn other_bounds_stand_alone_when_no_live_writer_has_the_old_ones() {
     let mut new = Process::histogram("new", ["1", "5"]);
     world.push(&mut old);
     world.push(&mut new);
-    // Both count, on the bounds that they share.
+    // Both count, on their common bounds.
     let shared = world.page();
     assert!(shared.contains("jobs_count{queue=\"a\"} 2"), "{shared}");
     assert!(!shared.contains("queue=\"a\",le=\"2\"") && !shared.contains("le=\"5\""));
@@ -273,7 +273,7 @@ fn other_bounds_stand_alone_when_no_live_writer_has_the_old_ones() {
         jobs_sum{queue=\"a\"} 0.5\n\
         jobs_count{queue=\"a\"} 1";
     assert_eq!(world.page(), of_new);
-    // A restart: what the old one has left is still there, until the new one comes.
+    // A restart: the old series stay until the new writer comes.
     world.leave(&mut new);
     assert_eq!(world.page(), of_new);
     world.push(&mut Process::histogram("newer", ["3", "4"]));

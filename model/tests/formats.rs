@@ -15,7 +15,7 @@ fn at(now_ms: u64) -> Stamp {
     Stamp::at(now_ms, EPOCH)
 }
 
-/// A family of every type.
+/// Makes a registry with a family of every type.
 fn registry() -> Registry {
     let mut registry = Registry::new(EPOCH, Limits::default(), 0);
     let declare = |registry: &mut Registry, spec: FamilySpec<'_>| {
@@ -261,8 +261,8 @@ fn names_of_utf_8_are_quoted_or_escaped() {
     );
 }
 
-/// Pages until the end, how large the largest was, and how many there were. None takes more work
-/// than it may: what a page looks at is bounded, whatever the registry holds.
+/// Returns all pages joined, the size of the largest, and their number. Checks that no page visits
+/// more values than allowed.
 fn pages(registry: &Registry, request: &ExposeRequest) -> (Vec<u8>, usize, usize) {
     let (mut all, mut largest, mut count) = (Vec::new(), 0, 0);
     let mut cursor = b"0".to_vec();
@@ -358,7 +358,7 @@ fn a_gauge_of_eighty_thousand_writers_takes_many_pages_each_of_bounded_size() {
     );
 }
 
-/// A counter with that many series, as one batch after another defines them.
+/// Makes a counter with that many series, defined by one batch after another.
 fn counters(series: usize, registry: &mut Registry) {
     for number in 0..series {
         let labels = labels(&[("n", &number.to_string())]);

@@ -1,4 +1,4 @@
-//! Gauges of many writers show what a plain list of their values and leases says.
+//! Gauges of many writers agree with a plain list of their values and leases.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 use metrics_model::{
@@ -14,7 +14,7 @@ enum Step {
     Set { writer: usize, value: f64 },
     /// A writer sets another one, which renews its lease.
     Renew { writer: usize },
-    /// Time passes; leases last 100.
+    /// Time passes; leases last 100 ms.
     Wait { ms: u64 },
 }
 
@@ -95,14 +95,14 @@ proptest! {
     }
 }
 
-/// What the writers of one gauge do.
+/// An action of a writer of the gauge.
 #[derive(Debug, Clone)]
 enum Deed {
     Set {
         writer: usize,
         value: f64,
     },
-    /// It leaves; what it sets later it sets as another writer.
+    /// The writer leaves; what it sets later counts as another writer's.
     Leave {
         writer: usize,
     },
@@ -132,7 +132,7 @@ fn deed() -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// What one writer has set last.
+/// The last value of one writer.
 struct Said {
     id: String,
     value: f64,
@@ -140,7 +140,7 @@ struct Said {
     has_left: bool,
 }
 
-/// Written down once more, with nothing but comparisons of bits and of order.
+/// A second implementation, with only comparisons of bits and of order.
 fn shown_of(mode: GaugeMode, said: &[Said]) -> Option<f64> {
     let counts = said
         .iter()
@@ -208,7 +208,7 @@ proptest! {
                 other => panic!("{other:?}"),
             };
             let expected = shown_of(mode, &said);
-            // A sum begins at 0, which swallows a −0, and is rounded once, not with each number.
+            // A sum begins at 0, which absorbs a −0, and is rounded once, not with each number.
             let is_sum = mode.name().ends_with("sum") || mode.is_per_writer();
             let agree = match (shown, expected) {
                 (Some(a), Some(b)) => {

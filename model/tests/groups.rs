@@ -1,4 +1,4 @@
-//! Groups of series that are replaced together, told in pages.
+//! Groups of series that are replaced together, shown in pages.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -25,7 +25,7 @@ fn at(now_ms: u64) -> Stamp {
     Stamp::at(now_ms, EPOCH)
 }
 
-/// A batch for each sample.
+/// One batch for each sample.
 fn batches(samples: &[Sample<'_>], ttl_ms: u64) -> Vec<Vec<u8>> {
     let encode = |(number, (name, family_type, pairs, value)): (usize, &Sample<'_>)| {
         let mut writer = BatchWriter::new();
@@ -179,7 +179,7 @@ fn a_series_of_others_is_refused_whole_and_named() {
         refused.unwrap_err().to_string(),
         "series x{instance=\"a\",job=\"j\"} belongs to the pushed group {instance=\"a\",job=\"j\"}"
     );
-    // Once it is deleted, it is nobody's.
+    // After its deletion the series has no owner.
     assert_eq!(registry.del(&at(5), "rows", Some(&labels(&job))), 1);
     group.replace(&mut registry, 6, &samples).unwrap();
 }
@@ -223,7 +223,7 @@ fn no_command_or_batch_adds_to_a_groups_series() {
     assert!(page(&registry, 4).starts_with(&after));
 }
 
-/// The writer's memory of a series that was deleted outlives it, and must not write to a group's.
+/// The writer's memory of a deleted series outlives the series, and must not write to a group's.
 #[test]
 fn a_writer_that_comes_back_does_not_write_into_a_group() {
     let mut registry = registry();
@@ -236,7 +236,7 @@ fn a_writer_that_comes_back_does_not_write_into_a_group() {
     registry.del(&at(2), "rows", Some(&labels(&job)));
     let group = Group::of(&job);
     let samples = [("rows", COUNTER, &job[..], 2.0)];
-    // Its owner is alive, and may go on.
+    // Its owner is alive, and may continue.
     group.replace(&mut registry, 3, &samples).unwrap_err();
     // It is silent for longer than its lease.
     registry
@@ -336,7 +336,7 @@ fn others_stay_when_they_are_kept() {
     );
 }
 
-/// A job that names each of its runs, and gives it a time to live.
+/// A job whose runs have names and a TTL.
 #[test]
 fn a_group_that_has_expired_leaves_nothing() {
     let mut registry = registry();
@@ -372,7 +372,7 @@ fn limits_are_checked_before_anything_is_done() {
         ("c", GAUGE, &job[..], 1.0),
     ];
     group.replace(&mut registry, 1, &three).unwrap();
-    // The room of what goes is there for what comes.
+    // The removed series free the space for the new ones.
     let others = [
         ("d", GAUGE, &job[..], 1.0),
         ("e", GAUGE, &job[..], 1.0),
@@ -401,7 +401,7 @@ fn session() -> Session {
     Session::new(b"w".to_vec(), options)
 }
 
-/// Sends all that is new; returns how many entries were left out.
+/// Sends everything that is new; returns how many entries were left out.
 fn flush(registry: &mut Registry, session: &mut Session, source: &TestSource, now_ms: u64) -> u64 {
     let mut left_out = 0;
     while let Some(push) = session.next(source, now_ms) {
@@ -414,8 +414,8 @@ fn flush(registry: &mut Registry, session: &mut Session, source: &TestSource, no
     left_out
 }
 
-/// `OpenMetrics` 1.0.0 reserves `x_created` for the start times of a counter `x`: there the counter is
-/// of unknown type, and everywhere both have their values.
+/// `OpenMetrics` 1.0.0 reserves `x_created` for the start times of a counter `x`: there the counter
+/// has unknown type. In every format both have their values.
 #[test]
 fn a_gauge_may_be_called_as_a_counters_start_time() {
     let mut registry = registry();
@@ -475,7 +475,7 @@ fn a_snapshot_of_the_version_before_is_read() {
     for version in [2, 1] {
         bytes[0] = version;
         let mut read = Registry::decode_snapshot(&bytes).unwrap();
-        // That it was written by hand is known again with the next command.
+        // The next command notes again that it was written by hand.
         read.inc(&at(1), "rows", &Labels::none(), 0.0, None)
             .unwrap();
         assert_eq!(read.encode_snapshot(), registry.encode_snapshot());

@@ -1,4 +1,4 @@
-//! What a registry leaves out is not acknowledged, and is sent until it is accepted.
+//! Left-out values are not acknowledged, and are sent until they are accepted.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -53,7 +53,7 @@ impl Pair {
         self.session.next(&self.source, self.now_ms)
     }
 
-    /// Pushes until there is nothing to send now; returns how many batches that took.
+    /// Pushes until there is nothing to send now; returns the number of batches.
     fn settle(&mut self) -> usize {
         for count in 0..100 {
             let Some(push) = self.next() else {
@@ -71,7 +71,7 @@ impl Pair {
         self.registry.leave(&stamp, b"w", seq, epoch)
     }
 
-    /// The registry is lost, and made anew.
+    /// Replaces the registry by an empty one, as after a loss.
     fn lose_all(&mut self) {
         self.registry = Registry::new(Epoch(2), self.limits, self.now_ms);
     }
@@ -114,14 +114,15 @@ fn left_out_values_are_no_base_in_a_new_registry() {
 #[test]
 fn a_lifted_limit_is_noticed_in_a_second() {
     let mut pair = Pair::new(1000);
-    // This one is refused for ever.
+    // The registry refuses this one for ever.
     let gauge = FamilyType::Gauge(GaugeMode::Max);
     pair.source.add("c", gauge, &[], Point::Scalar(1.0));
     pair.limits.max_series = 10;
     pair.settle();
     for _ in 0..100 {
         pair.now_ms += 250;
-        // One series is tried each second, and what was left out of that batch is confirmed.
+        // One series is tried each second, and an empty batch confirms what was left out of that
+        // batch.
         assert!(pair.settle() <= 2);
     }
     assert_eq!(pair.session.left_out_count(), 991);
@@ -191,7 +192,7 @@ fn a_lost_reply_is_repeated_with_what_was_left_out() {
             PushStatus::Dup
         };
         assert_eq!(reply.status, expected);
-        // In changes, histograms come first.
+        // In incremental batches, histograms come first.
         assert_eq!(
             reply.series_left_out.as_ref().unwrap().as_bytes(),
             [0b10000]
@@ -312,7 +313,7 @@ fn an_older_registry_is_not_asked() {
     assert_eq!(reply.series_left_out, None);
     pair.session.on_reply(&reply, pair.now_ms);
     pair.settle();
-    // What is left out cannot be told from what arrived.
+    // Left-out values cannot be told from those that arrived.
     assert_eq!(
         (pair.acked(), pair.session.left_out_count()),
         (vec![1.0; 3], 0)

@@ -1,4 +1,5 @@
-//! What ends by time: the registry beside a slow model that does everything at its own moment.
+//! What ends by time: compares the registry with a slow model that takes every step at its own
+//! moment.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -14,7 +15,7 @@ const EPOCH: Epoch = Epoch(7);
 const LEASE_MS: u64 = 15_000;
 const RETENTION_MS: u64 = 60_000;
 const SERIES: usize = 3;
-/// The first never expires.
+/// TTLs; the first never expires.
 const TTLS_MS: [u64; SERIES] = [0, 3_000, 20_000];
 
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ enum Deed {
         series: usize,
     },
     DeleteAll,
-    /// Not in the slow model: definitions that come later set TTLs again.
+    /// Not in the slow model: later definitions set TTLs again.
     Ttl {
         series: Option<usize>,
         ttl_ms: u64,
@@ -66,7 +67,7 @@ fn deed(writers: usize) -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// With changes of TTLs.
+/// Also changes TTLs.
 fn deed_or_ttl(writers: usize) -> impl Strategy<Value = Deed> {
     let ttl_ms = prop_oneof![Just(0), Just(1), Just(3_000), 1_u64..40_000, Just(1 << 40)];
     prop_oneof![
@@ -76,7 +77,7 @@ fn deed_or_ttl(writers: usize) -> impl Strategy<Value = Deed> {
     ]
 }
 
-/// A total as the rules have it.
+/// A total in the slow model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Total {
     value: f64,
@@ -87,11 +88,11 @@ struct Total {
 struct SlowWriter {
     lease_end_ms: Option<u64>,
     forgotten_ms: Option<u64>,
-    /// What it has written and not given up.
+    /// The series that it has written and not given up.
     writes: [bool; SERIES],
 }
 
-/// Every step at its own moment, and nothing else.
+/// Takes every step at its own moment.
 #[derive(Debug, Default)]
 struct Slow {
     totals: [Option<Total>; SERIES],
@@ -157,7 +158,7 @@ impl Slow {
         });
     }
 
-    /// A writer is heard of; true if it says all that it has.
+    /// Notes a message of a writer; true if it is a full state.
     fn hear(&mut self, writer: usize, now_ms: u64) {
         let writer = &mut self.writers[writer];
         writer.lease_end_ms = Some(now_ms + LEASE_MS);
@@ -168,12 +169,12 @@ impl Slow {
 struct Writer {
     source: TestSource,
     session: Session,
-    /// The number in the source of each series.
+    /// The number of each series in the source.
     numbers: [Option<usize>; SERIES],
 }
 
-/// The same commands for a registry that only gets those, one that is settled all the time, and one
-/// that is saved and loaded all the time.
+/// Sends the same commands to three registries: one that gets nothing else, one that settles all
+/// the time, and one that is saved and loaded all the time.
 struct World {
     registries: [Registry; 3],
     slow: Slow,
@@ -217,7 +218,7 @@ impl World {
         Stamp::at(self.now_ms, EPOCH)
     }
 
-    /// Sends all that is new, or a heartbeat.
+    /// Sends everything that is new, or a heartbeat.
     fn flush(&mut self, number: usize) {
         let stamp = self.stamp();
         let Writer {
@@ -239,7 +240,7 @@ impl World {
         self.slow.advance(self.now_ms);
         let forgotten_ms = self.slow.writers[number].forgotten_ms;
         if forgotten_ms.is_some_and(|at_ms| at_ms <= self.now_ms) {
-            // It says all that it has.
+            // It sends its full state.
             for series in 0..SERIES {
                 if self.slow.writers[number].writes[series] {
                     self.slow.add(series, 0.0, self.now_ms);
@@ -392,7 +393,7 @@ proptest! {
             let count = expected.iter().flatten().count();
             prop_assert_eq!(world.series_counted(&world.registries[1]), count);
         }
-        // A copy goes on exactly as the original.
+        // A copy continues exactly like the original.
         prop_assert_eq!(
             world.registries[0].encode_snapshot(),
             world.registries[2].encode_snapshot()

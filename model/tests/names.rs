@@ -1,4 +1,4 @@
-//! Names that an escaping scheme makes equal: no page has anything twice, and nothing is missing.
+//! Names that an escaping scheme makes equal: no page has a duplicate, and no sample is missing.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -45,7 +45,7 @@ fn request(format: Format, escaping: Escaping, names: &[&str]) -> ExposeRequest 
     }
 }
 
-/// The samples of a page of text 1.0.0.
+/// Returns the samples of a page of text 1.0.0.
 fn samples(registry: &Registry, escaping: Escaping, names: &[&str]) -> Vec<String> {
     let request = request(Format::Text1, escaping, names);
     let body = registry.expose(2, &request).unwrap().body;
@@ -221,7 +221,7 @@ fn a_request_may_use_any_name_under_which_a_family_is_shown() {
     );
 }
 
-/// One thing that a user may do; what the registry refuses is not there.
+/// An action of a user; the registry may refuse it.
 #[derive(Debug, Clone)]
 enum Step {
     Count(String, BTreeMap<String, String>, BTreeMap<String, String>),
@@ -332,7 +332,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Reads `name{label="value",...} rest`, names in quotes or not: the name, and the labels by name.
+/// Parses `name{label="value",...} rest`, with quoted names or not: returns the name, and the
+/// labels by name.
 fn read_sample(line: &str) -> (String, BTreeMap<String, String>) {
     let (mut name, rest) = match line.find(['{', ' ']) {
         Some(at) => (line[..at].to_owned(), &line[at..]),
@@ -373,7 +374,7 @@ fn read_quoted(text: &str) -> (String, &str) {
     (text[1..end].to_owned(), &text[end + 1..])
 }
 
-/// How many samples a page has; no two of them are one, and no family is there twice.
+/// Returns how many samples a page has; checks that no sample and no family appears twice.
 fn count_samples(text: &str, is_escaped: bool) -> usize {
     let (mut types, mut seen) = (BTreeSet::new(), BTreeSet::new());
     for line in text.lines() {
@@ -412,7 +413,7 @@ proptest! {
         for step in &steps {
             step.apply(&mut one);
         }
-        // The same after a restart, in whatever order it is read.
+        // The same after a restart, in any order of reading.
         let restored = Registry::decode_snapshot(&one.encode_snapshot()).unwrap();
         for format in [Format::Text, Format::Text1, Format::OpenMetrics, Format::OpenMetrics2] {
             for created in [false, true] {

@@ -1,4 +1,4 @@
-//! PUSH under faults: whatever is lost, repeated, late or rolled back, the totals are exact.
+//! PUSH under faults: batches are lost, repeated, late or rolled back, and the totals stay exact.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -39,7 +39,7 @@ fn totals_are_exact(steps: &[Step]) {
     assert_eq!(world.number("g", None), live);
 }
 
-/// More than usual, because schedules are cheap and the interesting ones rare.
+/// More cases than usual, because schedules are cheap and the interesting ones rare.
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES")
         .ok()
@@ -93,13 +93,14 @@ fn a_full_state_larger_than_a_batch_is_a_run() {
             .sum::<f64>(),
         20_000.0
     );
-    // After an empty one that asks for the epoch.
+    // After an empty batch that asks for the epoch.
     assert_eq!(
         world.sent.len(),
         1 + 10_000_usize.div_ceil(BatchWriter::MAX_DEFINITIONS)
     );
 
-    // Half way through the next run the process dies; its successor begins the run again.
+    // The process dies in the middle of the next full state; the next one begins the full state
+    // again.
     world.writers[0].succeed();
     world.push(0, Fault::None);
     world.writers[0].source.series[3].is_retired = true;
@@ -187,7 +188,8 @@ fn a_page_waits_until_writers_are_back_after_a_rollback() {
         "# TYPE c_total counter\nc_total 21\n"
     );
 
-    // So late that its own batch is the write that ends the healing: it is back all the same.
+    // It comes so late that its own batch is the write that ends the healing, and still counts as
+    // back.
     let mut registry = Registry::decode_snapshot(&copy).unwrap();
     registry.rolled_back(60_000);
     let saved = |point| SavedPoint {
@@ -215,7 +217,7 @@ fn a_page_waits_until_writers_are_back_after_a_rollback() {
         "# TYPE c_total counter\nc_total 21\n"
     );
 
-    // A writer that does not come back: what it owned begins anew instead of showing a dip.
+    // A writer that does not come back: its series restart, so that pages show no dip.
     let mut registry = Registry::decode_snapshot(&copy).unwrap();
     registry.rolled_back(60_000);
     for now_ms in [61_000, 67_000] {

@@ -1,4 +1,4 @@
-//! What a registry does, told in pages.
+//! The behaviour of a registry, shown in pages.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -25,7 +25,7 @@ fn at(now_ms: u64) -> Stamp {
     Stamp::at(now_ms, EPOCH)
 }
 
-/// Sends all that is new, and returns what the last answer said.
+/// Sends everything that is new; returns the last answer.
 fn flush(registry: &mut Registry, session: &mut Session, source: &TestSource, now_ms: u64) {
     while let Some(push) = session.next(source, now_ms) {
         let batch = Batch::decode(&push.batch).unwrap();
@@ -246,7 +246,7 @@ fn errors_say_what_is_wrong_and_change_nothing() {
 
 #[test]
 fn every_gauge_mode_means_what_it_does_in_prometheus_client() {
-    // Two writers set 3 and then 5; then the first one leaves; then the other one's lease ends.
+    // Two writers set 3 and then 5; then the first leaves; then the other's lease ends.
     let stories = [
         (GaugeMode::All, ["g{pid=\"1\"} 3\ng{pid=\"2\"} 5\n"; 3]),
         (GaugeMode::Min, ["g 3\n"; 3]),
@@ -282,7 +282,7 @@ fn every_gauge_mode_means_what_it_does_in_prometheus_client() {
         seen.push(shown(&registry, 1501));
         seen.push(shown(&registry, 1000 + LEASE_MS));
         for text in &mut seen {
-            // Who has left may be shown after who has not.
+            // Writers that have left may come after writers that have not.
             let mut lines = text.split_inclusive('\n').collect::<Vec<_>>();
             lines.sort_unstable();
             *text = lines.concat();
@@ -361,11 +361,11 @@ fn a_series_expires_when_nobody_owns_it_and_its_ttl_has_passed() {
     );
     source.series[number].ttl_ms = 1000;
     flush(&mut registry, &mut session, &source, 0);
-    // Owned while the lease runs, whatever the TTL; then for the TTL.
+    // Owned while the lease runs, whatever the TTL; then shown for the TTL.
     let shown = "# TYPE c_total counter\nc_total{worker_id=\"0\"} 3\n";
     assert_eq!(page(&registry, LEASE_MS + 999), shown);
     assert_eq!(page(&registry, LEASE_MS + 1000), "");
-    // The writer comes back: what it counted before is not counted again.
+    // The writer comes back: its earlier counts are not counted again.
     source.set(number, 5.0);
     flush(&mut registry, &mut session, &source, LEASE_MS + 2000);
     assert_eq!(page(&registry, LEASE_MS + 2000), shown.replace('3', "2"));
@@ -414,7 +414,7 @@ fn a_deleted_family_may_be_declared_anew_as_another_type() {
         ttl_ms: None,
     };
     registry.set(&at(3), &write).unwrap();
-    // The writer still means the counter: that is left out, and said.
+    // The writer still means the counter: its values are left out, and the reply tells it.
     source.set(0, 4.0);
     flush(&mut registry, &mut session, &source, 4);
     let text = page(&registry, 5);
@@ -475,7 +475,7 @@ fn limits_leave_out_what_does_not_fit_and_say_so() {
     metrics_rejected_samples_total{reason="max_series"} 1
     metrics_rejected_samples_total{reason="max_label_bytes"} 1
     "#);
-    // A direct command says it to its sender.
+    // A direct command returns the error to its sender.
     let error = registry
         .inc(&at(3), "c", &labels(&[("n", "4")]), 1.0, None)
         .unwrap_err();

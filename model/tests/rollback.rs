@@ -16,12 +16,12 @@ const OPTIONS: SessionOptions = SessionOptions {
 };
 const LEASE_MS: u64 = 15_000;
 const STEP_MS: u64 = 50;
-/// What an exporter does apart from `flush_interval`: the longest time between two turns, and the
-/// silence after which it sends an empty batch.
+/// Times of an exporter besides `flush_interval`: the longest time between two turns, and the pause
+/// after which it sends an empty batch.
 const RETRY_PERIOD_MS: u64 = 500;
 const HEARTBEAT_MS: u64 = 750;
 
-/// One outage: when it begins, how long it takes, and how old the state is that the server has then.
+/// One outage: its start, its length, and the age of the server's data after it.
 #[derive(Debug, Clone)]
 struct Outage {
     after_ms: u64,
@@ -31,7 +31,7 @@ struct Outage {
 
 #[derive(Debug, Clone)]
 struct Plan {
-    /// For each exporter: its `flush_interval`, and when its worker begins.
+    /// For each exporter: its `flush_interval`, and the start of its worker.
     exporters: Vec<(u64, u64)>,
     outages: Vec<Outage>,
 }
@@ -80,7 +80,7 @@ impl Exporter {
         }
     }
 
-    /// Its turn, if it is due; there may be no server.
+    /// Takes its turn, if it is due; there may be no server.
     fn turn(&mut self, mut server: Option<&mut Registry>, now_ms: u64) {
         let is_flush = now_ms >= self.flush_at_ms;
         if !is_flush && now_ms < self.retry_at_ms {
@@ -179,7 +179,7 @@ fn run(plan: &Plan) -> u64 {
                 exporter.turn(None, now_ms);
             }
         }
-        // The state of then, or the newest that is at least so old.
+        // The copy of that time, or the newest one that is at least as old.
         let of_then = copies
             .iter()
             .rev()
@@ -187,11 +187,11 @@ fn run(plan: &Plan) -> u64 {
         if let Some((_, copy)) = of_then.filter(|_| outage.lasts_ms > 0) {
             let mut promoted = Registry::decode_snapshot(copy).unwrap();
             promoted.rolled_back(now_ms);
-            // One in which nobody holds a lease waits for nobody: documented as not exact.
+            // A copy without leases waits for no writer: documented as not exact.
             if promoted.is_healing(now_ms) {
                 registry = promoted;
             }
-            // What another copy had is not promoted any more.
+            // Copies of the lost branch are not promoted any more.
             copies.clear();
         }
     }

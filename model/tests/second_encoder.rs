@@ -14,7 +14,8 @@ use proptest::prelude::*;
 
 type Pairs = Vec<(String, String)>;
 
-/// Samples of a page in some order; what is said of families differs in help texts and blanks.
+/// Returns the samples of a page in a fixed order; metadata of families differs in help texts and
+/// blanks.
 fn samples(page: &str) -> Vec<String> {
     let lines = page.lines().filter(|line| !line.starts_with('#'));
     // Both spellings of a whole number are canonical.

@@ -1,4 +1,4 @@
-//! Nothing that others send is as large as they like.
+//! Limits on the size of everything that clients send.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 use metrics_model::{
@@ -107,7 +107,7 @@ fn a_batch_is_refused_by_its_cells() {
 fn a_text_that_is_too_long_is_left_out_of_a_batch() {
     let mut registry = registry();
     let long = "x".repeat(100_000);
-    // By hand, because the writer of this project cuts its texts.
+    // Encoded by hand, because the writer of this project cuts its texts.
     let mut bytes = vec![1, 129, 0, 0, 2, 1, 0, 0, 1, b'f'];
     for text in [MAX_HELP_BYTES + 1, MAX_UNIT_BYTES + 1] {
         bytes.extend([text as u8 | 0x80, (text >> 7) as u8]);
@@ -317,7 +317,7 @@ fn a_total_of_many_native_histograms_gets_coarser_and_loses_nothing() {
     assert!(buckets.len() <= MAX_NATIVE_BUCKETS + 2, "{}", buckets.len());
 }
 
-/// However large series are, a writer's session makes batches that every registry reads.
+/// Whatever the size of its series, a session makes batches that every registry accepts.
 #[test]
 fn a_full_state_of_large_series_is_a_run_of_batches_that_are_small_enough() {
     let mut source = TestSource::with_pid("1");

@@ -1,4 +1,4 @@
-//! Infos, statesets, native histograms and exemplars: what writers say, and what becomes of it.
+//! Infos, statesets, native histograms and exemplars: from writers to pages.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -39,7 +39,7 @@ fn write<'a>(family: &'a str, labels: &'a Labels, value: f64) -> GaugeWrite<'a> 
     }
 }
 
-/// Sends what a source has, and returns how many entries were left out.
+/// Sends everything in a source; returns how many entries were left out.
 fn push(registry: &mut Registry, id: &str, source: &TestSource) -> u64 {
     let options = SessionOptions {
         registry_ttl_ms: 0,

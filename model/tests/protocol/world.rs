@@ -1,4 +1,4 @@
-//! A registry, its writers, and the network between them, under faults that a schedule names.
+//! A registry, its writers, and the network between them, with the faults of a schedule.
 
 use metrics_model::{
     Aggregate, Batch, Epoch, FamilyEntry, FamilyType, GaugeMode, Labels, Limits, NativeHistogram,
@@ -15,14 +15,14 @@ pub(crate) const OPTIONS: SessionOptions = SessionOptions {
 pub(crate) const LEASE_MS: u64 = 15_000;
 const WRITERS: usize = 3;
 
-/// What may happen next. Writers are chosen by number.
+/// An event of a schedule. Numbers stand for writers.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
     Count {
         writer: usize,
         by: u32,
     },
-    /// A new label set, so that there are definitions at any time.
+    /// A new label set, so that definitions occur at any time.
     Grow {
         writer: usize,
     },
@@ -35,17 +35,17 @@ pub(crate) enum Step {
         pick: usize,
     },
     Backup,
-    /// The server restarts with what it has.
+    /// The server restarts with its present data.
     Restart,
     /// The server restarts with its last backup, or an older replica takes over.
     RollBack,
     /// FLUSHALL, or a restart without data.
     LoseAll,
-    /// The process that pushes is killed; another goes on with what was saved.
+    /// The pushing process is killed; another continues with the saved state.
     Successor {
         writer: usize,
     },
-    /// The writer pushes what is left, leaves, and is started again as a new one.
+    /// The writer pushes the rest, leaves, and starts again as a new one.
     Leave {
         writer: usize,
     },
@@ -54,18 +54,18 @@ pub(crate) enum Step {
     },
     /// A limit is reached, or lifted.
     Limit(Limit),
-    /// Writers that have ended and wait are put together in one that takes their place.
+    /// Ended writers that wait are merged into one that replaces them.
     CarryOver,
 }
 
-/// Why the registry leaves something out.
+/// The reason why the registry leaves something out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Limit {
     Nothing,
     Memory,
     Series,
     LabelBytes,
-    /// Another program has the name of a family, with another type.
+    /// Another program has declared the family's name, with another type.
     Conflict,
 }
 
@@ -117,7 +117,7 @@ pub(crate) struct Packet {
 pub(crate) struct Writer {
     pub(crate) source: TestSource,
     pub(crate) session: Session,
-    /// What a registry that lost everything had acknowledged.
+    /// The values that a registry had acknowledged before it lost everything.
     lost: Vec<f64>,
 }
 
@@ -130,11 +130,11 @@ pub(crate) struct World {
     is_behind: bool,
     was_long: bool,
     pub(crate) writers: Vec<Writer>,
-    /// Writers that have ended, of which the registry has left something out.
+    /// Ended writers of which the registry has left something out.
     pub(crate) waiting: Vec<Writer>,
     limit: Limit,
     pub(crate) sent: Vec<Packet>,
-    /// What writers that have left had counted since the last loss.
+    /// The counts, since the last loss, of writers that have left.
     left: [f64; 3],
     pub(crate) now_ms: u64,
     next_id: u64,
@@ -163,7 +163,7 @@ impl World {
         let default = Limits::default();
         let is = |limit, low, usual| if self.limit == limit { low } else { usual };
         Limits {
-            // Totals are looked at only when all writers are back.
+            // Totals are compared only when all writers are back.
             healing_time_ms: u64::MAX,
             max_series: is(Limit::Series, 3, default.max_series),
             max_label_bytes: is(Limit::LabelBytes, 1, default.max_label_bytes),
@@ -181,7 +181,7 @@ impl World {
         registry.stamp(self.now_ms, &limits, self.limit == Limit::Memory)
     }
 
-    /// Reaches a limit, or lifts the one before.
+    /// Reaches a limit, or lifts the present one.
     fn set_limit(&mut self, limit: Limit) {
         self.limit = limit;
         if self.registry.is_none() && limit != Limit::Conflict {
@@ -194,7 +194,7 @@ impl World {
             family.name == "h" && family.family_type == FamilyType::Counter
         };
         if limit == Limit::Conflict {
-            // Refused where a writer was first.
+            // Refused if a writer has created the family first.
             let _ = registry.inc(&stamp, "h", &Labels::none(), 0.0, None);
         } else if families.iter().any(is_taken) {
             registry.del(&stamp, "h", None);
@@ -262,7 +262,7 @@ impl World {
                 }
             }
             Step::Backup => {
-                // The same exception, the other way round.
+                // The same exception in reverse.
                 if std::mem::take(&mut self.was_long) {
                     self.all_back();
                 }
@@ -287,7 +287,7 @@ impl World {
             Step::Successor { writer } => self.writers[writer].succeed(),
             Step::Leave { writer } => self.leave(writer),
             Step::Wait { ms } => {
-                // A retention that runs out together with a failover: documented as not exact.
+                // A retention that ends together with a failover: documented as not exact.
                 if std::mem::take(&mut self.is_behind) {
                     self.all_back();
                 }
@@ -329,7 +329,7 @@ impl World {
         self.writers.insert(number, writer);
     }
 
-    /// False where the server refuses it with an error for now.
+    /// Pushes; false if the server refuses with an error for now.
     fn push_of(&mut self, writer: &mut Writer, fault: Fault) -> bool {
         let Some(push) = writer.session.heartbeat(&writer.source, self.now_ms) else {
             return true;
@@ -356,7 +356,7 @@ impl World {
         is_accepted
     }
 
-    /// Pushes until there is nothing new.
+    /// Pushes until nothing is new.
     pub(crate) fn settle(&mut self, number: usize) {
         let mut writer = self.writers.remove(number);
         let _refused = self.settle_of(&mut writer);
@@ -365,7 +365,7 @@ impl World {
 
     fn settle_of(&mut self, writer: &mut Writer) -> bool {
         for _ in 0..100 {
-            // Asked first without an answer: a copy that was sent and may arrive.
+            // First without an answer: the copy was sent and may still arrive.
             if writer.session.next(&writer.source, self.now_ms).is_none() {
                 return true;
             }
@@ -376,7 +376,7 @@ impl World {
         panic!("a session does not come to rest");
     }
 
-    /// The process of a writer ends, and another begins.
+    /// Ends the process of a writer, and starts another.
     fn leave(&mut self, number: usize) {
         let new = self.writer();
         let mut gone = std::mem::replace(&mut self.writers[number], new);
@@ -385,7 +385,7 @@ impl World {
         }
     }
 
-    /// A writer that has ended says what it has to say, and leaves if the registry has all of it.
+    /// Lets an ended writer send the rest; it leaves if the registry has all of it.
     fn has_left(&mut self, gone: &mut Writer) -> bool {
         loop {
             if !self.settle_of(gone) || gone.session.left_out_count() > 0 {
@@ -395,7 +395,7 @@ impl World {
                 break;
             }
         }
-        // A copy from before it left no longer knows of it: the exception that is documented.
+        // A copy from before it left does not know that it left: the documented exception.
         self.backup = None;
         for (left, family) in self.left.iter_mut().zip(COUNTED) {
             *left += gone.counted(family);
@@ -416,10 +416,10 @@ impl World {
         gone.session.on_leave_reply(&reply)
     }
 
-    /// What those that wait have not got applied goes on under a writer of its own, and they leave.
+    /// Moves the unapplied values of waiting writers to a new writer, and lets them leave.
     fn carry_over(&mut self) {
         if self.is_behind {
-            // What was acknowledged and lost is not carried over: documented as not exact.
+            // Acknowledged values that were lost are not carried over: documented as not exact.
             return;
         }
         let is_certain = |writer: &mut Writer| writer.session.is_certain();
@@ -445,16 +445,16 @@ impl World {
             let seq = writer.session.seq();
             self.says_leave(&mut writer, seq);
         }
-        // As where one leaves.
+        // As for a writer that leaves.
         self.backup = None;
         self.waiting.push(carrier);
     }
 
     pub(crate) fn all_back(&mut self) {
         self.set_limit(Limit::Nothing);
-        // Twice: what is answered first may be a retry of something old.
+        // Two rounds: the first answer may belong to a retry of an old batch.
         for _ in 0..2 {
-            // So soon is it noticed that a limit is lifted.
+            // After so much time a writer tries again what was left out.
             self.now_ms += 1000;
             for number in 0..WRITERS {
                 self.push(number, Fault::None);
@@ -510,7 +510,7 @@ impl Writer {
         }
     }
 
-    /// Adds what of another writer's series was not acknowledged.
+    /// Adds the part of another writer's series that was not acknowledged.
     fn carry(&mut self, of: &TestSeries, acked: Option<&Point>) {
         if of.family_type == FamilyType::Gauge(GaugeMode::LiveSum) {
             return;
@@ -561,7 +561,7 @@ impl Writer {
         }
     }
 
-    /// What was acknowledged of each series.
+    /// Returns the acknowledged value of each series.
     fn acked(&self) -> Vec<f64> {
         let acked = |number| Some(size(&self.session.saved_point(number)?.acked));
         (0..self.source.series.len())
@@ -569,7 +569,7 @@ impl Writer {
             .collect()
     }
 
-    /// What all series of a family should have added since the last loss.
+    /// Returns what all series of a family should have added since the last loss.
     fn counted(&self, family: &str) -> f64 {
         let is_it = |number: &usize| self.source.series[*number].name == family;
         let numbers = (0..self.source.series.len()).filter(is_it);
@@ -585,7 +585,7 @@ impl Writer {
     }
 }
 
-/// How much a point counts.
+/// Returns how much a point counts.
 fn size(point: &Point) -> f64 {
     match point {
         Point::Scalar(value) | Point::Timed { value, .. } => *value,
@@ -594,7 +594,7 @@ fn size(point: &Point) -> f64 {
     }
 }
 
-/// So many observations in one bucket of a histogram that gets coarser now and then.
+/// Adds so many observations to one bucket of a histogram that becomes coarser now and then.
 fn observe(native: &mut NativeHistogram, times: u32) {
     add_to_bucket(native, times.cast_signed() % 7 - 3, times.into());
     native.sum += f64::from(times);

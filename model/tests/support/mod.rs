@@ -1,4 +1,4 @@
-//! What the tests of this folder share: a writer's series in plain vectors.
+//! Shared code of the tests in this folder: a writer's series in plain vectors.
 #![allow(
     dead_code,
     unreachable_pub,
@@ -27,7 +27,7 @@ pub struct TestSeries {
 pub struct TestSource {
     pub pid: String,
     pub series: Vec<TestSeries>,
-    /// With the numbers of their series.
+    /// Exemplars with the numbers of their series.
     pub exemplars: Vec<(usize, SourceExemplar)>,
 }
 
@@ -120,14 +120,14 @@ pub fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::new(pairs.iter().copied()).unwrap()
 }
 
-/// The whole page as text.
+/// Returns the whole page as text.
 pub fn page(registry: &Registry, now_ms: u64) -> String {
     let page = registry.expose(now_ms, &ExposeRequest::default()).unwrap();
     assert_eq!(page.next, None);
     String::from_utf8(page.body).unwrap()
 }
 
-/// The same in parts of `count` series.
+/// Returns the page in parts of `count` series.
 pub fn pages(registry: &Registry, now_ms: u64, count: usize, format: Format) -> (String, usize) {
     let (mut body, mut cursor, mut parts) = (Vec::new(), "0".to_owned(), 0);
     loop {
@@ -147,7 +147,7 @@ pub fn pages(registry: &Registry, now_ms: u64, count: usize, format: Format) -> 
     }
 }
 
-/// An observation that says nothing but what it must.
+/// Returns an observation without any options.
 pub fn observation<'a>(
     family: &'a str,
     labels: &'a Labels,
