@@ -18,11 +18,11 @@ mod collections;
 mod errors;
 mod facts;
 mod families;
-mod finish;
 mod headers;
 mod load;
 mod method;
 mod options;
+mod request_end;
 mod route;
 
 use std::sync::atomic::AtomicBool;
@@ -46,10 +46,10 @@ use collections::Collections;
 use errors::{ErrorKind, Errors};
 use facts::{Endpoint, entry, text};
 use families::{Histogram, RouteFamilies, RouteSeries, WorkerSeries};
-use finish::Ended;
 use load::Load;
 use method::Method;
 pub(crate) use options::Options;
+use request_end::RequestEnd;
 use route::{EndpointKind, OwnedRouteKey, UNMATCHED};
 
 /// Counts the requests of one worker in the store of its process.
@@ -213,7 +213,7 @@ impl Recorder {
         } else {
             None
         };
-        let mut ended = Ended {
+        let mut end = RequestEnd {
             start: now,
             end: now,
             method: Method::UNKNOWN,
@@ -224,31 +224,15 @@ impl Recorder {
             sent,
             queued: queued.as_ref().and_then(text),
             trace: trace.as_ref().and_then(text),
+            reported_as: Some(req.as_ptr() as usize),
         };
-        let counted = {
-            let mut state = lock(&self.state);
-            let Some(open) = state.open.remove(&(req.as_ptr() as usize)) else {
-                return; // one that is not recorded
-            };
-            (ended.start, ended.method) = (open.start, open.method);
-            self.count(&mut state, &ended)
+        let answered = facts::answered_exceptions(environ, error.as_ref());
+        let mut state = lock(&self.state);
+        let Some(open) = state.open.remove(&(req.as_ptr() as usize)) else {
+            return; // one that is not recorded
         };
-        if let Err(error) = counted {
-            report(py, "recorder", &error);
-        }
-
-        if let Some(error) = &error {
-            let name = facts::class_name(error);
-            let endpoint = self.failed(py, &ended, &name);
-            lock(&self.state).last_failed = Some((req.as_ptr() as usize, endpoint));
-        }
-        let noted = intern!(py, "gunicorn_prometheus_exporter.errors");
-        if let Ok(Some(noted)) = environ.get_item(noted)
-            && let Ok(errors) = noted.call_method1(intern!(py, "without"), (&error,))
-            && let Ok(errors) = errors.extract::<Vec<(String, bool)>>()
-        {
-            self.swallowed(py, &ended, &errors, error.is_some());
-        }
+        (end.start, end.method) = (open.start, open.method);
+        self.end_request(py, state, &end, error.as_ref(), &answered);
     }
 
     /// For adapters: begins a request. Returns the argument for `end`; `None` if the request is not
@@ -295,7 +279,7 @@ impl Recorder {
             return;
         }
         let (kind, endpoint) = self.endpoint_of(endpoint, path, status);
-        let ended = Ended {
+        let end = RequestEnd {
             start: self.since_epoch(start),
             end: Instant::now(),
             method: Method::named(method),
@@ -306,8 +290,10 @@ impl Recorder {
             sent: sizes.1,
             queued: headers.0,
             trace: headers.1.filter(|_| self.options.exemplars),
+            reported_as: None,
         };
-        self.finish_adapted(py, &ended, errors, error);
+        let answered = errors.unwrap_or_default();
+        self.end_request(py, lock(&self.state), &end, error, &answered);
     }
 
     /// Does the same for an ASGI request: method, path and headers are in its scope.
@@ -338,7 +324,7 @@ impl Recorder {
         let path = path.as_ref().and_then(text).unwrap_or_default();
         let (queued, trace) = headers::of_scope(scope, self.options.exemplars);
         let (kind, endpoint) = self.endpoint_of(endpoint, path, status);
-        let ended = Ended {
+        let end = RequestEnd {
             start: self.since_epoch(start),
             end: Instant::now(),
             method: Method::named(method.as_ref().and_then(text).unwrap_or_default()),
@@ -349,8 +335,10 @@ impl Recorder {
             sent: sent as f64,
             queued: queued.as_deref(),
             trace: trace.as_deref(),
+            reported_as: None,
         };
-        self.finish_adapted(py, &ended, errors, error);
+        let answered = errors.unwrap_or_default();
+        self.end_request(py, lock(&self.state), &end, error, &answered);
     }
 
     /// Called when the worker is about to answer an error, of the application or of a request that
@@ -416,26 +404,6 @@ impl Recorder {
                 (EndpointKind::Template, route::without_route(status))
             }
             None => (EndpointKind::Path, path),
-        }
-    }
-
-    fn finish_adapted(
-        &self,
-        py: Python<'_>,
-        ended: &Ended<'_>,
-        errors: Option<Vec<(String, bool)>>,
-        error: Option<&Bound<'_, PyAny>>,
-    ) {
-        self.finish(py, ended);
-        if let Some(error) = error {
-            let name = facts::class_name(error);
-            let endpoint = self.failed(py, ended, &name);
-            if ended.status >= 500 {
-                self.count_error(py, ErrorKind::Handled, ended.method, &endpoint, &name);
-            }
-        }
-        if let Some(errors) = errors {
-            self.swallowed(py, ended, &errors, error.is_some());
         }
     }
 }

@@ -59,6 +59,23 @@ fn answer_to_stream(error: &Bound<'_, PyAny>) -> (u16, f64) {
     (500, bytes.unwrap_or(0) as f64)
 }
 
+/// Returns the classes of the exceptions that the framework turned into responses, without `uncaught`; `true` marks
+/// one without a handler (`frameworks/__init__.py` collects them).
+#[inline]
+pub(super) fn answered_exceptions(
+    environ: &Bound<'_, PyDict>,
+    uncaught: Option<&Bound<'_, PyAny>>,
+) -> Vec<(String, bool)> {
+    let py = environ.py();
+    match environ.get_item(intern!(py, "gunicorn_prometheus_exporter.errors")) {
+        Ok(Some(noted)) => noted
+            .call_method1(intern!(py, "without"), (uncaught,))
+            .and_then(|errors| errors.extract())
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
 /// Returns the bytes of the body that were sent.
 #[inline]
 pub(super) fn bytes_sent(resp: &Bound<'_, PyAny>) -> f64 {

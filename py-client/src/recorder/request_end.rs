@@ -1,21 +1,22 @@
-//! Counts a request that has ended.
+//! The end of a request, as hooks and adapters report it, and what the worker counts then.
 
+use std::sync::MutexGuard;
 use std::time::Instant;
 
 use metrics_store::StoreError;
-use pyo3::Python;
+use pyo3::prelude::*;
 
 use super::errors::{ErrorKey, ErrorKind};
 use super::families::RouteSeries;
 use super::headers;
 use super::method::Method;
 use super::route::{EndpointKind, OTHER, Route, RouteKey, UNMATCHED};
-use super::{Recorder, State};
+use super::{Recorder, State, facts};
 use crate::failure::report;
 use crate::process::{lock, unix_time};
 
-/// The facts of a request that has ended.
-pub(super) struct Ended<'a> {
+/// The facts of a request that has ended, from hooks or from an adapter.
+pub(super) struct RequestEnd<'a> {
     pub(super) start: Instant,
     pub(super) end: Instant,
     pub(super) method: Method,
@@ -27,9 +28,11 @@ pub(super) struct Ended<'a> {
     /// `X-Request-Start`; below, `traceparent` if its trace is kept.
     pub(super) queued: Option<&'a str>,
     pub(super) trace: Option<&'a str>,
+    /// Address of the request's object, where Gunicorn reports an uncaught exception to `handle_error` afterwards.
+    pub(super) reported_as: Option<usize>,
 }
 
-impl Ended<'_> {
+impl RequestEnd<'_> {
     #[inline]
     fn seconds(&self) -> f64 {
         self.end.saturating_duration_since(self.start).as_secs_f64()
@@ -37,36 +40,52 @@ impl Ended<'_> {
 }
 
 impl Recorder {
+    /// Counts a request that has ended, and its exceptions. `uncaught` reached the server; the framework turned
+    /// `answered` into responses (`true` marks one without a handler).
     #[inline]
-    pub(super) fn finish(&self, py: Python<'_>, ended: &Ended<'_>) {
-        let counted = self.count(&mut lock(&self.state), ended);
+    pub(super) fn end_request(
+        &self,
+        py: Python<'_>,
+        mut state: MutexGuard<'_, State>,
+        end: &RequestEnd<'_>,
+        uncaught: Option<&Bound<'_, PyAny>>,
+        answered: &[(String, bool)],
+    ) {
+        let counted = self.count(&mut state, end);
+        drop(state);
         if let Err(error) = counted {
             report(py, "recorder", &error);
+        }
+        if let Some(error) = uncaught {
+            self.count_uncaught(py, end, error);
+        }
+        if !answered.is_empty() {
+            self.count_answered(py, end, answered, uncaught.is_some());
         }
     }
 
     #[inline]
-    pub(super) fn count(&self, state: &mut State, ended: &Ended<'_>) -> Result<(), StoreError> {
-        let seconds = ended.seconds();
-        state.load.end(ended.method, ended.end);
+    fn count(&self, state: &mut State, end: &RequestEnd<'_>) -> Result<(), StoreError> {
+        let seconds = end.seconds();
+        state.load.end(end.method, end.end);
         let worker = &state.worker;
         worker.duration.observe(seconds);
-        worker.request_size.observe(ended.received);
-        worker.response_size.observe(ended.sent);
+        worker.request_size.observe(end.received);
+        worker.response_size.observe(end.sent);
         worker.requests.add(0, 1.0);
 
         let key = RouteKey {
-            kind: ended.kind,
-            method: ended.method,
-            status: ended.status,
-            endpoint: ended.endpoint,
+            kind: end.kind,
+            method: end.method,
+            status: end.status,
+            endpoint: end.endpoint,
         };
-        if let Some(queued) = ended.queued {
+        if let Some(queued) = end.queued {
             self.count_wait(state, queued, seconds)?;
         }
         match state.routes.get(&key) {
-            Some(route) => self.count_in(route, ended, seconds),
-            None => self.count_slowly(state, key, ended, seconds),
+            Some(route) => self.count_in(route, end, seconds),
+            None => self.count_slowly(state, key, end, seconds),
         }
     }
 
@@ -76,19 +95,19 @@ impl Recorder {
         &self,
         state: &mut State,
         key: RouteKey<'_>,
-        ended: &Ended<'_>,
+        end: &RequestEnd<'_>,
         seconds: f64,
     ) -> Result<(), StoreError> {
-        let endpoint = self.endpoint(ended);
+        let endpoint = self.endpoint(end);
         let route = Route {
-            method: ended.method.label(),
+            method: end.method.label(),
             endpoint,
-            status: &self.options.status_label(ended.status),
+            status: &self.options.status_label(end.status),
         };
         let series = self.families.route(&self.store, &route)?;
-        let counted = self.count_in(&series, ended, seconds);
+        let counted = self.count_in(&series, end, seconds);
         // Only a limited set of endpoints is remembered.
-        if endpoint == ended.endpoint {
+        if endpoint == end.endpoint {
             state.routes.insert(key.to_owned(), series);
         }
         counted
@@ -98,14 +117,14 @@ impl Recorder {
     fn count_in(
         &self,
         route: &RouteSeries,
-        ended: &Ended<'_>,
+        end: &RequestEnd<'_>,
         seconds: f64,
     ) -> Result<(), StoreError> {
         route.requests.add(0, 1.0);
         let bucket = route.duration.observe(seconds);
-        route.request_size.observe(ended.received);
-        route.response_size.observe(ended.sent);
-        let Some((trace, span)) = ended.trace.and_then(headers::sampled_trace) else {
+        route.request_size.observe(end.received);
+        route.response_size.observe(end.sent);
+        let Some((trace, span)) = end.trace.and_then(headers::sampled_trace) else {
             return Ok(());
         };
         let labels = [("trace_id", trace), ("span_id", span)];
@@ -129,44 +148,50 @@ impl Recorder {
     }
 
     /// Returns the label: a route's template, or a path that is, or may now be, in the table.
-    fn endpoint<'a>(&self, ended: &Ended<'a>) -> &'a str {
-        if ended.kind == EndpointKind::Template {
-            return ended.endpoint;
+    fn endpoint<'a>(&self, end: &RequestEnd<'a>) -> &'a str {
+        if end.kind == EndpointKind::Template {
+            return end.endpoint;
         }
-        let answered = (100..400).contains(&ended.status);
-        if self.endpoints.holds(ended.endpoint, answered) {
-            return ended.endpoint;
+        let answered = (100..400).contains(&end.status);
+        if self.endpoints.holds(end.endpoint, answered) {
+            return end.endpoint;
         }
-        match ended.status {
+        match end.status {
             404 | 405 => UNMATCHED,
             _ => OTHER,
         }
     }
 
-    /// Counts an exception that the application did not catch. Returns the request's endpoint.
+    /// Counts the exception that a request has ended by.
     #[cold]
-    pub(super) fn failed(&self, py: Python<'_>, ended: &Ended<'_>, name: &str) -> String {
-        let endpoint = self.endpoint(ended);
-        for kind in [ErrorKind::Failed, ErrorKind::ByServer] {
-            self.count_error(py, kind, ended.method, endpoint, name);
+    fn count_uncaught(&self, py: Python<'_>, end: &RequestEnd<'_>, error: &Bound<'_, PyAny>) {
+        let name = facts::class_name(error);
+        let endpoint = self.endpoint(end);
+        let count = |kind| self.count_error(py, kind, end.method, endpoint, &name);
+        count(ErrorKind::Failed);
+        count(ErrorKind::ByServer);
+        match end.reported_as {
+            Some(request) => {
+                lock(&self.state).last_failed = Some((request, endpoint.to_owned()));
+            }
+            None if end.status >= 500 => count(ErrorKind::Handled),
+            None => {}
         }
-        endpoint.to_owned()
     }
 
-    /// Counts exceptions that the framework turned into responses; `true` marks one without a
-    /// handler. `has_failed` tells whether the request already counts as failed; it does so at most
-    /// once.
+    /// Counts exceptions that the framework turned into responses. `has_failed` tells whether the request already
+    /// counts as failed; it does so at most once.
     #[cold]
-    pub(super) fn swallowed(
+    fn count_answered(
         &self,
         py: Python<'_>,
-        ended: &Ended<'_>,
+        end: &RequestEnd<'_>,
         errors: &[(String, bool)],
         mut has_failed: bool,
     ) {
-        let endpoint = self.endpoint(ended);
+        let endpoint = self.endpoint(end);
         for (name, unexpected) in errors {
-            let count = |kind| self.count_error(py, kind, ended.method, endpoint, name);
+            let count = |kind| self.count_error(py, kind, end.method, endpoint, name);
             if *unexpected && !has_failed {
                 has_failed = true;
                 count(ErrorKind::Failed);
