@@ -49,9 +49,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::frame::{Serving, Signals, flush_interval, run_to_the_end, ticks};
 use crate::logging;
-use crate::refresh::{HeldRequests, RefreshRequest, RefreshRequests, refresh};
+use crate::refresh::{RefreshRequest, WaitingScrapes, refresh};
 use crate::routes::App;
-use crate::{Backend, Protection, ProtectionError, Refresh, Renderings, TlsFiles};
+use crate::{Backend, Protection, ProtectionError, Renderings, TlsFiles};
 use link::{AsyncLink, Message};
 use metrics_settings::Scope;
 use pusher::Pusher;
@@ -142,8 +142,7 @@ struct Instance {
     state: Rc<State>,
     flush_interval: Duration,
     ended: mpsc::UnboundedReceiver<u64>,
-    refreshes: RefreshRequests,
-    held: HeldRequests,
+    scrapes: WaitingScrapes,
     app: App,
     serves_tls: bool,
     server: Option<Serving>,
@@ -171,7 +170,7 @@ impl Instance {
         let protection = Protection::default();
         protection.use_password(beginning.settings.auth.as_ref())?;
         let state = Rc::new(State::new(beginning, watcher)?);
-        let (asker, refreshes): (Refresh, RefreshRequests) = refresh();
+        let (asker, refreshes) = refresh();
         let shared = state.shared.clone();
         let app = App {
             instance: Some(Backend::Embedded(state.registry.clone())),
@@ -188,8 +187,7 @@ impl Instance {
             state,
             flush_interval,
             ended,
-            refreshes,
-            held: HeldRequests::default(),
+            scrapes: WaitingScrapes::new(refreshes),
             app,
             serves_tls,
             server: None,
@@ -245,8 +243,7 @@ impl Instance {
                         return End::Replaced;
                     }
                 }
-                Some(request) = self.refreshes.next() => self.refresh(request),
-                () = self.held.next_look() => self.look_at_held(),
+                first = self.scrapes.next() => self.flush_for(first),
                 () = settled => self.release(),
             }
         }
@@ -296,6 +293,23 @@ impl Instance {
 
     fn flush(&mut self) {
         self.state.flush();
+        self.report();
+    }
+
+    /// Flushes for `first` and all scrapes that wait by now, and answers those whose values are there.
+    fn flush_for(&mut self, first: Option<RefreshRequest>) {
+        let ready = self.state.flush_for(&mut self.scrapes, first);
+        self.report();
+        for request in ready {
+            match (&self.pusher, request.scope) {
+                (Some(pusher), Scope::Shared) => pusher.push_now(request),
+                _ => request.answer(),
+            }
+        }
+    }
+
+    /// Tells the arbiter the results of a flush.
+    fn report(&mut self) {
         self.release();
         if let Some(life) = self.state.take_life() {
             self.link.send_with(&ToArbiter::Life, vec![life]);
@@ -325,38 +339,6 @@ impl Instance {
         }
     }
 
-    /// Answers a waiting scrape, and all that wait with it.
-    fn refresh(&mut self, first: RefreshRequest) {
-        let now = std::time::Instant::now();
-        self.state.scraped(now);
-        self.flush();
-        let mut requests = vec![first];
-        while let Some(request) = self.refreshes.waiting() {
-            requests.push(request);
-        }
-        if self.state.awaits_values(now) {
-            requests = self.held.hold(requests);
-        }
-        self.answer(requests);
-    }
-
-    /// Answers the scrapes that were held, once what they waited for is there.
-    fn look_at_held(&mut self) {
-        self.flush();
-        let is_over = !self.state.awaits_values(std::time::Instant::now());
-        let requests = self.held.release(is_over);
-        self.answer(requests);
-    }
-
-    fn answer(&self, requests: Vec<RefreshRequest>) {
-        for request in requests {
-            match (&self.pusher, request.scope) {
-                (Some(pusher), Scope::Shared) => pusher.push_now(request),
-                _ => request.answer(),
-            }
-        }
-    }
-
     /// Pushes the rest, as far as two seconds suffice, because the arbiter asks this process to
     /// end.
     async fn shut_down(mut self, end: End) -> Result<(), InstanceError> {
@@ -379,7 +361,7 @@ impl Instance {
             tokio::select! {
                 () = sleep(self.flush_interval.min(Duration::from_millis(200))) => {}
                 Some(number) = self.ended.recv() => self.state.ended(number),
-                Some(request) = self.refreshes.next() => self.refresh(request),
+                first = self.scrapes.next() => self.flush_for(first),
             }
             self.state.flush();
             self.state.settle();
@@ -395,7 +377,7 @@ impl Instance {
         }
         // A scraper may read on while the rest is done.
         let drained = self.server.take().map(|server| server.end(DRAIN));
-        for request in self.held.release(true) {
+        for request in self.scrapes.ready(Vec::new(), false) {
             request.answer();
         }
         self.state.find_ended();
@@ -426,7 +408,7 @@ impl Instance {
             tokio::select! {
                 () = &mut rest => break,
                 // Scrapes that were accepted before are answered with the present values.
-                Some(request) = self.refreshes.next() => request.answer(),
+                Some(request) = self.scrapes.next() => request.answer(),
             }
         }
         self.release();

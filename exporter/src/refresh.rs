@@ -111,38 +111,58 @@ impl RefreshRequest {
     }
 }
 
-/// Requests whose pages are held until workers have evaluated what these ask for.
-#[derive(Debug, Default)]
-pub(crate) struct HeldRequests {
-    requests: Vec<RefreshRequest>,
+/// The scrapes that wait for a flush, and those whose pages are held until workers have evaluated what they ask for.
+#[derive(Debug)]
+pub(crate) struct WaitingScrapes {
+    requests: RefreshRequests,
+    held: Vec<RefreshRequest>,
 }
 
-impl HeldRequests {
-    /// Holds those of `requests` that may be held; returns the others.
-    pub(crate) fn hold(&mut self, requests: Vec<RefreshRequest>) -> Vec<RefreshRequest> {
-        let now = Instant::now();
-        let may_be_held =
-            |request: &RefreshRequest| request.held_until.is_some_and(|until| until > now);
-        let (held, others) = requests.into_iter().partition(may_be_held);
-        self.requests.extend::<Vec<_>>(held);
-        others
-    }
-
-    /// Returns when it is time to look again whether they have; never while nothing is held.
-    pub(crate) async fn next_look(&self) {
-        if self.requests.is_empty() {
-            return std::future::pending().await;
+impl WaitingScrapes {
+    pub(crate) fn new(requests: RefreshRequests) -> Self {
+        Self {
+            requests,
+            held: Vec::new(),
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
     }
 
-    /// Those that are not held any longer: all of them, or those whose time is up.
-    pub(crate) fn release(&mut self, all: bool) -> Vec<RefreshRequest> {
-        let now = Instant::now();
-        let is_over = |request: &mut RefreshRequest| {
-            all || request.held_until.is_none_or(|until| until <= now)
+    /// Returns the next scrape that asks for a flush; `None` when it is time to look at those that are held.
+    pub(crate) async fn next(&mut self) -> Option<RefreshRequest> {
+        let look = async {
+            if self.held.is_empty() {
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         };
-        self.requests.extract_if(.., is_over).collect()
+        tokio::select! {
+            biased;
+            Some(request) = self.requests.next() => Some(request),
+            () = look => None,
+        }
+    }
+
+    /// Returns `first` and all others that ask for a flush by now: one flush is enough for them.
+    pub(crate) fn asking(&mut self, first: Option<RefreshRequest>) -> Vec<RefreshRequest> {
+        let mut asking = Vec::from_iter(first);
+        while let Some(request) = self.requests.waiting() {
+            asking.push(request);
+        }
+        asking
+    }
+
+    /// Returns those to be answered after a flush: while values are awaited, those of `asking` and of the held
+    /// ones that may not be held any longer; else all.
+    pub(crate) fn ready(
+        &mut self,
+        asking: Vec<RefreshRequest>,
+        awaits_values: bool,
+    ) -> Vec<RefreshRequest> {
+        self.held.extend(asking);
+        let now = Instant::now();
+        let is_ready = |request: &mut RefreshRequest| {
+            !awaits_values || request.held_until.is_none_or(|until| until <= now)
+        };
+        self.held.extract_if(.., is_ready).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::frame::{Signals, flush_interval, ticks};
 use crate::instance::{Beginning, InstanceError, State};
 use crate::listen::listen;
 use crate::protection::{Protection, ProtectionError};
-use crate::refresh::{HeldRequests, RefreshRequest, refresh};
+use crate::refresh::{RefreshRequest, WaitingScrapes, refresh};
 use crate::routes::App;
 use crate::stores::Directory;
 use crate::{Backend, Renderings};
@@ -87,7 +87,7 @@ async fn run(
     state.flush();
 
     let lost = Rc::new(Notify::new());
-    let (asker, mut refreshes) = refresh();
+    let (asker, refreshes) = refresh();
     let app = App {
         instance: Some(Backend::Embedded(state.registry.clone())),
         shared: None,
@@ -101,32 +101,18 @@ async fn run(
         let (state, lost) = (Rc::clone(&state), Rc::clone(&lost));
         let mut tick = ticks(flush_interval(settings));
         async move {
-            let mut held = HeldRequests::default();
+            let mut scrapes = WaitingScrapes::new(refreshes);
             loop {
-                let mut waiting = Vec::new();
-                tokio::select! {
-                    _ = tick.tick() => {}
-                    Some(request) = refreshes.next() => waiting.push(request),
-                    () = held.next_look() => {}
-                }
-                while let Some(request) = refreshes.waiting() {
-                    waiting.push(request);
-                }
-                let now = std::time::Instant::now();
-                if !waiting.is_empty() {
-                    state.scraped(now);
-                }
-                state.flush();
+                let first = tokio::select! {
+                    _ = tick.tick() => None,
+                    first = scrapes.next() => first,
+                };
+                let ready = state.flush_for(&mut scrapes, first);
                 state.settle();
                 if state.has_lost_directory() {
                     lost.notify_one();
                 }
-                let awaits_values = state.awaits_values(now);
-                if awaits_values {
-                    waiting = held.hold(waiting);
-                }
-                waiting.extend(held.release(!awaits_values));
-                waiting.into_iter().for_each(RefreshRequest::answer);
+                ready.into_iter().for_each(RefreshRequest::answer);
             }
         }
     };

@@ -16,6 +16,7 @@ use metrics_store::{Counter, Role};
 
 use super::{Life, State};
 use crate::instance::now_ms;
+use crate::refresh::{RefreshRequest, WaitingScrapes};
 
 /// Time without a scrape after which workers may have stopped evaluating; a little less than they
 /// continue.
@@ -35,6 +36,22 @@ pub(super) struct Reading {
 }
 
 impl State {
+    /// Flushes once for `first` and all scrapes that wait by now. Returns those that are ready to be
+    /// answered, and holds the others.
+    pub(crate) fn flush_for(
+        &self,
+        scrapes: &mut WaitingScrapes,
+        first: Option<RefreshRequest>,
+    ) -> Vec<RefreshRequest> {
+        let now = Instant::now();
+        let asking = scrapes.asking(first);
+        if !asking.is_empty() {
+            self.scraped(now);
+        }
+        self.flush();
+        scrapes.ready(asking, self.awaits_values(now))
+    }
+
     /// Notes that a scrape will be answered: workers evaluate what it needs.
     pub(crate) fn scraped(&self, now: Instant) {
         let last = self.reading.last.replace(Some(now));
@@ -46,7 +63,7 @@ impl State {
     }
 
     /// Returns whether a page that is requested now should wait a moment for old values.
-    pub(crate) fn awaits_values(&self, now: Instant) -> bool {
+    fn awaits_values(&self, now: Instant) -> bool {
         let since = self.reading.since.get();
         if since.is_none_or(|since| now.saturating_duration_since(since) >= HOLD) {
             return false;
