@@ -24,6 +24,7 @@
 
 mod boot;
 mod declarations;
+mod error;
 mod figures;
 mod files;
 mod link;
@@ -34,6 +35,7 @@ mod watch;
 mod watchdog;
 
 pub(crate) use boot::Beginning;
+pub(crate) use error::InstanceError;
 pub(crate) use figures::Activity;
 
 use std::future::ready;
@@ -67,34 +69,6 @@ const SILENCE: Duration = Duration::from_secs(10);
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 /// Time limit of open scrapes at the end.
 const DRAIN: Duration = Duration::from_secs(1);
-
-/// The reason why an exporter process ends without having done its work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InstanceError {
-    #[error("the arbiter's first message is {0}, expected boot with 3 descriptors")]
-    Boot(String),
-    #[error("settings: {0}")]
-    Settings(#[from] serde_json::Error),
-    #[error(transparent)]
-    Link(#[from] LinkError),
-    #[error(transparent)]
-    Store(#[from] metrics_store::StoreError),
-    #[error(transparent)]
-    Protection(#[from] ProtectionError),
-    #[error(transparent)]
-    Backend(#[from] crate::BackendError),
-    #[error("cannot {action}: {source}")]
-    System {
-        action: &'static str,
-        source: std::io::Error,
-    },
-}
-
-impl InstanceError {
-    fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
-        move |source| Self::System { action, source }
-    }
-}
 
 /// Runs the exporter of an instance over its end of the link to the arbiter. Returns the exit code
 /// of the process: 0, or 1 if it could not start or continue.

@@ -383,27 +383,3 @@ impl Recorder {
         self.collections.end(generation as usize, objects.into());
     }
 }
-
-impl Recorder {
-    /// Converts the result of `begin` to a time.
-    fn since_epoch(&self, nanoseconds: u64) -> Instant {
-        self.epoch + std::time::Duration::from_nanos(nanoseconds)
-    }
-
-    /// Returns the endpoint of an adapter's request.
-    fn endpoint_of<'a>(
-        &self,
-        template: Option<&'a str>,
-        path: &'a str,
-        status: u16,
-    ) -> (EndpointKind, &'a str) {
-        match template {
-            Some("") => (EndpointKind::Template, route::without_route(status)),
-            Some(template) => (EndpointKind::Template, template),
-            None if self.has_routes.load(Relaxed) => {
-                (EndpointKind::Template, route::without_route(status))
-            }
-            None => (EndpointKind::Path, path),
-        }
-    }
-}

@@ -18,6 +18,7 @@
 
 mod defaults;
 mod error;
+mod keys;
 mod reader;
 mod secret;
 mod sections;

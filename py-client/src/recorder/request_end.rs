@@ -1,7 +1,8 @@
 //! The end of a request, as hooks and adapters report it, and what the worker counts then.
 
 use std::sync::MutexGuard;
-use std::time::Instant;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use metrics_store::StoreError;
 use pyo3::prelude::*;
@@ -10,7 +11,7 @@ use super::errors::{ErrorKey, ErrorKind};
 use super::families::RouteSeries;
 use super::headers;
 use super::method::Method;
-use super::route::{EndpointKind, OTHER, Route, RouteKey, UNMATCHED};
+use super::route::{EndpointKind, OTHER, Route, RouteKey, UNMATCHED, without_route};
 use super::{Recorder, State, facts};
 use crate::failure::report;
 use crate::process::{lock, unix_time};
@@ -159,6 +160,28 @@ impl Recorder {
         match end.status {
             404 | 405 => UNMATCHED,
             _ => OTHER,
+        }
+    }
+
+    /// Converts the result of `begin` to a time.
+    pub(super) fn since_epoch(&self, nanoseconds: u64) -> Instant {
+        self.epoch + Duration::from_nanos(nanoseconds)
+    }
+
+    /// Returns the endpoint of an adapter's request.
+    pub(super) fn endpoint_of<'a>(
+        &self,
+        template: Option<&'a str>,
+        path: &'a str,
+        status: u16,
+    ) -> (EndpointKind, &'a str) {
+        match template {
+            Some("") => (EndpointKind::Template, without_route(status)),
+            Some(template) => (EndpointKind::Template, template),
+            None if self.has_routes.load(Relaxed) => {
+                (EndpointKind::Template, without_route(status))
+            }
+            None => (EndpointKind::Path, path),
         }
     }
 
