@@ -57,11 +57,11 @@ use crate::{Backend, Protection, ProtectionError, Renderings, TlsFiles};
 use link::{AsyncLink, Message};
 use metrics_settings::Scope;
 use pusher::Pusher;
-use state::Bequest;
+use state::CarryOverStore;
 pub(crate) use state::State;
 
 /// Time limit, once the arbiter is gone, for workers to notice it and for Redis to accept the rest.
-const ORPHAN_LIMIT: Duration = Duration::from_secs(30);
+const ARBITER_GONE_LIMIT: Duration = Duration::from_secs(30);
 /// Time after which the process is killed if it hangs in a call once its arbiter is gone; before
 /// that, the arbiter ends it.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -132,7 +132,7 @@ enum End {
     /// Another exporter replaces this one.
     Replaced,
     /// The arbiter is gone.
-    Orphaned,
+    ArbiterGone,
 }
 
 impl Instance {
@@ -179,7 +179,7 @@ impl Instance {
         self.flush();
         self.link.send(&ToArbiter::Ready);
         match self.serve().await {
-            End::Orphaned => self.outlive_the_arbiter().await,
+            End::ArbiterGone => self.outlive_the_arbiter().await,
             end => self.shut_down(end).await,
         }
     }
@@ -199,7 +199,7 @@ impl Instance {
                             return end;
                         }
                     }
-                    Err(LinkError::Closed) => return End::Orphaned,
+                    Err(LinkError::Closed) => return End::ArbiterGone,
                     Err(error) => {
                         tracing::error!("a message of the arbiter is lost: {error}");
                         self.state.own.failed("link");
@@ -290,7 +290,7 @@ impl Instance {
             self.state.publish();
             self.release();
         }
-        if let Some(Bequest {
+        if let Some(CarryOverStore {
             store,
             file,
             replaces,
@@ -330,7 +330,7 @@ impl Instance {
 
     /// Workers end by themselves within seconds; their stores are read until then.
     async fn outlive_the_arbiter(mut self) -> Result<(), InstanceError> {
-        let deadline = Instant::now() + ORPHAN_LIMIT;
+        let deadline = Instant::now() + ARBITER_GONE_LIMIT;
         while self.state.any_alive(&[Role::Worker, Role::Child]) && Instant::now() < deadline {
             tokio::select! {
                 () = sleep(self.flush_interval.min(Duration::from_millis(200))) => {}
@@ -340,7 +340,7 @@ impl Instance {
             self.state.flush();
             self.state.settle();
         }
-        self.finish(End::Orphaned, deadline).await;
+        self.finish(End::ArbiterGone, deadline).await;
         Ok(())
     }
 

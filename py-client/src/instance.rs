@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 
 use gunicorn_prometheus_exporter::{TlsError, TlsFiles};
 use metrics_store::{
-    ChildListener, Descriptor, Facts, ListenerFacts, NurseryLink, Role, StoreFile,
+    ChildListener, ChildrenLink, Descriptor, Facts, ListenerFacts, Role, StoreFile,
 };
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -245,7 +245,7 @@ impl Instance {
 impl Instance {
     fn create(from: Inheritance) -> Result<Self, Box<dyn std::error::Error>> {
         descriptors::are_free(descriptors::TO_BEGIN)?;
-        let (nursery, for_children) = NurseryLink::pair()?;
+        let (from_children, for_children) = ChildrenLink::pair()?;
         let children = ChildListener::open()?;
         let control = Arc::new(from.control);
         process::prepare_children(Arc::clone(&control), for_children, children.name());
@@ -264,7 +264,7 @@ impl Instance {
             cannot_start: None,
             peer: from.peer,
             handed_over: None,
-            nursery: Some(nursery),
+            from_children: Some(from_children),
             children: Some(children),
             connected: Vec::new(),
         };

@@ -19,7 +19,7 @@ use rustix::net::{
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::link::failed;
-use crate::{ChildLink, Descriptor, LinkError, NurseryLink};
+use crate::{ChildLink, ChildrenLink, Descriptor, LinkError};
 
 /// Maximum number of children that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -66,7 +66,7 @@ impl ChildListener {
     /// # Errors
     ///
     /// This process has no descriptor left, or has closed the socket.
-    pub fn accept(&self, may: impl Fn(u32) -> bool) -> Result<Option<NurseryLink>, LinkError> {
+    pub fn accept(&self, may: impl Fn(u32) -> bool) -> Result<Option<ChildrenLink>, LinkError> {
         let socket = self.socket.get().map_err(|_| LinkError::Lost)?;
         loop {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -78,7 +78,7 @@ impl ChildListener {
             };
             let user = socket_peercred(&child).map_err(failed("ask for the user of"))?;
             if may(user.uid.as_raw()) {
-                return Ok(Some(NurseryLink::from_fd(child)));
+                return Ok(Some(ChildrenLink::from_fd(child)));
             }
         }
     }

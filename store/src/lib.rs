@@ -72,8 +72,8 @@ pub use error::StoreError;
 pub use file::{Identity, Role, StoreFile};
 pub use layout::MAX_SHARDS;
 pub use link::{
-    ArbiterLink, Boot, ChildLink, ExporterLink, Facts, FromChild, Link, LinkError, ListenerFacts,
-    NewStore, NurseryLink, PeerLink, ToArbiter, ToExporter, ToPeer,
+    ArbiterLink, Boot, ChildLink, ChildrenLink, ExporterLink, Facts, FromChild, Link, LinkError,
+    ListenerFacts, NewStore, PeerLink, ToArbiter, ToExporter, ToPeer,
 };
 pub use process::{Process, ProcessStat};
 pub use push_state::{LeaveState, PushHeader};

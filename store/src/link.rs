@@ -31,7 +31,7 @@ pub type ExporterLink = Link<ToArbiter, ToExporter>;
 /// in both directions.
 pub type PeerLink = Link<ToPeer, ToPeer>;
 /// The end at which the arbiter receives stores of its workers' children.
-pub type NurseryLink = Link<(), FromChild>;
+pub type ChildrenLink = Link<(), FromChild>;
 /// The other end, which all children share.
 pub type ChildLink = Link<FromChild, ()>;
 

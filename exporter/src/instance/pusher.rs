@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 
 use super::declarations::Declarations;
-use super::state::{Farewell, State};
+use super::state::{FinalLeave, State};
 use crate::RedisBackend;
 use crate::backend::BackendError;
 use crate::refresh::RefreshRequest;
@@ -200,13 +200,13 @@ async fn push(
             }
             continue;
         }
-        let Farewell::Leave(leave) = state.farewell(shard, number) else {
+        let FinalLeave::Leave(leave) = state.final_leave(shard, number) else {
             return Ok(());
         };
         let reply = redis
             .leave(shard, &leave.writer, leave.seq, leave.epoch)
             .await?;
-        if state.on_farewell_reply(shard, number, &reply) {
+        if state.on_final_leave_reply(shard, number, &reply) {
             return Ok(());
         }
     }

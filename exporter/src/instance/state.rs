@@ -8,8 +8,8 @@ mod committing;
 mod passing_on;
 mod shared;
 
-pub(crate) use passing_on::Bequest;
-pub(crate) use shared::Farewell;
+pub(crate) use passing_on::CarryOverStore;
+pub(crate) use shared::FinalLeave;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 
 use metrics_store::{
-    FromChild, Identity, LinkError, NewStore, NurseryLink, Process, Role, StoreError, StoreFile,
+    ChildrenLink, FromChild, Identity, LinkError, NewStore, Process, Role, StoreError, StoreFile,
     ToExporter, ToPeer,
 };
 
@@ -172,9 +172,9 @@ impl Supervisor {
         if descriptors::are_free(descriptors::RESERVE).is_err() {
             return;
         }
-        if let Some(mut nursery) = self.nursery.take() {
-            self.take_stores(&mut nursery);
-            self.nursery = Some(nursery);
+        if let Some(mut from_children) = self.from_children.take() {
+            self.take_stores(&mut from_children);
+            self.from_children = Some(from_children);
         }
         self.accept_children();
         let mut connected = std::mem::take(&mut self.connected);
@@ -198,7 +198,7 @@ impl Supervisor {
     }
 
     /// Returns whether more may arrive over this link.
-    fn take_stores(&mut self, link: &mut NurseryLink) -> bool {
+    fn take_stores(&mut self, link: &mut ChildrenLink) -> bool {
         loop {
             match link.receive() {
                 Ok(Some((FromChild::Store(new), descriptors))) => {

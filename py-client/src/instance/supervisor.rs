@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gunicorn_prometheus_exporter::create_directory;
 use metrics_settings::Settings;
 use metrics_store::{
-    Boot, ChildListener, Control, Counter, Descriptor, Facts, NurseryLink, Snapshots, ToExporter,
+    Boot, ChildListener, ChildrenLink, Control, Counter, Descriptor, Facts, Snapshots, ToExporter,
 };
 
 use super::Line;
@@ -49,11 +49,11 @@ pub(super) struct Supervisor {
     /// The other arbiter's end of the link, open until it has inherited it.
     pub(super) handed_over: Option<Descriptor>,
     /// Receives the stores of workers' children; `None` in a child.
-    pub(super) nursery: Option<NurseryLink>,
+    pub(super) from_children: Option<ChildrenLink>,
     /// Receives the stores of children without an inherited descriptor; `None` in a child.
     pub(super) children: Option<ChildListener>,
     /// Those of them that have connected and sent nothing yet.
-    pub(super) connected: Vec<NurseryLink>,
+    pub(super) connected: Vec<ChildrenLink>,
 }
 
 #[derive(Clone, PartialEq)]
@@ -295,7 +295,7 @@ impl Supervisor {
         self.task = None;
         self.peer = None;
         self.handed_over = None;
-        self.nursery = None;
+        self.from_children = None;
         self.children = None;
         self.connected = Vec::new();
         // A store without a process belongs to the worker that this child may be about to become.

@@ -20,7 +20,7 @@ impl Inner {
 }
 
 /// A store that replaces others.
-pub(crate) struct Bequest {
+pub(crate) struct CarryOverStore {
     pub(crate) store: NewStore,
     pub(crate) file: StoreFile,
     pub(crate) replaces: Vec<u64>,
@@ -28,7 +28,7 @@ pub(crate) struct Bequest {
 
 impl State {
     /// Merges the dead writers that wait for the shared registry, if there are many.
-    pub(crate) fn pass_on(&self) -> Option<Bequest> {
+    pub(crate) fn pass_on(&self) -> Option<CarryOverStore> {
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         let waits = |entry: &Entry| {
@@ -44,7 +44,7 @@ impl State {
         match self.make_heir(inner, &replaces) {
             Ok((store, file)) => {
                 inner.heir = Some((store.number, replaces.clone()));
-                Some(Bequest {
+                Some(CarryOverStore {
                     store,
                     file,
                     replaces,

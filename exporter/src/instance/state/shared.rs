@@ -9,7 +9,7 @@ use crate::own_metrics::GivenUpBy;
 use crate::stores::{ChangedDeclaration, Leaving, SharedLeave, SharedPush, Turn};
 
 /// What an ended writer has to send to the shared registry.
-pub(crate) enum Farewell {
+pub(crate) enum FinalLeave {
     /// Not yet: this instance's registry is not committed, or the shared one lacks some values.
     Wait,
     /// Nothing: the registry has never heard of it.
@@ -114,28 +114,33 @@ impl State {
     }
 
     /// Returns how an ended writer leaves a shard, once it has nothing more to send.
-    pub(crate) fn farewell(&self, shard: usize, number: u64) -> Farewell {
+    pub(crate) fn final_leave(&self, shard: usize, number: u64) -> FinalLeave {
         let mut inner = self.inner.borrow_mut();
         if inner.is_passing_on(number) {
-            return Farewell::Wait;
+            return FinalLeave::Wait;
         }
         match inner.writers.get_mut(&number) {
             Some(entry) if entry.life == Life::Committed => {
                 match entry.writer.leave_shared(shard) {
-                    Leaving::Leave(leave) => Farewell::Leave(leave),
-                    Leaving::NotYet => Farewell::Wait,
+                    Leaving::Leave(leave) => FinalLeave::Leave(leave),
+                    Leaving::NotYet => FinalLeave::Wait,
                     Leaving::Unheard => {
                         self.settled.notify_one();
-                        Farewell::None
+                        FinalLeave::None
                     }
                 }
             }
-            _ => Farewell::Wait,
+            _ => FinalLeave::Wait,
         }
     }
 
     /// Processes the answer to that; returns false if there is something to send first.
-    pub(crate) fn on_farewell_reply(&self, shard: usize, number: u64, reply: &PushReply) -> bool {
+    pub(crate) fn on_final_leave_reply(
+        &self,
+        shard: usize,
+        number: u64,
+        reply: &PushReply,
+    ) -> bool {
         self.own.pushed(reply.status);
         let mut inner = self.inner.borrow_mut();
         let Some(entry) = inner.writers.get_mut(&number) else {
