@@ -12,7 +12,7 @@
 //! 3. No lease runs, and the TTL has passed since the last one ended: the series has expired.
 //! 4. At most [`MAX_ASKED`] writers are not settled: each of them tells, exactly.
 //! 5. Otherwise the series is shown as long as an owner is counted or a writer may have come back.
-//! That lasts until those writers are settled: seconds at most.
+//!    That lasts until those writers are settled: seconds at most.
 //!
 //! Reading and writing follow the same rules, so that a hidden total begins anew, and a shown one
 //! goes on.
