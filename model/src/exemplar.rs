@@ -31,6 +31,8 @@ pub enum ExemplarError {
         "{0} bytes of exemplar labels, at most {MAX_EXEMPLAR_CHARACTERS} characters are allowed (OpenMetrics)"
     )]
     TooLarge(usize),
+    #[error("the value of exemplar label '{0}' has a NUL, which no scraper reads")]
+    Nul(String),
     #[error("exemplar value {0} and time {1}, expected numbers and a time that is not negative")]
     Number(f64, f64),
 }
@@ -40,7 +42,7 @@ impl Exemplar {
     ///
     /// # Errors
     ///
-    /// Labels that [`Labels::new`] refuses, or that are too long; a value that is NaN; a time that
+    /// Labels that [`Labels::new`] refuses, that are too long, or whose value has a NUL; a value that is NaN; a time that
     /// is not finite or below zero.
     pub fn new<'a>(
         labels: impl Iterator<Item = (&'a str, &'a str)> + Clone,
@@ -57,6 +59,10 @@ impl Exemplar {
         let found = labels.clone().map(characters).sum();
         if found > MAX_EXEMPLAR_CHARACTERS {
             return Err(ExemplarError::TooLong(found));
+        }
+        // Prometheus refuses the whole page.
+        if let Some((name, _)) = labels.clone().find(|(_, value)| value.contains('\0')) {
+            return Err(ExemplarError::Nul(name.to_owned()));
         }
         if value.is_nan() || !time.is_finite() || time < 0.0 {
             return Err(ExemplarError::Number(value, time));

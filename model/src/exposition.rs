@@ -290,6 +290,9 @@ impl Registry {
             }
             page.spend(visited);
             at.after = series.no();
+            if visited >= WRITERS_IN_A_STEP {
+                out.allow_pause();
+            }
         }
         out.end_family();
         false

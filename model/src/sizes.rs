@@ -41,9 +41,16 @@ pub const MAX_NAMES: usize = 256;
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// Maximum number of entries of a batch.
 pub const MAX_BATCH_ENTRIES: usize = 4096;
-/// Maximum number of cells of a batch: the cost of applying it. A label, a bucket of a histogram or
-/// of a native histogram (in a point, a base or a change) is one cell each.
+/// Maximum number of cells of a batch: the cost of applying it. A bucket of a histogram or of a
+/// native histogram (in a point, a base or a change) is one cell.
 pub const MAX_BATCH_CELLS: usize = 64 * 1024;
+/// Maximum length of the table of definitions of a writer, beyond two for each of its series. A writer
+/// whose table is longer sends a full state, with which a new table begins.
+pub const MAX_INDEX: usize = 1024 * 1024;
+/// The same while a full state is being sent, most of which a limit may have left out.
+pub const MAX_INDEX_OF_RUN: usize = 4 * MAX_INDEX;
+/// Number of cells of a label, whose texts are compared, escaped and stored.
+pub const CELLS_OF_LABEL: usize = 4;
 /// Number of cells of a layout's bound, whose text is parsed as a number.
 pub const CELLS_OF_BOUND: usize = 16;
 

@@ -2,12 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 use metrics_model::{
-    Batch, BatchHeader, BatchWriter, CELLS_OF_BOUND, Declaration, DecodeError, Epoch, Exemplar,
-    FamilySpec, FamilyType, GaugeMode, GaugeWrite, Labels, Layout, Limits, MAX_BATCH_BYTES,
-    MAX_BATCH_CELLS, MAX_BOUND_BYTES, MAX_HELP_BYTES, MAX_LABEL_NAME_BYTES, MAX_LABEL_SET_BYTES,
-    MAX_LAYOUTS_OF_SERIES, MAX_NATIVE_BUCKETS, MAX_PID_BYTES, MAX_UNIT_BYTES, MAX_WRITER_ID_BYTES,
-    NativeHistogram, Observation, Point, PushReply, Reason, Registry, Session, SessionOptions,
-    Stamp,
+    Batch, BatchHeader, BatchWriter, CELLS_OF_BOUND, CELLS_OF_LABEL, Declaration, DecodeError,
+    Epoch, Exemplar, FamilySpec, FamilyType, GaugeMode, GaugeWrite, Labels, Layout, Limits,
+    MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BOUND_BYTES, MAX_HELP_BYTES, MAX_INDEX,
+    MAX_LABEL_NAME_BYTES, MAX_LABEL_SET_BYTES, MAX_LAYOUTS_OF_SERIES, MAX_NATIVE_BUCKETS,
+    MAX_PID_BYTES, MAX_UNIT_BYTES, MAX_WRITER_ID_BYTES, NativeHistogram, Observation, Point,
+    PushReply, PushStatus, Reason, Registry, Session, SessionOptions, Stamp,
 };
 
 use support::TestSource;
@@ -61,7 +61,7 @@ fn a_batch_is_refused_by_its_cells() {
     let mut labels = BatchWriter::new();
     let family = labels.family(&FamilySpec::new("f", FamilyType::Counter));
     let names = (0..64).map(|name| name.to_string()).collect::<Vec<_>>();
-    for _ in 0..=MAX_BATCH_CELLS / 64 {
+    for _ in 0..=MAX_BATCH_CELLS / 64 / CELLS_OF_LABEL {
         let pairs = names.iter().map(|name| (name.as_str(), ""));
         labels.define(family, 0, pairs, "", None, &scalar, None);
     }
@@ -89,7 +89,7 @@ fn a_batch_is_refused_by_its_cells() {
     }
     for (batch, found) in [
         (layouts, 80_000),
-        (labels, 65_600),
+        (labels, 65_792),
         (points, 66_050),
         (changes, 66_066),
         (natives, 69_632),
@@ -235,6 +235,11 @@ fn a_command_with_a_text_that_is_too_long_is_refused_with_one_line() {
         exemplar.to_string(),
         "100001 bytes of exemplar labels, at most 128 characters are allowed (OpenMetrics)"
     );
+    let exemplar = Exemplar::new([("trace", "a\0b")].into_iter(), 1.0, 0.0).unwrap_err();
+    assert_eq!(
+        exemplar.to_string(),
+        "the value of exemplar label 'trace' has a NUL, which no scraper reads"
+    );
     for bound in ["1".repeat(MAX_BOUND_BYTES + 1), "1".repeat(1_000_000)] {
         let refused = Layout::new([bound.as_str()]).unwrap_err().to_string();
         assert!(
@@ -370,4 +375,41 @@ fn a_full_state_of_large_series_is_a_run_of_batches_that_are_small_enough() {
     assert_eq!(registry.series_count(), 121);
     let small = registry.get(1, "small", &Labels::none());
     assert_eq!(small, Some(metrics_model::Aggregate::Number(7.0)));
+}
+
+#[test]
+fn a_writer_that_defines_the_same_series_for_ever_sends_its_full_state() {
+    let mut registry = registry();
+    let definitions = |kind| {
+        let mut batch = BatchWriter::new();
+        let family = batch.family(&FamilySpec::new("f", FamilyType::Counter));
+        for _ in 0..4_095 {
+            batch.define(
+                family,
+                0,
+                [].into_iter(),
+                "",
+                None,
+                &Point::Scalar(1.0),
+                None,
+            );
+        }
+        batch.finish(kind)
+    };
+    let (full, more) = (
+        definitions(BatchHeader::FULL),
+        definitions(BatchHeader::INCREMENTAL),
+    );
+    let mut push = |seq, bytes: &[u8]| {
+        let batch = Batch::decode(bytes).unwrap();
+        registry.push(&at(1), b"w", seq, Some(EPOCH), 15_000, &batch)
+    };
+    assert_eq!(push(1, &full).status, PushStatus::Ok);
+    let refused = (2..).find(|seq| push(*seq, &more).status != PushStatus::Ok);
+    let refused = refused.unwrap();
+    assert_eq!(refused as usize - 1, MAX_INDEX / 4_095 + 1);
+    assert_eq!(push(refused, &more).status, PushStatus::Resync);
+    assert_eq!(push(refused, &full).status, PushStatus::Ok);
+    assert_eq!(push(refused + 1, &more).status, PushStatus::Ok);
+    assert!(registry.memory_bytes() < 10 << 20);
 }

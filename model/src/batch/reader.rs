@@ -6,7 +6,7 @@ use super::{
     TAG_VALUES, VALUE_BYTES, Values,
 };
 use crate::bytes::{DecodeError, Reader};
-use crate::sizes::CELLS_OF_BOUND;
+use crate::sizes::{CELLS_OF_BOUND, CELLS_OF_LABEL};
 use crate::{FamilySpec, FamilyType, Layout, NativeHistogram, Point};
 
 /// Reads entries one after the other, and remembers the families and layouts of earlier ones.
@@ -168,7 +168,7 @@ impl<'a> Entries<'a> {
         if count > MAX_LABELS {
             return Reader::refuse("number of labels", count as u64, "at most 64", at);
         }
-        self.cells += count;
+        self.cells += CELLS_OF_LABEL * count;
         let start = self.reader.at();
         for _ in 0..2 * count {
             self.reader.text()?;

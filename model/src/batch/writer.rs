@@ -8,9 +8,9 @@ use super::{
 use crate::bytes::Write;
 use crate::native_histogram::MAX_NATIVE_BUCKETS;
 use crate::sizes::{
-    CELLS_OF_BOUND, MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BATCH_ENTRIES, MAX_BOUND_BYTES,
-    MAX_BOUNDS, MAX_HELP_BYTES, MAX_LABEL_SET_BYTES, MAX_LABELS, MAX_NAME_BYTES, MAX_PID_BYTES,
-    MAX_UNIT_BYTES, cut,
+    CELLS_OF_BOUND, CELLS_OF_LABEL, MAX_BATCH_BYTES, MAX_BATCH_CELLS, MAX_BATCH_ENTRIES,
+    MAX_BOUND_BYTES, MAX_BOUNDS, MAX_HELP_BYTES, MAX_LABEL_SET_BYTES, MAX_LABELS, MAX_NAME_BYTES,
+    MAX_PID_BYTES, MAX_UNIT_BYTES, cut,
 };
 use crate::{FamilySpec, Layout, Point, SourceExemplar};
 
@@ -40,7 +40,7 @@ impl BatchWriter {
         } else {
             native
         };
-        MAX_LABELS + larger
+        CELLS_OF_LABEL * MAX_LABELS + larger
     };
     /// Maximum size of a series with its family and its layout, in bytes. Ten bytes per bucket
     /// count and five per step are the most that varints take.
@@ -140,7 +140,7 @@ impl BatchWriter {
         point: &Point,
         base: Option<&Point>,
     ) {
-        self.cells += labels.len() + cells_of(point) + base.map_or(0, cells_of);
+        self.cells += CELLS_OF_LABEL * labels.len() + cells_of(point) + base.map_or(0, cells_of);
         self.definitions += 1;
         self.end_values();
         let body = self.entry(TAG_DEFINE);

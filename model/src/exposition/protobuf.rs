@@ -191,6 +191,10 @@ impl Renderer for Protobuf {
         self.count == 0
     }
 
+    fn allow_pause(&mut self) {
+        self.end_message();
+    }
+
     fn end_family(&mut self) {
         self.end_message();
     }

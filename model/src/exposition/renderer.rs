@@ -42,6 +42,9 @@ pub(super) trait Renderer {
         true
     }
 
+    /// Makes this a place where a page may end, because the last series took much work.
+    fn allow_pause(&mut self) {}
+
     /// Ends the family.
     fn end_family(&mut self) {}
 

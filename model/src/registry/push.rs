@@ -8,6 +8,7 @@ use super::tombstones::{Key, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
 use crate::bits::Bits;
+use crate::sizes::{MAX_INDEX, MAX_INDEX_OF_RUN};
 use crate::{Batch, BatchKind, Epoch, LeftOut};
 
 /// How a registry answers a batch or a LEAVE.
@@ -285,14 +286,15 @@ impl Registry {
                 PushStatus::Resync
             }
             Known::Here(writer) if header.kind == BatchKind::Incremental => {
-                if is_next && writer.run.is_none() && writer.seq > 0 {
+                let has_room = writer.has_room_in_index(MAX_INDEX);
+                if is_next && writer.run.is_none() && writer.seq > 0 && has_room {
                     PushStatus::Ok
                 } else {
                     PushStatus::Resync
                 }
             }
             Known::Here(writer) if header.kind == BatchKind::More => {
-                if is_next && writer.run.is_some() {
+                if is_next && writer.run.is_some() && writer.has_room_in_index(MAX_INDEX_OF_RUN) {
                     PushStatus::Ok
                 } else {
                     PushStatus::Resync

@@ -195,6 +195,12 @@ impl Writer {
         }
     }
 
+    /// Returns whether its table of definitions may grow: it has at most two places for each of its
+    /// series, and `beyond` more.
+    pub(super) fn has_room_in_index(&self, beyond: usize) -> bool {
+        self.index.len() <= 2 * self.entries.len() + beyond
+    }
+
     /// Whether it has never sent a batch, and all its entries agree with its phase.
     pub(super) fn is_direct(&self) -> bool {
         self.seq == 0 && !self.is_queued && self.run.is_none() && self.index.is_empty()

@@ -294,7 +294,8 @@ impl Supervisor {
         self.snapshots = None;
         self.task = None;
         self.peer = None;
-        self.handed_over = None;
+        // Not closed: this child may be the one that executes the new arbiter, which takes it from there.
+        std::mem::forget(self.handed_over.take());
         self.from_children = None;
         self.children = None;
         self.connected = Vec::new();
