@@ -44,6 +44,7 @@ names = st.one_of(
 label_values = st.one_of(st.sampled_from(["", "x", "y"]), any_text, st.just(b"\xff"))
 label_names = st.one_of(st.sampled_from([*ALIKE, *OURS]), any_text, st.just(b"\xff"))
 label_pairs = st.lists(st.tuples(label_names, label_values), max_size=4)
+writers = st.sampled_from(["", "one", "two\n", b"\xfe", b"\xff"])
 Words = list[object]
 
 
@@ -64,14 +65,17 @@ def commands(draw: st.DrawFn) -> list[Words]:
     elif draw(st.booleans()):
         types = {"INC": "COUNTER", "SET": "GAUGE", "OBSERVE": draw(st.sampled_from(["HISTOGRAM", "SUMMARY"]))}
         words.append(["METRICS.DECLARE", "m", name, types[kind], *told])
+    mode = draw(st.sampled_from(["sum", "all", "all", "liveall", "mostrecent"]))
     for of in draw(st.lists(label_pairs, min_size=1, max_size=4)):
         value = draw(st.sampled_from(VALUES))
         if kind == "INC":
             words.append(["METRICS.INC", "m", name, *pairs("LABELS", of), *exemplar])
         elif kind == "SET":
-            mode = draw(st.sampled_from(["sum", "all", "mostrecent"]))
-            writer = draw(st.sampled_from(["", "one", "two\n", b"\xfe", b"\xff"]))
-            words.append(["METRICS.SET", "m", name, value, "MODE", mode, "WRITER", writer, *pairs("LABELS", of)])
+            # Some are shown alike, some have left and come back.
+            for writer in draw(st.lists(writers, min_size=1, max_size=4)):
+                words.append(["METRICS.SET", "m", name, value, "MODE", mode, "WRITER", writer, *pairs("LABELS", of)])
+                if writer and draw(st.booleans()):
+                    words.append(["METRICS.LEAVE", "m", writer, 0])
         elif kind in ("OBSERVE", "NATIVEHISTOGRAM"):
             # prometheus_client accepts no sum that is negative or NaN.
             value = value.lstrip("-")
