@@ -405,7 +405,7 @@ fn a_writer_that_defines_the_same_series_for_ever_sends_its_full_state() {
         registry.push(&at(1), b"w", seq, Some(EPOCH), 15_000, &batch)
     };
     assert_eq!(push(1, &full).status, PushStatus::Ok);
-    let refused = (2..).find(|seq| push(*seq, &more).status != PushStatus::Ok);
+    let refused = (2..1000).find(|seq| push(*seq, &more).status != PushStatus::Ok);
     let refused = refused.unwrap();
     assert_eq!(refused as usize - 1, MAX_INDEX / 4_095 + 1);
     assert_eq!(push(refused, &more).status, PushStatus::Resync);

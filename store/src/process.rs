@@ -63,7 +63,7 @@ impl Process {
     }
 }
 
-/// The fields of Linux' `/proc/<pid>/stat` (proc_pid_stat(5)) that the exporter uses.
+/// The fields of Linux' `/proc/<pid>/stat` (`proc_pid_stat(5)`) that the exporter uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessStat {
     /// Whether it has ended and waits to be reaped (field 3).

@@ -10,10 +10,10 @@
 //! the newest whose seq is at most the last one used. So:
 //!
 //! - before a batch is sent, its values overwrite the older of the two, then the header gets its
-//! seq;
+//!   seq;
 //! - when it is acknowledged, only the header changes, and all its values have become acknowledged;
 //! - except those that the registry has left out: their seq is marked before, and they count as
-//! never sent.
+//!   never sent.
 //!
 //! The header exists twice, and one store instruction switches between them. An exporter that is
 //! killed between any two instructions leaves the state before or after, never one in between.
