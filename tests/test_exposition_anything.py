@@ -74,7 +74,7 @@ def commands(draw: st.DrawFn) -> list[Words]:
             # Some are shown alike, some have left and come back.
             for writer in draw(st.lists(writers, min_size=1, max_size=4)):
                 words.append(["METRICS.SET", "m", name, value, "MODE", mode, "WRITER", writer, *pairs("LABELS", of)])
-                if writer and draw(st.booleans()):
+                if draw(st.booleans()) and writer:
                     words.append(["METRICS.LEAVE", "m", writer, 0])
         elif kind in ("OBSERVE", "NATIVEHISTOGRAM"):
             # prometheus_client accepts no sum that is negative or NaN.
