@@ -16,6 +16,8 @@ from harness.clock import SkewedClock
 KEYS = ("one", "two")
 MODES = ("all", "liveall", "min", "livemin", "max", "livemax", "sum", "livesum", "mostrecent", "livemostrecent")
 HOUR = 3600.0
+# Only a clock that jumps ends it: nothing may come due while copies are compared.
+LONG_MS = 1_200_000
 
 
 def digests(redis: RedisServer) -> dict[str, object]:
@@ -84,7 +86,7 @@ class Workload:
             self.redis.execute("METRICS.LEAVE", key, writer, 0)
             return
         mode = self.choice.choice(MODES)
-        lease = ["LEASE", self.choice.choice([1, 20, 60_000, 7_200_000])] if self.choice.random() < 0.7 else []
+        lease = ["LEASE", self.choice.choice([1, 20, LONG_MS, 7_200_000])] if self.choice.random() < 0.7 else []
         command = self.choice.choice(["METRICS.SET", "METRICS.ADD"])
         value = self.choice.choice([1.5, -3, 0.1, "NaN", "+Inf"])
         self.redis.execute(
@@ -116,11 +118,11 @@ class Workload:
             full.define(gauge("seen", "mostrecent"), {}, Timed(values[3], 5), ttl_ms=self.choice.choice([0, 30]))
             full.define(histogram("took"), {}, Buckets(1, [1, 0, 0], ["0.1", "1"]), ttl_ms=40)
             full.define(summary("bytes"), {}, Buckets(1, [1]))
-            writer.push(full, lease_ms=self.choice.choice([1, 50, 60_000, 7_200_000]))
+            writer.push(full, lease_ms=self.choice.choice([1, 50, LONG_MS, 7_200_000]))
             self.writers.append((writer, values))
             return
         writer, values = self.choice.choice(self.writers)
-        lease = self.choice.choice([1, 50, 60_000])
+        lease = self.choice.choice([1, 50, LONG_MS])
         batch = Batch()
         for index in (0, 1):
             values[index] += self.choice.random()

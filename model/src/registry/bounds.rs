@@ -20,7 +20,7 @@ const HEALING_MS: u64 = 5_000;
 
 /// Maximum number of steps of a write of one series, of a heartbeat, a LEAVE or a DEL: several for
 /// each of the entries that a write settles.
-const OF_A_WRITE: u64 = 4_000;
+const OF_A_WRITE: u64 = 5_000;
 /// Maximum number of steps of a write to a full registry, and of SETTLE.
 const OF_SETTLING: u64 = 50_000;
 /// The same of a batch of as many new series as a writer of ours puts into one.
