@@ -10,7 +10,7 @@ use crate::backend::BackendError;
 
 /// Minimum time between two questions, because series that a limit leaves out for hours would cause
 /// many.
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// The families to compare with those of the shared registry, with their shards.
 #[derive(Default)]

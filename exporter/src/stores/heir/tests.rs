@@ -129,7 +129,12 @@ impl World {
 
     fn begin(&mut self) -> Process {
         let file = self.file(Role::Worker);
-        let store = file.duplicate().unwrap().adopt().unwrap();
+        // Each has a pid of its own: of several writers with one pid, a gauge shows only the last.
+        let process = metrics_store::Process {
+            pid: u32::try_from(self.number).unwrap(),
+            ..metrics_store::Process::current()
+        };
+        let store = file.duplicate().unwrap().adopt_as(process).unwrap();
         let writer = Self::read(&file);
         Process {
             store: Some(store),

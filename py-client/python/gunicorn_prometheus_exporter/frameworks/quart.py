@@ -82,6 +82,6 @@ def _note(error: BaseException, *, unexpected: bool = False) -> None:
         if is_no_error(error.code if response is None else response.status_code):
             return  # the redirect to a path with a slash is a raised response
     if quart.has_request_context():
-        recorded = quart.request.scope.get(REQUEST)
+        recorded: Any = quart.request.scope.get(REQUEST)
         if recorded is not None:
             recorded.note_error(error, unexpected=unexpected)
