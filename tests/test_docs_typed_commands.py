@@ -66,7 +66,7 @@ class Shell:
 
     @contextmanager
     def running(self, line: str) -> Iterator[None]:
-        """Runs a command that serves until it is told to end, and then ends without an error."""
+        """Runs a server, sends SIGTERM, and expects that it ends without an error."""
         with (self.directory / "log").open("ab") as log:
             process = subprocess.Popen(
                 self._words(line),

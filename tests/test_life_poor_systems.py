@@ -79,7 +79,7 @@ def test_without_proc_everything_is_counted() -> None:
     gunicorn = Started(APP, workers=2)
     gunicorn.by = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /proc && exec "$@"', "sh"]
     if subprocess.run([*gunicorn.by, "true"], check=False, capture_output=True).returncode != 0:
-        pytest.skip("this machine lets nobody hide /proc")
+        pytest.skip("/proc cannot be hidden on this machine")
     with gunicorn:
         with Load([gunicorn.port]) as load:
             load.wait_for(50)

@@ -1,5 +1,5 @@
 //! The shared registry shows the same as the instance's own, whichever writers have died, and when,
-//! and whoever has sent their remaining values.
+//! and whether they or a carry-over store have sent the remaining values.
 
 use std::sync::{Arc, Mutex};
 

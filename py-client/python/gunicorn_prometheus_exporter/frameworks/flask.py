@@ -12,9 +12,10 @@ from typing import Any
 
 import flask
 import flask.ctx
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
-from . import is_no_error, name_route, note_error, wrap
+from . import name_route, note_error, wrap
+from .werkzeug import is_response, matched_rule, noting_handled
 
 
 def install(_flask: Any) -> None:
@@ -25,7 +26,7 @@ def install(_flask: Any) -> None:
         wrap(context, "pop", _noting_the_end)
     for name in ("preprocess_request", "dispatch_request"):
         wrap(flask.Flask, name, _noting_raised)
-    wrap(flask.Flask, "_find_error_handler", _noting_handled)
+    wrap(flask.Flask, "_find_error_handler", noting_handled(_note))
     flask.got_request_exception.connect(_note_signalled, weak=False)
 
 
@@ -39,23 +40,12 @@ def _naming(original: Any) -> Any:
     def match_request(self: Any, *args: Any) -> Any:
         result = original(self, *args)
         request = self.request
-        rule = getattr(request, "url_rule", None) or _rule_for_another_method(self, request)
+        rule = matched_rule(self, request)
         if rule is not None:
             name_route(request.environ, rule.rule)
         return result
 
     return match_request
-
-
-def _rule_for_another_method(context: Any, request: Any) -> Any:
-    """Returns the rule of a path without a view for the method of the request: 405."""
-    methods = getattr(getattr(request, "routing_exception", None), "valid_methods", None)
-    if not methods:
-        return None
-    try:
-        return context.url_adapter.match(method=next(iter(methods)), return_rule=True)[0]
-    except HTTPException:
-        return None
 
 
 def _noting_raised(original: Any) -> Any:
@@ -68,16 +58,6 @@ def _noting_raised(original: Any) -> Any:
             raise
 
     return call
-
-
-def _noting_handled(original: Any) -> Any:
-    def find_error_handler(self: Any, error: Any, *args: Any) -> Any:
-        # Flask wraps an exception without a handler in another.
-        if getattr(error, "original_exception", None) is None or not isinstance(error, InternalServerError):
-            _note(error)
-        return original(self, error, *args)
-
-    return find_error_handler
 
 
 def _note_signalled(_app: Any, exception: BaseException | None = None, **_more: Any) -> None:
@@ -96,9 +76,5 @@ def _noting_the_end(original: Any) -> Any:
 
 
 def _note(error: BaseException, *, unexpected: bool = False) -> None:
-    if isinstance(error, HTTPException):
-        response = getattr(error, "response", None)
-        if is_no_error(error.code if response is None else response.status_code):
-            return  # the redirect to a path with a slash is a raised response
-    if flask.has_request_context():
+    if not is_response(error) and flask.has_request_context():
         note_error(flask.request.environ, error, unexpected=unexpected)

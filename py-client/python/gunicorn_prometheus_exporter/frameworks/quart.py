@@ -9,9 +9,10 @@ from typing import Any
 
 import quart
 import quart.ctx
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import HTTPException
 
-from . import REQUEST, is_no_error, wrap
+from . import REQUEST, wrap
+from .werkzeug import is_response, matched_rule, noting_handled
 
 
 def install(_quart: Any) -> None:
@@ -22,7 +23,7 @@ def install(_quart: Any) -> None:
             wrap(context, "match_request", _naming)
     for name in ("preprocess_request", "dispatch_request"):
         wrap(quart.Quart, name, _noting_raised)
-    wrap(quart.Quart, "_find_error_handler", _noting_handled)
+    wrap(quart.Quart, "_find_error_handler", noting_handled(_note))
     quart.got_request_exception.connect(_note_signalled, weak=False)
 
 
@@ -31,23 +32,12 @@ def _naming(original: Any) -> Any:
         result = original(self, *args)
         request = getattr(self, "request_websocket", None) or self.request
         recorded = request.scope.get(REQUEST)
-        rule = getattr(request, "url_rule", None) or _rule_for_another_method(self, request)
+        rule = matched_rule(self, request)
         if recorded is not None and rule is not None:
             recorded.endpoint = recorded.prefix + rule.rule
         return result
 
     return match_request
-
-
-def _rule_for_another_method(context: Any, request: Any) -> Any:
-    """Returns the rule of a path without a view for the method of the request: 405."""
-    methods = getattr(getattr(request, "routing_exception", None), "valid_methods", None)
-    if not methods:
-        return None
-    try:
-        return context.url_adapter.match(method=next(iter(methods)), return_rule=True)[0]
-    except HTTPException:
-        return None
 
 
 def _noting_raised(original: Any) -> Any:
@@ -61,27 +51,13 @@ def _noting_raised(original: Any) -> Any:
     return call
 
 
-def _noting_handled(original: Any) -> Any:
-    def find_error_handler(self: Any, error: Any, *args: Any) -> Any:
-        # Quart wraps an exception without a handler in another.
-        if getattr(error, "original_exception", None) is None or not isinstance(error, InternalServerError):
-            _note(error)
-        return original(self, error, *args)
-
-    return find_error_handler
-
-
 async def _note_signalled(_app: Any, exception: BaseException | None = None, **_more: Any) -> None:
     if exception is not None:
         _note(exception, unexpected=not isinstance(exception, HTTPException))
 
 
 def _note(error: BaseException, *, unexpected: bool = False) -> None:
-    if isinstance(error, HTTPException):
-        response = getattr(error, "response", None)
-        if is_no_error(error.code if response is None else response.status_code):
-            return  # the redirect to a path with a slash is a raised response
-    if quart.has_request_context():
+    if not is_response(error) and quart.has_request_context():
         recorded: Any = quart.request.scope.get(REQUEST)
         if recorded is not None:
             recorded.note_error(error, unexpected=unexpected)
