@@ -111,6 +111,26 @@ def test_the_reason_is_known_when_the_exporter_sees_the_end_before_the_arbiter(v
         eventually(lambda: reasons(gunicorn), equals={"max_requests": 1.0})
 
 
+KILLS_ANOTHER_MEANWHILE = """
+import os, signal
+
+def child_exit(server, worker):
+    for pid in list(server.WORKERS)[:1]:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_reason_is_known_of_workers_that_die_while_gunicorn_reaps_others(version: str) -> None:
+    """Each worker that is reaped brings the death of the next one, before Gunicorn asks again."""
+    venv = Venv.gunicorn(version)
+    with Gunicorn(APP, venv=venv, workers=4, config=KILLS_ANOTHER_MEANWHILE) as gunicorn:
+        eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state")), equals=4)
+        gunicorn.kill_worker(gunicorn.worker_pids()[0])
+        eventually(lambda: reasons(gunicorn), equals={"kill": 4.0})
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_worker_that_times_out_is_aborted_and_its_request_is_not_lost(version: str) -> None:
     """The arbiter sends SIGABRT; the request reached the application."""

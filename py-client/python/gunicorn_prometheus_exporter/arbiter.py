@@ -302,9 +302,8 @@ def _stop(original: Any) -> Any:
 
 def _reap_workers(original: Any) -> Any:
     def reap_workers(self: Any) -> Any:
-        for pid, worker in list(self.WORKERS.items()):
-            endings.look(pid, worker)
-        return original(self)
+        with endings.statuses_noted(self.WORKERS):
+            return original(self)
 
     return reap_workers
 

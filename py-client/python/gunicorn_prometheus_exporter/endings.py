@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,31 @@ _GRACEFUL = {"hup", "quit", "int", "term", "ttou", "winch", "max_requests", "rel
 _FORCED = {"abort", "kill", "oom"}
 
 
+@contextlib.contextmanager
+def statuses_noted(workers: dict[int, Any]) -> Iterator[None]:
+    """Notes the exit status of each worker that Gunicorn reaps meanwhile, because Gunicorn does not pass it on.
+
+    Gunicorn asks ``os.waitpid`` until nothing is left to reap, also for workers that die in between. So the answers
+    themselves are read: whatever is looked at beforehand misses those.
+    """
+    original = os.waitpid
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        ended, status = original(pid, options)
+        worker = workers.get(ended)
+        if worker is not None:
+            worker.metrics_status = os.waitstatus_to_exitcode(status)
+        return ended, status
+
+    os.waitpid = waitpid
+    try:
+        yield
+    finally:
+        os.waitpid = original
+
+
 def look(pid: int, worker: Any) -> None:
-    """Reads a worker's status before Gunicorn reaps it, because Gunicorn does not pass it on."""
+    """Reads the exit status of a worker that Gunicorn has not reaped."""
     if not hasattr(os, "waitid"):
         return
     try:
