@@ -43,6 +43,8 @@ use outgoing::Contents;
 
 /// Time between two full states while something is left out, in milliseconds.
 const FULL_STATE_MS: u64 = 30_000;
+/// So many gauges are retired before the registry is made to forget them by a full state.
+const MIN_RETIRED: usize = 1000;
 /// How many batches without an answer are remembered; more than one takes more than one fault.
 const MAX_UNANSWERED: usize = 4;
 /// A series without a place in the registry's index table.
@@ -96,6 +98,9 @@ pub struct Session {
     told: Option<Epoch>,
     series: Vec<SeriesState>,
     next_index: u32,
+    /// How many gauges were retired since the last full state began: of other types the registry goes
+    /// on to remember what was sent.
+    retired: usize,
     stage: Stage,
     in_flight: Option<InFlight>,
     /// Batches of which a copy may arrive, or have arrived, though none was acknowledged: seq and
@@ -216,6 +221,27 @@ impl Session {
         self.in_flight.as_ref().map(|batch| &*batch.sent)
     }
 
+    /// Whether the registry does not have a series, and nothing of it is under way or can still arrive:
+    /// its number may be given to another one ([`forget`](Self::forget)).
+    pub fn may_forget(&self, number: usize) -> bool {
+        let is_at_rest = self.stage == Stage::Steady
+            && self.in_flight.is_none()
+            && self.unanswered.is_empty()
+            && self.left_out_before == 0;
+        let state = self.series.get(number);
+        let is_retired = state.is_none_or(|state| state.index == NO_INDEX);
+        is_at_rest && is_retired && !self.retry.contains(number)
+    }
+
+    /// The series of that number is another one from now on, of the same type.
+    pub fn forget(&mut self, number: usize) {
+        if let Some(SeriesState { saved, .. }) = self.series.get_mut(number) {
+            saved.base = saved.base.zero();
+            saved.acked = saved.base.clone();
+            saved.sent = saved.base.clone();
+        }
+    }
+
     /// Whether something is to be sent that cannot wait for the next turn: a batch again that was
     /// not answered, the rest of a full state, or what was left out.
     pub fn is_pending(&self, now_ms: u64) -> bool {
@@ -243,6 +269,9 @@ impl Session {
         if self.full_at_ms.is_some_and(|at_ms| now_ms >= at_ms) && self.stage == Stage::Steady {
             self.stage = Stage::Full { forgotten_seq: 0 };
         }
+        if self.stage == Stage::Steady && self.has_retired_most() {
+            self.stage = Stage::Full { forgotten_seq: 0 };
+        }
         match self.stage {
             Stage::Hello if source.is_empty() => None,
             Stage::Hello => Some(self.send_nothing(Stage::Hello)),
@@ -267,6 +296,15 @@ impl Session {
             return next;
         }
         Some(self.send_nothing(Stage::Steady))
+    }
+
+    /// Whether many more gauges were retired since the last full state than there are series: with the
+    /// next one the registry forgets them.
+    fn has_retired_most(&self) -> bool {
+        self.retired >= MIN_RETIRED && {
+            let live = self.series.iter().filter(|state| state.index != NO_INDEX);
+            self.retired > 2 * live.count()
+        }
     }
 
     fn send_nothing(&mut self, then: Stage) -> Push {
@@ -433,6 +471,7 @@ impl Session {
             state.index = NO_INDEX;
         }
         self.next_index = 0;
+        self.retired = 0;
         self.retry = Retry::default();
         self.full_at_ms = None;
     }

@@ -454,7 +454,7 @@ fn a_snapshot_of_the_version_before_is_read() {
         .inc(&at(1), "rows", &Labels::none(), 5.0, None)
         .unwrap();
     let mut bytes = registry.encode_snapshot();
-    assert_eq!(bytes[0], 7);
+    assert_eq!(bytes[0], 8);
     // Of version 2: nothing of who holds a declaration, at the end and in a family; no TTLs of whole families, at the end, in a family and before a series' value; no tombstones, what batches of their writers left out, and records of writers that
     // are gone, before exemplars and groups; no deadline of a series, before its other seven numbers; no
     // clock of leases, before its queue.

@@ -233,10 +233,10 @@ impl Value {
     fn retire(&self, py: Python<'_>) {
         let mut state = self.group.current(py);
         if let Some(series) = state.series.take() {
-            series.retire();
             for (cell, own) in state.own.iter_mut().enumerate() {
                 *own = series.get(cell) - *own;
             }
+            self.group.give_back(series, &state);
         }
         state.removed = true;
     }

@@ -14,6 +14,9 @@
 //! exemplar  head, turn, series and cell, text length, value, time, room for a text: labels
 //! ```
 //!
+//! The record of a removed gauge is used again: `worker_store/reuse.rs` says how, and why no value is
+//! taken for that of another series.
+//!
 //! The next exemplar of a cell overwrites the one before. Its turn is odd meanwhile, and stays odd
 //! if the writer is killed: then there is no exemplar.
 
@@ -37,6 +40,8 @@ pub(crate) const AT_NAME_LEN: usize = 9;
 pub(crate) const AT_NAME: usize = 10;
 /// Number of shards when the push state was written; 0 = there is none.
 pub(crate) const AT_SHARDS: usize = 48;
+/// How many records were used again.
+pub(crate) const AT_REUSED: usize = 50;
 /// Code of the writer's reason to end; 0 = none.
 pub(crate) const AT_LAST_WORDS: usize = 49;
 /// For each shard: the commit, whose lowest bit selects the valid one of two headers, and those
@@ -62,9 +67,18 @@ pub(crate) const KIND_EXEMPLAR: u64 = 4;
 
 pub(crate) const FAMILY_HEAD: usize = 2;
 pub(crate) const SERIES_HEAD: usize = 4;
-/// Flags of a series' record: whether it is retired.
+/// In a series' record: its state, and in the upper half how often the record was used again.
 pub(crate) const AT_FLAGS: usize = 1;
+/// Its writer has removed it.
 pub(crate) const RETIRED: u64 = 1;
+/// And nothing in its writer refers to it any more: the exporter may set [`FREE`].
+pub(crate) const RETURNED: u64 = 2;
+/// No registry knows it any more: its writer may use the record for another series of the family.
+pub(crate) const FREE: u64 = 4;
+/// Its labels or its push state are being written.
+pub(crate) const WRITING: u64 = 8;
+/// What the state is without the number of uses.
+pub(crate) const STATE: u64 = 0xffff_ffff;
 /// Turn of an exemplar's record.
 pub(crate) const AT_TURN: usize = 1;
 pub(crate) const AT_CELL: usize = 2;

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use metrics_model::{FamilySpec, FamilyType, Layout, Point, SourceExemplar};
 
 use crate::file::{hex, may_be_mapped};
 use crate::layout::{
-    AT_FLAGS, AT_ID, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_PID, AT_ROLE_AND_SLOT,
-    AT_START_TIME, AT_USED, HEADER, MAGIC, MAX_NAME, MAX_STORE, RETIRED, SERIES_HEAD, Shape,
+    AT_FLAGS, AT_ID, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_PID, AT_REUSED,
+    AT_ROLE_AND_SLOT, AT_START_TIME, AT_USED, FREE, HEADER, MAGIC, MAX_NAME, MAX_STORE, RETIRED,
+    RETURNED, SERIES_HEAD, STATE, Shape, WRITING,
 };
 use crate::memory::{FIRST_SEGMENT, Segment, WORD, segment_bounds, segment_of, words};
 use crate::record::{self, Labels, Record};
@@ -70,6 +71,8 @@ pub struct StoreReader {
     series: Vec<Place>,
     /// Places of the exemplars, by the number of their series: nearly no series has any.
     exemplars: HashMap<u32, Vec<ExemplarPlace>>,
+    /// How many records were used again when this was last looked at.
+    reused: u64,
 }
 
 /// The place of an exemplar's record.
@@ -84,9 +87,23 @@ struct ExemplarPlace {
 #[derive(Debug)]
 struct Place {
     at: usize,
+    words: usize,
     family: usize,
     shape: Shape,
     labels: Labels,
+    /// How often the record had been used again when the labels were read.
+    uses: u64,
+}
+
+/// The record of a series, for its writer.
+pub(crate) struct SeriesRecord<'a> {
+    pub(crate) family: usize,
+    pub(crate) labels: &'a Labels,
+    pub(crate) shape: Shape,
+    pub(crate) at: usize,
+    pub(crate) words: usize,
+    /// Its labels are those of a series: it is not between two of them.
+    pub(crate) is_defined: bool,
 }
 
 impl StoreReader {
@@ -113,6 +130,7 @@ impl StoreReader {
             families: Vec::new(),
             series: Vec::new(),
             exemplars: HashMap::new(),
+            reused: 0,
         };
         reader.refresh()?;
         Ok(reader)
@@ -124,6 +142,10 @@ impl StoreReader {
     ///
     /// New records are damaged or cannot be mapped; those before them stay readable.
     pub fn refresh(&mut self) -> Result<(), StoreError> {
+        let reused = self.segments[0][AT_REUSED].load(Acquire);
+        if std::mem::replace(&mut self.reused, reused) != reused {
+            self.read_again();
+        }
         let used = self.segments[0][AT_USED].load(Acquire) as usize;
         if used == self.used {
             return Ok(());
@@ -142,6 +164,25 @@ impl StoreReader {
             self.used += self.read_record(self.used, used)?;
         }
         Ok(())
+    }
+
+    /// Looks for records that were used again since they were read. To be called once more when their
+    /// writer has ended: it may have been killed before it counted the last of them.
+    pub fn read_again(&mut self) {
+        for number in 0..self.series.len() {
+            let Place { at, words: len, .. } = self.series[number];
+            let Some(all) = words(&self.segments, at, len) else {
+                continue;
+            };
+            let flags = all[AT_FLAGS].load(Acquire);
+            if flags & !STATE == self.series[number].uses || flags & (FREE | WRITING) != 0 {
+                continue;
+            }
+            if let Some(Record::Series { labels, uses, .. }) = record::read(all, &self.families) {
+                let place = &mut self.series[number];
+                (place.labels, place.uses) = (labels, uses);
+            }
+        }
     }
 
     /// Returns how many series there have ever been.
@@ -191,9 +232,40 @@ impl StoreReader {
             .collect()
     }
 
-    /// Returns whether its writer has removed it (it may come back).
+    /// Returns whether its writer has removed it (it may come back), or has put another series into the
+    /// record since the labels were read: what the record says now is not said of these labels.
     pub fn is_retired(&self, number: usize) -> bool {
-        self.record(number).1[AT_FLAGS].load(Acquire) & RETIRED != 0
+        let flags = self.record(number).1[AT_FLAGS].load(Acquire);
+        flags & RETIRED != 0 || flags & !STATE != self.series[number].uses
+    }
+
+    /// Whether its writer has removed it and keeps no handle, so that it may be
+    /// [released](Self::release).
+    pub fn is_returned(&self, number: usize) -> bool {
+        self.record(number).1[AT_FLAGS].load(Acquire) & STATE == RETIRED | RETURNED
+    }
+
+    /// Lets the writer use the record for another series: no registry knows this one, and nothing of
+    /// it is under way. Its push state is empty from now on. False where its writer has taken it back.
+    pub fn release(&self, number: usize) -> bool {
+        let (_, record) = self.record(number);
+        let flags = &record[AT_FLAGS];
+        let before = flags.load(Acquire);
+        if before & STATE != RETIRED | RETURNED {
+            return false;
+        }
+        let under_way = before | FREE | WRITING;
+        if flags
+            .compare_exchange(before, under_way, AcqRel, Relaxed)
+            .is_err()
+        {
+            return false;
+        }
+        let zero = self.base(number).zero();
+        self.set_base(number, &zero);
+        self.restart_push(number, &zero);
+        flags.store(before | FREE, Release);
+        true
     }
 
     /// Sets a counter or gauge on behalf of an ended writer that was interrupted; other types stay
@@ -248,10 +320,16 @@ impl StoreReader {
         &self.families
     }
 
-    pub(crate) fn records(&self) -> impl Iterator<Item = (usize, &Labels, Shape, usize)> {
-        self.series
-            .iter()
-            .map(|place| (place.family, &place.labels, place.shape, place.at))
+    pub(crate) fn records(&self) -> impl Iterator<Item = SeriesRecord<'_>> {
+        let numbered = self.series.iter().enumerate();
+        numbered.map(|(number, place)| SeriesRecord {
+            family: place.family,
+            labels: &place.labels,
+            shape: place.shape,
+            at: place.at,
+            words: place.words,
+            is_defined: self.record(number).1[AT_FLAGS].load(Acquire) & (FREE | WRITING) == 0,
+        })
     }
 
     /// Returns series, cell, place and words of each valid exemplar.
@@ -287,11 +365,14 @@ impl StoreReader {
                 family,
                 shape,
                 labels,
+                uses,
             } => self.series.push(Place {
                 at,
+                words: length,
                 family,
                 shape,
                 labels,
+                uses,
             }),
             Record::Exemplar { series, cell } => {
                 let places = self.exemplars.entry(series).or_default();

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, fence};
 use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS, SourceExemplar};
 
 use crate::layout::{
-    AT_CELL, AT_TEXT_LEN, AT_TIME, AT_TURN, AT_VALUE, EXEMPLAR_HEAD, FAMILY_HEAD, KIND_EXEMPLAR,
-    KIND_FAMILY, KIND_PADDING, KIND_SERIES, MAX_RECORD, SERIES_HEAD, Shape,
+    AT_CELL, AT_FLAGS, AT_TEXT_LEN, AT_TIME, AT_TURN, AT_VALUE, EXEMPLAR_HEAD, FAMILY_HEAD, FREE,
+    KIND_EXEMPLAR, KIND_FAMILY, KIND_PADDING, KIND_SERIES, MAX_RECORD, SERIES_HEAD, STATE, Shape,
+    WRITING,
 };
 use crate::memory::WORD;
 use crate::reader::FamilyDef;
@@ -26,7 +27,10 @@ pub(crate) enum Record {
     Series {
         family: usize,
         shape: Shape,
+        /// None as long as it is between two series.
         labels: Labels,
+        /// How often the record had been used again when these were its labels.
+        uses: u64,
     },
     /// Space for an exemplar of that series' cell.
     Exemplar { series: u32, cell: u32 },
@@ -192,6 +196,31 @@ fn read_series(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
     let def = families.get(family)?;
     let shape = Shape::of(def.family_type, def.layout.as_ref())?;
     debug_assert!(shape.base_at() >= SERIES_HEAD);
+    let flags = record[AT_FLAGS].load(Acquire);
+    let labels = if flags & (FREE | WRITING) == 0 {
+        read_labels(record, shape)
+    } else {
+        None
+    };
+    // A reader that looks on while another exporter releases the record may have read two halves.
+    fence(Acquire);
+    let after = record[AT_FLAGS].load(Relaxed);
+    let uses = flags & !STATE;
+    let is_between = (flags | after) & (FREE | WRITING) != 0 || after & !STATE != uses;
+    let labels = if is_between {
+        (record.len() >= shape.text_at()).then(Labels::default)
+    } else {
+        labels
+    };
+    Some(Record::Series {
+        family,
+        shape,
+        labels: labels?,
+        uses,
+    })
+}
+
+fn read_labels(record: &[AtomicU64], shape: Shape) -> Option<Labels> {
     let text = text_of(record, shape.text_at(), record.get(3)?.load(Relaxed))?;
     let mut text = text.as_slice();
     let mut labels = Vec::new();
@@ -201,11 +230,7 @@ fn read_series(record: &[AtomicU64], families: &[FamilyDef]) -> Option<Record> {
         }
         labels.push((take(&mut text)?, take(&mut text)?));
     }
-    Some(Record::Series {
-        family,
-        shape,
-        labels: labels.into(),
-    })
+    Some(labels.into())
 }
 
 /// Sets the first word, and appends the text.

@@ -1,9 +1,9 @@
 //! The handle with which a worker records: a few nanoseconds, no lock, no allocation.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::layout::RETIRED;
+use crate::layout::{FREE, RETIRED, RETURNED, STATE, WRITING};
 
 /// One series of this process' store. Copies refer to the same series.
 ///
@@ -90,12 +90,44 @@ impl Series {
 
     /// Marks it as removed by the application: this process no longer owns it.
     pub fn retire(&self) {
-        self.flags.store(RETIRED, Release);
+        let flags = self.flags.load(Relaxed);
+        self.flags.store(flags | RETIRED, Release);
     }
 
     /// Marks it as made again; it continues from its value.
     pub fn revive(&self) {
-        self.flags.store(0, Release);
+        let flags = self.flags.load(Relaxed);
+        self.flags.store(flags & !RETIRED, Release);
+    }
+
+    /// It is removed, and nothing in this process refers to it any more.
+    pub(crate) fn give_back(&self) {
+        let flags = self.flags.load(Relaxed);
+        self.flags.store(flags | RETIRED | RETURNED, Release);
+    }
+
+    /// Takes it back, unless the exporter has begun to release it.
+    pub(crate) fn take_back(&self) -> bool {
+        let is_begun = |flags: u64| flags & (FREE | WRITING) != 0;
+        let taken = |flags: u64| (!is_begun(flags)).then_some(flags & !RETURNED);
+        self.flags.fetch_update(AcqRel, Relaxed, taken).is_ok()
+    }
+
+    /// Whether the exporter has not decided about it yet.
+    pub(crate) fn is_waiting(&self) -> bool {
+        let state = self.flags.load(Relaxed) & STATE;
+        state & RETURNED != 0 && state & FREE == 0
+    }
+
+    /// Whether the exporter is about to release it, or was killed while it was.
+    pub(crate) fn is_being_released(&self) -> bool {
+        let state = self.flags.load(Relaxed) & STATE;
+        state == RETIRED | RETURNED | FREE | WRITING
+    }
+
+    /// Whether its record may be used for another series.
+    pub(crate) fn is_free(&self) -> bool {
+        self.flags.load(Acquire) & STATE == RETIRED | RETURNED | FREE
     }
 
     /// Returns whether it is removed.

@@ -1,7 +1,8 @@
 //! The writer's side: finds and creates the series that a worker records into.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+mod reuse;
+
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
@@ -61,6 +62,22 @@ impl Slot {
     }
 }
 
+/// A family's number, and the labels of a series of it.
+type Key = (u32, record::Labels);
+
+/// A series that has a record.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    series: Series,
+    /// Where the record is, and its words.
+    at: usize,
+    words: usize,
+    /// How often it was handed out and not given back.
+    handles: u32,
+    /// It is among [`Inner::returned`], perhaps since before it came back.
+    is_listed: bool,
+}
+
 #[derive(Debug)]
 struct Inner {
     segments: Vec<&'static [AtomicU64]>,
@@ -68,7 +85,11 @@ struct Inner {
     families: Vec<FamilyDef>,
     /// Families with one name differ only in their layout.
     families_by_name: HashMap<Box<str>, Vec<u32>>,
-    series: HashMap<(u32, record::Labels), Series>,
+    series: HashMap<Key, Known>,
+    /// How many records of series there are.
+    count: u32,
+    /// Series that were given back, from the first on, by family and length of the record.
+    returned: HashMap<(u32, usize), VecDeque<(Key, u32)>>,
     /// The place of the exemplar of a series' cell.
     exemplars: HashMap<(u32, u32), Slot>,
 }
@@ -90,14 +111,25 @@ impl WorkerStore {
             families: Vec::new(),
             families_by_name: HashMap::new(),
             series: HashMap::new(),
+            count: 0,
+            returned: HashMap::new(),
             exemplars: HashMap::new(),
         };
         for def in reader.families() {
             inner.remember(def.clone());
         }
-        for (family, labels, shape, at) in reader.records() {
-            let series = inner.series_at(at, shape);
-            inner.series.insert((family as u32, labels.clone()), series);
+        for record in reader.records() {
+            let known = Known {
+                series: inner.series_at(record.at, record.shape),
+                at: record.at,
+                words: record.words,
+                handles: 0,
+                is_listed: false,
+            };
+            if record.is_defined {
+                let key = (record.family as u32, record.labels.clone());
+                inner.series.insert(key, known);
+            }
         }
         for (series, cell, at, words) in reader.exemplar_records() {
             let slot = inner.slot_at(at, words);
@@ -160,6 +192,13 @@ impl WorkerStore {
     /// Returns the series with these labels, if there is one.
     pub fn find_series(&self, family: &Family, labels: &[(&str, &str)]) -> Option<Series> {
         self.lock().find_series(*family, key_of(labels))
+    }
+
+    /// The application has removed the series of these labels, and the caller keeps no handle. The
+    /// record of a gauge to which no other handle exists is used for another series once the exporter
+    /// has released it.
+    pub fn give_back(&self, family: &Family, labels: &[(&str, &str)]) {
+        self.lock().give_back(*family, key_of(labels));
     }
 
     /// Returns the number of written bytes.
@@ -291,8 +330,11 @@ impl Inner {
         labels: record::Labels,
     ) -> Result<Series, StoreError> {
         let key = (family.number, labels);
-        if let Some(series) = self.series.get(&key) {
-            return Ok(*series);
+        if let Some(known) = self.series.get_mut(&key)
+            && known.series.take_back()
+        {
+            known.handles += 1;
+            return Ok(known.series);
         }
         let pairs = key.1.iter().map(|(name, value)| (&**name, &**value));
         let name = || &*self.families[family.number as usize].name;
@@ -305,16 +347,33 @@ impl Inner {
         }
         let words = record::series(family.number as usize, family.shape, pairs)
             .map_err(|words| too_large(name(), words * WORD, MAX_RECORD * WORD))?;
-        let at = self.append(file, &words)?;
-        let series = self.series_at(at, family.shape);
-        match self.series.entry(key) {
-            Entry::Vacant(vacant) => Ok(*vacant.insert(series)),
-            Entry::Occupied(occupied) => Ok(*occupied.get()),
-        }
+        let own = self.series.get(&key).copied();
+        let own = own.filter(|known| known.series.is_free());
+        let free = own.or_else(|| self.free_record(family.number, words.len()));
+        let known = if let Some(free) = free {
+            self.write_over(&free, &words);
+            free
+        } else {
+            let at = self.append(file, &words)?;
+            Known {
+                series: self.series_at(at, family.shape),
+                at,
+                words: words.len(),
+                handles: 0,
+                is_listed: false,
+            }
+        };
+        let known = Known {
+            handles: 1,
+            ..known
+        };
+        self.series.insert(key, known);
+        Ok(known.series)
     }
 
     fn find_series(&self, family: Family, labels: record::Labels) -> Option<Series> {
-        self.series.get(&(family.number, labels)).copied()
+        let known = self.series.get(&(family.number, labels));
+        known.map(|known| known.series)
     }
 
     fn remember(&mut self, def: FamilyDef) -> u32 {
@@ -328,11 +387,12 @@ impl Inner {
     }
 
     /// Called once for each series, in their order; the result is kept.
-    fn series_at(&self, at: usize, shape: Shape) -> Series {
+    fn series_at(&mut self, at: usize, shape: Shape) -> Series {
+        self.count += 1;
         let segment = segment_of(at);
         let record = &self.segments[segment][at - segment_bounds(segment).0..];
         Series::new(
-            self.series.len() as u32,
+            self.count - 1,
             &record[AT_FLAGS],
             &record[SERIES_HEAD..SERIES_HEAD + shape.cells()],
         )

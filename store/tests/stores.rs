@@ -474,3 +474,200 @@ fn an_exemplar_is_the_last_of_its_cell_also_when_it_needs_more_room() {
     let again = StoreReader::open(reader.as_fd().try_clone_to_owned().unwrap()).unwrap();
     assert_eq!(again.exemplars(0), reader.exemplars(0));
 }
+
+/// The session of an exporter, as far as a record that is used again needs it.
+fn release_returned(reader: &StoreReader) -> usize {
+    let returned = (0..reader.len()).filter(|number| reader.is_returned(*number));
+    returned.filter(|number| reader.release(*number)).count()
+}
+
+fn label_of(reader: &StoreReader, number: usize) -> &str {
+    &reader.series(number).labels[0].1
+}
+
+#[test]
+fn the_record_of_a_removed_gauge_is_used_again_once_the_exporter_has_released_it() {
+    let (store, mut reader) = store();
+    let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+    let family = store.family(&gauge, None).unwrap();
+    let mut used = Vec::new();
+    for round in 0..1000 {
+        let label = format!("{round:05}");
+        let labels = [("queue", label.as_str())];
+        let series = store.series(&family, &labels).unwrap();
+        assert!(!series.is_retired());
+        assert_eq!(series.get(0), 0.0);
+        series.set(0, f64::from(round));
+        reader.refresh().unwrap();
+        let live = (0..reader.len()).filter(|number| !reader.is_retired(*number));
+        let live = live.collect::<Vec<_>>();
+        assert_eq!(live.len(), 1);
+        assert_eq!(label_of(&reader, live[0]), label);
+        assert_eq!(reader.point(live[0]), Point::Scalar(f64::from(round)));
+        store.give_back(&family, &labels);
+        if round % 3 == 0 {
+            release_returned(&reader);
+        }
+        used.push(store.used_bytes());
+    }
+    assert!(reader.len() < 6, "{} records", reader.len());
+    assert_eq!(used.last(), used.get(10));
+}
+
+#[test]
+fn a_gauge_that_comes_back_in_time_goes_on_in_its_record() {
+    let (store, mut reader) = store();
+    let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+    let family = store.family(&gauge, None).unwrap();
+    let labels = [("queue", "a")];
+    for round in 0..100 {
+        let series = store.series(&family, &labels).unwrap();
+        series.revive();
+        series.set(0, 1.0);
+        reader.refresh().unwrap();
+        assert_eq!(reader.len(), 1);
+        store.give_back(&family, &labels);
+        if round % 2 == 0 {
+            assert_eq!(release_returned(&reader), 1);
+        }
+    }
+    // Its record may now be another's, once.
+    store.give_back(&family, &labels);
+    release_returned(&reader);
+    store.series(&family, &[("queue", "b")]).unwrap();
+    let back = store.series(&family, &labels).unwrap();
+    back.set(0, 7.0);
+    reader.refresh().unwrap();
+    assert_eq!(reader.len(), 2);
+    assert_eq!((label_of(&reader, 0), label_of(&reader, 1)), ("b", "a"));
+}
+
+#[test]
+fn a_record_with_another_handle_and_that_of_a_counter_are_not_used_again() {
+    let (store, mut reader) = store();
+    let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+    for (spec, handles) in [(gauge, 2), (counter("done"), 1)] {
+        let family = store.family(&spec, None).unwrap();
+        let labels = [("queue", "a")];
+        for _ in 0..handles {
+            store.series(&family, &labels).unwrap();
+        }
+        store.give_back(&family, &labels);
+        reader.refresh().unwrap();
+        assert_eq!(release_returned(&reader), 0);
+        store.series(&family, &[("queue", "b")]).unwrap();
+    }
+    reader.refresh().unwrap();
+    assert_eq!(reader.len(), 4);
+}
+
+#[test]
+fn a_reader_that_comes_later_sees_what_is_in_a_record_now() {
+    let file = StoreFile::create(&identity()).unwrap();
+    let copy = || file.as_fd().try_clone_to_owned().unwrap();
+    let (first, second, third) = (copy(), copy(), copy());
+    let store = file.adopt().unwrap();
+    let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+    let family = store.family(&gauge, None).unwrap();
+    store.series(&family, &[("queue", "a")]).unwrap();
+    let reader = StoreReader::open(first).unwrap();
+    store.give_back(&family, &[("queue", "a")]);
+    assert_eq!(release_returned(&reader), 1);
+    // Between the two it is nobody's.
+    let between = StoreReader::open(second).unwrap();
+    assert!(between.is_retired(0) && between.series(0).labels.is_empty());
+    store.series(&family, &[("queue", "b")]).unwrap();
+    let later = StoreReader::open(third).unwrap();
+    assert_eq!(label_of(&later, 0), "b");
+    assert!(!later.is_retired(0));
+    let mut between = between;
+    between.refresh().unwrap();
+    assert_eq!(label_of(&between, 0), "b");
+}
+
+#[test]
+fn a_value_that_is_written_before_the_labels_are_read_again_is_not_that_of_the_old_ones() {
+    let (store, mut reader) = store();
+    let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+    let family = store.family(&gauge, None).unwrap();
+    store
+        .series(&family, &[("queue", "a")])
+        .unwrap()
+        .set(0, 1.0);
+    reader.refresh().unwrap();
+    store.give_back(&family, &[("queue", "a")]);
+    assert_eq!(release_returned(&reader), 1);
+    // The reader has looked for what is new; then comes another series, with its value.
+    store
+        .series(&family, &[("queue", "b")])
+        .unwrap()
+        .set(0, 2.0);
+    assert_eq!(label_of(&reader, 0), "a");
+    assert!(reader.is_retired(0));
+    reader.refresh().unwrap();
+    assert_eq!(label_of(&reader, 0), "b");
+    assert!(!reader.is_retired(0));
+    assert_eq!(reader.point(0), Point::Scalar(2.0));
+}
+
+/// A worker makes and removes gauges whose value says what their label is, while an exporter reads and
+/// releases them, and is replaced in any moment.
+#[test]
+fn no_value_is_taken_for_that_of_another_series_while_records_are_used_again() {
+    let file = StoreFile::create(&identity()).unwrap();
+    let copy = file.as_fd().try_clone_to_owned().unwrap();
+    let open = || StoreReader::open(copy.try_clone().unwrap()).unwrap();
+    let mut reader = open();
+    let store = file.adopt().unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+            let family = store.family(&gauge, None).unwrap();
+            let mut live = std::collections::VecDeque::new();
+            for round in 1.. {
+                let label = round.to_string();
+                let series = store.series(&family, &[("queue", &label)]).unwrap();
+                series.set(0, f64::from(round));
+                live.push_back(label);
+                if live.len() > 5 {
+                    let label = live.pop_front().unwrap();
+                    store.give_back(&family, &[("queue", &label)]);
+                }
+                if round % 16 == 0 {
+                    std::thread::sleep(std::time::Duration::from_micros(20));
+                }
+                if is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let until = std::time::Instant::now() + std::time::Duration::from_millis(500);
+        let (mut turns, mut seen, mut used) = (0_u64, 0_u64, 0);
+        while std::time::Instant::now() < until {
+            turns += 1;
+            if turns.is_multiple_of(7) {
+                reader = open();
+            }
+            reader.refresh().unwrap();
+            for number in 0..reader.len() {
+                if reader.is_retired(number) {
+                    continue;
+                }
+                let label: f64 = label_of(&reader, number).parse().unwrap();
+                let Point::Scalar(value) = reader.point(number) else {
+                    unreachable!()
+                };
+                // It is 0 between its record and its value.
+                assert!(value == label || value == 0.0, "{value} of {label}");
+                seen += 1;
+            }
+            used += release_returned(&reader);
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(
+            seen > 100 && used > 100,
+            "{turns} turns, {seen} seen, {used} released"
+        );
+    });
+}

@@ -440,6 +440,7 @@ impl State {
             false
         });
         let flushed = if entry.life == Life::Ended {
+            entry.writer.read_again();
             entry.writer.count_aborted();
             let left = entry.writer.leave_local(&self.registry);
             left.map(|given_up| self.give_up_series(GivenUpBy::Instance, given_up))
@@ -448,6 +449,8 @@ impl State {
         };
         match flushed {
             Ok(()) if entry.life == Life::Ended => entry.life = Life::Folded,
+            // The readers of copies know nothing of records that are used again.
+            Ok(()) if self.files.is_none() => entry.writer.release_removed(),
             Ok(()) => {}
             Err(error) => {
                 entry.was_refused = true;

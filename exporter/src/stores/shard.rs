@@ -206,6 +206,19 @@ impl ShardSession {
         self.session.on_unknown_question()
     }
 
+    /// See [`Session::may_forget`]; of a series of another shard always.
+    pub(crate) fn may_forget(&self, number: usize) -> bool {
+        let number = self.visible.of_store(number);
+        number.is_none_or(|number| self.session.may_forget(number))
+    }
+
+    /// See [`Session::forget`].
+    pub(crate) fn forget(&mut self, number: usize) {
+        if let Some(number) = self.visible.of_store(number) {
+            self.session.forget(number);
+        }
+    }
+
     /// See [`Suspects::take`].
     pub(crate) fn take_suspects(&mut self, reader: &StoreReader) -> Vec<FamilyDef> {
         if !self.is_up_to_date || self.has_left() {

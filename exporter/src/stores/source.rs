@@ -51,6 +51,11 @@ impl Visible {
         self.numbers[number]
     }
 
+    /// The session's number of a series of the store.
+    pub(crate) fn of_store(&self, number: usize) -> Option<usize> {
+        self.numbers.binary_search(&number).ok()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.numbers.len()
     }

@@ -111,6 +111,11 @@ impl Writer {
         self.reader.process().or(self.forked_as)
     }
 
+    /// See [`StoreReader::read_again`].
+    pub(crate) fn read_again(&mut self) {
+        self.reader.read_again();
+    }
+
     /// Finds new series; answers whether there are any on display.
     pub(crate) fn refresh(&mut self) -> Result<bool, StoreError> {
         let refreshed = self.reader.refresh();
@@ -154,6 +159,27 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Lets the process use the records again of gauges that it has removed and that no registry has
+    /// any more, so that its store does not grow with what was removed.
+    pub(crate) fn release_removed(&mut self) {
+        for number in 0..self.reader.len() {
+            if !self.reader.is_returned(number) {
+                continue;
+            }
+            let Some(local) = self.visible.of_store(number) else {
+                continue;
+            };
+            let may_forget = self.local.may_forget(local)
+                && self.shared.iter().all(|session| session.may_forget(number));
+            if may_forget && self.reader.release(number) {
+                self.local.forget(local);
+                for session in &mut self.shared {
+                    session.forget(number);
+                }
+            }
+        }
     }
 
     /// The declarations of this writer that this instance's registry does not show, though it has

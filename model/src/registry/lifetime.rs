@@ -211,6 +211,7 @@ impl Registry {
         let writer = &mut self.writers[id];
         (writer.phase, writer.gone_ms, writer.run) = (phase, gone_ms, None);
         writer.index = Pieces::default();
+        writer.forget_holes();
         let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
         let tombstone = Tombstone::new(writer.seq, phase == Phase::Closed, until_ms);
         let left_out = std::mem::take(&mut writer.left_out);
@@ -396,6 +397,10 @@ impl Registry {
     /// The last entry of a writer that is gone: what it leaves behind is folded, its memory ends.
     fn drop_last_entry(&mut self, id: u32) {
         let at = self.writers[id].entries.len() - 1;
+        if self.writers[id].entries[at].is_hole() {
+            self.writers[id].entries.pop();
+            return;
+        }
         self.disown(id, at);
         let Some(entry) = self.writers[id].entries.pop() else {
             return;

@@ -194,7 +194,11 @@ impl Registry {
             state,
             seq: writer.seq,
             // Entries of one that is gone are there until a write has settled them.
-            series: if is_gone { 0 } else { writer.entries.len() },
+            series: if is_gone {
+                0
+            } else {
+                writer.entries.len() - writer.holes as usize
+            },
             lease_left_ms: (!is_endless).then_some(left_ms),
             pid: &writer.pid,
         }

@@ -26,8 +26,9 @@ use parts::{
 
 /// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases; version 4 the
 /// series that a writer's last batch has left out; version 5 TTLs of whole families; version 6 what
-/// holds a family's declaration; version 7 what full states have not named.
-const SNAPSHOT_VERSION: u8 = 7;
+/// holds a family's declaration; version 7 what full states have not named; version 8 entries that were
+/// forgotten.
+const SNAPSHOT_VERSION: u8 = 8;
 /// The first version with deadlines.
 pub(super) const WITH_DEADLINES: u8 = 3;
 /// The first version with what batches have left out.
@@ -38,6 +39,8 @@ pub(super) const WITH_FAMILY_TTLS: u8 = 5;
 pub(super) const WITH_HOLDERS: u8 = 6;
 /// The first version with what full states have not named.
 pub(super) const WITH_UNNAMED: u8 = 7;
+/// The first version with entries that were forgotten.
+pub(super) const WITH_HOLES: u8 = 8;
 /// What is counted one after the other, series and milliseconds too, never gets this far.
 const MAX_COUNT: u64 = 1 << 62;
 

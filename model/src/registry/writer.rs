@@ -69,6 +69,10 @@ pub(super) struct Writer {
     /// Entries from here on owned their series until the end of its lease, marked or not.
     pub(super) owed_from: u32,
     pub(super) is_queued: bool,
+    /// The first of its entries that were forgotten; each names the next. `NO_PLACE`: there is none.
+    pub(super) first_hole: u32,
+    /// How many there are.
+    pub(super) holes: u32,
 }
 
 /// What a writer last sent of one series, and whether it owns it.
@@ -92,6 +96,8 @@ const RETIRED: u32 = 1 << 30;
 /// Beside which help text it was defined.
 const HELP_TURN: u32 = 1 << 29;
 const PLACE: u32 = HELP_TURN - 1;
+/// No entry has this place.
+pub(super) const NO_PLACE: u32 = PLACE;
 
 impl Entry {
     pub(super) fn new(series: u32, last: f64) -> Self {
@@ -100,6 +106,19 @@ impl Entry {
             flags_and_place: PLACE,
             last,
         }
+    }
+
+    /// One that was forgotten, until another takes its place: of no series, and given up.
+    fn hole(next: u32) -> Self {
+        Self {
+            series: NONE,
+            flags_and_place: RETIRED | next,
+            last: 0.0,
+        }
+    }
+
+    pub(super) fn is_hole(&self) -> bool {
+        self.series == NONE
     }
 
     pub(super) fn from_parts(series: u32, flags_and_place: u32, last: f64) -> Self {
@@ -192,6 +211,8 @@ impl Writer {
             settle_from: 0,
             owed_from: NONE,
             is_queued: false,
+            first_hole: NO_PLACE,
+            holes: 0,
         }
     }
 
@@ -203,7 +224,8 @@ impl Writer {
 
     /// Whether it has never sent a batch, and all its entries agree with its phase.
     pub(super) fn is_direct(&self) -> bool {
-        self.seq == 0 && !self.is_queued && self.run.is_none() && self.index.is_empty()
+        let has_pushed = self.seq > 0 || self.run.is_some() || !self.index.is_empty();
+        !has_pushed && !self.is_queued && self.holes == 0
     }
 
     /// Whether it has left or was forgotten, so that nothing of it is remembered.
@@ -236,13 +258,53 @@ impl Writer {
 
     /// Adds an entry and returns its place.
     pub(super) fn remember(&mut self, entry: Entry) -> usize {
-        let place = self.entries.len();
-        self.entries.push(entry);
-        if let Some(named) = &mut self.run {
-            named.push();
+        let place = self.take_hole().unwrap_or(self.entries.len());
+        if place < self.entries.len() {
+            self.entries[place] = entry;
+            if let Some(unnamed) = &mut self.unnamed {
+                // That run knew the entry that was there before.
+                unnamed.done.set(place);
+            }
+        } else {
+            self.entries.push(entry);
+            if let Some(named) = &mut self.run {
+                named.push();
+            }
         }
         self.index_entry(place);
         place
+    }
+
+    fn take_hole(&mut self) -> Option<usize> {
+        let place = self.first_hole as usize;
+        let hole = self.entries.get(place).filter(|_| self.holes > 0)?;
+        self.first_hole = hole.place();
+        self.holes -= 1;
+        Some(place)
+    }
+
+    /// Forgets an entry that no index stands for; its place is for another one. Returns the series.
+    pub(super) fn leave_hole(&mut self, at: usize) -> u32 {
+        let series = self.entries[at].series;
+        self.by_series
+            .remove(hash_of(&self.hasher, series), at as u32);
+        self.entries[at] = Entry::hole(self.first_hole);
+        self.first_hole = at as u32;
+        self.holes += 1;
+        series
+    }
+
+    /// Whether every entry that was forgotten is found from the first one on, once. `holes` is how many
+    /// entries say that they were.
+    pub(super) fn finds_holes(&self, holes: u32) -> bool {
+        let mut next = self.first_hole;
+        for _ in 0..holes {
+            match self.entries.get(next as usize) {
+                Some(hole) if hole.is_hole() => next = hole.place(),
+                _ => return false,
+            }
+        }
+        next == NO_PLACE
     }
 
     /// The bucket layout of a histogram or summary whose entry has that place.
@@ -264,6 +326,9 @@ impl Writer {
     /// two.
     pub(super) fn index_entries(&mut self) -> bool {
         for at in 0..self.entries.len() {
+            if self.entries[at].is_hole() {
+                continue;
+            }
             if self.find(self.entries[at].series).is_some() {
                 return false;
             }
@@ -282,11 +347,17 @@ impl Writer {
     /// Gives memory back, once nothing is remembered.
     pub(super) fn forget_all(&mut self) {
         (self.is_queued, self.owed_from) = (false, NONE);
+        self.forget_holes();
         self.entries = Pieces::default();
         self.by_series = IdTable::default();
         self.buckets = Pieces::default();
         self.natives = Pieces::default();
         self.memory_bytes = 0;
+    }
+
+    /// Nothing takes the place of an entry any more.
+    pub(super) fn forget_holes(&mut self) {
+        (self.first_hole, self.holes) = (NO_PLACE, 0);
     }
 
     /// Drops what was remembered of a histogram with the entry that was the last.

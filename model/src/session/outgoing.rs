@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage};
+use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage, is_gauge};
 use crate::{BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, Source};
 
 impl Session {
@@ -60,6 +60,8 @@ impl Session {
             (true, false) => self.retry.remove(number),
             (true, true) => {
                 batch.writer.retire(index);
+                let family_type = self.series[number].saved.family_type;
+                self.retired += usize::from(is_gauge(family_type));
                 self.series[number].index = NO_INDEX;
             }
             (false, false) => {

@@ -66,6 +66,7 @@ impl Session {
             told: None,
             series: series.collect(),
             next_index: 0,
+            retired: 0,
             stage: Stage::Hello,
             in_flight: None,
             unanswered,

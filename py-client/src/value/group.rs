@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use metrics_model::{FamilySpec, FamilyType, Layout};
-use metrics_store::{Role, Series, StoreError, WorkerStore};
+use metrics_store::{Family, Role, Series, StoreError, WorkerStore};
 use pyo3::prelude::*;
 
 use crate::failure::report;
@@ -155,7 +155,27 @@ impl Group {
         Ok(())
     }
 
+    /// Nothing refers to the series any more.
+    pub(super) fn give_back(&self, series: Series, state: &State) {
+        series.retire();
+        if let Some(store) = process::store()
+            && let Ok((family, labels)) = self.define(&store, state)
+        {
+            store.give_back(&family, &labels);
+        }
+    }
+
     fn find(&self, store: &WorkerStore, state: &State) -> Result<Series, StoreError> {
+        let (family, labels) = self.define(store, state)?;
+        store.series(&family, &labels)
+    }
+
+    /// The family in the store, and the labels.
+    fn define(
+        &self,
+        store: &WorkerStore,
+        state: &State,
+    ) -> Result<(Family, Vec<(&str, &str)>), StoreError> {
         let layout = Layout::new(state.bounds.iter().map(String::as_str)).ok();
         let spec = FamilySpec {
             help: &self.metric.help,
@@ -169,7 +189,7 @@ impl Group {
             .iter()
             .map(|(n, v)| (&**n, &**v))
             .collect();
-        store.series(&family, &labels)
+        Ok((family, labels))
     }
 
     /// Moves the numbers that were kept here to the series.

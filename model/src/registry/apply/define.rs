@@ -103,11 +103,15 @@ impl Registry {
             None => self.remember(id, series, layout, define),
         };
         self.hold_help(id, at, spec.help);
+        let was_given_up = memory.is_some_and(|at| self.is_given_up_gauge(id, at));
         let writer = &mut self.writers[id];
         if writer.with_pid == 0 && !define.pid.is_empty() && *writer.pid != *define.pid {
             writer.pid = define.pid.into();
         }
         writer.with_pid += u32::from(shows_pid && memory.is_none());
+        if was_given_up && let Point::Scalar(base) = base_of(define) {
+            writer.entries[at].last = base;
+        }
         writer.entries[at].set_retired(false);
         if let Some(named) = &mut writer.run {
             named.set(at);
@@ -199,7 +203,8 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(), Reason> {
         let writer = &self.writers[id];
-        let entry = memory.map(|at| writer.entries[at]);
+        let entry = memory.filter(|at| !self.is_given_up_gauge(id, *at));
+        let entry = entry.map(|at| writer.entries[at]);
         let total = known.and_then(|series| self.running_total(series, now_ms));
         match (&define.point, &define.base) {
             (Point::Scalar(value), base) => {
@@ -259,6 +264,13 @@ impl Registry {
         Ok(())
     }
 
+    /// Whether what is remembered of a series means nothing: it is forgotten with the next full state,
+    /// and what was sent of a gauge counts only while its value is there.
+    fn is_given_up_gauge(&self, id: u32, at: usize) -> bool {
+        let entry = self.writers[id].entries[at];
+        entry.is_retired() && self.is_gauge(entry.series)
+    }
+
     /// Begins the memory of a series at its base.
     fn remember(
         &mut self,
@@ -267,31 +279,34 @@ impl Registry {
         layout: Option<u32>,
         define: &Define<'_>,
     ) -> usize {
-        let zero = define.point.zero();
-        let base = define.base.as_ref().unwrap_or(&zero);
         self.series[series].remember(id);
         let writer = &mut self.writers[id];
-        let entry = match base {
-            Point::Scalar(value) => Memory::new(series, *value),
+        let entry = match base_of(define) {
+            Point::Scalar(value) => Memory::new(series, value),
             Point::Timed { .. } => Memory::new(series, 0.0),
             Point::Buckets { sum, counts } => {
                 let layout = layout.unwrap_or(NONE);
                 let mut entry = Memory::new(series, 0.0);
                 entry.set_place(writer.remember_buckets(BucketMemory {
                     layout,
-                    sum: *sum,
-                    counts: counts.as_slice().into(),
+                    sum,
+                    counts: counts.into(),
                 }));
                 entry
             }
             Point::Native(base) => {
                 let mut entry = Memory::new(series, 0.0);
-                entry.set_place(writer.remember_native((**base).clone()));
+                entry.set_place(writer.remember_native(*base));
                 entry
             }
         };
         writer.remember(entry)
     }
+}
+
+/// What of the value was counted already; zero where the definition does not say.
+fn base_of(define: &Define<'_>) -> Point {
+    define.base.clone().unwrap_or_else(|| define.point.zero())
 }
 
 /// A base is something that was counted already, so it cannot be above the value.

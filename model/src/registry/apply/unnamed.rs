@@ -7,6 +7,12 @@
 //! left to do for the writer. Reading and writing see through it: such an entry owns its series no
 //! longer, and its gauge's value is not shown.
 //!
+//! A gauge is forgotten then: what was sent of it means nothing once its value was taken away, and a
+//! writer that makes gauges and removes them for ever would be remembered to have written all of them.
+//! The entry becomes a hole, and the next series that the writer defines takes its place. No index
+//! stands for it: a run begins with an empty table, and what it names is not given up. Of other types a
+//! writer is remembered to have sent what it sent, so that it is not counted again.
+//!
 //! When another run ends meanwhile, it takes the place of the earlier one: what neither has named is
 //! given up as of the later moment, so that a total that has just expired may be shown until then.
 
@@ -65,6 +71,8 @@ impl Registry {
             let next = unnamed.done.first_unset(unnamed.next as usize);
             if let Some(at) = next.or_else(|| unnamed.done.first_unset(0)) {
                 self.give_up(id, at);
+                let was_forgotten = self.forget_gauge(id, at);
+                *budget -= usize::from(was_forgotten && *budget > 0);
             } else {
                 self.writers[id].unnamed = None;
                 self.unnamed_writers -= 1;
@@ -87,7 +95,28 @@ impl Registry {
         unnamed.done.set(at);
         unnamed.next = at as u32 + 1;
         let at_ms = unnamed.at_ms;
-        self.retire(id, at, at_ms);
+        if !self.writers[id].entries[at].is_hole() {
+            self.retire(id, at, at_ms);
+        }
+    }
+
+    /// Forgets what was given up, if that is a gauge.
+    fn forget_gauge(&mut self, id: u32, at: usize) -> bool {
+        let writer = &self.writers[id];
+        let entry = writer.entries[at];
+        // What a writer that is gone remembers ends in another order.
+        if writer.is_gone() || entry.is_hole() || !self.is_gauge(entry.series) {
+            return false;
+        }
+        let series = self.writers[id].leave_hole(at);
+        self.writers[id].with_pid -= u32::from(self.shows_pids(series));
+        self.series[series].forget(id);
+        self.free_series_if_unused(series);
+        true
+    }
+
+    pub(super) fn is_gauge(&self, series: u32) -> bool {
+        matches!(self.series[series].total, series::Total::Gauge(_))
     }
 
     /// Takes a gauge's value away; of anything else, the ownership, as of that moment.

@@ -174,7 +174,8 @@ impl Registry {
                 || writer
                     .index
                     .iter()
-                    .any(|at| *at != NONE && *at as usize >= writer.entries.len())
+                    .filter(|at| **at != NONE)
+                    .any(|at| writer.entries.get(*at as usize).is_none_or(Entry::is_hole))
             {
                 return Err("index table of a writer");
             }
@@ -184,7 +185,18 @@ impl Registry {
                 }
                 self.unnamed_writers += 1;
             }
+            let holes = writer.entries.iter().filter(|entry| entry.is_hole());
+            let holes = holes.count() as u32;
+            // A writer that is gone never defines another series.
+            let findable = if writer.is_gone() { 0 } else { holes };
+            if !writer.finds_holes(findable) {
+                return Err("entries of a writer");
+            }
+            writer.holes = findable;
             for entry in &writer.entries {
+                if entry.is_hole() && entry.is_retired() && !entry.is_owned() {
+                    continue;
+                }
                 if self.series.get(entry.series).is_none() {
                     return Err("series of a writer");
                 }
@@ -261,7 +273,7 @@ impl Registry {
     fn derive_members(&mut self) -> Result<(), &'static str> {
         let mut remembered = 0_usize;
         for (id, writer) in self.writers.iter() {
-            for entry in &writer.entries {
+            for entry in writer.entries.iter().filter(|entry| !entry.is_hole()) {
                 let series = &mut self.series[entry.series];
                 let mode = self.families[series.family].family_type.gauge_mode();
                 if let Total::Gauge(gauge) = &mut series.total

@@ -4,7 +4,9 @@ use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
     put_observed_sum, put_option, put_sum,
 };
-use super::{WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_HOLDERS, WITH_LEFT_OUT, WITH_UNNAMED};
+use super::{
+    WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_HOLDERS, WITH_HOLES, WITH_LEFT_OUT, WITH_UNNAMED,
+};
 use crate::bits::Bits;
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::registry::apply::Unnamed;
@@ -344,6 +346,7 @@ pub(super) fn put_writer(out: &mut Vec<u8>, writer: &Writer, is_healed: bool) {
         out.put_varint(entry.flags_and_place().into());
         out.put_float(entry.last);
     });
+    out.put_varint(writer.first_hole.into());
     put_list(out, &writer.buckets, |out, memory| {
         out.put_varint(memory.layout.into());
         out.put_float(memory.sum);
@@ -396,6 +399,9 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
         Ok(entry)
     })?
     .into();
+    if version >= WITH_HOLES {
+        writer.first_hole = get_id(from)?;
+    }
     let buckets = get_list(from, 10, |from| {
         Ok(BucketMemory {
             layout: get_id(from)?,

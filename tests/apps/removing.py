@@ -1,0 +1,54 @@
+"""An application that makes gauges and removes them, as long as it is asked to."""
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import parse_qs
+
+from prometheus_client import Counter, Gauge
+
+from apps.plain import StartResponse
+
+COMING = Gauge("coming", "Made and removed", ["n"], multiprocess_mode="livesum")
+STAYING = Gauge("staying", "Made and kept", ["n"], multiprocess_mode="sum")
+ENDED = Counter("ended", "Made, and removed later", ["n"])
+ROUNDS = Counter("rounds", "Gauges that were made and removed")
+_numbers = iter(range(10**9))
+
+
+def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+    """/?count=&threads= makes so many in each thread and removes them.
+
+    /clear removes with `clear()`. /counters makes counters, /no_counters removes them.
+    """
+    query = parse_qs(environ["QUERY_STRING"])
+    if "threads" in query:
+        threads = [
+            threading.Thread(target=_churn, args=(int(query["count"][0]),)) for _ in range(int(query["threads"][0]))
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    elif environ["PATH_INFO"] == "/counters":
+        for number in range(int(query["count"][0])):
+            ENDED.labels(str(number)).inc()
+    elif environ["PATH_INFO"] == "/no_counters":
+        ENDED.clear()
+    elif environ["PATH_INFO"] == "/clear":
+        for _ in range(int(query["count"][0])):
+            COMING.labels(str(next(_numbers))).set(1)
+        COMING.clear()
+    else:
+        _churn(int(query["count"][0]))
+    start_response("200 OK", [("Content-Length", "0")])
+    return []
+
+
+def _churn(count: int) -> None:
+    for _ in range(count):
+        name = str(next(_numbers))
+        COMING.labels(name).set(1)
+        COMING.remove(name)
+        ROUNDS.inc()
+    STAYING.labels(str(count)).inc()

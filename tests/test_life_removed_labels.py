@@ -1,0 +1,76 @@
+"""Gauges that are made and removed for ever: memory holds what is alive, and what is alive is exact."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness import Gunicorn, RedisServer, eventually, scrape
+
+APP = "apps.removing:app"
+SLICE = 1000
+"""Gauges made and removed by one request. The exporter releases their records within a second or two."""
+
+
+def resident_mib(pid: int) -> float:
+    """The resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+def churn(gunicorn: Gunicorn, path: str, slices: int) -> None:
+    """Makes and removes gauges, and lets the exporter see it in between."""
+    for _ in range(slices):
+        assert gunicorn.get(path).status == 200
+        # Two pages: the first takes what was removed out of the registries, then its records are released.
+        for _ in range(2):
+            assert scrape(gunicorn.metrics_url).samples("coming") == []
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+def test_memory_stays_flat_while_gauges_are_made_and_removed(with_redis: bool, redis: RedisServer) -> None:
+    total = int(os.environ.get("REMOVED_LABELS", "40000"))
+    slices = total // SLICE
+    with Gunicorn(APP, redis=redis if with_redis else None) as gunicorn:
+        (worker,) = gunicorn.worker_pids()
+        # Warming up is a quarter of it.
+        churn(gunicorn, f"/?count={SLICE}", slices // 4)
+        before = (resident_mib(worker), resident_mib(gunicorn.exporter_pid()))
+        used = int(redis.client.info("memory")["used_memory"])
+        churn(gunicorn, f"/?count={SLICE}", slices - slices // 4)
+        after = (resident_mib(worker), resident_mib(gunicorn.exporter_pid()))
+        grown = [late - early for early, late in zip(before, after, strict=True)]
+        assert max(grown) < 3, f"MiB of worker and exporter: {before}, then {after}"
+        assert int(redis.client.info("memory")["used_memory"]) - used < 2**20
+        page = eventually(lambda: scrape(gunicorn.metrics_url))
+        assert page.value("rounds_total") == slices * SLICE
+        assert page.value("staying", n=str(SLICE)) == slices
+        assert page.sum("gunicorn_exporter_errors_total") == 0
+
+
+def test_what_stays_is_exact_under_threads_and_kills(redis: RedisServer) -> None:
+    with Gunicorn(APP, redis=redis) as gunicorn:
+        churn(gunicorn, "/?count=200&threads=4", 5)
+        churn(gunicorn, "/clear?count=300", 3)
+        os.kill(gunicorn.exporter_pid(), 9)
+        eventually(lambda: scrape(gunicorn.metrics_url).value("rounds_total"), equals=4000)
+        churn(gunicorn, "/?count=200&threads=4", 5)
+        (worker,) = gunicorn.worker_pids()
+        gunicorn.kill_worker(worker)
+        eventually(lambda: gunicorn.worker_pids() not in ([], [worker]), equals=True)
+        churn(gunicorn, "/?count=200&threads=4", 5)
+        page = eventually(lambda: scrape(gunicorn.metrics_url))
+        assert page.value("rounds_total") == 12000
+        assert page.value("staying", n="200") == 60
+        assert page.samples("coming") == []
+
+
+def test_a_removed_counter_stays_on_the_page_until_its_ttl(redis: RedisServer) -> None:
+    with Gunicorn(APP, redis=redis) as gunicorn:
+        gunicorn.get("/counters?count=20")
+        assert eventually(lambda: scrape(gunicorn.metrics_url).sum("ended_total"), equals=20) == 20
+        assert gunicorn.get("/no_counters?count=0").status == 200
+        assert redis.execute("METRICS.TTL", "gunicorn:metrics", "ended", 3000) == 20
+        assert scrape(gunicorn.metrics_url).sum("ended_total") == 20
+        eventually(lambda: scrape(gunicorn.metrics_url).samples("ended_total"), equals=[])
+        assert scrape(gunicorn.metrics_url).sum("gunicorn_exporter_errors_total") == 0
