@@ -74,3 +74,22 @@ def test_a_removed_counter_stays_on_the_page_until_its_ttl(redis: RedisServer) -
         assert scrape(gunicorn.metrics_url).sum("ended_total") == 20
         eventually(lambda: scrape(gunicorn.metrics_url).samples("ended_total"), equals=[])
         assert scrape(gunicorn.metrics_url).sum("gunicorn_exporter_errors_total") == 0
+
+
+@pytest.mark.parametrize("with_redis", [False, True])
+def test_what_was_counted_before_a_removal_is_in_the_total(with_redis: bool, redis: RedisServer) -> None:
+    with Gunicorn(APP, redis=redis if with_redis else None) as gunicorn:
+        for requests in (1, 2, 3):
+            assert gunicorn.get("/short?count=20").status == 200
+            page = eventually(lambda: scrape(gunicorn.metrics_url))
+            assert [page.value("short_total", n=str(number)) for number in range(20)] == [2 * requests] * 20
+            assert page.sum("short_histogram_count") == page.sum("short_summary_count") == 20 * requests
+            assert page.sum("short_summary_sum") == 60 * requests
+        # The last ones of a worker that dies at once.
+        assert gunicorn.get("/short?count=20").status == 200
+        (worker,) = gunicorn.worker_pids()
+        gunicorn.kill_worker(worker)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum("short_total"), equals=160)
+        page = scrape(gunicorn.metrics_url)
+        assert page.sum("short_histogram_count") == page.sum("short_summary_count") == 80
+        assert page.sum("gunicorn_exporter_errors_total") == 0

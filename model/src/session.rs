@@ -17,6 +17,12 @@
 //! or an earlier life of this one, has already counted. See [`Session::on_reply`] for the three
 //! cases in which a base changes.
 //!
+//! # What its writer removes
+//!
+//! A gauge that was removed ends with the next batch. Of other types, what was counted before is part
+//! of the total: the last value is sent like that of a live series, and the series ends when the
+//! registry has it. A registry that was rolled back is sent that value again, as it is sent all others.
+//!
 //! # What the registry leaves out
 //!
 //! A registry at a limit applies what fits and leaves out the rest, and each batch asks it to name
@@ -121,6 +127,10 @@ pub struct Session {
 struct SeriesState {
     saved: SavedPoint,
     index: u32,
+    /// The seq of the last batch with a value of it that was acknowledged; after a resumption, of any.
+    acked_seq: u64,
+    /// A rollback may have taken from the registry what was acknowledged.
+    may_be_lost: bool,
     /// The time of the newest exemplar that was sent in this session.
     exemplars_until: f64,
 }
@@ -148,6 +158,18 @@ struct InFlight {
     /// How often it was sent, and refused with an error.
     sends: u32,
     errors: u32,
+}
+
+impl SeriesState {
+    fn new(saved: SavedPoint, acked_seq: u64) -> Self {
+        Self {
+            saved,
+            index: NO_INDEX,
+            acked_seq,
+            may_be_lost: false,
+            exemplars_until: 0.0,
+        }
+    }
 }
 
 impl Session {
@@ -371,13 +393,14 @@ impl Session {
         self.acked_at_ms = now_ms;
         let left_out = reply.series_left_out.as_ref().filter(|l| !l.is_empty());
         for (position, number) in in_flight.sent.iter().enumerate() {
-            let SeriesState { saved, index, .. } = &mut self.series[*number];
+            let state = &mut self.series[*number];
             if left_out.is_some_and(|left_out| left_out.contains(position)) {
-                saved.sent.clone_from(&saved.acked);
-                *index = NO_INDEX;
+                state.saved.sent.clone_from(&state.saved.acked);
+                state.index = NO_INDEX;
                 self.not_applied.push(*number);
             } else {
-                saved.acked.clone_from(&saved.sent);
+                state.saved.acked.clone_from(&state.saved.sent);
+                (state.acked_seq, state.may_be_lost) = (self.acked_seq, false);
             }
         }
         self.touched.extend(&in_flight.sent);
@@ -419,7 +442,9 @@ impl Session {
             if left_out.is_some_and(|left_out| left_out.contains(position)) {
                 self.not_applied.push(number);
             } else {
-                self.series[number].saved.acked = point;
+                let state = &mut self.series[number];
+                state.saved.acked = point;
+                (state.acked_seq, state.may_be_lost) = (reply.last_seq, false);
             }
             self.touched.push(number);
         }
@@ -448,6 +473,8 @@ impl Session {
                     self.rebase(|saved| {
                         (!is_gauge(saved.family_type)).then(|| saved.acked.clone())
                     });
+                } else {
+                    self.note_rollback(reply.last_seq);
                 }
                 self.stage = Stage::Full { forgotten_seq: 0 };
             }
@@ -455,9 +482,19 @@ impl Session {
         Outcome::Again
     }
 
+    /// The registry knows this writer's batches up to that seq. Series that are live are sent again
+    /// in any case; this is for those that were removed.
+    fn note_rollback(&mut self, last_seq: u64) {
+        for state in &mut self.series {
+            state.may_be_lost |= state.acked_seq > last_seq;
+        }
+    }
+
     fn rebase(&mut self, base: impl Fn(&SavedPoint) -> Option<Point>) {
-        for (number, SeriesState { saved, .. }) in self.series.iter_mut().enumerate() {
+        for (number, state) in self.series.iter_mut().enumerate() {
+            let saved = &mut state.saved;
             saved.base = base(saved).unwrap_or_else(|| saved.base.zero());
+            state.may_be_lost = false;
             self.touched.push(number);
         }
     }

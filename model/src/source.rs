@@ -17,6 +17,11 @@ pub trait Source {
     fn point(&self, number: usize) -> Point;
     /// Returns whether its writer has removed it (it may come back).
     fn is_retired(&self, number: usize) -> bool;
+    /// Returns whether the present value of a series that is no gauge and was removed is the last that
+    /// its writer counted: it is sent before the series ends. Without it a removed series has no value.
+    fn has_last_values(&self) -> bool {
+        true
+    }
     /// Returns its present exemplars; those of the same bucket replace each other.
     fn exemplars(&self, _number: usize) -> Vec<SourceExemplar> {
         Vec::new()

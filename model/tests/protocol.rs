@@ -11,10 +11,9 @@ use metrics_model::{
 };
 use proptest::prelude::*;
 use support::TestSource;
-use world::{Fault, LEASE_MS, OPTIONS, Step, World, step};
+use world::{Fault, LEASE_MS, OPTIONS, Step, World, step, step_or_removal};
 
-fn totals_are_exact(steps: &[Step]) {
-    let mut world = World::new();
+fn totals_are_exact(mut world: World, steps: &[Step]) {
     for step in steps {
         world.take(step);
     }
@@ -56,7 +55,16 @@ proptest! {
 
     #[test]
     fn nothing_is_lost_and_nothing_counted_twice(steps in prop::collection::vec(step(), 0..60)) {
-        totals_are_exact(&steps);
+        totals_are_exact(World::new(), &steps);
+    }
+
+    #[test]
+    fn what_was_counted_before_a_removal_is_part_of_the_total(
+        steps in prop::collection::vec(step_or_removal(), 0..60),
+    ) {
+        let mut world = World::new();
+        world.with_removals = true;
+        totals_are_exact(world, &steps);
     }
 }
 

@@ -48,7 +48,10 @@ fn gauges_that_were_made_and_removed_leave_nothing_behind() {
             assert_eq!(shown, if is_over { 4 } else { 105 });
         }
         // As a primary does it between writes.
-        while registry.next_work_ms(now_ms).is_some_and(|at_ms| at_ms <= now_ms) {
+        while registry
+            .next_work_ms(now_ms)
+            .is_some_and(|at_ms| at_ms <= now_ms)
+        {
             let stamp = registry.stamp_of_settling(now_ms, &limits);
             registry.settle(&stamp);
         }
@@ -164,4 +167,68 @@ fn a_gauge_that_comes_back_begins_at_its_new_base() {
         let shown = send(BatchKind::Incremental, &|batch| define(batch, 3.0, None));
         assert!(shown.contains("depth 3\n"), "{shown}");
     }
+}
+
+/// What was counted before `remove()` is part of the total, whether the registry knew the series or not.
+#[test]
+fn what_was_counted_between_the_last_batch_and_the_removal_is_counted() {
+    let limits = Limits::default();
+    let mut registry = Registry::new(Epoch(7), limits, 0);
+    let options = SessionOptions {
+        registry_ttl_ms: 0,
+        tombstone_retention_ms: u64::MAX,
+    };
+    let mut session = Session::new(b"w".to_vec(), options);
+    let mut source = TestSource::default();
+    let buckets = |counts: &[u64]| Point::Buckets {
+        sum: 2.0,
+        counts: counts.to_vec(),
+    };
+    source.add("known", FamilyType::Counter, &[], Point::Scalar(1.0));
+    let mut now_ms = 1000;
+    let mut flush = |session: &mut Session, source: &TestSource| {
+        let mut sent = Vec::new();
+        while let Some(push) = session.next(source, now_ms) {
+            let stamp = registry.stamp(now_ms, &limits, false);
+            let batch = Batch::decode(&push.batch).unwrap();
+            let reply = registry.push(&stamp, b"w", push.seq, push.epoch, LEASE_MS, &batch);
+            assert_eq!(reply.left_out, 0);
+            session.on_reply(&reply, now_ms);
+            sent.push(push.batch.len());
+        }
+        now_ms += 1000;
+        (page(&registry, now_ms), sent)
+    };
+    flush(&mut session, &source);
+    source.set(0, 5.0);
+    source.add("new", FamilyType::Counter, &[], Point::Scalar(3.0));
+    source.add("h", FamilyType::Histogram, &[], buckets(&[1, 0, 2]));
+    source.add("s", FamilyType::Summary, &[], buckets(&[4]));
+    source.add("never", FamilyType::Counter, &[], Point::Scalar(0.0));
+    let gauge = FamilyType::Gauge(GaugeMode::Sum);
+    source.add("gone", gauge, &[], Point::Scalar(6.0));
+    for series in &mut source.series {
+        series.is_retired = true;
+    }
+    let (shown, _) = flush(&mut session, &source);
+    for line in [
+        "known_total 5\n",
+        "new_total 3\n",
+        "h_count 3\n",
+        "s_count 4\n",
+    ] {
+        assert!(shown.contains(line), "{line} in {shown}");
+    }
+    assert!(
+        !shown.contains("never") && !shown.contains("gone"),
+        "{shown}"
+    );
+    // All have ended: nothing is sent any more, and no total falls or grows with a full state.
+    assert_eq!(flush(&mut session, &source), (shown.clone(), Vec::new()));
+    let mut session = Session::resume(b"w".to_vec(), options, session.saved());
+    assert_eq!(flush(&mut session, &source).0, shown);
+    // One comes back, and is removed again within one interval.
+    source.set(1, 4.0);
+    let (shown, _) = flush(&mut session, &source);
+    assert!(shown.contains("new_total 4\n"), "{shown}");
 }

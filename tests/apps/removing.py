@@ -5,13 +5,16 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram, Summary
 
 from apps.plain import StartResponse
 
 COMING = Gauge("coming", "Made and removed", ["n"], multiprocess_mode="livesum")
 STAYING = Gauge("staying", "Made and kept", ["n"], multiprocess_mode="sum")
 ENDED = Counter("ended", "Made, and removed later", ["n"])
+SHORT = Counter("short", "Made, incremented and removed in one request", ["n"])
+SHORT_HISTOGRAM = Histogram("short_histogram", "Like that", ["n"], buckets=[1])
+SHORT_SUMMARY = Summary("short_summary", "Like that", ["n"])
 ROUNDS = Counter("rounds", "Gauges that were made and removed")
 _numbers = iter(range(10**9))
 
@@ -19,7 +22,8 @@ _numbers = iter(range(10**9))
 def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     """/?count=&threads= makes so many in each thread and removes them.
 
-    /clear removes with `clear()`. /counters makes counters, /no_counters removes them.
+    /clear removes with `clear()`. /counters makes counters, /no_counters removes them. /short counts in
+    children that it removes before it answers.
     """
     query = parse_qs(environ["QUERY_STRING"])
     if "threads" in query:
@@ -35,6 +39,15 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
             ENDED.labels(str(number)).inc()
     elif environ["PATH_INFO"] == "/no_counters":
         ENDED.clear()
+    elif environ["PATH_INFO"] == "/short":
+        for number in range(int(query["count"][0])):
+            name = str(number)
+            SHORT.labels(name).inc(2)
+            SHORT.remove(name)
+            SHORT_HISTOGRAM.labels(name).observe(0.5)
+            SHORT_HISTOGRAM.clear()
+            SHORT_SUMMARY.labels(name).observe(3)
+            SHORT_SUMMARY.remove(name)
     elif environ["PATH_INFO"] == "/clear":
         for _ in range(int(query["count"][0])):
             COMING.labels(str(next(_numbers))).set(1)

@@ -238,8 +238,10 @@ impl ShardSession {
     pub(crate) fn unapplied_count(&self, reader: &StoreReader) -> usize {
         let is_unapplied = |&number: &usize| {
             let in_store = self.visible.in_store(number);
+            let family_type = reader.series(in_store).family.family_type;
+            let is_removed = family_type.gauge_mode().is_some() && reader.is_retired(in_store);
             let acked = reader.acked(self.shard, in_store);
-            !reader.is_retired(in_store) && !reader.point(in_store).is_same(&acked)
+            !is_removed && !reader.point(in_store).is_same(&acked)
         };
         (0..self.visible.len()).filter(is_unapplied).count()
     }

@@ -12,7 +12,7 @@ impl Session {
         let mut number = from;
         while number < source.len() && batch.has_room() {
             self.know(source, number);
-            if !source.is_retired(number) {
+            if !self.has_ended(source, number) {
                 self.define(&mut batch, source, number);
             }
             number += 1;
@@ -56,7 +56,7 @@ impl Session {
         again: &BTreeSet<usize>,
     ) {
         let index = self.series[number].index;
-        match (source.is_retired(number), index != NO_INDEX) {
+        match (self.has_ended(source, number), index != NO_INDEX) {
             (true, false) => self.retry.remove(number),
             (true, true) => {
                 batch.writer.retire(index);
@@ -85,6 +85,19 @@ impl Session {
         }
     }
 
+    /// Whether its writer has removed a series, and the registry has all that was counted before. A
+    /// counter that was removed is sent like one that is live until then; a gauge ends at once.
+    fn has_ended(&self, source: &dyn Source, number: usize) -> bool {
+        source.is_retired(number) && {
+            let SeriesState {
+                saved, may_be_lost, ..
+            } = &self.series[number];
+            is_gauge(saved.family_type)
+                || !source.has_last_values()
+                || !may_be_lost && source.point(number).is_same(&saved.acked)
+        }
+    }
+
     fn is_scalar(&self, number: usize) -> bool {
         matches!(self.series[number].saved.sent, Point::Scalar(_))
     }
@@ -100,11 +113,7 @@ impl Session {
                 acked: zero.clone(),
                 sent: zero,
             };
-            self.series.push(SeriesState {
-                saved,
-                index: NO_INDEX,
-                exemplars_until: 0.0,
-            });
+            self.series.push(SeriesState::new(saved, 0));
         }
     }
 

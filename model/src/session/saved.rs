@@ -1,7 +1,7 @@
 //! What of a session outlives its process, and how another goes on with it.
 
 use super::left_out::{Retry, sort_batch};
-use super::{NO_INDEX, SeriesState, Session, SessionOptions, Stage, is_gauge};
+use super::{SeriesState, Session, SessionOptions, Stage, is_gauge};
 use crate::{Epoch, FamilyType, Point};
 
 /// What must outlive the process that runs a session, so that another can go on.
@@ -49,11 +49,8 @@ impl Session {
             let points = saved.last_batch.iter().filter_map(point);
             unanswered.push((saved.sent_seq, points.collect()));
         }
-        let series = saved.points.into_iter().map(|saved| SeriesState {
-            saved,
-            index: NO_INDEX,
-            exemplars_until: 0.0,
-        });
+        let points = saved.points.into_iter();
+        let series = points.map(|point| SeriesState::new(point, saved.acked_seq));
         Self {
             writer,
             options,
@@ -101,11 +98,7 @@ impl Session {
         let mut session = Self::new(writer, self.options);
         session.asks_left_out = self.asks_left_out;
         session.series = points
-            .map(|saved| SeriesState {
-                saved,
-                index: NO_INDEX,
-                exemplars_until: 0.0,
-            })
+            .map(|saved| SeriesState::new(saved, 0))
             .collect::<Vec<_>>();
         session.touched = (0..session.series.len()).collect();
         session

@@ -26,6 +26,11 @@ pub(crate) enum Step {
     Grow {
         writer: usize,
     },
+    /// The application removes a series that counts; it comes back when it counts again.
+    Remove {
+        writer: usize,
+        pick: usize,
+    },
     Push {
         writer: usize,
         fault: Fault,
@@ -107,6 +112,15 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Also removes series.
+pub(crate) fn step_or_removal() -> impl Strategy<Value = Step> {
+    let removal = (0..WRITERS, any::<usize>());
+    prop_oneof![
+        10 => step(),
+        1 => removal.prop_map(|(writer, pick)| Step::Remove { writer, pick }),
+    ]
+}
+
 pub(crate) struct Packet {
     writer: Vec<u8>,
     seq: u64,
@@ -127,6 +141,8 @@ const COUNTED: [&str; 3] = ["c", "h", "n"];
 pub(crate) struct World {
     pub(crate) registry: Option<Registry>,
     backup: Option<Vec<u8>>,
+    /// Whether the schedule removes series.
+    pub(crate) with_removals: bool,
     is_behind: bool,
     was_long: bool,
     pub(crate) writers: Vec<Writer>,
@@ -145,6 +161,7 @@ impl World {
         let mut world = Self {
             registry: None,
             backup: None,
+            with_removals: false,
             is_behind: false,
             was_long: false,
             writers: Vec::new(),
@@ -248,6 +265,11 @@ impl World {
                     Point::Scalar(1.0),
                 );
             }
+            Step::Remove { writer, pick } => {
+                let series = &mut self.writers[writer].source.series;
+                let pick = pick % series.len();
+                series[pick].is_retired = series[pick].name != "g";
+            }
             Step::Push { writer, fault } => self.push(writer, fault),
             Step::Late { pick } => {
                 if let Some(at) = pick.checked_rem(self.sent.len()) {
@@ -273,6 +295,7 @@ impl World {
                 self.load(snapshot);
             }
             Step::RollBack => {
+                self.end_full_states();
                 if let Some(backup) = self.backup.clone() {
                     self.load(Some(backup));
                     self.is_behind = true;
@@ -284,7 +307,13 @@ impl World {
                     writer.lost = writer.acked();
                 }
             }
-            Step::Successor { writer } => self.writers[writer].succeed(),
+            Step::Successor { writer } => {
+                // What a rollback has taken is not saved.
+                if self.is_behind && self.with_removals {
+                    self.all_back();
+                }
+                self.writers[writer].succeed();
+            }
             Step::Leave { writer } => self.leave(writer),
             Step::Wait { ms } => {
                 // A retention that ends together with a failover: documented as not exact.
@@ -299,6 +328,15 @@ impl World {
             }
             Step::Limit(limit) => self.set_limit(limit),
             Step::CarryOver => self.carry_over(),
+        }
+    }
+
+    /// A full state does not name what was removed and acknowledged. A registry that is rolled back and
+    /// then takes a full state from before does not show that it was: documented as not exact.
+    fn end_full_states(&mut self) {
+        if self.with_removals {
+            self.all_back();
+            self.sent.clear();
         }
     }
 
@@ -497,6 +535,9 @@ impl World {
 
 impl Writer {
     fn count(&mut self, by: u32) {
+        for series in &mut self.source.series[..4] {
+            series.is_retired = false;
+        }
         for number in 0..2 {
             let value = self.source.scalar(number);
             self.source.set(number, value + f64::from(by));

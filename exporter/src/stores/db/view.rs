@@ -371,4 +371,9 @@ impl Source for Part<'_> {
     fn is_retired(&self, number: usize) -> bool {
         self.view.hides_all || !self.at(number).is_present
     }
+
+    /// The file of a series that is gone was deleted.
+    fn has_last_values(&self) -> bool {
+        false
+    }
 }
