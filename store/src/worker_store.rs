@@ -194,11 +194,16 @@ impl WorkerStore {
         self.lock().find_series(*family, key_of(labels))
     }
 
-    /// The application has removed the series of these labels, and the caller keeps no handle. The
-    /// record of a gauge to which no other handle exists is used for another series once the exporter
-    /// has released it.
+    /// The application has removed the series of these labels, and the caller keeps no handle. With the
+    /// last handle the series is retired, and the record of a gauge is used for another series once
+    /// the exporter has released it.
     pub fn give_back(&self, family: &Family, labels: &[(&str, &str)]) {
         self.lock().give_back(*family, key_of(labels));
+    }
+
+    /// The caller keeps no handle of the series of these labels, which stays.
+    pub fn drop_handle(&self, family: &Family, labels: &[(&str, &str)]) {
+        self.lock().drop_handle(*family, key_of(labels));
     }
 
     /// Returns the number of written bytes.

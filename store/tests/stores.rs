@@ -549,10 +549,11 @@ fn a_record_with_another_handle_and_that_of_a_counter_are_not_used_again() {
     for (spec, handles) in [(gauge, 2), (counter("done"), 1)] {
         let family = store.family(&spec, None).unwrap();
         let labels = [("queue", "a")];
-        for _ in 0..handles {
-            store.series(&family, &labels).unwrap();
-        }
+        let series = (0..handles).map(|_| store.series(&family, &labels).unwrap());
+        let series = series.last().unwrap();
         store.give_back(&family, &labels);
+        // As long as another object has it, it is not removed.
+        assert_eq!(series.is_retired(), handles == 1);
         reader.refresh().unwrap();
         assert_eq!(release_returned(&reader), 0);
         store.series(&family, &[("queue", "b")]).unwrap();

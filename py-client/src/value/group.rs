@@ -155,13 +155,13 @@ impl Group {
         Ok(())
     }
 
-    /// Nothing refers to the series any more.
+    /// This group has removed its series, to which another group may still refer.
     pub(super) fn give_back(&self, series: Series, state: &State) {
-        series.retire();
-        if let Some(store) = process::store()
-            && let Ok((family, labels)) = self.define(&store, state)
-        {
-            store.give_back(&family, &labels);
+        let store = process::store();
+        let found = store.as_ref().map(|store| self.define(store, state));
+        match (&store, found) {
+            (Some(store), Some(Ok((family, labels)))) => store.give_back(&family, &labels),
+            _ => series.retire(),
         }
     }
 
@@ -221,6 +221,20 @@ impl Group {
         }
         if was_retired {
             series.revive();
+        }
+    }
+}
+
+/// The application has dropped all its objects of a series without removing it: the series stays.
+impl Drop for Group {
+    fn drop(&mut self) {
+        let state = lock(&self.state);
+        if state.series.is_some()
+            && state.turn == process::turn()
+            && let Some(store) = process::store()
+            && let Ok((family, labels)) = self.define(&store, &state)
+        {
+            store.drop_handle(&family, &labels);
         }
     }
 }

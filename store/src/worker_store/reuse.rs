@@ -58,9 +58,13 @@ impl Inner {
             return;
         };
         known.handles = handles;
+        if known.handles > 0 {
+            // Another thread has made it again, or another object has the same labels.
+            return;
+        }
         known.series.retire();
         let family_type = self.families[family.number as usize].family_type;
-        if known.handles == 0 && family_type.gauge_mode().is_some() {
+        if family_type.gauge_mode().is_some() {
             known.series.give_back();
             if std::mem::replace(&mut known.is_listed, true) {
                 return;
@@ -68,6 +72,12 @@ impl Inner {
             let (number, words) = (known.series.number(), known.words);
             let returned = self.returned.entry((family.number, words)).or_default();
             returned.push_back((key, number));
+        }
+    }
+
+    pub(super) fn drop_handle(&mut self, family: Family, labels: record::Labels) {
+        if let Some(known) = self.series.get_mut(&(family.number, labels)) {
+            known.handles = known.handles.saturating_sub(1);
         }
     }
 
