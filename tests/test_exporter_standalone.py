@@ -156,16 +156,58 @@ def test_a_missing_registry_differs_from_an_empty_one(redis: RedisServer, export
     assert (answer.status, answer.body.decode()) == (200, registry_info(redis))
 
 
-def test_a_request_of_http_1_1_names_one_host(exporter: Exporter) -> None:
-    for head, status in [
+NO_HOSTS = [
+    b"",
+    b"   ",
+    b"a b",
+    b"a\tb",
+    b"user@x",
+    b"user:secret@x",
+    b"x/metrics",
+    b"http://x",
+    b"x:http",
+    b"x:65536",
+    b":9091",
+    b"::1",
+    b"[::1",
+    b"[fe80::1%25eth0]",
+    b"x\x01",
+    b"x\x7f",
+    b"x\xff",
+    b"%zz",
+    b"x, y",
+]
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
         (b"GET /healthz HTTP/1.1\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: y\r\n", 400),
-        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n", 400),
+        (b"GET http://u:p@x/healthz HTTP/1.1\r\nHost: x\r\n", 400),
+        *((b"GET /healthz HTTP/1.1\r\nHost: " + host + b"\r\n", 400) for host in NO_HOSTS),
+        *((b"GET /healthz HTTP/1.0\r\nHost: " + host + b"\r\n", 400) for host in NO_HOSTS),
+        (b"GET /healthz HTTP/1.0\r\nHost: x\r\nHost: y\r\n", 400),
         (b"GET /healthz HTTP/1.0\r\n", 200),
-    ]:
-        with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
-            client.sendall(head + b"\r\n")
-            assert client.recv(1_000).split()[1] == str(status).encode(), head
+        (b"GET /healthz HTTP/1.1\r\nHost: x\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nhost:   metrics_1.internal.:9091  \r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: 10.0.0.7:9091\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: [2001:db8::7]:9091\r\n", 200),
+        (b"GET http://y:9091/healthz HTTP/1.1\r\nHost: x\r\n", 200),
+    ],
+)
+def test_a_request_names_one_host_by_rfc_9112(exporter: Exporter, head: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
+        client.sendall(head + b"\r\n")
+        assert client.recv(1_000).split()[1] == str(status).encode(), head
+
+
+def test_the_answer_to_a_wrong_host_names_it(exporter: Exporter) -> None:
+    with socket.create_connection(("127.0.0.1", exporter.port), timeout=30) as client:
+        client.sendall(b"GET /metrics HTTP/1.1\r\nHost: user@x\r\nConnection: close\r\n\r\n")
+        answer = b"".join(iter(lambda: client.recv(1_000), b""))
+    assert answer.endswith(b'the host "user@x" is wrong, expected a name or an address, and perhaps a port\n')
 
 
 def test_each_path_answers_and_allows_only_reading_methods(redis: RedisServer, exporter: Exporter) -> None:

@@ -2,6 +2,7 @@
 
 mod connections;
 mod ending;
+mod host;
 mod stream;
 
 use std::convert::Infallible;
@@ -11,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Body;
-use hyper::header::HOST;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode, Version};
@@ -43,9 +43,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Response to plain HTTP at an HTTPS port.
 const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 49\r\nConnection: close\r\n\r\nthis port speaks HTTPS: ask for https:// instead\n";
-
-/// Error for a request of HTTP/1.1 without a Host header, or with several (RFC 9112, section 3.2).
-const NOT_ONE_HOST: &str = "a request of HTTP/1.1 has one header Host";
 
 /// Serves `app` at `listener` until `shutdown` is ready, then finishes open requests.
 pub async fn serve(
@@ -142,10 +139,9 @@ impl Connection {
             let ending = for_bodies.clone();
             async move {
                 let is_old = request.version() < Version::HTTP_11;
-                let response = if has_one_host(&request) {
-                    app.answer(request).await
-                } else {
-                    routes::line(StatusCode::BAD_REQUEST, NOT_ONE_HOST)
+                let response = match host::check(&request) {
+                    Ok(()) => app.answer(request).await,
+                    Err(error) => routes::line(StatusCode::BAD_REQUEST, &error.to_string()),
                 };
                 if is_old && response.body().size_hint().exact().is_none() {
                     ending.tells();
@@ -170,11 +166,6 @@ impl Connection {
             tracing::debug!("a connection ends: {error}");
         }
     }
-}
-
-/// Returns whether a request names one host, if it must.
-fn has_one_host<B>(request: &Request<B>) -> bool {
-    request.version() < Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
 }
 
 async fn shake_hands(
