@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from harness import Gunicorn, Venv
-from harness.counted import TOTAL, counted
+from harness.counted import EXCEPTIONS, TOTAL, counted
 from harness.paths import TESTS
 
 UNMATCHED = "<unmatched>"
@@ -223,6 +223,41 @@ APPLICATIONS["PrometheusUvicornWorker quart_parts:app"] = _QUART
 APPLICATIONS["PrometheusASGIWorker quart_parts:app"] = _QUART
 
 
+# The class of each framework for a refusal; bottle answers a defect with status 500, whatever handlers there are.
+ANSWERING = {
+    "PrometheusWorker flask_app": "Forbidden",
+    "PrometheusWorker bottle_app": "HTTPError",
+    "PrometheusWorker falcon_app": "HTTPForbidden",
+    "PrometheusWorker pyramid_app": "HTTPForbidden",
+    "PrometheusUvicornWorker falcon_asgi_app": "HTTPForbidden",
+    "PrometheusUvicornWorker starlette_app": "HTTPException",
+    "PrometheusASGIWorker quart_app": "Forbidden",
+}
+
+
+@pytest.mark.parametrize("application", ANSWERING)
+def test_the_frameworks_own_exceptions_count_if_the_answer_is_an_error_and_others_always(application: str) -> None:
+    worker, app = application.split()
+    with Gunicorn(
+        f"answering:{app}",
+        venv=Venv.frameworks(),
+        worker_class=f"gunicorn_prometheus_exporter.{worker}",
+        app_directory=TESTS / "apps" / "routing",
+    ) as gunicorn:
+        paths = {"/missing": 200, "/refused": 403} | ({} if app == "bottle_app" else {"/defect": 200})
+        assert {path: gunicorn.get(path).status for path in paths} == paths
+        seen = counted(gunicorn, len(paths))
+    found = {
+        (sample.labels["endpoint"], sample.labels["exception"]): sample.value for sample in seen.samples(EXCEPTIONS)
+    }
+    wanted = {("/refused", ANSWERING[application]): 1.0} | (
+        {("/defect", "KeyError"): 1.0} if "/defect" in paths else {}
+    )
+    assert found == wanted
+    handled = seen.samples("gunicorn_worker_error_handling_total")
+    assert {(sample.labels["endpoint"], sample.labels["error_type"]): sample.value for sample in handled} == wanted
+
+
 @pytest.mark.parametrize("application", APPLICATIONS)
 def test_parts_of_an_application_make_one_template(application: str) -> None:
     """The template contains the whole path, as a client sees it."""
@@ -248,4 +283,8 @@ def test_parts_of_an_application_make_one_template(application: str) -> None:
     }
     different = sorted((key, found.get(key), wanted.get(key)) for key in found.keys() | wanted.keys())
     assert [one for one in different if one[1] != one[2]] == [], "labels, found, wanted"
+    # A redirect, and every other answer below 400, is no exception, whatever the framework raises on the way.
+    failed = {step.endpoint for step in steps if step.status >= 400}
+    exceptions = [sample.labels for sample in seen.samples(EXCEPTIONS)]
+    assert [labels for labels in exceptions if labels["endpoint"] not in failed] == []
     assert seen.sum("gunicorn_exporter_errors_total") == 0

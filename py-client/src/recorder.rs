@@ -49,7 +49,7 @@ use families::{Histogram, RouteFamilies, RouteSeries, WorkerSeries};
 use load::Load;
 use method::Method;
 pub(crate) use options::Options;
-use request_end::RequestEnd;
+use request_end::{RequestEnd, Swallowed};
 use route::{EndpointKind, OwnedRouteKey, UNMATCHED};
 
 /// Counts the requests of one worker in the store of its process.
@@ -272,7 +272,7 @@ impl Recorder {
         status: u16,
         sizes: (f64, f64),
         headers: (Option<&str>, Option<&str>),
-        errors: Option<Vec<(String, bool)>>,
+        errors: Option<Vec<Swallowed>>,
         error: Option<&Bound<'_, PyAny>>,
     ) {
         if self.turn != process::turn() {
@@ -310,7 +310,7 @@ impl Recorder {
         status: u16,
         received: u64,
         sent: u64,
-        errors: Option<Vec<(String, bool)>>,
+        errors: Option<Vec<Swallowed>>,
         error: Option<&Bound<'_, PyAny>>,
     ) {
         if self.turn != process::turn() {

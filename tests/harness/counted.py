@@ -5,6 +5,7 @@ from harness.gunicorn import Gunicorn
 from harness.scrape import Scrape, scrape
 
 TOTAL = "gunicorn_http_requests_total"
+EXCEPTIONS = "gunicorn_http_exceptions_total"
 
 
 def counted(gunicorn: Gunicorn, requests: int) -> Scrape:

@@ -85,9 +85,9 @@ class Request:
     def _has_no_body(self) -> bool:
         return self._omits_bodies and (self.status in _NO_BODY or self._scope["method"] == "HEAD")
 
-    def note_error(self, error: BaseException, *, unexpected: bool = False) -> None:
+    def note_error(self, error: BaseException, *, unexpected: bool = False, is_answer: bool = False) -> None:
         """Notes an exception that the framework turns into a response."""
-        self.swallowed_errors().note(error, unexpected=unexpected)
+        self.swallowed_errors().note(error, unexpected=unexpected, is_answer=is_answer)
 
     def swallowed_errors(self) -> Swallowed:
         """Returns the exceptions that were turned into responses."""

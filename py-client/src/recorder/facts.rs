@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use pyo3::{ffi, intern};
 
+use super::request_end::Swallowed;
 use super::route::{self, NO_STATUS};
 
 /// Returns the response's status, if the application has started one.
@@ -59,13 +60,13 @@ fn answer_to_stream(error: &Bound<'_, PyAny>) -> (u16, f64) {
     (500, bytes.unwrap_or(0) as f64)
 }
 
-/// Returns the classes of the exceptions that the framework turned into responses, without `uncaught`; `true` marks
-/// one without a handler (`frameworks/__init__.py` collects them).
+/// Returns the exceptions that the framework turned into responses (`frameworks/__init__.py` collects them), without
+/// `uncaught`.
 #[inline]
 pub(super) fn answered_exceptions(
     environ: &Bound<'_, PyDict>,
     uncaught: Option<&Bound<'_, PyAny>>,
-) -> Vec<(String, bool)> {
+) -> Vec<Swallowed> {
     let py = environ.py();
     match environ.get_item(intern!(py, "gunicorn_prometheus_exporter.errors")) {
         Ok(Some(noted)) => noted

@@ -16,6 +16,14 @@ use super::{Recorder, State, facts};
 use crate::failure::report;
 use crate::process::{lock, unix_time};
 
+/// The lowest status of a response that is an error (RFC 9110, section 15).
+const FIRST_ERROR: u16 = 400;
+
+/// An exception that a framework turned into a response: the name of its class, whether it had no handler, and whether
+/// the framework answers by such exceptions.
+#[derive(Debug, FromPyObject)]
+pub(super) struct Swallowed(String, bool, bool);
+
 /// The facts of a request that has ended, from hooks or from an adapter.
 pub(super) struct RequestEnd<'a> {
     pub(super) start: Instant,
@@ -42,7 +50,7 @@ impl RequestEnd<'_> {
 
 impl Recorder {
     /// Counts a request that has ended, and its exceptions. `uncaught` reached the server; the framework turned
-    /// `answered` into responses (`true` marks one without a handler).
+    /// `answered` into responses.
     #[inline]
     pub(super) fn end_request(
         &self,
@@ -50,7 +58,7 @@ impl Recorder {
         mut state: MutexGuard<'_, State>,
         end: &RequestEnd<'_>,
         uncaught: Option<&Bound<'_, PyAny>>,
-        answered: &[(String, bool)],
+        answered: &[Swallowed],
     ) {
         let counted = self.count(&mut state, end);
         drop(state);
@@ -202,18 +210,22 @@ impl Recorder {
         }
     }
 
-    /// Counts exceptions that the framework turned into responses. `has_failed` tells whether the request already
-    /// counts as failed; it does so at most once.
+    /// Counts exceptions that the framework turned into responses. One by which a framework answers counts only if
+    /// the response is an error. `has_failed` tells whether the request already counts as failed; it does so at most
+    /// once.
     #[cold]
     fn count_answered(
         &self,
         py: Python<'_>,
         end: &RequestEnd<'_>,
-        errors: &[(String, bool)],
+        errors: &[Swallowed],
         mut has_failed: bool,
     ) {
         let endpoint = self.endpoint(end);
-        for (name, unexpected) in errors {
+        for Swallowed(name, unexpected, is_answer) in errors {
+            if *is_answer && end.status < FIRST_ERROR {
+                continue;
+            }
             let count = |kind| self.count_error(py, kind, end.method, endpoint, name);
             if *unexpected && !has_failed {
                 has_failed = true;

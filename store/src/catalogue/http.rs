@@ -82,7 +82,10 @@ pub const HTTP_EXCEPTIONS: Described = Described {
     labels: &["method", "endpoint", "exception", "handled_by"],
     bounds: &[],
     meaning: "`exception` is the name of its class. Those that a framework turns into an answer are counted too, with \
-              `handled_by=\"framework\"`.",
+              `handled_by=\"framework\"`. Not counted are the exceptions by which a framework answers \
+              (`Http404`, `HTTPException`, `HTTPError`, a redirect) if the answer has a status below 400: \
+              a 404 that becomes the redirect to the path with a slash is no exception. Every other \
+              exception counts, whatever the answer.",
     query: "topk(5, sum by (endpoint, exception) (increase(gunicorn_http_exceptions_total[1h])))",
     page: Page::Metrics,
 };

@@ -4,12 +4,16 @@ Each integration is one file, loaded only when its framework is. It writes into 
 reads when the request has ended (those of ASGI frameworks: into the ``asgi.Request`` of the scope):
 
 * ``ENDPOINT``: the template of the route, ``/users/<int:id>``;
-* ``ERRORS``: a list of pairs, the name of an exception's class and whether it had no handler;
+* ``ERRORS``: the exceptions that became responses (:class:`Swallowed`);
 * ``MOUNT``: the mount point of an application that may name no routes.
 
 Extensions bind and wrap methods of the framework before an integration is installed, while the application is
 imported. So integrations wrap only functions that the framework looks up at each call, and more than one such
 function on the way of an exception; an exception that passes several of them is noted once.
+
+Frameworks have exceptions that are answers: a redirect, a missing page, a refusal. Such an exception counts only if the
+response has a status from 400 on, which is known at the end of the request: middleware and handlers may make a redirect
+or a page of a 404. Every other exception counts.
 
 If a version of a framework has moved a name, its label is lost, and no request.
 """
@@ -89,24 +93,24 @@ def _bottles() -> list[str]:
     return found
 
 
-class Swallowed(list[tuple[str, bool]]):
-    """The exceptions of one request that were turned into responses: name, and whether it had no handler."""
+class Swallowed(list[tuple[str, bool, bool]]):
+    """The exceptions of one request that became responses: name, whether it had no handler, whether it is an answer."""
 
     def __init__(self) -> None:
         super().__init__()
         # Not the exception itself: its traceback refers back to this object.
         self._last: int | None = None
 
-    def note(self, error: BaseException, *, unexpected: bool) -> None:
-        """Notes an exception; once unexpected, it stays so."""
+    def note(self, error: BaseException, *, unexpected: bool, is_answer: bool) -> None:
+        """Notes an exception; once unexpected, it stays so. ``is_answer``: the framework answers by such exceptions."""
         name = type(error).__name__
         if id(error) == self._last and self[-1][0] == name:
-            self[-1] = (name, unexpected or self[-1][1])
-        else:
-            self.append((name, unexpected))
+            unexpected = unexpected or self[-1][1]
+            self.pop()
+        self.append((name, unexpected, is_answer and not unexpected))
         self._last = id(error)
 
-    def without(self, error: BaseException | None) -> list[tuple[str, bool]]:
+    def without(self, error: BaseException | None) -> list[tuple[str, bool, bool]]:
         """Returns those that did not reach the server in the end."""
         return self[:-1] if error is not None and id(error) == self._last else self
 
@@ -123,14 +127,16 @@ def name_handler(environ: dict[str, Any], name: str) -> None:
     _note(environ, ENDPOINT, name)
 
 
-def note_error(environ: dict[str, Any], error: BaseException, *, unexpected: bool = False) -> None:
+def note_error(
+    environ: dict[str, Any], error: BaseException, *, unexpected: bool = False, is_answer: bool = False
+) -> None:
     """Notes an exception of a WSGI request that the framework turns into a response."""
     errors = environ.get(ERRORS)
     if errors is None:
         request = environ.get(REQUEST)
         errors = Swallowed() if request is None else request.swallowed_errors()
         _note(environ, ERRORS, errors)
-    errors.note(error, unexpected=unexpected)
+    errors.note(error, unexpected=unexpected, is_answer=is_answer)
 
 
 def dispatching(original: Any) -> Any:

@@ -28,7 +28,7 @@ def _handling(http_error: Any, original: Any) -> Any:
         # An HTTPError is a response and an exception in one; it knows its cause.
         if is_error:
             cause = getattr(answer, "exception", None)
-            note_error(environ, cause or answer, unexpected=cause is not None)
+            note_error(environ, cause or answer, unexpected=cause is not None, is_answer=cause is None)
         return answer
 
     return handle

@@ -89,7 +89,7 @@ def _noting_answer(original: Any) -> Any:
         # CherryPy makes its own error pages with an HTTPError that was not raised.
         error = sys.exc_info()[1]
         if environ is not None and error is not None and error is self:
-            note_error(environ, error)
+            note_error(environ, error, is_answer=True)
         return original(self)
 
     return set_response

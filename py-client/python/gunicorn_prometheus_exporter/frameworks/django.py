@@ -8,9 +8,21 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from django.core import exceptions
 from django.core.handlers import base, exception
+from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
 
 from . import REQUEST, is_no_error, name_route, note_error, wrap, wrap_everywhere
+
+# Those of which Django makes a response with a status below 500.
+_ANSWERS: tuple[type[BaseException], ...] = (
+    Http404,
+    MultiPartParserError,
+    exceptions.BadRequest,
+    exceptions.PermissionDenied,
+    exceptions.SuspiciousOperation,
+)
 
 
 def install(_base: Any) -> None:
@@ -169,8 +181,10 @@ def note(request: Any, error: BaseException | None, *, unexpected: bool) -> None
     """Notes an exception of a Django request, for WSGI or ASGI."""
     if error is None or is_no_error(getattr(error, "status_code", None)):
         return
+    # The exceptions of the REST framework have a status.
+    is_answer = isinstance(error, _ANSWERS) or hasattr(error, "status_code")
     environ = getattr(request, "environ", None)
     if environ is not None:
-        note_error(environ, error, unexpected=unexpected)
+        note_error(environ, error, unexpected=unexpected, is_answer=is_answer)
     elif (recorded := getattr(request, "scope", {}).get(REQUEST)) is not None:
-        recorded.note_error(error, unexpected=unexpected)
+        recorded.note_error(error, unexpected=unexpected, is_answer=is_answer)

@@ -9,6 +9,8 @@ import falcon.asgi
 
 from . import REQUEST, is_no_error, name_route, note_error, wrap
 
+_ANSWERS = (falcon.HTTPError, falcon.HTTPStatus)
+
 
 def install(_falcon: Any) -> None:
     """Wraps the look-up of the responder and the places where exceptions are handled."""
@@ -48,8 +50,8 @@ def _name(req: Any, template: str) -> None:
 def _noting(original: Any) -> Any:
     def handle_exception(self: Any, req: Any, resp: Any, ex: Any, params: Any) -> Any:
         handled = original(self, req, resp, ex, params)
-        if handled and not _is_answer(ex):
-            note_error(req.env, ex, unexpected=_is_unexpected(ex, resp))
+        if handled and not _is_redirect(ex):
+            note_error(req.env, ex, unexpected=_is_unexpected(ex, resp), is_answer=isinstance(ex, _ANSWERS))
         return handled
 
     return handle_exception
@@ -59,8 +61,8 @@ def _noting_async(original: Any) -> Any:
     async def handle_exception(self: Any, req: Any, resp: Any, ex: Any, params: Any, **more: Any) -> Any:
         handled = await original(self, req, resp, ex, params, **more)
         recorded = getattr(req, "scope", {}).get(REQUEST)
-        if handled and resp is not None and recorded is not None and not _is_answer(ex):
-            recorded.note_error(ex, unexpected=_is_unexpected(ex, resp))
+        if handled and resp is not None and recorded is not None and not _is_redirect(ex):
+            recorded.note_error(ex, unexpected=_is_unexpected(ex, resp), is_answer=isinstance(ex, _ANSWERS))
         return handled
 
     return handle_exception
@@ -68,9 +70,8 @@ def _noting_async(original: Any) -> Any:
 
 def _is_unexpected(error: Any, resp: Any) -> bool:
     # An exception that is not a response is handled by the application, or by Falcon's last handler.
-    return not isinstance(error, (falcon.HTTPError, falcon.HTTPStatus)) and str(resp.status).startswith("500")
+    return not isinstance(error, _ANSWERS) and str(resp.status).startswith("500")
 
 
-def _is_answer(error: Any) -> bool:
-    # Falcon raises its redirects.
+def _is_redirect(error: Any) -> bool:
     return isinstance(error, falcon.HTTPStatus) and is_no_error(error.status)

@@ -77,4 +77,5 @@ def _noting_the_end(original: Any) -> Any:
 
 def _note(error: BaseException, *, unexpected: bool = False) -> None:
     if not is_response(error) and flask.has_request_context():
-        note_error(flask.request.environ, error, unexpected=unexpected)
+        is_answer = isinstance(error, HTTPException)
+        note_error(flask.request.environ, error, unexpected=unexpected, is_answer=is_answer)

@@ -60,8 +60,9 @@ def _noting(original: Any) -> Any:
         # Raises if there is no view for it; then the exception reaches the server.
         response = original(self, exc_info, request, *args, **kwargs)
         environ = getattr(self if request is None else request, "environ", None)
-        if error is not None and environ is not None and not is_no_error(getattr(error, "status_int", None)):
-            note_error(environ, error)
+        status = getattr(error, "status_int", None)
+        if error is not None and environ is not None and not is_no_error(status):
+            note_error(environ, error, is_answer=status is not None)
         return response
 
     return invoke_exception_view

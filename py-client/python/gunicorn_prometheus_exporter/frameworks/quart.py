@@ -60,4 +60,4 @@ def _note(error: BaseException, *, unexpected: bool = False) -> None:
     if not is_response(error) and quart.has_request_context():
         recorded: Any = quart.request.scope.get(REQUEST)
         if recorded is not None:
-            recorded.note_error(error, unexpected=unexpected)
+            recorded.note_error(error, unexpected=unexpected, is_answer=isinstance(error, HTTPException))

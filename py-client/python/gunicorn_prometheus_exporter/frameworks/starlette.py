@@ -55,8 +55,9 @@ def _noting(original: Any) -> Any:
                 await app(scope, receive, send)
             except Exception as error:
                 request = conn.scope.get(REQUEST)
-                if request is not None and not is_no_error(getattr(error, "status_code", None)):
-                    request.note_error(error)
+                status = getattr(error, "status_code", None)
+                if request is not None and not is_no_error(status):
+                    request.note_error(error, is_answer=status is not None)
                 raise
 
         return original(noting, conn)

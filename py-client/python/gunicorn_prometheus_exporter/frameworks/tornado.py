@@ -52,7 +52,8 @@ def _noting(original: Any) -> Any:
         metered = _metered(self.request)
         # `Finish` is not an error: a handler raises it to end the response.
         if metered is not None and not isinstance(error, tornado.web.Finish):
-            note_error(metered.environ, error, unexpected=not isinstance(error, tornado.web.HTTPError))
+            is_answer = isinstance(error, tornado.web.HTTPError)
+            note_error(metered.environ, error, unexpected=not is_answer, is_answer=is_answer)
         return original(self, error)
 
     return handle_request_exception
