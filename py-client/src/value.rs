@@ -155,6 +155,14 @@ impl Value {
     #[pyo3(signature = (value, timestamp = None))]
     fn set(&self, py: Python<'_>, value: f64, timestamp: Option<f64>) {
         let mut state = self.group.current(py);
+        if state.has_function
+            && state.series.is_none()
+            && let Err(error) = self.group.show(&mut state)
+        {
+            // Logging may use metrics, this one among them.
+            drop(state);
+            return report(py, "values", &error);
+        }
         let Some(series) = state.series else {
             state.own[self.cell] = value;
             state.time = timestamp.unwrap_or_default();
@@ -227,6 +235,16 @@ impl Value {
         lock(&self.exemplar)
             .as_ref()
             .map(|exemplar| exemplar.clone_ref(py))
+    }
+
+    /// Takes the value from the page until it is set in this process: a function gives it.
+    fn set_by_function(&self, py: Python<'_>) {
+        let mut state = self.group.current(py);
+        state.has_function = true;
+        if let Some(series) = state.series.take() {
+            self.group.give_back(series, &state);
+        }
+        state.own.fill(0.0);
     }
 
     /// Ends what this process owns of this series, because the metric has removed it.

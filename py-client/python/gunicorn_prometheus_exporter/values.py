@@ -178,6 +178,8 @@ def _take_over(metric: Any) -> None:
             number = old.get()
             if number != 0.0:
                 new.set(number, set_at)
+        if metric in FUNCTIONS:
+            _await_function(metric)
 
 
 def _numbers(metric: Any) -> list[Any]:
@@ -283,8 +285,15 @@ def _wrap_function() -> None:
         original(self, f)
         if not _is_private(self):
             FUNCTIONS[self] = f
+            _await_function(self)
 
     metrics.Gauge.set_function = set_function  # type: ignore[method-assign]
+
+
+def _await_function(gauge: Any) -> None:
+    # A process that never evaluates the function, such as an arbiter that has loaded the application, has no value.
+    if isinstance(gauge._value, StoreValue):
+        gauge._value.set_by_function()
 
 
 def _wrap_then(metric_type: Any, name: str, then: Callable[[Any], None]) -> None:

@@ -39,6 +39,9 @@ pub(super) struct State {
     pub(super) complete: bool,
     /// Whether its metric has removed it; values that the application still holds are not counted.
     pub(super) removed: bool,
+    /// Whether a function gives its value. A process then has a series only after it has evaluated the
+    /// function, which an arbiter that has loaded the application never does.
+    pub(super) has_function: bool,
     /// Time of the last set, for a `mostrecent` gauge without a series.
     pub(super) time: f64,
 }
@@ -62,6 +65,7 @@ impl Group {
                 bounds: Vec::new(),
                 complete: false,
                 removed: false,
+                has_function: false,
                 time: 0.0,
             }),
         })
@@ -143,6 +147,9 @@ impl Group {
         state.turn = process::turn();
         state.forks = process::forks();
         state.series = None;
+        if state.has_function {
+            return Ok(());
+        }
         if let Some(store) = process::store() {
             if self.is_fact() && store.identity().role == Role::Arbiter {
                 // An arbiter that has loaded the application does not run it.
@@ -163,6 +170,17 @@ impl Group {
             (Some(store), Some(Ok((family, labels)))) => store.give_back(&family, &labels),
             _ => series.retire(),
         }
+    }
+
+    /// Makes the series of a gauge whose function has been evaluated.
+    #[cold]
+    pub(super) fn show(&self, state: &mut State) -> Result<(), StoreError> {
+        if let Some(store) = process::store().filter(|_| !state.removed) {
+            let series = self.find(&store, state)?;
+            self.begin(series, state);
+            state.series = Some(series);
+        }
+        Ok(())
     }
 
     fn find(&self, store: &WorkerStore, state: &State) -> Result<Series, StoreError> {
