@@ -161,6 +161,9 @@ def test_a_full_file_system_loses_only_the_files(tmp_path: Path, sidecars: bool)
                 eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=float(len(load.outcomes)))
             lines = [line for line in gunicorn.log.splitlines() if "No space left" in line]
             assert len(lines) <= 2, lines
+            assert errors(gunicorn) >= 1
+            # A copy is whole or not there: what did not fit is in no file.
+            assert all(path.stat().st_size > 0 for path in directory.glob("*.store"))
             filler.unlink()
             eventually(lambda: "can be written again" in gunicorn.log)
             assert gunicorn.exporter_pid() == exporter
@@ -307,6 +310,66 @@ def test_an_application_runs_without_its_directory(tmp_path: Path, what: str) ->
             assert gunicorn.exporter_pid() == exporter
         return
     _runs_without(path, "it is not a directory" if what == "a file" else "Not a directory")
+
+
+def errors(gunicorn: Gunicorn) -> float:
+    """Returns how often the directory could not be used, as the exporter counts it."""
+    own = gunicorn.metrics_url.removesuffix("/metrics") + "/-/metrics"
+    return scrape(own).sum("gunicorn_exporter_errors_total", where="directory")
+
+
+@pytest.mark.parametrize("what", ["a link elsewhere", "a link to the same", "of another user", "of another, for all"])
+def test_a_directory_that_is_exchanged_while_it_is_used_is_not_followed(tmp_path: Path, what: str) -> None:
+    """A user that can rename it cannot choose where the exporter, perhaps as root, writes."""
+    if "another" in what and os.getuid() != 0:
+        pytest.skip("only root can give a directory to another user")
+    path, away, other = tmp_path / "metrics", tmp_path / "away", tmp_path / "other"
+    with Gunicorn(environment=environment(path)) as gunicorn:
+        eventually(lambda: len(list(path.glob("*.store"))), equals=3)
+        assert gunicorn.get("/").status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=1.0)
+        other.mkdir(mode=0o755)
+        if what == "of another, for all":
+            other.chmod(0o777)
+        path.rename(away)
+        if "link" in what:
+            path.symlink_to(other if what == "a link elsewhere" else away)
+            cause = "it is a symbolic link now and was a directory before"
+        else:
+            os.chown(other, 12345, 12345)
+            other.rename(path)
+            other = path
+            cause = f"it belongs to user 12345 now and belonged to user {os.getuid()} before"
+        eventually(lambda: f"PROMETHEUS_MULTIPROC_DIR={path} cannot be used: {cause}" in gunicorn.log)
+        gunicorn.kill_worker(gunicorn.worker_pids()[0])
+        eventually(lambda: gunicorn.get("/").status == 200)
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS) >= 2)
+        requests = scrape(gunicorn.metrics_url).sum(REQUESTS)
+        assert list(other.iterdir()) == []
+        assert gunicorn.log.count("cannot be used") == 1
+        assert errors(gunicorn) >= 1
+        path.unlink() if "link" in what else path.rmdir()
+        away.rename(path)
+        eventually(lambda: f"{path} can be used again" in gunicorn.log)
+        assert gunicorn.get("/").status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=requests + 1)
+        eventually(lambda: list(path.glob("*.store")) != [])
+
+
+def test_a_link_in_place_of_the_subdirectory_is_named(tmp_path: Path) -> None:
+    path, other = tmp_path / "metrics", tmp_path / "other"
+    path.mkdir()
+    path.chmod(0o1777)
+    other.mkdir()
+    home = path / f"gunicorn-metrics-{os.getuid()}"
+    home.symlink_to(other)
+    with Gunicorn(environment=environment(path)) as gunicorn:
+        assert gunicorn.get("/").status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=1.0)
+        lines = [line for line in gunicorn.log.splitlines() if "cannot be used" in line]
+        assert len(lines) == 1, gunicorn.log
+        assert f"{home} in it is a symbolic link, expected a directory: remove it" in lines[0]
+        assert list(other.iterdir()) == []
 
 
 def _runs_without(path: Path, cause: str) -> None:

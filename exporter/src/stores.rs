@@ -12,9 +12,11 @@ mod source;
 mod writer;
 
 pub(crate) use db::DbFiles;
-pub(crate) use declarations::{ChangedDeclaration, KnownFamily};
+pub(crate) use declarations::{Age, ChangedDeclaration, KnownFamily, OVERLAP, WaitingFamilies};
 pub use directory::create_directory;
-pub(crate) use directory::{CopyName, Directory, DirectoryError, FileError, InstanceLife, Stamp};
+pub(crate) use directory::{
+    CopyName, Directory, DirectoryError, FileError, InstanceLife, Origin, Stamp,
+};
 pub use gathering::{GatherError, Gathering};
 pub(crate) use heir::Heir;
 pub(crate) use shard::{Leaving, SharedLeave, SharedPush, Turn};

@@ -30,7 +30,7 @@ use metrics_store::Control;
 use super::now_ms;
 use super::state::State;
 use crate::backend::Embedded;
-use crate::stores::{CopyName, DbFiles, Directory, DirectoryError, FileError};
+use crate::stores::{CopyName, DbFiles, Directory, DirectoryError, FileError, Origin};
 use metrics_settings::Settings;
 use publishing::Publishing;
 use reading::Known;
@@ -113,6 +113,8 @@ pub(crate) struct Files {
     is_shared: bool,
     role: Role,
     directory: Option<Directory>,
+    /// What was at the path when the directory was opened first.
+    origin: Option<Origin>,
     tried: Instant,
     /// The logged reason why the directory cannot be used, until it can be used again.
     said: Option<String>,
@@ -148,6 +150,7 @@ impl Files {
             is_shared: settings.prometheus.multiproc_group,
             role: boot.role,
             directory: None,
+            origin: None,
             tried: Instant::now(),
             said: None,
             is_replaced: false,
@@ -170,6 +173,7 @@ impl Files {
                     let removes_dead = settings.cleanup_db_files;
                     files.db = Some(DbFiles::open(&directory, registry, removes_dead, ttl_ms));
                 }
+                files.origin = Some(directory.origin());
                 files.directory = Some(directory);
             }
             Err(error) => files.cannot_use(&error),
@@ -193,7 +197,7 @@ impl Files {
     }
 
     /// Opens the directory again if that was not possible before, or if its path leads to another
-    /// one now. Returns whether it did: the new one is empty.
+    /// one now, of the same kind and owner. Returns whether it did: the new one is empty.
     fn look_after_directory(&mut self) -> bool {
         match &self.directory {
             Some(directory) if directory.is_current() => return false,
@@ -202,7 +206,7 @@ impl Files {
         }
         self.tried = Instant::now();
         self.directory = None;
-        let opened = Directory::open(&self.path, self.is_shared);
+        let opened = Directory::open_like(&self.path, self.is_shared, self.origin);
         let directory = match opened {
             Ok(directory) => directory,
             Err(error) => {
@@ -227,6 +231,7 @@ impl Files {
             );
         }
         self.publishing.begin_anew();
+        self.origin.get_or_insert(directory.origin());
         self.directory = Some(directory);
         true
     }

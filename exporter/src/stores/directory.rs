@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use metrics_store::{STORE_SUFFIX, snapshot_from_bytes, snapshot_to_bytes};
-use rustix::fs::{FlockOperation, Timestamps};
+use rustix::fs::{FileType, FlockOperation, Timestamps};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockType};
 
@@ -52,11 +52,21 @@ const MAX_TRIES: u32 = 100;
 pub(crate) struct Directory {
     /// The path in the settings.
     path: PathBuf,
+    origin: Origin,
     top: Folder,
     home: Folder,
     home_path: PathBuf,
     /// Opened once, and closed with the process: closing any descriptor of it ends the lock.
     lock: File,
+}
+
+/// What was at the path when this process opened it first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Origin {
+    /// Whether the path itself is a symbolic link.
+    is_link: bool,
+    /// The owner of the directory.
+    owner: u32,
 }
 
 /// The names in the directory.
@@ -131,8 +141,19 @@ impl Directory {
         &self.top
     }
 
-    /// Returns whether its path still leads to it and its lock has not been removed.
+    /// Returns what was found at its path.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Returns whether its path still leads to it, in the same way, and its lock has not been
+    /// removed.
     pub(crate) fn is_current(&self) -> bool {
+        let top = rustix::fs::lstat(&self.path);
+        let is_link = top.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_symlink());
+        if is_link && !self.origin.is_link {
+            return false;
+        }
         let at_path = rustix::fs::stat(&self.home_path).map(|stat| Stamp::of(&stat).identity);
         let opened = rustix::fs::fstat(&self.home.fd).map(|stat| Stamp::of(&stat).identity);
         let lock = rustix::fs::fstat(&self.lock).map(|stat| Stamp::of(&stat).identity);

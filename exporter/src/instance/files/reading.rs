@@ -29,8 +29,12 @@ impl State {
     pub(crate) fn scan(&self) {
         let Some(files) = &self.files else { return };
         let files = &mut *files.borrow_mut();
+        let before = files.said.clone();
         if files.look_after_directory() {
             self.inner.borrow_mut().commit_soon();
+        }
+        if files.said.is_some() && files.said != before {
+            self.own.failed("directory");
         }
         let (true, Some(directory)) = (files.is_reader(), &files.directory) else {
             return;

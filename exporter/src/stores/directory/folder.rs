@@ -4,7 +4,6 @@
 //! regular files with one name and an accepted owner are used. No file is overwritten: a new file
 //! is written and then renamed. So nothing outside the directory changes, and no device, pipe or
 //! socket is opened, whatever the directory contains.
-//! pipe or socket is opened, whatever stands in it.
 
 use std::fs::File;
 use std::io;

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
 use super::folder::{Access, FileError, Folder};
-use super::{Directory, LOCK};
+use super::{Directory, LOCK, Origin};
 use metrics_settings::Settings;
 
 /// The reason why the metrics directory cannot be used, with its remedy.
@@ -23,6 +23,16 @@ pub(crate) enum DirectoryError {
     Open { user: u32, source: io::Error },
     #[error("it is not a directory: name another, or remove that file")]
     Kind,
+    #[error("{path} in it is {kind}, expected a directory: remove it")]
+    Subdirectory { path: PathBuf, kind: &'static str },
+    #[error(
+        "it is a symbolic link now and was a directory before, so nothing is written to its target: put the directory back, or restart Gunicorn with the path that you mean"
+    )]
+    BecameLink,
+    #[error(
+        "it belongs to user {owner} now and belonged to user {before} before, so nothing is written to it: put the directory back, or restart Gunicorn with the path that you mean"
+    )]
+    OwnerChanged { owner: u32, before: u32 },
     #[error(
         "it is a symbolic link of user {owner}, allowed are links of user {user} and root: name the directory itself"
     )]
@@ -50,9 +60,27 @@ impl Directory {
     /// Opens it, and creates it if it is missing. With `is_shared`, all users of its group may read
     /// and write its files.
     pub(crate) fn open(path: &Path, is_shared: bool) -> Result<Self, DirectoryError> {
+        Self::open_like(path, is_shared, None)
+    }
+
+    /// Opens it again. With `before`, it must be of the same kind and owner as when this process
+    /// opened it first: a user that can rename it cannot choose where this process writes.
+    pub(crate) fn open_like(
+        path: &Path,
+        is_shared: bool,
+        before: Option<Origin>,
+    ) -> Result<Self, DirectoryError> {
         let user = geteuid().as_raw();
-        let top = open_top(path, is_shared)?;
+        let may_be_link = before.is_none_or(|before| before.is_link);
+        let (top, is_link) = open_top(path, is_shared, may_be_link)?;
         let stat = rustix::fs::fstat(&top).map_err(open_failed)?;
+        let owner = stat.st_uid;
+        let origin = Origin { is_link, owner };
+        if let Some(before) = before.map(|before| before.owner)
+            && ![before, user].contains(&owner)
+        {
+            return Err(DirectoryError::OwnerChanged { owner, before });
+        }
         let is_ours = stat.st_uid == user || stat.st_uid == 0;
         let is_writable = |bits: Mode| Mode::from_raw_mode(stat.st_mode).intersects(bits);
         let access = Access {
@@ -80,6 +108,7 @@ impl Directory {
         })?;
         Ok(Self {
             path: path.to_owned(),
+            origin,
             top,
             home,
             home_path,
@@ -137,13 +166,19 @@ fn make(path: &Path, is_shared: bool) -> io::Result<()> {
     }
 }
 
-fn open_top(path: &Path, is_shared: bool) -> Result<OwnedFd, DirectoryError> {
+/// Returns the directory, and whether its path is a symbolic link.
+fn open_top(
+    path: &Path,
+    is_shared: bool,
+    may_be_link: bool,
+) -> Result<(OwnedFd, bool), DirectoryError> {
     let user = geteuid().as_raw();
     let open = |flags| rustix::fs::open(path, flags, Mode::empty());
     match open(directory_flags()) {
         Err(Errno::NOENT) => {
             make(path, is_shared).map_err(|source| DirectoryError::Create { user, source })?;
-            open(directory_flags()).map_err(open_failed)
+            let top = open(directory_flags()).map_err(open_failed)?;
+            Ok((top, false))
         }
         Err(Errno::LOOP | Errno::NOTDIR) => {
             let stat = rustix::fs::lstat(path).map_err(|error| match error {
@@ -153,16 +188,20 @@ fn open_top(path: &Path, is_shared: bool) -> Result<OwnedFd, DirectoryError> {
             if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
                 return Err(DirectoryError::Kind);
             }
+            if !may_be_link {
+                return Err(DirectoryError::BecameLink);
+            }
             if stat.st_uid != user && stat.st_uid != 0 {
                 let owner = stat.st_uid;
                 return Err(DirectoryError::Link { owner, user });
             }
-            open(directory_flags() - OFlags::NOFOLLOW).map_err(|error| match error {
+            let top = open(directory_flags() - OFlags::NOFOLLOW).map_err(|error| match error {
                 Errno::NOTDIR => DirectoryError::Kind,
                 error => open_failed(error),
-            })
+            })?;
+            Ok((top, true))
         }
-        other => other.map_err(open_failed),
+        other => Ok((other.map_err(open_failed)?, false)),
     }
 }
 
@@ -188,13 +227,14 @@ fn open_private(
             return Err(DirectoryError::Write { user, source });
         }
     };
-    let fd =
-        rustix::fs::openat(top, &*name, directory_flags(), Mode::empty()).map_err(|error| {
-            match error {
-                Errno::LOOP | Errno::NOTDIR => DirectoryError::Kind,
-                error => open_failed(error),
-            }
-        })?;
+    let opened = rustix::fs::openat(top, &*name, directory_flags(), Mode::empty());
+    let fd = opened.map_err(|error| match error {
+        Errno::LOOP | Errno::NOTDIR => DirectoryError::Subdirectory {
+            kind: kind_of(top, &name),
+            path: home_path.clone(),
+        },
+        error => open_failed(error),
+    })?;
     if is_new && is_shared {
         rustix::fs::fchmod(&fd, mode | Mode::SGID).map_err(open_failed)?;
     }
@@ -221,6 +261,14 @@ fn open_private(
         group: is_shared.then_some(stat.st_gid),
     };
     Ok((Folder { fd, access }, home_path))
+}
+
+fn kind_of(folder: &Folder, name: &str) -> &'static str {
+    let stat = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    match stat.map(|stat| FileType::from_raw_mode(stat.st_mode)) {
+        Ok(FileType::Symlink) => "a symbolic link",
+        _ => "no directory",
+    }
 }
 
 #[cfg(test)]

@@ -162,3 +162,46 @@ fn a_directory_that_was_emptied_or_moved_is_noticed() {
     assert!(!opened.is_current());
     fs::rename(&moved, &directory.0).unwrap();
 }
+
+#[test]
+fn a_path_that_becomes_a_link_is_not_followed_and_one_that_was_a_link_is() {
+    let parent = Temporary::new("becomes-a-link");
+    let (path, elsewhere) = (parent.0.join("metrics"), parent.0.join("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    let before = Directory::open(&path, false).unwrap();
+    assert!(before.is_current());
+    fs::rename(&path, parent.0.join("away")).unwrap();
+    for target in ["elsewhere", "away"] {
+        symlink(target, &path).unwrap();
+        assert!(!before.is_current(), "{target}");
+        let again = Directory::open_like(&path, false, Some(before.origin()));
+        let error = again.unwrap_err().to_string();
+        assert!(error.starts_with("it is a symbolic link now"), "{error}");
+        fs::remove_file(&path).unwrap();
+    }
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    fs::rename(parent.0.join("away"), &path).unwrap();
+    assert!(before.is_current());
+    let link = parent.0.join("link");
+    symlink("metrics", &link).unwrap();
+    let linked = Directory::open(&link, false).unwrap();
+    assert!(linked.is_current());
+    fs::remove_file(&link).unwrap();
+    symlink("elsewhere", &link).unwrap();
+    assert!(!linked.is_current());
+    Directory::open_like(&link, false, Some(linked.origin())).unwrap();
+}
+
+#[test]
+fn a_link_in_place_of_the_subdirectory_is_named_with_its_path() {
+    let shared = Temporary::with_mode("sub-link", 0o1777);
+    let name = format!("gunicorn-metrics-{}", geteuid().as_raw());
+    symlink("/tmp", shared.0.join(&name)).unwrap();
+    let error = shared.open().unwrap_err().to_string();
+    let path = shared.0.join(&name);
+    let wanted = format!(
+        "{} in it is a symbolic link, expected a directory: remove it",
+        path.display()
+    );
+    assert_eq!(error, wanted);
+}
