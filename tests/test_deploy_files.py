@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import hcl2
 import pytest
@@ -13,7 +14,7 @@ import redis
 import yaml
 
 from harness import Exporter, Gunicorn, RedisServer, eventually, scrape
-from harness.paths import MODULE, ROOT
+from harness.paths import EXPORTER, MODULE, ROOT, built
 
 DEPLOY = ROOT / "deploy"
 BIN = Path(sys.executable).parent
@@ -84,7 +85,8 @@ def test_redis_starts_with_metrics_conf_and_its_users_have_exactly_their_rights(
     fragment = (DEPLOY / "redis" / "metrics.conf").read_text()
     assert "/usr/local/lib/libredis_metrics.so" in fragment
     (tmp_path / "metrics.conf").write_text(fragment.replace("/usr/local/lib/libredis_metrics.so", str(MODULE)))
-    (tmp_path / "users.acl").write_text(_without_comments((DEPLOY / "redis" / "users.acl").read_text()))
+    users = _without_comments((DEPLOY / "redis" / "users.acl").read_text())
+    (tmp_path / "users.acl").write_text(f"{users}user admin on nopass ~* +@all\n")
     socket = tmp_path / "redis.sock"
     (tmp_path / "redis.conf").write_text(
         f"include {tmp_path}/metrics.conf\naclfile {tmp_path}/users.acl\nport 0\nunixsocket {socket}\ndir {tmp_path}\n"
@@ -93,10 +95,27 @@ def test_redis_starts_with_metrics_conf_and_its_users_have_exactly_their_rights(
     push = {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": url.format("gunicorn", "change-me")}
     read = {"REDIS_ENABLED": "true", "GUNICORN_EXPORTER_REDIS_URL": url.format("exporter", "change-me-too")}
     with ConfiguredRedis(tmp_path / "redis.conf", socket):
+        admin = redis.Redis(unix_socket_path=str(socket), username="admin", password="")
         with Gunicorn(environment=push) as gunicorn, Exporter(environment=read) as exporter:
             gunicorn.get("/order")
             for page in (gunicorn.metrics_url, exporter.metrics_url):
                 eventually(lambda page=page: scrape(page).sum("gunicorn_worker_requests_total"), equals=1)  # type: ignore[misc]
+                assert urlopen(page.removesuffix("/metrics") + "/").status == 200
+            # The exporter compares declarations after some seconds.
+            eventually(lambda: any(name.lower().endswith("metrics.families") for name in admin.info("commandstats")))
+            done = subprocess.run(
+                [built(EXPORTER), "push", "--job=nightly"],
+                input="# TYPE rows gauge\nrows 7\n",
+                env={**os.environ, "GUNICORN_EXPORTER_REDIS_URL": url.format("jobs", "change-me-as-well")},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+        denied = {(entry["username"], entry["object"]) for entry in admin.acl_log()}
+        # `push` asks, and does without an answer.
+        assert denied <= {("jobs", "role")}
+        assert "does not allow" not in gunicorn.log + exporter.log
         writer = redis.Redis(unix_socket_path=str(socket), username="gunicorn", password="change-me")
         reader = redis.Redis(unix_socket_path=str(socket), username="exporter", password="change-me-too")
         for client, command in (

@@ -1,6 +1,7 @@
 """A metric whose declaration changes: the page follows once no live process holds the old declaration."""
 
 import json
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -9,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_life_upgrade import Upgradable, exporters_of
 
 from harness import Gunicorn, RedisServer, Scrape, eventually, scrape
+from harness.process import task
 
 APP = "apps.declared:app"
 WAITS = "the new declaration takes effect when the last of these has ended"
+OLDER = "and older processes still declare"
 
 SUM = {"type": "gauge", "help": "Jobs", "multiprocess_mode": "sum"}
 MAX = {"type": "gauge", "help": "Jobs", "multiprocess_mode": "max"}
@@ -100,6 +104,70 @@ def test_hup_changes_a_declaration_when_the_last_worker_of_the_old_one_has_ended
         values = 7 if new is NEW_HELP else 4
         eventually(lambda: shown(scrape(gunicorn.metrics_url)), equals=expected(new, values))
         assert gunicorn.log.count(WAITS) == 1
+
+
+@pytest.mark.parametrize(("old", "new"), [(old, new) for old, new, _, _ in CHANGES])
+@pytest.mark.parametrize("place", ["memory", "redis"])
+def test_a_reload_whose_old_workers_end_at_once_logs_and_counts_nothing(
+    old: dict[str, Any], new: dict[str, Any], place: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    server = request.getfixturevalue("redis") if place == "redis" else None
+    declare(tmp_path, old)
+    with started(tmp_path, workers=2, redis=server) as gunicorn:
+        for _ in range(2):
+            before = set(gunicorn.worker_pids())
+            gunicorn.get("/?value=3")
+            declare(tmp_path, new)
+            gunicorn.send(signal.SIGHUP)
+            gunicorn.get("/?value=3")
+            eventually(lambda b=before: len(set(gunicorn.worker_pids()) - b) == len(gunicorn.worker_pids()) == 2)  # type: ignore[misc]
+            old, new = new, old
+        gunicorn.get("/?value=4")
+        eventually(lambda: shown(scrape(gunicorn.metrics_url))["help"], equals=old["help"])
+        # By then the exporter has compared the declarations of all workers.
+        eventually(lambda: min(uptimes(scrape(gunicorn.metrics_url))) > 7)
+        page = scrape(gunicorn.metrics_url)
+        assert shown(page)["type"] == old["type"]
+        assert page.sum("gunicorn_exporter_errors_total", where="declaration") == 0
+        assert WAITS not in gunicorn.log
+        assert OLDER not in gunicorn.log
+
+
+def uptimes(page: Scrape) -> list[float]:
+    """Returns the uptime of each worker, in seconds."""
+    return [sample.value for sample in page.samples("gunicorn_worker_uptime_seconds")]
+
+
+@pytest.mark.parametrize(("old", "new", "named_new", "named_old"), CHANGES)
+def test_an_upgrade_in_file_mode_changes_a_declaration_when_the_old_arbiter_has_ended(
+    old: dict[str, Any], new: dict[str, Any], named_new: str, named_old: str, tmp_path: Path
+) -> None:
+    """Until then one line names both, and the page shows the old one."""
+    declare(tmp_path, old)
+    directory = tmp_path / "metrics"
+    with Upgradable(
+        APP, environment={"DECLARED_FOLDER": str(tmp_path), "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    ) as gunicorn:
+        gunicorn.get("/?value=3")
+        eventually(lambda: shown(scrape(gunicorn.metrics_url)), equals=expected(old, 3))
+        eventually(lambda: list(directory.glob("*.store")) != [])
+        declare(tmp_path, new)
+        arbiter = gunicorn.upgrade()
+        eventually(lambda: len(exporters_of(arbiter)), equals=1)
+        eventually(lambda: gunicorn.log.count(WAITS), equals=1)
+        line = next(line for line in gunicorn.log.splitlines() if WAITS in line)
+        assert f"family 'jobs' is declared as {named_new}" in line
+        assert f"still hold {named_old}:" in line
+        page = scrape(gunicorn.metrics_url)
+        assert page.value("gunicorn_exporter_errors_total", where="declaration") >= 1
+        assert (shown(page)["type"], shown(page)["help"]) == (old["type"], old["help"])
+        os.kill(gunicorn.arbiters[0], signal.SIGTERM)
+        eventually(lambda: task(gunicorn.arbiters[0]) is None)
+        gunicorn.get("/?value=4")
+        values = 7 if new is NEW_HELP else 4
+        eventually(lambda: shown(scrape(gunicorn.metrics_url)), equals=expected(new, values))
+        assert gunicorn.log.count(WAITS) == 1
+        assert OLDER not in gunicorn.log
 
 
 @pytest.mark.parametrize(("old", "new"), [(old, new) for old, new, _, _ in CHANGES])

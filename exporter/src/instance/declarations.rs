@@ -1,45 +1,55 @@
 //! Compares the declarations of this instance with those that the shared registry shows.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use metrics_model::MAX_NAMES;
 use metrics_store::FamilyDef;
-use tokio::time::{Duration, Instant};
 
 use super::state::State;
 use crate::RedisBackend;
 use crate::backend::BackendError;
+use crate::stores::{Age, OVERLAP, WaitingFamilies};
 
 /// Minimum time between two questions, because series that a limit leaves out for hours would cause
 /// many.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The families to compare with those of the shared registry, with their shards.
+/// The families of one shard to compare with those of the shared registry.
+#[derive(Default)]
+struct Waiting {
+    /// Never compared.
+    new: WaitingFamilies,
+    /// Found different, to be compared again.
+    differing: WaitingFamilies,
+}
+
+/// The families to compare with those of the shared registry.
 #[derive(Default)]
 pub(super) struct Declarations {
-    waiting: Vec<(usize, FamilyDef)>,
+    /// By shard.
+    waiting: Vec<Waiting>,
     asked_at: Option<Instant>,
     /// Whether the registry refuses the question, which was logged.
     is_refused: bool,
 }
 
 impl Declarations {
-    /// Asks about new families, and reports declarations that wait. Repeats later what cannot be
-    /// asked now.
+    /// Asks about new families, and again about those that differed a while ago, which it reports.
+    /// Repeats later what cannot be asked now.
     pub(super) async fn compare(&mut self, state: &State, redis: &RedisBackend) {
-        for shard in 0..redis.shards() {
-            for family in state.take_suspects(shard) {
-                if !self.waiting.iter().any(|(_, known)| *known == family) {
-                    self.waiting.push((shard, family));
-                }
+        let now = Instant::now();
+        self.waiting.resize_with(redis.shards(), Waiting::default);
+        for (shard, waiting) in self.waiting.iter_mut().enumerate() {
+            waiting.new.add(state.take_suspects(shard), now);
+            if self.is_refused {
+                waiting.new.clear();
             }
         }
-        let is_early = self.asked_at.is_some_and(|at| at.elapsed() < PAUSE);
-        if self.is_refused {
-            self.waiting.clear();
-        }
-        if self.waiting.is_empty() || is_early {
+        let is_early = |at: Instant| now.saturating_duration_since(at) < PAUSE;
+        if self.is_refused || self.asked_at.is_some_and(is_early) {
             return;
         }
-        self.asked_at = Some(Instant::now());
         for shard in 0..redis.shards() {
             if let Err(error) = self.compare_shard(state, redis, shard).await {
                 if matches!(
@@ -62,23 +72,41 @@ impl Declarations {
         redis: &RedisBackend,
         shard: usize,
     ) -> Result<(), BackendError> {
+        let waiting = &mut self.waiting[shard];
         loop {
-            let of_shard = self.waiting.iter().filter(|(of, _)| *of == shard);
-            let asked = of_shard.take(MAX_NAMES).cloned().collect::<Vec<_>>();
-            if asked.is_empty() {
+            let now = Instant::now();
+            let new = waiting.new.take_due(Duration::ZERO, MAX_NAMES, now);
+            let room = MAX_NAMES - new.len();
+            let again = waiting.differing.take_due(OVERLAP, room, now);
+            if new.is_empty() && again.is_empty() {
                 return Ok(());
             }
-            let names = asked.iter().map(|(_, family)| family.spec().kept_name());
-            let names = names.flatten().collect::<Vec<_>>();
-            let known = redis.families(shard, &names).await?;
-            self.waiting.retain(|waiting| !asked.contains(waiting));
-            for (_, family) in &asked {
+            self.asked_at = Some(now);
+            let names = new.iter().chain(&again);
+            let names = names.filter_map(|family| family.spec().kept_name());
+            let names = names.collect::<BTreeSet<_>>().into_iter();
+            let known = match redis.families(shard, &names.collect::<Vec<_>>()).await {
+                Ok(known) => known,
+                Err(error) => {
+                    waiting.new.add(new, now);
+                    waiting.differing.add(again, now);
+                    return Err(error);
+                }
+            };
+            let shown = |family: &FamilyDef| {
                 let name = family.spec().kept_name();
-                let shown = known.iter().find(|known| Some(&*known.name) == name);
-                if let Some(changed) = shown.and_then(|known| known.difference(family)) {
-                    state.shared_declaration_waits(changed);
+                known.iter().find(|known| Some(&*known.name) == name)
+            };
+            for family in &again {
+                if let Some(shown) = shown(family) {
+                    state.compare_shared(shown, family);
                 }
             }
+            let differs = |family: &FamilyDef| {
+                shown(family).is_some_and(|shown| shown.difference(family, Age::Newest).is_some())
+            };
+            let differing = new.into_iter().filter(differs);
+            waiting.differing.add(differing.collect(), now);
         }
     }
 }

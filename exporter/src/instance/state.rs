@@ -5,6 +5,7 @@
 
 mod asking;
 mod committing;
+mod comparing;
 mod passing_on;
 mod shared;
 
@@ -12,7 +13,7 @@ pub(crate) use passing_on::CarryOverStore;
 pub(crate) use shared::FinalLeave;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -26,13 +27,8 @@ use super::files::{Files, Role as DirectoryRole};
 use super::watch::watch;
 use super::{InstanceError, now_ms};
 use crate::own_metrics::{GivenUpBy, OwnMetrics};
-use crate::stores::{ChangedDeclaration, Writer, WriterOptions};
+use crate::stores::{Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
-
-/// Where a declaration that waits is counted.
-const DECLARATION: &str = "declaration";
-/// How many of them are logged; further ones are only counted.
-const MAX_LOGGED_DECLARATIONS: usize = 100;
 
 /// See the [module](self).
 pub(crate) struct State {
@@ -70,8 +66,7 @@ pub(super) struct Inner {
     is_commit_refused: bool,
     /// A module was met that is older than this exporter.
     has_old_module: bool,
-    /// Changed declarations that were logged.
-    logged_declarations: BTreeSet<ChangedDeclaration>,
+    comparing: comparing::Comparing,
 }
 
 impl Inner {
@@ -192,7 +187,7 @@ impl State {
                 committed_at: None,
                 is_commit_refused: false,
                 has_old_module: false,
-                logged_declarations: BTreeSet::new(),
+                comparing: comparing::Comparing::default(),
             }),
             reading: asking::Reading::default(),
         };
@@ -343,28 +338,8 @@ impl State {
                 inner.has_new_series |= self.flush_writer(number, entry);
             }
         }
-        let live = inner.writers.values_mut();
-        let live = live.filter(|entry| entry.life == Life::Live);
-        let changed = live.flat_map(|entry| entry.writer.changed_declarations(&self.registry));
-        for declaration in changed.collect::<Vec<_>>() {
-            self.declaration_waits(inner, declaration);
-        }
+        self.compare_local(inner);
         self.commit(inner);
-    }
-
-    /// A declaration waits for the end of writers of another one: counted, and logged once.
-    pub(super) fn declaration_waits(&self, inner: &mut Inner, declaration: ChangedDeclaration) {
-        self.own.failed(DECLARATION);
-        if let Some((number, figures)) = &inner.figures
-            && let Err(error) = figures.count_error(DECLARATION)
-        {
-            self.report("figures", *number, &error);
-        }
-        let logged = &mut inner.logged_declarations;
-        if logged.len() < MAX_LOGGED_DECLARATIONS && !logged.contains(&declaration) {
-            tracing::warn!("{declaration} (logged once)");
-            logged.insert(declaration);
-        }
     }
 
     /// The writers of which nothing is left to be done: they are forgotten here.

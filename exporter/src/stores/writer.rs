@@ -8,7 +8,7 @@ use metrics_model::{Outcome, Point, Push, PushReply, Session};
 use metrics_store::catalogue::COLLECTED_TIMESTAMP;
 use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
 
-use super::declarations::{ChangedDeclaration, KnownFamily, Suspects};
+use super::declarations::Suspects;
 use super::departure::Departure;
 use super::heir::{Heir, departures_in};
 use super::in_flight::InFlight;
@@ -182,26 +182,23 @@ impl Writer {
         }
     }
 
-    /// The declarations of this writer that this instance's registry does not show, though it has
-    /// everything; each once, and again whenever the registry leaves its series out.
-    pub(crate) fn changed_declarations(&mut self, registry: &Embedded) -> Vec<ChangedDeclaration> {
+    /// The families to compare with those of this instance's registry: new ones, and those of which it
+    /// has left out series.
+    pub(crate) fn take_local_suspects(&mut self) -> Vec<FamilyDef> {
         for number in self.local.take_not_applied() {
             let in_store = self.visible.in_store(number);
             self.suspects.add(self.reader.series(in_store).family);
         }
-        let suspects = self.suspects.take(&self.reader);
-        if suspects.is_empty() {
-            return Vec::new();
-        }
-        let registry = registry.lock();
-        let changed = |declared: &FamilyDef| {
-            let spec = declared.spec();
-            match registry.family(spec.kept_name()?) {
-                Some(known) => KnownFamily::new(&known).difference(declared),
-                None => ChangedDeclaration::of_conflict(declared, &registry.conflict(&spec)?),
-            }
-        };
-        suspects.iter().filter_map(changed).collect()
+        self.suspects.take(&self.reader)
+    }
+
+    /// Returns this writer's declarations of families of that name.
+    pub(crate) fn declarations_of<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a FamilyDef> {
+        let families = self.reader.families().iter();
+        families.filter(move |family| *family.name == *name)
     }
 
     /// The families that a shard has to be asked about: it has all that there was when this was last

@@ -1,12 +1,11 @@
 //! The messages of this instance's writers to the shared registry, and its answers.
 
 use metrics_model::PushReply;
-use metrics_store::FamilyDef;
 
 use super::{Life, State};
 use crate::instance::now_ms;
 use crate::own_metrics::GivenUpBy;
-use crate::stores::{ChangedDeclaration, Leaving, SharedLeave, SharedPush, Turn};
+use crate::stores::{Leaving, SharedLeave, SharedPush, Turn};
 
 /// What an ended writer has to send to the shared registry.
 pub(crate) enum FinalLeave {
@@ -63,20 +62,6 @@ impl State {
                  arrived; load the libredis_metrics.so of this version"
             );
         }
-    }
-
-    /// Returns the families to compare with those of a shard.
-    pub(crate) fn take_suspects(&self, shard: usize) -> Vec<FamilyDef> {
-        let mut inner = self.inner.borrow_mut();
-        let live = inner.writers.values_mut();
-        let live = live.filter(|entry| entry.life == Life::Live);
-        live.flat_map(|entry| entry.writer.take_suspects(shard))
-            .collect()
-    }
-
-    /// Notes that the shared registry does not show a declaration of this instance.
-    pub(crate) fn shared_declaration_waits(&self, declaration: ChangedDeclaration) {
-        self.declaration_waits(&mut self.inner.borrow_mut(), declaration);
     }
 
     /// Returns how many series of how many writers the shared registry has left out.
