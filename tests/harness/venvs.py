@@ -47,6 +47,13 @@ class Venv:
         return venv
 
     @classmethod
+    def frozen(cls) -> "Venv":
+        """Returns the newest gunicorn with PyInstaller, and our wheel."""
+        venv = cls("frozen")
+        venv.refresh()
+        return venv
+
+    @classmethod
     def default(cls) -> "Venv":
         """Returns the newest gunicorn, or the environment that `make test-matrix` names."""
         venv = cls(os.environ.get("HARNESS_VENV", "gunicorn-newest"))
