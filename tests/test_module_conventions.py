@@ -232,6 +232,15 @@ def fill_counters(redis: RedisServer) -> None:
     )
 
 
+def fill_groups(redis: RedisServer) -> None:
+    """Makes two hundred groups of sixty series."""
+    for number in range(200):
+        batch = Batch.full()
+        for series in range(60):
+            batch.define(gauge("rows"), {"job": f"job-{number}", "table": str(series)}, number)
+        redis.execute("METRICS.REPLACE", "m", 1, batch.encode(), "LABELS", 1, "job", f"job-{number}")
+
+
 def fill_gauges_of_many_writers(redis: RedisServer) -> None:
     """Makes ten gauges, each with two thousand writers, and one writer with many series."""
     for number in range(2_000):
@@ -291,12 +300,16 @@ def test_active_defragmentation_moves_the_parts_of_a_registry(name: str) -> None
     with RedisServer(binary=binary(name), settings=settings) as redis:
         fill_counters(redis)
         fill_histograms(redis)
+        fill_groups(redis)
         # Two of three are removed: the rest is scattered over pages that are mostly empty.
         redis.execute_all(
             ("METRICS.DEL", "m", "http_requests", "LABELS", 2, "path", f"/things/{n}", "method", "GET")
             for n in range(20_000)
             if n % 3
         )
+        for number in range(200):
+            if number % 3:
+                redis.execute("METRICS.REPLACE", "m", 0, "LABELS", 1, "job", f"job-{number}")
         before = redis.execute("DEBUG", "DIGEST-VALUE", "m")
         redis.execute("CONFIG", "SET", "activedefrag", "yes")
 
@@ -309,5 +322,10 @@ def test_active_defragmentation_moves_the_parts_of_a_registry(name: str) -> None
             redis.execute("METRICS.INC", "m", "http_requests", "LABELS", 2, "path", "/things/0", "method", "GET") == "2"
         )
         assert len(str(redis.execute("METRICS.EXPOSE", "m", "CURSOR", "0"))) > 60_000
+        # The sets of the groups are where the registry looks for them.
+        for number in range(0, 200, 3):
+            replaced = redis.execute("METRICS.REPLACE", "m", 0, "LABELS", 1, "job", f"job-{number}")
+            assert replaced == [0, 60]
+        assert redis.registry("m")["groups"] == "0"
         redis.execute("DEL", "m")
         eventually(lambda: redis.client.info("metrics")["metrics_series"], equals=0)

@@ -18,11 +18,14 @@
 
 mod content;
 mod replace;
+mod series_set;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
+use super::relocate::Relocate;
 use super::{Registry, RegistryError};
 pub use replace::{Replaced, Replacement};
+use series_set::SeriesSet;
 
 /// All groups of a registry.
 #[derive(Debug, Clone, Default)]
@@ -41,7 +44,7 @@ type GroupId = u64;
 #[derive(Debug, Clone)]
 struct Group {
     labels: Box<str>,
-    series: BTreeSet<u32>,
+    series: SeriesSet,
 }
 
 impl Groups {
@@ -55,7 +58,7 @@ impl Groups {
     }
 
     /// Returns the labels of each group and its series, both in ascending order.
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &BTreeSet<u32>)> {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &SeriesSet)> {
         self.by_labels
             .iter()
             .map(|(labels, id)| (&**labels, &self.groups[id].series))
@@ -64,7 +67,7 @@ impl Groups {
     /// Returns the series of the group with these labels.
     pub(super) fn series_of(&self, labels: &str) -> impl Iterator<Item = u32> + '_ {
         let group = self.by_labels.get(labels).map(|id| &self.groups[id]);
-        group.into_iter().flat_map(|group| &group.series).copied()
+        group.into_iter().flat_map(|group| group.series.iter())
     }
 
     /// Returns the labels of the group that owns a series.
@@ -92,7 +95,7 @@ impl Groups {
         self.last_id += 1;
         let group = Group {
             labels: labels.into(),
-            series: BTreeSet::new(),
+            series: SeriesSet::default(),
         };
         self.groups.insert(self.last_id, group);
         self.label_bytes += 2 * labels.len();
@@ -109,13 +112,27 @@ impl Groups {
             return;
         };
         if let Some(group) = self.groups.get_mut(&id) {
-            group.series.remove(&series);
+            group.series.remove(series);
             if group.series.is_empty() {
                 self.by_labels.remove(&group.labels);
                 self.label_bytes -= 2 * group.labels.len();
                 self.groups.remove(&id);
             }
         }
+    }
+
+    /// Moves the memory of the first group from an id on: its labels and its set of series. Returns
+    /// the id to continue with, or `None` at the end.
+    pub(super) fn relocate(&mut self, from: GroupId, by: &mut impl Relocate) -> Option<GroupId> {
+        let (id, group) = self.groups.range_mut(from..).next()?;
+        by.text(&mut group.labels);
+        group.series.relocate(by);
+        // A key of a map is moved outside of it.
+        if let Some((mut labels, id)) = self.by_labels.remove_entry(&group.labels) {
+            by.text(&mut labels);
+            self.by_labels.insert(labels, id);
+        }
+        Some(id + 1)
     }
 
     /// Returns the bytes of memory.

@@ -2,7 +2,8 @@
 //! gaps.
 //!
 //! Large pieces are moved too (an allocator without a better place for one says so at once). The
-//! many small pieces matter most: label texts, gauges, histograms, writers' memories.
+//! many small pieces matter most: label texts, gauges, histograms, writers' memories, the sets of
+//! groups.
 
 use super::Registry;
 use super::series::Total;
@@ -38,6 +39,15 @@ impl Registry {
             } else if let Some(writer) = self.writers.get_mut((at - series) as u32) {
                 writer.relocate(by);
             }
+        }
+        // Positions after the writers are the numbers of groups.
+        let first = series + writers;
+        let mut group = from.saturating_sub(first) as u64;
+        while let Some(next) = self.groups.relocate(group, by) {
+            if by.should_stop() {
+                return Some(first + next as usize);
+            }
+            group = next;
         }
         None
     }

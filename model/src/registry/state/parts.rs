@@ -564,8 +564,8 @@ pub(super) fn put_groups(out: &mut Vec<u8>, groups: &Groups) {
     for (labels, series) in groups.iter() {
         out.put_text(labels);
         out.put_varint(series.len() as u64);
-        for id in series {
-            out.put_varint((*id).into());
+        for id in series.iter() {
+            out.put_varint(id.into());
         }
     }
 }
