@@ -3,6 +3,7 @@
 import os
 import pty
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,16 @@ KEY = "gunicorn:metrics"
 
 
 def push(
-    redis: RedisServer, text: str | bytes | None, *arguments: str, job: str = "nightly"
+    redis: RedisServer,
+    text: str | bytes | None,
+    *arguments: str,
+    job: str = "nightly",
+    more: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs the command to its end, with the file on its standard input."""
     return subprocess.run(
         [str(built(EXPORTER)), "push", "--job", job, *arguments],
-        env=clean_environment(redis_environment(redis)),
+        env=clean_environment({**redis_environment(redis), **(more or {})}),
         input=(text or "").encode() if not isinstance(text, bytes) else text,
         capture_output=True,
         timeout=60,
@@ -122,8 +127,31 @@ def test_a_type_that_differs_from_the_registry_is_an_error_that_names_it(redis: 
     done = push(redis, "# TYPE rows histogram\nrows_count 3\n")
     assert (done.returncode, done.stderr.decode()) == (
         65,
-        "error: redis refuses the push, and nothing has changed: family 'rows' is a counter, not a histogram\n",
+        "error: redis refuses the push, and nothing has changed: family 'rows' is a counter, not a histogram; "
+        "'rows' is not this group's alone: give the group's family another name or that type, "
+        "or remove 'rows' with METRICS.DEL if nothing needs it any more\n",
     )
+
+
+def test_all_shards_are_checked_before_the_first_is_replaced(redis: RedisServer) -> None:
+    """A family of another type is in the last shard, so the first one alone would accept the push."""
+    shards = {"GUNICORN_EXPORTER_REDIS_SHARDS": "2"}
+    keys = [f"{KEY}:{{{shard}}}" for shard in range(2)]
+    first, last, taken = (
+        next(name for name in names if zlib.crc32(name.encode()) % 2 == shard)
+        for shard, names in ((0, "abcdefgh"), (1, "abcdefgh"), (1, "zyxwvuts"))
+    )
+    assert push(redis, f"{first} 1\n{last} 1\n", more=shards).returncode == 0
+    before = [redis.execute("METRICS.EXPOSE", key) for key in keys]
+    redis.execute("METRICS.INC", keys[1], taken, "LABELS", 1, "of", "an application")
+    wrong = push(redis, f"{first} 2\n{last} 2\n# TYPE {taken} gauge\n{taken} 2\n", more=shards)
+    assert wrong.returncode == 65
+    assert b"redis refuses the push, and nothing has changed: family" in wrong.stderr
+    assert redis.execute("METRICS.EXPOSE", keys[0]) == before[0]
+    assert f'{last}{{job="nightly"}} 1' in str(redis.execute("METRICS.EXPOSE", keys[1]))
+    assert push(redis, f"{first} 3\n{last} 3\n", more=shards).returncode == 0
+    for key, name in zip(keys, (first, last), strict=True):
+        assert f'{name}{{job="nightly"}} 3' in str(redis.execute("METRICS.EXPOSE", key))
 
 
 def test_a_large_file_is_pushed_in_parts_with_its_progress_shown(redis: RedisServer, tmp_path: Path) -> None:
@@ -161,14 +189,28 @@ def test_the_ttl_begins_with_the_last_push(redis: RedisServer) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("a 1\nb one\n", 'standard input: line 2: "one" is no number'),
+        (
+            "a 1\nb one\n",
+            'standard input: line 2: "one" is no number, allowed are decimal numbers, +Inf, -Inf and NaN',
+        ),
         ("a 1 1600000000\n", "standard input: line 1: a time stamp: what is pushed is what is now"),
-        ('a{le="1"} 1\n', "standard input: a: label name 'le' is reserved"),
-        ("# TYPE a counter\na_total -1\n", "standard input: a: a counter is -1, allowed is a finite number from 0 on"),
+        (
+            'a 1\nb{le="1"} 1\n',
+            "standard input: line 2: b: label name 'le' is reserved: it belongs to the buckets of a family "
+            "with a line # TYPE … histogram",
+        ),
+        (
+            "# TYPE a counter\na_total -1\n",
+            "standard input: line 2: a: a counter is -1, allowed is a finite number from 0 on",
+        ),
+        (
+            '# TYPE h histogram\nh_bucket{le="+Inf"} 3\nh_sum 1\nh_count 4\n',
+            'standard input: line 4: h: _count is 4, and bucket le="+Inf" is 3; allowed are equal numbers',
+        ),
     ],
 )
 def test_a_wrong_file_changes_nothing_and_the_error_names_the_line(redis: RedisServer, text: str, line: str) -> None:
-    done = push(redis, "x 1\n" + text if "line" not in line else text)
+    done = push(redis, text)
     assert (done.returncode, done.stderr.decode()) == (65, f"error: {line}\n")
     assert redis.execute("EXISTS", KEY) == 0
 
@@ -344,6 +386,7 @@ def test_samples_that_are_left_out_are_named(redis: RedisServer) -> None:
         (b"", "there is no sample in it; --delete removes what was pushed for the group before"),
         (b"# TYPE x counter\n\n", "there is no sample in it; --delete removes what was pushed for the group before"),
         ("x 1\n".encode("utf-16"), "the file is text in UTF-16, allowed is text in UTF-8 or protobuf messages"),
+        ("x 1\n".encode("utf-32"), "the file is text in UTF-32, allowed is text in UTF-8 or protobuf messages"),
         ("x 1\n".encode("utf-16-be"), "the file is text in UTF-16, allowed is text in UTF-8 or protobuf messages"),
         (
             'x 1\ny{a="é"} 1\n'.encode("latin-1"),
@@ -351,7 +394,7 @@ def test_samples_that_are_left_out_are_named(redis: RedisServer) -> None:
         ),
         (
             b'x{zone="a"} 1\nx{zone="b"} 2\n',
-            'x{zone="a"} and x{zone="b"} become one series, because the group sets job, zone',
+            'line 2: x{zone="a"} and x{zone="b"} become one series, because the group sets job, zone',
         ),
         (b"x 1\n# EOF\nx 2\n# EOF\n", "line 3: x has this sample twice"),
         (b"x 1\n# EOF\n# TYPE x counter\n", "line 3: x has another type already"),

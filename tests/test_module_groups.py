@@ -19,11 +19,13 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-def replace(redis: RedisServer, group: dict[str, str], *batches: Batch, keep: bool = False) -> object:
+def replace(
+    redis: RedisServer, group: dict[str, str], *batches: Batch, keep: bool = False, check: bool = False
+) -> object:
     """Runs the command; the series have exactly the labels of their definitions."""
     labels = [word for pair in group.items() for word in pair]
     encoded = [batch.encode() for batch in batches]
-    options = ["KEEP"] if keep else []
+    options = ["KEEP"] * keep + ["CHECK"] * check
     return redis.execute("METRICS.REPLACE", KEY, len(encoded), *encoded, "LABELS", len(group), *labels, *options)
 
 
@@ -86,6 +88,23 @@ def test_a_refused_replace_names_the_cause_and_changes_nothing(
         replace(redis, JOB, *batches)
     assert str(refused.value).startswith(message)
     assert redis.execute("DEBUG", "DIGEST-VALUE", KEY) == before
+
+
+def test_a_check_returns_what_a_replacement_would_and_changes_nothing(redis: RedisServer) -> None:
+    content = Batch.full().define(gauge("x"), JOB, 1).define(gauge("y"), JOB, 1)
+    assert replace(redis, JOB, content, check=True) == [2, 0]
+    assert redis.execute("EXISTS", KEY) == 0
+    replace(redis, JOB, content)
+    redis.execute("METRICS.INC", KEY, "hits")
+    before = redis.execute("DEBUG", "DIGEST-VALUE", KEY)
+    offset = redis.client.info("replication")["master_repl_offset"]
+    assert replace(redis, JOB, Batch.full().define(gauge("x"), JOB, 2), check=True) == [1, 1]
+    assert replace(redis, JOB, Batch.full().define(gauge("x"), JOB, 2), keep=True, check=True) == [1, 0]
+    assert replace(redis, JOB, check=True) == [0, 2]
+    with pytest.raises(ResponseError, match=r"is a counter, not a gauge.*METRICS.DEL if nothing needs it"):
+        replace(redis, JOB, Batch.full().define(gauge("hits"), JOB, 1), check=True)
+    assert redis.execute("DEBUG", "DIGEST-VALUE", KEY) == before
+    assert redis.client.info("replication")["master_repl_offset"] == offset
 
 
 def test_a_reader_sees_the_old_group_or_the_new_one(redis: RedisServer) -> None:

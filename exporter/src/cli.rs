@@ -237,15 +237,18 @@ impl Failure {
             | Self::Push(PushFailure::Label(_) | PushFailure::Group(_)) => USAGE,
             Self::Push(PushFailure::Unreadable { .. }) => NO_INPUT,
             Self::Push(PushFailure::File { .. }) => DATA,
-            Self::Push(PushFailure::Push(error)) => match error {
-                PushError::Backend(BackendError::Healing | BackendError::Loading { .. }) => {
-                    TRY_AGAIN
-                }
-                PushError::Backend(_) => UNAVAILABLE,
-                _ => DATA,
-            },
+            Self::Push(PushFailure::Push(error)) => status_of_push(error),
             Self::Sidecar(_) | Self::NotHealthy(_) | Self::Print(_) | Self::Io(_) => FAILURE,
         }
+    }
+}
+
+fn status_of_push(error: &PushError) -> u8 {
+    match error {
+        PushError::Backend(BackendError::Healing | BackendError::Loading { .. }) => TRY_AGAIN,
+        PushError::Backend(_) => UNAVAILABLE,
+        PushError::Part { reason, .. } => status_of_push(reason),
+        _ => DATA,
     }
 }
 

@@ -47,7 +47,7 @@ pub use listen::{Listening, bind, listen};
 pub use own_metrics::OwnMetrics;
 pub use program::run_program;
 pub use protection::{Protection, ProtectionError};
-pub use push::{LeftOut, PushError, PushFormat, PushRequest, Pushed, ReadError, push};
+pub use push::{LeftOut, Place, PushError, PushFormat, PushRequest, Pushed, ReadError, push};
 pub use refresh::{NotRefreshed, Refresh, RefreshRequest, RefreshRequests, refresh};
 pub use routes::App;
 pub use scrape::Renderings;

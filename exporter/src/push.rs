@@ -8,8 +8,10 @@
 //! all of the new ones, and series of other groups and of applications stay as they are. If pushes
 //! overlap, the last one counts. Repeating the command changes nothing.
 //!
-//! If a registry is spread over several keys, each has its part of the group, and they are replaced
-//! one after the other.
+//! If a registry is spread over several keys, each has its part of the group. Every key first checks
+//! its part (`CHECK`), and only if none refuses it they are replaced, one after the other. A key can
+//! still fail in between, by another write or because its server is gone: then the error says how
+//! many keys have the new series. The same push again completes it.
 
 mod content;
 mod reading;
@@ -22,7 +24,7 @@ use crate::backend::{BackendError, RedisBackend, Replacement, shard_of};
 use content::{batches, with_labels};
 use metrics_settings::Settings;
 use reading::{Family, parse};
-pub use reading::{LeftOut, PushFormat, ReadError};
+pub use reading::{LeftOut, Place, PushFormat, ReadError};
 
 /// Time limit of one command: a million series take Redis some seconds.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -65,8 +67,9 @@ pub enum PushError {
     File(#[from] ReadError),
     #[error("there is no sample in it; --delete removes what was pushed for the group before")]
     Empty,
-    #[error("{one} and {other} become one series, because the group sets {labels}")]
+    #[error("{place}: {one} and {other} become one series, because the group sets {labels}")]
     Merged {
+        place: Place,
         one: String,
         other: String,
         labels: String,
@@ -75,17 +78,22 @@ pub enum PushError {
     Backend(#[from] BackendError),
     #[error("redis refuses the push, and nothing has changed: {0}")]
     Refused(String),
-    #[error("redis refuses a part of the push: {0}; {1} of {2} keys have the new series already")]
-    RefusedPart(String, usize, usize),
+    #[error(
+        "{reason}; {done} of {of} keys have the new series already, the others still have the old ones: the same push again completes it"
+    )]
+    Part {
+        reason: Box<Self>,
+        done: usize,
+        of: usize,
+    },
+    #[error("redis refuses a part of the push: {0}")]
+    RefusedPart(String),
 }
 
 impl PushError {
     /// Returns whether the file is the reason, so that another attempt would fail too.
     pub fn is_of_file(&self) -> bool {
-        !matches!(
-            self,
-            Self::Backend(_) | Self::Refused(_) | Self::RefusedPart(..)
-        )
+        matches!(self, Self::File(_) | Self::Empty | Self::Merged { .. })
     }
 }
 
@@ -120,38 +128,75 @@ pub async fn push(
         left_out,
     };
     let redis = RedisBackend::with_patience(settings, PATIENCE)?;
-    let (total, shards) = (pushed.series, redis.shards());
-    let mut done = 0;
-    for shard in 0..shards {
-        let mine: Vec<&Family> = families
-            .iter()
-            .filter(|family| shard_of(&spec(family), shards) == shard)
-            .collect();
-        progress(done, total);
-        let replacement = Replacement {
-            group: &request.labels,
-            batches: &batches(&mine, request.ttl, SystemTime::now()),
-            keeps_others: request.keeps_others,
-        };
-        let replaced = redis.replace(shard, &replacement).await;
-        pushed.removed += replaced
-            .map_err(|error| refused(error, shard, shards))?
-            .removed;
-        done += mine.iter().map(|family| family.series.len()).sum::<usize>();
+    let parts = parts(&families, request.ttl, redis.shards());
+    let replacement = |part| Replacement {
+        group: &request.labels,
+        batches: part,
+        keeps_others: request.keeps_others,
+    };
+    if let [_, _, ..] = parts.as_slice() {
+        for (shard, part) in parts.iter().enumerate() {
+            let replacement = replacement(&part.batches);
+            let checked = redis.check_replacement(shard, &replacement).await;
+            checked.map_err(refused)?;
+        }
+    }
+    let (mut done, total) = (0, pushed.series);
+    progress(done, total);
+    for (shard, part) in parts.iter().enumerate() {
+        let replaced = redis.replace(shard, &replacement(&part.batches)).await;
+        let replaced = replaced.map_err(|error| partly(error, shard, parts.len()))?;
+        pushed.removed += replaced.removed;
+        done += part.series;
         progress(done, total);
     }
     Ok(pushed)
 }
 
-/// Turns a registry's refusal into an error about the push, and not about the connection.
-fn refused(error: BackendError, done: usize, shards: usize) -> PushError {
-    let BackendError::Refused { message, .. } = &error else {
-        return error.into();
+/// The part of a push that one key gets.
+struct KeyPart {
+    batches: Vec<Vec<u8>>,
+    series: usize,
+}
+
+fn parts(families: &[Family], ttl: Duration, shards: usize) -> Vec<KeyPart> {
+    let now = SystemTime::now();
+    let part = |shard| {
+        let of_shard = |family: &&Family| shard_of(&spec(family), shards) == shard;
+        let mine: Vec<&Family> = families.iter().filter(of_shard).collect();
+        KeyPart {
+            batches: batches(&mine, ttl, now),
+            series: mine.iter().map(|family| family.series.len()).sum(),
+        }
     };
-    match message.strip_prefix("ERR ") {
+    (0..shards).map(part).collect()
+}
+
+/// Turns a registry's refusal into an error about the push, and not about the connection.
+fn refused(error: BackendError) -> PushError {
+    match refusal(&error) {
+        Some(reason) => PushError::Refused(reason),
         None => error.into(),
-        Some(reason) if done == 0 => PushError::Refused(reason.to_owned()),
-        Some(reason) => PushError::RefusedPart(reason.to_owned(), done, shards),
+    }
+}
+
+/// Does the same after some of the keys have been replaced.
+fn partly(error: BackendError, done: usize, of: usize) -> PushError {
+    if done == 0 {
+        return refused(error);
+    }
+    let reason = Box::new(match refusal(&error) {
+        Some(reason) => PushError::RefusedPart(reason),
+        None => error.into(),
+    });
+    PushError::Part { reason, done, of }
+}
+
+/// Returns the reason for which a registry refuses a command.
+fn refusal(error: &BackendError) -> Option<String> {
+    match error {
+        BackendError::Refused { message, .. } => message.strip_prefix("ERR ").map(str::to_owned),
+        _ => None,
     }
 }
 

@@ -22,7 +22,11 @@ pub const REJECTED: &str = "metrics_rejected_samples";
 
 /// Returns the name under which a family is stored: a counter's without `_total`, an info's without
 /// `_info`.
-pub(crate) fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
+///
+/// # Errors
+///
+/// The name is empty, too long or reserved, or has a control character.
+pub fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
     let name = match spec.family_type {
         FamilyType::Counter => spec.name.strip_suffix("_total").unwrap_or(spec.name),
         FamilyType::Info => spec.name.strip_suffix("_info").unwrap_or(spec.name),
@@ -51,7 +55,7 @@ pub(crate) const SAMPLE_SUFFIXES: [&str; 7] = [
 
 /// Returns the suffixes of the samples that a family of a type may have, in any format; always
 /// among them is none.
-pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str] {
+pub fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str] {
     match family_type {
         FamilyType::Counter => &["", "_total", "_created"],
         FamilyType::Gauge(_) | FamilyType::StateSet => &[""],
@@ -65,7 +69,7 @@ pub(crate) fn sample_suffixes(family_type: FamilyType) -> &'static [&'static str
 
 /// Returns whether two families may share a sample's name: a gauge `x_created` may exist beside the
 /// counter `x`, whose start times are then hidden.
-pub(crate) fn may_share(sample: &str, one: (&str, FamilyType), other: (&str, FamilyType)) -> bool {
+pub fn may_share(sample: &str, one: (&str, FamilyType), other: (&str, FamilyType)) -> bool {
     let counter = match (one.1, other.1) {
         (FamilyType::Counter, FamilyType::Gauge(_)) => one.0,
         (FamilyType::Gauge(_), FamilyType::Counter) => other.0,

@@ -294,6 +294,10 @@ pub enum RegistryError {
     Exemplar(#[from] ExemplarError),
     #[error("series {series} belongs to {owner}")]
     Owned { series: String, owner: String },
+    #[error(
+        "{reason}; '{family}' is not this group's alone: give the group's family another name or that type, or remove '{family}' with METRICS.DEL if nothing needs it any more"
+    )]
+    InTheWay { reason: Box<Self>, family: String },
     #[error("series {series}: {reason}")]
     Series { series: String, reason: Box<Self> },
     #[error("series {0} is defined twice")]
@@ -317,6 +321,14 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Returns the same error about a group, with the family in its way and what to do about it.
+    fn in_the_way(self, family: &str) -> Self {
+        Self::InTheWay {
+            reason: Box::new(self),
+            family: family.to_owned(),
+        }
+    }
+
     /// Returns the same error, with the series that it is about.
     fn of_series(self, series: &str) -> Self {
         match self {

@@ -5,8 +5,8 @@ mod support;
 
 use metrics_model::{
     Batch, BatchHeader, BatchKind, BatchWriter, Epoch, ExposeRequest, FamilySpec, FamilyType,
-    Format, GaugeMode, GaugeWrite, Labels, Limits, Point, Registry, RegistryError, Replaced,
-    Replacement, Session, SessionOptions, Stamp,
+    Format, GaugeMode, GaugeWrite, Labels, Limits, Point, Registry, RegistryError, Relocate,
+    Replaced, Replacement, Session, SessionOptions, Stamp,
 };
 use support::{TestSource, labels, page};
 
@@ -80,13 +80,22 @@ impl Group {
             .map(|bytes| Batch::decode(bytes).unwrap())
             .collect();
         let before = registry.encode_snapshot();
-        let done = registry.replace_group(
-            &at(now_ms),
-            &Replacement {
-                group: &self.labels,
-                batches: &batches,
-                keeps_others: self.keeps_others,
-            },
+        let replacement = Replacement {
+            group: &self.labels,
+            batches: &batches,
+            keeps_others: self.keeps_others,
+        };
+        let checked = registry.check_group(&at(now_ms), &replacement);
+        assert_eq!(
+            registry.encode_snapshot(),
+            before,
+            "a check changes nothing"
+        );
+        let done = registry.replace_group(&at(now_ms), &replacement);
+        let words = |error: &RegistryError| error.to_string();
+        assert_eq!(
+            checked.as_ref().map_err(words),
+            done.as_ref().map_err(words)
         );
         if done.is_err() {
             assert_eq!(
@@ -276,7 +285,7 @@ fn a_family_changes_its_type_with_its_only_owner() {
     let refused = group.replace(&mut registry, 4, &[("rows", GAUGE, &job, 1.0)]);
     assert_eq!(
         refused.unwrap_err().to_string(),
-        "family 'rows' is a counter, not a gauge in mode sum"
+        "family 'rows' is a counter, not a gauge in mode sum; 'rows' is not this group's alone: give the group's family another name or that type, or remove 'rows' with METRICS.DEL if nothing needs it any more"
     );
 }
 
@@ -482,4 +491,61 @@ fn a_snapshot_of_the_version_before_is_read() {
         // Version 1 has no groups.
         assert_eq!(bytes.pop(), Some(0));
     }
+}
+
+/// Gives each piece of memory another address, and counts the pieces.
+#[derive(Default)]
+struct Mover {
+    texts: usize,
+    ids: usize,
+    stops: usize,
+}
+
+impl Relocate for Mover {
+    fn text(&mut self, text: &mut Box<str>) {
+        *text = text.to_owned();
+        self.texts += 1;
+    }
+
+    fn boxed<T>(&mut self, _boxed: &mut Box<T>) {}
+
+    fn slice<T>(&mut self, _slice: &mut Box<[T]>) {}
+
+    fn vector<T>(&mut self, vector: &mut Vec<T>) {
+        let mut moved = Vec::with_capacity(vector.len());
+        moved.append(vector);
+        if size_of::<T>() == size_of::<u32>() {
+            self.ids += moved.len();
+        }
+        *vector = moved;
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.stops += 1;
+        true
+    }
+}
+
+#[test]
+fn the_labels_and_series_of_groups_are_moved() {
+    let mut registry = registry();
+    let numbers: Vec<String> = (0..700).map(|number| number.to_string()).collect();
+    for job in ["a", "b", "c"] {
+        let pairs: Vec<_> = numbers.iter().map(|n| [("job", job), ("n", n)]).collect();
+        let samples: Vec<Sample<'_>> = pairs.iter().map(|of| ("x", GAUGE, &of[..], 1.0)).collect();
+        let group = Group::of(&[("job", job)]);
+        group.replace(&mut registry, 1, &samples).unwrap();
+    }
+    let before = registry.encode_snapshot();
+    let mut mover = Mover::default();
+    let mut from = Some(0);
+    while let Some(at) = from {
+        from = registry.relocate(at, &mut mover);
+    }
+    // The labels of each series once, those of each group twice; each set whole.
+    assert_eq!((mover.texts, mover.ids), (2_100 + 6, 2_100));
+    assert!(mover.stops > 3, "{}", mover.stops);
+    assert_eq!(registry.encode_snapshot(), before);
+    let removed = Group::of(&[("job", "b")]).replace(&mut registry, 2, &[]);
+    assert_eq!(removed.unwrap().removed, 700);
 }

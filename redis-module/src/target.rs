@@ -231,6 +231,29 @@ impl<'a> Target<'a> {
         Ok(done)
     }
 
+    /// Checks a write without doing it, as [`write`](Self::write) would at this time. A missing key
+    /// counts as an empty registry, and stays missing.
+    pub(crate) fn check<T>(
+        &self,
+        act: impl FnOnce(&Registry, &Stamp) -> Result<T, RegistryError>,
+    ) -> Result<T, Refusal> {
+        let is_out_of_memory = self.situation.is_out_of_memory();
+        let mut key = Key::open_for_writing(self.context, self.name)?;
+        if let Some(set) = key.value()? {
+            self.make_room(set);
+            self.take_charge(set);
+            let now_ms = set.now_ms();
+            let stamp = set
+                .registry
+                .stamp(now_ms, &config::limits(), is_out_of_memory);
+            return Ok(act(&set.registry, &stamp)?);
+        }
+        let stamp = stamp_of_new_key(is_out_of_memory);
+        let limits = stamp.limits().unwrap_or_default();
+        let registry = Registry::new(stamp.epoch(), limits, stamp.now_ms());
+        Ok(act(&registry, &stamp)?)
+    }
+
     /// Changes the registry; `None` if the key does not exist.
     pub(crate) fn write_existing<T: Effect>(
         &self,

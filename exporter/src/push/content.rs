@@ -23,13 +23,21 @@ pub(super) fn with_labels(
             let is_own = |(name, _): &&(String, String)| group.iter().all(|(set, _)| set != name);
             let own = series.labels.iter().filter(is_own);
             let pairs: LabelPairs = own.chain(group).cloned().collect();
-            let labels = Labels::new(borrowed(&pairs)).map_err(|error| ReadError::Family {
-                family: described(family, series),
-                reason: error.to_string(),
+            let labels = Labels::new(borrowed(&pairs)).map_err(|error| {
+                let reason = format!(
+                    "{}: with the group's labels: {error}",
+                    described(family, series)
+                );
+                ReadError::at(series.place, &reason)
             })?;
             if let Some(other) = known.insert(labels, number) {
+                if family.series[other].labels == series.labels {
+                    let reason = format!("{} is there twice", described(family, series));
+                    return Err(ReadError::at(series.place, &reason).into());
+                }
                 let names = group.iter().map(|(name, _)| name.as_str());
                 return Err(PushError::Merged {
+                    place: series.place,
                     one: described(family, &family.series[other]),
                     other: described(family, series),
                     labels: names.collect::<Vec<_>>().join(", "),

@@ -1,11 +1,20 @@
 //! Reads a file of metrics, in any text format or as protobuf messages, into families and series.
 //!
-//! This folder depends only on `metrics-model`'s types, not on Redis, settings or the command line.
+//! This folder depends only on `metrics-model`'s types, not on Redis, settings or the command line:
+//! `tests/reading_alone.rs` compiles it without the rest of the exporter.
 
+mod encoding;
 mod family;
+mod histogram;
 mod protobuf;
 mod text;
 
+use std::collections::HashMap;
+use std::fmt;
+
+use metrics_model::{FamilySpec, kept_name, may_share, sample_suffixes};
+
+use encoding::{decode, looks_like_messages};
 use family::Parsed;
 pub(super) use family::{Family, LabelPairs, Series};
 
@@ -29,88 +38,89 @@ pub struct LeftOut {
     pub reason: String,
 }
 
+/// A place in a file; counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Place {
+    Line(usize),
+    Message(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(number) => write!(f, "line {number}"),
+            Self::Message(number) => write!(f, "message {number}"),
+        }
+    }
+}
+
 /// The reason why a file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum ReadError {
-    #[error("line {line}: {reason}")]
-    Line { line: usize, reason: String },
-    #[error("{family}: {reason}")]
-    Family { family: String, reason: String },
-    #[error("message {message}: {reason}")]
-    Message { message: usize, reason: String },
+    #[error("{place}: {reason}")]
+    At { place: Place, reason: String },
     #[error("the file is {0}, allowed is text in UTF-8 or protobuf messages")]
     Encoding(&'static str),
 }
 
+impl ReadError {
+    /// Makes an error of one line, whatever characters the file has.
+    pub(super) fn at(place: Place, reason: &str) -> Self {
+        let mut line = String::with_capacity(reason.len());
+        for character in reason.chars() {
+            if character.is_control() {
+                line.extend(character.escape_default());
+            } else {
+                line.push(character);
+            }
+        }
+        Self::At {
+            place,
+            reason: line,
+        }
+    }
+}
+
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, ReadError> {
-    match format {
+    let parsed = match format {
         PushFormat::Protobuf => protobuf::parse(bytes),
         PushFormat::Auto if looks_like_messages(bytes) => protobuf::parse(bytes),
         PushFormat::Text | PushFormat::Auto => text::parse(decode(bytes)?),
-    }
+    }?;
+    check_names(&parsed.families)?;
+    Ok(parsed)
 }
 
-/// Returns the text of a file in UTF-8, without a byte order mark.
-fn decode(bytes: &[u8]) -> Result<&str, ReadError> {
-    if bytes.starts_with(b"\x1f\x8b") {
-        return Err(ReadError::Encoding("compressed with gzip"));
-    }
-    if is_utf16(bytes) {
-        return Err(ReadError::Encoding("text in UTF-16"));
-    }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    std::str::from_utf8(bytes).map_err(|error| {
-        let (before, wrong) = bytes.split_at(error.valid_up_to());
-        ReadError::Line {
-            line: before.split(|byte| *byte == b'\n').count(),
-            reason: format!(
-                "byte 0x{:02x} is not UTF-8: the file is binary, or text in another encoding such as Latin-1",
-                wrong.first().copied().unwrap_or_default()
-            ),
+/// Refuses names that no registry has, and two families with samples of one name.
+fn check_names(families: &[Family]) -> Result<(), ReadError> {
+    let mut samples: HashMap<String, &Family> = HashMap::new();
+    for family in families {
+        let spec = FamilySpec {
+            name: &family.name,
+            family_type: family.family_type,
+            help: "",
+            unit: "",
+        };
+        kept_name(&spec).map_err(|error| ReadError::at(family.place, &error.to_string()))?;
+        for suffix in sample_suffixes(family.family_type) {
+            let sample = format!("{}{suffix}", family.name);
+            let Some(other) = samples.insert(sample.clone(), family) else {
+                continue;
+            };
+            let kinds = [other, family].map(|one| (one.name.as_str(), one.family_type));
+            if !may_share(&sample, kinds[0], kinds[1]) {
+                let reason = format!(
+                    "{} and {} ({}) both have samples of the name {sample}, allowed is one family for a name",
+                    family.name, other.name, other.place
+                );
+                return Err(ReadError::at(family.place, &reason));
+            }
         }
-    })
-}
-
-/// Returns whether it is UTF-16: by its mark, or because every other byte is zero.
-fn is_utf16(bytes: &[u8]) -> bool {
-    const ENOUGH: usize = 64;
-    let every_other = |from: usize| {
-        let mut some = bytes.iter().skip(from).step_by(2).take(ENOUGH).peekable();
-        some.peek().is_some() && some.all(|byte| *byte == 0)
-    };
-    bytes.starts_with(b"\xff\xfe")
-        || bytes.starts_with(b"\xfe\xff")
-        || (bytes.len() > 2 && (every_other(0) || every_other(1)))
-}
-
-/// Returns whether it begins like a message with its length, which starts with the name of a
-/// family. No text begins so: its first line would have one character, and its second would be
-/// longer than a name may be.
-fn looks_like_messages(bytes: &[u8]) -> bool {
-    const NAME_FIELD: u8 = 0x0a;
-    let Some(end) = bytes.iter().take(10).position(|byte| *byte < 0x80) else {
-        return false;
-    };
-    let length = bytes[..=end]
-        .iter()
-        .rev()
-        .fold(0_u64, |length, byte| length << 7 | u64::from(byte & 0x7f));
-    let [NAME_FIELD, name_length, rest @ ..] = &bytes[end + 1..] else {
-        return false;
-    };
-    // The length of a name of more than 127 bytes takes two bytes.
-    let (name_length, rest) = match rest {
-        [high @ 0..0x80, rest @ ..] if *name_length >= 0x80 => (
-            usize::from(name_length & 0x7f) | usize::from(*high) << 7,
-            rest,
-        ),
-        _ => (usize::from(*name_length), rest),
-    };
-    let name = rest.get(..name_length).map(std::str::from_utf8);
-    matches!(name, Some(Ok(name)) if !name.is_empty() && !name.contains(char::is_control))
-        && name_length as u64 + 2 <= length
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -142,10 +152,27 @@ mod tests {
         let expected = "the file is text in UTF-16, allowed is text in UTF-8 or protobuf messages";
         assert_eq!(error(&utf16), expected);
         assert_eq!(error(&[b"\xff\xfe", &*utf16].concat()), expected);
+        let expected = "the file is text in UTF-32, allowed is text in UTF-8 or protobuf messages";
+        for bytes in [u32::to_le_bytes, u32::to_be_bytes] {
+            let marked = "\u{feff}x 1\n".chars().map(u32::from).flat_map(bytes);
+            let marked: Vec<u8> = marked.collect();
+            assert_eq!(error(&marked), expected);
+            assert_eq!(error(&marked[4..]), expected);
+        }
         assert_eq!(
             error(b"x 1\ny{a=\"caf\xe9\"} 1\n"),
             "line 2: byte 0xe9 is not UTF-8: the file is binary, or text in another encoding such as Latin-1"
         );
         assert!(error(b"\x1f\x8b\x08\x00").contains("compressed with gzip"));
+    }
+
+    #[test]
+    fn families_that_share_a_sample_are_named_with_their_lines() {
+        assert_eq!(
+            error(b"a_count 1\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n"),
+            "line 2: a and a_count (line 1) both have samples of the name a_count, allowed is one family for a name"
+        );
+        let long = format!("# TYPE {0} gauge\n{0} 1\n", "a".repeat(5000));
+        assert!(error(long.as_bytes()).starts_with("line 1: a family name of 5000 bytes"));
     }
 }

@@ -1,4 +1,4 @@
-//! `METRICS.REPLACE key numbatches batch [batch ...] LABELS n name value [name value ...] [KEEP]`
+//! `METRICS.REPLACE key numbatches batch [batch ...] LABELS n name value [name value ...] [KEEP] [CHECK]`
 
 use metrics_model::{Batch, Labels, Replaced, Replacement};
 
@@ -16,6 +16,8 @@ pub(crate) struct Request<'a> {
     batches: Vec<Batch<'a>>,
     group: Labels,
     keeps_others: bool,
+    /// Whether the command only returns what it would do.
+    is_check: bool,
 }
 
 /// Maximum number of batches of one command; each has at most 4,096 entries.
@@ -36,6 +38,7 @@ impl Command for Replace {
             Argument::text(c"batch").optional().repeated(),
             Argument::group(c"labels", PAIRS).after(c"LABELS"),
             Argument::word(c"keep", c"KEEP").optional(),
+            Argument::word(c"check", c"CHECK").optional(),
         ],
     };
     type Request<'a> = Request<'a>;
@@ -46,12 +49,13 @@ impl Command for Replace {
         let batches = (0..count)
             .map(|_| Batch::decode(args.bytes()?).map_err(Refusal::Batch))
             .collect::<Result<_, _>>()?;
-        let (mut group, mut keeps_others) = (None, None);
+        let (mut group, mut keeps_others, mut is_check) = (None, None, None);
         while let Some(option) = args.option() {
             match option.as_str() {
                 "LABELS" => args.once(&mut group, Args::labels)?,
                 "KEEP" => args.once(&mut keeps_others, |_| Ok(true))?,
-                _ => return Err(args.unknown_option("LABELS or KEEP")),
+                "CHECK" => args.once(&mut is_check, |_| Ok(true))?,
+                _ => return Err(args.unknown_option("LABELS, KEEP or CHECK")),
             }
         }
         let group: Labels = group.unwrap_or_default();
@@ -62,6 +66,7 @@ impl Command for Replace {
             batches,
             group,
             keeps_others: keeps_others.unwrap_or(false),
+            is_check: is_check.unwrap_or(false),
         })
     }
 
@@ -72,6 +77,9 @@ impl Command for Replace {
             batches: &request.batches,
             keeps_others: request.keeps_others,
         };
+        if request.is_check {
+            return target.check(|registry, stamp| registry.check_group(stamp, &replacement));
+        }
         if request.batches.is_empty() {
             let done = target.write_existing(|registry, stamp| {
                 // Without definitions the registry refuses nothing.

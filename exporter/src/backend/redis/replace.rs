@@ -29,6 +29,24 @@ impl RedisBackend {
         shard: usize,
         replacement: &Replacement<'_>,
     ) -> Result<Replaced, BackendError> {
+        self.send_replacement(shard, replacement, false).await
+    }
+
+    /// Returns what a replacement would do now, and changes nothing.
+    pub(crate) async fn check_replacement(
+        &self,
+        shard: usize,
+        replacement: &Replacement<'_>,
+    ) -> Result<Replaced, BackendError> {
+        self.send_replacement(shard, replacement, true).await
+    }
+
+    async fn send_replacement(
+        &self,
+        shard: usize,
+        replacement: &Replacement<'_>,
+        is_check: bool,
+    ) -> Result<Replaced, BackendError> {
         let mut command = redis::cmd("METRICS.REPLACE");
         command
             .arg(&self.shared.keys[shard])
@@ -42,6 +60,9 @@ impl RedisBackend {
         }
         if replacement.keeps_others {
             command.arg("KEEP");
+        }
+        if is_check {
+            command.arg("CHECK");
         }
         let about = self.about("METRICS.REPLACE", shard);
         match self.send(shard, &about, &command).await? {

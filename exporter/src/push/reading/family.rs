@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
-use metrics_model::{FamilyType, GaugeMode, Layout, Point, format_number};
+use metrics_model::{FamilyType, GaugeMode, LabelError, Labels, Layout, Point, format_number};
 
-use super::{LeftOut, ReadError};
+use super::histogram::{Bucket, histogram, summary};
+use super::{LeftOut, Place, ReadError};
 
 /// One family of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Family {
+    /// Where the file has it first.
+    pub(crate) place: Place,
     /// The name; a counter's is without `_total`.
     pub(crate) name: String,
     pub(crate) family_type: FamilyType,
@@ -20,6 +23,8 @@ pub(crate) struct Family {
 /// One series of a family.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Series {
+    /// Where the file has it first.
+    pub(crate) place: Place,
     pub(crate) labels: LabelPairs,
     pub(crate) layout: Option<Layout>,
     pub(crate) point: Point,
@@ -60,16 +65,24 @@ pub(crate) struct Draft {
     help: Option<String>,
 }
 
-#[derive(Debug, Default)]
-struct DraftSeries {
+/// A series while its samples are being parsed.
+#[derive(Debug)]
+pub(super) struct DraftSeries {
+    pub(super) place: Place,
     labels: LabelPairs,
-    value: Option<f64>,
-    sum: Option<f64>,
-    count: Option<f64>,
-    /// Upper bound as text, and cumulative count.
-    buckets: Vec<(String, f64)>,
-    start: Option<f64>,
+    value: Option<Sample>,
+    pub(super) sum: Option<Sample>,
+    pub(super) count: Option<Sample>,
+    pub(super) buckets: Vec<Bucket>,
+    start: Option<Sample>,
     exemplars: Vec<FileExemplar>,
+}
+
+/// A number, and where the file has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) value: f64,
+    pub(crate) place: Place,
 }
 
 /// The part of a series that a sample holds.
@@ -78,14 +91,29 @@ pub(crate) enum Part {
     Value,
     Sum,
     Count,
-    Bucket(String),
+    /// The upper bound, as text and as number.
+    Bucket(String, f64),
     Start,
 }
 
+impl Part {
+    /// Returns whether a family of that type has such a part.
+    pub(crate) fn is_of(&self, family_type: FamilyType) -> bool {
+        match (self, family_type) {
+            (Self::Start, _) => true,
+            (Self::Value, FamilyType::Counter | FamilyType::Gauge(_)) => true,
+            (Self::Count | Self::Sum, FamilyType::Histogram | FamilyType::Summary) => true,
+            (Self::Bucket(..), FamilyType::Histogram) => true,
+            _ => false,
+        }
+    }
+}
+
 impl Draft {
-    pub(crate) fn new(name: &str, family_type: FamilyType) -> Self {
+    pub(crate) fn new(name: &str, family_type: FamilyType, place: Place) -> Self {
         Self {
             family: Family {
+                place,
                 name: name.to_owned(),
                 family_type,
                 help: String::new(),
@@ -122,38 +150,34 @@ impl Draft {
         &mut self,
         labels: LabelPairs,
         part: Part,
-        value: f64,
+        sample: Sample,
         exemplar: Option<FileExemplar>,
     ) -> bool {
         let number = *self.by_labels.entry(labels).or_insert_with_key(|labels| {
-            self.series.push(DraftSeries {
-                labels: labels.clone(),
-                ..DraftSeries::default()
-            });
+            self.series.push(DraftSeries::new(labels.clone(), sample));
             self.series.len() - 1
         });
         let series = &mut self.series[number];
         series.exemplars.extend(exemplar);
-        let place = match part {
-            Part::Value => &mut series.value,
-            Part::Sum => &mut series.sum,
-            Part::Count => &mut series.count,
-            Part::Start => &mut series.start,
-            Part::Bucket(bound) => {
-                let is_new = series.buckets.iter().all(|(known, _)| *known != bound);
-                series.buckets.push((bound, value));
-                return is_new;
+        let known = match part {
+            Part::Value => series.value.replace(sample),
+            Part::Sum => series.sum.replace(sample),
+            Part::Count => series.count.replace(sample),
+            Part::Start => series.start.replace(sample),
+            Part::Bucket(text, bound) => {
+                series.buckets.push(Bucket {
+                    text,
+                    bound,
+                    count: sample,
+                });
+                None
             }
         };
-        place.replace(value).is_none()
+        known.is_none()
     }
 
     /// Adds exemplars to a series that has a sample.
-    pub(crate) fn add_exemplars(
-        &mut self,
-        labels: &LabelPairs,
-        exemplars: impl Iterator<Item = FileExemplar>,
-    ) {
+    pub(crate) fn add_exemplars(&mut self, labels: &LabelPairs, exemplars: Vec<FileExemplar>) {
         if let Some(&number) = self.by_labels.get(labels) {
             self.series[number].exemplars.extend(exemplars);
         }
@@ -182,12 +206,14 @@ impl Draft {
     /// Returns the family, if its samples make complete series.
     pub(crate) fn finish(mut self, left_out: &mut Vec<LeftOut>) -> Result<Family, ReadError> {
         for mut draft in std::mem::take(&mut self.series) {
-            let labels = draft.labels.clone();
-            let start = draft.start.take().filter(|start| {
+            let place = draft.place;
+            let name = &self.family.name;
+            let wrong = |place, reason: &str| ReadError::at(place, &format!("{name}: {reason}"));
+            let start = draft.start.take().map(|start| start.value).filter(|start| {
                 let is_time = start.is_finite() && *start >= 0.0;
                 if !is_time {
                     left_out.push(LeftOut {
-                        sample: format!("{}_created", self.family.name),
+                        sample: format!("{name}_created"),
                         reason: format!("{} is no time", spelled(*start)),
                     });
                 }
@@ -195,36 +221,23 @@ impl Draft {
             });
             if draft.is_empty() {
                 left_out.push(LeftOut {
-                    sample: format!("{}_created", self.family.name),
+                    sample: format!("{name}_created"),
                     reason: "a start time without a value".to_owned(),
                 });
                 continue;
             }
+            let labels = std::mem::take(&mut draft.labels);
+            check_labels(&labels).map_err(|reason| wrong(place, &reason))?;
             let exemplars = std::mem::take(&mut draft.exemplars);
             let (layout, point) = match self.family.family_type {
-                FamilyType::Histogram => draft
-                    .histogram()
-                    .map(|(layout, point)| (Some(layout), point)),
-                FamilyType::Summary => draft.summary().map(|point| (None, point)),
-                FamilyType::Counter => match draft.value {
-                    Some(value) if value >= 0.0 && value.is_finite() => {
-                        Ok((None, Point::Scalar(value)))
-                    }
-                    value => Err(format!(
-                        "a counter is {}, allowed is a finite number from 0 on",
-                        value.map_or_else(|| "missing".to_owned(), spelled)
-                    )),
-                },
-                _ => draft
-                    .value
-                    .map(|value| (None, Point::Scalar(value)))
-                    .ok_or_else(|| "a value is missing".to_owned()),
+                FamilyType::Histogram => histogram(draft),
+                FamilyType::Summary => summary(&draft),
+                FamilyType::Counter => draft.counter(),
+                _ => draft.gauge(),
             }
-            .map_err(|reason| ReadError::Family {
-                family: self.family.name.clone(),
-                reason,
-            })?;
+            .map_err(|(place, reason)| wrong(place, &reason))?;
             self.family.series.push(Series {
+                place,
                 labels,
                 layout,
                 point,
@@ -236,52 +249,62 @@ impl Draft {
     }
 }
 
+/// The state of a series, or where the file is wrong and why.
+pub(super) type State = Result<(Option<Layout>, Point), (Place, String)>;
+
 impl DraftSeries {
+    fn new(labels: LabelPairs, first: Sample) -> Self {
+        Self {
+            place: first.place,
+            labels,
+            value: None,
+            sum: None,
+            count: None,
+            buckets: Vec::new(),
+            start: None,
+            exemplars: Vec::new(),
+        }
+    }
+
     /// Returns whether it has no value, and at most a start time.
     fn is_empty(&self) -> bool {
         let values = [self.value, self.sum, self.count];
         values.iter().all(Option::is_none) && self.buckets.is_empty()
     }
 
-    fn histogram(mut self) -> Result<(Layout, Point), String> {
-        let number = |text: &str| {
-            text.parse::<f64>()
-                .map_err(|_| format!("le=\"{text}\" is no number"))
-        };
-        let mut bounds = Vec::new();
-        for (text, value) in std::mem::take(&mut self.buckets) {
-            bounds.push((number(&text)?, text, value));
+    fn counter(&self) -> State {
+        match self.value {
+            Some(Sample { value, .. }) if value >= 0.0 && value.is_finite() => {
+                Ok((None, Point::Scalar(value)))
+            }
+            value => Err((
+                value.map_or(self.place, |value| value.place),
+                format!(
+                    "a counter is {}, allowed is a finite number from 0 on",
+                    value.map_or_else(|| "missing".to_owned(), |value| spelled(value.value))
+                ),
+            )),
         }
-        bounds.sort_by(|one, other| one.0.total_cmp(&other.0));
-        if bounds.last().is_none_or(|last| last.0 != f64::INFINITY) {
-            let count = self
-                .count
-                .ok_or("it has neither _count nor a bucket le=\"+Inf\"")?;
-            bounds.push((f64::INFINITY, "+Inf".to_owned(), count));
-        }
-        let mut counts = Vec::with_capacity(bounds.len());
-        let mut below = 0;
-        for (_, text, value) in &bounds {
-            let cumulative = whole(*value)?;
-            let count = cumulative.checked_sub(below);
-            counts.push(count.ok_or_else(|| {
-                format!("bucket le=\"{text}\" counts less than the one below it")
-            })?);
-            below = cumulative;
-        }
-        let layout = Layout::new(bounds.iter().map(|(_, text, _)| text.as_str()))
-            .map_err(|error| error.to_string())?;
-        let sum = self.sum.unwrap_or(0.0);
-        Ok((layout, Point::Buckets { sum, counts }))
     }
 
-    fn summary(self) -> Result<Point, String> {
-        let count = whole(self.count.ok_or("it has no _count")?)?;
-        Ok(Point::Buckets {
-            sum: self.sum.unwrap_or(0.0),
-            counts: vec![count],
-        })
+    fn gauge(&self) -> State {
+        let missing = || (self.place, "a value is missing".to_owned());
+        let value = self.value.ok_or_else(missing)?.value;
+        Ok((None, Point::Scalar(value)))
     }
+}
+
+pub(super) fn check_labels(labels: &LabelPairs) -> Result<(), String> {
+    let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
+    let hint = |name: &str| match name {
+        "le" => ": it belongs to the buckets of a family with a line # TYPE … histogram",
+        "quantile" => ": it belongs to a family with a line # TYPE … summary",
+        _ => "",
+    };
+    Labels::new(pairs).map(drop).map_err(|error| match &error {
+        LabelError::Reserved(name) => format!("{error}{}", hint(name)),
+        _ => error.to_string(),
+    })
 }
 
 /// Returns a number in the spelling of pages.
@@ -289,12 +312,4 @@ pub(crate) fn spelled(value: f64) -> String {
     let mut text = Vec::new();
     format_number(value, &mut text);
     String::from_utf8_lossy(&text).into_owned()
-}
-
-/// Returns a count of observations, which must be whole.
-fn whole(value: f64) -> Result<u64, String> {
-    if value >= 0.0 && value.fract() == 0.0 && value < 9_007_199_254_740_992.0 {
-        return Ok(value as u64);
-    }
-    Err(format!("{} is no count of observations", spelled(value)))
 }

@@ -4,98 +4,151 @@
 //! [metrics.proto](https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto).
 
 mod message;
+mod native;
 
-use metrics_model::{Exemplar, FamilyType, NativeHistogram, Point, SparseBuckets};
+use std::collections::HashMap;
+
+use metrics_model::{Exemplar, FamilyType, NativeHistogram, Point};
 
 use super::family::{
-    Draft, Family, FileExemplar, GAUGE, LabelPairs, Parsed, Part, Series, spelled,
+    Draft, Family, FileExemplar, GAUGE, LabelPairs, Parsed, Part, Sample, Series, check_labels,
+    spelled,
 };
-use super::{LeftOut, ReadError};
+use super::{LeftOut, Place, ReadError};
 use message::{Message, Value};
+use native::{Side, span_of, zigzag};
 
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, ReadError> {
     let mut parsed = Parsed::default();
+    let mut by_name: HashMap<String, usize> = HashMap::new();
     let mut rest = Message(bytes);
     let mut number = 0;
     while !rest.0.is_empty() {
         number += 1;
-        let wrong = |reason: String| ReadError::Message {
-            message: number,
-            reason,
+        let place = Place::Message(number);
+        let at = bytes.len() - rest.0.len();
+        let wrong = |reason: &str| {
+            let hint = if reason == CUT_OFF {
+                format!(
+                    ", or the file has another format; it begins at byte {at} of {}",
+                    bytes.len()
+                )
+            } else {
+                String::new()
+            };
+            ReadError::at(place, &format!("{reason}{hint}"))
         };
-        let message = rest
-            .bytes()
-            .ok_or_else(|| wrong("it is cut off".to_owned()))?;
-        let family = family(Message(message), &mut parsed.left_out).map_err(wrong)?;
-        if !family.series.is_empty() {
-            parsed.families.push(family);
+        let message = rest.bytes().ok_or_else(|| wrong(CUT_OFF))?;
+        let draft = DraftFamily::read(Message(message)).map_err(|reason| wrong(&reason))?;
+        let family = draft.finish(place, &mut parsed.left_out)?;
+        if family.series.is_empty() {
+            continue;
+        }
+        // Joined files repeat a family.
+        let known = by_name
+            .get(&family.name)
+            .map(|known| &mut parsed.families[*known]);
+        match known {
+            Some(known) if known.family_type == family.family_type => {
+                known.series.extend(family.series);
+            }
+            _ => {
+                by_name.insert(family.name.clone(), parsed.families.len());
+                parsed.families.push(family);
+            }
         }
     }
     Ok(parsed)
 }
 
-const CUT_OFF: &str = "it is cut off or malformed";
+const CUT_OFF: &str = "it is cut off or damaged";
 
-fn family(message: Message<'_>, left_out: &mut Vec<LeftOut>) -> Result<Family, String> {
-    let (mut name, mut help, mut unit, mut kind) = (String::new(), None, None, 0);
-    let mut metrics = Vec::new();
-    for field in message {
-        match field.ok_or(CUT_OFF)? {
-            (1, Value::Bytes(text)) => name = utf8(text)?,
-            (2, Value::Bytes(text)) => help = Some(utf8(text)?),
-            (3, Value::Varint(number)) => kind = number,
-            (4, Value::Bytes(metric)) => metrics.push(Metric::read(Message(metric))?),
-            (5, Value::Bytes(text)) => unit = Some(utf8(text)?),
-            _ => {}
-        }
-    }
-    if name.is_empty() {
-        return Err("a family without a name".to_owned());
-    }
-    let family_type = match kind {
-        0 => FamilyType::Counter,
-        1 | 3 => GAUGE,
-        2 => FamilyType::Summary,
-        4 if metrics.iter().any(|metric| metric.native.is_some()) => FamilyType::NativeHistogram,
-        4 => FamilyType::Histogram,
-        other => return Err(format!("type {other} of {name}, allowed is 0 to 4")),
-    };
-    let bare = match family_type {
-        FamilyType::Counter => name.strip_suffix("_total").unwrap_or(&name),
-        _ => &name,
-    };
-    let mut draft = Draft::new(bare, family_type);
-    draft.describe(help, unit);
-    let mut native = Vec::new();
-    for mut metric in metrics {
-        metric.leave_out(&name, family_type, left_out);
-        if let Some(histogram) = metric.native {
-            native.push(Series {
-                labels: metric.labels,
-                layout: None,
-                point: Point::Native(Box::new(histogram)),
-                start: metric.start,
-                exemplars: metric.exemplars,
-            });
-            continue;
-        }
-        if family_type == FamilyType::NativeHistogram {
-            return Err(format!("{name} has native and other histograms"));
-        }
-        let start = metric.start.map(|start| (Part::Start, start));
-        let mut exemplars = metric.exemplars.into_iter();
-        for (part, value) in metric.samples.into_iter().chain(start) {
-            let exemplar = exemplars.next();
-            if !draft.add(metric.labels.clone(), part, value, exemplar) {
-                return Err(format!("{name} has a sample twice"));
+/// The fields of a family's message.
+#[derive(Default)]
+struct DraftFamily {
+    name: String,
+    help: Option<String>,
+    unit: Option<String>,
+    kind: u64,
+    metrics: Vec<Metric>,
+}
+
+impl DraftFamily {
+    fn read(message: Message<'_>) -> Result<Self, String> {
+        let mut family = Self::default();
+        for field in message {
+            match field.ok_or(CUT_OFF)? {
+                (1, Value::Bytes(text)) => family.name = utf8(text)?,
+                (2, Value::Bytes(text)) => family.help = Some(utf8(text)?),
+                (3, Value::Varint(number)) => family.kind = number,
+                (4, Value::Bytes(metric)) => family.metrics.push(Metric::read(Message(metric))?),
+                (5, Value::Bytes(text)) => family.unit = Some(utf8(text)?),
+                _ => {}
             }
         }
-        draft.add_exemplars(&metric.labels, exemplars);
+        Ok(family)
     }
-    let mut family = draft.finish(left_out).map_err(|error| error.to_string())?;
-    family.series.extend(native);
-    Ok(family)
+
+    fn family_type(&self) -> Result<FamilyType, String> {
+        Ok(match self.kind {
+            0 => FamilyType::Counter,
+            1 | 3 => GAUGE,
+            2 => FamilyType::Summary,
+            4 if self.metrics.iter().any(|metric| metric.native.is_some()) => {
+                FamilyType::NativeHistogram
+            }
+            4 => FamilyType::Histogram,
+            other => return Err(format!("type {other}, allowed is 0 to 4")),
+        })
+    }
+
+    fn finish(self, place: Place, left_out: &mut Vec<LeftOut>) -> Result<Family, ReadError> {
+        let wrong = |reason: &str| ReadError::at(place, &format!("{}: {reason}", self.name));
+        let family_type = self.family_type().map_err(|reason| wrong(&reason))?;
+        let bare = match family_type {
+            FamilyType::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
+            _ => &self.name,
+        };
+        let mut draft = Draft::new(bare, family_type, place);
+        draft.describe(self.help.clone(), self.unit.clone());
+        let mut native = Vec::new();
+        for mut metric in self.metrics {
+            metric.leave_out(&self.name, family_type, left_out);
+            if let Some(histogram) = metric.native {
+                check_labels(&metric.labels).map_err(|reason| wrong(&reason))?;
+                native.push(Series {
+                    place,
+                    labels: metric.labels,
+                    layout: None,
+                    point: Point::Native(Box::new(histogram)),
+                    start: metric.start,
+                    exemplars: metric.exemplars,
+                });
+                continue;
+            }
+            if family_type == FamilyType::NativeHistogram {
+                return Err(wrong("it has native and other histograms"));
+            }
+            if metric.samples.is_empty() {
+                return Err(wrong("a metric without a value"));
+            }
+            let start = metric.start.map(|start| (Part::Start, start));
+            for (part, value) in metric.samples.into_iter().chain(start) {
+                let sample = Sample { value, place };
+                if !part.is_of(family_type) {
+                    return Err(wrong("a metric of another type than its family"));
+                }
+                if !draft.add(metric.labels.clone(), part, sample, None) {
+                    return Err(wrong("it has a series twice"));
+                }
+            }
+            draft.add_exemplars(&metric.labels, metric.exemplars);
+        }
+        let mut family = draft.finish(left_out)?;
+        family.series.extend(native);
+        Ok(family)
+    }
 }
 
 #[derive(Default)]
@@ -200,7 +253,10 @@ impl Metric {
                 _ => {}
             }
         }
-        let part = Part::Bucket(spelled(bound));
+        if bound.is_nan() {
+            return Err("a bucket with the bound NaN, allowed are numbers and +Inf".to_owned());
+        }
+        let part = Part::Bucket(spelled(bound), bound);
         self.samples.push((part, count as f64));
         Ok(())
     }
@@ -240,60 +296,31 @@ impl Metric {
                 native.sum = sum;
                 native.positive = positive.buckets()?;
                 native.negative = negative.buckets()?;
+                let found = native.count();
+                // Observations of NaN are in the count and in no bucket.
+                if found != count && (found > count || !sum.is_nan()) {
+                    return Err(format!(
+                        "its count is {count}, and its buckets have {found}; allowed are equal numbers"
+                    ));
+                }
                 self.native = Some(native);
             }
-            _ => self
-                .samples
-                .extend([(Part::Count, count as f64), (Part::Sum, sum)]),
-        }
-        Ok(())
-    }
-}
-
-/// The buckets of one sign: runs of numbers, and the difference of each count to the one before.
-#[derive(Default)]
-struct Side {
-    spans: Vec<(i64, u64)>,
-    deltas: Vec<i64>,
-}
-
-impl Side {
-    fn add_deltas(&mut self, value: &Value<'_>) -> Result<(), String> {
-        match value {
-            Value::Varint(number) => self.deltas.push(zigzag(*number)),
-            Value::Bytes(packed) => {
-                let mut packed = Message(packed);
-                while !packed.0.is_empty() {
-                    self.deltas.push(zigzag(packed.varint().ok_or(CUT_OFF)?));
-                }
-            }
-            Value::Fixed64(_) | Value::Fixed32 => return Err(CUT_OFF.to_owned()),
+            _ => self.complete(count, sum),
         }
         Ok(())
     }
 
-    fn buckets(&self) -> Result<SparseBuckets, String> {
-        let wrong = || "spans and deltas that do not fit each other".to_owned();
-        let mut buckets = SparseBuckets::new();
-        let mut deltas = self.deltas.iter();
-        let (mut number, mut count) = (0_i64, 0_i64);
-        for &(offset, length) in &self.spans {
-            number = number.checked_add(offset).ok_or_else(wrong)?;
-            for _ in 0..length {
-                let delta = deltas.next().ok_or_else(wrong)?;
-                count = count.checked_add(*delta).ok_or_else(wrong)?;
-                let bucket = i32::try_from(number).map_err(|_| wrong())?;
-                let observations = u64::try_from(count).map_err(|_| wrong())?;
-                if observations > 0 {
-                    buckets.push((bucket, observations));
-                }
-                number += 1;
-            }
+    /// Adds the samples of a histogram beside its buckets. The bucket +Inf need not be in a
+    /// message: it is the count.
+    fn complete(&mut self, count: u64, sum: f64) {
+        let is_last =
+            |part: &Part| matches!(part, Part::Bucket(_, bound) if *bound == f64::INFINITY);
+        if !self.samples.iter().any(|(part, _)| is_last(part)) {
+            let last = Part::Bucket("+Inf".to_owned(), f64::INFINITY);
+            self.samples.push((last, count as f64));
         }
-        if deltas.next().is_some() || buckets.len() > metrics_model::MAX_NATIVE_BUCKETS {
-            return Err(wrong());
-        }
-        Ok(buckets)
+        let samples = [(Part::Count, count as f64), (Part::Sum, sum)];
+        self.samples.extend(samples);
     }
 }
 
@@ -339,18 +366,6 @@ fn seconds(message: Message<'_>) -> Result<f64, String> {
     Ok(time)
 }
 
-fn span_of(message: Message<'_>) -> Result<(i64, u64), String> {
-    let (mut offset, mut length) = (0, 0);
-    for field in message {
-        match field.ok_or(CUT_OFF)? {
-            (1, Value::Varint(number)) => offset = zigzag(number),
-            (2, Value::Varint(number)) => length = number,
-            _ => {}
-        }
-    }
-    Ok((offset, length))
-}
-
 fn double(message: Message<'_>, wanted: u64) -> Result<f64, String> {
     let mut value = 0.0;
     for field in message {
@@ -364,10 +379,6 @@ fn double(message: Message<'_>, wanted: u64) -> Result<f64, String> {
 
 fn utf8(bytes: &[u8]) -> Result<String, String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| "a text that is not UTF-8".to_owned())
-}
-
-fn zigzag(number: u64) -> i64 {
-    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 #[cfg(test)]

@@ -6,27 +6,33 @@
 //! present values.
 
 mod tokens;
+mod value;
 
 use std::collections::{HashMap, HashSet};
 
-use metrics_model::{Exemplar, FamilyType, parse_number, unescaped};
+use metrics_model::{FamilyType, unescaped};
 
-use super::family::{Draft, FileExemplar, GAUGE, LabelPairs, Parsed, Part};
-use super::{LeftOut, ReadError};
-use tokens::{identity, label_set, name};
+use super::family::{Draft, GAUGE, LabelPairs, Parsed, Part, Sample};
+use super::{LeftOut, Place, ReadError};
+use tokens::{BLANK, NameOf, has_bare_return, identity, name, number, shown};
+use value::{Value, read_value, unfit};
+
+const END_OF_PART: &str = "# EOF";
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads a file.
 pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
-    let mut reader = Reader {
-        is_open_metrics: text.lines().any(|line| line.trim_end() == "# EOF"),
-        ..Reader::default()
-    };
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim_matches([' ', '\t', '\r', '\u{feff}']);
-        reader.line(line).map_err(|reason| ReadError::Line {
-            line: number + 1,
-            reason,
-        })?;
+    let lines = || text.split('\n').map(trimmed);
+    let mut reader = Reader::new(lines().any(|line| line == END_OF_PART));
+    for (number, line) in (1..).zip(lines()) {
+        reader.place = Place::Line(number);
+        reader
+            .line(line)
+            .map_err(|reason| ReadError::at(reader.place, &reason))?;
+    }
+    if let Some(place) = reader.exemplar {
+        let reason = "an exemplar, and no line # EOF follows; allowed are exemplars in OpenMetrics, which ends with # EOF: is the file cut off?";
+        return Err(ReadError::at(place, reason));
     }
     reader.settle_start_times();
     let mut parsed = Parsed {
@@ -42,8 +48,17 @@ pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
     Ok(parsed)
 }
 
-#[derive(Debug, Default)]
+/// Returns a line without its end, blanks around it, and the mark of a joined file.
+fn trimmed(line: &str) -> &str {
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+    line.trim_matches(BLANK)
+}
+
+#[derive(Debug)]
 struct Reader {
+    /// The line that is being read.
+    place: Place,
     drafts: Vec<Draft>,
     /// Families by their declared names.
     by_name: HashMap<String, usize>,
@@ -54,31 +69,67 @@ struct Reader {
     /// HELP texts of families without a type yet.
     help: HashMap<String, String>,
     unit: HashMap<String, String>,
+    /// Names of infos (with `_info`) and statesets.
+    facts: HashMap<String, Fact>,
+    /// The first exemplar since the last `# EOF`.
+    exemplar: Option<Place>,
 }
 
-/// The parts of a sample's line after its labels.
-struct Value {
-    value: f64,
-    exemplar: Option<FileExemplar>,
+/// A type of which a registry keeps only the gauge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fact {
+    Info,
+    StateSet,
 }
 
 impl Reader {
+    fn new(is_open_metrics: bool) -> Self {
+        Self {
+            place: Place::Line(1),
+            drafts: Vec::new(),
+            by_name: HashMap::new(),
+            counters: HashMap::new(),
+            left_out: Vec::new(),
+            is_open_metrics,
+            help: HashMap::new(),
+            unit: HashMap::new(),
+            facts: HashMap::new(),
+            exemplar: None,
+        }
+    }
+
     fn line(&mut self, line: &str) -> Result<(), String> {
         if line.is_empty() {
             return Ok(());
         }
         let Some(comment) = line.strip_prefix('#') else {
+            if has_bare_return(line) {
+                return Err(LONE_RETURN.to_owned());
+            }
             return self.sample(line);
         };
-        let comment = comment.trim_start();
-        let Some((word, rest)) = comment.split_once([' ', '\t']) else {
-            return Ok(());
-        };
+        // A help text may have one, in front of something that is no line.
+        if comment.split('\r').skip(1).any(is_line) {
+            return Err(LONE_RETURN.to_owned());
+        }
+        if line == END_OF_PART {
+            self.exemplar = None;
+        }
+        let comment = comment.trim_start_matches(BLANK);
+        let (word, rest) = comment.split_once(BLANK).unwrap_or((comment, ""));
         if !matches!(word, "HELP" | "TYPE" | "UNIT") {
             return Ok(());
         }
-        let (name, rest) = name(rest.trim_start())?;
-        let rest = rest.trim_start();
+        let rest = rest.trim_start_matches(BLANK);
+        let (name, rest) =
+            name(rest, NameOf::Metric).map_err(|reason| format!("{word}: {reason}"))?;
+        if !rest.is_empty() && !rest.starts_with(BLANK) {
+            return Err(format!(
+                "{word}: {} after the name {name}, allowed is a blank",
+                shown(rest)
+            ));
+        }
+        let rest = rest.trim_start_matches(BLANK);
         match word {
             "TYPE" => return self.declare(&name, rest),
             "HELP" => {
@@ -95,14 +146,21 @@ impl Reader {
     }
 
     fn declare(&mut self, name: &str, family_type: &str) -> Result<(), String> {
-        let family_type = match family_type.trim() {
+        let fact = match family_type {
+            "info" => Some((format!("{name}_info"), Fact::Info)),
+            "stateset" => Some((name.to_owned(), Fact::StateSet)),
+            _ => None,
+        };
+        self.facts.extend(fact);
+        let family_type = match family_type {
             "counter" => FamilyType::Counter,
             "gauge" | "untyped" | "unknown" | "info" | "stateset" => GAUGE,
             "histogram" => FamilyType::Histogram,
             "summary" => FamilyType::Summary,
             other => {
                 return Err(format!(
-                    "type \"{other}\" of {name}, allowed is counter, gauge, histogram, summary, info, stateset, unknown or untyped"
+                    "type {} of {name}, allowed is counter, gauge, histogram, summary, info, stateset, unknown or untyped",
+                    shown(other)
                 ));
             }
         };
@@ -125,7 +183,7 @@ impl Reader {
         };
         let known = self.counters.get(bare).copied().filter(|_| is_counter);
         let number = known.unwrap_or_else(|| {
-            self.drafts.push(Draft::new(bare, family_type));
+            self.drafts.push(Draft::new(bare, family_type, self.place));
             self.drafts.len() - 1
         });
         self.drafts[number].describe(self.help.get(name).cloned(), self.unit.get(name).cloned());
@@ -153,18 +211,23 @@ impl Reader {
             .filter(|(number, of)| self.drafts[*number].is_start_times_of(&self.drafts[*of]))
             .collect();
         for (number, of) in &pairs {
-            let times = std::mem::replace(&mut self.drafts[*number], Draft::new("", GAUGE));
+            let times =
+                std::mem::replace(&mut self.drafts[*number], Draft::new("", GAUGE, self.place));
             times.give_start_times_to(&mut self.drafts[*of]);
         }
     }
 
     fn sample(&mut self, line: &str) -> Result<(), String> {
         let (name, mut labels, rest) = identity(line)?;
-        let written = line[..line.len() - rest.len()].trim_end();
+        let written = line[..line.len() - rest.len()].trim_end_matches(BLANK);
         let Value { value, exemplar } = read_value(rest)?;
         let names: HashSet<&str> = labels.iter().map(|(name, _)| name.as_str()).collect();
         if names.len() < labels.len() {
             return Err("a label name is given twice".to_owned());
+        }
+        self.check_fact(&name, &labels, value)?;
+        if exemplar.is_some() {
+            self.exemplar.get_or_insert(self.place);
         }
         // A label with an empty value is absent.
         labels.retain(|(_, value)| !value.is_empty());
@@ -180,10 +243,32 @@ impl Reader {
             }
             reason.is_none()
         });
-        if !self.drafts[draft].add(labels, part, value, exemplar) {
+        let sample = Sample {
+            value,
+            place: self.place,
+        };
+        if !self.drafts[draft].add(labels, part, sample, exemplar) {
             return Err(format!("{name} has this sample twice"));
         }
         Ok(())
+    }
+
+    /// Refuses values that an info or a stateset cannot have.
+    fn check_fact(&self, name: &str, labels: &LabelPairs, value: f64) -> Result<(), String> {
+        let bare = name.strip_suffix("_info").unwrap_or(name);
+        let is_value = |allowed: &[f64]| allowed.contains(&value);
+        match self.facts.get(name) {
+            Some(Fact::Info) if !is_value(&[1.0]) => {
+                Err(format!("info {bare} has another value, allowed is 1"))
+            }
+            Some(Fact::StateSet) if !is_value(&[0.0, 1.0]) => Err(format!(
+                "stateset {name} has another value, allowed are 0 and 1"
+            )),
+            Some(Fact::StateSet) if labels.iter().all(|(label, _)| label != name) => Err(format!(
+                "a series of stateset {name} needs a label of that name, which tells the state"
+            )),
+            _ => Ok(()),
+        }
     }
 
     fn leave_out(&mut self, sample: &str, reason: &str) {
@@ -210,9 +295,12 @@ impl Reader {
         if let Some(draft) = found(self, "") {
             let part = match self.drafts[draft].family_type() {
                 FamilyType::Summary => {
-                    take("quantile")
+                    let quantile = take("quantile")
                         .ok_or_else(|| format!("{name} is a summary and has no quantile"))?;
-                    return Ok(None);
+                    return match number(&quantile) {
+                        Ok(0.0..=1.0) => Ok(None),
+                        _ => Err(format!("quantile {}, allowed is 0 to 1", shown(&quantile))),
+                    };
                 }
                 FamilyType::Histogram => {
                     return Err(format!("{name} is a histogram and has no such sample"));
@@ -228,7 +316,16 @@ impl Reader {
             let part = match (self.drafts[draft].family_type(), suffix) {
                 (FamilyType::Counter, "_total") => Part::Value,
                 (FamilyType::Histogram, "_bucket") => {
-                    Part::Bucket(take("le").ok_or_else(|| format!("{name} has no le"))?)
+                    let bound = take("le").ok_or_else(|| format!("{name} has no le"))?;
+                    match number(&bound) {
+                        Ok(number) if !number.is_nan() => Part::Bucket(bound, number),
+                        _ => {
+                            return Err(format!(
+                                "le {} is no bound, allowed are numbers and +Inf",
+                                shown(&bound)
+                            ));
+                        }
+                    }
                 }
                 (FamilyType::Histogram | FamilyType::Summary, "_sum") => Part::Sum,
                 (FamilyType::Histogram | FamilyType::Summary, "_count") => Part::Count,
@@ -254,59 +351,17 @@ impl Reader {
     }
 }
 
-/// Parses what follows a sample's name and labels: `value`, and optionally `# {labels} value time`.
-fn read_value(rest: &str) -> Result<Value, String> {
-    let (own, exemplar) = match rest.split_once('#') {
-        Some((own, exemplar)) => (own, Some(exemplar)),
-        None => (rest, None),
-    };
-    let number = |text: &str| {
-        parse_number(text.as_bytes()).ok_or_else(|| format!("\"{text}\" is no number"))
-    };
-    let mut words = own.split_ascii_whitespace();
-    let value = number(words.next().ok_or("a sample without a value")?)?;
-    if words.next().is_some() {
-        return Err("a time stamp: what is pushed is what is now".to_owned());
-    }
-    let Some(exemplar) = exemplar else {
-        return Ok(Value {
-            value,
-            exemplar: None,
-        });
-    };
-    let mut labels = LabelPairs::new();
-    let rest = label_set(exemplar.trim_start(), &mut Some(String::new()), &mut labels)
-        .map_err(|reason| format!("an exemplar has {reason}"))?;
-    let mut words = rest.split_ascii_whitespace();
-    let exemplar = FileExemplar {
-        labels,
-        value: number(words.next().ok_or("an exemplar without a value")?)?,
-        time: words.next().map(number).transpose()?,
-    };
-    if words.next().is_some() {
-        return Err("an exemplar with more than a value and a time".to_owned());
-    }
-    Ok(Value {
-        value,
-        exemplar: Some(exemplar),
-    })
-}
+const LONE_RETURN: &str =
+    "a carriage return without a line feed, allowed as the end of a line are \\n and \\r\\n";
 
-/// Returns why a registry would refuse an exemplar.
-fn unfit(exemplar: &FileExemplar, part: &Part, family_type: FamilyType) -> Option<String> {
-    let has_place = match family_type {
-        FamilyType::Counter => *part == Part::Value,
-        FamilyType::Histogram => matches!(part, Part::Bucket(_)),
-        _ => false,
-    };
-    if !has_place {
-        return Some("only counters and buckets have exemplars".to_owned());
-    }
-    let labels = exemplar.labels.iter();
-    let labels = labels.map(|(name, value)| (&**name, &**value));
-    let time = exemplar.time.unwrap_or_default();
-    let checked = Exemplar::new(labels, exemplar.value, time);
-    checked.err().map(|error| error.to_string())
+/// Returns whether a text is a line of a file: metadata or a sample.
+fn is_line(text: &str) -> bool {
+    let text = text.trim_matches(BLANK);
+    let is_sample = || identity(text).is_ok_and(|(_, _, rest)| read_value(rest).is_ok());
+    ["# HELP ", "# TYPE ", "# UNIT ", END_OF_PART]
+        .iter()
+        .any(|start| text.starts_with(start))
+        || is_sample()
 }
 
 #[cfg(test)]

@@ -44,7 +44,6 @@ impl Registry {
     /// # Errors
     ///
     /// A series belongs to another group or to a writer, or was written by hand; a family has
-    /// another type and also other series than the group's; a limit. Nothing has changed then.
     /// another type and has other series than the group's; a limit. Nothing has changed then.
     pub fn replace_group(
         &mut self,
@@ -68,6 +67,24 @@ impl Registry {
         Ok(Replaced {
             series: content.series.len() as u64,
             removed,
+        })
+    }
+
+    /// Returns what [`replace_group`](Self::replace_group) would return now, and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`replace_group`](Self::replace_group).
+    pub fn check_group(
+        &self,
+        stamp: &Stamp,
+        replacement: &Replacement<'_>,
+    ) -> Result<Replaced, RegistryError> {
+        let content = Content::read(replacement.batches)?;
+        self.check_replacement(stamp, replacement, &content)?;
+        Ok(Replaced {
+            series: content.series.len() as u64,
+            removed: self.rest(replacement, &content).len() as u64,
         })
     }
 
@@ -159,20 +176,23 @@ impl Registry {
                 return Ok(Some(id));
             }
             if !is_sole(id) {
-                return Err(RegistryError::Type {
+                let reason = RegistryError::Type {
                     family: spec.name.to_owned(),
                     found: found.describe(),
                     expected: spec.family_type.describe(),
-                });
+                };
+                return Err(reason.in_the_way(spec.name));
             }
         }
         let mut rivals = self.rivals(spec.name, spec.family_type);
         if let Some((sample, other)) = rivals.find(|(_, other)| !is_sole(*other)) {
-            return Err(RegistryError::Conflict {
+            let other = self.families[other].name.to_string();
+            let reason = RegistryError::Conflict {
                 family: spec.name.to_owned(),
                 sample,
-                other: self.families[other].name.to_string(),
-            });
+                other: other.clone(),
+            };
+            return Err(reason.in_the_way(&other));
         }
         Ok(None)
     }
@@ -209,8 +229,8 @@ impl Registry {
         Err(RegistryError::Owned { series, owner })
     }
 
-    /// Removes series that the group no longer has; returns their number.
-    fn remove_rest(&mut self, replacement: &Replacement<'_>, content: &Content<'_>) -> u64 {
+    /// Returns the series that the group will no longer have.
+    fn rest(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<u32> {
         let mut rest = self.scope(replacement, content);
         for new in &content.series {
             let spec = &content.families[new.family];
@@ -220,6 +240,12 @@ impl Registry {
                 rest.remove(&id);
             }
         }
+        rest
+    }
+
+    /// Removes series that the group no longer has; returns their number.
+    fn remove_rest(&mut self, replacement: &Replacement<'_>, content: &Content<'_>) -> u64 {
+        let rest = self.rest(replacement, content);
         for id in &rest {
             let family = self.series[*id].family;
             self.drop_total(*id);

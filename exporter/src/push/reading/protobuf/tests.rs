@@ -80,3 +80,47 @@ fn what_is_cut_off_is_refused_wherever_that_is() {
         assert!(parse(&whole[..length]).is_err(), "{length}");
     }
 }
+
+#[test]
+fn a_damaged_message_is_named_with_its_place() {
+    let whole = delimited(&[field(1, b"a"), vec![3 << 3, 1]].concat());
+    let cut = [&whole[..], &whole[..4]].concat();
+    let error = parse(&cut).unwrap_err().to_string();
+    let expected = "message 2: it is cut off or damaged, or the file has another format; it begins at byte 6 of 10: ";
+    assert!(error.starts_with(expected), "{error}");
+    assert_eq!(error.lines().count(), 1);
+}
+
+/// A histogram with one bucket, of the bound 1.
+fn histogram(count: u8, bucket: u8) -> Vec<u8> {
+    let bucket = [vec![1 << 3, bucket], double_field(2, 1.0)].concat();
+    let histogram = [vec![1 << 3, count], field(3, &bucket)].concat();
+    let metric = field(7, &histogram);
+    delimited(&[field(1, b"wait"), vec![3 << 3, 4], field(4, &metric)].concat())
+}
+
+#[test]
+fn the_last_bucket_of_a_message_is_its_count() {
+    let parsed = parse(&histogram(3, 2)).unwrap();
+    let point = Point::Buckets {
+        sum: 0.0,
+        counts: vec![2, 1],
+    };
+    assert_eq!(parsed.families[0].series[0].point, point);
+    assert_eq!(
+        parse(&histogram(2, 3)).unwrap_err().to_string(),
+        "message 1: wait: bucket le=\"+Inf\" counts less than the one below it: 2, allowed is 3 or more"
+    );
+}
+
+#[test]
+fn joined_files_of_messages_are_one_family() {
+    let one = |value: &[u8]| {
+        let label = [field(1, b"queue"), field(2, value)].concat();
+        let metric = [field(1, &label), field(2, &double_field(1, 2.5))].concat();
+        delimited(&[field(1, b"a"), vec![3 << 3, 1], field(4, &metric)].concat())
+    };
+    let parsed = parse(&[one(b"mail"), one(b"pay")].concat()).unwrap();
+    assert_eq!(parsed.families.len(), 1);
+    assert_eq!(parsed.families[0].series.len(), 2);
+}

@@ -1,6 +1,6 @@
 use metrics_model::{Layout, Point};
 
-use super::super::family::{Family, Series};
+use super::super::family::{Family, FileExemplar, Series};
 use super::*;
 
 fn labels(pairs: &[(&str, &str)]) -> LabelPairs {
@@ -10,6 +10,7 @@ fn labels(pairs: &[(&str, &str)]) -> LabelPairs {
 
 fn scalar(pairs: &[(&str, &str)], value: f64) -> Series {
     Series {
+        place: Place::Line(1),
         labels: labels(pairs),
         layout: None,
         point: Point::Scalar(value),
@@ -20,12 +21,25 @@ fn scalar(pairs: &[(&str, &str)], value: f64) -> Series {
 
 fn family(name: &str, family_type: FamilyType, help: &str, series: Vec<Series>) -> Family {
     Family {
+        place: Place::Line(1),
         name: name.to_owned(),
         family_type,
         help: help.to_owned(),
         unit: String::new(),
         series,
     }
+}
+
+/// Reads a text, and sets every place to the first line: other tests compare the places.
+fn families(text: &str) -> Vec<Family> {
+    let mut families = parse(text).unwrap().families;
+    for family in &mut families {
+        family.place = Place::Line(1);
+        for series in &mut family.series {
+            series.place = Place::Line(1);
+        }
+    }
+    families
 }
 
 #[test]
@@ -41,7 +55,7 @@ fn both_spellings_of_a_counter_are_one() {
     );
     let old = "# HELP jobs_total Jobs\\nof \\\\ all\n# TYPE jobs_total counter\n\
         jobs_total{b=\"#,}\",a=\"x \\\"y\\\"\\\\\\n\",} 3\njobs_total 0.5\n";
-    assert_eq!(parse(old).unwrap().families, [expected.clone()]);
+    assert_eq!(families(old), [expected.clone()]);
     let new = "# TYPE jobs counter\n# HELP jobs Jobs\\nof \\\\ all\n\
         jobs_total{b=\"#,}\",a=\"x \\\"y\\\"\\\\\\n\"} 3 # {trace_id=\"1\"} 1 1600000000.5\n\
         jobs_created{b=\"#,}\",a=\"x \\\"y\\\"\\\\\\n\"} 1600000000\njobs_total 0.5\n# EOF\n";
@@ -51,7 +65,7 @@ fn both_spellings_of_a_counter_are_one() {
         value: 1.0,
         time: Some(1_600_000_000.5),
     }];
-    assert_eq!(parse(new).unwrap().families, [expected]);
+    assert_eq!(families(new), [expected]);
 }
 
 #[test]
@@ -66,7 +80,7 @@ fn files_that_were_joined_are_read_to_their_end() {
     );
     assert_eq!(
         parse(&format!("{part}no sample")).unwrap_err().to_string(),
-        "line 4: \"sample\" is no number"
+        "line 4: \"sample\" is no number, allowed are decimal numbers, +Inf, -Inf and NaN"
     );
 }
 
@@ -112,15 +126,15 @@ fn what_is_left_out_is_named() {
 
 #[test]
 fn histograms_are_put_together() {
-    let parsed = parse(
+    let families = families(
         "# TYPE wait histogram\n# UNIT wait seconds\nwait_bucket{q=\"m\",le=\"1.0\"} 2\n\
          wait_bucket{le=\"+Inf\",q=\"m\"} 5\nwait_bucket{q=\"m\",le=\"0.5\"} 1\n\
          wait_sum{q=\"m\"} 7.5\nwait_count{q=\"m\"} 5\n",
-    )
-    .unwrap();
+    );
     let mut expected = family("wait", FamilyType::Histogram, "", Vec::new());
     expected.unit = "seconds".to_owned();
     expected.series.push(Series {
+        place: Place::Line(1),
         labels: labels(&[("q", "m")]),
         layout: Some(Layout::new(["0.5", "1.0"]).unwrap()),
         point: Point::Buckets {
@@ -130,7 +144,7 @@ fn histograms_are_put_together() {
         start: None,
         exemplars: Vec::new(),
     });
-    assert_eq!(parsed.families, [expected]);
+    assert_eq!(families, [expected]);
 }
 
 #[test]
@@ -174,38 +188,108 @@ fn what_has_no_type_is_a_gauge() {
 
 #[test]
 fn what_is_wrong_is_named_with_its_line() {
+    const NUMBERS: &str = "allowed are decimal numbers, +Inf, -Inf and NaN";
+    const NAMES: &str = "allowed are letters, digits, _ and :, no digit first; any other name stands in quotes, {\"a name\"}";
+    const ENDS: &str =
+        "a carriage return without a line feed, allowed as the end of a line are \\n and \\r\\n";
     for (text, expected) in [
-        ("a 1\nb\n", "line 2: a sample without a value"),
-        ("a one\n", "line 1: \"one\" is no number"),
+        ("a 1\nb\n", "line 2: a sample without a value".to_owned()),
+        ("a one\n", format!("line 1: \"one\" is no number, {NUMBERS}")),
+        ("a 0x10\n", format!("line 1: \"0x10\" is no number, {NUMBERS}")),
+        (
+            "a 1\na 1e400\n",
+            "line 2: \"1e400\" is too large, allowed are numbers up to 1.7976931348623157e308, and +Inf".to_owned(),
+        ),
+        ("2bad 1\n", format!("line 1: \"2bad\" is no name, {NAMES}")),
+        ("a.b 1\n", format!("line 1: \"a.b\" is no name, {NAMES}")),
+        ("# TYPE a-b counter\n", format!("line 1: TYPE: \"a-b\" is no name, {NAMES}")),
+        (
+            "a{b:c=\"1\"} 1\n",
+            "line 1: \"b:c\" is no name, allowed are letters, digits and _, no digit first; any other name stands in quotes, \"a name\"=\"a value\"".to_owned(),
+        ),
+        (
+            "# HELP a,b B\n",
+            "line 1: HELP: \",b B\" after the name a, allowed is a blank".to_owned(),
+        ),
+        (
+            "# TYPE a counter\na_total 1# {} 1\n# EOF\n",
+            "line 2: an exemplar without a blank before #".to_owned(),
+        ),
+        (
+            "# TYPE a counter\na_total 1 # {} 1 NaN\n# EOF\n",
+            "line 2: \"NaN\" is no time of an exemplar, allowed are seconds".to_owned(),
+        ),
+        ("\"a\" 1\n", "line 1: a quoted name outside of braces, allowed is {\"a\"}".to_owned()),
         (
             "a 1 1600000000\n",
-            "line 1: a time stamp: what is pushed is what is now",
+            "line 1: a time stamp: what is pushed is what is now".to_owned(),
         ),
-        ("a 1\na 2\n", "line 2: a has this sample twice"),
+        ("a 1 b\n", "line 1: \"b\" after the value, allowed is one number".to_owned()),
+        ("a 1\rb 2\r", format!("line 1: {ENDS}")),
+        ("# HELP a A\ra 1\r", format!("line 1: {ENDS}")),
+        ("a 1\n# a comment\r# TYPE b counter\rb 1\r", format!("line 2: {ENDS}")),
+        ("a 1\na 2\n", "line 2: a has this sample twice".to_owned()),
+        ("{\"a\nb\"} 2\n", "line 1: a quoted text does not end".to_owned()),
+        ("{\"a\\nb\"} one\n", format!("line 1: \"one\" is no number, {NUMBERS}")),
+        ("{\"a\\nb\"} 2\n{\"a\\nb\"} 2\n", "line 2: a\\nb has this sample twice".to_owned()),
+        ("a{x=\"1\",x=\"2\"} 2\n", "line 1: a label name is given twice".to_owned()),
+        ("a{x=\"1} 2\n", "line 1: a quoted text does not end".to_owned()),
+        ("a{x} 2\n", "line 1: label x has no value".to_owned()),
+        ("a{x=\"1\" 2\n", "line 1: labels that do not end with }".to_owned()),
         (
-            "a{x=\"1\",x=\"2\"} 2\n",
-            "line 1: a label name is given twice",
+            "b 1\na{le=\"1\"} 2\n",
+            "line 2: a: label name 'le' is reserved: it belongs to the buckets of a family with a line # TYPE … histogram".to_owned(),
         ),
-        ("a{x=\"1} 2\n", "line 1: a quoted text does not end"),
-        ("a{x} 2\n", "line 1: label x has no value"),
-        ("a{x=\"1\" 2\n", "line 1: labels that do not end with }"),
         (
             "# TYPE a counter\na_total -1\n",
-            "a: a counter is -1, allowed is a finite number from 0 on",
-        ),
-        (
-            "# TYPE h histogram\nh_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 2\n",
-            "h: bucket le=\"+Inf\" counts less than the one below it",
-        ),
-        (
-            "# TYPE h histogram\nh_bucket{le=\"1\"} 0.5\nh_count 1\n",
-            "h: 0.5 is no count of observations",
+            "line 2: a: a counter is -1, allowed is a finite number from 0 on".to_owned(),
         ),
         (
             "# TYPE g gaugehistogram\n",
-            "line 1: type \"gaugehistogram\" of g, allowed is counter, gauge, histogram, summary, info, stateset, unknown or untyped",
+            "line 1: type \"gaugehistogram\" of g, allowed is counter, gauge, histogram, summary, info, stateset, unknown or untyped".to_owned(),
+        ),
+        ("# TYPE a info\na_info 2\n", "line 2: info a has another value, allowed is 1".to_owned()),
+        ("# TYPE s stateset\ns{s=\"x\"} 2\n", "line 2: stateset s has another value, allowed are 0 and 1".to_owned()),
+        ("# TYPE s summary\ns{quantile=\"2\"} 1\n", "line 2: quantile \"2\", allowed is 0 to 1".to_owned()),
+        (
+            "# TYPE a counter\na_total 1 # {x=\"1\"} 1\n",
+            "line 2: an exemplar, and no line # EOF follows; allowed are exemplars in OpenMetrics, which ends with # EOF: is the file cut off?".to_owned(),
         ),
     ] {
         assert_eq!(parse(text).unwrap_err().to_string(), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_histogram_that_does_not_add_up_is_named_with_its_line() {
+    for (samples, expected) in [
+        (
+            "h_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 2\n",
+            "line 3: h: bucket le=\"+Inf\" counts less than the one below it: 2, allowed is 3 or more",
+        ),
+        (
+            "h_bucket{le=\"1\"} 3\nh_bucket{le=\"+Inf\"} 4\nh_sum 1\nh_count 5\n",
+            "line 5: h: _count is 5, and bucket le=\"+Inf\" is 4; allowed are equal numbers",
+        ),
+        (
+            "h_bucket{le=\"1\"} 3\nh_bucket{le=\"2\"} 4\nh_count 4\n",
+            "line 3: h: bucket le=\"+Inf\" is missing, the last one is le=\"2\"; allowed are buckets up to le=\"+Inf\"",
+        ),
+        (
+            "h_bucket{le=\"1\"} 3\nh_bucket{le=\"1.0\"} 3\nh_bucket{le=\"+Inf\"} 3\n",
+            "line 3: h: bucket le=\"1.0\" is there twice",
+        ),
+        (
+            "h_bucket{le=\"1\"} 0.5\nh_bucket{le=\"+Inf\"} 1\n",
+            "line 2: h: 0.5 is no count of observations, allowed is a whole number from 0 on, below 2^53",
+        ),
+        (
+            "h_bucket{le=\"NaN\"} 1\n",
+            "line 2: le \"NaN\" is no bound, allowed are numbers and +Inf",
+        ),
+        ("h_sum 1\n", "line 2: h: it has neither buckets nor _count"),
+    ] {
+        let text = format!("# TYPE h histogram\n{samples}");
+        assert_eq!(parse(&text).unwrap_err().to_string(), expected, "{text}");
     }
 }
