@@ -41,7 +41,7 @@
 //!   exporter of an instance in file mode releases nothing.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::fence;
+use std::sync::atomic::{AtomicU64, fence};
 
 use super::{Family, Inner, Known, Slot};
 use crate::layout::{AT_FLAGS, AT_REUSED, RETIRED, STATE, WRITING};
@@ -114,15 +114,101 @@ impl Inner {
     /// Puts another series into a record. A reader takes it once the number of uses is another.
     pub(super) fn write_over(&self, free: &Known, words: &[u64]) {
         let Slot(place) = self.slot_at(free.at, free.words);
-        let flags = &place[AT_FLAGS];
-        let uses = flags.load(Relaxed) & !STATE;
-        flags.store(uses | RETIRED | WRITING, Relaxed);
-        fence(Release);
-        for (cell, word) in place.iter().zip(words).skip(AT_FLAGS + 1) {
-            cell.store(*word, Relaxed);
-        }
-        flags.store(uses.wrapping_add(STATE + 1), Release);
+        mark(place);
+        write(place, words);
+        publish(place);
+        self.count_reuse();
+    }
+
+    fn count_reuse(&self) {
         let reused = &self.segments[0][AT_REUSED];
         reused.store(reused.load(Relaxed).wrapping_add(1), Release);
+    }
+}
+
+fn mark(record: &[AtomicU64]) {
+    let flags = &record[AT_FLAGS];
+    let uses = flags.load(Relaxed) & !STATE;
+    flags.store(uses | RETIRED | WRITING, Relaxed);
+    fence(Release);
+}
+
+fn write(record: &[AtomicU64], words: &[u64]) {
+    for (cell, word) in record.iter().zip(words).skip(AT_FLAGS + 1) {
+        cell.store(*word, Relaxed);
+    }
+}
+
+fn publish(record: &[AtomicU64]) {
+    let flags = &record[AT_FLAGS];
+    let uses = flags.load(Relaxed) & !STATE;
+    flags.store(uses.wrapping_add(STATE + 1), Release);
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed test should stop here")]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use metrics_model::{FamilySpec, FamilyType, GaugeMode, Point};
+
+    use super::*;
+    use crate::{Identity, Role, StoreFile, StoreReader};
+
+    /// A series that readers show, with its value.
+    fn shown(reader: &StoreReader) -> Option<(String, Point)> {
+        let label = || reader.series(0).labels[0].1.to_string();
+        (!reader.is_retired(0)).then(|| (label(), reader.point(0)))
+    }
+
+    #[test]
+    fn a_worker_that_is_killed_in_any_step_of_a_reuse_leaves_no_value_under_other_labels() {
+        for steps in 0..=5 {
+            let file = StoreFile::create(&Identity {
+                role: Role::Worker,
+                number: 1,
+                slot: 0,
+                name: "w".to_owned(),
+            })
+            .unwrap();
+            let copy = || file.as_fd().try_clone_to_owned().unwrap();
+            let (of_reader, of_later) = (copy(), copy());
+            let store = file.adopt().unwrap();
+            let gauge = FamilySpec::new("depth", FamilyType::Gauge(GaugeMode::Sum));
+            let family = store.family(&gauge, None).unwrap();
+            let labels = [("queue", "a")];
+            store.series(&family, &labels).unwrap().set(0, 1.0);
+            let mut reader = StoreReader::open(of_reader).unwrap();
+            assert_eq!(shown(&reader), Some(("a".into(), Point::Scalar(1.0))));
+            store.give_back(&family, &labels);
+            assert!(reader.is_returned(0) && reader.release(0));
+
+            let mut inner = store.lock();
+            let pairs = [("queue", "b")].into_iter();
+            let words = record::series(0, family.shape, pairs).unwrap();
+            let free = inner.free_record(0, words.len()).unwrap();
+            let Slot(place) = inner.slot_at(free.at, free.words);
+            let acts: [&dyn Fn(); 5] = [
+                &|| mark(place),
+                &|| write(place, &words),
+                &|| publish(place),
+                &|| inner.count_reuse(),
+                &|| free.series.set(0, 2.0),
+            ];
+            for (done, act) in acts.iter().take(steps).enumerate() {
+                act();
+                // The labels that the reader has are those of before.
+                assert_eq!(shown(&reader), None, "after {done}");
+            }
+            let mut later = StoreReader::open(of_later).unwrap();
+            reader.refresh().unwrap();
+            reader.read_again();
+            let value = if steps == 5 { 2.0 } else { 0.0 };
+            let expected = (steps >= 3).then(|| ("b".to_owned(), Point::Scalar(value)));
+            assert_eq!(shown(&reader), expected, "{steps} steps");
+            later.refresh().unwrap();
+            assert_eq!(shown(&later), expected, "{steps} steps");
+            assert!(!reader.release(0), "{steps} steps");
+        }
     }
 }
