@@ -107,6 +107,15 @@ impl Registry {
             .min()
     }
 
+    /// Settles until nothing is due at this time.
+    #[cfg(test)]
+    pub(super) fn settle_all(&mut self, stamp: &Stamp) {
+        let is_due = |at_ms| at_ms <= stamp.now_ms;
+        while self.next_work_ms(stamp.now_ms).is_some_and(is_due) {
+            self.settle(stamp);
+        }
+    }
+
     /// Whether a write could make room in a registry that has none.
     pub fn may_make_room(&self, now_ms: u64) -> bool {
         self.totals as u64 >= self.limits.max_series

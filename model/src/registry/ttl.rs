@@ -474,14 +474,6 @@ mod tests {
                 assert_eq!(shown, expected, "series {series}");
             }
         }
-
-        /// Settles until nothing is left to do at this time.
-        fn settle_all(&mut self) {
-            let is_due = |at_ms| at_ms <= self.now_ms;
-            while self.registry.next_work_ms(self.now_ms).is_some_and(is_due) {
-                self.registry.settle(&Stamp::at(self.now_ms, EPOCH));
-            }
-        }
     }
 
     proptest! {
@@ -500,12 +492,12 @@ mod tests {
                 // Another test covers more changes than are stored.
                 let family = world.registry.families.iter().next();
                 if family.is_some_and(|(_, family)| family.ttl.changes.len() == MAX_CHANGES) {
-                    world.settle_all();
+                    world.registry.settle_all(&world.stamp());
                 }
                 world.take(&deed);
                 world.check();
             }
-            world.settle_all();
+            world.registry.settle_all(&world.stamp());
             world.check();
             let shown = world.slow.iter().flatten().count();
             prop_assert_eq!(world.registry.series_count(), shown);
@@ -540,7 +532,7 @@ mod tests {
         assert!(shown(&world));
         world.now_ms += 1;
         assert!(!shown(&world));
-        world.settle_all();
+        world.registry.settle_all(&world.stamp());
         assert_eq!(world.registry.ttls.long_ms, BTreeMap::new());
     }
 }

@@ -349,13 +349,8 @@ mod tests {
             assert!(self.registries[2].encode_snapshot() == snapshot);
         }
 
-        /// Until nothing is left to do at this time.
         fn settle(&mut self, of: usize) {
-            let (now_ms, registry) = (self.now_ms, &mut self.registries[of]);
-            let is_due = |at_ms| at_ms <= now_ms;
-            while registry.next_work_ms(now_ms).is_some_and(is_due) {
-                registry.settle(&Stamp::at(now_ms, EPOCH));
-            }
+            self.registries[of].settle_all(&Stamp::at(self.now_ms, EPOCH));
         }
 
         /// In which order the writers of one gauge are shown depends on when they were worked off.
