@@ -30,6 +30,8 @@ pub(super) struct Escaped {
     dots: BTreeMap<Box<str>, Claims>,
     /// One series of each group that `underscores` makes equal.
     first: IdTable,
+    /// The hash of the written labels of those series: writing them takes some thousand instructions.
+    hashes: BTreeMap<u32, u32>,
     /// The other series of such groups, by that one.
     others: BTreeMap<u32, BTreeSet<u32>>,
 }
@@ -48,7 +50,8 @@ impl Escaped {
     /// Returns the approximate bytes of memory.
     pub(super) fn heap_bytes(&self) -> usize {
         let names = 2 * self.underscores.len() * (size_of::<Claims>() + 64);
-        names + self.first.heap_bytes() + self.others.len() * allocated(64)
+        let first = self.first.heap_bytes() + self.hashes.len() * 12;
+        names + first + self.others.len() * allocated(64)
     }
 
     fn by_name(&self, keeps_dots: bool) -> &BTreeMap<Box<str>, Claims> {
@@ -197,11 +200,15 @@ impl Registry {
     }
 
     fn first_equal(&self, family: u32, text: &str) -> Option<u32> {
+        let hash = self.hash_of(family, text);
+        // Only equal labels are compared: those with the same hash.
         let is_it = |id: &u32| {
             let series = &self.series[*id];
-            series.family == family && underscored(&series.labels) == text
+            self.escaped.hashes.get(id) == Some(&hash)
+                && series.family == family
+                && underscored(&series.labels) == text
         };
-        self.escaped.first.find(self.hash_of(family, text), is_it)
+        self.escaped.first.find(hash, is_it)
     }
 
     /// Adds a new series to the index.
@@ -246,6 +253,7 @@ impl Registry {
         let was_alone = others.is_empty();
         if first == Some(id) {
             self.escaped.first.remove(self.hash_of(family, &text), id);
+            self.escaped.hashes.remove(&id);
             if let Some(next) = others.pop_first() {
                 self.insert_first(next, &text);
                 self.keep_others(next, others);
@@ -266,11 +274,9 @@ impl Registry {
 
     fn insert_first(&mut self, id: u32, text: &str) {
         let hash = self.hash_of(self.series[id].family, text);
-        let (series, hasher) = (&self.series, &self.hasher);
-        self.escaped.first.insert(hash, id, |id| {
-            let series = &series[id];
-            super::catalog::hash_with(hasher, series.family, &underscored(&series.labels))
-        });
+        let Escaped { first, hashes, .. } = &mut self.escaped;
+        hashes.insert(id, hash);
+        first.insert(hash, id, |id| hashes.get(&id).copied().unwrap_or(0));
     }
 }
 
