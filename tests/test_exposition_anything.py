@@ -203,3 +203,27 @@ def test_an_empty_label_equals_an_absent_one_and_the_order_does_not_matter(redis
     redis.execute("METRICS.INC", "m", "hits", "LABELS", 2, "b", "2", "a", "1")
     redis.execute("METRICS.INC", "m", "hits", "LABELS", 3, "a", "1", "c", "", "b", "2")
     assert redis.execute("METRICS.EXPOSE", "m") == '# TYPE hits_total counter\nhits_total{a="1",b="2"} 2\n'
+
+
+def test_a_negative_sum_is_left_out_where_openmetrics_allows_none(redis: RedisServer) -> None:
+    """OpenMetrics 1.0.0: the sum of a histogram is like a counter, and without a sum there is no count."""
+    redis.execute("METRICS.DECLARE", "m", "s", "SUMMARY")
+    redis.execute("METRICS.DECLARE", "m", "n", "NATIVEHISTOGRAM")
+    for name in ("h", "s", "n"):
+        redis.execute("METRICS.OBSERVE", "m", name, "-1")
+    redis.execute("METRICS.OBSERVE", "m", "bounds", "3", "BUCKETS", 2, "-1", "1")
+    for value in ("+Inf", "-Inf"):
+        redis.execute("METRICS.OBSERVE", "m", "nan", value)
+    text = page(redis, "m").decode()
+    assert_promtool_accepts(text)
+    found = {
+        s.name: s.value for family in parse_text(text) for s in family.samples if s.name.endswith(("_sum", "_count"))
+    }
+    assert [found[f"{name}_sum"] for name in ("h", "s", "n", "bounds")] == [-1, -1, -1, 3]
+    assert [found[f"{name}_count"] for name in ("h", "s", "n", "bounds", "nan")] == [1, 1, 1, 1, 2]
+    openmetrics = page(redis, "m", "FORMAT", "OPENMETRICS").decode()
+    shown = {
+        s.name: s for family in parse_openmetrics(openmetrics) for s in family.samples if s.labels.get("le") != "1.0"
+    }
+    assert sorted(name for name in shown if name.endswith(("_sum", "_count"))) == ["s_count"]
+    assert [shown[f"{name}_bucket"].value for name in ("h", "n", "bounds", "nan")] == [1, 1, 1, 2]

@@ -491,3 +491,40 @@ fn a_unit_is_shown_only_where_it_is_the_ending_of_the_name_as_written() {
         }
     }
 }
+
+#[test]
+fn open_metrics_1_has_no_sum_that_is_negative_or_nan() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    let none = Labels::none();
+    let spec = FamilySpec::new("s", FamilyType::Summary);
+    let declared = registry.declare(&at(1), &spec, &Declaration::default());
+    declared.unwrap();
+    let layout = Layout::new(["-1", "1"]).unwrap();
+    for (name, value, layout) in [
+        ("bounds", 3.0, Some(&layout)),
+        ("h", -1.0, None),
+        ("nan", f64::INFINITY, None),
+        ("nan", f64::NEG_INFINITY, None),
+        ("ok", 1.0, None),
+        ("s", -1.0, None),
+    ] {
+        let seen = observation(name, &none, value, layout);
+        registry.observe(&at(1), &seen).unwrap();
+    }
+    let samples = |format| {
+        let request = ExposeRequest {
+            format,
+            ..ExposeRequest::default()
+        };
+        let text = String::from_utf8(registry.expose(1, &request).unwrap().body).unwrap();
+        let names = text.lines().filter_map(|line| line.split_once(' '));
+        let names = names.map(|(name, _)| name.to_owned());
+        let has_ending = |name: &String| name.ends_with("_sum") || name.ends_with("_count");
+        names.filter(has_ending).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        samples(Format::OpenMetrics),
+        ["ok_sum", "ok_count", "s_count"]
+    );
+    assert_eq!(samples(Format::Text).len(), 2 * 5);
+}

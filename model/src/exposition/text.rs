@@ -114,7 +114,7 @@ impl Text {
         // These formats have no native histograms, so all observations are shown as one bucket.
         self.bucket(labels, "+Inf", count);
         self.end_sample(newest(shown.exemplars.iter().copied()));
-        self.sum_and_count(labels, sum, count);
+        self.sum_and_count(labels, None, sum, count);
         self.created(labels, shown.start_ms);
     }
 
@@ -129,7 +129,8 @@ impl Text {
                 self.end_sample(exemplar_of(shown.exemplars, view, at));
             }
         }
-        self.sum_and_count(labels, view.sum, count);
+        let lowest = view.layout.values().next();
+        self.sum_and_count(labels, lowest, view.sum, count);
         self.created(labels, shown.start_ms);
     }
 
@@ -189,9 +190,20 @@ impl Text {
         }
     }
 
-    fn sum_and_count(&mut self, labels: &str, sum: f64, count: u64) {
-        push_sample(&mut self.out, &self.sum, labels, b"", sum);
-        self.out.push(b'\n');
+    /// Writes `_sum` and `_count`; `lowest` is the lowest bound.
+    ///
+    /// OpenMetrics 1.0.0, "Histogram" and "Summary": a sum is like a counter, so it must be neither
+    /// negative nor NaN; a histogram with a negative bound must have none, and a histogram without a
+    /// sum has no `_count`. Its count is that of the bucket `+Inf`.
+    fn sum_and_count(&mut self, labels: &str, lowest: Option<f64>, sum: f64, count: u64) {
+        let is_like_a_counter = sum >= 0.0 && lowest.is_none_or(|bound| bound >= 0.0);
+        let has_sum = !self.is_open_metrics || is_like_a_counter;
+        if has_sum {
+            push_sample(&mut self.out, &self.sum, labels, b"", sum);
+            self.out.push(b'\n');
+        } else if self.family_type != FamilyType::Summary {
+            return;
+        }
         push_sample(&mut self.out, &self.count, labels, b"", count as f64);
         self.out.push(b'\n');
     }
