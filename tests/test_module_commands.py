@@ -319,6 +319,10 @@ WRONG = [
         "number of names 257 is out of range, at most 256 are allowed",
     ),
     (("METRICS.EXPOSE", "m", "NAMES", "1", "a" * 5121), "sample name of 5121 bytes, at most 5120 are allowed"),
+    (
+        ("METRICS.EXPOSE", "m", "NAMES", "20", *["a" * 5000] * 20),
+        "list of sample names of 100000 bytes, at most 65536 are allowed",
+    ),
     (("METRICS.LOAD", "m", "1", "1", "x"), "METRICS.LOAD is sent by servers to each other"),
     (("METRICS.INFO", "m", "x"), "wrong number of arguments for 'METRICS.INFO' command"),
 ]

@@ -11,7 +11,7 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
-use metrics_model::{ExposeRequest, MAX_NAMES};
+use metrics_model::{ExposeRequest, MAX_NAMES, MAX_NAMES_BYTES};
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError};
@@ -158,6 +158,13 @@ impl App {
         if names.len() > MAX_NAMES {
             let found = names.len();
             let text = format!("name[] is given {found} times, at most {MAX_NAMES} are allowed");
+            return line(StatusCode::BAD_REQUEST, &text);
+        }
+        let found = names.iter().map(String::len).sum::<usize>();
+        if found > MAX_NAMES_BYTES {
+            let text = format!(
+                "name[] has {found} bytes altogether, at most {MAX_NAMES_BYTES} are allowed"
+            );
             return line(StatusCode::BAD_REQUEST, &text);
         }
         let limit = negotiate::deadline(request.headers());

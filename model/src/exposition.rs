@@ -24,6 +24,7 @@ mod written;
 
 use std::str::FromStr;
 
+use crate::escaping::is_legacy;
 use crate::name::REJECTED;
 use crate::registry::{Listed, SeriesView};
 use crate::{Escaping, Exemplar, FamilySpec, FamilyType, Registry};
@@ -41,6 +42,9 @@ use written::Written;
 const PAGE_BYTES: usize = 64 * 1024;
 /// … or after this many values were visited, so that no page takes longer than a millisecond.
 const PAGE_VALUES: usize = 10_000;
+/// Number of values that take as long as a name or a label set that is written otherwise than it is
+/// stored: other names are looked up.
+const VALUES_OF_CHANGED_NAME: usize = 32;
 /// Number of writers of one series that are visited between two checks whether the page is full.
 const WRITERS_IN_A_STEP: usize = 64;
 /// Maximum size of an unpaged reply, in bytes.
@@ -237,7 +241,12 @@ impl Registry {
                 if page.is_spent(out.size()) {
                     return Some(at);
                 }
-                page.visit(1);
+                let is_changed = escaping != Escaping::AllowUtf8 && !is_legacy(spec.name);
+                page.visit(if is_changed {
+                    VALUES_OF_CHANGED_NAME
+                } else {
+                    1
+                });
             }
             loop {
                 if self.render_section(out, &family, &mut at, page) {
@@ -287,6 +296,9 @@ impl Registry {
             let mut visited = 0;
             if let Some(view) = self.view(series, family_type, at.time_ms, &mut visited) {
                 self.render_series(out, family, series, &view, at);
+                if !family.escaping.keeps_labels(series.labels()) {
+                    page.visit(VALUES_OF_CHANGED_NAME);
+                }
             }
             page.spend(visited);
             at.after = series.no();

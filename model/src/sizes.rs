@@ -36,6 +36,8 @@ pub const MAX_BUCKETS_OF_SERIES: usize = 4096;
 
 /// Maximum number of samples that a request for a page may name.
 pub const MAX_NAMES: usize = 256;
+/// Maximum size of all these names together, in bytes: each is read in every escaping scheme.
+pub const MAX_NAMES_BYTES: usize = 64 * 1024;
 
 /// Maximum size of a batch, in bytes.
 pub const MAX_BATCH_BYTES: usize = 1024 * 1024;

@@ -57,7 +57,7 @@ impl BatchWriter {
 
     /// Maximum number of series that a batch defines. A registry accepts more, but each new series
     /// takes it a microsecond or more, and all other clients of Redis wait for the batch.
-    pub const MAX_DEFINITIONS: usize = 512;
+    pub const MAX_DEFINITIONS: usize = 256;
 
     /// Returns an empty batch.
     pub fn new() -> Self {

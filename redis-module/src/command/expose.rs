@@ -1,6 +1,8 @@
 //! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [PART] [NAMES n sample ...] [CURSOR c [COUNT series]]`
 
-use metrics_model::{Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, MAX_NAMES, Page, Registry};
+use metrics_model::{
+    Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, MAX_NAMES, MAX_NAMES_BYTES, Page, Registry,
+};
 
 use super::{About, Access, Argument, Command};
 use crate::args::Args;
@@ -110,7 +112,16 @@ fn read_names(args: &mut Args<'_>) -> Result<Vec<String>, Refusal> {
         }
         Ok(name.to_owned())
     };
-    (0..count).map(name).collect()
+    let names = (0..count).map(name).collect::<Result<Vec<_>, _>>()?;
+    let found = names.iter().map(String::len).sum::<usize>();
+    if found > MAX_NAMES_BYTES {
+        return Err(Refusal::TooLong {
+            what: "list of sample names",
+            found,
+            most: MAX_NAMES_BYTES,
+        });
+    }
+    Ok(names)
 }
 
 const ARGUMENTS: &[Argument] = &[
