@@ -9,6 +9,7 @@
 
 mod body;
 mod encoder;
+mod parts;
 mod rendering;
 
 use std::sync::Arc;

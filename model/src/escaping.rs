@@ -100,9 +100,7 @@ impl Escaping {
         let mut name = if depth == 0 {
             self.name(&whole).into_owned()
         } else {
-            let mut unique = String::with_capacity(2 * whole.len());
-            push_unique(&whole, true, depth, &mut unique);
-            unique
+            unique_name(&whole, depth)
         };
         if name.ends_with(suffix) {
             name.truncate(name.len() - suffix.len());
@@ -297,6 +295,18 @@ fn push_unique(name: &str, has_colons: bool, depth: usize, out: &mut String) {
             let _ = write!(out, "_{:x}_", u32::from(character));
         }
     });
+}
+
+/// Returns the unique form of a sample's name, with so many `U`: a legal name in every format, from
+/// which the name can be read back.
+///
+/// ```
+/// assert_eq!(metrics_model::unique_name("a.b_total", 1), "U__a_2e_b__total");
+/// ```
+pub fn unique_name(name: &str, depth: usize) -> String {
+    let mut unique = String::with_capacity(2 * name.len());
+    push_unique(name, true, depth, &mut unique);
+    unique
 }
 
 /// Returns the name of a unique form.

@@ -68,7 +68,7 @@ pub use batch::{
     Values,
 };
 pub use bytes::DecodeError;
-pub use escaping::{Escaping, UnknownEscaping, unescaped};
+pub use escaping::{Escaping, UnknownEscaping, unescaped, unique_name};
 pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
 pub use exposition::{
     ExposeError, ExposeRequest, Format, Page, UnknownFormat, WrongCursor, format_number,

@@ -86,6 +86,11 @@ impl RedisBackend {
         self.shared.keys.len()
     }
 
+    /// Returns the shard of the page at a cursor.
+    pub(crate) fn shard_at(cursor: &[u8]) -> usize {
+        split_cursor(cursor).map_or(0, |(shard, _)| shard)
+    }
+
     /// See [`Backend::page`](super::Backend::page). Requests are always paged, so that no other
     /// client waits long. The shards follow each other; a cursor names the shard and the place in
     /// it.

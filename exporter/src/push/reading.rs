@@ -6,7 +6,7 @@
 mod encoding;
 mod family;
 mod histogram;
-mod protobuf;
+pub(crate) mod protobuf;
 mod text;
 
 use std::collections::HashMap;

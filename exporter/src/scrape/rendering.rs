@@ -19,8 +19,9 @@ use bytes::Bytes;
 use metrics_model::ExposeRequest;
 use tokio::sync::{Notify, Semaphore};
 
+use super::parts::{OWN, Parts};
 use super::{KEPT_KIB, registry_info};
-use crate::backend::{Backend, BackendError};
+use crate::backend::{Backend, BackendError, RedisBackend};
 use metrics_settings::Scope;
 
 /// Maximum distance between readers, in bytes.
@@ -68,6 +69,8 @@ struct Rendering {
     backend: Backend,
     request: ExposeRequest,
     state: Mutex<State>,
+    /// The names of a page that comes from Redis, which has several parts.
+    parts: Option<Mutex<Parts>>,
     /// Signals that a page is there or has failed, or that the fetching reader is gone.
     changed: Notify,
 }
@@ -153,6 +156,12 @@ impl Renderings {
             backend: backend.clone(),
             request: request.clone(),
             state: Mutex::default(),
+            parts: match backend {
+                Backend::Embedded(_) => None,
+                Backend::Redis(redis) => {
+                    Some(Mutex::new(Parts::new(request.format, redis.shards())))
+                }
+            },
             changed: Notify::new(),
         });
         open.push(Arc::downgrade(&rendering));
@@ -204,7 +213,8 @@ impl Rendering {
             ..self.request.clone()
         };
         if let Some(cursor) = cursor {
-            let page = self.backend.page(&request(cursor)).await?;
+            let mut page = self.backend.page(&request(cursor)).await?;
+            page.body = self.joined(RedisBackend::shard_at(cursor) + 1, page.body);
             return Ok(Part::new(Vec::new(), page));
         }
         let first = request(b"0");
@@ -213,8 +223,19 @@ impl Rendering {
             self.first_page(&first)
         );
         // Of two errors the page's is more precise.
-        let page = page?;
-        Ok(Part::new(info?, page))
+        let mut page = page?;
+        let info = self.joined(OWN, info?);
+        page.body = self.joined(OWN + 1, page.body);
+        Ok(Part::new(info, page))
+    }
+
+    /// Returns a page of a part with names that no other part has.
+    fn joined(&self, part: usize, page: Vec<u8>) -> Vec<u8> {
+        let Some(parts) = &self.parts else {
+            return page;
+        };
+        let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.join(part, page)
     }
 
     /// Renders the first page; again if the registry changes between the shards' pages, or is

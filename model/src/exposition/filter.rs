@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Escaping;
+use crate::escaping::read_unique;
 use crate::name::{SAMPLE_SUFFIXES, sample_suffixes};
 use crate::registry::FamilyView;
 use crate::{FamilyType, Registry};
@@ -35,7 +36,9 @@ impl Registry {
                 let view = self.family_view(id);
                 let schemes = [Escaping::Underscores, Escaping::Values, escaping];
                 let is_it = |scheme| self.is_written_as(&view, sample, scheme);
-                if !found.contains_key(view.spec.name) && schemes.into_iter().any(is_it) {
+                let is_shown =
+                    schemes.into_iter().any(is_it) || Self::is_unique_form_of(&view, sample);
+                if !found.contains_key(view.spec.name) && is_shown {
                     found.insert(view.spec.name, view);
                 }
             }
@@ -47,6 +50,13 @@ impl Registry {
     fn is_written_as(&self, family: &FamilyView<'_>, sample: &str, escaping: Escaping) -> bool {
         let name = self.written_name(&family.spec, escaping);
         is_sample_of(sample, &name, family.spec.family_type)
+    }
+
+    /// Returns whether a sample's name is the unique form of a legal name, as a page has it that is
+    /// joined from several registries.
+    fn is_unique_form_of(family: &FamilyView<'_>, sample: &str) -> bool {
+        let name = read_unique(sample);
+        name.is_some_and(|name| is_sample_of(&name, family.spec.name, family.spec.family_type))
     }
 }
 

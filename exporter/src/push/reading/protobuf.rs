@@ -3,7 +3,7 @@
 //! The field numbers are those of
 //! [metrics.proto](https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto).
 
-mod message;
+pub(crate) mod message;
 mod native;
 
 use std::collections::HashMap;

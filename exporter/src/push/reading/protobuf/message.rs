@@ -1,10 +1,10 @@
 //! Protobuf's wire format: iterates over the fields of a message.
 
 /// The fields of a message that are left; a malformed field is `None`.
-pub(super) struct Message<'a>(pub(super) &'a [u8]);
+pub(crate) struct Message<'a>(pub(crate) &'a [u8]);
 
 /// The value of a field.
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Varint(u64),
     Fixed64(u64),
     Bytes(&'a [u8]),
@@ -12,7 +12,7 @@ pub(super) enum Value<'a> {
 }
 
 impl<'a> Message<'a> {
-    pub(super) fn varint(&mut self) -> Option<u64> {
+    pub(crate) fn varint(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let (&byte, rest) = self.0.split_first()?;
@@ -31,7 +31,7 @@ impl<'a> Message<'a> {
         Some(taken)
     }
 
-    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
         self.take(length)
     }
