@@ -32,9 +32,10 @@ declared with `prometheus_client`, are on the same page under their own names.
 This page is written by `make docs` from the catalogue that the code takes names, types and help from
 ([store/src/catalogue](../store/src/catalogue)); a test compares it with what running instances say.
 
-Histograms have the samples `_bucket` (with `le`), `_sum` and `_count`. OpenMetrics 1.0.0 allows no sum that is negative or
-NaN, and none beside a negative bucket bound: there (only there) such a histogram has neither `_sum` nor `_count`, and such
-a summary has no `_sum`. The count is that of the bucket `le="+Inf"`. OpenMetrics and protobuf carry start times of
+Histograms have the samples `_bucket` (with `le`), `_sum` and `_count`. OpenMetrics 1.0.0 allows no sum that is negative
+or NaN, and none beside a negative bucket bound: there (only there) such a histogram has neither `_sum` nor `_count`,
+and such a summary has no `_sum`. The count is that of the bucket `le="+Inf"`. OpenMetrics and protobuf carry start
+times of
 counters and histograms as well. A gauge ends with the process that it is of. `worker_id` is `<instance>:<slot>`; the
 instance is `exporter.instance`, or the host's name and the port of the first bind.
 """
