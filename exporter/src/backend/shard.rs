@@ -5,9 +5,8 @@ use metrics_model::{Escaping, FamilySpec, FamilyType};
 /// Returns the shard of a family, out of `shards`: CRC-32 (IEEE) of its name, a counter's without
 /// `_total`, an info's without `_info`, modulo their number. For a name that is not legal in older
 /// formats, its form in the scheme `underscores` counts. So families that the scheme makes equal
-/// are in one shard, which notices it. A gauge `x_created` is in the shard of `x`: beside a counter
-/// `x` it has the name of the start times, and their registry then hides those. This is part of the
-/// contract: every client computes the same.
+/// are in one shard, which notices it. This is part of the contract: every client computes the
+/// same.
 pub(crate) fn shard_of(family: &FamilySpec<'_>, shards: usize) -> usize {
     if shards < 2 {
         return 0;
@@ -15,7 +14,6 @@ pub(crate) fn shard_of(family: &FamilySpec<'_>, shards: usize) -> usize {
     let name = match family.family_type {
         FamilyType::Counter => family.name.strip_suffix("_total").unwrap_or(family.name),
         FamilyType::Info => family.name.strip_suffix("_info").unwrap_or(family.name),
-        FamilyType::Gauge(_) => family.name.strip_suffix("_created").unwrap_or(family.name),
         _ => family.name,
     };
     crc32fast::hash(Escaping::Underscores.name(name).as_bytes()) as usize % shards
@@ -39,16 +37,6 @@ mod tests {
         for name in ["a.b", "a-b", "a_b"] {
             let shard = shard_of(&FamilySpec::new(name, gauge), 64);
             assert_eq!(shard, crc32fast::hash(b"a_b") as usize % 64);
-        }
-    }
-
-    #[test]
-    fn a_gauge_named_like_start_times_is_in_the_shard_of_its_counter() {
-        for shards in 1..=64 {
-            let shard = |name, family_type| shard_of(&FamilySpec::new(name, family_type), shards);
-            let gauge = FamilyType::Gauge(GaugeMode::Sum);
-            let counter = shard("x_total", FamilyType::Counter);
-            assert_eq!(shard("x_created", gauge), counter);
         }
     }
 
