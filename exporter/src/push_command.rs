@@ -75,7 +75,10 @@ pub(crate) enum PushFailure {
     #[error("{file} cannot be read: {reason}")]
     Unreadable { file: String, reason: io::Error },
     #[error("{file}: {reason}")]
-    File { file: String, reason: PushError },
+    File {
+        file: String,
+        reason: Box<PushError>,
+    },
     #[error("--label is {0:?}, allowed is NAME=VALUE, each name once")]
     Label(String),
     #[error("the labels of the group: {0}")]
@@ -117,7 +120,10 @@ impl PushWords {
         progress.clear();
         let pushed = pushed.map_err(|reason| {
             if reason.is_of_file() {
-                PushFailure::File { file, reason }
+                PushFailure::File {
+                    file,
+                    reason: Box::new(reason),
+                }
             } else {
                 PushFailure::Push(reason)
             }

@@ -99,13 +99,16 @@ pub(crate) enum Part {
 impl Part {
     /// Returns whether a family of that type has such a part.
     pub(crate) fn is_of(&self, family_type: FamilyType) -> bool {
-        match (self, family_type) {
-            (Self::Start, _) => true,
-            (Self::Value, FamilyType::Counter | FamilyType::Gauge(_)) => true,
-            (Self::Count | Self::Sum, FamilyType::Histogram | FamilyType::Summary) => true,
-            (Self::Bucket(..), FamilyType::Histogram) => true,
-            _ => false,
-        }
+        matches!(
+            (self, family_type),
+            (Self::Start, _)
+                | (Self::Value, FamilyType::Counter | FamilyType::Gauge(_))
+                | (
+                    Self::Count | Self::Sum,
+                    FamilyType::Histogram | FamilyType::Summary
+                )
+                | (Self::Bucket(..), FamilyType::Histogram)
+        )
     }
 }
 
