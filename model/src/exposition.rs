@@ -26,7 +26,7 @@ use std::str::FromStr;
 
 use crate::escaping::is_legacy;
 use crate::name::REJECTED;
-use crate::registry::{Listed, SeriesView};
+use crate::registry::{SeriesEntry, SeriesView};
 use crate::{Escaping, Exemplar, FamilySpec, FamilyType, Registry};
 use cursor::Cursor;
 pub use cursor::WrongCursor;
@@ -316,7 +316,7 @@ impl Registry {
         &self,
         out: &mut impl Renderer,
         family: &Written<'_>,
-        series: Listed<'_>,
+        series: SeriesEntry<'_>,
         at: &mut Cursor,
         page: &mut Budget,
     ) -> bool {
@@ -352,7 +352,7 @@ impl Registry {
         &self,
         out: &mut impl Renderer,
         family: &Written<'_>,
-        series: Listed<'_>,
+        series: SeriesEntry<'_>,
         view: &SeriesView<'_>,
         at: &mut Cursor,
     ) {
@@ -373,7 +373,7 @@ impl Registry {
         &self,
         out: &mut impl Renderer,
         family: &Written<'_>,
-        series: Listed<'_>,
+        series: SeriesEntry<'_>,
         view: &SeriesView<'_>,
     ) {
         self.render_labels(out, series, &family.labels(self, series), view);
@@ -387,7 +387,7 @@ impl Registry {
     fn render_labels(
         &self,
         out: &mut impl Renderer,
-        series: Listed<'_>,
+        series: SeriesEntry<'_>,
         labels: &str,
         view: &SeriesView<'_>,
     ) {

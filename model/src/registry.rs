@@ -62,11 +62,11 @@ use crate::{
     MAX_LAYOUTS_OF_SERIES, Stamp,
 };
 pub use aggregate::Aggregate;
-pub(crate) use aggregate::{BucketView, FamilyView, Listed, SeriesView};
+pub(crate) use aggregate::{BucketView, FamilyView, SeriesEntry, SeriesView};
 use deadlines::Deadlines;
 pub use direct::{Declaration, GaugeWrite, Observation};
 use escaped::Escaped;
-use exemplars::Kept;
+use exemplars::StoredExemplar;
 use groups::Groups;
 pub use groups::{Replaced, Replacement};
 use healing::{Restart, Rollback};
@@ -102,7 +102,7 @@ pub struct Registry {
     created_families: usize,
     layouts: Layouts,
     /// Exemplars of the few series that have any.
-    exemplars: BTreeMap<u32, Vec<Kept>>,
+    exemplars: BTreeMap<u32, Vec<StoredExemplar>>,
     groups: Groups,
 
     series: Slab<Series>,

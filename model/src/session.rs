@@ -3,19 +3,19 @@
 //! # How it works
 //!
 //! One batch is in flight at a time, and it stays the same bytes until it is answered. A session
-//! that knows nothing of its registry sends an empty batch to be told the epoch, then its *full
-//! state*, a run of batches if it is large; from then on only what changes. Whenever the registry
-//! says that it does not know what the session builds on, the full state follows again.
+//! that knows nothing of its registry sends an empty batch to get the epoch. Then it sends its
+//! *full state*, in several batches if it is large, and after that only changes. Whenever the
+//! registry replies that it does not know what the session builds on, the full state follows again.
 //!
-//! Every answer names the last seq that was applied, so at any time there is at most one batch of
-//! which it is not known whether it arrived: what was *sent*, beside what was *acknowledged*.
+//! Every answer names the last seq that was applied. So for at most one batch it is unknown whether
+//! it arrived: the session keeps what it *sent* beside what was *acknowledged*.
 //!
 //! # Why nothing is counted twice
 //!
-//! A registry that remembers a series of this writer adds the difference to what it remembers. One
-//! that does not begins at the series' *base*, which says how much of the value another registry,
-//! or an earlier life of this one, has already counted. See [`Session::on_reply`] for the three
-//! cases in which a base changes.
+//! A registry that remembers a series of this writer adds the difference to what it remembers. A
+//! registry that does not remember it begins at the series' *base*: the part of the value that
+//! another registry, or an earlier life of this one, has already counted. See [`Session::on_reply`]
+//! for the three cases in which a base changes.
 //!
 //! # What its writer removes
 //!
@@ -26,11 +26,11 @@
 //! # What the registry leaves out
 //!
 //! A registry at a limit applies what fits and leaves out the rest, and each batch asks it to name
-//! these series ([`LeftOut`]). What was left out was not sent: it is not acknowledged, so it becomes
-//! no base. It is defined again a second later, one series at first and twice as many whenever all
-//! of them are accepted, so that a limit costs little while it holds and is noticed at once when it
-//! is lifted; and every 30 s with a full state. A writer leaves when nothing is left out
-//! ([`Session::left_out_count`]).
+//! these series ([`LeftOut`]). A series that was left out counts as not sent: it is not
+//! acknowledged and does not become a base. The session defines it again a second later: one series
+//! at first, and twice as many whenever all of them are accepted. So a limit costs little while it
+//! holds, and its end is noticed soon. Every 30 s it also sends a full state. A writer leaves when
+//! nothing is left out ([`Session::left_out_count`]).
 //!
 //! A registry of an older version does not know the question and refuses the batch
 //! ([`Session::on_unknown_question`]). Its replies say only how many entries were left out.
@@ -47,21 +47,23 @@ use crate::{
 use left_out::Retry;
 use outgoing::Contents;
 
-/// Time between two full states while something is left out, in milliseconds.
+/// Time between two full states while series are left out, in milliseconds.
 const FULL_STATE_MS: u64 = 30_000;
 /// So many gauges are retired before the registry is made to forget them by a full state.
 const MIN_RETIRED: usize = 1000;
-/// How many batches without an answer are remembered; more than one takes more than one fault.
+/// Maximum number of unanswered batches that are remembered; more than one takes more than one
+/// fault.
 const MAX_UNANSWERED: usize = 4;
 /// A series without a place in the registry's index table.
 const NO_INDEX: u32 = u32::MAX;
 
-/// What a session is told once.
+/// Options of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionOptions {
-    /// For how long the registry's key outlives the last lease of its writers; 0 = for ever.
+    /// How long the registry's key outlives the last lease of its writers, in milliseconds; 0 = for
+    /// ever.
     pub registry_ttl_ms: u64,
-    /// For how long the registry remembers a writer's last seq.
+    /// How long the registry remembers a writer's last seq, in milliseconds.
     pub tombstone_retention_ms: u64,
 }
 
@@ -70,25 +72,25 @@ pub struct SessionOptions {
 pub struct Push {
     /// Its seq.
     pub seq: u64,
-    /// The epoch it is meant for; `None`: to be told.
+    /// The epoch that it is meant for; `None` asks for the epoch.
     pub epoch: Option<Epoch>,
     /// Its bytes.
     pub batch: Vec<u8>,
 }
 
-/// What an answer means.
+/// The meaning of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// The batch was applied, now or before.
     Acked,
-    /// There is something else to send: ask for it.
+    /// There is more to send: call [`Session::next`].
     Again,
-    /// The registry believes that this writer has left, which it has not: go on under another id
-    /// ([`Session::reborn`]).
+    /// The registry believes that this writer has left, but it has not: the caller continues under
+    /// another id ([`Session::with_new_id`]).
     Gone,
 }
 
-/// See the [module](self).
+/// The writer's side of PUSH; see the [module](self).
 #[derive(Debug, Clone)]
 pub struct Session {
     writer: Vec<u8>,
@@ -98,10 +100,10 @@ pub struct Session {
     sent_full: bool,
     acked_seq: u64,
     acked_at_ms: u64,
-    /// Of the last acknowledgement.
+    /// Epoch of the last acknowledgement.
     epoch: Option<Epoch>,
-    /// Of the last answer, whatever it was: the one to send to.
-    told: Option<Epoch>,
+    /// Epoch of the last answer of any kind: the next batch is sent to it.
+    last_epoch: Option<Epoch>,
     series: Vec<SeriesState>,
     next_index: u32,
     /// How many gauges were retired since the last full state began: of other types the registry goes
@@ -109,17 +111,17 @@ pub struct Session {
     retired: usize,
     stage: Stage,
     in_flight: Option<InFlight>,
-    /// Batches of which a copy may arrive, or have arrived, though none was acknowledged: seq and
+    /// Batches of which a copy may arrive, or have arrived, although none was acknowledged: seq and
     /// values.
     unanswered: Vec<(u64, Vec<(usize, Point)>)>,
-    /// Whether the registry is asked to name what it leaves out.
+    /// Whether batches ask the registry to name what it leaves out.
     asks_left_out: bool,
-    /// What the last batch that was acknowledged has left out, as a digest.
+    /// Digest of what the last acknowledged batch has left out.
     left_out_before: u32,
     retry: Retry,
     full_at_ms: Option<u64>,
     touched: Vec<usize>,
-    /// Series that the batch that was acknowledged last has left out, since this was last taken.
+    /// Series that the last acknowledged batch has left out, since the caller last took them.
     not_applied: Vec<usize>,
 }
 
@@ -131,19 +133,19 @@ struct SeriesState {
     acked_seq: u64,
     /// A rollback may have taken from the registry what was acknowledged.
     may_be_lost: bool,
-    /// The time of the newest exemplar that was sent in this session.
+    /// Time of the newest exemplar that was sent in this session.
     exemplars_until: f64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Nothing is known of the registry.
+    /// The registry is unknown.
     Hello,
-    /// The full state is to be sent, from its beginning.
+    /// The full state has to be sent, from its beginning.
     Full { forgotten_seq: u64 },
-    /// It goes on with that series.
+    /// The full state continues with that series.
     More { number: usize },
-    /// The registry knows everything but what has changed since.
+    /// The registry knows everything except later changes.
     Steady,
 }
 
@@ -153,9 +155,9 @@ struct InFlight {
     /// Its series, in the order of its bytes.
     sent: Vec<usize>,
     then: Stage,
-    /// How many series it defines again that were left out before.
+    /// Number of series in it that were left out before and are defined again.
     retried: usize,
-    /// How often it was sent, and refused with an error.
+    /// How often it was sent and refused with an error.
     sends: u32,
     errors: u32,
 }
@@ -173,57 +175,58 @@ impl SeriesState {
 }
 
 impl Session {
-    /// A writer that has never sent anything.
+    /// Returns the session of a writer that has never sent anything.
     pub fn new(writer: Vec<u8>, options: SessionOptions) -> Self {
         Self::resume(writer, options, Saved::default())
     }
 
-    /// What it was told once.
+    /// Returns its options.
     pub fn options(&self) -> SessionOptions {
         self.options
     }
 
-    /// The writer's id.
+    /// Returns the writer's id.
     pub fn writer(&self) -> &[u8] {
         &self.writer
     }
 
-    /// The last seq that was sent.
+    /// Returns the last seq that was sent.
     pub fn seq(&self) -> u64 {
         self.seq
     }
 
-    /// The seq of the last batch that had values in it.
+    /// Returns the seq of the last batch with values.
     pub fn sent_seq(&self) -> u64 {
         self.sent_seq
     }
 
-    /// Whether that batch was of a full state.
+    /// Returns whether that batch was part of a full state.
     pub fn sent_full(&self) -> bool {
         self.sent_full
     }
 
-    /// The last seq that was acknowledged; 0 if none was, so that there is nothing to leave.
+    /// Returns the last seq that was acknowledged; 0 if none was, so that the writer need not
+    /// leave.
     pub fn acked_seq(&self) -> u64 {
         self.acked_seq
     }
 
-    /// When that was, in Unix milliseconds.
+    /// Returns the time of that acknowledgement, in Unix milliseconds.
     pub fn acked_at_ms(&self) -> u64 {
         self.acked_at_ms
     }
 
-    /// The epoch of the registry that acknowledged it.
+    /// Returns the epoch of the registry that acknowledged it.
     pub fn epoch(&self) -> Option<Epoch> {
         self.epoch
     }
 
-    /// What must be saved of a series.
+    /// Returns what must be saved of a series.
     pub fn saved_point(&self, number: usize) -> Option<&SavedPoint> {
         Some(&self.series.get(number)?.saved)
     }
 
-    /// The series of which something has changed that must be saved, since this was last asked.
+    /// Returns the series with changes that must be saved, since the last call.
     pub fn take_touched(&mut self) -> Vec<usize> {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();
@@ -231,14 +234,13 @@ impl Session {
         touched
     }
 
-    /// The series that the last answer says were not applied, though they were sent, since this was
-    /// last asked.
+    /// Returns the series that were sent but not applied, according to answers since the last call.
     pub fn take_not_applied(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.not_applied)
     }
 
-    /// The series of the batch that was sent and has not been answered, in the order of its bytes;
-    /// `None` if there is none.
+    /// Returns the series of the batch that was sent and has not been answered, in the order of its
+    /// bytes; `None` if there is no such batch.
     pub fn in_flight(&self) -> Option<&[usize]> {
         self.in_flight.as_ref().map(|batch| &*batch.sent)
     }
@@ -264,8 +266,8 @@ impl Session {
         }
     }
 
-    /// Whether something is to be sent that cannot wait for the next turn: a batch again that was
-    /// not answered, the rest of a full state, or what was left out.
+    /// Returns whether something has to be sent before the next interval: an unanswered batch
+    /// again, the rest of a full state, or series that were left out.
     pub fn is_pending(&self, now_ms: u64) -> bool {
         self.in_flight.is_some()
             || self.stage != Stage::Steady
@@ -273,16 +275,17 @@ impl Session {
             || self.retry.is_due(now_ms)
     }
 
-    /// Whether no copy of a batch with values is under way that could still be applied.
+    /// Returns whether no copy of a batch with values is under way that could still be applied.
     pub fn is_certain(&self) -> bool {
         let was_refused = |batch: &InFlight| batch.sends == batch.errors;
         self.sent_seq <= self.acked_seq && self.left_out_before == 0
             || self.unanswered.is_empty() && self.in_flight.as_ref().is_some_and(was_refused)
     }
 
-    /// What to send now: the batch in flight as it was, or what is new; `None` if nothing is.
+    /// Returns what to send now: the batch in flight as it was, or changes; `None` if there is
+    /// nothing.
     ///
-    /// The seq must be saved before the batch is sent.
+    /// The caller must save the seq before it sends the batch.
     pub fn next(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.sends += 1;
@@ -310,8 +313,8 @@ impl Session {
         }
     }
 
-    /// Like [`next`](Self::next), but an empty batch where nothing is new, to renew the lease;
-    /// `None` only for a writer that has no series and is not known.
+    /// Like [`next`](Self::next), but returns an empty batch if nothing is new, to renew the lease;
+    /// `None` only for a writer without series that the registry does not know.
     pub fn heartbeat(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
         let next = self.next(source, now_ms);
         if next.is_some() || self.stage == Stage::Hello {
@@ -333,17 +336,17 @@ impl Session {
         self.send(Contents::default(), BatchKind::Incremental, then)
     }
 
-    /// Takes the answer to the batch in flight.
+    /// Processes the answer to the batch in flight.
     ///
-    /// Bases change here, in these cases: the registry has another epoch than the one that last
-    /// acknowledged anything (counters begin again at what was acknowledged, gauges come back
-    /// whole); it has forgotten this writer (everything begins at what it had counted then); or
-    /// nothing was acknowledged for so long that even that may be forgotten.
+    /// Bases change here, in three cases. The registry has another epoch than the one that last
+    /// acknowledged anything: counters begin again at what was acknowledged, gauges come back
+    /// whole. The registry has forgotten this writer: every series begins at what the registry had
+    /// counted then. Or nothing was acknowledged for so long that even the tombstone may be gone.
     pub fn on_reply(&mut self, reply: &PushReply, now_ms: u64) -> Outcome {
         let Some(in_flight) = self.in_flight.take() else {
             return Outcome::Again;
         };
-        self.told = Some(reply.epoch);
+        self.last_epoch = Some(reply.epoch);
         let was_applied = match reply.status {
             PushStatus::Ok => true,
             PushStatus::Dup => reply.last_seq == in_flight.push.seq,
@@ -353,7 +356,7 @@ impl Session {
             self.acked(&in_flight, reply, now_ms);
             return Outcome::Acked;
         }
-        // Refused now, but a copy of it may still be under way.
+        // It is refused now, but a copy of it may still be under way.
         let sent = in_flight.sent.into_iter();
         let points = sent.map(|number| (number, self.series[number].saved.sent.clone()));
         let points = points.collect();
@@ -361,25 +364,25 @@ impl Session {
         self.refused(reply)
     }
 
-    /// Notes that the registry refused the batch in flight with an error, so that this copy of it
-    /// has changed nothing. The same batch is to be sent again.
+    /// Notes that the registry refused the batch in flight with an error, so this copy of it has
+    /// changed nothing. The same batch has to be sent again.
     pub fn on_error(&mut self) {
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.errors += 1;
         }
     }
 
-    /// The seq and epoch to leave with, once [`next`](Self::next) has nothing more to send; `None`
-    /// for a writer that the registry has never acknowledged. What is
-    /// [left out](Self::left_out_count) then is given up.
+    /// Returns the seq and epoch for LEAVE, once [`next`](Self::next) has nothing more to send;
+    /// `None` for a writer that the registry has never acknowledged. Series that are [left
+    /// out](Self::left_out_count) then are lost.
     pub fn leave(&self) -> Option<(u64, Option<Epoch>)> {
-        (self.acked_seq > 0).then_some((self.acked_seq, self.told))
+        (self.acked_seq > 0).then_some((self.acked_seq, self.last_epoch))
     }
 
-    /// Takes the answer to a LEAVE: true when the writer is gone, false when its full state must
-    /// be sent first ([`next`](Self::next)).
+    /// Processes the answer to a LEAVE: returns true when the writer is gone, false when its full
+    /// state must be sent first ([`next`](Self::next)).
     pub fn on_leave_reply(&mut self, reply: &PushReply) -> bool {
-        self.told = Some(reply.epoch);
+        self.last_epoch = Some(reply.epoch);
         if matches!(reply.status, PushStatus::Ok | PushStatus::Gone) {
             return true;
         }
@@ -428,8 +431,8 @@ impl Session {
         }
     }
 
-    /// No two batches of a writer have one seq, so a registry that names the seq of one that was
-    /// never acknowledged says that it arrived after all.
+    /// Acknowledges a batch whose answer was lost. No two batches of a writer have one seq, so if
+    /// the registry names the seq of an unacknowledged batch, that batch has arrived.
     fn acknowledge_unanswered(&mut self, reply: &PushReply) {
         let of_reply = |(seq, _): &(u64, _)| *seq == reply.last_seq;
         let Some(at) = self.unanswered.iter().position(of_reply) else {
@@ -452,7 +455,7 @@ impl Session {
         self.epoch = Some(reply.epoch);
     }
 
-    /// The registry does not know what the batch built on.
+    /// Prepares the full state: the registry does not know what the batch built on.
     fn refused(&mut self, reply: &PushReply) -> Outcome {
         self.seq = self.seq.max(reply.last_seq);
         self.acknowledge_unanswered(reply);
@@ -460,7 +463,7 @@ impl Session {
             PushStatus::Gone => return Outcome::Gone,
             PushStatus::Forgotten => {
                 self.rebase(|saved| {
-                    // A gauge in which writers are summed up was folded into the total.
+                    // A gauge in mode `sum` was folded into the total.
                     let was_folded = saved.family_type == FamilyType::Gauge(GaugeMode::Sum);
                     (was_folded || !is_gauge(saved.family_type)).then(|| saved.acked.clone())
                 });

@@ -1,4 +1,4 @@
-//! What an exporter process knows: the writers of its instance, and how far each has got.
+//! The state of an exporter process: the writers of its instance, and the progress of each.
 //!
 //! Both tasks of the process use it, one after the other: no borrow outlives a call, and no call
 //! waits.
@@ -30,14 +30,14 @@ use crate::own_metrics::{GivenUpBy, OwnMetrics};
 use crate::stores::{Writer, WriterOptions};
 use crate::{Embedded, RedisBackend};
 
-/// See the [module](self).
+/// The state of an exporter process; see the [module](self).
 pub(crate) struct State {
     pub(crate) registry: Embedded,
     pub(crate) shared: Option<RedisBackend>,
     pub(crate) own: Arc<OwnMetrics>,
-    /// A writer has left the shared registry.
+    /// Signals that a writer has left the shared registry.
     pub(crate) settled: Notify,
-    /// File mode: what is in the directory.
+    /// The directory, in file mode.
     pub(super) files: Option<RefCell<Files>>,
     pub(super) control: Control,
     facts: Facts,
@@ -48,29 +48,26 @@ pub(crate) struct State {
     reading: asking::Reading,
 }
 
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is something of its own"
-)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct Inner {
     pub(super) writers: BTreeMap<u64, Entry>,
-    /// With the number of their store.
+    /// The exporter's own store, with its number.
     figures: Option<(u64, Figures)>,
     has_asked_for_store: bool,
-    /// An heir that the arbiter has not answered yet, and whose place it takes: until then neither
-    /// says anything to the shared registry.
+    /// A carry-over store that the arbiter has not confirmed yet, and the stores that it replaces.
+    /// Until then neither sends anything to the shared registry.
     heir: Option<(u64, Vec<u64>)>,
     pub(super) has_new_series: bool,
     committed_at: Option<Instant>,
-    /// That the registry cannot be committed was logged.
+    /// Whether it was logged that the registry cannot be committed.
     is_commit_refused: bool,
-    /// A module was met that is older than this exporter.
+    /// Whether a module was found that is older than this exporter.
     has_old_module: bool,
     comparing: comparing::Comparing,
 }
 
 impl Inner {
-    /// The next commit is due now.
+    /// Makes the next commit due now.
     pub(super) fn commit_soon(&mut self) {
         self.has_new_series = true;
         self.committed_at = None;
@@ -81,37 +78,37 @@ pub(super) struct Entry {
     pub(super) writer: Writer,
     pub(super) life: Life,
     pub(super) watched: Watched,
-    /// The figures know of it.
+    /// Whether the figures include it.
     is_told_of: bool,
-    /// This instance's registry would not have its last values.
+    /// Whether this instance's registry refused its last values.
     was_refused: bool,
-    /// File mode: the reader of the directory has its last copy.
+    /// File mode: whether the reader of the directory has its last copy.
     pub(super) is_delivered: bool,
 }
 
-/// How far a writer has got. Each step is done again by a successor that does not know of it.
+/// The progress of a writer. The next exporter repeats a step that it does not know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Its process runs, or has not begun.
+    /// Its process runs, or has not started.
     Live,
     /// Its process has ended.
     Ended,
     /// Its last values are in this instance's registry, which it has left.
     Folded,
-    /// And that registry is committed.
+    /// That registry is committed.
     Committed,
 }
 
 /// How the end of its process is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watched {
-    /// Not yet: nobody has adopted the store.
+    /// Not yet: no process has adopted the store.
     No,
-    /// The system says so.
+    /// The system reports it.
     BySystem,
-    /// Asked at each flush.
+    /// The exporter checks it at each flush.
     ByAsking,
-    /// By its copy in the directory: its process may be in another pid namespace (see `files.rs`).
+    /// By its copy in the directory: the process may be in another pid namespace (see `files.rs`).
     ByFile,
 }
 
@@ -127,14 +124,14 @@ impl Entry {
         }
     }
 
-    /// Whether it is one of this instance: the arbiter has told of it.
+    /// Returns whether it belongs to this instance: the arbiter has announced it.
     fn is_own(&self) -> bool {
         self.watched != Watched::ByFile
     }
 }
 
 impl State {
-    /// Takes over where a predecessor was: the newest snapshot, or an empty registry.
+    /// Continues from the exporter before: with the newest snapshot, or an empty registry.
     pub(crate) fn new(
         beginning: Beginning,
         ended: mpsc::UnboundedSender<u64>,
@@ -215,22 +212,22 @@ impl State {
         let writer = Writer::new(reader, store.process, &self.options);
         let mut entry = Entry::new(writer, Watched::No);
         if store.role == Role::Heir {
-            // What it has is in this instance's registry already.
+            // This instance's registry already has its values.
             entry.life = Life::Committed;
         } else if entry
             .writer
             .process()
             .is_some_and(|process| !process.is_alive())
         {
-            // It may have left the shared registry: only a living writer comes back there.
+            // It may have left the shared registry, where only a living writer comes back.
             entry.life = Life::Ended;
         }
         inner.writers.insert(number, entry);
         inner.has_new_series = true;
     }
 
-    /// Goes on in a store of its own; the one before leaves. The newest counts, whichever arbiter has
-    /// made it.
+    /// Continues in a new store for figures; the old one leaves. The newest counts, whichever
+    /// arbiter has made it.
     fn open_own(&self, inner: &mut Inner, number: u64, file: &OwnedFd) {
         let before = inner.figures.take();
         let old = before.as_ref().map(|(number, _)| *number);
@@ -248,20 +245,20 @@ impl State {
         {
             entry.life = Life::Ended;
         }
-        // They are to be told of in the new one.
+        // The new store has to include them again.
         for entry in inner.writers.values_mut() {
             entry.is_told_of = false;
         }
     }
 
-    /// Whether another store is to be asked for, said once.
+    /// Returns whether to request another store; true once.
     pub(crate) fn needs_store(&self) -> bool {
         let mut inner = self.inner.borrow_mut();
         let is_worn = matches!(&inner.figures, Some((_, figures)) if figures.is_worn());
         is_worn && !std::mem::replace(&mut inner.has_asked_for_store, true)
     }
 
-    /// A writer's process has ended.
+    /// Notes that a writer's process has ended.
     pub(crate) fn ended(&self, number: u64) {
         if let Some(entry) = self.inner.borrow_mut().writers.get_mut(&number)
             && entry.life == Life::Live
@@ -270,7 +267,7 @@ impl State {
         }
     }
 
-    /// Whether a writer has ended that was not folded yet. One that could not be is tried again with
+    /// Returns whether a writer has ended and was not folded yet. A failed one is tried again with
     /// the next flush, not at once.
     pub(crate) fn has_ended(&self) -> bool {
         let inner = self.inner.borrow();
@@ -278,7 +275,7 @@ impl State {
         writers.any(|entry| entry.life == Life::Ended && !entry.was_refused)
     }
 
-    /// Looks for ends that nobody has told of yet.
+    /// Looks for ends that were not reported.
     pub(crate) fn find_ended(&self) {
         for entry in self.inner.borrow_mut().writers.values_mut() {
             let is_over = |process: Process| !process.is_alive();
@@ -291,7 +288,7 @@ impl State {
         }
     }
 
-    /// Whether any writer of these kinds still runs.
+    /// Returns whether any writer in these roles still runs.
     pub(crate) fn any_alive(&self, roles: &[Role]) -> bool {
         let inner = self.inner.borrow();
         inner.writers.values().any(|entry| {
@@ -302,8 +299,8 @@ impl State {
         })
     }
 
-    /// The instance ends: none of its processes writes any more, this one neither. Other instances whose
-    /// copies are read here go on.
+    /// Notes that the instance ends: none of its processes writes any more, including this one.
+    /// Other instances whose copies are read here continue.
     pub(crate) fn all_ended(&self) {
         for entry in self.inner.borrow_mut().writers.values_mut() {
             if entry.is_own() && entry.life == Life::Live {
@@ -312,7 +309,7 @@ impl State {
         }
     }
 
-    /// Brings everything that stores hold into this instance's registry, and commits it if a writer
+    /// Brings the content of all stores into this instance's registry, and commits it if a writer
     /// has ended.
     pub(crate) fn flush(&self) {
         self.scan();
@@ -332,7 +329,7 @@ impl State {
             }
         }
         self.keep_figures(inner);
-        // The exporter's own store is one of them, and says what was found out just now.
+        // The exporter's own store is one of them, and contains the new findings.
         for (&number, entry) in &mut inner.writers {
             if matches!(entry.life, Life::Live | Life::Ended) {
                 inner.has_new_series |= self.flush_writer(number, entry);
@@ -342,7 +339,7 @@ impl State {
         self.commit(inner);
     }
 
-    /// The writers of which nothing is left to be done: they are forgotten here.
+    /// Returns the finished writers, and forgets them.
     pub(crate) fn settle(&self) -> Vec<u64> {
         let mut inner = self.inner.borrow_mut();
         let delivers = self.delivers();
@@ -357,7 +354,7 @@ impl State {
         self.remove_files(over)
     }
 
-    /// Notices a writer's beginning and, where the system does not tell, its end.
+    /// Notices a writer's start and, if the system does not report it, its end.
     fn look_after(&self, number: u64, entry: &mut Entry, figures: Option<&mut Figures>) {
         let Some(process) = entry.writer.process() else {
             return;
@@ -365,7 +362,7 @@ impl State {
         let is_asked = matches!(entry.watched, Watched::No | Watched::ByAsking);
         if is_asked && !process.is_alive() {
             entry.life = Life::Ended;
-            // What a predecessor may have told of its end holds, with its second.
+            // The end that the exporter before may have noted stays, with its second.
             return;
         }
         if entry.watched == Watched::No {
@@ -385,7 +382,7 @@ impl State {
         }
     }
 
-    /// Says in the exporter's own store which workers have stopped, and how the others are.
+    /// Writes into the exporter's own store which workers have stopped, and how the others are.
     fn keep_figures(&self, inner: &mut Inner) {
         let Some((_, figures)) = &mut inner.figures else {
             return;
@@ -435,7 +432,7 @@ impl State {
         has_new
     }
 
-    /// Values of so many series are lost: counted, and logged once.
+    /// Notes that values of so many series are lost: counts them, and logs it once.
     pub(super) fn give_up_series(&self, registry: GivenUpBy, series: usize) {
         if series > 0 && self.own.gave_up(registry, series) {
             let reason = registry.reason();

@@ -70,7 +70,7 @@ impl Parts {
         }
         match self.changed.get(&part) {
             None => page,
-            Some(names) if is_protobuf => protobuf::renamed(page, names),
+            Some(names) if is_protobuf => protobuf::renamed(&page, names),
             Some(names) => text::renamed(page, names),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::Ipv6Addr;
 
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Version};
 
 /// Longest part of a wrong host in an answer, in characters.
@@ -33,7 +33,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), HostError> {
     }
     let in_target = request.uri().authority();
     let in_target = in_target.map(|authority| authority.as_str().as_bytes());
-    let mut named = hosts.iter().map(|value| value.as_bytes()).chain(in_target);
+    let mut named = hosts.iter().map(HeaderValue::as_bytes).chain(in_target);
     named.try_for_each(check_value)
 }
 

@@ -1,8 +1,7 @@
 //! The session of one store with one shard of the shared registry.
 //!
-//! It goes on under a successor of this exporter, so what it knows is kept in the store itself:
-//! values before they are sent, and then the header, which makes them count (see
-//! `metrics_store::PushHeader`).
+//! The next exporter continues it, so its state is kept in the store itself: first the values that
+//! will be sent, then the header that makes them count (see `metrics_store::PushHeader`).
 
 use std::time::{Duration, Instant};
 
@@ -16,9 +15,9 @@ use super::departure::DepartureRecord;
 use super::{StoreSource, Visible};
 use crate::backend::shard_of;
 
-/// Silence after which a writer that has nothing new sends an empty batch. With the time between two
-/// turns it is less than the shortest time that a registry gives writers to come back after it was
-/// rolled back.
+/// Time without changes after which a writer sends an empty batch. Together with the time between
+/// two turns it is shorter than the minimum time that a registry gives writers to come back after a
+/// rollback.
 const HEARTBEAT: Duration = Duration::from_millis(750);
 /// Time until a batch is sent again that the shard refused with an error.
 const RETRY: Duration = Duration::from_millis(750);
@@ -28,9 +27,9 @@ const RETRY: Duration = Duration::from_millis(750);
 pub(crate) struct ShardSession {
     shard: usize,
     shards: usize,
-    /// Families to be compared with those of the shard.
+    /// Families to compare with those of the shard.
     suspects: Suspects,
-    /// Nothing is left to be sent of what the store has.
+    /// Whether everything in the store was sent.
     is_up_to_date: bool,
     session: Session,
     visible: Visible,
@@ -39,26 +38,26 @@ pub(crate) struct ShardSession {
     refused_at: Option<Instant>,
 }
 
-/// What a writer sends in a turn.
+/// What a writer may send in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
     /// Everything that is new.
     Changes,
-    /// What cannot wait for the next changes: a batch that was not answered, a full state that was
-    /// asked for, an empty batch where nothing was sent for a while.
+    /// What cannot wait for the next flush: an unanswered batch, a requested full state, an empty
+    /// batch after a pause.
     Retries,
-    /// Everything that is left: its process has ended.
+    /// Everything that is left: the process has ended.
     Rest,
 }
 
 /// How a writer that has ended leaves a shard.
 #[derive(Debug)]
 pub(crate) enum Leaving {
-    /// Not yet: the shard does not have all of its values.
+    /// Not yet: the shard lacks some of its values.
     NotYet,
-    /// The shard has never heard of it, so that it has left.
+    /// The shard has never heard of it, so it has left.
     Unheard,
-    /// By this.
+    /// With this LEAVE.
     Leave(SharedLeave),
 }
 
@@ -78,7 +77,7 @@ pub(crate) struct SharedLeave {
 }
 
 impl ShardSession {
-    /// A session for each of `shards`, each going on where a predecessor was.
+    /// Returns a session for each of `shards`, which continues that of the exporter before.
     pub(crate) fn resume_all(reader: &StoreReader, shards: usize, ttl_ms: u64) -> Vec<Self> {
         if shards == 0 {
             return Vec::new();
@@ -111,17 +110,17 @@ impl ShardSession {
         (0..shards).map(resume).collect()
     }
 
-    /// Looks for series that have come since.
+    /// Finds series that are new.
     pub(crate) fn extend(&mut self, reader: &StoreReader) {
         if self.visible.extend(reader) {
             self.is_up_to_date = false;
         }
     }
 
-    /// What is to be sent now, saved before it is sent.
+    /// Returns what to send now; it is saved before it is sent.
     ///
-    /// A writer that has left, and lives (its instance ended, and an older arbiter goes on with it),
-    /// goes on as another one.
+    /// A live writer that counts as having left (its instance ended, and an older arbiter continues
+    /// it) continues under another id.
     pub(crate) fn next(
         &mut self,
         reader: &StoreReader,
@@ -149,7 +148,7 @@ impl ShardSession {
             visible: &self.visible,
             pid,
             ttl_ms,
-            // A writer that waits keeps its lease, and must not look alive.
+            // A waiting writer keeps its lease, but must not look alive.
             is_live: !has_ended || self.session.left_out_count() == 0,
         };
         let push = if is_silent {
@@ -177,12 +176,12 @@ impl ShardSession {
         })
     }
 
-    /// Takes the answer to that.
+    /// Processes the answer to that.
     pub(crate) fn on_reply(&mut self, reader: &StoreReader, reply: &PushReply, now_ms: u64) {
         self.sent_at = Some(Instant::now());
         self.refused_at = None;
         if self.session.on_reply(reply, now_ms) == Outcome::Gone {
-            // A predecessor may have sent a LEAVE and ended before it was answered.
+            // The exporter before may have sent a LEAVE and ended before the answer came.
             if self.leave_state == LeaveState::Staying {
                 let writer = String::from_utf8_lossy(self.session.writer()).into_owned();
                 tracing::error!(
@@ -195,7 +194,7 @@ impl ShardSession {
         }
     }
 
-    /// The shard refused it with an error: nothing has changed.
+    /// Notes that the shard refused it with an error: nothing has changed.
     pub(crate) fn on_error(&mut self) {
         self.refused_at = Some(Instant::now());
         self.session.on_error();
@@ -229,12 +228,12 @@ impl ShardSession {
         suspects
     }
 
-    /// How many series the shard has left out.
+    /// Returns how many series the shard has left out.
     pub(crate) fn left_out_count(&self) -> usize {
         self.session.left_out_count()
     }
 
-    /// How many series have values that the shard has not applied, as far as is known.
+    /// Returns how many series have values that the shard is not known to have applied.
     pub(crate) fn unapplied_count(&self, reader: &StoreReader) -> usize {
         let is_unapplied = |&number: &usize| {
             let in_store = self.visible.in_store(number);
@@ -252,7 +251,7 @@ impl ShardSession {
         self.session.retry_left_out_now();
     }
 
-    /// How it leaves, once it has nothing more to send.
+    /// Returns how it leaves, once it has nothing more to send.
     pub(crate) fn leave(&mut self, reader: &StoreReader) -> Leaving {
         if self.session.in_flight().is_some() || self.session.left_out_count() > 0 {
             return Leaving::NotYet;
@@ -270,7 +269,7 @@ impl ShardSession {
         })
     }
 
-    /// Takes the answer to that; false if there is something to send first.
+    /// Processes the answer to LEAVE; returns false if there is something to send first.
     pub(crate) fn on_leave_reply(&mut self, reader: &StoreReader, reply: &PushReply) -> bool {
         self.leave_state = if self.session.on_leave_reply(reply) {
             LeaveState::Done
@@ -281,23 +280,22 @@ impl ShardSession {
         self.has_left()
     }
 
-    /// Whether nothing that it has sent can still arrive, so that what did not can be sent by another
-    /// writer.
+    /// Returns whether nothing sent can still arrive, so that another writer can send the rest.
     pub(crate) fn is_certain(&self) -> bool {
         self.session.is_certain()
     }
 
-    /// Whether a batch was sent that has not been answered.
+    /// Returns whether a batch was sent and not answered.
     pub(crate) fn is_in_flight(&self) -> bool {
         self.session.in_flight().is_some()
     }
 
-    /// What another store keeps of this writer, so that it can leave.
+    /// Returns the record by which another store lets this writer leave.
     pub(crate) fn departure(&self, pid: String, died_ms: u64) -> DepartureRecord {
         DepartureRecord {
             shard: self.shard,
             writer: String::from_utf8_lossy(self.session.writer()).into_owned(),
-            // An empty batch may have arrived after the last that was acknowledged.
+            // An empty batch may have arrived after the last acknowledged one.
             seq: self.session.seq(),
             epoch: self.session.epoch(),
             acked_at_ms: self.session.acked_at_ms(),
@@ -311,14 +309,15 @@ impl ShardSession {
         self.leave_state == LeaveState::Done
     }
 
-    /// Goes on under another id, because the shard knows that the one before has left. Nothing that
-    /// was acknowledged is counted again.
+    /// Continues under another id, because the shard knows that the old one has left. Acknowledged
+    /// values are not counted again.
     fn begin_anew(&mut self, reader: &StoreReader) {
         let header = reader.push_header(self.shard);
         let id = reader.writer_id_of(header.incarnation + 1);
         let options = self.session.options();
         let unknown = Session::new(Vec::new(), options);
-        let mut session = std::mem::replace(&mut self.session, unknown).reborn(id.into_bytes());
+        let mut session =
+            std::mem::replace(&mut self.session, unknown).with_new_id(id.into_bytes());
         for number in session.take_touched() {
             let in_store = self.visible.in_store(number);
             if let Some(saved) = session.saved_point(number) {
@@ -335,7 +334,8 @@ impl ShardSession {
         self.session = session;
     }
 
-    /// The header makes what was sent acknowledged, but for what is marked before as left out.
+    /// Saves the answer: the header marks what was sent as acknowledged, except what was marked as
+    /// left out before.
     fn save_answer(&mut self, reader: &StoreReader) {
         self.save_bases(reader);
         for number in self.session.take_not_applied() {
@@ -370,7 +370,7 @@ impl ShardSession {
     }
 }
 
-/// An epoch in a label.
+/// Returns an epoch as the text of a label.
 pub(crate) fn epoch_to_text(epoch: Option<Epoch>) -> String {
     epoch.map_or_else(String::new, |epoch| epoch.0.to_string())
 }
@@ -416,9 +416,9 @@ fn saved(reader: &StoreReader, shard: usize, visible: &Visible) -> Saved {
     }
 }
 
-/// Another number of shards: the families are elsewhere now, in registries that do not know this
-/// writer. It goes on there with what the old ones have not acknowledged, under new ids, as after
-/// the loss of a registry.
+/// Adapts to another number of shards: the families are in other registries now, which do not know
+/// this writer. It continues there with the values that the old ones have not acknowledged, under
+/// new ids, as after the loss of a registry.
 fn spread_anew(reader: &StoreReader, before: usize, shards: usize) {
     for number in 0..reader.len() {
         let family = reader.series(number).family;

@@ -1,15 +1,15 @@
-//! A store as a registry's session sees it.
+//! A store as the source of a registry's session.
 
 use metrics_model::{FamilyType, GaugeMode, Point, SeriesDef, Source, SourceExemplar};
 use metrics_store::{SeriesView, StoreReader};
 
 use crate::backend::shard_of;
 
-/// Labels that name one worker or process of many, the series of which end after their TTL.
+/// Labels that name one of many workers or processes; series with one of them end after their TTL.
 const BOUND_TO_A_PROCESS: [&str; 2] = ["worker_id", "pid"];
 
-/// The series of a store that one registry is told of, by their numbers in it. A session numbers
-/// these alone: a hidden series is between worker and exporter, and a shard has its own families.
+/// The series of a store that one registry gets, by their numbers in the store. The session numbers
+/// only these: hidden series are between worker and exporter, and a shard has its own families.
 #[derive(Debug)]
 pub(crate) struct Visible {
     numbers: Vec<usize>,
@@ -19,7 +19,7 @@ pub(crate) struct Visible {
 }
 
 impl Visible {
-    /// Those of one shard of several.
+    /// Selects those of one shard of several.
     pub(crate) fn of_shard(shard: usize, shards: usize) -> Self {
         Self {
             numbers: Vec::new(),
@@ -29,12 +29,12 @@ impl Visible {
         }
     }
 
-    /// All that are not hidden.
+    /// Selects all that are not hidden.
     pub(crate) fn all() -> Self {
         Self::of_shard(0, 1)
     }
 
-    /// Looks at the series that have come since; answers whether there are new ones on display.
+    /// Finds new series; returns whether any of them is visible.
     pub(crate) fn extend(&mut self, reader: &StoreReader) -> bool {
         let known = self.numbers.len();
         let new = self.seen..reader.len();
@@ -46,7 +46,7 @@ impl Visible {
         self.numbers.len() > known
     }
 
-    /// The number in the store of a session's series.
+    /// Returns the number in the store of a session's series.
     pub(crate) fn in_store(&self, number: usize) -> usize {
         self.numbers[number]
     }
@@ -61,14 +61,14 @@ impl Visible {
     }
 }
 
-/// One store for one registry.
+/// One store as the source for one registry.
 #[derive(Debug)]
 pub(crate) struct StoreSource<'a> {
     pub(crate) reader: &'a StoreReader,
     pub(crate) visible: &'a Visible,
-    /// The text of the `pid` label: bare pids tell writers apart on one machine only.
+    /// The text of the `pid` label: pids alone distinguish writers only on one machine.
     pub(crate) pid: &'a str,
-    /// The TTL of series that are bound to one worker or process.
+    /// The TTL of series that belong to one worker or process.
     pub(crate) ttl_ms: u64,
     /// Whether its live gauges are shown.
     pub(crate) is_live: bool,
@@ -94,7 +94,7 @@ impl Source for StoreSource<'_> {
 
     fn point(&self, number: usize) -> Point {
         let in_store = self.visible.in_store(number);
-        // An info is 1 as soon as there is one: it must not be seen between its record and its value.
+        // An info is 1 as soon as it exists: between its record and its value it must not be seen.
         if self.reader.series(in_store).family.family_type == FamilyType::Info {
             return Point::Scalar(1.0);
         }
@@ -113,7 +113,7 @@ impl Source for StoreSource<'_> {
     }
 }
 
-/// The TTL of a series: that of series that are bound to one worker or process, if it is one.
+/// Returns the TTL of a series: `ttl_ms` if it belongs to one worker or process.
 pub(super) fn ttl_of(view: &SeriesView<'_>, ttl_ms: u64) -> u64 {
     let mode = view.family.family_type.gauge_mode();
     let names_a_process = |name: &str| BOUND_TO_A_PROCESS.contains(&name);

@@ -1,8 +1,8 @@
 //! One store, and the sessions that bring it into the registries.
 //!
-//! The session with this instance's registry lives and dies with the exporter: the registry
-//! remembers what it has seen, and is snapshotted with that memory. The sessions with the shared
-//! registry, one for each of its shards, go on under a successor (see `shard.rs`).
+//! The session with this instance's registry ends with the exporter: the registry remembers what it
+//! has seen, and its snapshot includes that memory. The sessions with the shared registry, one per
+//! shard, are continued by the next exporter (see `shard.rs`).
 
 use metrics_model::{Outcome, Point, Push, PushReply, Session};
 use metrics_store::catalogue::COLLECTED_TIMESTAMP;
@@ -17,19 +17,21 @@ use super::{SharedPush, StoreSource, Visible};
 use crate::backend::{BackendError, Embedded};
 use crate::instance::Activity;
 
-/// Writers of this instance's registry leave when their process has ended, not before: ten years.
+/// Lease of writers in this instance's registry: they leave when their process has ended, not
+/// before. Ten years.
 pub(super) const LOCAL_LEASE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
-/// A batch of a session that the registry keeps refusing is a defect; it must not stop the others.
+/// Maximum number of batches in a row: a session that the registry keeps refusing is a defect, and
+/// must not stop the others.
 pub(super) const LOCAL_ROUNDS: usize = 10_000;
 
-/// What is the same for all writers of an instance.
+/// Options that are the same for all writers of an instance.
 #[derive(Debug, Clone)]
 pub(crate) struct WriterOptions {
     /// The instance's name.
     pub(crate) instance: String,
     /// How long series and the shared key outlive their last writer; 0 = for ever.
     pub(crate) ttl_ms: u64,
-    /// Over how many keys the families of the shared registry are spread; 0 = there is none.
+    /// Number of keys over which the families of the shared registry are spread; 0 = there is none.
     pub(crate) shards: usize,
 }
 
@@ -37,18 +39,19 @@ pub(crate) struct WriterOptions {
 #[derive(Debug)]
 pub(crate) struct Writer {
     reader: StoreReader,
-    /// What the arbiter says; a worker says it itself as soon as it adopts the store.
+    /// The process that the arbiter forked for it; a worker writes this itself as soon as it adopts
+    /// the store.
     forked_as: Option<Process>,
     visible: Visible,
     in_flight: InFlight,
     options: WriterOptions,
     local: Session,
-    /// Families to be compared with those of this instance's registry.
+    /// Families to compare with those of this instance's registry.
     suspects: Suspects,
     shared: Vec<ShardSession>,
-    /// Of an heir: the dead writers that it has the last gauges of.
+    /// For a carry-over store: the dead writers whose last gauges it stores.
     departures: Vec<Departure>,
-    /// Whether the store was found damaged: said once.
+    /// Whether the store was found damaged, which is logged once.
     is_damaged: bool,
 }
 
@@ -82,22 +85,22 @@ impl Writer {
         }
     }
 
-    /// The worker's id, or what else the store is called.
+    /// Returns the worker's id, or the other name of the store.
     pub(crate) fn name(&self) -> &str {
         &self.reader.identity().name
     }
 
-    /// The id under which its values are in this instance's registry.
+    /// Returns the id of its values in this instance's registry.
     pub(crate) fn id(&self) -> String {
         self.reader.writer_id()
     }
 
-    /// What its store holds now; with `has_ended`, for the last time.
+    /// Returns a copy of its store; with `has_ended` it is the last one.
     pub(crate) fn copy(&self, has_ended: bool) -> StoreCopy {
         self.reader.copy(has_ended)
     }
 
-    /// Goes on with a later copy of the same store.
+    /// Continues with a later copy of the same store.
     pub(crate) fn update(&mut self, copy: &StoreCopy) -> Result<(), StoreError> {
         self.reader.update(copy)
     }
@@ -106,7 +109,7 @@ impl Writer {
         self.reader.identity().role
     }
 
-    /// The process that writes it, once there is one.
+    /// Returns the process that writes it, once there is one.
     pub(crate) fn process(&self) -> Option<Process> {
         self.reader.process().or(self.forked_as)
     }
@@ -116,7 +119,7 @@ impl Writer {
         self.reader.read_again();
     }
 
-    /// Finds new series; answers whether there are any on display.
+    /// Finds new series; returns whether any of them is visible.
     pub(crate) fn refresh(&mut self) -> Result<bool, StoreError> {
         let refreshed = self.reader.refresh();
         let has_new = self.visible.extend(&self.reader);
@@ -126,7 +129,7 @@ impl Writer {
         }
         match refreshed {
             Ok(()) => Ok(has_new),
-            // What stands before the damage goes on being read.
+            // The part before the damage is still read.
             Err(_) if self.is_damaged => Ok(has_new),
             Err(error) => {
                 self.is_damaged = true;
@@ -135,7 +138,7 @@ impl Writer {
         }
     }
 
-    /// Brings what has changed into this instance's registry.
+    /// Brings changes into this instance's registry.
     pub(crate) fn flush_local(&mut self, registry: &Embedded) -> Result<(), BackendError> {
         let pid = self.pid().to_string();
         let now_ms = crate::instance::now_ms();
@@ -154,7 +157,7 @@ impl Writer {
             let Push { seq, epoch, batch } = push;
             let reply = registry.push(writer, seq, epoch, LOCAL_LEASE_MS, &batch)?;
             if self.local.on_reply(&reply, now_ms) == Outcome::Gone {
-                // It was folded under a predecessor: there is nothing to add.
+                // It was folded under the exporter before: there is nothing to add.
                 return Ok(());
             }
         }
@@ -201,16 +204,16 @@ impl Writer {
         families.filter(move |family| *family.name == *name)
     }
 
-    /// The families that a shard has to be asked about: it has all that there was when this was last
-    /// asked, or has left it out.
+    /// Returns the families to compare with a shard, which has, or has left out, everything that
+    /// there was at the last call.
     pub(crate) fn take_suspects(&mut self, shard: usize) -> Vec<FamilyDef> {
         let session = self.shared.get_mut(shard);
         session.map_or(Vec::new(), |session| session.take_suspects(&self.reader))
     }
 
-    /// Takes this writer out of this instance's registry: its counts stay, its live values go.
-    /// Returns how many series the registry has never accepted: their values are given up, because
-    /// no limit that may be lifted is the reason.
+    /// Removes this writer from this instance's registry: its counts stay, its live values go.
+    /// Returns how many series the registry has never accepted. Their values are given up, because
+    /// the reason is not a limit that may be lifted.
     pub(crate) fn leave_local(&mut self, registry: &Embedded) -> Result<usize, BackendError> {
         self.local.retry_left_out_now();
         for _ in 0..LOCAL_ROUNDS {
@@ -226,7 +229,7 @@ impl Writer {
         Ok(self.local.left_out_count())
     }
 
-    /// What a shard of the shared registry is to be sent now, saved before it is sent.
+    /// Returns what to send to a shard of the shared registry now; it is saved before it is sent.
     pub(crate) fn next_shared(
         &mut self,
         shard: usize,
@@ -243,7 +246,7 @@ impl Writer {
         departure.next(reader, ttl_ms, now_ms)
     }
 
-    /// Takes a shard's answer.
+    /// Processes a shard's answer.
     pub(crate) fn on_shared_reply(&mut self, shard: usize, reply: &PushReply, now_ms: u64) {
         let Some(session) = self.shared.get_mut(shard) else {
             return;
@@ -277,14 +280,14 @@ impl Writer {
         is_new
     }
 
-    /// How many series the shared registry has left out.
+    /// Returns how many series the shared registry has left out.
     pub(crate) fn left_out_count(&self) -> usize {
         let staying = self.shared.iter().filter(|session| !session.has_left());
         let departures = self.departures.iter().map(Departure::left_out_count);
         staying.map(ShardSession::left_out_count).sum::<usize>() + departures.sum::<usize>()
     }
 
-    /// How many series have values that the shared registry has not applied.
+    /// Returns how many series have values that the shared registry has not applied.
     pub(crate) fn unapplied_count(&self) -> usize {
         let staying = self.shared.iter().filter(|session| !session.has_left());
         let counts = staying.map(|session| session.unapplied_count(&self.reader));
@@ -292,7 +295,7 @@ impl Writer {
         counts.sum::<usize>() + departures.map(|d| d.gauges().len()).sum::<usize>()
     }
 
-    /// Sends them again with the next batch.
+    /// Sends left-out series again with the next batch.
     pub(crate) fn retry_left_out_now(&mut self) {
         for session in &mut self.shared {
             session.retry_left_out_now();
@@ -302,7 +305,7 @@ impl Writer {
         }
     }
 
-    /// How it leaves a shard, or one does that it leaves for.
+    /// Returns how it, or one of its departures, leaves a shard.
     pub(crate) fn leave_shared(&mut self, shard: usize) -> Leaving {
         if let Some(at) = self.departures.iter().position(|d| d.is_pending(shard)) {
             let leaving = self.departures[at].leave(&self.reader);
@@ -319,12 +322,12 @@ impl Writer {
         }
     }
 
-    /// Whether an heir can take this writer's place: nothing of it is under way.
+    /// Returns whether a carry-over store can replace this writer: nothing of it is in flight.
     pub(crate) fn may_pass_on(&self) -> bool {
         self.shared.iter().all(ShardSession::is_certain)
     }
 
-    /// Puts into an heir what this writer has not sent.
+    /// Adds to a carry-over store what this writer has not sent.
     pub(crate) fn pass_on(&self, heir: &mut Heir) -> Result<(), StoreError> {
         let died_ms = crate::instance::now_ms();
         let staying = self.shared.iter().filter(|session| !session.has_left());
@@ -340,7 +343,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Takes the answer to that; false if there is something to send first.
+    /// Processes the answer to LEAVE; returns false if there is something to send first.
     pub(crate) fn on_shared_leave_reply(&mut self, shard: usize, reply: &PushReply) -> bool {
         if let Some(departure) = departure_at(&mut self.departures, shard) {
             departure.on_leave_reply(reply);
@@ -352,19 +355,19 @@ impl Writer {
         }
     }
 
-    /// Whether a shard has still to be told something.
+    /// Returns whether it has more to send to a shard.
     pub(crate) fn is_in_shard(&self, shard: usize) -> bool {
         self.shared
             .get(shard)
             .is_some_and(|session| !session.has_left())
     }
 
-    /// Whether it has left the shared registry, all of it.
+    /// Returns whether it has left all of the shared registry.
     pub(crate) fn has_left_shared(&self) -> bool {
         self.shared.iter().all(ShardSession::has_left)
     }
 
-    /// Its process has ended, and took the requests with it that it had.
+    /// Counts the open requests of its ended process as aborted.
     pub(crate) fn count_aborted(&mut self) {
         self.in_flight.abort(&self.reader);
     }
@@ -379,7 +382,7 @@ impl Writer {
         }
     }
 
-    /// What it does.
+    /// Returns its activity.
     pub(crate) fn activity(&self) -> Activity {
         if self.reader.process().is_none() {
             Activity::Starting
@@ -390,7 +393,7 @@ impl Writer {
         }
     }
 
-    /// The text of the `pid` label in the shared registry.
+    /// Returns the text of the `pid` label in the shared registry.
     fn shared_pid(&self) -> String {
         format!("{}:{}", self.options.instance, self.pid())
     }
@@ -400,7 +403,7 @@ impl Writer {
     }
 }
 
-/// The first departure that is still to be brought to its end at a shard.
+/// Returns the first unfinished departure for a shard.
 fn departure_at(departures: &mut [Departure], shard: usize) -> Option<&mut Departure> {
     departures.iter_mut().find(|d| d.is_pending(shard))
 }

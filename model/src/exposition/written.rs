@@ -10,7 +10,7 @@
 use super::text::names_state;
 use crate::escaping::{Escaping, LabelNames, WrittenLabels, is_legacy, is_unique_form};
 use crate::name::sample_suffixes;
-use crate::registry::{FamilyView, Listed};
+use crate::registry::{FamilyView, SeriesEntry};
 use crate::{FamilySpec, FamilyType, Registry};
 
 /// A family, and its name as a page writes it.
@@ -44,7 +44,7 @@ impl<'a> Written<'a> {
     /// The labels of one of its series, where the scheme does not keep them.
     #[cold]
     #[inline(never)]
-    pub(super) fn labels(&self, registry: &Registry, series: Listed<'_>) -> String {
+    pub(super) fn labels(&self, registry: &Registry, series: SeriesEntry<'_>) -> String {
         let names = self.label_names();
         let mut depth = names.first_depth();
         loop {
@@ -66,7 +66,7 @@ impl<'a> Written<'a> {
     fn has_equal(
         &self,
         registry: &Registry,
-        series: Listed<'_>,
+        series: SeriesEntry<'_>,
         written: &WrittenLabels<'_>,
     ) -> bool {
         /// Maximum number of series that are compared; among more, all get the unique form.

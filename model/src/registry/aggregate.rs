@@ -48,12 +48,12 @@ pub(crate) struct BucketView<'a> {
 
 /// A series that has a total.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Listed<'a> {
+pub(crate) struct SeriesEntry<'a> {
     pub(crate) id: u32,
     series: &'a Series,
 }
 
-impl<'a> Listed<'a> {
+impl<'a> SeriesEntry<'a> {
     /// Returns its place in the order of creation.
     #[inline]
     pub(crate) fn no(self) -> u64 {
@@ -89,7 +89,7 @@ impl Registry {
             return None;
         }
         let family_type = self.families[family].family_type;
-        let series = Listed {
+        let series = SeriesEntry {
             id,
             series: &self.series[id],
         };
@@ -159,10 +159,14 @@ impl Registry {
     }
 
     /// Returns the series of a family that were created after `no`.
-    pub(crate) fn series_after(&self, family: u32, no: u64) -> impl Iterator<Item = Listed<'_>> {
+    pub(crate) fn series_after(
+        &self,
+        family: u32,
+        no: u64,
+    ) -> impl Iterator<Item = SeriesEntry<'_>> {
         let no_of = |id: u32| self.series[id].created_no;
         let ids = self.families[family].order.after(no, no_of);
-        ids.map(|id| Listed {
+        ids.map(|id| SeriesEntry {
             id,
             series: &self.series[id],
         })
@@ -182,7 +186,7 @@ impl Registry {
     #[inline(always)]
     pub(crate) fn view<'a>(
         &'a self,
-        of: Listed<'a>,
+        of: SeriesEntry<'a>,
         family_type: FamilyType,
         now_ms: u64,
         visited: &mut usize,
@@ -201,7 +205,7 @@ impl Registry {
     #[inline(always)]
     fn total_of<'a>(
         &'a self,
-        of: Listed<'a>,
+        of: SeriesEntry<'a>,
         family_type: FamilyType,
         now_ms: u64,
         visited: &mut usize,
@@ -238,7 +242,7 @@ impl Registry {
     ) -> Option<SeriesView<'a>> {
         let mode = family_type.gauge_mode()?;
         // A group's gauge has one value, in any mode.
-        let has_writers = !gauge.members.is_empty() || !gauge.ghosts.is_empty();
+        let has_writers = !gauge.members.is_empty() || !gauge.left_values.is_empty();
         if let (Some(number), false) = (gauge.retired, has_writers) {
             *visited += 1;
             return Some(SeriesView::Number(number));
@@ -247,7 +251,7 @@ impl Registry {
             let number = self.fold(gauge, mode, id, now_ms, visited)?;
             return Some(SeriesView::Number(number));
         }
-        *visited += gauge.members.len() + gauge.ghosts.len();
+        *visited += gauge.members.len() + gauge.left_values.len();
         let values = self.per_writer(gauge, mode, id, now_ms);
         (!values.is_empty()).then_some(SeriesView::PerWriter(values))
     }
@@ -273,7 +277,7 @@ impl Registry {
             return None;
         }
         let (from, members) = (from as usize, gauge.members.len());
-        if from >= members + gauge.ghosts.len() {
+        if from >= members + gauge.left_values.len() {
             return None;
         }
         let to = from.saturating_add(at_most);
@@ -285,14 +289,14 @@ impl Registry {
             .filter(|member| member.writer != NONE)
             .filter(|member| self.is_shown(member, mode, id, now_ms))
             .map(|member| (&*self.writers[member.writer].pid, member.value));
-        let ghosts = gauge
-            .ghosts
+        let left_values = gauge
+            .left_values
             .iter()
             .take(to.saturating_sub(members))
             .skip(from.saturating_sub(members))
-            .filter(|ghost| ghost.until_ms > now_ms)
-            .map(|ghost| (&*ghost.pid, ghost.value));
-        Some((shown.chain(ghosts).collect(), to as u64))
+            .filter(|left_value| left_value.until_ms > now_ms)
+            .map(|left_value| (&*left_value.pid, left_value.value));
+        Some((shown.chain(left_values).collect(), to as u64))
     }
 
     fn per_writer<'a>(
@@ -306,12 +310,12 @@ impl Registry {
             .present()
             .filter(|member| self.is_shown(member, mode, id, now_ms))
             .map(|member| (&*self.writers[member.writer].pid, member.value));
-        let ghosts = gauge
-            .ghosts
+        let left_values = gauge
+            .left_values
             .iter()
-            .filter(|ghost| ghost.until_ms > now_ms)
-            .map(|ghost| (&*ghost.pid, ghost.value));
-        members.chain(ghosts).collect()
+            .filter(|left_value| left_value.until_ms > now_ms)
+            .map(|left_value| (&*left_value.pid, left_value.value));
+        members.chain(left_values).collect()
     }
 
     fn fold(
@@ -336,7 +340,7 @@ impl Registry {
                 Some(retired) => with_retired(&gauge.sum, retired),
             });
         }
-        *visited += gauge.members.len() + gauge.ghosts.len();
+        *visited += gauge.members.len() + gauge.left_values.len();
         let shown = || {
             gauge
                 .present()
@@ -351,13 +355,16 @@ impl Registry {
             time: member.time,
             writer: &self.writers[member.writer].id,
         });
-        let ghosts = gauge.ghosts.iter().filter(|ghost| ghost.until_ms > now_ms);
-        let ghosts = ghosts.map(|ghost| Setting {
-            value: ghost.value,
-            time: ghost.time,
-            writer: &ghost.writer_id,
+        let left_values = gauge
+            .left_values
+            .iter()
+            .filter(|left_value| left_value.until_ms > now_ms);
+        let left_values = left_values.map(|left_value| Setting {
+            value: left_value.value,
+            time: left_value.time,
+            writer: &left_value.writer_id,
         });
-        let settings = members.chain(ghosts).chain(gauge.retired.map(folded));
+        let settings = members.chain(left_values).chain(gauge.retired.map(folded));
         let mut set = settings.filter(|setting| !mode.is_timed() || setting.time > 0.0);
         let first = set.next()?;
         let all = set.try_fold(first, |one, other| mode.fold(one, other));

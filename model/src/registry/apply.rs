@@ -1,4 +1,4 @@
-//! Applying the entries of an accepted batch: the difference to what its writer sent before.
+//! Applies the entries of an accepted batch: the differences to what its writer sent before.
 
 mod define;
 mod unnamed;
@@ -12,7 +12,7 @@ pub(super) use values::counter_of;
 use values::not_ahead;
 
 impl Registry {
-    /// Applies every entry and returns how many were left out, and which series.
+    /// Applies every entry; returns how many were left out, and which series.
     pub(super) fn apply(&mut self, stamp: &Stamp, id: u32, batch: &Batch<'_>) -> (u64, LeftOut) {
         let now_ms = stamp.now_ms;
         let (mut families, mut layouts) = (Vec::new(), Vec::new());
@@ -54,10 +54,10 @@ impl Registry {
                     }
                     None => Err(Reason::Index),
                 },
-                // Only a group's series are told when they began.
+                // Only the series of groups have start times in batches.
                 Entry::Start { .. } => Err(Reason::Value),
                 Entry::Family(family) => {
-                    // A text that is too long is left out, not the family's series.
+                    // Leaves out a text that is too long, but not the family's series.
                     let kept = family.without_long_texts();
                     let fits = kept == family;
                     families.push(kept);
@@ -103,7 +103,7 @@ impl Registry {
                 let place = entry.place() as usize;
                 let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
                 if self.layouts[memory.layout].is_empty() {
-                    // A summary has no place for it.
+                    // A summary has no exemplars.
                     return Err(Reason::Exemplar);
                 }
                 Some(memory.layout)
@@ -111,7 +111,7 @@ impl Registry {
             Total::Gauge(_) => return Err(Reason::Exemplar),
         };
         if stamp.refuse_definitions {
-            // It would need memory, and the next one will be as good.
+            // It would need memory, and the next exemplar is just as useful.
             return Ok(());
         }
         if self.has_total(entry.series) && self.group_of(entry.series).is_none() {

@@ -36,7 +36,7 @@ pub(super) struct Holders {
     /// the former at index [`turn`](Self::turn).
     by_help: [u32; 2],
     /// Index of the shown help text; it changes when the next text becomes the shown one.
-    pub(super) turn: bool,
+    pub(super) help_side: bool,
     /// The next help text, shown once no live writer holds the present one.
     pub(super) next_help: Option<Box<str>>,
     /// Bucket layouts, each with the number of owned entries that have it, which is never zero.
@@ -65,9 +65,9 @@ impl Holders {
     }
 
     /// Adds or removes an entry.
-    pub(super) fn count(&mut self, turn: bool, layout: Option<u32>, holds: bool) {
+    pub(super) fn count(&mut self, help_side: bool, layout: Option<u32>, holds: bool) {
         let step = if holds { 1 } else { u32::MAX };
-        let place = &mut self.by_help[usize::from(turn)];
+        let place = &mut self.by_help[usize::from(help_side)];
         *place = place.wrapping_add(step);
         let Some(layout) = layout else { return };
         match self.by_layout.binary_search_by_key(&layout, |(of, _)| *of) {
@@ -93,34 +93,34 @@ impl Family {
     /// layout of its definition. Returns whether older layouts have to be removed from the totals.
     pub(super) fn count_holder(
         &mut self,
-        help_turn: bool,
+        help_side: bool,
         layout: Option<u32>,
         holds: bool,
     ) -> bool {
         let holders = &mut self.holders;
         let was_held = layout.is_some_and(|layout| holders.holds_layout(layout));
-        holders.count(help_turn, layout, holds);
+        holders.count(help_side, layout, holds);
         let changed = layout.filter(|layout| was_held != holders.holds_layout(*layout));
         let newest = holders.newest_layout;
         if holds && changed.is_some() {
             holders.newest_layout = changed;
         }
-        self.turn_help();
+        self.show_next_help();
         // A new family has the series of this entry and nothing old.
         let is_new = newest.is_none() && self.order.len() <= 1;
         changed.is_some() && newest != changed && !is_new
     }
 
     /// Shows the next help text once only its holders are left.
-    fn turn_help(&mut self) {
+    fn show_next_help(&mut self) {
         let holders = &mut self.holders;
-        let shown = usize::from(holders.turn);
+        let shown = usize::from(holders.help_side);
         if holders.by_help[shown] == 0
             && holders.by_help[1 - shown] > 0
             && let Some(next) = holders.next_help.take()
         {
             self.help = next;
-            holders.turn = !holders.turn;
+            holders.help_side = !holders.help_side;
         }
     }
 }
@@ -133,25 +133,25 @@ impl Registry {
         let family = &mut self.families[family_id];
         let holders = &mut family.holders;
         let is_fixed = family.is_declared || holders.is_by_hand;
-        let mut turn = holders.turn;
+        let mut help_side = holders.help_side;
         if !help.is_empty() && *family.help != *help && !is_fixed {
-            if holders.by_help[usize::from(turn)] == 0 {
+            if holders.by_help[usize::from(help_side)] == 0 {
                 family.help = help.into();
                 holders.next_help = None;
             } else {
-                turn = !turn;
+                help_side = !help_side;
                 holders.next_help = Some(help.into());
             }
         }
-        if turn == entry.help_turn() {
+        if help_side == entry.help_side() {
             return;
         }
         if entry.is_owned() {
-            holders.count(!turn, None, false);
-            holders.count(turn, None, true);
+            holders.count(!help_side, None, false);
+            holders.count(help_side, None, true);
         }
-        family.turn_help();
-        self.writers[writer].entries[at].set_help_turn(turn);
+        family.show_next_help();
+        self.writers[writer].entries[at].set_help_side(help_side);
     }
 
     /// Returns the families that a new declaration replaces, if no live writer holds any of them;

@@ -12,7 +12,7 @@ const MAX_OF_NATIVE: usize = 10;
 
 /// An exemplar and its bucket.
 #[derive(Debug, Clone)]
-pub(super) struct Kept {
+pub(super) struct StoredExemplar {
     pub(super) slot: u64,
     pub(super) exemplar: Exemplar,
 }
@@ -59,7 +59,7 @@ impl Registry {
             Ok(at) if kept[at].exemplar.time <= exemplar.time => kept[at].exemplar = exemplar,
             Ok(_) => {}
             Err(at) => {
-                kept.insert(at, Kept { slot, exemplar });
+                kept.insert(at, StoredExemplar { slot, exemplar });
                 if family_type == FamilyType::NativeHistogram && kept.len() > MAX_OF_NATIVE {
                     let oldest = (0..kept.len())
                         .min_by(|a, b| kept[*a].exemplar.time.total_cmp(&kept[*b].exemplar.time));
@@ -84,7 +84,7 @@ impl Registry {
 }
 
 /// Returns the bytes of memory of one series' exemplars.
-pub(super) fn heap_bytes(kept: &Vec<Kept>) -> usize {
+pub(super) fn heap_bytes(kept: &Vec<StoredExemplar>) -> usize {
     let texts = kept.iter().map(|kept| kept.exemplar.labels.as_str().len());
-    kept.capacity() * size_of::<Kept>() + texts.sum::<usize>()
+    kept.capacity() * size_of::<StoredExemplar>() + texts.sum::<usize>()
 }

@@ -2,45 +2,45 @@
 //!
 //! # How it works
 //!
-//! A writer goes from *live* to *ended* when its lease is over, and from there to *forgotten* after its
-//! retention; LEAVE makes it *closed*. A closed or forgotten one is known only by its
-//! [tombstone](super::tombstones) from then on: another writer of the same id begins anew, and what is
-//! left in the record of the old one is only worked off. Each such step is one mark on the writer
-//! ([`Registry::catch_up`]).
+//! A *live* writer becomes *ended* when its lease is over, and *forgotten* after its retention.
+//! LEAVE makes it *closed*. From a closed or forgotten writer only a [tombstone](super::tombstones)
+//! stays. Another writer with the same id begins anew, and the old record is removed step by step.
+//! Each change of phase is one mark on the writer ([`Registry::catch_up`]).
 //!
-//! What follows for each of its series (it no longer counts as an owner; its gauges are folded) is
-//! *settled* later, a bounded number of entries with each write, as of the moment of the step itself:
-//! so it does not matter when. Until then the entry and its writer disagree, and reading sees through
-//! that: see [`ownership`](super::ownership). A total whose deadline has passed is hidden from then on,
-//! and removed by a later write ([`Registry::review`]).
+//! Each of its series follows later: the writer no longer counts as an owner, and its gauges are
+//! folded. This *settling* takes a bounded number of entries with each write, and acts as of the
+//! moment of the change of phase, so it does not matter when it happens. Until then the entry and
+//! its writer disagree, and reading takes that into account: see [`ownership`](super::ownership). A
+//! total is hidden from its deadline on, and a later write removes it ([`Registry::review`]).
 //!
 //! # What it costs
 //!
-//! A write takes at most [`WORK_PER_WRITE`] steps of each kind, and [`WORK_WHEN_FULL`] when the registry
-//! is full, whatever has happened before; the writer that it is about takes its own steps first, which
-//! is O(1). Where no writes come, [`Registry::settle`] is called as long as there is
+//! A write takes at most [`WORK_PER_WRITE`] steps of each kind, and [`WORK_WHEN_FULL`] when the
+//! registry is full, whatever has happened before. It first takes the due steps of its own writer,
+//! which is O(1). If no writes come, the module calls [`Registry::settle`] as long as there is
 //! [something to do](Registry::next_work_ms).
 
-use super::series::{Ghost, NONE, Total};
+use super::series::{LeftValue, NONE, Total};
 use super::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::pieces::Pieces;
 use crate::{AfterLeave, GaugeMode};
 
-/// The most steps of each kind (writers' steps, entries, deleted series, deadlines) of one write.
+/// Maximum number of steps of each kind in one write: changes of phase, entries, deleted series,
+/// deadlines.
 pub(super) const WORK_PER_WRITE: usize = 64;
-/// The same of a write to a registry that has no room, and of [`Registry::settle`].
+/// The same for a write to a registry that has no room, and for [`Registry::settle`].
 const WORK_WHEN_FULL: usize = 512;
-/// Writers that are gone and can still be listed.
+/// Number of writers that are gone and can still be listed.
 const LISTED_GONE: usize = 64;
-/// A total whose deadline cannot be told yet is looked at again after this time, in milliseconds.
+/// Time after which a total with an unknown deadline is reviewed again, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 1000;
-/// The most deadlines that are looked at in order to count what is hidden.
+/// Maximum number of deadlines that are visited to count the hidden series.
 pub(super) const COUNTED_DEADLINES: usize = 1000;
 
 impl Registry {
-    /// What every write does first.
+    /// Does what every write does first.
     pub(super) fn begin(&mut self, stamp: &Stamp) {
         self.begin_by(stamp, None);
     }
@@ -74,8 +74,8 @@ impl Registry {
         self.work(budget);
     }
 
-    /// Works off what earlier writes and the passing of time have left, and nothing else: a rollback
-    /// is decided about when a writer is heard of.
+    /// Finishes work that earlier writes and the passing of time have left, and nothing else: only
+    /// a message from a writer decides about a rollback.
     pub fn settle(&mut self, stamp: &Stamp) {
         if let Some(limits) = stamp.limits {
             self.limits = limits;
@@ -84,8 +84,8 @@ impl Registry {
         self.work(WORK_WHEN_FULL);
     }
 
-    /// When [`settle`](Self::settle) has something to do: at once if that is not after `now_ms`;
-    /// `None`: not without another write.
+    /// Returns when [`settle`](Self::settle) has work: at once if that is not after `now_ms`;
+    /// `None`: not before another write.
     pub fn next_work_ms(&self, now_ms: u64) -> Option<u64> {
         if self.is_rolled_back() {
             return None;
@@ -116,7 +116,7 @@ impl Registry {
         }
     }
 
-    /// Whether a write could make room in a registry that has none.
+    /// Returns whether a write could free space in a registry that has none.
     pub fn may_make_room(&self, now_ms: u64) -> bool {
         self.totals as u64 >= self.limits.max_series
             && self
@@ -126,7 +126,7 @@ impl Registry {
 
     fn work(&mut self, budget: usize) {
         let now_ms = self.last_stamp_ms;
-        // First what is left of earlier steps of a life: then each is seen as it was.
+        // Settles earlier phases first, so that entries see each phase in its order.
         self.settle_some(budget);
         self.advance(now_ms, budget);
         self.settle_some(budget);
@@ -139,7 +139,7 @@ impl Registry {
         self.drop_records(now_ms, budget);
     }
 
-    /// Drops records of writers that are gone, but for the last few: those can still be listed.
+    /// Removes records of writers that are gone, except the last few, which can still be listed.
     fn drop_records(&mut self, now_ms: u64, budget: usize) {
         for _ in 0..budget {
             let Some(&id) = self.gone.front() else { return };
@@ -153,7 +153,7 @@ impl Registry {
         }
     }
 
-    /// Takes some steps of writers' lives that are due.
+    /// Takes some due steps of writers' lives.
     fn advance(&mut self, now_ms: u64, mut budget: usize) {
         while budget > 0
             && let Some(&(end_ms, id)) = self.leases.first()
@@ -171,7 +171,7 @@ impl Registry {
         }
     }
 
-    /// Takes the steps of one writer's life that are due.
+    /// Takes the due steps of one writer's life.
     pub(super) fn catch_up(&mut self, id: u32, now_ms: u64) {
         if self.writers[id].phase == Phase::Live && !self.is_live(&self.writers[id], now_ms) {
             self.end_writer(id);
@@ -182,7 +182,7 @@ impl Registry {
         }
     }
 
-    /// Its lease is over.
+    /// Marks a writer whose lease is over.
     fn end_writer(&mut self, id: u32) {
         let end_ms = self.lease_end_ms(&self.writers[id]);
         self.take_lease(id);
@@ -194,7 +194,7 @@ impl Registry {
         self.unsettle(id, true);
     }
 
-    /// It was silent for so long that only its last seq is kept.
+    /// Forgets a writer that was silent for too long: only its last seq is kept.
     fn forget_writer(&mut self, id: u32) {
         let at_ms = self.writers[id].retires_ms;
         self.retirements.remove(&(at_ms, id));
@@ -202,7 +202,7 @@ impl Registry {
         self.unsettle(id, false);
     }
 
-    /// It has left for good.
+    /// Marks a writer that has left for good.
     pub(super) fn close_writer(&mut self, id: u32, now_ms: u64) {
         let was_live = self.writers[id].phase == Phase::Live;
         if was_live {
@@ -232,7 +232,7 @@ impl Registry {
         }
     }
 
-    /// A writer's lease no longer counts.
+    /// Removes a writer's lease.
     fn take_lease(&mut self, id: u32) {
         let writer = &self.writers[id];
         let is_missing = self.is_missing(writer);
@@ -244,7 +244,7 @@ impl Registry {
         self.missing -= u32::from(is_missing);
     }
 
-    /// A writer begins, or comes back after its lease was over.
+    /// Marks a writer that is new, or back after its lease was over.
     pub(super) fn revive(&mut self, id: u32, now_ms: u64) {
         let writer = &mut self.writers[id];
         self.retirements.remove(&(writer.retires_ms, id));
@@ -268,8 +268,8 @@ impl Registry {
         self.missing += u32::from(self.is_missing(&self.writers[id]));
     }
 
-    /// A writer's phase has changed: its entries are to be brought into line. Where they were still to
-    /// be brought into line with a phase in which it owned its series, it owned them until now.
+    /// Queues a writer for settling after its phase has changed. Entries that were not settled
+    /// since a phase in which the writer owned its series count as owned until now.
     fn unsettle(&mut self, id: u32, was_live: bool) {
         let writer = &mut self.writers[id];
         if writer.is_queued {
@@ -293,7 +293,7 @@ impl Registry {
         }
     }
 
-    /// Brings entries of a writer into line with its phase; true when all are.
+    /// Settles entries of a writer; returns true when all agree with its phase.
     fn settle_writer(&mut self, id: u32, budget: &mut usize) -> bool {
         while *budget > 0 {
             if self.writers[id].unnamed.is_some() {
@@ -327,7 +327,7 @@ impl Registry {
         false
     }
 
-    /// Brings one entry of a live writer into line, out of turn.
+    /// Settles one entry of a live writer at once.
     pub(super) fn settle_entry(&mut self, id: u32, at: usize) {
         let writer = &self.writers[id];
         if writer.is_queued && at >= writer.settle_from as usize {
@@ -335,7 +335,7 @@ impl Registry {
         }
     }
 
-    /// An entry of a writer that has come back counts again, unless its total ended meanwhile.
+    /// Makes an entry of a writer that is back count again, unless its total ended meanwhile.
     fn own_again(&mut self, id: u32, at: usize) {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
@@ -349,7 +349,7 @@ impl Registry {
         self.set_owned(id, at, true, 0);
     }
 
-    /// An entry of a writer that is not live no longer counts.
+    /// Makes an entry of a writer that is not live no longer count.
     fn disown(&mut self, id: u32, at: usize) {
         let writer = &self.writers[id];
         let (entry, end_ms) = (writer.entries[at], writer.end_ms);
@@ -367,12 +367,12 @@ impl Registry {
         if entry.is_owned() == owned {
             return;
         }
-        // A writer that comes back finds its series given to a group.
+        // A writer that is back may find that a group has its series.
         if owned && self.groups.owner(entry.series).is_some() {
             return;
         }
         entry.set_owned(owned);
-        let (id, place, help_turn) = (entry.series, entry.place(), entry.help_turn());
+        let (id, place, help_side) = (entry.series, entry.place(), entry.help_side());
         let series = &mut self.series[id];
         let family_id = series.family;
         let family = &mut self.families[family_id];
@@ -390,7 +390,7 @@ impl Registry {
             Total::Buckets(_) => self.writers[writer].layout_at(place),
             Total::Counter(_) | Total::Native(_) => None,
         };
-        let must_sweep = family.count_holder(help_turn, layout, owned);
+        let must_sweep = family.count_holder(help_side, layout, owned);
         if owned {
             series.owners += 1;
         } else {
@@ -403,7 +403,7 @@ impl Registry {
         }
     }
 
-    /// The last entry of a writer that is gone: what it leaves behind is folded, its memory ends.
+    /// Removes the last entry of a writer that is gone: folds its value and ends its memory.
     fn drop_last_entry(&mut self, id: u32) {
         let at = self.writers[id].entries.len() - 1;
         if self.writers[id].entries[at].is_hole() {
@@ -445,7 +445,7 @@ impl Registry {
                     ttl_ms => ttl_ms,
                 };
                 let writer = &self.writers[writer];
-                let left = Ghost {
+                let left = LeftValue {
                     writer_id: writer.id.clone(),
                     pid: writer.pid.clone(),
                     value: member.value,
@@ -458,7 +458,7 @@ impl Registry {
         }
     }
 
-    /// Whether a series has the total of a gauge that no writer has a value of.
+    /// Returns whether a series has the total of a gauge in which no writer has a value.
     pub(super) fn is_empty_gauge(&self, id: u32) -> bool {
         match &self.series[id].total {
             Total::Gauge(gauge) => {
@@ -468,22 +468,22 @@ impl Registry {
         }
     }
 
-    /// Ends the total of such a gauge: it would show nothing, for ever. Values of writers that have
-    /// left are shown until their time is over.
+    /// Ends the total of such a gauge, which would show nothing for ever. Values of writers that
+    /// have left are shown until their time is over.
     pub(super) fn end_empty_gauge(&mut self, id: u32) {
         let Total::Gauge(gauge) = &self.series[id].total else {
             return;
         };
-        let is_shown = |ghost: &&Ghost| ghost.until_ms > self.last_stamp_ms;
-        // The last is nearly always the one that is shown longest.
-        let last = gauge.ghosts.last().filter(is_shown);
-        match last.or_else(|| gauge.ghosts.iter().find(is_shown)) {
-            Some(ghost) => self.put_deadline(id, ghost.until_ms),
+        let is_shown = |left_value: &&LeftValue| left_value.until_ms > self.last_stamp_ms;
+        // The last one is nearly always the one that is shown longest.
+        let last = gauge.left_values.last().filter(is_shown);
+        match last.or_else(|| gauge.left_values.iter().find(is_shown)) {
+            Some(left_value) => self.put_deadline(id, left_value.until_ms),
             None => self.end_total(id),
         }
     }
 
-    /// The total of a series ends, and the series with it where no writer remembers it.
+    /// Ends the total of a series, and the series too if no writer remembers it.
     pub(super) fn end_total(&mut self, id: u32) {
         let family = self.series[id].family;
         self.drop_total(id);
@@ -495,13 +495,13 @@ impl Registry {
 
     fn expire(&mut self, id: u32) {
         self.expired += 1;
-        // The series stays: a caller has an entry of it.
+        // The series stays, because a caller has an entry of it.
         let family = self.series[id].family;
         self.drop_total(id);
         self.end_family_if_empty(family);
     }
 
-    /// Whether every entry agrees with its writer at that time.
+    /// Returns whether every entry agrees with its writer at that time.
     #[inline]
     pub(super) fn is_settled_at(&self, now_ms: u64) -> bool {
         self.unsettled.is_empty()
@@ -515,24 +515,25 @@ impl Registry {
                 .is_none_or(|(at_ms, _)| *at_ms > now_ms)
     }
 
-    /// Leases are measured by a clock that stands still while a rollback is unknown to their writers.
+    /// Returns the time of the clock of leases, which stands still while writers do not know of a
+    /// rollback.
     #[inline]
     pub(super) fn lease_clock(&self, now_ms: u64) -> u64 {
         now_ms.saturating_sub(self.paused_ms)
     }
 
-    /// When a lease ends, in Unix milliseconds.
+    /// Returns when a lease ends, in Unix milliseconds.
     pub(super) fn lease_end_ms(&self, writer: &Writer) -> u64 {
         writer.lease_end_ms.saturating_add(self.paused_ms)
     }
 
-    /// Whether a writer's values count as live at that time.
+    /// Returns whether a writer's values count as live at that time.
     #[inline]
     pub(super) fn is_live(&self, writer: &Writer, now_ms: u64) -> bool {
         writer.phase == Phase::Live && writer.lease_end_ms > self.lease_clock(now_ms)
     }
 
-    /// Where a writer is in its life at that time, noted or not.
+    /// Returns the phase of a writer at that time, whether noted yet or not.
     pub(super) fn phase_at(&self, writer: &Writer, now_ms: u64) -> Phase {
         match writer.phase {
             Phase::Live if self.is_live(writer, now_ms) => Phase::Live,
@@ -542,7 +543,7 @@ impl Registry {
         }
     }
 
-    /// When a writer that does not come back is forgotten.
+    /// Returns when a writer that does not come back is forgotten.
     fn forgotten_ms(&self, writer: &Writer) -> u64 {
         if writer.phase == Phase::Live {
             let end_ms = self.lease_end_ms(writer);
@@ -552,7 +553,8 @@ impl Registry {
         }
     }
 
-    /// When a writer left or was forgotten, if it did before that time, noted or not.
+    /// Returns when a writer left or was forgotten, if that was before that time, whether noted yet
+    /// or not.
     pub(super) fn gone_ms(&self, writer: &Writer, now_ms: u64) -> Option<u64> {
         match self.phase_at(writer, now_ms) {
             Phase::Live | Phase::Ended => None,
@@ -561,7 +563,7 @@ impl Registry {
         }
     }
 
-    /// Goes through some series of deleted families.
+    /// Removes some series of deleted families.
     fn clear_deleted(&mut self, budget: usize) {
         for _ in 0..budget {
             let Some(order) = self.deleted.front_mut() else {
@@ -572,7 +574,7 @@ impl Registry {
                 self.deleted.pop_front();
             }
             let Some(id) = id else { continue };
-            // The number may have been given to another series since.
+            // Another series may have the number by now.
             if self
                 .series
                 .get(id)
@@ -585,7 +587,7 @@ impl Registry {
         }
     }
 
-    /// Sees to it that a total without an owner is looked at when its TTL has passed.
+    /// Sets a deadline for a total without an owner: when its TTL has passed.
     pub(super) fn set_deadline(&mut self, id: u32) {
         let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
         if ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
@@ -593,7 +595,7 @@ impl Registry {
         }
     }
 
-    /// Has a series looked at no later than at that time.
+    /// Makes sure that a series is reviewed no later than at that time.
     pub(super) fn put_deadline(&mut self, id: u32, at_ms: u64) {
         let series = &mut self.series[id];
         if self
@@ -606,14 +608,14 @@ impl Registry {
         }
     }
 
-    /// Takes the deadline of a series away.
+    /// Removes the deadline of a series.
     pub(super) fn take_deadline(&mut self, id: u32) {
         let series = &mut self.series[id];
         self.deadlines.remove(series.deadline, id);
         series.deadline = NONE;
     }
 
-    /// Looks at some series whose deadline may have passed.
+    /// Reviews some series whose deadline may have passed.
     fn review_some(&mut self, now_ms: u64, budget: usize) {
         for _ in 0..budget {
             let Some(id) = self.deadlines.due(now_ms) else {
@@ -624,7 +626,7 @@ impl Registry {
         }
     }
 
-    /// Ends a total that has expired, or a gauge that is empty; otherwise sees when to look again.
+    /// Ends a total that has expired, or a gauge that is empty; otherwise sets the next deadline.
     fn review(&mut self, id: u32, now_ms: u64) {
         if !self.has_total(id) {
             return;
@@ -637,7 +639,8 @@ impl Registry {
         let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
         if ttl_ms > 0 && series.owners == 0 {
             let at_ms = series.idle_since_ms.saturating_add(ttl_ms);
-            // Past it, and not expired: a writer that has come back owns it, or may.
+            // The deadline has passed but the total has not expired: a writer that is back owns it,
+            // or may.
             let later_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
             self.put_deadline(id, if at_ms > now_ms { at_ms } else { later_ms });
         }
@@ -646,7 +649,7 @@ impl Registry {
         }
     }
 
-    /// How many series have a total, less those of which it is seen that they have expired.
+    /// Returns the number of series with a total, minus those that are visibly expired.
     pub(super) fn shown_count(&self, now_ms: u64) -> usize {
         let due = self.deadlines.all_due(now_ms).take(COUNTED_DEADLINES);
         let hidden = due.filter(|id| self.has_total(*id) && self.is_expired(*id, now_ms));

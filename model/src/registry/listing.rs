@@ -1,4 +1,4 @@
-//! What is in a registry: its families and its writers, in pages that are short work.
+//! Lists the families and the writers of a registry, in pages that are little work.
 
 use std::ops::Bound;
 
@@ -6,17 +6,17 @@ use super::Registry;
 use super::writer::{Phase, Writer};
 use crate::FamilyType;
 
-/// The most entries of one page.
+/// Maximum number of entries of one page.
 const PAGE_ENTRIES: usize = 500;
-/// The most bucket bounds, and places without a writer, that one page passes.
+/// Maximum number of bucket bounds, and of places without a writer, that one page passes.
 const PAGE_STEPS: usize = 5_000;
-/// The most bytes of names and texts in one page, but for the entry that crosses the line.
+/// Maximum size of the names and texts of one page, in bytes; the last entry may exceed it.
 const PAGE_BYTES: usize = 64 * 1024;
 
 /// One family, as `METRICS.FAMILIES` lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FamilyEntry<'a> {
-    /// Its name; of a counter without `_total`.
+    /// Its name; a counter's without `_total`.
     pub name: &'a str,
     /// Its type and mode.
     pub family_type: FamilyType,
@@ -24,16 +24,16 @@ pub struct FamilyEntry<'a> {
     pub help: &'a str,
     /// The text of `# UNIT`.
     pub unit: &'a str,
-    /// How many series it has; expired ones count until a write has removed them.
+    /// Number of its series; expired ones count until a write has removed them.
     pub series: usize,
-    /// The TTL that its new series get; `None`: the registry's default.
+    /// The TTL of its new series; `None`: the registry's default.
     pub ttl_ms: Option<u64>,
-    /// The bounds that direct observations are counted in, without `+Inf`.
+    /// The bounds for direct observations, without `+Inf`.
     pub buckets: Vec<&'a str>,
     /// The lowest schema that a writer of native histograms may have; `None`: 0.
     pub schema: Option<i8>,
-    /// The bounds of each bucket layout that live writers have, without `+Inf`; only where the family
-    /// was asked for by its name.
+    /// The bounds of each bucket layout that live writers have, without `+Inf`; only if the request
+    /// named the family.
     pub held_buckets: Vec<Vec<&'a str>>,
 }
 
@@ -42,19 +42,19 @@ pub struct FamilyEntry<'a> {
 pub struct WriterEntry<'a> {
     /// Its id.
     pub id: &'a [u8],
-    /// Where it is in its life.
+    /// Its phase.
     pub state: WriterState,
-    /// The last seq that was applied; 0 of a writer that never sent a batch.
+    /// The last seq that was applied; 0 if it never sent a batch.
     pub seq: u64,
-    /// How many series it is remembered to have written.
+    /// Number of series that the registry remembers of it.
     pub series: usize,
-    /// For how much longer it is live; `None`: until it leaves.
+    /// Rest of its lease; `None`: until it leaves.
     pub lease_left_ms: Option<u64>,
     /// The text of its `pid` label, in the modes that have one.
     pub pid: &'a str,
 }
 
-/// Where a writer is in its life.
+/// The phases of a writer's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WriterState {
     /// Its lease runs.
@@ -63,12 +63,12 @@ pub enum WriterState {
     Silent,
     /// It has left for good.
     Left,
-    /// It was silent for so long that only its last seq is kept.
+    /// It was silent for so long that the registry keeps only its last seq.
     Forgotten,
 }
 
 impl WriterState {
-    /// The word for it.
+    /// Returns the word for it in replies.
     pub fn name(self) -> &'static str {
         match self {
             Self::Live => "live",
@@ -79,7 +79,7 @@ impl WriterState {
     }
 }
 
-/// A cursor that no page has given.
+/// A cursor that no page has returned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is no cursor: begin with 0, and go on with what the page before gave")]
 pub struct WrongListCursor(String);
@@ -87,14 +87,15 @@ pub struct WrongListCursor(String);
 /// Entries, and the cursor of the next page; `None` after the last.
 pub type Listing<T> = (Vec<T>, Option<String>);
 
-/// The beginning, in every listing.
+/// The first cursor of every listing.
 const START: &[u8] = b"0";
-/// Before the name of the last family of a page.
+/// Prefix of a cursor that is the name of a page's last family.
 const AFTER: u8 = b'>';
 
 impl Registry {
-    /// Families in the order of their names. What is there throughout appears exactly once, whatever
-    /// comes and goes between pages: a cursor is a name, so it never gets stale.
+    /// Returns families in the order of their names. A family that exists all the time appears
+    /// exactly once, whatever comes and goes between pages: a cursor is a name, so it never becomes
+    /// invalid.
     pub fn list_families(
         &self,
         cursor: &[u8],
@@ -120,7 +121,7 @@ impl Registry {
         Ok((page, None))
     }
 
-    /// The family of that name, with the bucket layouts that live writers have.
+    /// Returns the family of that name, with the bucket layouts that live writers have.
     pub fn family(&self, name: &str) -> Option<FamilyEntry<'_>> {
         let id = self.family_named(name)?;
         let layouts = self.families[id].holders.layouts();
@@ -147,8 +148,8 @@ impl Registry {
         }
     }
 
-    /// Writers, in no order that means anything. One that is there throughout appears exactly once; of
-    /// those that are gone the last few.
+    /// Returns writers, in no particular order. A writer that exists all the time appears exactly
+    /// once; of those that are gone, the last few appear.
     pub fn list_writers(
         &self,
         now_ms: u64,
@@ -164,7 +165,7 @@ impl Registry {
             budget.steps += 1;
             let Some(writer) = writer else { continue };
             if writer.is_gone() && self.by_writer.contains_key(&writer.id) {
-                // It is there anew.
+                // A new writer has this id.
                 continue;
             }
             budget.entries += 1;
@@ -193,7 +194,7 @@ impl Registry {
             id: &writer.id,
             state,
             seq: writer.seq,
-            // Entries of one that is gone are there until a write has settled them.
+            // The entries of a writer that is gone stay until a write has settled them.
             series: if is_gone {
                 0
             } else {
@@ -205,7 +206,7 @@ impl Registry {
     }
 }
 
-/// What a page has cost so far.
+/// The cost of a page so far.
 #[derive(Default)]
 struct Budget {
     entries: usize,

@@ -17,7 +17,7 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 
 use super::Registry;
-use super::series::{Gauge, Ghost, Member, NONE, Total};
+use super::series::{Gauge, LeftValue, Member, NONE, Total};
 use super::writer::Writer;
 use crate::GaugeMode;
 use crate::footprint::allocated;
@@ -78,23 +78,23 @@ impl Registry {
     }
 
     /// Keeps the value of a writer that has gone, as long as it is to be shown.
-    pub(super) fn leave_behind(&mut self, id: u32, left: Ghost) {
+    pub(super) fn leave_behind(&mut self, id: u32, left: LeftValue) {
         let (now_ms, shows_pids) = (self.last_stamp_ms, self.shows_pids(id));
         let gauge = self.gauge_mut(id);
         let before = gauge.heap_bytes();
-        let mut index_from = gauge.ghosts.len();
+        let mut index_from = gauge.left_values.len();
         // Not each time: that would be quadratic.
         if index_from.is_power_of_two() {
-            gauge.ghosts.retain(|left| left.until_ms > now_ms);
+            gauge.left_values.retain(|left| left.until_ms > now_ms);
             if let Some(by_pid) = &mut gauge.by_pid {
                 by_pid.left = IdTable::default();
             }
             index_from = 0;
         }
         if left.until_ms > now_ms {
-            gauge.ghosts.push(left);
+            gauge.left_values.push(left);
         }
-        let (after, len) = (gauge.heap_bytes(), gauge.ghosts.len());
+        let (after, len) = (gauge.heap_bytes(), gauge.left_values.len());
         self.series_heap_bytes += after;
         self.series_heap_bytes -= before;
         if shows_pids {
@@ -113,7 +113,7 @@ impl Registry {
             if !self.shows_pids(id) {
                 continue;
             }
-            let left = gauge.ghosts.iter().enumerate();
+            let left = gauge.left_values.iter().enumerate();
             // One that was taken away.
             let left = left.filter(|(_, left)| left.until_ms > 0);
             let left = left.map(|(at, left)| (at, left.pid.clone()));
@@ -148,13 +148,13 @@ impl Registry {
         }
         let is_its = |at: &u32| {
             gauge
-                .ghosts
+                .left_values
                 .get(*at as usize)
                 .is_some_and(|left| *left.pid == *pid)
         };
         if let Some(at) = by_pid.left.find(hash, is_its) {
             // It stays where it is until its place is cleared.
-            gauge.ghosts[at as usize].until_ms = 0;
+            gauge.left_values[at as usize].until_ms = 0;
             if let Some(by_pid) = &mut gauge.by_pid {
                 by_pid.left.remove(hash, at);
             }
@@ -181,7 +181,7 @@ impl Registry {
             return;
         };
         let before = gauge.heap_bytes();
-        let left = &gauge.ghosts;
+        let left = &gauge.left_values;
         let hash = |at: u32| hash_of(hasher, left.get(at as usize).map_or("", |left| &left.pid));
         let by_pid = gauge.by_pid.get_or_insert_default();
         by_pid.left.insert(hash(at as u32), at as u32, hash);
@@ -269,7 +269,7 @@ mod tests {
             panic!("it is a gauge");
         };
         gauge
-            .ghosts
+            .left_values
             .iter_mut()
             .for_each(|left| left.pid = "7".into());
         assert_eq!(page(&registry, 5).matches("pid=\"7\"").count(), 4);

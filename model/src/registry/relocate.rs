@@ -66,7 +66,7 @@ impl Registry {
                     .vectors_mut()
                     .for_each(|piece| by.vector(piece));
                 by.vector(&mut gauge.holes);
-                by.vector(&mut gauge.ghosts);
+                by.vector(&mut gauge.left_values);
             }
             Total::Buckets(buckets) => {
                 by.boxed(buckets);

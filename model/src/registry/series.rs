@@ -160,7 +160,7 @@ pub(super) struct Gauge {
     /// Combined value of writers that have gone, in `min`, `max` and `sum`.
     pub(super) retired: Option<f64>,
     /// Values of writers that have gone, in `all` and `mostrecent`.
-    pub(super) ghosts: Vec<Ghost>,
+    pub(super) left_values: Vec<LeftValue>,
     /// In the modes that show each writer, once there is a value.
     pub(super) by_pid: Option<Box<ByPid>>,
 }
@@ -178,7 +178,7 @@ pub(super) struct Member {
 
 /// The value of a writer that has gone.
 #[derive(Debug, Clone)]
-pub(super) struct Ghost {
+pub(super) struct LeftValue {
     pub(super) writer_id: Box<[u8]>,
     pub(super) pid: Box<str>,
     pub(super) value: f64,
@@ -191,7 +191,7 @@ impl Gauge {
         allocated(size_of::<Self>())
             + self.members.heap_bytes()
             + allocated_for::<u32>(self.holes.capacity())
-            + allocated_for::<Ghost>(self.ghosts.capacity())
+            + allocated_for::<LeftValue>(self.left_values.capacity())
             + self.sum.heap_bytes()
             + self.by_pid.as_ref().map_or(0, |by_pid| by_pid.heap_bytes())
     }

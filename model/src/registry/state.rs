@@ -1,9 +1,9 @@
-//! The registry as bytes: RDB, DUMP, full synchronisation, and the exporter's snapshots.
+//! The registry as bytes: for RDB, DUMP, full synchronisation, and the exporter's snapshots.
 //!
-//! The bytes are the state itself, with the places of everything that is known by its number: so a
-//! copy goes on exactly as the original would, and equal bytes mean equal state. What can be derived
-//! (how many own a series, what is found by name) is derived. Little-endian, versioned, and every
-//! number is checked: bytes from a stranger give an error, never a registry that breaks later.
+//! The bytes are the state itself, with the place of everything that has a number. So a copy goes
+//! on exactly as the original would, and equal bytes mean equal state. What follows from the rest
+//! (the number of owners, the indexes by name) is derived. The form is little-endian and versioned.
+//! Every number is checked: foreign bytes give an error, never a registry that fails later.
 
 mod derive;
 mod fields;
@@ -31,21 +31,22 @@ use parts::{
 const SNAPSHOT_VERSION: u8 = 8;
 /// The first version with deadlines.
 pub(super) const WITH_DEADLINES: u8 = 3;
-/// The first version with what batches have left out.
+/// The first version with the series that batches have left out.
 pub(super) const WITH_LEFT_OUT: u8 = 4;
 /// The first version with TTLs of whole families.
 pub(super) const WITH_FAMILY_TTLS: u8 = 5;
-/// The first version with what holds a family's declaration.
+/// The first version with the holders of a family's declaration.
 pub(super) const WITH_HOLDERS: u8 = 6;
 /// The first version with what full states have not named.
 pub(super) const WITH_UNNAMED: u8 = 7;
 /// The first version with entries that were forgotten.
 pub(super) const WITH_HOLES: u8 = 8;
-/// What is counted one after the other, series and milliseconds too, never gets this far.
+/// Upper bound of counts, of series or milliseconds too: nothing that is counted one by one reaches
+/// it.
 const MAX_COUNT: u64 = 1 << 62;
 
 impl Registry {
-    /// The whole state.
+    /// Encodes the whole state.
     pub fn encode_snapshot(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024 + self.series.len() * 160);
         out.put_u8(SNAPSHOT_VERSION);
@@ -75,7 +76,7 @@ impl Registry {
         put_list(&mut out, &self.unsettled, |out, id| {
             out.put_varint((*id).into())
         });
-        // In the order in which they are gone through.
+        // In the order in which they will be removed.
         let deleted = self.deleted.iter();
         let deleted = deleted.flat_map(|order| order.ids().collect::<Vec<_>>().into_iter().rev());
         put_list(&mut out, &deleted.collect::<Vec<_>>(), |out, id| {
@@ -98,11 +99,11 @@ impl Registry {
         out
     }
 
-    /// The reverse of [`encode_snapshot`](Self::encode_snapshot).
+    /// Decodes the bytes of [`encode_snapshot`](Self::encode_snapshot).
     ///
     /// # Errors
     ///
-    /// Says what is wrong and where.
+    /// Returns what is wrong and where.
     pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let from = &mut reader;
@@ -130,7 +131,7 @@ impl Registry {
             registry.latest_end_ms = from.varint()?;
             registry.restart = get_restart(from)?;
         } else {
-            // Where the search for expired series went on.
+            // Older versions stored here where the search for expired series went on.
             from.text()?;
             from.varint()?;
         }
@@ -205,7 +206,7 @@ impl Registry {
         put_family_ttl(out, &family.ttl);
         let holders = &family.holders;
         out.put_u8(holders.is_by_hand.into());
-        out.put_u8(holders.turn.into());
+        out.put_u8(holders.help_side.into());
         out.put_u8(holders.next_help.is_some().into());
         out.put_text(holders.next_help.as_deref().unwrap_or_default());
         put_option(out, holders.newest_layout.map(u64::from));

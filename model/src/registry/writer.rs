@@ -12,7 +12,7 @@ use crate::measured::HeapBytes;
 use crate::pieces::Pieces;
 use crate::{LeftOut, NativeHistogram};
 
-/// Where a writer is in its life.
+/// The phases of a writer's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Its lease runs.
@@ -21,7 +21,7 @@ pub(super) enum Phase {
     Ended,
     /// It has left for good.
     Closed,
-    /// It was silent for so long that only its last seq is kept.
+    /// It was silent for so long that the registry keeps only its last seq.
     Forgotten,
 }
 
@@ -35,38 +35,38 @@ pub(super) struct Writer {
     pub(super) phase: Phase,
     pub(super) seq: u64,
     pub(super) lease_end_ms: u64,
-    /// When it ceased to own anything: the end of its lease, or its LEAVE if that came first.
+    /// When it ceased to own series: the end of its lease, or its LEAVE if that came first.
     pub(super) end_ms: u64,
     /// When it left or was forgotten.
     pub(super) gone_ms: u64,
-    /// Once its lease is over: when it is forgotten.
+    /// When it will be forgotten, once its lease is over.
     pub(super) retires_ms: u64,
     /// When it last came back after its lease was over.
     pub(super) back_ms: u64,
-    /// The number of the last rollback after which it was heard of.
+    /// Number of the last rollback after which it sent something.
     pub(super) healed_in: u32,
-    /// What it last sent, by series.
+    /// What it last sent, one entry per series.
     pub(super) entries: Pieces<Entry>,
-    /// Entries by series.
+    /// Index of the entries by series.
     by_series: IdTable,
     hasher: DefaultHashBuilder,
     /// What it last sent of histograms and summaries.
     pub(super) buckets: Pieces<BucketMemory>,
-    /// And of native histograms.
+    /// What it last sent of native histograms.
     pub(super) natives: Pieces<NativeHistogram>,
-    /// Bytes of memory that those own.
+    /// Memory of those, in bytes.
     pub(super) memory_bytes: usize,
     /// Its index table: places in `entries`, or `NONE`.
     pub(super) index: Pieces<u32>,
-    /// A run of full state that has not ended: which entries it has named.
+    /// The entries that an unfinished full state has named.
     pub(super) run: Option<Bits>,
     /// What its last full state has not named, as long as that is not all marked.
     pub(super) unnamed: Option<Box<Unnamed>>,
-    /// The series that its last batch has left out, if that asks.
+    /// The series that its last batch has left out, if the batch asked.
     pub(super) left_out: LeftOut,
-    /// Where settling goes on.
+    /// The entry at which settling continues.
     pub(super) settle_from: u32,
-    /// Entries from here on owned their series until the end of its lease, marked or not.
+    /// Entries from here on owned their series until the end of its lease, whether marked or not.
     pub(super) owed_from: u32,
     pub(super) is_queued: bool,
     /// The first of its entries that were forgotten; each names the next. `NO_PLACE`: there is none.
@@ -80,7 +80,7 @@ pub(super) struct Writer {
 pub(super) struct Entry {
     pub(super) series: u32,
     flags_and_place: u32,
-    /// Of a counter: the last value. Of a gauge: its base.
+    /// Last value of a counter; base of a gauge.
     pub(super) last: f64,
 }
 
@@ -93,9 +93,9 @@ pub(super) struct BucketMemory {
 
 const OWNED: u32 = 1 << 31;
 const RETIRED: u32 = 1 << 30;
-/// Beside which help text it was defined.
-const HELP_TURN: u32 = 1 << 29;
-const PLACE: u32 = HELP_TURN - 1;
+/// Flag: which of the family's two help texts it was defined with.
+const HELP_SIDE: u32 = 1 << 29;
+const PLACE: u32 = HELP_SIDE - 1;
 /// No entry has this place.
 pub(super) const NO_PLACE: u32 = PLACE;
 
@@ -133,7 +133,7 @@ impl Entry {
         self.flags_and_place
     }
 
-    /// Whether it counts among the series' owners.
+    /// Returns whether it counts among the series' owners.
     #[inline]
     pub(super) fn is_owned(&self) -> bool {
         self.flags_and_place & OWNED != 0
@@ -147,7 +147,7 @@ impl Entry {
         };
     }
 
-    /// Whether the writer has given the series up.
+    /// Returns whether the writer has given the series up.
     pub(super) fn is_retired(&self) -> bool {
         self.flags_and_place & RETIRED != 0
     }
@@ -160,20 +160,20 @@ impl Entry {
         };
     }
 
-    /// With which of a family's two help texts it was defined.
-    pub(super) fn help_turn(&self) -> bool {
-        self.flags_and_place & HELP_TURN != 0
+    /// Returns which of the family's two help texts it was defined with.
+    pub(super) fn help_side(&self) -> bool {
+        self.flags_and_place & HELP_SIDE != 0
     }
 
-    pub(super) fn set_help_turn(&mut self, turn: bool) {
-        self.flags_and_place = if turn {
-            self.flags_and_place | HELP_TURN
+    pub(super) fn set_help_side(&mut self, side: bool) {
+        self.flags_and_place = if side {
+            self.flags_and_place | HELP_SIDE
         } else {
-            self.flags_and_place & !HELP_TURN
+            self.flags_and_place & !HELP_SIDE
         };
     }
 
-    /// Of a gauge: the place among its members. Of a histogram: the place in the writer's memory.
+    /// Returns its place: of a gauge among the members, of a histogram in the writer's memory.
     #[inline]
     pub(super) fn place(&self) -> u32 {
         self.flags_and_place & PLACE
@@ -222,18 +222,19 @@ impl Writer {
         self.index.len() <= 2 * self.entries.len() + beyond
     }
 
-    /// Whether it has never sent a batch, and all its entries agree with its phase.
+    /// Returns whether it has never sent a batch, and all its entries agree with its phase.
     pub(super) fn is_direct(&self) -> bool {
         let has_pushed = self.seq > 0 || self.run.is_some() || !self.index.is_empty();
         !has_pushed && !self.is_queued && self.holes == 0
     }
 
-    /// Whether it has left or was forgotten, so that nothing of it is remembered.
+    /// Returns whether it has left or was forgotten, so that nothing of it is remembered.
     pub(super) fn is_gone(&self) -> bool {
         matches!(self.phase, Phase::Closed | Phase::Forgotten)
     }
 
-    /// Whether an entry owned its series until the end of the lease, though it is not marked.
+    /// Returns whether an entry owned its series until the end of the lease, although it is not
+    /// marked.
     pub(super) fn is_owed(&self, at: usize) -> bool {
         at >= self.owed_from as usize
     }
@@ -245,7 +246,7 @@ impl Writer {
             .is_some_and(|unnamed| unnamed.is_pending(at))
     }
 
-    /// The place of the entry for a series.
+    /// Returns the place of the entry for a series.
     pub(super) fn find(&self, series: u32) -> Option<usize> {
         let is_it = |at: &u32| {
             self.entries
@@ -307,13 +308,13 @@ impl Writer {
         next == NO_PLACE
     }
 
-    /// The bucket layout of a histogram or summary whose entry has that place.
+    /// Returns the bucket layout of a histogram or summary whose entry has that place.
     pub(super) fn layout_at(&self, place: u32) -> Option<u32> {
         let memory = self.buckets.get(place as usize)?;
         Some(memory.layout)
     }
 
-    /// The place in `entries` that an index of its table stands for.
+    /// Returns the place in `entries` for an index of its table.
     #[inline]
     pub(super) fn indexed(&self, index: u32) -> Option<usize> {
         match self.index.get(index as usize) {
@@ -322,8 +323,7 @@ impl Writer {
         }
     }
 
-    /// Finds entries by series again, after they were read from bytes; false where one series has
-    /// two.
+    /// Rebuilds the index by series after decoding; returns false if one series has two entries.
     pub(super) fn index_entries(&mut self) -> bool {
         for at in 0..self.entries.len() {
             if self.entries[at].is_hole() {
@@ -337,14 +337,14 @@ impl Writer {
         true
     }
 
-    /// Lets the entry at that place be found by its series.
+    /// Adds the entry at that place to the index by series.
     fn index_entry(&mut self, at: usize) {
         let (entries, hasher) = (&self.entries, &self.hasher);
         let hash = |at: u32| hash_of(hasher, entries[at as usize].series);
         self.by_series.insert(hash(at as u32), at as u32, hash);
     }
 
-    /// Gives memory back, once nothing is remembered.
+    /// Frees the memory, once nothing is remembered.
     pub(super) fn forget_all(&mut self) {
         (self.is_queued, self.owed_from) = (false, NONE);
         self.forget_holes();
@@ -360,7 +360,7 @@ impl Writer {
         (self.first_hole, self.holes) = (NO_PLACE, 0);
     }
 
-    /// Drops what was remembered of a histogram with the entry that was the last.
+    /// Removes what was remembered of a histogram along with its last entry.
     pub(super) fn drop_memory(&mut self, total: &Total, place: u32) {
         let place = place as usize;
         match total {
@@ -376,7 +376,8 @@ impl Writer {
         }
     }
 
-    /// Forgets a series of a writer that has no index table; the last entry takes the place.
+    /// Removes the entry of a series, for a writer without index table; the last entry moves to its
+    /// place.
     pub(super) fn forget(&mut self, series: u32) {
         let Some(at) = self.find(series) else { return };
         let last = self.entries.len() - 1;
@@ -391,21 +392,21 @@ impl Writer {
         }
     }
 
-    /// Keeps what it last sent of a histogram or summary, and returns the place.
+    /// Stores what it last sent of a histogram or summary; returns the place.
     pub(super) fn remember_buckets(&mut self, memory: BucketMemory) -> u32 {
         self.memory_bytes += memory.heap_bytes();
         self.buckets.push(memory);
         (self.buckets.len() - 1) as u32
     }
 
-    /// Keeps what it last sent of a native histogram, and returns the place.
+    /// Stores what it last sent of a native histogram; returns the place.
     pub(super) fn remember_native(&mut self, memory: NativeHistogram) -> u32 {
         self.memory_bytes += memory.heap_bytes();
         self.natives.push(memory);
         (self.natives.len() - 1) as u32
     }
 
-    /// Takes on what it has sent last of a native histogram.
+    /// Replaces what it last sent of a native histogram.
     pub(super) fn replace_native(&mut self, place: usize, now: &NativeHistogram) {
         let memory = &mut self.natives[place];
         self.memory_bytes -= memory.heap_bytes();
@@ -414,7 +415,7 @@ impl Writer {
     }
 }
 
-/// What an entry of a series is found by.
+/// Returns the hash of a series in the index of entries.
 fn hash_of(hasher: &DefaultHashBuilder, series: u32) -> u32 {
     hasher.hash_one(series) as u32
 }
@@ -426,7 +427,7 @@ impl BucketMemory {
 }
 
 impl HeapBytes for Writer {
-    /// With its entries in the indexes of the registry.
+    /// Includes its entries in the indexes of the registry.
     fn heap_bytes(&self) -> usize {
         allocated(self.id.len())
             + allocated(self.pid.len())
@@ -447,7 +448,7 @@ impl HeapBytes for Writer {
 
 #[cfg(test)]
 impl Writer {
-    /// What [`Writer::memory_bytes`] should be.
+    /// Returns [`Writer::memory_bytes`] by a walk.
     pub(super) fn walked_memory_bytes(&self) -> usize {
         let buckets = self.buckets.iter().map(BucketMemory::heap_bytes);
         let natives = self.natives.iter().map(NativeHistogram::heap_bytes);

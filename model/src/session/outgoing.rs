@@ -6,7 +6,7 @@ use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage, i
 use crate::{BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, Source};
 
 impl Session {
-    /// The full state from series `from` on, or as much of it as fits into one batch.
+    /// Returns a batch of the full state from series `from` on, with as much as fits.
     pub(super) fn send_state(&mut self, source: &dyn Source, from: usize, kind: BatchKind) -> Push {
         let mut batch = Contents::default();
         let mut number = from;
@@ -26,7 +26,7 @@ impl Session {
         self.send(batch, kind, then)
     }
 
-    /// What has changed since it was last sent; `None` if nothing has.
+    /// Returns a batch of what has changed since it was last sent; `None` if nothing has.
     pub(super) fn send_changes(&mut self, source: &dyn Source, now_ms: u64) -> Option<Push> {
         let mut batch = Contents::default();
         let again = self.retry.due(now_ms);
@@ -102,7 +102,7 @@ impl Session {
         matches!(self.series[number].saved.sent, Point::Scalar(_))
     }
 
-    /// Begins to keep what must be kept of a series.
+    /// Begins to keep the state of a series.
     fn know(&mut self, source: &dyn Source, number: usize) {
         if number == self.series.len() {
             let zero = source.point(number).zero();
@@ -138,8 +138,8 @@ impl Session {
         self.send_exemplars(batch, source, number);
     }
 
-    /// Those that are newer than the last that was sent. They are sent with a value of their
-    /// series, and again with every full state, so that none has to be acknowledged on its own.
+    /// Adds exemplars that are newer than the last one sent. They travel with a value of their
+    /// series, and again with every full state, so none needs its own acknowledgement.
     fn send_exemplars(&mut self, batch: &mut Contents<'_>, source: &dyn Source, number: usize) {
         let state = &mut self.series[number];
         let before = state.exemplars_until;
@@ -172,7 +172,7 @@ impl Session {
         };
         let push = Push {
             seq: self.seq,
-            epoch: self.told,
+            epoch: self.last_epoch,
             batch: writer.finish(header),
         };
         if !sent.is_empty() {
@@ -192,7 +192,7 @@ impl Session {
     }
 }
 
-/// A batch that is being filled, with the numbers of what it has introduced.
+/// A batch in preparation, with the numbers of the families and layouts that it has introduced.
 #[derive(Default)]
 pub(super) struct Contents<'s> {
     writer: BatchWriter,
@@ -200,12 +200,12 @@ pub(super) struct Contents<'s> {
     layouts: Vec<&'s Layout>,
     /// The series, in the order of the bytes.
     sent: Vec<usize>,
-    /// How many of them were left out before.
+    /// Number of them that were left out before.
     retried: usize,
 }
 
 impl<'s> Contents<'s> {
-    /// Whether a series with its family and its layout still fits, however large it is.
+    /// Returns whether a series with its family and its layout still fits, whatever its size.
     fn has_room(&self) -> bool {
         self.writer.has_room()
     }

@@ -1,46 +1,46 @@
-//! What of a session outlives its process, and how another goes on with it.
+//! The part of a session that outlives its process, and how another process continues with it.
 
 use super::left_out::{Retry, sort_batch};
 use super::{SeriesState, Session, SessionOptions, Stage, is_gauge};
 use crate::{Epoch, FamilyType, Point};
 
-/// What must outlive the process that runs a session, so that another can go on.
+/// The part of a session that must outlive its process, so that another can continue.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Saved {
     /// The last seq that was sent.
     pub seq: u64,
-    /// The seq of the last batch that had values in it: the ones that [`SavedPoint::sent`] holds.
+    /// The seq of the last batch with values: those in [`SavedPoint::sent`].
     pub sent_seq: u64,
-    /// Whether that batch was of a full state.
+    /// Whether that batch was part of a full state.
     pub sent_full: bool,
     /// The last seq that was acknowledged.
     pub acked_seq: u64,
-    /// When that was, in Unix milliseconds.
+    /// The time of that acknowledgement, in Unix milliseconds.
     pub acked_at_ms: u64,
     /// The epoch of the registry that acknowledged it.
     pub epoch: Option<Epoch>,
-    /// Of each series, by its number.
+    /// The saved point of each series, by its number.
     pub points: Vec<SavedPoint>,
     /// The series of the batch `sent_seq`, in any order.
     pub last_batch: Vec<usize>,
 }
 
-/// What must outlive a session's process of one series.
+/// The part of a series' state that must outlive the process.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SavedPoint {
-    /// Its type: gauges come back whole where others go on from their base.
+    /// Its type: gauges come back whole, other types continue from their base.
     pub family_type: FamilyType,
-    /// What of its value is not to be counted by a registry that does not know it.
+    /// The part of its value that a registry that does not know the series must not count.
     pub base: Point,
-    /// What was last acknowledged.
+    /// The value that was last acknowledged.
     pub acked: Point,
-    /// What was last sent.
+    /// The value that was last sent.
     pub sent: Point,
 }
 
 impl Session {
-    /// A writer whose session ended without its will: what was sent last may or may not have
-    /// arrived. So it first asks for its last seq, before new values take the place of those.
+    /// Returns a session that continues one whose process died: its last batch may or may not have
+    /// arrived. So it first asks for the last seq, before new values replace those of that batch.
     pub fn resume(writer: Vec<u8>, options: SessionOptions, mut saved: Saved) -> Self {
         let mut unanswered = Vec::new();
         if saved.sent_seq > saved.acked_seq {
@@ -60,7 +60,7 @@ impl Session {
             acked_seq: saved.acked_seq,
             acked_at_ms: saved.acked_at_ms,
             epoch: saved.epoch,
-            told: None,
+            last_epoch: None,
             series: series.collect(),
             next_index: 0,
             retired: 0,
@@ -76,9 +76,9 @@ impl Session {
         }
     }
 
-    /// The same series under another writer id: what was acknowledged is not counted again.
+    /// Returns the same series under another writer id: what was acknowledged is not counted again.
     #[must_use]
-    pub fn reborn(self, writer: Vec<u8>) -> Self {
+    pub fn with_new_id(self, writer: Vec<u8>) -> Self {
         let points = self.series.into_iter().map(|state| {
             let SavedPoint {
                 family_type, acked, ..
@@ -104,8 +104,8 @@ impl Session {
         session
     }
 
-    /// What [`resume`](Self::resume) goes on with: of the series that were sent, which are the
-    /// source's first.
+    /// Returns what [`resume`](Self::resume) needs: the state of the series that were sent, which
+    /// are the first ones of the source.
     pub fn saved(&self) -> Saved {
         let in_flight = self.in_flight().unwrap_or_default().to_vec();
         let of_seq = |(seq, _): &&(u64, _)| *seq == self.sent_seq;

@@ -35,9 +35,11 @@ impl Inner {
                 continue;
             }
             let started = entry.writer.process().map(|process| process.start_time);
-            let newest = match of_name.any(|family| family == declared) {
-                true => &mut declares,
-                false => &mut differs,
+            let is_declared = of_name.any(|family| family == declared);
+            let newest = if is_declared {
+                &mut declares
+            } else {
+                &mut differs
             };
             *newest = Some(started).max(*newest);
         }

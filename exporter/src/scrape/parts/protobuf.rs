@@ -12,9 +12,9 @@ pub(super) fn families(page: &[u8]) -> impl Iterator<Item = (&str, u64)> {
 }
 
 /// Returns the page with the new names.
-pub(super) fn renamed(page: Vec<u8>, names: &ChangedNames) -> Vec<u8> {
+pub(super) fn renamed(page: &[u8], names: &ChangedNames) -> Vec<u8> {
     let mut out = Vec::with_capacity(page.len() + page.len() / 8);
-    for message in messages(&page) {
+    for message in messages(page) {
         let new = name(message).and_then(|name| names.get(name));
         let Some(new) = new else {
             put_bytes(&mut out, message);

@@ -1,4 +1,4 @@
-//! Series that a writer defines: what it may have, and what is remembered of it.
+//! Defines series for a writer, and begins its memory of them.
 
 use super::super::series::{Buckets, NONE, Native, Total, is_countable};
 use super::super::writer::{BucketMemory, Entry as Memory};
@@ -10,7 +10,8 @@ use crate::{
 };
 
 impl Registry {
-    /// A series of this writer, with its value: memory wins over base. Returns its entry.
+    /// Defines a series of this writer, with its value; what the registry remembers of it wins over
+    /// the base. Returns its entry.
     pub(super) fn define(
         &mut self,
         stamp: &Stamp,
@@ -86,7 +87,7 @@ impl Registry {
         for old in superseded {
             self.delete_family(old);
         }
-        // While memory is full a known family gets no texts that it does not have.
+        // While memory is full a known family gets no new texts.
         let bare = FamilySpec::new(spec.name, spec.family_type);
         let spec = if stamp.refuse_definitions {
             &bare
@@ -132,13 +133,13 @@ impl Registry {
                 self.write_value(id, at, value, time, now_ms)?;
             }
         }
-        // Now, because a total that had expired has begun anew.
+        // After the total has begun: it may have expired and begun anew.
         self.set_series_ttl(series, define.ttl_ms);
         Ok(at)
     }
 
-    /// The family that a definition means, where there is one, and those that end with it because no
-    /// live writer holds them any more.
+    /// Returns the family that a definition means, if it exists, and the families that end with the
+    /// definition because no live writer holds them any more.
     fn family_of_definition(
         &self,
         spec: &FamilySpec<'_>,
@@ -192,7 +193,7 @@ impl Registry {
         }
     }
 
-    /// Whether the total can take what the definition adds to it.
+    /// Returns whether the total can take what the definition adds to it.
     fn check_growth(
         &self,
         id: u32,
@@ -271,7 +272,7 @@ impl Registry {
         entry.is_retired() && self.is_gauge(entry.series)
     }
 
-    /// Begins the memory of a series at its base.
+    /// Begins the writer's memory of a series, at its base.
     fn remember(
         &mut self,
         id: u32,
@@ -309,7 +310,7 @@ fn base_of(define: &Define<'_>) -> Point {
     define.base.clone().unwrap_or_else(|| define.point.zero())
 }
 
-/// A base is something that was counted already, so it cannot be above the value.
+/// Refuses a base above the value: the base is the part that was counted already.
 fn check_base(is_counter: bool, point: &Point, base: Option<&Point>) -> Result<(), Reason> {
     let fits = match (point, base) {
         (Point::Scalar(value), Some(Point::Scalar(base))) if is_counter => base <= value,

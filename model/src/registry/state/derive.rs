@@ -1,4 +1,4 @@
-//! What follows from the state: indexes, counts, queues. And whether its parts agree.
+//! Derives indexes, counts and queues from the decoded state, and checks that its parts agree.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::registry::{Registry, exemplars};
 use crate::{FamilyType, GaugeMode};
 
 impl Registry {
-    /// Rebuilds what follows from the rest; names what does not agree.
+    /// Rebuilds what follows from the rest; the error names the part that does not agree.
     pub(super) fn derive(&mut self, version: u8) -> Result<(), &'static str> {
         let ids = self.families.iter().map(|(id, _)| id).collect::<Vec<_>>();
         let walked = self.ttls.walks.iter().copied().collect::<BTreeSet<_>>();
@@ -41,7 +41,7 @@ impl Registry {
         }
         self.derive_series()?;
         if version < WITH_DEADLINES {
-            self.bury_writers();
+            self.make_tombstones();
         }
         self.derive_writers()?;
         self.derive_members()?;
@@ -133,8 +133,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Before there were tombstones, writers that are gone were kept whole.
-    fn bury_writers(&mut self) {
+    /// Converts writers of versions without tombstones, which kept gone writers whole.
+    fn make_tombstones(&mut self) {
         let gone = self.writers.iter().filter(|(_, writer)| writer.is_gone());
         let mut gone = gone
             .map(|(id, writer)| (writer.retires_ms, id))
@@ -220,7 +220,7 @@ impl Registry {
                         _ => None,
                     };
                     let family = &mut self.families[series.family];
-                    family.holders.count(entry.help_turn(), layout, true);
+                    family.holders.count(entry.help_side(), layout, true);
                 }
             }
             if !writer.index_entries() {
@@ -293,7 +293,7 @@ impl Registry {
                 gauge.count_members();
             }
         }
-        // Each value is one that its writer remembers, so that it goes when the writer does.
+        // A value must be one that its writer remembers, so that it ends with the writer.
         if shown == remembered {
             Ok(())
         } else {
@@ -301,8 +301,8 @@ impl Registry {
         }
     }
 
-    /// Each total that may expire has one, and each gauge that only shows writers that have left: a
-    /// snapshot from before there were any has none.
+    /// Sets the deadlines of a snapshot from before there were any: for each total that may expire,
+    /// and each gauge that shows only writers that have left.
     fn derive_deadlines(&mut self) {
         let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
         for id in ids {
@@ -321,7 +321,7 @@ impl Registry {
             .is_some_and(|layout| layout.len() + 1 == buckets)
     }
 
-    /// Gives groups their series again.
+    /// Adds the series of the groups.
     pub(super) fn derive_groups(
         &mut self,
         groups: &[(&str, Vec<u32>)],

@@ -1,4 +1,4 @@
-//! The parts of the state as bytes, each written and read side by side.
+//! The parts of the state as bytes; encoding and decoding of each stand side by side.
 
 use super::fields::{
     get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
@@ -11,12 +11,12 @@ use crate::bits::Bits;
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::registry::apply::Unnamed;
 use crate::registry::declarations::Holders;
-use crate::registry::exemplars::Kept;
+use crate::registry::exemplars::StoredExemplar;
 use crate::registry::groups::Groups;
 use crate::registry::healing::Restart;
 use crate::registry::order::Order;
 use crate::registry::series::{
-    Buckets, Family, Gauge, Ghost, Member, NONE, Native, Part, Series, Total,
+    Buckets, Family, Gauge, LeftValue, Member, NONE, Native, Part, Series, Total,
 };
 use crate::registry::tombstones::{Key, Tombstones};
 use crate::registry::ttl::{FamilyTtl, MAX_CHANGES, TtlChange, TtlWalk};
@@ -78,19 +78,19 @@ pub(super) fn get_family(from: &mut Reader<'_>, version: u8) -> Result<Family, D
     if version >= WITH_HOLDERS {
         let holders = &mut family.holders;
         holders.is_by_hand = get_flag(from)?;
-        holders.turn = get_flag(from)?;
+        holders.help_side = get_flag(from)?;
         let (has_next, next) = (get_flag(from)?, from.text()?);
         holders.next_help = has_next.then(|| next.into());
         holders.newest_layout = get_option(from)?.map(|of| u32::try_from(of).unwrap_or(NONE));
     }
     for id in get_list(from, 1, get_id)? {
-        // Numbered once the series are known.
+        // They get their numbers once the series are decoded.
         family.order.push(0, id);
     }
     Ok(family)
 }
 
-/// The changes, and how far the walk is.
+/// Encodes the changes, and the progress of the walk.
 pub(super) fn put_family_ttl(out: &mut Vec<u8>, ttl: &FamilyTtl) {
     put_list(out, &ttl.changes, |out, change| {
         out.put_varint(change.no.into());
@@ -131,7 +131,7 @@ fn get_family_ttl(from: &mut Reader<'_>) -> Result<FamilyTtl, DecodeError> {
     }
 }
 
-/// What a series has that is kept beside it.
+/// Times of a series that are stored beside it.
 pub(super) struct SeriesTimes {
     pub(super) deadline_ms: Option<u64>,
     pub(super) ttl_ms: u64,
@@ -252,17 +252,17 @@ pub(super) fn put_gauge(out: &mut Vec<u8>, gauge: &Gauge) {
     put_list(out, &gauge.holes, |out, hole| {
         out.put_varint((*hole).into())
     });
-    // Follows from the members; the second half of its place is from a time when it did not.
+    // The sum is derived from the members; its second half is left from a version that stored it.
     out.put_float(gauge.sum.value());
     out.put_float(0.0);
     out.put_u8(gauge.retired.is_some().into());
     out.put_float(gauge.retired.unwrap_or(0.0));
-    put_list(out, &gauge.ghosts, |out, ghost| {
-        out.put_blob(&ghost.writer_id);
-        out.put_text(&ghost.pid);
-        out.put_float(ghost.value);
-        out.put_float(ghost.time);
-        out.put_varint(ghost.until_ms);
+    put_list(out, &gauge.left_values, |out, left_value| {
+        out.put_blob(&left_value.writer_id);
+        out.put_text(&left_value.pid);
+        out.put_float(left_value.value);
+        out.put_float(left_value.time);
+        out.put_varint(left_value.until_ms);
     });
 }
 
@@ -271,7 +271,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
     let members = get_list(from, 17, |from| {
         Ok(Member {
             writer: get_id(from)?,
-            // Follows from what the writer owns.
+            // Derived from what the writer owns.
             is_live: true,
             value: from.float()?,
             time: from.float()?,
@@ -298,8 +298,8 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
     }
     let _of_members = get_sum(from)?;
     let (has_retired, retired) = (get_flag(from)?, from.float()?);
-    let ghosts = get_list(from, 19, |from| {
-        Ok(Ghost {
+    let left_values = get_list(from, 19, |from| {
+        Ok(LeftValue {
             writer_id: from.blob()?.into(),
             pid: from.text()?.into(),
             value: from.float()?,
@@ -314,7 +314,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
         live: 0,
         odd: 0,
         retired: has_retired.then_some(retired),
-        ghosts,
+        left_values,
         by_pid: None,
     })
 }
@@ -388,13 +388,13 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
         writer.back_ms = from.varint()?;
         writer.owed_from = get_id(from)?;
     }
-    // The number of the last rollback is 0 in what was read.
+    // In a decoded state the number of the last rollback is 0.
     writer.healed_in = if get_flag(from)? { 0 } else { NOT_HEALED };
     writer.entries = get_list(from, 10, |from| {
         let mut entry = Entry::from_parts(get_id(from)?, get_id(from)?, from.float()?);
         if version < WITH_HOLDERS {
-            // It was part of the place, and only set where there is none.
-            entry.set_help_turn(false);
+            // The flag was encoded with the place; it is set only if there is no place.
+            entry.set_help_side(false);
         }
         Ok(entry)
     })?
@@ -453,8 +453,8 @@ pub(super) fn get_restart(from: &mut Reader<'_>) -> Result<Option<Restart>, Deco
     Ok(restart)
 }
 
-/// The rollback in which a writer was last heard of, where that is not the last one: a number that the
-/// rollbacks to come do not have.
+/// Stands for an earlier rollback than the last as the one after which a writer was heard. No later
+/// rollback gets this number.
 const NOT_HEALED: u32 = u32::MAX;
 
 pub(super) fn put_tombstones(out: &mut Vec<u8>, tombstones: &Tombstones) {
@@ -524,7 +524,7 @@ pub(super) fn get_tombstones(
     Ok(tombstones)
 }
 
-pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<Kept>) {
+pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<StoredExemplar>) {
     out.put_varint(id.into());
     put_list(out, kept, |out, kept| {
         out.put_varint(kept.slot);
@@ -534,10 +534,12 @@ pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<Kept>) {
     });
 }
 
-pub(super) fn get_exemplars(from: &mut Reader<'_>) -> Result<(u32, Vec<Kept>), DecodeError> {
+pub(super) fn get_exemplars(
+    from: &mut Reader<'_>,
+) -> Result<(u32, Vec<StoredExemplar>), DecodeError> {
     let (id, at) = (get_id(from)?, from.at());
     let kept = get_list(from, 18, |from| {
-        Ok(Kept {
+        Ok(StoredExemplar {
             slot: from.varint()?,
             exemplar: Exemplar {
                 labels: Labels::from_text(from.text()?),
@@ -558,7 +560,7 @@ pub(super) fn get_exemplars(from: &mut Reader<'_>) -> Result<(u32, Vec<Kept>), D
     }
 }
 
-/// The labels of each group, and the numbers of its series.
+/// Encodes the labels of each group, and the numbers of its series.
 pub(super) fn put_groups(out: &mut Vec<u8>, groups: &Groups) {
     out.put_varint(groups.len() as u64);
     for (labels, series) in groups.iter() {
