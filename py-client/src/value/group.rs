@@ -167,7 +167,7 @@ impl Group {
         let store = process::store();
         let found = store.as_ref().map(|store| self.define(store, state));
         match (&store, found) {
-            (Some(store), Some(Ok((family, labels)))) => store.give_back(&family, &labels),
+            (Some(store), Some(Ok(family))) => store.give_back(&family, &self.labels()),
             _ => series.retire(),
         }
     }
@@ -184,30 +184,24 @@ impl Group {
     }
 
     fn find(&self, store: &WorkerStore, state: &State) -> Result<Series, StoreError> {
-        let (family, labels) = self.define(store, state)?;
-        store.series(&family, &labels)
+        let family = self.define(store, state)?;
+        store.series(&family, &self.labels())
     }
 
-    /// The family in the store, and the labels.
-    fn define(
-        &self,
-        store: &WorkerStore,
-        state: &State,
-    ) -> Result<(Family, Vec<(&str, &str)>), StoreError> {
+    /// Returns the family in the store.
+    fn define(&self, store: &WorkerStore, state: &State) -> Result<Family, StoreError> {
         let layout = Layout::new(state.bounds.iter().map(String::as_str)).ok();
         let spec = FamilySpec {
             help: &self.metric.help,
             unit: &self.metric.unit,
             ..FamilySpec::new(&self.metric.name, self.metric.family_type)
         };
-        let family = store.family(&spec, layout.as_ref())?;
-        let labels: Vec<_> = self
-            .metric
-            .labels
-            .iter()
-            .map(|(n, v)| (&**n, &**v))
-            .collect();
-        Ok((family, labels))
+        store.family(&spec, layout.as_ref())
+    }
+
+    fn labels(&self) -> Vec<(&str, &str)> {
+        let labels = self.metric.labels.iter();
+        labels.map(|(name, value)| (&**name, &**value)).collect()
     }
 
     /// Moves the numbers that were kept here to the series.
@@ -250,9 +244,9 @@ impl Drop for Group {
         if state.series.is_some()
             && state.turn == process::turn()
             && let Some(store) = process::store()
-            && let Ok((family, labels)) = self.define(&store, &state)
+            && let Ok(family) = self.define(&store, &state)
         {
-            store.drop_handle(&family, &labels);
+            store.drop_handle(&family, &self.labels());
         }
     }
 }
