@@ -2,6 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::pieces::Pieces;
 use crate::slab::Slab;
 
 /// A value that owns memory.
@@ -19,7 +20,7 @@ pub(crate) trait HeapBytes {
 pub(crate) struct Measured<T> {
     slab: Slab<T>,
     /// The size of the value at each place.
-    sizes: Vec<Size>,
+    sizes: Pieces<Size>,
     /// The sum of all sizes.
     bytes: usize,
     /// Places that callers got mutably since the last measurement.
@@ -37,7 +38,7 @@ impl<T> Default for Measured<T> {
     fn default() -> Self {
         Self {
             slab: Slab::default(),
-            sizes: Vec::new(),
+            sizes: Pieces::default(),
             bytes: 0,
             touched: Vec::new(),
         }
@@ -47,7 +48,7 @@ impl<T> Default for Measured<T> {
 impl<T: HeapBytes> Measured<T> {
     /// Returns the bytes of memory that the slab and its values own.
     pub(crate) fn bytes(&self) -> usize {
-        let own = self.slab.heap_bytes() + self.sizes.capacity() * size_of::<Size>();
+        let own = self.slab.heap_bytes() + self.sizes.heap_bytes();
         let mut bytes = own + self.bytes;
         for id in &self.touched {
             bytes += self.size_now(*id);
@@ -59,7 +60,7 @@ impl<T: HeapBytes> Measured<T> {
     /// Returns the same by a walk through all values.
     #[cfg(test)]
     pub(crate) fn walked_bytes(&self) -> usize {
-        let own = self.slab.heap_bytes() + self.sizes.capacity() * size_of::<Size>();
+        let own = self.slab.heap_bytes() + self.sizes.heap_bytes();
         let things = self.slab.iter().map(|(_, thing)| thing.heap_bytes());
         own + things.sum::<usize>()
     }
@@ -142,8 +143,8 @@ impl<T> Measured<T> {
     #[cold]
     fn note(&mut self, id: u32) {
         let places = self.slab.place_count().max(id as usize + 1);
-        if self.sizes.len() < places {
-            self.sizes.resize(places, Size::default());
+        for _ in self.sizes.len()..places {
+            self.sizes.push(Size::default());
         }
         self.sizes[id as usize].is_touched = true;
         self.touched.push(id);

@@ -65,7 +65,7 @@ impl Registry {
                     .members
                     .vectors_mut()
                     .for_each(|piece| by.vector(piece));
-                by.vector(&mut gauge.holes);
+                gauge.holes.vectors_mut().for_each(|piece| by.vector(piece));
                 by.vector(&mut gauge.left_values);
             }
             Total::Buckets(buckets) => {

@@ -149,7 +149,7 @@ impl Total {
 pub(super) struct Gauge {
     pub(super) members: Pieces<Member>,
     /// Free places in `members`.
-    pub(super) holes: Vec<u32>,
+    pub(super) holes: Pieces<u32>,
     /// Exact sum of the finite live members, in the modes `sum` (in which all are live) and
     /// `livesum`.
     pub(super) sum: ExactSum,
@@ -190,7 +190,7 @@ impl Gauge {
     pub(super) fn heap_bytes(&self) -> usize {
         allocated(size_of::<Self>())
             + self.members.heap_bytes()
-            + allocated_for::<u32>(self.holes.capacity())
+            + self.holes.heap_bytes()
             + allocated_for::<LeftValue>(self.left_values.capacity())
             + self.sum.heap_bytes()
             + self.by_pid.as_ref().map_or(0, |by_pid| by_pid.heap_bytes())

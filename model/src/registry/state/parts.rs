@@ -309,7 +309,7 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
     })?;
     Ok(Gauge {
         members: members.into(),
-        holes,
+        holes: holes.into(),
         sum: ExactSum::default(),
         live: 0,
         odd: 0,
