@@ -93,5 +93,5 @@ pub use registry::{
 pub use registry_time::RegistryTime;
 pub use session::{Outcome, Push, Saved, SavedPoint, Session, SessionOptions};
 pub use sizes::*;
-pub use source::{SeriesDef, Source, SourceExemplar};
+pub use source::{SeriesDef, SeriesLife, Source, SourceExemplar};
 pub use stamp::{Epoch, LONGEST_STAMP, Limits, Stamp, WrongEpoch, WrongStamp};

@@ -15,17 +15,24 @@ pub trait Source {
     fn series(&self, number: usize) -> SeriesDef<'_>;
     /// Returns its present value.
     fn point(&self, number: usize) -> Point;
-    /// Returns whether its writer has removed it (it may come back).
-    fn is_retired(&self, number: usize) -> bool;
-    /// Returns whether the present value of a series that is no gauge and was removed is the last that
-    /// its writer counted: it is sent before the series ends. Without it a removed series has no value.
-    fn has_last_values(&self) -> bool {
-        true
-    }
+    /// Returns whether its writer still has it.
+    fn life(&self, number: usize) -> SeriesLife;
     /// Returns its present exemplars; those of the same bucket replace each other.
     fn exemplars(&self, _number: usize) -> Vec<SourceExemplar> {
         Vec::new()
     }
+}
+
+/// Whether a writer still has a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SeriesLife {
+    /// Its value is sent.
+    Live,
+    /// The writer has removed it (it may come back). Its present value is the last one: what was
+    /// counted before the removal is sent, then the series ends. A gauge ends at once.
+    Removed,
+    /// Its present value means nothing, so it ends at once.
+    Gone,
 }
 
 /// An observation, or a counter's increment, that its writer has picked as an exemplar.

@@ -16,7 +16,7 @@
 
 use metrics_model::{
     AfterLeave, Epoch, Outcome, Point, PushReply, PushStatus, Saved, SavedPoint, SeriesDef,
-    Session, Source,
+    SeriesLife, Session, Source,
 };
 use metrics_store::StoreReader;
 
@@ -260,15 +260,21 @@ impl Source for Gauges<'_> {
         self.reader.point(self.series[number])
     }
 
-    /// True also if the value would have expired by now, had the writer left at its death.
-    fn is_retired(&self, number: usize) -> bool {
+    /// A value is gone also if it would have expired by now, had the writer left at its death. The
+    /// record is never live.
+    fn life(&self, number: usize) -> SeriesLife {
         let view = self.reader.series(self.series[number]);
         let Some(mode) = view.family.family_type.gauge_mode() else {
-            return true;
+            return SeriesLife::Gone;
         };
         let ttl_ms = ttl_of(&view, self.ttl_ms);
-        mode.after_leave() == AfterLeave::UntilTtl
+        let has_expired = mode.after_leave() == AfterLeave::UntilTtl
             && ttl_ms > 0
-            && self.departure.died_ms.saturating_add(ttl_ms) <= self.now_ms
+            && self.departure.died_ms.saturating_add(ttl_ms) <= self.now_ms;
+        if has_expired {
+            SeriesLife::Gone
+        } else {
+            SeriesLife::Live
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A store as the source of a registry's session.
 
-use metrics_model::{FamilyType, GaugeMode, Point, SeriesDef, Source, SourceExemplar};
+use metrics_model::{FamilyType, GaugeMode, Point, SeriesDef, SeriesLife, Source, SourceExemplar};
 use metrics_store::{SeriesView, StoreReader};
 
 use crate::backend::shard_of;
@@ -105,11 +105,17 @@ impl Source for StoreSource<'_> {
         self.reader.exemplars(self.visible.in_store(number))
     }
 
-    fn is_retired(&self, number: usize) -> bool {
+    fn life(&self, number: usize) -> SeriesLife {
         let in_store = self.visible.in_store(number);
         let family_type = self.reader.series(in_store).family.family_type;
         let is_live = family_type.gauge_mode().is_some_and(GaugeMode::is_live);
-        is_live && !self.is_live || self.reader.is_retired(in_store)
+        if is_live && !self.is_live {
+            SeriesLife::Gone
+        } else if self.reader.is_retired(in_store) {
+            SeriesLife::Removed
+        } else {
+            SeriesLife::Live
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! A writer of one counter, and its packets.
 
 use metrics_model::{
-    Epoch, FamilySpec, FamilyType, Point, Push, SeriesDef, Session, SessionOptions, Source,
+    Epoch, FamilySpec, FamilyType, Point, Push, SeriesDef, SeriesLife, Session, SessionOptions,
+    Source,
 };
 
 pub(crate) const OPTIONS: SessionOptions = SessionOptions {
@@ -106,7 +107,7 @@ impl Source for OneCounter {
         Point::Scalar(self.0)
     }
 
-    fn is_retired(&self, _number: usize) -> bool {
-        false
+    fn life(&self, _number: usize) -> SeriesLife {
+        SeriesLife::Live
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage, is_gauge};
-use crate::{BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, Source};
+use crate::{
+    BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, SeriesLife, Source,
+};
 
 impl Session {
     /// Returns a batch of the full state from series `from` on, with as much as fits.
@@ -88,13 +90,13 @@ impl Session {
     /// Whether its writer has removed a series, and the registry has all that was counted before. A
     /// counter that was removed is sent like one that is live until then; a gauge ends at once.
     fn has_ended(&self, source: &dyn Source, number: usize) -> bool {
-        source.is_retired(number) && {
-            let SeriesState {
-                saved, may_be_lost, ..
-            } = &self.series[number];
-            is_gauge(saved.family_type)
-                || !source.has_last_values()
-                || !may_be_lost && source.point(number).is_same(&saved.acked)
+        let state = &self.series[number];
+        let saved = &state.saved;
+        match source.life(number) {
+            SeriesLife::Live => false,
+            SeriesLife::Gone => true,
+            SeriesLife::Removed if is_gauge(saved.family_type) => true,
+            SeriesLife::Removed => !state.may_be_lost && source.point(number).is_same(&saved.acked),
         }
     }
 

@@ -8,7 +8,7 @@
 
 use metrics_model::{
     ExposeRequest, FamilySpec, FamilyType, Format, Labels, Layout, Observation, Point, Registry,
-    SeriesDef, Source, SourceExemplar,
+    SeriesDef, SeriesLife, Source, SourceExemplar,
 };
 
 #[derive(Clone)]
@@ -106,8 +106,12 @@ impl Source for TestSource {
         self.series[number].point.clone()
     }
 
-    fn is_retired(&self, number: usize) -> bool {
-        self.series[number].is_retired
+    fn life(&self, number: usize) -> SeriesLife {
+        if self.series[number].is_retired {
+            SeriesLife::Removed
+        } else {
+            SeriesLife::Live
+        }
     }
 
     fn exemplars(&self, number: usize) -> Vec<SourceExemplar> {

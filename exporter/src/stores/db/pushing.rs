@@ -1,6 +1,8 @@
 //! Pushes the values of the files into the registry of this instance.
 
-use metrics_model::{Labels, Limits, Outcome, Saved, SavedPoint, Session, Source, WriterState};
+use metrics_model::{
+    Labels, Limits, Outcome, Saved, SavedPoint, SeriesLife, Session, Source, WriterState,
+};
 
 use super::{DbFiles, PROCESS, WRITER};
 use crate::backend::{BackendError, Embedded};
@@ -27,7 +29,7 @@ impl DbFiles {
                 if saved.family_type.gauge_mode().is_some() {
                     return false;
                 }
-                if part.is_retired(number) {
+                if part.life(number) != SeriesLife::Live {
                     return self.shown.get(in_view).is_some_and(|&shown| shown);
                 }
                 changed.contains(&in_view) || self.view.is_less(in_view, &saved.sent)

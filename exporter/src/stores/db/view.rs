@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use metrics_model::{FamilySpec, FamilyType, Layout, Point, SeriesDef, Setting, Source};
+use metrics_model::{
+    FamilySpec, FamilyType, Layout, Point, SeriesDef, SeriesLife, Setting, Source,
+};
 
 use super::file::{DbKey, DbName};
 
@@ -368,12 +370,12 @@ impl Source for Part<'_> {
         self.at(number).point()
     }
 
-    fn is_retired(&self, number: usize) -> bool {
-        self.view.hides_all || !self.at(number).is_present
-    }
-
-    /// The file of a series that is gone was deleted.
-    fn has_last_values(&self) -> bool {
-        false
+    /// The file of a series that is not present was deleted, with its value.
+    fn life(&self, number: usize) -> SeriesLife {
+        if self.view.hides_all || !self.at(number).is_present {
+            SeriesLife::Gone
+        } else {
+            SeriesLife::Live
+        }
     }
 }

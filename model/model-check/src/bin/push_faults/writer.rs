@@ -1,8 +1,8 @@
 //! A writer: its series, and the session that sends them.
 
 use metrics_model::{
-    FamilySpec, FamilyType, Layout, NativeHistogram, Point, SeriesDef, Session, SessionOptions,
-    Source,
+    FamilySpec, FamilyType, Layout, NativeHistogram, Point, SeriesDef, SeriesLife, Session,
+    SessionOptions, Source,
 };
 
 const OPTIONS: SessionOptions = SessionOptions {
@@ -151,7 +151,7 @@ impl Source for Series {
         self.0[number].point.clone()
     }
 
-    fn is_retired(&self, _number: usize) -> bool {
-        false
+    fn life(&self, _number: usize) -> SeriesLife {
+        SeriesLife::Live
     }
 }
