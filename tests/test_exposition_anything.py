@@ -222,8 +222,7 @@ def test_a_negative_sum_is_left_out_where_openmetrics_allows_none(redis: RedisSe
     assert [found[f"{name}_sum"] for name in ("h", "s", "n", "bounds")] == [-1, -1, -1, 3]
     assert [found[f"{name}_count"] for name in ("h", "s", "n", "bounds", "nan")] == [1, 1, 1, 1, 2]
     openmetrics = page(redis, "m", "FORMAT", "OPENMETRICS").decode()
-    shown = {
-        s.name: s for family in parse_openmetrics(openmetrics) for s in family.samples if s.labels.get("le") != "1.0"
-    }
+    families: list[Metric] = list(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
+    shown = {s.name: s for family in families for s in family.samples if s.labels.get("le") != "1.0"}
     assert sorted(name for name in shown if name.endswith(("_sum", "_count"))) == ["s_count"]
     assert [shown[f"{name}_bucket"].value for name in ("h", "n", "bounds", "nan")] == [1, 1, 1, 2]

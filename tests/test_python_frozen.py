@@ -30,6 +30,16 @@ class Frozen(Gunicorn):
         """Gunicorn's words, for this program."""
         return [self.program, *super().command()[1:]]
 
+    @property
+    def pid(self) -> int:
+        """The arbiter: a program in one file unpacks itself and starts the arbiter as its only child."""
+        started = super().pid
+        if self.program.parent.name == "frozen":
+            return started
+        below = children(started)
+        assert below, "it has not unpacked itself yet"
+        return below[0]
+
 
 def freeze(directory: Path, *words: str, path: str) -> Path:
     """Returns the program; nothing names the package, as in an application whose worker class is a setting."""
@@ -38,6 +48,7 @@ def freeze(directory: Path, *words: str, path: str) -> Path:
     command: list[str | Path] = [
         venv.bin / "pyinstaller",
         "--noconfirm",
+        "--clean",
         "--log-level=WARN",
         *words,
         TESTS / "apps" / "frozen.py",

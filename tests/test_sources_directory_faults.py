@@ -158,10 +158,11 @@ def test_a_full_file_system_loses_only_the_files(tmp_path: Path, sidecars: bool)
                 load.wait_for(100)
             eventually(lambda: "cannot be written (No space left on device" in gunicorn.log)
             if not sidecars:
-                eventually(lambda: scrape(gunicorn.metrics_url).sum(REQUESTS), equals=float(len(load.outcomes)))
+                eventually(lambda: counts_every_answer(load, gunicorn.metrics_url))
             lines = [line for line in gunicorn.log.splitlines() if "No space left" in line]
             assert len(lines) <= 2, lines
-            assert errors(gunicorn) >= 1
+            if not sidecars:
+                assert errors(gunicorn) >= 1
             # A copy is whole or not there: what did not fit is in no file.
             assert all(path.stat().st_size > 0 for path in directory.glob("*.store"))
             filler.unlink()
@@ -169,7 +170,12 @@ def test_a_full_file_system_loses_only_the_files(tmp_path: Path, sidecars: bool)
             assert gunicorn.exporter_pid() == exporter
             if sidecars:
                 with Exporter("sidecar", environment=environment(directory)) as sidecar:
-                    eventually(lambda: scrape(sidecar.metrics_url).sum(REQUESTS), equals=float(len(load.outcomes)))
+                    eventually(lambda: counts_every_answer(load, sidecar.metrics_url))
+
+
+def counts_every_answer(load: Load, url: str) -> bool:
+    """A request that its worker had only just accepted when it was killed may be counted or not."""
+    return load.answered <= scrape(url).sum(REQUESTS) <= len(load.outcomes)
 
 
 def plant(directory: Path, victim: Path) -> None:
