@@ -10,10 +10,10 @@ use hashbrown::HashTable;
 /// It is a list of small tables, the *segments*. When the segments are full on average, one of them
 /// is split in two, in a fixed order (linear hashing). So all segments stay about equally full, and
 /// each insertion splits at most one.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct IdTable {
+#[derive(Debug, Clone)]
+pub(crate) struct IdTable<K> {
     /// Empty as long as there are no ids.
-    segments: Vec<HashTable<u32>>,
+    segments: Vec<HashTable<K>>,
     len: usize,
     heap_bytes: usize,
 }
@@ -25,17 +25,27 @@ const SEGMENT_BITS: u32 = 15;
 /// The bits of a hash below those, which select a place in a segment.
 const PLACE_BITS: u32 = 10;
 
-impl IdTable {
+impl<K> Default for IdTable<K> {
+    fn default() -> Self {
+        Self {
+            segments: Vec::new(),
+            len: 0,
+            heap_bytes: 0,
+        }
+    }
+}
+
+impl<K: Copy + Eq> IdTable<K> {
     /// Returns the id with that hash for which `is_it` is true.
     #[inline]
-    pub(crate) fn find(&self, hash: u32, is_it: impl FnMut(&u32) -> bool) -> Option<u32> {
+    pub(crate) fn find(&self, hash: u32, is_it: impl FnMut(&K) -> bool) -> Option<K> {
         let segment = self.segments.get(self.segment_of(hash))?;
         segment.find(spread(hash), is_it).copied()
     }
 
     /// Adds an id that the table does not contain; `hash_of` returns the hash of an id that it
     /// contains.
-    pub(crate) fn insert(&mut self, hash: u32, id: u32, hash_of: impl Fn(u32) -> u32) {
+    pub(crate) fn insert(&mut self, hash: u32, id: K, hash_of: impl Fn(K) -> u32) {
         if self.segments.is_empty() {
             self.segments.push(HashTable::new());
         } else if self.len >= self.segments.len() * SEGMENT_IDS
@@ -52,7 +62,7 @@ impl IdTable {
     }
 
     /// Removes an id that the table contains under that hash.
-    pub(crate) fn remove(&mut self, hash: u32, id: u32) {
+    pub(crate) fn remove(&mut self, hash: u32, id: K) {
         let at = self.segment_of(hash);
         if let Some(segment) = self.segments.get_mut(at)
             && let Ok(found) = segment.find_entry(spread(hash), |other| *other == id)
@@ -67,7 +77,7 @@ impl IdTable {
 
     /// Returns the size of its memory in bytes, without a walk.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.heap_bytes + self.segments.capacity() * size_of::<HashTable<u32>>()
+        self.heap_bytes + self.segments.capacity() * size_of::<HashTable<K>>()
     }
 
     /// Returns the segment of a hash. The first segments have already been split; for those one
@@ -82,7 +92,7 @@ impl IdTable {
     }
 
     /// Moves half of the next segment in order to a new one.
-    fn split(&mut self, hash_of: impl Fn(u32) -> u32) {
+    fn split(&mut self, hash_of: impl Fn(K) -> u32) {
         let count = self.segments.len();
         // With 2^n to below 2^(n+1) segments, those from 2^n on are halves of the first ones.
         let level = usize::BITS - 1 - count.leading_zeros();
@@ -101,7 +111,7 @@ impl IdTable {
 
 /// Returns the hash of an id that is moved.
 #[inline]
-fn counted(hash_of: impl Fn(u32) -> u32, id: u32) -> u32 {
+fn counted<K>(hash_of: impl Fn(K) -> u32, id: K) -> u32 {
     #[cfg(test)]
     crate::slab::steps::take(1);
     hash_of(id)
@@ -113,8 +123,8 @@ fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 
-fn bytes_of(segment: &HashTable<u32>) -> usize {
-    segment.capacity() * 8 / 7 * (size_of::<u32>() + 1)
+fn bytes_of<K>(segment: &HashTable<K>) -> usize {
+    segment.capacity() * 8 / 7 * (size_of::<K>() + 1)
 }
 
 #[cfg(test)]
@@ -130,7 +140,7 @@ mod tests {
         id.wrapping_mul(0x9e37_79b1).rotate_left(13)
     }
 
-    fn contains(table: &IdTable, id: u32) -> bool {
+    fn contains(table: &IdTable<u32>, id: u32) -> bool {
         table.find(hash_of(id), |found| *found == id) == Some(id)
     }
 

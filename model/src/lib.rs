@@ -45,6 +45,7 @@ mod family;
 mod footprint;
 mod gauge_mode;
 mod id_table;
+mod ids;
 mod labels;
 mod layout;
 mod left_out;

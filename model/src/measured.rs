@@ -2,6 +2,7 @@
 
 use std::ops::{Index, IndexMut};
 
+use crate::ids::Id;
 use crate::pieces::Pieces;
 use crate::slab::Slab;
 
@@ -17,14 +18,14 @@ pub(crate) trait HeapBytes {
 /// again. So code that changes a value cannot forget to report it. [`bytes`](Self::bytes) measures
 /// only the values that were noted since.
 #[derive(Debug, Clone)]
-pub(crate) struct Measured<T> {
-    slab: Slab<T>,
+pub(crate) struct Measured<I, T> {
+    slab: Slab<I, T>,
     /// The size of the value at each place.
     sizes: Pieces<Size>,
     /// The sum of all sizes.
     bytes: usize,
     /// Places that callers got mutably since the last measurement.
-    touched: Vec<u32>,
+    touched: Vec<I>,
 }
 
 /// What a value owned at its last measurement.
@@ -34,7 +35,7 @@ struct Size {
     is_touched: bool,
 }
 
-impl<T> Default for Measured<T> {
+impl<I, T> Default for Measured<I, T> {
     fn default() -> Self {
         Self {
             slab: Slab::default(),
@@ -45,14 +46,14 @@ impl<T> Default for Measured<T> {
     }
 }
 
-impl<T: HeapBytes> Measured<T> {
+impl<I: Id, T: HeapBytes> Measured<I, T> {
     /// Returns the bytes of memory that the slab and its values own.
     pub(crate) fn bytes(&self) -> usize {
         let own = self.slab.heap_bytes() + self.sizes.heap_bytes();
         let mut bytes = own + self.bytes;
         for id in &self.touched {
             bytes += self.size_now(*id);
-            bytes -= self.sizes[*id as usize].bytes;
+            bytes -= self.sizes[id.number() as usize].bytes;
         }
         bytes
     }
@@ -69,7 +70,7 @@ impl<T: HeapBytes> Measured<T> {
     pub(crate) fn measure(&mut self) {
         while let Some(id) = self.touched.pop() {
             let bytes = self.size_now(id);
-            let size = &mut self.sizes[id as usize];
+            let size = &mut self.sizes[id.number() as usize];
             self.bytes += bytes;
             self.bytes -= size.bytes;
             *size = Size {
@@ -79,29 +80,29 @@ impl<T: HeapBytes> Measured<T> {
         }
     }
 
-    fn size_now(&self, id: u32) -> usize {
+    fn size_now(&self, id: I) -> usize {
         self.slab.get(id).map_or(0, T::heap_bytes)
     }
 }
 
-impl<T> Measured<T> {
-    pub(crate) fn insert(&mut self, thing: T) -> u32 {
+impl<I: Id, T> Measured<I, T> {
+    pub(crate) fn insert(&mut self, thing: T) -> I {
         let id = self.slab.insert(thing);
         self.touch(id);
         id
     }
 
-    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: I) -> Option<T> {
         let thing = self.slab.remove(id)?;
         self.touch(id);
         Some(thing)
     }
 
-    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+    pub(crate) fn get(&self, id: I) -> Option<&T> {
         self.slab.get(id)
     }
 
-    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut T> {
         if self.slab.get(id).is_some() {
             self.touch(id);
         }
@@ -109,7 +110,7 @@ impl<T> Measured<T> {
     }
 
     /// Returns the slab, for reading.
-    pub(crate) fn slab(&self) -> &Slab<T> {
+    pub(crate) fn slab(&self) -> &Slab<I, T> {
         &self.slab
     }
 
@@ -121,61 +122,61 @@ impl<T> Measured<T> {
         self.slab.places_from(from)
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
         self.slab.iter()
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
         for id in 0..self.place_count() as u32 {
-            self.touch(id);
+            self.touch(I::from_number(id));
         }
         self.slab.iter_mut()
     }
 
     #[inline]
-    fn touch(&mut self, id: u32) {
-        match self.sizes.get_mut(id as usize) {
+    fn touch(&mut self, id: I) {
+        match self.sizes.get_mut(id.number() as usize) {
             Some(size) if size.is_touched => {}
             _ => self.note(id),
         }
     }
 
     #[cold]
-    fn note(&mut self, id: u32) {
-        let places = self.slab.place_count().max(id as usize + 1);
+    fn note(&mut self, id: I) {
+        let places = self.slab.place_count().max(id.number() as usize + 1);
         for _ in self.sizes.len()..places {
             self.sizes.push(Size::default());
         }
-        self.sizes[id as usize].is_touched = true;
+        self.sizes[id.number() as usize].is_touched = true;
         self.touched.push(id);
     }
 }
 
-impl<T> From<Slab<T>> for Measured<T> {
-    fn from(slab: Slab<T>) -> Self {
+impl<I: Id, T> From<Slab<I, T>> for Measured<I, T> {
+    fn from(slab: Slab<I, T>) -> Self {
         let mut measured = Self {
             slab,
             ..Self::default()
         };
         for id in 0..measured.place_count() as u32 {
-            measured.touch(id);
+            measured.touch(I::from_number(id));
         }
         measured
     }
 }
 
-impl<T> Index<u32> for Measured<T> {
+impl<I: Id, T> Index<I> for Measured<I, T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, id: u32) -> &T {
+    fn index(&self, id: I) -> &T {
         &self.slab[id]
     }
 }
 
-impl<T> IndexMut<u32> for Measured<T> {
+impl<I: Id, T> IndexMut<I> for Measured<I, T> {
     #[inline]
-    fn index_mut(&mut self, id: u32) -> &mut T {
+    fn index_mut(&mut self, id: I) -> &mut T {
         self.touch(id);
         &mut self.slab[id]
     }
@@ -186,6 +187,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::SeriesId;
 
     impl HeapBytes for Vec<u8> {
         fn heap_bytes(&self) -> usize {
@@ -198,8 +200,9 @@ mod tests {
         fn its_bytes_equal_those_of_a_walk(
             steps in prop::collection::vec((0..5_u8, 0..20_u32, 0..50_usize), 0..200),
         ) {
-            let mut measured = Measured::<Vec<u8>>::default();
+            let mut measured = Measured::<SeriesId, Vec<u8>>::default();
             for (step, id, len) in steps {
+                let id = SeriesId::from_number(id);
                 match step {
                     0 | 1 => drop(measured.insert(vec![0; len])),
                     2 => drop(measured.remove(id)),

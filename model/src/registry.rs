@@ -53,6 +53,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use hashbrown::DefaultHashBuilder;
 
 use crate::id_table::IdTable;
+use crate::ids::{FamilyId, SeriesId, WriterId};
 use crate::labels::LabelError;
 use crate::measured::Measured;
 use crate::name::NameError;
@@ -94,19 +95,19 @@ pub struct Registry {
     /// state.
     rollback: Option<Rollback>,
 
-    families: Measured<Family>,
-    by_name: BTreeMap<Box<str>, u32>,
+    families: Measured<FamilyId, Family>,
+    by_name: BTreeMap<Box<str>, FamilyId>,
     /// Families that have ended while writers still remember their series, by name.
-    ended: BTreeMap<Box<str>, Vec<u32>>,
+    ended: BTreeMap<Box<str>, Vec<FamilyId>>,
     /// Number of families whose name could be that of another family's start times.
     created_families: usize,
     layouts: Layouts,
     /// Exemplars of the few series that have any.
-    exemplars: BTreeMap<u32, Vec<StoredExemplar>>,
+    exemplars: BTreeMap<SeriesId, Vec<StoredExemplar>>,
     groups: Groups,
 
-    series: Slab<Series>,
-    by_identity: IdTable,
+    series: Slab<SeriesId, Series>,
+    by_identity: IdTable<SeriesId>,
     escaped: Escaped,
     hasher: DefaultHashBuilder,
     last_created_no: u64,
@@ -118,10 +119,10 @@ pub struct Registry {
     /// Memory of label texts and totals outside the slab, in bytes.
     series_heap_bytes: usize,
 
-    writers: Measured<Writer>,
-    by_writer: BTreeMap<Box<[u8]>, u32>,
+    writers: Measured<WriterId, Writer>,
+    by_writer: BTreeMap<Box<[u8]>, WriterId>,
     /// Ends of the leases of live writers, by the clock of leases; leases without end are not here.
-    leases: BTreeSet<(u64, u32)>,
+    leases: BTreeSet<(u64, WriterId)>,
     /// Number of live writers whose lease has no end, not counting the writer without id.
     endless: u32,
     /// How far the clock of leases is behind: the total time in which rollbacks were not noticed.
@@ -129,9 +130,9 @@ pub struct Registry {
     /// End of the lease that ended last, as far as noted.
     latest_end_ms: u64,
     /// When writers whose lease is over will be forgotten.
-    retirements: BTreeSet<(u64, u32)>,
+    retirements: BTreeSet<(u64, WriterId)>,
     /// Writers with entries that do not agree with the writer's phase yet.
-    unsettled: VecDeque<u32>,
+    unsettled: VecDeque<WriterId>,
     /// How many writers have entries that their last full state has not named, and are not marked yet.
     unnamed_writers: u32,
     /// Number of rollbacks so far.
@@ -141,11 +142,11 @@ pub struct Registry {
     restart: Option<Restart>,
     tombstones: Tombstones,
     /// Records of writers that are gone and settled, oldest first.
-    gone: VecDeque<u32>,
+    gone: VecDeque<WriterId>,
     /// Series of families that were deleted whole, still to be removed.
     deleted: VecDeque<Order>,
     /// Families with a changed bucket layout, and the number of the last series that was updated.
-    sweeps: VecDeque<(u32, u64)>,
+    sweeps: VecDeque<(FamilyId, u64)>,
 
     rejected: [u64; Reason::EVERY.len()],
     expired: u64,
@@ -441,7 +442,9 @@ impl Registry {
 
     /// Returns the reply of `METRICS.INFO`: names and values.
     pub fn info(&self, now_ms: u64) -> Vec<(&'static str, String)> {
-        let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));
+        let due = self
+            .leases
+            .range(..=(self.lease_clock(now_ms), WriterId::NONE));
         let silent = self.retirements.len() + due.take(COUNTED_LEASES).count();
         let live = self.by_writer.len().saturating_sub(silent);
         let rejected = self

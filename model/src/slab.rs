@@ -3,6 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 use crate::footprint::allocated_for;
+use crate::ids::Id;
 use crate::pieces::Pieces;
 
 /// A vector that uses freed places again.
@@ -10,16 +11,16 @@ use crate::pieces::Pieces;
 /// It consists of chunks, so that growth moves none of a large one, and leaves next to nothing
 /// unused.
 #[derive(Debug, Clone)]
-pub(crate) struct Slab<T> {
+pub(crate) struct Slab<I, T> {
     /// All except the last are full.
     chunks: Vec<Vec<Option<T>>>,
-    free: Pieces<u32>,
+    free: Pieces<I>,
 }
 
 const CHUNK: usize = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 10;
 
-impl<T> Default for Slab<T> {
+impl<I, T> Default for Slab<I, T> {
     fn default() -> Self {
         Self {
             chunks: Vec::new(),
@@ -28,30 +29,30 @@ impl<T> Default for Slab<T> {
     }
 }
 
-impl<T> Slab<T> {
-    pub(crate) fn insert(&mut self, thing: T) -> u32 {
+impl<I: Id, T> Slab<I, T> {
+    pub(crate) fn insert(&mut self, thing: T) -> I {
         if let Some(id) = self.free.pop() {
             let (chunk, place) = split(id);
             self.chunks[chunk][place] = Some(thing);
             return id;
         }
         self.push(Some(thing));
-        (self.place_count() - 1) as u32
+        I::from_number((self.place_count() - 1) as u32)
     }
 
-    pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, id: I) -> Option<T> {
         let (chunk, place) = split(id);
         let thing = self.chunks.get_mut(chunk)?.get_mut(place)?.take()?;
         self.free.push(id);
         Some(thing)
     }
 
-    pub(crate) fn get(&self, id: u32) -> Option<&T> {
+    pub(crate) fn get(&self, id: I) -> Option<&T> {
         let (chunk, place) = split(id);
         self.chunks.get(chunk)?.get(place)?.as_ref()
     }
 
-    pub(crate) fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+    pub(crate) fn get_mut(&mut self, id: I) -> Option<&mut T> {
         let (chunk, place) = split(id);
         self.chunks.get_mut(chunk)?.get_mut(place)?.as_mut()
     }
@@ -79,29 +80,29 @@ impl<T> Slab<T> {
 
     /// Returns the free places in the order in which they were freed. They decide which place the
     /// next value gets.
-    pub(crate) fn free_places(&self) -> &Pieces<u32> {
+    pub(crate) fn free_places(&self) -> &Pieces<I> {
         &self.free
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (I, &T)> {
         self.places_from(0)
             .enumerate()
-            .filter_map(|(id, thing)| Some((id as u32, thing?)))
+            .filter_map(|(id, thing)| Some((I::from_number(id as u32), thing?)))
     }
 
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (u32, &mut T)> {
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
         self.chunks
             .iter_mut()
             .flatten()
             .enumerate()
-            .filter_map(|(id, thing)| Some((id as u32, thing.as_mut()?)))
+            .filter_map(|(id, thing)| Some((I::from_number(id as u32), thing.as_mut()?)))
     }
 
     /// Builds a slab from all places and the free ones; `None` if the two do not agree.
-    pub(crate) fn from_parts(places: Vec<Option<T>>, free: Vec<u32>) -> Option<Self> {
+    pub(crate) fn from_parts(places: Vec<Option<T>>, free: Vec<I>) -> Option<Self> {
         let mut is_free = places.iter().map(Option::is_none).collect::<Vec<_>>();
         for id in &free {
-            let place = is_free.get_mut(*id as usize)?;
+            let place = is_free.get_mut(id.number() as usize)?;
             if !std::mem::take(place) {
                 return None;
             }
@@ -162,32 +163,33 @@ pub(crate) mod steps {
 
 /// Returns the chunk of a place, and the index in it.
 #[inline]
-fn split(id: u32) -> (usize, usize) {
+fn split(id: impl Id) -> (usize, usize) {
     #[cfg(test)]
     steps::take(1);
-    ((id >> CHUNK_BITS) as usize, id as usize % CHUNK)
+    let number = id.number();
+    ((number >> CHUNK_BITS) as usize, number as usize % CHUNK)
 }
 
-impl<T> Index<u32> for Slab<T> {
+impl<I: Id, T> Index<I> for Slab<I, T> {
     type Output = T;
 
     #[inline]
-    fn index(&self, id: u32) -> &T {
+    fn index(&self, id: I) -> &T {
         let (chunk, place) = split(id);
         match &self.chunks[chunk][place] {
             Some(thing) => thing,
-            None => unreachable!("slab place {id} is free"),
+            None => unreachable!("slab place {} is free", id.number()),
         }
     }
 }
 
-impl<T> IndexMut<u32> for Slab<T> {
+impl<I: Id, T> IndexMut<I> for Slab<I, T> {
     #[inline]
-    fn index_mut(&mut self, id: u32) -> &mut T {
+    fn index_mut(&mut self, id: I) -> &mut T {
         let (chunk, place) = split(id);
         match &mut self.chunks[chunk][place] {
             Some(thing) => thing,
-            None => unreachable!("slab place {id} is free"),
+            None => unreachable!("slab place {} is free", id.number()),
         }
     }
 }
@@ -219,6 +221,6 @@ mod tests {
         assert_eq!((again[2000], again[4999], again[1024]), (2000, 7, 8));
         assert_eq!(again.iter().count(), 4_998);
         assert!(Slab::from_parts(vec![Some(1), None], vec![0]).is_none());
-        assert!(Slab::from_parts(vec![Some(1), None], vec![]).is_none());
+        assert!(Slab::<u32, _>::from_parts(vec![Some(1), None], vec![]).is_none());
     }
 }

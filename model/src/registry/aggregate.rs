@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::ops::Bound;
 
 use super::Registry;
-use super::series::{Buckets, Gauge, Member, NONE, Part, Series, Total, folded};
+use super::series::{Buckets, Gauge, Member, Part, Series, Total, folded};
+use crate::ids::{FamilyId, SeriesId, WriterId};
 use crate::name::START_TIMES;
 use crate::sum::ExactSum;
 use crate::{
@@ -49,7 +50,7 @@ pub(crate) struct BucketView<'a> {
 /// A series that has a total.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SeriesEntry<'a> {
-    pub(crate) id: u32,
+    pub(crate) id: SeriesId,
     series: &'a Series,
 }
 
@@ -74,7 +75,7 @@ impl<'a> SeriesEntry<'a> {
 /// A family as pages show it.
 #[derive(Debug)]
 pub(crate) struct FamilyView<'a> {
-    pub(crate) id: u32,
+    pub(crate) id: FamilyId,
     pub(crate) spec: FamilySpec<'a>,
     /// For a counter: whether another family has the name of its start times.
     pub(crate) has_created_beside: bool,
@@ -139,7 +140,7 @@ impl Registry {
         self.by_name.get(name).map(|id| self.family_view(*id))
     }
 
-    pub(crate) fn family_view(&self, id: u32) -> FamilyView<'_> {
+    pub(crate) fn family_view(&self, id: FamilyId) -> FamilyView<'_> {
         let family = &self.families[id];
         let has_created_beside = self.created_families > 0
             && family.family_type == FamilyType::Counter
@@ -161,10 +162,10 @@ impl Registry {
     /// Returns the series of a family that were created after `no`.
     pub(crate) fn series_after(
         &self,
-        family: u32,
+        family: FamilyId,
         no: u64,
     ) -> impl Iterator<Item = SeriesEntry<'_>> {
-        let no_of = |id: u32| self.series[id].created_no;
+        let no_of = |id: SeriesId| self.series[id].created_no;
         let ids = self.families[family].order.after(no, no_of);
         ids.map(|id| SeriesEntry {
             id,
@@ -235,7 +236,7 @@ impl Registry {
     fn view_of_gauge<'a>(
         &'a self,
         gauge: &'a Gauge,
-        id: u32,
+        id: SeriesId,
         family_type: FamilyType,
         now_ms: u64,
         visited: &mut usize,
@@ -261,7 +262,7 @@ impl Registry {
     /// was there all the time appears exactly once.
     pub(crate) fn writers_of(
         &self,
-        id: u32,
+        id: SeriesId,
         now_ms: u64,
         from: u64,
         at_most: usize,
@@ -286,7 +287,7 @@ impl Registry {
             .iter()
             .take(to)
             .skip(from)
-            .filter(|member| member.writer != NONE)
+            .filter(|member| member.writer != WriterId::NONE)
             .filter(|member| self.is_shown(member, mode, id, now_ms))
             .map(|member| (&*self.writers[member.writer].pid, member.value));
         let left_values = gauge
@@ -303,7 +304,7 @@ impl Registry {
         &'a self,
         gauge: &'a Gauge,
         mode: GaugeMode,
-        id: u32,
+        id: SeriesId,
         now_ms: u64,
     ) -> Vec<(&'a str, f64)> {
         let members = gauge
@@ -322,7 +323,7 @@ impl Registry {
         &self,
         gauge: &Gauge,
         mode: GaugeMode,
-        id: u32,
+        id: SeriesId,
         now_ms: u64,
         visited: &mut usize,
     ) -> Option<f64> {
@@ -372,7 +373,7 @@ impl Registry {
     }
 
     /// Returns whether a writer's value is visible, given the mode and the writer's phase.
-    fn is_shown(&self, member: &Member, mode: GaugeMode, id: u32, now_ms: u64) -> bool {
+    fn is_shown(&self, member: &Member, mode: GaugeMode, id: SeriesId, now_ms: u64) -> bool {
         if self.is_settled_at(now_ms) {
             return member.is_live;
         }

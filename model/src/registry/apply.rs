@@ -6,6 +6,7 @@ mod values;
 
 use super::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
+use crate::ids::WriterId;
 use crate::{Batch, Entry, Exemplar, LeftOut, Pairs};
 pub(super) use unnamed::Unnamed;
 pub(super) use values::counter_of;
@@ -13,7 +14,12 @@ use values::not_ahead;
 
 impl Registry {
     /// Applies every entry; returns how many were left out, and which series.
-    pub(super) fn apply(&mut self, stamp: &Stamp, id: u32, batch: &Batch<'_>) -> (u64, LeftOut) {
+    pub(super) fn apply(
+        &mut self,
+        stamp: &Stamp,
+        id: WriterId,
+        batch: &Batch<'_>,
+    ) -> (u64, LeftOut) {
         let now_ms = stamp.now_ms;
         let (mut families, mut layouts) = (Vec::new(), Vec::new());
         let (mut left_out, mut series_left_out) = (0, LeftOut::default());
@@ -88,7 +94,7 @@ impl Registry {
     fn exemplar(
         &mut self,
         stamp: &Stamp,
-        id: u32,
+        id: WriterId,
         index: u32,
         (value, time): (f64, f64),
         labels: Pairs<'_>,

@@ -3,10 +3,11 @@
 use std::hash::BuildHasher;
 
 use super::declarations::Holders;
-use super::series::{Family, NONE, Series, Total};
+use super::series::{Family, Series, Total};
 use super::ttl::FamilyTtl;
 use super::{Reason, Registry, RegistryError};
 use crate::footprint::allocated;
+use crate::ids::{DeadlineId, FamilyId, SeriesId};
 use crate::name::{SAMPLE_SUFFIXES, START_TIMES, kept_name, may_share, sample_suffixes};
 use crate::{FamilySpec, FamilyType, Labels};
 
@@ -16,7 +17,7 @@ const MOST_REMEMBERED: u64 = 4;
 
 impl Registry {
     /// Returns the family of that name, unless it has ended.
-    pub(super) fn family_named(&self, name: &str) -> Option<u32> {
+    pub(super) fn family_named(&self, name: &str) -> Option<FamilyId> {
         let found = self.by_name.get(name);
         // A counter may be named by the name of its samples.
         let found = found.or_else(|| {
@@ -27,7 +28,10 @@ impl Registry {
     }
 
     /// Checks that a family of that name and type exists or can be created.
-    pub(super) fn check_family(&self, spec: &FamilySpec<'_>) -> Result<Option<u32>, RegistryError> {
+    pub(super) fn check_family(
+        &self,
+        spec: &FamilySpec<'_>,
+    ) -> Result<Option<FamilyId>, RegistryError> {
         let name = kept_name(spec)?;
         if let Some(&id) = self.by_name.get(name) {
             let found = self.families[id].family_type;
@@ -66,7 +70,7 @@ impl Registry {
         &'a self,
         name: &'a str,
         family_type: FamilyType,
-    ) -> impl Iterator<Item = (String, u32)> + use<'a> {
+    ) -> impl Iterator<Item = (String, FamilyId)> + use<'a> {
         let suffixes = sample_suffixes(family_type).iter();
         suffixes.filter_map(move |suffix| {
             let sample = format!("{name}{suffix}");
@@ -78,7 +82,7 @@ impl Registry {
     }
 
     /// Returns the family that a sample name belongs to.
-    pub(super) fn claimant(&self, sample: &str) -> Option<u32> {
+    pub(super) fn claimant(&self, sample: &str) -> Option<FamilyId> {
         SAMPLE_SUFFIXES.iter().find_map(|suffix| {
             let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
             let suffixes = sample_suffixes(self.families[id].family_type);
@@ -88,7 +92,7 @@ impl Registry {
 
     /// Returns the family of that name and type; creates it if it is missing. The first help and
     /// unit stay.
-    pub(super) fn family_for(&mut self, spec: &FamilySpec<'_>) -> Result<u32, RegistryError> {
+    pub(super) fn family_for(&mut self, spec: &FamilySpec<'_>) -> Result<FamilyId, RegistryError> {
         let id = match self.check_family(spec)? {
             Some(id) => id,
             None => self.create_family(kept_name(spec)?, spec.family_type),
@@ -104,13 +108,13 @@ impl Registry {
     }
 
     /// Returns the family of that name and type that has ended while writers remember its series.
-    pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<u32> {
+    pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<FamilyId> {
         let mut ended = self.ended.get(name)?.iter().copied();
         ended.find(|id| self.families[*id].family_type == family_type)
     }
 
     /// Notes that a family has ended; returns false if another of its name and type has.
-    pub(super) fn note_ended(&mut self, id: u32) -> bool {
+    pub(super) fn note_ended(&mut self, id: FamilyId) -> bool {
         let family = &self.families[id];
         let is_new = self
             .ended_family(&family.name, family.family_type)
@@ -119,7 +123,7 @@ impl Registry {
         is_new
     }
 
-    fn forget_ended(&mut self, id: u32) {
+    fn forget_ended(&mut self, id: FamilyId) {
         let name = &*self.families[id].name;
         if let Some(ids) = self.ended.get_mut(name) {
             ids.retain(|ended| *ended != id);
@@ -129,7 +133,7 @@ impl Registry {
         }
     }
 
-    fn create_family(&mut self, name: &str, family_type: FamilyType) -> u32 {
+    fn create_family(&mut self, name: &str, family_type: FamilyType) -> FamilyId {
         // Keeps the series that writers remember of it.
         let ended = self.ended_family(name, family_type);
         let id = match ended {
@@ -157,7 +161,7 @@ impl Registry {
         id
     }
 
-    pub(super) fn begin_family(&mut self, id: u32) {
+    pub(super) fn begin_family(&mut self, id: FamilyId) {
         self.forget_ended(id);
         let family = &mut self.families[id];
         family.is_ended = false;
@@ -168,7 +172,7 @@ impl Registry {
     }
 
     /// Ends a family that has no series left and was not declared; frees its name.
-    pub(super) fn end_family_if_empty(&mut self, id: u32) {
+    pub(super) fn end_family_if_empty(&mut self, id: FamilyId) {
         let family = &mut self.families[id];
         if !family.order.is_empty() || family.is_declared {
             return;
@@ -192,15 +196,15 @@ impl Registry {
     }
 
     /// Returns the lowest schema that a writer of native histograms may have.
-    pub(super) fn schema_floor(&self, family: Option<u32>) -> i8 {
+    pub(super) fn schema_floor(&self, family: Option<FamilyId>) -> i8 {
         let floor = family.and_then(|id| self.families[id].schema);
         floor.unwrap_or(0)
     }
 
     /// Returns the series of that family with those labels, with or without a total.
-    pub(super) fn find_series(&self, family: u32, labels: &str) -> Option<u32> {
+    pub(super) fn find_series(&self, family: FamilyId, labels: &str) -> Option<SeriesId> {
         let hash = self.hash_of(family, labels);
-        let is_it = |id: &u32| {
+        let is_it = |id: &SeriesId| {
             let series = &self.series[*id];
             series.hash == hash && series.family == family && &*series.labels == labels
         };
@@ -208,7 +212,7 @@ impl Registry {
     }
 
     /// Returns whether such a series exists, with or without a total.
-    pub(crate) fn has_series(&self, family: u32, labels: &str) -> bool {
+    pub(crate) fn has_series(&self, family: FamilyId, labels: &str) -> bool {
         self.find_series(family, labels).is_some()
     }
 
@@ -234,7 +238,7 @@ impl Registry {
     }
 
     /// Checks whether a series without a total may get one.
-    pub(super) fn check_total(&self, known: Option<u32>) -> Result<(), RegistryError> {
+    pub(super) fn check_total(&self, known: Option<SeriesId>) -> Result<(), RegistryError> {
         if known.is_some_and(|id| self.has_total(id)) {
             Ok(())
         } else {
@@ -256,7 +260,7 @@ impl Registry {
     }
 
     /// Creates a series, without a total yet.
-    pub(super) fn create_series(&mut self, family: u32, labels: &str) -> u32 {
+    pub(super) fn create_series(&mut self, family: FamilyId, labels: &str) -> SeriesId {
         let hash = self.hash_of(family, labels);
         let of = &mut self.families[family];
         of.identities += 1;
@@ -267,7 +271,7 @@ impl Registry {
             memories: 0,
             writers: 0,
             owners: 0,
-            deadline: NONE,
+            deadline: DeadlineId::NONE,
             created_no: 0,
             start_ms: 0,
             idle_since_ms: 0,
@@ -283,21 +287,21 @@ impl Registry {
     }
 
     /// Adds a series to the index.
-    pub(super) fn index_series(&mut self, id: u32) {
-        let hash = |id: u32| self.series[id].hash;
+    pub(super) fn index_series(&mut self, id: SeriesId) {
+        let hash = |id: SeriesId| self.series[id].hash;
         self.by_identity.insert(hash(id), id, hash);
         self.note_labels(id);
     }
 
     /// Returns the hash of a series of that family with those labels. Half of it is stored with the
     /// series, so that growing the table does not read the labels again.
-    pub(super) fn hash_of(&self, family: u32, labels: &str) -> u32 {
+    pub(super) fn hash_of(&self, family: FamilyId, labels: &str) -> u32 {
         hash_with(&self.hasher, family, labels)
     }
 
     /// Returns whether a series has a total.
     #[inline]
-    pub(super) fn has_total(&self, id: u32) -> bool {
+    pub(super) fn has_total(&self, id: SeriesId) -> bool {
         let series = &self.series[id];
         series.created_no > self.families[series.family].deleted_up_to
     }
@@ -308,7 +312,7 @@ impl Registry {
     /// # Errors
     ///
     /// Its family has ended, and another family has its name now.
-    pub(super) fn begin_total(&mut self, id: u32, now_ms: u64) -> Result<(), Reason> {
+    pub(super) fn begin_total(&mut self, id: SeriesId, now_ms: u64) -> Result<(), Reason> {
         if self.has_total(id) {
             if !self.is_expired(id, now_ms) {
                 return Ok(());
@@ -354,7 +358,7 @@ impl Registry {
     ///
     /// This does not end the family, although it may have been its last series: a caller that
     /// writes nothing new calls [`Self::end_family_if_empty`].
-    pub(super) fn drop_total(&mut self, id: u32) {
+    pub(super) fn drop_total(&mut self, id: SeriesId) {
         if self.has_total(id) {
             let (all, families) = (&self.series, &mut self.families);
             let series = &all[id];
@@ -369,7 +373,7 @@ impl Registry {
         self.clear_total(id);
     }
 
-    fn clear_total(&mut self, id: u32) {
+    fn clear_total(&mut self, id: SeriesId) {
         self.leave_group(id);
         self.drop_exemplars(id);
         let series = &mut self.series[id];
@@ -380,7 +384,7 @@ impl Registry {
     }
 
     /// Returns whether a writer that sends batches remembers a series.
-    fn is_remembered(&self, id: u32) -> bool {
+    fn is_remembered(&self, id: SeriesId) -> bool {
         match self.series[id].only_writer() {
             Some(only) => !self.writers[only].is_direct(),
             None => self.series[id].memories > 0,
@@ -389,7 +393,7 @@ impl Registry {
 
     /// Frees a series that has no total and that no writer remembers. The memory of a writer that
     /// sends no batches does not count: without a total it has no meaning.
-    pub(super) fn free_series_if_unused(&mut self, id: u32) {
+    pub(super) fn free_series_if_unused(&mut self, id: SeriesId) {
         if self.series[id].created_no > 0 {
             return;
         }
@@ -416,6 +420,6 @@ impl Registry {
 }
 
 /// Hashes a family and labels; see [`Registry::hash_of`].
-pub(super) fn hash_with(hasher: &impl BuildHasher, family: u32, labels: &str) -> u32 {
+pub(super) fn hash_with(hasher: &impl BuildHasher, family: FamilyId, labels: &str) -> u32 {
     hasher.hash_one((family, labels)) as u32
 }

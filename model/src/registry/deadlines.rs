@@ -5,31 +5,32 @@
 
 use std::collections::BTreeSet;
 
+use crate::ids::{DeadlineId, SeriesId};
 use crate::slab::Slab;
 
 /// Times, and the series to review then.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Deadlines {
-    queue: BTreeSet<(u64, u32)>,
+    queue: BTreeSet<(u64, SeriesId)>,
     /// The deadline of each series that has one; the series stores its place here.
-    times_ms: Slab<u64>,
+    times_ms: Slab<DeadlineId, u64>,
 }
 
 impl Deadlines {
     /// Adds a series that has no deadline; returns its place.
-    pub(super) fn insert(&mut self, at_ms: u64, series: u32) -> u32 {
+    pub(super) fn insert(&mut self, at_ms: u64, series: SeriesId) -> DeadlineId {
         self.queue.insert((at_ms, series));
         self.times_ms.insert(at_ms)
     }
 
-    pub(super) fn remove(&mut self, place: u32, series: u32) {
+    pub(super) fn remove(&mut self, place: DeadlineId, series: SeriesId) {
         if let Some(at_ms) = self.times_ms.remove(place) {
             self.queue.remove(&(at_ms, series));
         }
     }
 
     /// Returns the deadline at that place.
-    pub(super) fn at_ms(&self, place: u32) -> Option<u64> {
+    pub(super) fn at_ms(&self, place: DeadlineId) -> Option<u64> {
         self.times_ms.get(place).copied()
     }
 
@@ -39,13 +40,15 @@ impl Deadlines {
     }
 
     /// Returns the series with the earliest deadline, if that has come.
-    pub(super) fn due(&self, now_ms: u64) -> Option<u32> {
+    pub(super) fn due(&self, now_ms: u64) -> Option<SeriesId> {
         self.all_due(now_ms).next()
     }
 
     /// Returns every series whose deadline has come, earliest first.
-    pub(super) fn all_due(&self, now_ms: u64) -> impl Iterator<Item = u32> {
-        self.queue.range(..=(now_ms, u32::MAX)).map(|(_, id)| *id)
+    pub(super) fn all_due(&self, now_ms: u64) -> impl Iterator<Item = SeriesId> {
+        self.queue
+            .range(..=(now_ms, SeriesId::NONE))
+            .map(|(_, id)| *id)
     }
 
     pub(super) fn heap_bytes(&self) -> usize {

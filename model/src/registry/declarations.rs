@@ -27,6 +27,7 @@
 use super::Registry;
 use super::series::{Family, Total};
 use crate::FamilySpec;
+use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
 
 /// The holders of a family's declaration.
@@ -40,9 +41,9 @@ pub(super) struct Holders {
     /// The next help text, shown once no live writer holds the present one.
     pub(super) next_help: Option<Box<str>>,
     /// Bucket layouts, each with the number of owned entries that have it, which is never zero.
-    by_layout: Vec<(u32, u32)>,
+    by_layout: Vec<(LayoutId, u32)>,
     /// The layout whose first holder came last.
-    pub(super) newest_layout: Option<u32>,
+    pub(super) newest_layout: Option<LayoutId>,
     /// Whether a command without a writer has written to the family.
     pub(super) is_by_hand: bool,
     /// Number of its series that belong to groups.
@@ -52,11 +53,11 @@ pub(super) struct Holders {
 impl Holders {
     pub(super) fn heap_bytes(&self) -> usize {
         let next_help = self.next_help.as_ref().map_or(0, |help| help.len());
-        next_help + self.by_layout.capacity() * size_of::<(u32, u32)>()
+        next_help + self.by_layout.capacity() * size_of::<(LayoutId, u32)>()
     }
 
     /// Returns the layouts that live writers hold.
-    pub(super) fn layouts(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn layouts(&self) -> impl Iterator<Item = LayoutId> + '_ {
         self.by_layout.iter().map(|(layout, _)| *layout)
     }
 
@@ -65,7 +66,7 @@ impl Holders {
     }
 
     /// Adds or removes an entry.
-    pub(super) fn count(&mut self, help_side: bool, layout: Option<u32>, holds: bool) {
+    pub(super) fn count(&mut self, help_side: bool, layout: Option<LayoutId>, holds: bool) {
         let step = if holds { 1 } else { u32::MAX };
         let place = &mut self.by_help[usize::from(help_side)];
         *place = place.wrapping_add(step);
@@ -82,7 +83,7 @@ impl Holders {
         }
     }
 
-    fn holds_layout(&self, layout: u32) -> bool {
+    fn holds_layout(&self, layout: LayoutId) -> bool {
         let found = self.by_layout.binary_search_by_key(&layout, |(of, _)| *of);
         found.is_ok()
     }
@@ -94,7 +95,7 @@ impl Family {
     pub(super) fn count_holder(
         &mut self,
         help_side: bool,
-        layout: Option<u32>,
+        layout: Option<LayoutId>,
         holds: bool,
     ) -> bool {
         let holders = &mut self.holders;
@@ -127,7 +128,7 @@ impl Family {
 
 impl Registry {
     /// Notes the help text with which an entry was defined.
-    pub(super) fn hold_help(&mut self, writer: u32, at: usize, help: &str) {
+    pub(super) fn hold_help(&mut self, writer: WriterId, at: usize, help: &str) {
         let entry = self.writers[writer].entries[at];
         let family_id = self.series[entry.series].family;
         let family = &mut self.families[family_id];
@@ -156,7 +157,7 @@ impl Registry {
 
     /// Returns the families that a new declaration replaces, if no live writer holds any of them;
     /// `None` if one is held.
-    pub(super) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<u32>> {
+    pub(super) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<FamilyId>> {
         let name = kept_name(spec).ok()?;
         let same = self.by_name.get(name).copied();
         let others = self.rivals(name, spec.family_type).map(|(_, id)| id);
@@ -170,7 +171,7 @@ impl Registry {
     /// Returns whether a family may be replaced. A writer that has come back owns its series again
     /// only when they are settled.
     /// are settled.
-    fn is_free(&self, family: u32) -> bool {
+    fn is_free(&self, family: FamilyId) -> bool {
         let family = &self.families[family];
         let holders = &family.holders;
         let is_kept = family.is_declared || holders.is_by_hand || holders.grouped > 0;
@@ -178,7 +179,7 @@ impl Registry {
     }
 
     /// Removes a series from its group.
-    pub(super) fn leave_group(&mut self, id: u32) {
+    pub(super) fn leave_group(&mut self, id: SeriesId) {
         if self.groups.owner(id).is_some() {
             self.families[self.series[id].family].holders.grouped -= 1;
             self.groups.remove(id);
@@ -186,7 +187,7 @@ impl Registry {
     }
 
     /// Adds a series to a group.
-    pub(super) fn join_group(&mut self, group: &str, id: u32) {
+    pub(super) fn join_group(&mut self, group: &str, id: SeriesId) {
         if self.groups.owner(id).is_none() {
             self.families[self.series[id].family].holders.grouped += 1;
         }
@@ -194,7 +195,7 @@ impl Registry {
     }
 
     /// Starts the removal of old layouts from all totals of a family.
-    pub(super) fn sweep(&mut self, family: u32) {
+    pub(super) fn sweep(&mut self, family: FamilyId) {
         match self.sweeps.iter_mut().find(|(of, _)| *of == family) {
             Some((_, after_no)) => *after_no = 0,
             None => self.sweeps.push_back((family, 0)),
@@ -207,7 +208,7 @@ impl Registry {
             let Some(&(family, after_no)) = self.sweeps.front() else {
                 return;
             };
-            let number_of = |id: u32| self.series[id].created_no;
+            let number_of = |id: SeriesId| self.series[id].created_no;
             let next = self.families.get(family);
             let next = next.and_then(|family| family.order.after(after_no, number_of).next());
             let Some(id) = next else {
@@ -222,7 +223,7 @@ impl Registry {
     }
 
     /// Removes from a total the layouts that are neither held nor the newest.
-    pub(super) fn drop_old_layouts(&mut self, id: u32) {
+    pub(super) fn drop_old_layouts(&mut self, id: SeriesId) {
         let series = &mut self.series[id];
         let family = &self.families[series.family];
         let holders = &family.holders;
@@ -232,8 +233,9 @@ impl Registry {
         let Total::Buckets(buckets) = &mut series.total else {
             return;
         };
-        let is_current =
-            |layout: u32| holders.newest_layout == Some(layout) || holders.holds_layout(layout);
+        let is_current = |layout: LayoutId| {
+            holders.newest_layout == Some(layout) || holders.holds_layout(layout)
+        };
         if buckets.parts.iter().all(|part| is_current(part.layout)) {
             return;
         }

@@ -1,9 +1,10 @@
 //! What a single command does to a single series, without the push protocol and its memory.
 
 use super::apply::counter_of;
-use super::series::{Member, NONE, Total};
+use super::series::{Member, Total};
 use super::writer::Entry;
 use super::{Reason, Registry, RegistryError, Stamp};
+use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
 use crate::{
     Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, MAX_HELP_BYTES, MAX_UNIT_BYTES,
@@ -134,8 +135,8 @@ impl Registry {
     fn keep_direct_exemplar(
         &mut self,
         stamp: &Stamp,
-        id: u32,
-        layout: Option<u32>,
+        id: SeriesId,
+        layout: Option<LayoutId>,
         exemplar: &Exemplar,
     ) {
         let time = stamp.now_ms as f64 / 1000.0;
@@ -196,7 +197,7 @@ impl Registry {
         }
         let spec = FamilySpec::new(family, family_type);
         let layout = self.layout_meant(family, family_type, observation.layout);
-        if layout.0 == NONE {
+        if layout.0 == LayoutId::NONE {
             let default = (family_type == FamilyType::Histogram).then(Layout::of_default);
             let new = observation.layout.or(default.as_ref());
             self.layouts.check_room(new.into_iter())?;
@@ -221,7 +222,7 @@ impl Registry {
     }
 
     /// Counts an observation that is known to fit.
-    fn count_observation(&mut self, id: u32, layout: Option<u32>, value: f64) {
+    fn count_observation(&mut self, id: SeriesId, layout: Option<LayoutId>, value: f64) {
         let series = &mut self.series[id];
         let floor = self.families[series.family].schema;
         let before = series.total.heap_bytes();
@@ -261,24 +262,28 @@ impl Registry {
         family: &str,
         family_type: FamilyType,
         given: Option<&Layout>,
-    ) -> (u32, usize) {
+    ) -> (LayoutId, usize) {
         let of_family = self.family_named(family).map(|id| self.families[id].layout);
         match (family_type, given, of_family.flatten()) {
-            (FamilyType::Histogram, Some(given), _) => {
-                (self.layouts.find(given).unwrap_or(NONE), given.len() + 1)
-            }
+            (FamilyType::Histogram, Some(given), _) => (
+                self.layouts.find(given).unwrap_or(LayoutId::NONE),
+                given.len() + 1,
+            ),
             (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id].len() + 1),
-            (FamilyType::Histogram, None, None) => (NONE, Layout::DEFAULT.len() + 1),
-            _ => (self.layouts.find(&Layout::none()).unwrap_or(NONE), 1),
+            (FamilyType::Histogram, None, None) => (LayoutId::NONE, Layout::DEFAULT.len() + 1),
+            _ => (
+                self.layouts.find(&Layout::none()).unwrap_or(LayoutId::NONE),
+                1,
+            ),
         }
     }
 
     fn layout_of_observation(
         &mut self,
-        family: u32,
+        family: FamilyId,
         family_type: FamilyType,
         given: Option<&Layout>,
-    ) -> u32 {
+    ) -> LayoutId {
         if family_type == FamilyType::Summary {
             return self.layouts.number_of(&Layout::none());
         }
@@ -320,7 +325,7 @@ impl Registry {
         1
     }
 
-    pub(super) fn delete_family(&mut self, id: u32) -> u64 {
+    pub(super) fn delete_family(&mut self, id: FamilyId) -> u64 {
         let last_no = self.last_created_no;
         let family = &mut self.families[id];
         family.deleted_up_to = last_no;
@@ -422,7 +427,7 @@ impl Registry {
     }
 
     /// Notes that a series was written without a writer whose end the registry could wait for.
-    fn note_by_hand(&mut self, id: u32) {
+    fn note_by_hand(&mut self, id: SeriesId) {
         self.families[self.series[id].family].holders.is_by_hand = true;
     }
 
@@ -435,7 +440,7 @@ impl Registry {
         labels: &Labels,
         ttl_ms: Option<u64>,
         check: impl FnOnce(Option<&Total>) -> Result<(), RegistryError>,
-    ) -> Result<u32, RegistryError> {
+    ) -> Result<SeriesId, RegistryError> {
         let family = self.check_family(spec)?;
         self.check_labels(spec, labels)?;
         let known = family.and_then(|id| self.find_series(id, labels.as_str()));
@@ -462,7 +467,7 @@ impl Registry {
     }
 
     /// Returns the value from which a writer's write of a gauge continues.
-    fn old_value(&self, write: &GaugeWrite<'_>, writer: u32, now_ms: u64) -> f64 {
+    fn old_value(&self, write: &GaugeWrite<'_>, writer: WriterId, now_ms: u64) -> f64 {
         let find = || {
             let family = self.family_named(write.family)?;
             let id = self.find_series(family, write.labels.as_str())?;
@@ -481,7 +486,7 @@ impl Registry {
 /// Checks whether a total can take one more observation.
 fn check_observation(
     total: Option<&Total>,
-    layout: (u32, usize),
+    layout: (LayoutId, usize),
     value: f64,
 ) -> Result<(), Reason> {
     match total {

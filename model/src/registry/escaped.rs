@@ -18,6 +18,7 @@ use super::Registry;
 use crate::escaping::{Escaping, LabelNames, folded, is_legacy, read_dots, read_unique};
 use crate::footprint::allocated;
 use crate::id_table::IdTable;
+use crate::ids::{FamilyId, Id, SeriesId};
 use crate::name::{REJECTED, SAMPLE_SUFFIXES, START_TIMES, may_share, sample_suffixes};
 use crate::{FamilySpec, FamilyType};
 
@@ -29,11 +30,11 @@ pub(super) struct Escaped {
     /// Families by folded name, with dots kept.
     dots: BTreeMap<Box<str>, Claims>,
     /// One series of each group that `underscores` makes equal.
-    first: IdTable,
+    first: IdTable<SeriesId>,
     /// The hash of the written labels of those series: writing them takes some thousand instructions.
-    hashes: BTreeMap<u32, u32>,
+    hashes: BTreeMap<SeriesId, u32>,
     /// The other series of such groups, by that one.
-    others: BTreeMap<u32, BTreeSet<u32>>,
+    others: BTreeMap<SeriesId, BTreeSet<SeriesId>>,
 }
 
 /// The families with one folded name.
@@ -65,7 +66,7 @@ impl Escaped {
     /// Counts a family that begins or ends.
     pub(super) fn count_family(
         &mut self,
-        id: u32,
+        id: FamilyId,
         name: &str,
         family_type: FamilyType,
         begins: bool,
@@ -76,7 +77,7 @@ impl Escaped {
         for (keeps_dots, index) in [(false, &mut self.underscores), (true, &mut self.dots)] {
             let key = folded(name, keeps_dots).into_boxed_str();
             let claims = index.entry(key.clone()).or_default();
-            claims.id ^= id;
+            claims.id ^= id.number();
             let step =
                 |count: &mut u32| *count = count.wrapping_add_signed(if begins { 1 } else { -1 });
             step(&mut claims.families);
@@ -144,7 +145,7 @@ impl Registry {
 
     /// Returns the families that may have that sample on a page in one of the schemes, except those
     /// that have it as stored. They are candidates: some may be written otherwise.
-    pub(crate) fn families_written_as(&self, sample: &str) -> Vec<u32> {
+    pub(crate) fn families_written_as(&self, sample: &str) -> Vec<FamilyId> {
         let mut found = Vec::new();
         let dotted = read_dots(sample);
         let keys = [(Some(sample), false), (dotted.as_deref(), true)];
@@ -152,7 +153,7 @@ impl Registry {
             let index = self.escaped.by_name(keeps_dots);
             found.extend(SAMPLE_SUFFIXES.iter().filter_map(|suffix| {
                 let claims = index.get(key?.strip_suffix(suffix)?)?;
-                (claims.families == 1).then_some(claims.id)
+                (claims.families == 1).then_some(FamilyId::from_number(claims.id))
             }));
         }
         // Some suffixes are escaped with the name, others are not.
@@ -179,13 +180,17 @@ impl Registry {
 
     /// Returns whether schemes make series of that family equal.
     #[inline]
-    pub(crate) fn has_equal_labels(&self, family: u32) -> bool {
+    pub(crate) fn has_equal_labels(&self, family: FamilyId) -> bool {
         self.families[family].equal_labels > 0
     }
 
     /// Returns the labels of the other series of a family that `underscores` makes equal to this
     /// one, whose labels are not legal.
-    pub(crate) fn equal_labels(&self, family: u32, id: u32) -> impl Iterator<Item = &str> {
+    pub(crate) fn equal_labels(
+        &self,
+        family: FamilyId,
+        id: SeriesId,
+    ) -> impl Iterator<Item = &str> {
         let text = underscored(&self.series[id].labels);
         let first = self.first_equal(family, &text);
         let others = first.and_then(|first| self.escaped.others.get(&first));
@@ -199,10 +204,10 @@ impl Registry {
         equal.map(|other| &*self.series[other].labels)
     }
 
-    fn first_equal(&self, family: u32, text: &str) -> Option<u32> {
+    fn first_equal(&self, family: FamilyId, text: &str) -> Option<SeriesId> {
         let hash = self.hash_of(family, text);
         // Only equal labels are compared: those with the same hash.
-        let is_it = |id: &u32| {
+        let is_it = |id: &SeriesId| {
             let series = &self.series[*id];
             self.escaped.hashes.get(id) == Some(&hash)
                 && series.family == family
@@ -212,7 +217,7 @@ impl Registry {
     }
 
     /// Adds a new series to the index.
-    pub(super) fn note_labels(&mut self, id: u32) {
+    pub(super) fn note_labels(&mut self, id: SeriesId) {
         let family = self.series[id].family;
         if is_legal(&self.series[id].labels) {
             if self.families[family].odd_labels > 0
@@ -234,7 +239,7 @@ impl Registry {
     }
 
     /// Removes a series from the index.
-    pub(super) fn forget_labels(&mut self, id: u32) {
+    pub(super) fn forget_labels(&mut self, id: SeriesId) {
         let family = self.series[id].family;
         if self.families[family].odd_labels == 0 {
             return;
@@ -266,13 +271,13 @@ impl Registry {
         self.families[family].equal_labels -= u32::from(is_equal);
     }
 
-    fn keep_others(&mut self, first: u32, others: BTreeSet<u32>) {
+    fn keep_others(&mut self, first: SeriesId, others: BTreeSet<SeriesId>) {
         if !others.is_empty() {
             self.escaped.others.insert(first, others);
         }
     }
 
-    fn insert_first(&mut self, id: u32, text: &str) {
+    fn insert_first(&mut self, id: SeriesId, text: &str) {
         let hash = self.hash_of(self.series[id].family, text);
         let Escaped { first, hashes, .. } = &mut self.escaped;
         hashes.insert(id, hash);

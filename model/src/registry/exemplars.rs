@@ -3,7 +3,7 @@
 //! They are stored beside the series, because nearly no series has any.
 
 use super::Registry;
-use super::series::NONE;
+use crate::ids::{LayoutId, SeriesId};
 use crate::native_histogram::bucket_of;
 use crate::{Exemplar, FamilyType, Labels};
 
@@ -27,17 +27,22 @@ impl Registry {
     }
 
     /// Returns the exemplars of a series, in a stable order.
-    pub(crate) fn exemplars_of(&self, id: u32) -> impl Iterator<Item = &Exemplar> {
+    pub(crate) fn exemplars_of(&self, id: SeriesId) -> impl Iterator<Item = &Exemplar> {
         let kept = self.exemplars.get(&id).map_or(&[][..], Vec::as_slice);
         kept.iter().map(|kept| &kept.exemplar)
     }
 
     /// Stores an exemplar of a series that has a total, unless its bucket has a newer one. `layout`
     /// is that of the histogram in which it was observed.
-    pub(super) fn keep_exemplar(&mut self, id: u32, layout: Option<u32>, exemplar: Exemplar) {
+    pub(super) fn keep_exemplar(
+        &mut self,
+        id: SeriesId,
+        layout: Option<LayoutId>,
+        exemplar: Exemplar,
+    ) {
         let family_type = self.families[self.series[id].family].family_type;
         let slot = match (family_type, layout) {
-            (FamilyType::Histogram, Some(layout)) if layout != NONE => {
+            (FamilyType::Histogram, Some(layout)) if layout != LayoutId::NONE => {
                 let bucket = self.layouts[layout].bucket_of(exemplar.value);
                 u64::from(layout) << 32 | bucket as u64
             }
@@ -73,7 +78,7 @@ impl Registry {
     }
 
     /// Removes the exemplars of a total that has ended.
-    pub(super) fn drop_exemplars(&mut self, id: u32) {
+    pub(super) fn drop_exemplars(&mut self, id: SeriesId) {
         if self.exemplars.is_empty() {
             return;
         }

@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::relocate::Relocate;
 use super::{Registry, RegistryError};
+use crate::ids::SeriesId;
 pub use replace::{Replaced, Replacement};
 use series_set::SeriesSet;
 
@@ -32,7 +33,7 @@ use series_set::SeriesSet;
 pub(super) struct Groups {
     by_labels: BTreeMap<Box<str>, GroupId>,
     groups: BTreeMap<GroupId, Group>,
-    of_series: HashMap<u32, GroupId>,
+    of_series: HashMap<SeriesId, GroupId>,
     /// Size of all labels, in bytes; they are stored twice.
     label_bytes: usize,
     last_id: GroupId,
@@ -65,13 +66,13 @@ impl Groups {
     }
 
     /// Returns the series of the group with these labels.
-    pub(super) fn series_of(&self, labels: &str) -> impl Iterator<Item = u32> + '_ {
+    pub(super) fn series_of(&self, labels: &str) -> impl Iterator<Item = SeriesId> + '_ {
         let group = self.by_labels.get(labels).map(|id| &self.groups[id]);
         group.into_iter().flat_map(|group| group.series.iter())
     }
 
     /// Returns the labels of the group that owns a series.
-    pub(super) fn owner(&self, series: u32) -> Option<&str> {
+    pub(super) fn owner(&self, series: SeriesId) -> Option<&str> {
         if self.of_series.is_empty() {
             return None;
         }
@@ -80,7 +81,7 @@ impl Groups {
     }
 
     /// Adds a series without a group to one.
-    pub(super) fn add(&mut self, labels: &str, series: u32) {
+    pub(super) fn add(&mut self, labels: &str, series: SeriesId) {
         let id = match self.by_labels.get(labels) {
             Some(id) => *id,
             None => self.begin(labels),
@@ -104,7 +105,7 @@ impl Groups {
     }
 
     /// Removes a series from its group; a group ends with its last series.
-    pub(super) fn remove(&mut self, series: u32) {
+    pub(super) fn remove(&mut self, series: SeriesId) {
         if self.of_series.is_empty() {
             return;
         }
@@ -145,7 +146,7 @@ impl Groups {
 
 impl Registry {
     /// Returns the labels of the group that a series belongs to now.
-    pub(super) fn group_of(&self, series: u32) -> Option<&str> {
+    pub(super) fn group_of(&self, series: SeriesId) -> Option<&str> {
         let labels = self.groups.owner(series)?;
         // A deleted series belongs to no group, even before its record is removed.
         self.has_total(series).then_some(labels)
@@ -155,7 +156,7 @@ impl Registry {
     #[inline]
     pub(super) fn check_not_of_group(
         &self,
-        series: Option<u32>,
+        series: Option<SeriesId>,
         now_ms: u64,
     ) -> Result<(), RegistryError> {
         if self.groups.is_empty() {
@@ -174,12 +175,12 @@ impl Registry {
 
     /// Returns whether a series belongs to a group and is visible.
     #[inline]
-    pub(crate) fn has_group(&self, series: u32) -> bool {
+    pub(crate) fn has_group(&self, series: SeriesId) -> bool {
         self.groups.owner(series).is_some()
     }
 
     /// Returns a series as pages show it: `name{label="value"}`.
-    fn describe_series(&self, id: u32) -> String {
+    fn describe_series(&self, id: SeriesId) -> String {
         let series = &self.series[id];
         describe(&self.families[series.family].name, &series.labels)
     }

@@ -23,6 +23,7 @@ use super::series::Total;
 use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::Limits;
+use crate::ids::{Id, SeriesId, WriterId};
 
 /// Shortest time without pages after a rollback, in milliseconds, unless the healing time is
 /// shorter. Exporters try again every half second, so writers that the copy does not know are back
@@ -44,7 +45,7 @@ pub(super) struct Restart {
     /// Totals that began before this time have to restart.
     pub(super) before_ms: u64,
     /// The writer at which it continues, and below its entry.
-    pub(super) writer: u32,
+    pub(super) writer: WriterId,
     pub(super) entry: u32,
 }
 
@@ -102,7 +103,7 @@ impl Registry {
     /// Returns whether a page leaves a series out: the healing time is over, but no write has yet
     /// decided what happens to the series.
     #[inline]
-    pub(super) fn is_undecided(&self, id: u32) -> bool {
+    pub(super) fn is_undecided(&self, id: SeriesId) -> bool {
         (self.rollback.is_some() || self.healing_since_ms.is_some())
             && self.series[id].owners > 0
             && !matches!(self.series[id].total, Total::Gauge(_))
@@ -112,7 +113,7 @@ impl Registry {
     /// Returns whether a leased writer of the series has not come back; with several writers,
     /// whether one may not have.
     #[cold]
-    fn is_missed(&self, id: u32) -> bool {
+    fn is_missed(&self, id: SeriesId) -> bool {
         let has_begun = self.rollback.is_none_or(|rollback| rollback.has_begun);
         match self.series[id].only_writer() {
             _ if has_begun && self.missing == 0 => false,
@@ -132,7 +133,7 @@ impl Registry {
     }
 
     /// Notes that a writer is back and up to date.
-    pub(super) fn heal(&mut self, id: u32) {
+    pub(super) fn heal(&mut self, id: WriterId) {
         self.missing -= u32::from(self.is_missing(&self.writers[id]));
         self.writers[id].healed_in = self.healing_no;
     }
@@ -201,13 +202,13 @@ impl Registry {
     pub(super) fn restart_some(&mut self, budget: usize) {
         for _ in 0..budget {
             let Some(restart) = self.restart else { return };
-            let at_end = restart.writer as usize >= self.writers.place_count();
+            let at_end = restart.writer.number() as usize >= self.writers.place_count();
             if self.missing == 0 || at_end {
                 self.restart = None;
                 return;
             }
             let next_writer = Some(Restart {
-                writer: restart.writer + 1,
+                writer: WriterId::from_number(restart.writer.number() + 1),
                 entry: 0,
                 ..restart
             });
@@ -231,7 +232,7 @@ impl Registry {
         }
     }
 
-    fn restart_total(&mut self, id: u32, before_ms: u64) {
+    fn restart_total(&mut self, id: SeriesId, before_ms: u64) {
         let series = &self.series[id];
         let is_gauge = matches!(series.total, Total::Gauge(_));
         if !is_gauge && self.has_total(id) && series.start_ms < before_ms {

@@ -5,6 +5,7 @@ use std::ops::Index;
 
 use super::RegistryError;
 use crate::footprint::{allocated, allocated_for};
+use crate::ids::{Id, LayoutId};
 use crate::{Layout, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS};
 
 /// The bucket layouts of a registry. A layout stays as long as the registry: there are few, and
@@ -12,7 +13,7 @@ use crate::{Layout, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS};
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layouts {
     list: Vec<Layout>,
-    by_bounds: BTreeMap<Bounds, u32>,
+    by_bounds: BTreeMap<Bounds, LayoutId>,
     /// Number of bounds of all layouts.
     bounds: usize,
 }
@@ -22,13 +23,13 @@ type Bounds = Box<[u64]>;
 
 impl Layouts {
     /// Returns the number of a known layout.
-    pub(super) fn find(&self, layout: &Layout) -> Option<u32> {
+    pub(super) fn find(&self, layout: &Layout) -> Option<LayoutId> {
         self.by_bounds.get(&bounds_of(layout)).copied()
     }
 
     /// Returns the number of a layout; a new one must have passed [`check_room`](Self::check_room).
-    pub(super) fn number_of(&mut self, layout: &Layout) -> u32 {
-        let next = self.list.len() as u32;
+    pub(super) fn number_of(&mut self, layout: &Layout) -> LayoutId {
+        let next = LayoutId::from_number(self.list.len() as u32);
         let number = *self.by_bounds.entry(bounds_of(layout)).or_insert(next);
         if number == next {
             self.push(layout.clone());
@@ -64,8 +65,8 @@ impl Layouts {
         self.list.len()
     }
 
-    pub(super) fn get(&self, number: u32) -> Option<&Layout> {
-        self.list.get(number as usize)
+    pub(super) fn get(&self, number: LayoutId) -> Option<&Layout> {
+        self.list.get(number.number() as usize)
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Layout> {
@@ -90,7 +91,7 @@ impl Layouts {
 impl FromIterator<Layout> for Layouts {
     fn from_iter<T: IntoIterator<Item = Layout>>(layouts: T) -> Self {
         let mut all = Self::default();
-        for (layout, number) in layouts.into_iter().zip(0..) {
+        for (layout, number) in layouts.into_iter().zip((0..).map(LayoutId::from_number)) {
             all.by_bounds.entry(bounds_of(&layout)).or_insert(number);
             all.push(layout);
         }
@@ -98,11 +99,11 @@ impl FromIterator<Layout> for Layouts {
     }
 }
 
-impl Index<u32> for Layouts {
+impl Index<LayoutId> for Layouts {
     type Output = Layout;
 
-    fn index(&self, number: u32) -> &Layout {
-        &self.list[number as usize]
+    fn index(&self, number: LayoutId) -> &Layout {
+        &self.list[number.number() as usize]
     }
 }
 
@@ -133,20 +134,27 @@ mod tests {
             );
             assert_eq!(
                 layouts.number_of(&layout([bound].into_iter())),
-                bound as u32
+                LayoutId::from_number(bound as u32)
             );
         }
+        let seven = LayoutId::from_number(7);
         let (known, new) = (layout(7..8), layout(0..2));
-        assert_eq!(layouts.number_of(&Layout::new(["7.0"]).unwrap()), 7);
+        assert_eq!(layouts.number_of(&Layout::new(["7.0"]).unwrap()), seven);
         assert_eq!(layouts.check_room([&known].into_iter()), Ok(()));
         let refused = layouts.check_room([&known, &new].into_iter()).unwrap_err();
         assert_eq!(
             refused.to_string(),
             "the registry has 1024 bucket layouts with 1024 bounds, at most 1024 with 65536 are allowed"
         );
-        assert_eq!((layouts.find(&known), layouts.find(&new)), (Some(7), None));
+        assert_eq!(
+            (layouts.find(&known), layouts.find(&new)),
+            (Some(seven), None)
+        );
         let again = layouts.iter().cloned().collect::<Layouts>();
-        assert_eq!((again.find(&known), again.len()), (Some(7), MAX_LAYOUTS));
+        assert_eq!(
+            (again.find(&known), again.len()),
+            (Some(seven), MAX_LAYOUTS)
+        );
     }
 
     #[test]

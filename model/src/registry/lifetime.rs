@@ -24,6 +24,7 @@ use super::series::{LeftValue, NONE, Total};
 use super::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, Stamp};
+use crate::ids::{DeadlineId, SeriesId, WriterId};
 use crate::pieces::Pieces;
 use crate::{AfterLeave, GaugeMode};
 
@@ -46,7 +47,7 @@ impl Registry {
     }
 
     /// The same for a write by which a writer shows that it is up to date.
-    pub(super) fn begin_by(&mut self, stamp: &Stamp, healed: Option<u32>) {
+    pub(super) fn begin_by(&mut self, stamp: &Stamp, healed: Option<WriterId>) {
         let is_full = self.totals as u64 >= self.limits.max_series;
         let budget = if is_full {
             WORK_WHEN_FULL
@@ -56,7 +57,7 @@ impl Registry {
         self.begin_with(stamp, healed, budget);
     }
 
-    fn begin_with(&mut self, stamp: &Stamp, healed: Option<u32>, budget: usize) {
+    fn begin_with(&mut self, stamp: &Stamp, healed: Option<WriterId>, budget: usize) {
         if let Some(limits) = stamp.limits {
             self.limits = limits;
         }
@@ -172,7 +173,7 @@ impl Registry {
     }
 
     /// Takes the due steps of one writer's life.
-    pub(super) fn catch_up(&mut self, id: u32, now_ms: u64) {
+    pub(super) fn catch_up(&mut self, id: WriterId, now_ms: u64) {
         if self.writers[id].phase == Phase::Live && !self.is_live(&self.writers[id], now_ms) {
             self.end_writer(id);
         }
@@ -183,7 +184,7 @@ impl Registry {
     }
 
     /// Marks a writer whose lease is over.
-    fn end_writer(&mut self, id: u32) {
+    fn end_writer(&mut self, id: WriterId) {
         let end_ms = self.lease_end_ms(&self.writers[id]);
         self.take_lease(id);
         self.latest_end_ms = self.latest_end_ms.max(end_ms);
@@ -195,7 +196,7 @@ impl Registry {
     }
 
     /// Forgets a writer that was silent for too long: only its last seq is kept.
-    fn forget_writer(&mut self, id: u32) {
+    fn forget_writer(&mut self, id: WriterId) {
         let at_ms = self.writers[id].retires_ms;
         self.retirements.remove(&(at_ms, id));
         self.bury(id, Phase::Forgotten, at_ms);
@@ -203,7 +204,7 @@ impl Registry {
     }
 
     /// Marks a writer that has left for good.
-    pub(super) fn close_writer(&mut self, id: u32, now_ms: u64) {
+    pub(super) fn close_writer(&mut self, id: WriterId, now_ms: u64) {
         let was_live = self.writers[id].phase == Phase::Live;
         if was_live {
             self.take_lease(id);
@@ -216,7 +217,7 @@ impl Registry {
         self.unsettle(id, was_live);
     }
 
-    fn bury(&mut self, id: u32, phase: Phase, gone_ms: u64) {
+    fn bury(&mut self, id: WriterId, phase: Phase, gone_ms: u64) {
         let writer = &mut self.writers[id];
         (writer.phase, writer.gone_ms, writer.run) = (phase, gone_ms, None);
         writer.index = Pieces::default();
@@ -233,7 +234,7 @@ impl Registry {
     }
 
     /// Removes a writer's lease.
-    fn take_lease(&mut self, id: u32) {
+    fn take_lease(&mut self, id: WriterId) {
         let writer = &self.writers[id];
         let is_missing = self.is_missing(writer);
         if writer.lease_end_ms == u64::MAX {
@@ -245,7 +246,7 @@ impl Registry {
     }
 
     /// Marks a writer that is new, or back after its lease was over.
-    pub(super) fn revive(&mut self, id: u32, now_ms: u64) {
+    pub(super) fn revive(&mut self, id: WriterId, now_ms: u64) {
         let writer = &mut self.writers[id];
         self.retirements.remove(&(writer.retires_ms, id));
         (writer.phase, writer.back_ms) = (Phase::Live, now_ms);
@@ -255,7 +256,7 @@ impl Registry {
     }
 
     /// Sets the end of a live writer's lease.
-    pub(super) fn extend_lease(&mut self, id: u32, now_ms: u64, lease_ms: Option<u64>) {
+    pub(super) fn extend_lease(&mut self, id: WriterId, now_ms: u64, lease_ms: Option<u64>) {
         self.take_lease(id);
         let clock_ms = self.lease_clock(now_ms);
         let writer = &mut self.writers[id];
@@ -270,7 +271,7 @@ impl Registry {
 
     /// Queues a writer for settling after its phase has changed. Entries that were not settled
     /// since a phase in which the writer owned its series count as owned until now.
-    fn unsettle(&mut self, id: u32, was_live: bool) {
+    fn unsettle(&mut self, id: WriterId, was_live: bool) {
         let writer = &mut self.writers[id];
         if writer.is_queued {
             if was_live {
@@ -294,7 +295,7 @@ impl Registry {
     }
 
     /// Settles entries of a writer; returns true when all agree with its phase.
-    fn settle_writer(&mut self, id: u32, budget: &mut usize) -> bool {
+    fn settle_writer(&mut self, id: WriterId, budget: &mut usize) -> bool {
         while *budget > 0 {
             if self.writers[id].unnamed.is_some() {
                 self.give_up_some(id, budget);
@@ -328,7 +329,7 @@ impl Registry {
     }
 
     /// Settles one entry of a live writer at once.
-    pub(super) fn settle_entry(&mut self, id: u32, at: usize) {
+    pub(super) fn settle_entry(&mut self, id: WriterId, at: usize) {
         let writer = &self.writers[id];
         if writer.is_queued && at >= writer.settle_from as usize {
             self.own_again(id, at);
@@ -336,7 +337,7 @@ impl Registry {
     }
 
     /// Makes an entry of a writer that is back count again, unless its total ended meanwhile.
-    fn own_again(&mut self, id: u32, at: usize) {
+    fn own_again(&mut self, id: WriterId, at: usize) {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
         if entry.is_retired() || writer.id.is_empty() {
@@ -350,7 +351,7 @@ impl Registry {
     }
 
     /// Makes an entry of a writer that is not live no longer count.
-    fn disown(&mut self, id: u32, at: usize) {
+    fn disown(&mut self, id: WriterId, at: usize) {
         let writer = &self.writers[id];
         let (entry, end_ms) = (writer.entries[at], writer.end_ms);
         if entry.is_owned() {
@@ -362,7 +363,7 @@ impl Registry {
     }
 
     /// Makes an entry count among its series' owners, or (since `end_ms`) no longer.
-    pub(super) fn set_owned(&mut self, writer: u32, at: usize, owned: bool, end_ms: u64) {
+    pub(super) fn set_owned(&mut self, writer: WriterId, at: usize, owned: bool, end_ms: u64) {
         let entry = &mut self.writers[writer].entries[at];
         if entry.is_owned() == owned {
             return;
@@ -404,7 +405,7 @@ impl Registry {
     }
 
     /// Removes the last entry of a writer that is gone: folds its value and ends its memory.
-    fn drop_last_entry(&mut self, id: u32) {
+    fn drop_last_entry(&mut self, id: WriterId) {
         let at = self.writers[id].entries.len() - 1;
         if self.writers[id].entries[at].is_hole() {
             self.writers[id].entries.pop();
@@ -425,7 +426,7 @@ impl Registry {
         }
     }
 
-    fn fold_gauge(&mut self, writer: u32, id: u32, place: u32) {
+    fn fold_gauge(&mut self, writer: WriterId, id: SeriesId, place: u32) {
         let family_type = self.families[self.series[id].family].family_type;
         let Some(mode) = family_type.gauge_mode() else {
             return;
@@ -459,7 +460,7 @@ impl Registry {
     }
 
     /// Returns whether a series has the total of a gauge in which no writer has a value.
-    pub(super) fn is_empty_gauge(&self, id: u32) -> bool {
+    pub(super) fn is_empty_gauge(&self, id: SeriesId) -> bool {
         match &self.series[id].total {
             Total::Gauge(gauge) => {
                 gauge.members.is_empty() && gauge.retired.is_none() && self.has_total(id)
@@ -470,7 +471,7 @@ impl Registry {
 
     /// Ends the total of such a gauge, which would show nothing for ever. Values of writers that
     /// have left are shown until their time is over.
-    pub(super) fn end_empty_gauge(&mut self, id: u32) {
+    pub(super) fn end_empty_gauge(&mut self, id: SeriesId) {
         let Total::Gauge(gauge) = &self.series[id].total else {
             return;
         };
@@ -484,7 +485,7 @@ impl Registry {
     }
 
     /// Ends the total of a series, and the series too if no writer remembers it.
-    pub(super) fn end_total(&mut self, id: u32) {
+    pub(super) fn end_total(&mut self, id: SeriesId) {
         let family = self.series[id].family;
         self.drop_total(id);
         self.free_series_if_unused(id);
@@ -493,7 +494,7 @@ impl Registry {
         }
     }
 
-    fn expire(&mut self, id: u32) {
+    fn expire(&mut self, id: SeriesId) {
         self.expired += 1;
         // The series stays, because a caller has an entry of it.
         let family = self.series[id].family;
@@ -588,7 +589,7 @@ impl Registry {
     }
 
     /// Sets a deadline for a total without an owner: when its TTL has passed.
-    pub(super) fn set_deadline(&mut self, id: u32) {
+    pub(super) fn set_deadline(&mut self, id: SeriesId) {
         let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
         if ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
             self.put_deadline(id, series.idle_since_ms.saturating_add(ttl_ms));
@@ -596,7 +597,7 @@ impl Registry {
     }
 
     /// Makes sure that a series is reviewed no later than at that time.
-    pub(super) fn put_deadline(&mut self, id: u32, at_ms: u64) {
+    pub(super) fn put_deadline(&mut self, id: SeriesId, at_ms: u64) {
         let series = &mut self.series[id];
         if self
             .deadlines
@@ -609,10 +610,10 @@ impl Registry {
     }
 
     /// Removes the deadline of a series.
-    pub(super) fn take_deadline(&mut self, id: u32) {
+    pub(super) fn take_deadline(&mut self, id: SeriesId) {
         let series = &mut self.series[id];
         self.deadlines.remove(series.deadline, id);
-        series.deadline = NONE;
+        series.deadline = DeadlineId::NONE;
     }
 
     /// Reviews some series whose deadline may have passed.
@@ -627,7 +628,7 @@ impl Registry {
     }
 
     /// Ends a total that has expired, or a gauge that is empty; otherwise sets the next deadline.
-    fn review(&mut self, id: u32, now_ms: u64) {
+    fn review(&mut self, id: SeriesId, now_ms: u64) {
         if !self.has_total(id) {
             return;
         }

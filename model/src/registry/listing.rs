@@ -5,6 +5,7 @@ use std::ops::Bound;
 use super::Registry;
 use super::writer::{Phase, Writer};
 use crate::FamilyType;
+use crate::ids::FamilyId;
 
 /// Maximum number of entries of one page.
 const PAGE_ENTRIES: usize = 500;
@@ -132,7 +133,7 @@ impl Registry {
         })
     }
 
-    fn family_entry(&self, id: u32) -> FamilyEntry<'_> {
+    fn family_entry(&self, id: FamilyId) -> FamilyEntry<'_> {
         let family = &self.families[id];
         let layout = family.layout.map(|number| &self.layouts[number]);
         FamilyEntry {

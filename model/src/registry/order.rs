@@ -1,6 +1,7 @@
 //! The order in which a family's series were created, and in which pages show them.
 
 use crate::footprint::allocated_for;
+use crate::ids::SeriesId;
 
 /// Ids with ascending creation numbers, in chunks. Appending is O(1), and a removal moves at most a
 /// few hundred ids. An id costs a little over four bytes.
@@ -14,7 +15,7 @@ pub(crate) struct Order {
 struct Chunk {
     /// The number of the first id that was added here; it may have been removed since.
     first_no: u64,
-    ids: Vec<u32>,
+    ids: Vec<SeriesId>,
 }
 
 const CHUNK_IDS: usize = 512;
@@ -29,7 +30,7 @@ impl Order {
     }
 
     /// Appends an id whose number is higher than all others.
-    pub(crate) fn push(&mut self, no: u64, id: u32) {
+    pub(crate) fn push(&mut self, no: u64, id: SeriesId) {
         match self.chunks.last_mut() {
             Some(chunk) if chunk.ids.len() < CHUNK_IDS => chunk.ids.push(id),
             _ => self.chunks.push(Chunk {
@@ -41,7 +42,7 @@ impl Order {
     }
 
     /// Removes the id with that number; `no_of` returns the number of an id.
-    pub(crate) fn remove(&mut self, no: u64, no_of: impl Fn(u32) -> u64) {
+    pub(crate) fn remove(&mut self, no: u64, no_of: impl Fn(SeriesId) -> u64) {
         let Some(at) = self.chunk_of(no) else { return };
         let ids = &mut self.chunks[at].ids;
         let place = ids.partition_point(|id| no_of(*id) < no);
@@ -53,7 +54,7 @@ impl Order {
     }
 
     /// Removes the last id.
-    pub(crate) fn pop(&mut self) -> Option<u32> {
+    pub(crate) fn pop(&mut self) -> Option<SeriesId> {
         let last = self.chunks.last_mut()?;
         let id = last.ids.pop();
         if last.ids.is_empty() {
@@ -64,14 +65,18 @@ impl Order {
     }
 
     /// Returns all ids.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SeriesId> {
         self.chunks
             .iter()
             .flat_map(|chunk| chunk.ids.iter().copied())
     }
 
     /// Returns the ids with numbers above `no`.
-    pub(crate) fn after(&self, no: u64, no_of: impl Fn(u32) -> u64) -> impl Iterator<Item = u32> {
+    pub(crate) fn after(
+        &self,
+        no: u64,
+        no_of: impl Fn(SeriesId) -> u64,
+    ) -> impl Iterator<Item = SeriesId> {
         let at = self.chunk_of(no).unwrap_or(0);
         let (first, rest) = match &self.chunks[at.min(self.chunks.len())..] {
             [] => (&[][..], &[][..]),
@@ -85,7 +90,7 @@ impl Order {
     pub(crate) fn heap_bytes(&self) -> usize {
         self.chunks
             .iter()
-            .map(|chunk| allocated_for::<u32>(chunk.ids.capacity()))
+            .map(|chunk| allocated_for::<SeriesId>(chunk.ids.capacity()))
             .sum::<usize>()
             + allocated_for::<Chunk>(self.chunks.capacity())
     }
@@ -121,6 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::Id;
 
     proptest! {
         #[test]
@@ -134,15 +140,15 @@ mod tests {
             for (push, pick) in steps {
                 if push || list.is_empty() {
                     next += 1;
-                    order.push(next.into(), next);
+                    order.push(next.into(), SeriesId::from_number(next));
                     list.push(next);
                 } else {
                     let gone = list.remove(pick as usize % list.len());
-                    order.remove(gone.into(), u64::from);
+                    order.remove(gone.into(), SeriesId::into);
                 }
             }
             prop_assert_eq!(order.len(), list.len());
-            let after = order.after(from, u64::from).collect::<Vec<_>>();
+            let after = order.after(from, SeriesId::into).map(SeriesId::number).collect::<Vec<_>>();
             let expected = list.into_iter().filter(|id| u64::from(*id) > from).collect::<Vec<_>>();
             prop_assert_eq!(after, expected);
         }

@@ -19,6 +19,7 @@
 
 use super::Registry;
 use super::writer::{Phase, Writer};
+use crate::ids::{SeriesId, WriterId};
 
 /// Asks at most this many writers whether they own a series of several.
 const MAX_ASKED: usize = 8;
@@ -44,18 +45,18 @@ enum Claim {
 /// The writers to check for a series.
 #[derive(Default)]
 struct Asked {
-    writers: [u32; MAX_ASKED],
+    writers: [WriterId; MAX_ASKED],
     len: usize,
 }
 
 impl Asked {
-    fn one(writer: u32) -> Self {
+    fn one(writer: WriterId) -> Self {
         let mut asked = Self::default();
         (asked.writers[0], asked.len) = (writer, 1);
         asked
     }
 
-    fn iter(&self) -> impl Iterator<Item = u32> {
+    fn iter(&self) -> impl Iterator<Item = WriterId> {
         self.writers.iter().take(self.len).copied()
     }
 }
@@ -63,12 +64,12 @@ impl Asked {
 impl Registry {
     /// Returns whether a series' total has ended at that time, although it may not be removed yet.
     #[inline]
-    pub(super) fn is_expired(&self, id: u32, now_ms: u64) -> bool {
+    pub(super) fn is_expired(&self, id: SeriesId, now_ms: u64) -> bool {
         self.may_be_overdue(&self.series[id], now_ms) && self.is_idle_for_too_long(id, now_ms)
     }
 
     /// Returns whether a series was neither written nor owned for so long at that time; 0 = never.
-    pub(super) fn was_idle_for(&self, id: u32, ttl_ms: u64, now_ms: u64) -> bool {
+    pub(super) fn was_idle_for(&self, id: SeriesId, ttl_ms: u64, now_ms: u64) -> bool {
         let series = &self.series[id];
         if ttl_ms == 0 || now_ms < series.idle_since_ms.saturating_add(ttl_ms) {
             return false;
@@ -121,7 +122,7 @@ impl Registry {
 
     /// Returns the cost, in values, of telling whether a series that may be overdue has expired.
     #[cold]
-    pub(super) fn cost_of_overdue(&self, id: u32) -> usize {
+    pub(super) fn cost_of_overdue(&self, id: SeriesId) -> usize {
         let series = &self.series[id];
         let of_writers = match series.only_writer() {
             Some(writer) => usize::from(!self.writers[writer].id.is_empty()),
@@ -146,7 +147,9 @@ impl Registry {
             return None;
         }
         // Some of the due writers are queued too, which are few then.
-        let due = self.leases.range(..=(self.lease_clock(now_ms), u32::MAX));
+        let due = self
+            .leases
+            .range(..=(self.lease_clock(now_ms), WriterId::NONE));
         let due = due
             .map(|(_, id)| *id)
             .filter(|id| !self.writers[*id].is_queued);

@@ -17,20 +17,21 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 
 use super::Registry;
-use super::series::{Gauge, LeftValue, Member, NONE, Total};
+use super::series::{Gauge, LeftValue, Member, Total};
 use super::writer::Writer;
 use crate::GaugeMode;
 use crate::footprint::allocated;
 use crate::id_table::IdTable;
+use crate::ids::{SeriesId, WriterId};
 use crate::measured::Measured;
 
 /// The values of one gauge by the text of their label `pid`, of which each is there once.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ByPid {
     /// Places of members.
-    members: IdTable,
+    members: IdTable<u32>,
     /// Places of values that writers have left behind.
-    left: IdTable,
+    left: IdTable<u32>,
 }
 
 impl ByPid {
@@ -43,7 +44,7 @@ impl ByPid {
 impl Registry {
     /// Sets a writer's value of a gauge, and returns its place.
     #[inline]
-    pub(super) fn set_member(&mut self, id: u32, place: u32, new: Member) -> u32 {
+    pub(super) fn set_member(&mut self, id: SeriesId, place: u32, new: Member) -> u32 {
         let has_place = self.gauge_mut(id).is_member(place, new.writer);
         let takes_pid = !has_place && self.shows_pids(id);
         if takes_pid {
@@ -63,7 +64,12 @@ impl Registry {
     }
 
     /// Takes a writer's value of a gauge away, and returns it.
-    pub(super) fn remove_member(&mut self, id: u32, place: u32, writer: u32) -> Option<Member> {
+    pub(super) fn remove_member(
+        &mut self,
+        id: SeriesId,
+        place: u32,
+        writer: WriterId,
+    ) -> Option<Member> {
         let hash = hash_of(&self.hasher, &self.writers[writer].pid);
         let gauge = self.gauge_mut(id);
         let before = gauge.heap_bytes();
@@ -78,7 +84,7 @@ impl Registry {
     }
 
     /// Keeps the value of a writer that has gone, as long as it is to be shown.
-    pub(super) fn leave_behind(&mut self, id: u32, left: LeftValue) {
+    pub(super) fn leave_behind(&mut self, id: SeriesId, left: LeftValue) {
         let (now_ms, shows_pids) = (self.last_stamp_ms, self.shows_pids(id));
         let gauge = self.gauge_mut(id);
         let before = gauge.heap_bytes();
@@ -123,7 +129,7 @@ impl Registry {
             }
             for place in 0..self.gauge_mut(id).members.len() as u32 {
                 let writer = self.gauge_mut(id).members[place as usize].writer;
-                if writer != NONE {
+                if writer != WriterId::NONE {
                     let pid = self.writers[writer].pid.clone();
                     self.end_value_of(id, &pid);
                     self.index_member(id, place);
@@ -134,7 +140,7 @@ impl Registry {
 
     /// Takes the value of that text away, whether its writer is here or has left it behind.
     #[cold]
-    fn end_value_of(&mut self, id: u32, pid: &str) {
+    fn end_value_of(&mut self, id: SeriesId, pid: &str) {
         let (hash, writers) = (hash_of(&self.hasher, pid), &self.writers);
         let Total::Gauge(gauge) = &mut self.series[id].total else {
             return;
@@ -161,7 +167,7 @@ impl Registry {
         }
     }
 
-    fn index_member(&mut self, id: u32, place: u32) {
+    fn index_member(&mut self, id: SeriesId, place: u32) {
         let (hasher, writers) = (&self.hasher, &self.writers);
         let Total::Gauge(gauge) = &mut self.series[id].total else {
             return;
@@ -175,7 +181,7 @@ impl Registry {
         self.series_heap_bytes -= before;
     }
 
-    fn index_left(&mut self, id: u32, at: usize) {
+    fn index_left(&mut self, id: SeriesId, at: usize) {
         let hasher = &self.hasher;
         let Total::Gauge(gauge) = &mut self.series[id].total else {
             return;
@@ -190,20 +196,20 @@ impl Registry {
     }
 
     /// Whether a writer has series under another text, which stays.
-    pub(super) fn has_other_pid(&self, writer: u32, pid: &str) -> bool {
+    pub(super) fn has_other_pid(&self, writer: WriterId, pid: &str) -> bool {
         let writer = &self.writers[writer];
         writer.with_pid > 0 && !pid.is_empty() && *writer.pid != *pid
     }
 
     /// Whether the values of a series are shown under their writers' `pid`.
-    pub(super) fn shows_pids(&self, id: u32) -> bool {
+    pub(super) fn shows_pids(&self, id: SeriesId) -> bool {
         let mode = self.families[self.series[id].family]
             .family_type
             .gauge_mode();
         mode.is_some_and(GaugeMode::is_per_writer)
     }
 
-    fn gauge_mut(&mut self, id: u32) -> &mut Gauge {
+    fn gauge_mut(&mut self, id: SeriesId) -> &mut Gauge {
         match &mut self.series[id].total {
             Total::Gauge(gauge) => gauge,
             _ => unreachable!("only gauges have values of writers"),
@@ -212,7 +218,11 @@ impl Registry {
 }
 
 /// The text of the label `pid` of a member.
-fn pid_at<'a>(gauge: &Gauge, writers: &'a Measured<Writer>, place: u32) -> Option<&'a str> {
+fn pid_at<'a>(
+    gauge: &Gauge,
+    writers: &'a Measured<WriterId, Writer>,
+    place: u32,
+) -> Option<&'a str> {
     let member = gauge.members.get(place as usize)?;
     writers.get(member.writer).map(|writer| &*writer.pid)
 }
@@ -226,6 +236,7 @@ fn hash_of(hasher: &DefaultHashBuilder, pid: &str) -> u32 {
 #[allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 mod tests {
     use super::*;
+    use crate::ids::Id;
     use crate::{Epoch, ExposeRequest, GaugeWrite, Labels, Limits, Stamp};
 
     const EPOCH: Epoch = Epoch(7);
@@ -260,12 +271,12 @@ mod tests {
             registry.leave(&stamp, writer.as_bytes(), 0, None);
         }
         registry.settle(&stamp);
-        for id in 0..4 {
+        for id in (0..4).map(WriterId::from_number) {
             if let Some(writer) = registry.writers.get_mut(id) {
                 writer.pid = "7".into();
             }
         }
-        let Total::Gauge(gauge) = &mut registry.series[0].total else {
+        let Total::Gauge(gauge) = &mut registry.series[SeriesId::default()].total else {
             panic!("it is a gauge");
         };
         gauge
@@ -292,12 +303,12 @@ mod tests {
             if step % 3 == 0 {
                 registry.leave(&Stamp::at(step, EPOCH), writer.as_bytes(), 0, None);
             }
-            let series = &registry.series[0];
+            let series = &registry.series[SeriesId::default()];
             let walked = allocated(series.labels.len()) + series.total.heap_bytes();
             assert_eq!(registry.series_heap_bytes, walked);
         }
         let copy = Registry::decode_snapshot(&registry.encode_snapshot()).unwrap();
-        let series = &copy.series[0];
+        let series = &copy.series[SeriesId::default()];
         let walked = allocated(series.labels.len()) + series.total.heap_bytes();
         assert_eq!(copy.series_heap_bytes, walked);
     }

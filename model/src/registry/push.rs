@@ -8,6 +8,7 @@ use super::tombstones::{Key, Tombstone};
 use super::writer::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
 use crate::bits::Bits;
+use crate::ids::WriterId;
 use crate::sizes::{MAX_INDEX, MAX_INDEX_OF_RUN};
 use crate::{Batch, BatchKind, Epoch, LeftOut};
 
@@ -319,7 +320,7 @@ impl Registry {
     }
 
     /// Returns the writer of that id, alive.
-    pub(super) fn open_writer(&mut self, writer: &[u8], now_ms: u64) -> u32 {
+    pub(super) fn open_writer(&mut self, writer: &[u8], now_ms: u64) -> WriterId {
         if let Some(&id) = self.by_writer.get(writer) {
             self.catch_up(id, now_ms);
         }

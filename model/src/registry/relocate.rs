@@ -8,6 +8,7 @@
 use super::Registry;
 use super::series::Total;
 use super::writer::Writer;
+use crate::ids::{Id, SeriesId, WriterId};
 
 /// Moves memory: each method may put the same content at another address.
 pub trait Relocate {
@@ -35,8 +36,11 @@ impl Registry {
                 return Some(at);
             }
             if at < series {
-                self.relocate_series(at as u32, by);
-            } else if let Some(writer) = self.writers.get_mut((at - series) as u32) {
+                self.relocate_series(SeriesId::from_number(at as u32), by);
+            } else if let Some(writer) = self
+                .writers
+                .get_mut(WriterId::from_number((at - series) as u32))
+            {
                 writer.relocate(by);
             }
         }
@@ -52,7 +56,7 @@ impl Registry {
         None
     }
 
-    fn relocate_series(&mut self, id: u32, by: &mut impl Relocate) {
+    fn relocate_series(&mut self, id: SeriesId, by: &mut impl Relocate) {
         let Some(series) = self.series.get_mut(id) else {
             return;
         };

@@ -6,6 +6,7 @@ use super::order::Order;
 use super::pids::ByPid;
 use super::ttl::{FamilyTtl, TtlChange};
 use crate::footprint::{allocated, allocated_for};
+use crate::ids::{DeadlineId, FamilyId, Id, LayoutId, WriterId};
 use crate::measured::HeapBytes;
 use crate::pieces::Pieces;
 use crate::sum::{ExactSum, Sum};
@@ -14,7 +15,7 @@ use crate::{
     NATIVE_SCHEMAS, NativeHistogram, Point, Setting,
 };
 
-/// Stands for no writer, or no place.
+/// Stands for no place.
 pub(super) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ pub(super) struct Family {
     /// TTL that was set for all its series.
     pub(super) ttl: FamilyTtl,
     /// Bucket layout of direct observations.
-    pub(super) layout: Option<u32>,
+    pub(super) layout: Option<LayoutId>,
     /// For native histograms: the lowest schema that a writer may have.
     pub(super) schema: Option<i8>,
     /// Whether it stays without series.
@@ -66,7 +67,7 @@ impl HeapBytes for Family {
 #[derive(Debug, Clone)]
 pub(super) struct Series {
     pub(super) labels: Box<str>,
-    pub(super) family: u32,
+    pub(super) family: FamilyId,
     /// Hash in the index; it differs between processes.
     pub(super) hash: u32,
     /// Number of writers that remember it.
@@ -75,8 +76,8 @@ pub(super) struct Series {
     pub(super) writers: u32,
     /// Number of writers with a lease that own it, as far as settled (see `lifetime`).
     pub(super) owners: u32,
-    /// Its place among the deadlines, or `NONE`.
-    pub(super) deadline: u32,
+    /// Its place among the deadlines, if it has one.
+    pub(super) deadline: DeadlineId,
     /// Number of its total in the order of creation; 0 = it has no total.
     pub(super) created_no: u64,
     /// When the total was created.
@@ -92,20 +93,20 @@ pub(super) struct Series {
 
 impl Series {
     /// Notes that a writer begins to remember it.
-    pub(super) fn remember(&mut self, writer: u32) {
+    pub(super) fn remember(&mut self, writer: WriterId) {
         self.memories += 1;
-        self.writers ^= writer;
+        self.writers ^= writer.number();
     }
 
     /// Notes that a writer no longer remembers it.
-    pub(super) fn forget(&mut self, writer: u32) {
+    pub(super) fn forget(&mut self, writer: WriterId) {
         self.memories -= 1;
-        self.writers ^= writer;
+        self.writers ^= writer.number();
     }
 
     /// Returns the writer if it is the only one that remembers it.
-    pub(super) fn only_writer(&self) -> Option<u32> {
-        (self.memories == 1).then_some(self.writers)
+    pub(super) fn only_writer(&self) -> Option<WriterId> {
+        (self.memories == 1).then_some(WriterId::from_number(self.writers))
     }
 }
 
@@ -168,7 +169,7 @@ pub(super) struct Gauge {
 /// One writer's value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
-    pub(super) writer: u32,
+    pub(super) writer: WriterId,
     /// In the live modes: whether its writer is live, as far as settled (see `lifetime`).
     pub(super) is_live: bool,
     pub(super) value: f64,
@@ -198,7 +199,7 @@ impl Gauge {
 
     /// Returns whether that place belongs to that writer.
     #[inline]
-    pub(super) fn is_member(&self, place: u32, writer: u32) -> bool {
+    pub(super) fn is_member(&self, place: u32, writer: WriterId) -> bool {
         self.members
             .get(place as usize)
             .is_some_and(|member| member.writer == writer)
@@ -222,14 +223,14 @@ impl Gauge {
         (self.members.len() - 1) as u32
     }
 
-    pub(super) fn remove(&mut self, place: u32, writer: u32) -> Option<Member> {
+    pub(super) fn remove(&mut self, place: u32, writer: WriterId) -> Option<Member> {
         if !self.is_member(place, writer) {
             return None;
         }
         let member = std::mem::replace(
             &mut self.members[place as usize],
             Member {
-                writer: NONE,
+                writer: WriterId::NONE,
                 is_live: false,
                 value: 0.0,
                 time: 0.0,
@@ -254,7 +255,7 @@ impl Gauge {
     }
 
     /// Notes that a writer's lease has ended, or begun again.
-    pub(super) fn set_live(&mut self, place: u32, writer: u32, is_live: bool) {
+    pub(super) fn set_live(&mut self, place: u32, writer: WriterId, is_live: bool) {
         if self.is_member(place, writer) {
             let member = &mut self.members[place as usize];
             let was = *member;
@@ -275,7 +276,9 @@ impl Gauge {
     }
 
     pub(super) fn present(&self) -> impl Iterator<Item = &Member> {
-        self.members.iter().filter(|member| member.writer != NONE)
+        self.members
+            .iter()
+            .filter(|member| member.writer != WriterId::NONE)
     }
 
     fn sum_in(&mut self, member: Member) {
@@ -322,7 +325,7 @@ pub(super) struct Buckets {
 
 #[derive(Debug, Clone)]
 pub(super) struct Part {
-    pub(super) layout: u32,
+    pub(super) layout: LayoutId,
     pub(super) sum: ObservedSum,
     /// Not cumulative; the last is `+Inf`.
     pub(super) counts: Box<[u64]>,
@@ -330,7 +333,7 @@ pub(super) struct Part {
 
 impl Buckets {
     /// Returns the total of that layout.
-    pub(super) fn part(&mut self, layout: u32, buckets: usize) -> &mut Part {
+    pub(super) fn part(&mut self, layout: LayoutId, buckets: usize) -> &mut Part {
         let at = self
             .parts
             .iter()
@@ -356,7 +359,7 @@ impl Buckets {
     /// `now`.
     pub(super) fn sum_with(
         &self,
-        (layout, buckets): (u32, usize),
+        (layout, buckets): (LayoutId, usize),
         more: u64,
         now: f64,
         before: f64,

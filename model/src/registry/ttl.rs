@@ -24,6 +24,7 @@ use super::lifetime::COUNTED_DEADLINES;
 use super::series::Series;
 use super::{Registry, Stamp};
 use crate::Labels;
+use crate::ids::{FamilyId, SeriesId};
 
 /// Maximum number of changes of one family's TTL that are stored.
 pub(super) const MAX_CHANGES: usize = 8;
@@ -63,14 +64,14 @@ pub(super) struct TtlWalk {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ttls {
     /// TTLs of the series with a long one.
-    long_ms: BTreeMap<u32, u64>,
+    long_ms: BTreeMap<SeriesId, u64>,
     /// Families with a walk; those that have ended meanwhile are skipped.
-    pub(super) walks: VecDeque<u32>,
+    pub(super) walks: VecDeque<FamilyId>,
 }
 
 impl Ttls {
     pub(super) fn heap_bytes(&self) -> usize {
-        self.long_ms.len() * 24 + self.walks.capacity() * size_of::<u32>()
+        self.long_ms.len() * 24 + self.walks.capacity() * size_of::<FamilyId>()
     }
 }
 
@@ -146,7 +147,7 @@ impl Registry {
         1
     }
 
-    fn set_family_ttl(&mut self, id: u32, ttl_ms: u64) -> u64 {
+    fn set_family_ttl(&mut self, id: FamilyId, ttl_ms: u64) -> u64 {
         let (now_ms, last_no) = (self.last_stamp_ms, self.last_created_no);
         let due = self.deadlines.all_due(now_ms).take(COUNTED_DEADLINES);
         let hidden = due.filter(|series| {
@@ -174,7 +175,7 @@ impl Registry {
     }
 
     /// Returns the idle time after which a series expires, in milliseconds; 0 = never.
-    pub(super) fn ttl_ms(&self, id: u32) -> u64 {
+    pub(super) fn ttl_ms(&self, id: SeriesId) -> u64 {
         let series = &self.series[id];
         match self.families[series.family].ttl.changes.last() {
             Some(change) if change.no != series.ttl_no => change.ttl_ms,
@@ -183,7 +184,7 @@ impl Registry {
     }
 
     /// Returns the TTL that is stored for a series, although its family may have another by now.
-    pub(super) fn own_ttl_ms(&self, id: u32) -> u64 {
+    pub(super) fn own_ttl_ms(&self, id: SeriesId) -> u64 {
         match self.series[id].ttl {
             LONG => self.ttls.long_ms.get(&id).copied().unwrap_or(LONG.into()),
             ttl_ms => ttl_ms.into(),
@@ -191,13 +192,13 @@ impl Registry {
     }
 
     /// Returns the TTL of a new series of a family, in milliseconds; 0 = never.
-    pub(super) fn new_ttl_ms(&self, family: u32) -> u64 {
+    pub(super) fn new_ttl_ms(&self, family: FamilyId) -> u64 {
         let of_family = self.families[family].ttl_ms;
         of_family.unwrap_or(self.limits.default_ttl_ms)
     }
 
     /// Sets the TTL of one series.
-    pub(super) fn set_series_ttl(&mut self, id: u32, ttl_ms: u64) {
+    pub(super) fn set_series_ttl(&mut self, id: SeriesId, ttl_ms: u64) {
         let no = self.families[self.series[id].family].ttl.no();
         self.put_own_ttl(id, ttl_ms, no);
         self.set_deadline(id);
@@ -205,7 +206,7 @@ impl Registry {
 
     /// Stores the TTL of a series, and the number of the last change of the family that it
     /// includes.
-    pub(super) fn put_own_ttl(&mut self, id: u32, ttl_ms: u64, no: u32) {
+    pub(super) fn put_own_ttl(&mut self, id: SeriesId, ttl_ms: u64, no: u32) {
         self.forget_own_ttl(id);
         let series = &mut self.series[id];
         series.ttl_no = no;
@@ -216,14 +217,14 @@ impl Registry {
     }
 
     /// Removes the TTL of a series that ends.
-    pub(super) fn forget_own_ttl(&mut self, id: u32) {
+    pub(super) fn forget_own_ttl(&mut self, id: SeriesId) {
         if self.series[id].ttl == LONG {
             self.ttls.long_ms.remove(&id);
         }
     }
 
     /// Stores the TTL that applies to a series as its own.
-    pub(super) fn settle_ttl(&mut self, id: u32) {
+    pub(super) fn settle_ttl(&mut self, id: SeriesId) {
         let series = &self.series[id];
         let no = self.families[series.family].ttl.no();
         if series.ttl_no != no {
@@ -241,7 +242,7 @@ impl Registry {
     /// For a series that may be overdue: returns whether its total has expired, by its TTL or by an
     /// earlier one.
     #[cold]
-    pub(super) fn is_idle_for_too_long(&self, id: u32, now_ms: u64) -> bool {
+    pub(super) fn is_idle_for_too_long(&self, id: SeriesId, now_ms: u64) -> bool {
         let series = &self.series[id];
         let changes = &self.families[series.family].ttl.changes;
         let (mut ttl_ms, mut no) = (self.own_ttl_ms(id), series.ttl_no);
@@ -284,7 +285,7 @@ impl Registry {
         }
     }
 
-    fn walk_past(&mut self, id: u32) {
+    fn walk_past(&mut self, id: SeriesId) {
         if self.is_expired(id, self.last_stamp_ms) {
             self.expired += 1;
             self.end_total(id);
@@ -294,7 +295,7 @@ impl Registry {
         }
     }
 
-    fn end_walk(&mut self, id: u32, walk: TtlWalk) {
+    fn end_walk(&mut self, id: FamilyId, walk: TtlWalk) {
         self.ttls.walks.pop_front();
         if walk.again {
             self.ttls.walks.push_back(id);

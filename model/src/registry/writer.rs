@@ -8,6 +8,7 @@ use super::series::{NONE, Total};
 use crate::bits::Bits;
 use crate::footprint::{allocated, allocated_for};
 use crate::id_table::IdTable;
+use crate::ids::{LayoutId, SeriesId};
 use crate::measured::HeapBytes;
 use crate::pieces::Pieces;
 use crate::{LeftOut, NativeHistogram};
@@ -48,7 +49,7 @@ pub(super) struct Writer {
     /// What it last sent, one entry per series.
     pub(super) entries: Pieces<Entry>,
     /// Index of the entries by series.
-    by_series: IdTable,
+    by_series: IdTable<u32>,
     hasher: DefaultHashBuilder,
     /// What it last sent of histograms and summaries.
     pub(super) buckets: Pieces<BucketMemory>,
@@ -78,7 +79,7 @@ pub(super) struct Writer {
 /// What a writer last sent of one series, and whether it owns it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Entry {
-    pub(super) series: u32,
+    pub(super) series: SeriesId,
     flags_and_place: u32,
     /// Last value of a counter; base of a gauge.
     pub(super) last: f64,
@@ -86,7 +87,7 @@ pub(super) struct Entry {
 
 #[derive(Debug, Clone)]
 pub(super) struct BucketMemory {
-    pub(super) layout: u32,
+    pub(super) layout: LayoutId,
     pub(super) sum: f64,
     pub(super) counts: Box<[u64]>,
 }
@@ -100,7 +101,7 @@ const PLACE: u32 = HELP_SIDE - 1;
 pub(super) const NO_PLACE: u32 = PLACE;
 
 impl Entry {
-    pub(super) fn new(series: u32, last: f64) -> Self {
+    pub(super) fn new(series: SeriesId, last: f64) -> Self {
         Self {
             series,
             flags_and_place: PLACE,
@@ -111,17 +112,17 @@ impl Entry {
     /// One that was forgotten, until another takes its place: of no series, and given up.
     fn hole(next: u32) -> Self {
         Self {
-            series: NONE,
+            series: SeriesId::NONE,
             flags_and_place: RETIRED | next,
             last: 0.0,
         }
     }
 
     pub(super) fn is_hole(&self) -> bool {
-        self.series == NONE
+        self.series == SeriesId::NONE
     }
 
-    pub(super) fn from_parts(series: u32, flags_and_place: u32, last: f64) -> Self {
+    pub(super) fn from_parts(series: SeriesId, flags_and_place: u32, last: f64) -> Self {
         Self {
             series,
             flags_and_place,
@@ -247,7 +248,7 @@ impl Writer {
     }
 
     /// Returns the place of the entry for a series.
-    pub(super) fn find(&self, series: u32) -> Option<usize> {
+    pub(super) fn find(&self, series: SeriesId) -> Option<usize> {
         let is_it = |at: &u32| {
             self.entries
                 .get(*at as usize)
@@ -285,7 +286,7 @@ impl Writer {
     }
 
     /// Forgets an entry that no index stands for; its place is for another one. Returns the series.
-    pub(super) fn leave_hole(&mut self, at: usize) -> u32 {
+    pub(super) fn leave_hole(&mut self, at: usize) -> SeriesId {
         let series = self.entries[at].series;
         self.by_series
             .remove(hash_of(&self.hasher, series), at as u32);
@@ -309,7 +310,7 @@ impl Writer {
     }
 
     /// Returns the bucket layout of a histogram or summary whose entry has that place.
-    pub(super) fn layout_at(&self, place: u32) -> Option<u32> {
+    pub(super) fn layout_at(&self, place: u32) -> Option<LayoutId> {
         let memory = self.buckets.get(place as usize)?;
         Some(memory.layout)
     }
@@ -378,7 +379,7 @@ impl Writer {
 
     /// Removes the entry of a series, for a writer without index table; the last entry moves to its
     /// place.
-    pub(super) fn forget(&mut self, series: u32) {
+    pub(super) fn forget(&mut self, series: SeriesId) {
         let Some(at) = self.find(series) else { return };
         let last = self.entries.len() - 1;
         let places = [(series, at), (self.entries[last].series, last)];
@@ -416,7 +417,7 @@ impl Writer {
 }
 
 /// Returns the hash of a series in the index of entries.
-fn hash_of(hasher: &DefaultHashBuilder, series: u32) -> u32 {
+fn hash_of(hasher: &DefaultHashBuilder, series: SeriesId) -> u32 {
     hasher.hash_one(series) as u32
 }
 

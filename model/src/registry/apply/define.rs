@@ -1,9 +1,10 @@
 //! Defines series for a writer, and begins its memory of them.
 
-use super::super::series::{Buckets, NONE, Native, Total, is_countable};
+use super::super::series::{Buckets, Native, Total, is_countable};
 use super::super::writer::{BucketMemory, Entry as Memory};
 use super::super::{Reason, Registry, RegistryError, Stamp};
 use super::values::{above_base, counter_of, grown};
+use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
 use crate::{
     Define, FamilySpec, FamilyType, GaugeMode, LabelError, Labels, Layout, MAX_PID_BYTES, Point,
@@ -15,7 +16,7 @@ impl Registry {
     pub(super) fn define(
         &mut self,
         stamp: &Stamp,
-        id: u32,
+        id: WriterId,
         define: &Define<'_>,
         families: &[FamilySpec<'_>],
         layouts: &[Layout],
@@ -143,7 +144,7 @@ impl Registry {
     fn family_of_definition(
         &self,
         spec: &FamilySpec<'_>,
-    ) -> Result<(Option<u32>, Vec<u32>), Reason> {
+    ) -> Result<(Option<FamilyId>, Vec<FamilyId>), Reason> {
         match self.check_family(spec) {
             Ok(found) => Ok((found, Vec::new())),
             Err(error) => match self.superseded(spec) {
@@ -155,9 +156,9 @@ impl Registry {
 
     fn check_memory(
         &self,
-        id: u32,
+        id: WriterId,
         at: usize,
-        layout: Option<u32>,
+        layout: Option<LayoutId>,
         point: &Point,
     ) -> Result<(), Reason> {
         let writer = &self.writers[id];
@@ -196,10 +197,10 @@ impl Registry {
     /// Returns whether the total can take what the definition adds to it.
     fn check_growth(
         &self,
-        id: u32,
-        known: Option<u32>,
+        id: WriterId,
+        known: Option<SeriesId>,
         memory: Option<usize>,
-        layout: Option<u32>,
+        layout: Option<LayoutId>,
         define: &Define<'_>,
         now_ms: u64,
     ) -> Result<(), Reason> {
@@ -237,7 +238,7 @@ impl Registry {
                         sum.checked_add(now.checked_sub(before(bucket))?)
                     });
                 let more = more.ok_or(Reason::Overflow)?;
-                let layout = (layout.unwrap_or(NONE), counts.len());
+                let layout = (layout.unwrap_or(LayoutId::NONE), counts.len());
                 match total {
                     Some(Total::Buckets(total)) => {
                         total.sum_with(layout, more, *sum, before_sum)?
@@ -267,7 +268,7 @@ impl Registry {
 
     /// Whether what is remembered of a series means nothing: it is forgotten with the next full state,
     /// and what was sent of a gauge counts only while its value is there.
-    fn is_given_up_gauge(&self, id: u32, at: usize) -> bool {
+    fn is_given_up_gauge(&self, id: WriterId, at: usize) -> bool {
         let entry = self.writers[id].entries[at];
         entry.is_retired() && self.is_gauge(entry.series)
     }
@@ -275,9 +276,9 @@ impl Registry {
     /// Begins the writer's memory of a series, at its base.
     fn remember(
         &mut self,
-        id: u32,
-        series: u32,
-        layout: Option<u32>,
+        id: WriterId,
+        series: SeriesId,
+        layout: Option<LayoutId>,
         define: &Define<'_>,
     ) -> usize {
         self.series[series].remember(id);
@@ -286,7 +287,7 @@ impl Registry {
             Point::Scalar(value) => Memory::new(series, value),
             Point::Timed { .. } => Memory::new(series, 0.0),
             Point::Buckets { sum, counts } => {
-                let layout = layout.unwrap_or(NONE);
+                let layout = layout.unwrap_or(LayoutId::NONE);
                 let mut entry = Memory::new(series, 0.0);
                 entry.set_place(writer.remember_buckets(BucketMemory {
                     layout,

@@ -19,6 +19,7 @@
 use super::super::writer::Phase;
 use super::super::{Registry, lifetime, series};
 use crate::bits::Bits;
+use crate::ids::{SeriesId, WriterId};
 
 /// The entries of a writer that its last full state has not named.
 #[derive(Debug, Clone)]
@@ -40,7 +41,7 @@ impl Unnamed {
 
 impl Registry {
     /// What the full state did not name is no longer this writer's.
-    pub(in crate::registry) fn end_run(&mut self, id: u32, now_ms: u64) {
+    pub(in crate::registry) fn end_run(&mut self, id: WriterId, now_ms: u64) {
         let writer = &mut self.writers[id];
         let Some(named) = writer.run.take() else {
             return;
@@ -63,7 +64,7 @@ impl Registry {
     }
 
     /// Gives some of the entries up that the last full state of a writer has not named.
-    pub(in crate::registry) fn give_up_some(&mut self, id: u32, budget: &mut usize) {
+    pub(in crate::registry) fn give_up_some(&mut self, id: WriterId, budget: &mut usize) {
         while *budget > 0
             && let Some(unnamed) = &self.writers[id].unnamed
         {
@@ -81,13 +82,13 @@ impl Registry {
     }
 
     /// Brings an entry into line, out of turn.
-    pub(in crate::registry) fn give_up_entry(&mut self, id: u32, at: usize) {
+    pub(in crate::registry) fn give_up_entry(&mut self, id: WriterId, at: usize) {
         if self.writers[id].is_given_up(at) {
             self.give_up(id, at);
         }
     }
 
-    fn give_up(&mut self, id: u32, at: usize) {
+    fn give_up(&mut self, id: WriterId, at: usize) {
         let Some(unnamed) = &mut self.writers[id].unnamed else {
             return;
         };
@@ -101,7 +102,7 @@ impl Registry {
     }
 
     /// Forgets what was given up, if that is a gauge.
-    fn forget_gauge(&mut self, id: u32, at: usize) -> bool {
+    fn forget_gauge(&mut self, id: WriterId, at: usize) -> bool {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
         // What a writer that is gone remembers ends in another order.
@@ -115,12 +116,12 @@ impl Registry {
         true
     }
 
-    pub(super) fn is_gauge(&self, series: u32) -> bool {
+    pub(super) fn is_gauge(&self, series: SeriesId) -> bool {
         matches!(self.series[series].total, series::Total::Gauge(_))
     }
 
     /// Takes a gauge's value away; of anything else, the ownership, as of that moment.
-    pub(super) fn retire(&mut self, id: u32, at: usize, at_ms: u64) {
+    pub(super) fn retire(&mut self, id: WriterId, at: usize, at_ms: u64) {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
         if writer.phase == Phase::Live {

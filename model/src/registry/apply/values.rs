@@ -3,6 +3,7 @@
 use super::super::series::{Buckets, Member, Native, Total};
 use super::super::writer::Entry;
 use super::super::{Reason, Registry};
+use crate::ids::{SeriesId, WriterId};
 use crate::sum::Sum;
 use crate::{BucketChanges, NativeHistogram};
 
@@ -11,7 +12,7 @@ impl Registry {
     /// the fast way. Returns the first value that needs [`value`](Self::value).
     pub(super) fn count_up(
         &mut self,
-        id: u32,
+        id: WriterId,
         values: &mut impl Iterator<Item = (u32, f64)>,
         now_ms: u64,
     ) -> Option<(u32, f64)> {
@@ -43,7 +44,7 @@ impl Registry {
     /// Applies a new value of a counter or gauge.
     pub(super) fn value(
         &mut self,
-        id: u32,
+        id: WriterId,
         index: u32,
         value: f64,
         time: f64,
@@ -55,7 +56,7 @@ impl Registry {
 
     pub(super) fn write_value(
         &mut self,
-        id: u32,
+        id: WriterId,
         at: usize,
         value: f64,
         time: f64,
@@ -103,14 +104,18 @@ impl Registry {
     }
 
     /// Returns the total that a write at that time continues; `None` if the write begins a new one.
-    pub(in crate::registry) fn running_total(&self, series: u32, now_ms: u64) -> Option<&Total> {
+    pub(in crate::registry) fn running_total(
+        &self,
+        series: SeriesId,
+        now_ms: u64,
+    ) -> Option<&Total> {
         let is_running = self.has_total(series) && !self.is_expired(series, now_ms);
         is_running.then(|| &self.series[series].total)
     }
 
     /// Returns whether an entry counts among the owners of a total that goes on.
     #[inline]
-    fn is_writable(&self, id: u32, at: usize) -> bool {
+    fn is_writable(&self, id: WriterId, at: usize) -> bool {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
         entry.is_owned() && !writer.is_queued && self.has_total(entry.series)
@@ -118,7 +123,7 @@ impl Registry {
 
     /// Makes sure that the series has a total to write to, and that the writer counts as its owner.
     #[cold]
-    fn own(&mut self, id: u32, at: usize, now_ms: u64) -> Result<(), Reason> {
+    fn own(&mut self, id: WriterId, at: usize, now_ms: u64) -> Result<(), Reason> {
         let series = self.writers[id].entries[at].series;
         self.check_not_of_group(Some(series), now_ms)
             .map_err(|error| Reason::of(&error))?;
@@ -132,7 +137,7 @@ impl Registry {
     /// Applies new counts of some buckets, in ascending order.
     pub(super) fn buckets(
         &mut self,
-        id: u32,
+        id: WriterId,
         index: u32,
         sum: f64,
         changes: BucketChanges<'_>,
@@ -144,7 +149,7 @@ impl Registry {
 
     pub(super) fn write_buckets(
         &mut self,
-        id: u32,
+        id: WriterId,
         at: usize,
         sum: f64,
         changes: impl Iterator<Item = (usize, u64)> + Clone,
@@ -186,7 +191,7 @@ impl Registry {
     /// Applies the new state of a native histogram.
     pub(super) fn native(
         &mut self,
-        id: u32,
+        id: WriterId,
         index: u32,
         now: &NativeHistogram,
         now_ms: u64,
@@ -197,7 +202,7 @@ impl Registry {
 
     pub(super) fn write_native(
         &mut self,
-        id: u32,
+        id: WriterId,
         at: usize,
         now: &NativeHistogram,
         now_ms: u64,

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use super::super::series::{Buckets, Native, ObservedSum, Part, Total};
 use super::super::{Registry, RegistryError, Stamp};
 use super::content::{Content, NewSeries};
+use crate::ids::{FamilyId, SeriesId};
 use crate::sum::{Sum, sum_of_counts};
 use crate::{Batch, FamilySpec, FamilyType, Labels, Point};
 
@@ -95,11 +96,11 @@ impl Registry {
         content: &Content<'_>,
     ) -> Result<Plan, RegistryError> {
         let scope = self.scope(replacement, content);
-        let mut in_family: HashMap<u32, usize> = HashMap::new();
+        let mut in_family: HashMap<FamilyId, usize> = HashMap::new();
         for id in &scope {
             *in_family.entry(self.series[*id].family).or_default() += 1;
         }
-        let is_sole = |id: u32| {
+        let is_sole = |id: FamilyId| {
             let family = &self.families[id];
             !family.is_declared && in_family.get(&id) == Some(&family.order.len())
         };
@@ -144,7 +145,7 @@ impl Registry {
     }
 
     /// Returns the series of the group that a replacement replaces.
-    fn scope(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<u32> {
+    fn scope(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<SeriesId> {
         let of_group = self.groups.series_of(replacement.group.as_str());
         let series = of_group.filter(|id| self.has_total(*id));
         if !replacement.keeps_others {
@@ -152,7 +153,7 @@ impl Registry {
         }
         // Includes families whose samples have the names of new ones: `x_total` may have been a
         // gauge.
-        let mut families: HashSet<u32> = HashSet::new();
+        let mut families: HashSet<FamilyId> = HashSet::new();
         for spec in &content.families {
             families.extend(self.by_name.get(spec.name));
             let rivals = self.rivals(spec.name, spec.family_type);
@@ -168,8 +169,8 @@ impl Registry {
     fn check_family_of_group(
         &self,
         spec: &FamilySpec<'_>,
-        is_sole: impl Fn(u32) -> bool,
-    ) -> Result<Option<u32>, RegistryError> {
+        is_sole: impl Fn(FamilyId) -> bool,
+    ) -> Result<Option<FamilyId>, RegistryError> {
         if let Some(&id) = self.by_name.get(spec.name) {
             let found = self.families[id].family_type;
             if fits(spec.family_type, found) {
@@ -203,7 +204,7 @@ impl Registry {
         group: &Labels,
         spec: &FamilySpec<'_>,
         new: &NewSeries,
-        known: Option<u32>,
+        known: Option<SeriesId>,
     ) -> Result<(), RegistryError> {
         self.check_labels(spec, &new.labels)?;
         if let Point::Native(histogram) = &new.point {
@@ -230,7 +231,7 @@ impl Registry {
     }
 
     /// Returns the series that the group will no longer have.
-    fn rest(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<u32> {
+    fn rest(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<SeriesId> {
         let mut rest = self.scope(replacement, content);
         for new in &content.series {
             let spec = &content.families[new.family];
@@ -263,7 +264,7 @@ impl Registry {
         content: &Content<'_>,
         number: usize,
         plan: &Plan,
-    ) -> Result<u32, RegistryError> {
+    ) -> Result<FamilyId, RegistryError> {
         let spec = &content.families[number];
         let id = match self.by_name.get(spec.name) {
             Some(&id) if fits(spec.family_type, self.families[id].family_type) => id,
@@ -277,7 +278,7 @@ impl Registry {
     }
 
     /// Writes the new value of a series, and adds the series to the group.
-    fn write_of_group(&mut self, now_ms: u64, group: &str, family: u32, new: &NewSeries) {
+    fn write_of_group(&mut self, now_ms: u64, group: &str, family: FamilyId, new: &NewSeries) {
         let labels = new.labels.as_str();
         let known = self.find_series(family, labels);
         let id = known.unwrap_or_else(|| self.create_series(family, labels));
@@ -329,7 +330,7 @@ impl Registry {
         self.join_group(group, id);
     }
 
-    fn scalar_of_group(&self, id: u32, value: f64) -> Total {
+    fn scalar_of_group(&self, id: SeriesId, value: f64) -> Total {
         let family = &self.families[self.series[id].family];
         let mut total = Total::zero(family.family_type);
         match &mut total {

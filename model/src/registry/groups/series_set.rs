@@ -1,13 +1,14 @@
 //! The series of a group: an ordered set whose memory can be moved.
 
 use super::super::relocate::Relocate;
+use crate::ids::SeriesId;
 
 /// A set of series in ascending order. It consists of short sorted vectors, because an allocator
 /// that closes gaps can move a vector, and not the nodes of a tree.
 #[derive(Debug, Clone, Default)]
 pub(in crate::registry) struct SeriesSet {
     /// Sorted, as are the ids in each; none is empty.
-    runs: Vec<Vec<u32>>,
+    runs: Vec<Vec<SeriesId>>,
     len: usize,
 }
 
@@ -24,11 +25,11 @@ impl SeriesSet {
     }
 
     /// Iterates in ascending order.
-    pub(in crate::registry) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(in crate::registry) fn iter(&self) -> impl Iterator<Item = SeriesId> + '_ {
         self.runs.iter().flatten().copied()
     }
 
-    pub(super) fn insert(&mut self, id: u32) {
+    pub(super) fn insert(&mut self, id: SeriesId) {
         let at = self.run_of(id).min(self.runs.len().saturating_sub(1));
         let Some(run) = self.runs.get_mut(at) else {
             self.runs.push(vec![id]);
@@ -52,7 +53,7 @@ impl SeriesSet {
         self.runs.insert(at + 1, next);
     }
 
-    pub(super) fn remove(&mut self, id: u32) {
+    pub(super) fn remove(&mut self, id: SeriesId) {
         let at = self.run_of(id);
         let Some(run) = self.runs.get_mut(at) else {
             return;
@@ -75,7 +76,7 @@ impl SeriesSet {
     }
 
     /// Returns the index of the run that has the id, if one has it.
-    fn run_of(&self, id: u32) -> usize {
+    fn run_of(&self, id: SeriesId) -> usize {
         self.runs
             .partition_point(|run| run.last().is_some_and(|last| *last < id))
     }
@@ -88,6 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ids::Id;
 
     proptest! {
         #[test]
@@ -98,6 +100,7 @@ mod tests {
             let (mut set, mut expected) = (SeriesSet::default(), BTreeSet::new());
             let first = (0..ascending).map(|id| (true, 2 * id));
             for (is_added, id) in first.chain(steps) {
+                let id = SeriesId::from_number(id);
                 if is_added {
                     set.insert(id);
                     expected.insert(id);

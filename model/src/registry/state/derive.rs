@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::WITH_DEADLINES;
 use crate::footprint::allocated;
+use crate::ids::{Id, LayoutId, SeriesId, WriterId};
 use crate::registry::order::Order;
 use crate::registry::series::{NONE, Total};
 use crate::registry::tombstones::{Key, Tombstone};
@@ -23,7 +24,7 @@ impl Registry {
             }
             if family
                 .layout
-                .is_some_and(|layout| layout as usize >= self.layouts.len())
+                .is_some_and(|layout| layout.number() as usize >= self.layouts.len())
             {
                 return Err("layout of a family");
             }
@@ -244,8 +245,8 @@ impl Registry {
         }
         let mut listed = self.gone.iter().copied().collect::<Vec<_>>();
         listed.sort_unstable();
-        let is_listed = |id: u32| listed.binary_search(&id).is_ok();
-        let is_known = |id: &u32| self.writers.get(*id).is_some_and(Writer::is_gone);
+        let is_listed = |id: WriterId| listed.binary_search(&id).is_ok();
+        let is_known = |id: &WriterId| self.writers.get(*id).is_some_and(Writer::is_gone);
         if !listed.iter().all(is_known) || !listed.is_sorted_by(|one, other| one < other) {
             return Err("writer that is gone");
         }
@@ -315,7 +316,7 @@ impl Registry {
         }
     }
 
-    fn fits_layout(&self, layout: u32, buckets: usize) -> bool {
+    fn fits_layout(&self, layout: LayoutId, buckets: usize) -> bool {
         self.layouts
             .get(layout)
             .is_some_and(|layout| layout.len() + 1 == buckets)
@@ -324,7 +325,7 @@ impl Registry {
     /// Adds the series of the groups.
     pub(super) fn derive_groups(
         &mut self,
-        groups: &[(&str, Vec<u32>)],
+        groups: &[(&str, Vec<SeriesId>)],
     ) -> Result<(), &'static str> {
         if !groups.is_sorted_by(|one, other| one.0 < other.0) {
             return Err("order of the groups");

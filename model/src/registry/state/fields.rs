@@ -2,6 +2,7 @@
 
 use crate::NATIVE_SCHEMAS;
 use crate::bytes::{DecodeError, Reader, Write};
+use crate::ids::Id;
 use crate::registry::series::ObservedSum;
 use crate::slab::Slab;
 use crate::sum::Sum;
@@ -65,7 +66,11 @@ pub(super) fn get_flag(from: &mut Reader<'_>) -> Result<bool, DecodeError> {
     }
 }
 
-pub(super) fn get_id(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
+pub(super) fn get_id<I: Id>(from: &mut Reader<'_>) -> Result<I, DecodeError> {
+    get_number(from).map(I::from_number)
+}
+
+pub(super) fn get_number(from: &mut Reader<'_>) -> Result<u32, DecodeError> {
     // It is below 2^32, so the cast loses nothing.
     Ok(get_below(from, "number", 1 << 32)? as u32)
 }
@@ -108,25 +113,25 @@ pub(super) fn get_list<'a, T>(
     (0..count).map(|_| get(from)).collect()
 }
 
-pub(super) fn put_slab<T>(
+pub(super) fn put_slab<I: Id + Into<u64>, T>(
     out: &mut Vec<u8>,
-    slab: &Slab<T>,
+    slab: &Slab<I, T>,
     mut put: impl FnMut(&mut Vec<u8>, &T),
 ) {
     put_slab_numbered(out, slab, |out, _, thing| put(out, thing));
 }
 
 /// The same, for values whose bytes depend on their place.
-pub(super) fn put_slab_numbered<T>(
+pub(super) fn put_slab_numbered<I: Id + Into<u64>, T>(
     out: &mut Vec<u8>,
-    slab: &Slab<T>,
-    mut put: impl FnMut(&mut Vec<u8>, u32, &T),
+    slab: &Slab<I, T>,
+    mut put: impl FnMut(&mut Vec<u8>, I, &T),
 ) {
     out.put_varint(slab.place_count() as u64);
     for (id, place) in (0..).zip(slab.places_from(0)) {
         out.put_u8(place.is_some().into());
         if let Some(thing) = place {
-            put(out, id, thing);
+            put(out, I::from_number(id), thing);
         }
     }
     put_list(out, slab.free_places(), |out, id| {
@@ -134,10 +139,10 @@ pub(super) fn put_slab_numbered<T>(
     });
 }
 
-pub(super) fn get_slab<'a, T>(
+pub(super) fn get_slab<'a, I: Id, T>(
     from: &mut Reader<'a>,
     mut get: impl FnMut(&mut Reader<'a>) -> Result<T, DecodeError>,
-) -> Result<Slab<T>, DecodeError> {
+) -> Result<Slab<I, T>, DecodeError> {
     let at = from.at();
     let places = get_list(from, 1, |from| {
         let is_taken = get_flag(from)?;

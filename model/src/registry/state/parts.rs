@@ -1,14 +1,15 @@
 //! The parts of the state as bytes; encoding and decoding of each stand side by side.
 
 use super::fields::{
-    get_flag, get_id, get_list, get_observed_sum, get_option, get_schema, get_sum, put_list,
-    put_observed_sum, put_option, put_sum,
+    get_flag, get_id, get_list, get_number, get_observed_sum, get_option, get_schema, get_sum,
+    put_list, put_observed_sum, put_option, put_sum,
 };
 use super::{
     WITH_DEADLINES, WITH_FAMILY_TTLS, WITH_HOLDERS, WITH_HOLES, WITH_LEFT_OUT, WITH_UNNAMED,
 };
 use crate::bits::Bits;
 use crate::bytes::{DecodeError, Reader, Write};
+use crate::ids::{DeadlineId, Id, LayoutId, SeriesId, WriterId};
 use crate::registry::apply::Unnamed;
 use crate::registry::declarations::Holders;
 use crate::registry::exemplars::StoredExemplar;
@@ -16,7 +17,7 @@ use crate::registry::groups::Groups;
 use crate::registry::healing::Restart;
 use crate::registry::order::Order;
 use crate::registry::series::{
-    Buckets, Family, Gauge, LeftValue, Member, NONE, Native, Part, Series, Total,
+    Buckets, Family, Gauge, LeftValue, Member, Native, Part, Series, Total,
 };
 use crate::registry::tombstones::{Key, Tombstones};
 use crate::registry::ttl::{FamilyTtl, MAX_CHANGES, TtlChange, TtlWalk};
@@ -59,7 +60,7 @@ pub(super) fn get_family(from: &mut Reader<'_>, version: u8) -> Result<Family, D
         help: from.text()?.into(),
         unit: from.text()?.into(),
         ttl_ms: get_option(from)?,
-        layout: get_option(from)?.map(|layout| u32::try_from(layout).unwrap_or(NONE)),
+        layout: get_layout_id(from)?,
         schema: get_schema(from)?,
         is_declared: get_flag(from)?,
         is_ended: get_flag(from)?,
@@ -81,13 +82,19 @@ pub(super) fn get_family(from: &mut Reader<'_>, version: u8) -> Result<Family, D
         holders.help_side = get_flag(from)?;
         let (has_next, next) = (get_flag(from)?, from.text()?);
         holders.next_help = has_next.then(|| next.into());
-        holders.newest_layout = get_option(from)?.map(|of| u32::try_from(of).unwrap_or(NONE));
+        holders.newest_layout = get_layout_id(from)?;
     }
     for id in get_list(from, 1, get_id)? {
         // They get their numbers once the series are decoded.
         family.order.push(0, id);
     }
     Ok(family)
+}
+
+/// Decodes the number of a layout, if there is one.
+fn get_layout_id(from: &mut Reader<'_>) -> Result<Option<LayoutId>, DecodeError> {
+    let number = get_option(from)?;
+    Ok(number.map(|number| u32::try_from(number).map_or(LayoutId::NONE, LayoutId::from_number)))
 }
 
 /// Encodes the changes, and the progress of the walk.
@@ -108,7 +115,7 @@ fn get_family_ttl(from: &mut Reader<'_>) -> Result<FamilyTtl, DecodeError> {
     let at = from.at();
     let changes = get_list(from, 3, |from| {
         Ok(TtlChange {
-            no: get_id(from)?,
+            no: get_number(from)?,
             at_ms: from.varint()?,
             ttl_ms: from.varint()?,
         })
@@ -203,12 +210,12 @@ pub(super) fn get_series(
         memories: 0,
         writers: 0,
         owners: 0,
-        deadline: NONE,
+        deadline: DeadlineId::NONE,
         total: Total::Counter(Sum::default()),
     };
     let ttl_ms = from.varint()?;
     if version >= WITH_FAMILY_TTLS {
-        series.ttl_no = get_id(from)?;
+        series.ttl_no = get_number(from)?;
     }
     series.total = get_total(from)?;
     times.push(SeriesTimes {
@@ -277,10 +284,10 @@ pub(super) fn get_gauge(from: &mut Reader<'_>) -> Result<Gauge, DecodeError> {
             time: from.float()?,
         })
     })?;
-    let holes = get_list(from, 1, get_id)?;
+    let holes = get_list(from, 1, get_number)?;
     let mut is_hole = members
         .iter()
-        .map(|member| member.writer == NONE)
+        .map(|member| member.writer == WriterId::NONE)
         .collect::<Vec<_>>();
     for hole in &holes {
         match is_hole.get_mut(*hole as usize) {
@@ -383,15 +390,15 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
     writer.end_ms = from.varint()?;
     writer.gone_ms = from.varint()?;
     writer.retires_ms = from.varint()?;
-    writer.settle_from = get_id(from)?;
+    writer.settle_from = get_number(from)?;
     if version >= WITH_DEADLINES {
         writer.back_ms = from.varint()?;
-        writer.owed_from = get_id(from)?;
+        writer.owed_from = get_number(from)?;
     }
     // In a decoded state the number of the last rollback is 0.
     writer.healed_in = if get_flag(from)? { 0 } else { NOT_HEALED };
     writer.entries = get_list(from, 10, |from| {
-        let mut entry = Entry::from_parts(get_id(from)?, get_id(from)?, from.float()?);
+        let mut entry = Entry::from_parts(get_id(from)?, get_number(from)?, from.float()?);
         if version < WITH_HOLDERS {
             // The flag was encoded with the place; it is set only if there is no place.
             entry.set_help_side(false);
@@ -400,7 +407,7 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
     })?
     .into();
     if version >= WITH_HOLES {
-        writer.first_hole = get_id(from)?;
+        writer.first_hole = get_number(from)?;
     }
     let buckets = get_list(from, 10, |from| {
         Ok(BucketMemory {
@@ -415,13 +422,13 @@ pub(super) fn get_writer(from: &mut Reader<'_>, version: u8) -> Result<Writer, D
     for memory in get_list(from, 20, NativeHistogram::get)? {
         writer.remember_native(memory);
     }
-    writer.index = get_list(from, 1, get_id)?.into();
+    writer.index = get_list(from, 1, get_number)?.into();
     if version >= WITH_UNNAMED {
         if let Some(len) = get_option(from)? {
             writer.run = Some(get_bits(from, len)?);
         }
         if let Some(at_ms) = get_option(from)? {
-            let (next, len) = (get_id(from)?, from.varint()?);
+            let (next, len) = (get_number(from)?, from.varint()?);
             let done = get_bits(from, len)?;
             writer.unnamed = Some(Box::new(Unnamed { done, at_ms, next }));
         }
@@ -444,7 +451,7 @@ pub(super) fn put_restart(out: &mut Vec<u8>, restart: Option<Restart>) {
 }
 
 pub(super) fn get_restart(from: &mut Reader<'_>) -> Result<Option<Restart>, DecodeError> {
-    let (before_ms, writer, entry) = (get_option(from)?, get_id(from)?, get_id(from)?);
+    let (before_ms, writer, entry) = (get_option(from)?, get_id(from)?, get_number(from)?);
     let restart = before_ms.map(|before_ms| Restart {
         before_ms,
         writer,
@@ -524,7 +531,7 @@ pub(super) fn get_tombstones(
     Ok(tombstones)
 }
 
-pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<StoredExemplar>) {
+pub(super) fn put_exemplars(out: &mut Vec<u8>, id: SeriesId, kept: &Vec<StoredExemplar>) {
     out.put_varint(id.into());
     put_list(out, kept, |out, kept| {
         out.put_varint(kept.slot);
@@ -536,7 +543,7 @@ pub(super) fn put_exemplars(out: &mut Vec<u8>, id: u32, kept: &Vec<StoredExempla
 
 pub(super) fn get_exemplars(
     from: &mut Reader<'_>,
-) -> Result<(u32, Vec<StoredExemplar>), DecodeError> {
+) -> Result<(SeriesId, Vec<StoredExemplar>), DecodeError> {
     let (id, at) = (get_id(from)?, from.at());
     let kept = get_list(from, 18, |from| {
         Ok(StoredExemplar {
@@ -572,6 +579,8 @@ pub(super) fn put_groups(out: &mut Vec<u8>, groups: &Groups) {
     }
 }
 
-pub(super) fn get_group<'a>(from: &mut Reader<'a>) -> Result<(&'a str, Vec<u32>), DecodeError> {
+pub(super) fn get_group<'a>(
+    from: &mut Reader<'a>,
+) -> Result<(&'a str, Vec<SeriesId>), DecodeError> {
     Ok((from.text()?, get_list(from, 1, get_id)?))
 }
