@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis.exceptions import MovedError
@@ -89,18 +90,14 @@ def moved_while_written(first: RedisServer, second: RedisServer) -> Writer:
     first.execute_all(
         ("METRICS.INC", "m", "paths", "LABELS", 1, "path", f"{number}{'x' * 1000}") for number in range(3_000)
     )
-    if "valkey" in str(first.binary):
-        first.execute("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", SLOT_OF_M, SLOT_OF_M, "NODE", node_id(second))
-    else:
-        second.execute("CLUSTER", "MIGRATION", "IMPORT", SLOT_OF_M, SLOT_OF_M)
-    acknowledged = 0
     last = first.registry("m")
-    while acknowledged < 300_000:
-        try:
-            first.execute("METRICS.INC", "m", "meanwhile", "LABELS", 1, "n", str(acknowledged % 7))
-        except MovedError:
-            break
-        acknowledged += 1
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(write_until_moved, first)
+        if "valkey" in str(first.binary):
+            first.execute("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", SLOT_OF_M, SLOT_OF_M, "NODE", node_id(second))
+        else:
+            second.execute("CLUSTER", "MIGRATION", "IMPORT", SLOT_OF_M, SLOT_OF_M)
+        acknowledged = writing.result()
     assert acknowledged > 0
     eventually(lambda: second.execute("EXISTS", "m"), equals=1)
     total = sum(
@@ -111,6 +108,16 @@ def moved_while_written(first: RedisServer, second: RedisServer) -> Writer:
     assert second.registry("m")["epoch"] == last["epoch"]
     assert int(second.registry("m")["series"]) > 3_000
     return writer
+
+
+def write_until_moved(first: RedisServer) -> int:
+    """Returns how many increments were acknowledged."""
+    for acknowledged in range(300_000):
+        try:
+            first.execute("METRICS.INC", "m", "meanwhile", "LABELS", 1, "n", str(acknowledged % 7))
+        except MovedError:
+            return acknowledged
+    raise AssertionError("the slot has not moved")
 
 
 def goes_on(writer: Writer, second: RedisServer) -> None:

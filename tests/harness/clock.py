@@ -1,6 +1,7 @@
 """Servers with a wrong clock, which tests can move."""
 
 import struct
+import time
 
 from harness.preloaded import library
 from harness.process import Guard
@@ -21,3 +22,5 @@ class SkewedClock:
         # Written in place, because the server has mapped the file.
         with self._offset.open("r+b" if self._offset.exists() else "w+b") as file:
             file.write(struct.pack("=q", round(seconds * 1e6)))
+        # Valkey 9 reads its clock ten times a second, and commands in between have the time of the last reading.
+        time.sleep(0.15)
