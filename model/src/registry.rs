@@ -27,59 +27,39 @@ mod apply;
 #[allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 mod bounds;
 mod catalog;
-mod deadlines;
-mod declarations;
 mod direct;
-mod escaped;
-mod exemplars;
 mod groups;
 mod healing;
-mod layouts;
 mod lifetime;
 mod listing;
-mod order;
 mod ownership;
 mod pids;
 mod push;
+mod rejected;
 mod relocate;
-mod series;
 mod state;
-mod tombstones;
-mod ttl;
-mod writer;
+mod writers;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-use hashbrown::DefaultHashBuilder;
-
-use crate::id_table::IdTable;
-use crate::ids::{FamilyId, SeriesId, WriterId};
+use crate::ids::WriterId;
 use crate::labels::LabelError;
-use crate::measured::Measured;
 use crate::name::NameError;
-use crate::slab::Slab;
 use crate::{
     Epoch, ExemplarError, Limits, MAX_BUCKETS_OF_SERIES, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS,
     MAX_LAYOUTS_OF_SERIES, Stamp,
 };
 pub use aggregate::Aggregate;
 pub(crate) use aggregate::{BucketView, FamilyView, SeriesEntry, SeriesView};
-use deadlines::Deadlines;
+use catalog::Catalog;
 pub use direct::{Declaration, GaugeWrite, Observation};
-use escaped::Escaped;
-use exemplars::StoredExemplar;
 use groups::Groups;
 pub use groups::{Replaced, Replacement};
-use healing::{Restart, Rollback};
-use layouts::Layouts;
+use healing::Healing;
 pub use listing::{FamilyEntry, Listing, WriterEntry, WriterState, WrongListCursor};
-use order::Order;
 pub use push::{PushReply, PushStatus};
+pub use rejected::Reason;
+use rejected::Rejected;
 pub use relocate::Relocate;
-use series::{Family, Series};
-use tombstones::Tombstones;
-use ttl::Ttls;
-use writer::Writer;
+use writers::Writers;
 
 /// Maximum number of leases that are visited to count those that are over.
 const COUNTED_LEASES: usize = 1000;
@@ -90,135 +70,11 @@ pub struct Registry {
     epoch: Epoch,
     limits: Limits,
     last_stamp_ms: u64,
-    healing_since_ms: Option<u64>,
-    /// When this server got a state that may be older than what pages have shown. Not part of the
-    /// state.
-    rollback: Option<Rollback>,
-
-    families: Measured<FamilyId, Family>,
-    by_name: BTreeMap<Box<str>, FamilyId>,
-    /// Families that have ended while writers still remember their series, by name.
-    ended: BTreeMap<Box<str>, Vec<FamilyId>>,
-    /// Number of families whose name could be that of another family's start times.
-    created_families: usize,
-    layouts: Layouts,
-    /// Exemplars of the few series that have any.
-    exemplars: BTreeMap<SeriesId, Vec<StoredExemplar>>,
+    catalog: Catalog,
+    writers: Writers,
     groups: Groups,
-
-    series: Slab<SeriesId, Series>,
-    by_identity: IdTable<SeriesId>,
-    escaped: Escaped,
-    hasher: DefaultHashBuilder,
-    last_created_no: u64,
-    /// Number of series with a total.
-    totals: usize,
-    /// Times at which series without an owner have to be reviewed.
-    deadlines: Deadlines,
-    ttls: Ttls,
-    /// Memory of label texts and totals outside the slab, in bytes.
-    series_heap_bytes: usize,
-
-    writers: Measured<WriterId, Writer>,
-    by_writer: BTreeMap<Box<[u8]>, WriterId>,
-    /// Ends of the leases of live writers, by the clock of leases; leases without end are not here.
-    leases: BTreeSet<(u64, WriterId)>,
-    /// Number of live writers whose lease has no end, not counting the writer without id.
-    endless: u32,
-    /// How far the clock of leases is behind: the total time in which rollbacks were not noticed.
-    paused_ms: u64,
-    /// End of the lease that ended last, as far as noted.
-    latest_end_ms: u64,
-    /// When writers whose lease is over will be forgotten.
-    retirements: BTreeSet<(u64, WriterId)>,
-    /// Writers with entries that do not agree with the writer's phase yet.
-    unsettled: VecDeque<WriterId>,
-    /// How many writers have entries that their last full state has not named, and are not marked yet.
-    unnamed_writers: u32,
-    /// Number of rollbacks so far.
-    healing_no: u32,
-    /// Number of leased writers that have sent nothing since the last rollback.
-    missing: u32,
-    restart: Option<Restart>,
-    tombstones: Tombstones,
-    /// Records of writers that are gone and settled, oldest first.
-    gone: VecDeque<WriterId>,
-    /// Series of families that were deleted whole, still to be removed.
-    deleted: VecDeque<Order>,
-    /// Families with a changed bucket layout, and the number of the last series that was updated.
-    sweeps: VecDeque<(FamilyId, u64)>,
-
-    rejected: [u64; Reason::EVERY.len()],
-    expired: u64,
-}
-
-/// The reason why an entry of a batch was left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    /// The registry has as many series as its limit allows.
-    SeriesLimit,
-    /// A label text is longer than the limit allows.
-    LabelBytes,
-    /// A label name is wrong or reserved.
-    Labels,
-    /// A family name is wrong or reserved.
-    Name,
-    /// The family exists with another type, or its sample names belong to another.
-    Conflict,
-    /// Memory is full.
-    Memory,
-    /// A counter or bucket is lower than before.
-    Decrease,
-    /// The value does not fit the series.
-    Value,
-    /// The index was never defined, was retired, or was left out before.
-    Index,
-    /// A native histogram is coarser than its family allows.
-    Schema,
-    /// An exemplar's labels, value or time are wrong.
-    Exemplar,
-    /// The total would be too large for its type.
-    Overflow,
-    /// A text is too long, or there are too many buckets.
-    Size,
-}
-
-impl Reason {
-    /// Every reason.
-    pub const EVERY: [Self; 13] = [
-        Self::SeriesLimit,
-        Self::LabelBytes,
-        Self::Labels,
-        Self::Name,
-        Self::Conflict,
-        Self::Memory,
-        Self::Decrease,
-        Self::Value,
-        Self::Index,
-        Self::Schema,
-        Self::Exemplar,
-        Self::Overflow,
-        Self::Size,
-    ];
-
-    /// Returns the value of the label `reason`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::SeriesLimit => "max_series",
-            Self::LabelBytes => "max_label_bytes",
-            Self::Labels => "labels",
-            Self::Name => "name",
-            Self::Conflict => "conflict",
-            Self::Memory => "oom",
-            Self::Decrease => "decrease",
-            Self::Value => "value",
-            Self::Index => "index",
-            Self::Schema => "schema",
-            Self::Exemplar => "exemplar",
-            Self::Overflow => "overflow",
-            Self::Size => "size",
-        }
-    }
+    healing: Healing,
+    rejected: Rejected,
 }
 
 /// The reason why a direct command is refused. It has changed nothing then.
@@ -349,42 +205,11 @@ impl Registry {
             epoch,
             limits,
             last_stamp_ms: now_ms,
-            healing_since_ms: None,
-            rollback: None,
-            families: Measured::default(),
-            by_name: BTreeMap::new(),
-            ended: BTreeMap::new(),
-            created_families: 0,
-            layouts: Layouts::default(),
-            exemplars: BTreeMap::new(),
+            catalog: Catalog::default(),
+            writers: Writers::default(),
             groups: Groups::default(),
-            series: Slab::default(),
-            by_identity: IdTable::default(),
-            escaped: Escaped::default(),
-            hasher: DefaultHashBuilder::default(),
-            last_created_no: 0,
-            totals: 0,
-            deadlines: Deadlines::default(),
-            ttls: Ttls::default(),
-            series_heap_bytes: 0,
-            writers: Measured::default(),
-            by_writer: BTreeMap::new(),
-            leases: BTreeSet::new(),
-            endless: 0,
-            paused_ms: 0,
-            latest_end_ms: 0,
-            retirements: BTreeSet::new(),
-            unsettled: VecDeque::new(),
-            unnamed_writers: 0,
-            healing_no: 0,
-            missing: 0,
-            restart: None,
-            tombstones: Tombstones::default(),
-            gone: VecDeque::new(),
-            deleted: VecDeque::new(),
-            sweeps: VecDeque::new(),
-            rejected: Default::default(),
-            expired: 0,
+            healing: Healing::default(),
+            rejected: Rejected::default(),
         }
     }
 
@@ -411,59 +236,56 @@ impl Registry {
 
     /// Returns the number of series with a total: `metrics.max-series` limits these.
     pub fn series_count(&self) -> usize {
-        self.totals
+        self.catalog.totals
     }
 
     /// Returns the number of series without a total. They are kept because a writer that may come
     /// back remembers them, or until a write removes them.
     pub fn remembered_count(&self) -> usize {
-        self.series.len() - self.totals
+        self.catalog.series.len() - self.catalog.totals
     }
 
     /// Returns how many series have expired and were removed so far.
     pub fn expired_count(&self) -> u64 {
-        self.expired
+        self.catalog.expired
     }
 
     /// Returns how many entries of batches were left out, by reason.
     pub fn rejected(&self) -> impl Iterator<Item = (Reason, u64)> {
-        Reason::EVERY
-            .into_iter()
-            .zip(self.rejected)
-            .filter(|(_, count)| *count > 0)
+        self.rejected.iter()
     }
 
     /// Adds to the number of entries left out for a reason; used for a page that joins several
     /// registries.
     pub fn count_rejected(&mut self, reason: Reason, count: u64) {
-        let all = &mut self.rejected[reason as usize];
-        *all = all.saturating_add(count);
+        self.rejected.add(reason, count);
     }
 
     /// Returns the reply of `METRICS.INFO`: names and values.
     pub fn info(&self, now_ms: u64) -> Vec<(&'static str, String)> {
         let due = self
+            .writers
             .leases
             .range(..=(self.lease_clock(now_ms), WriterId::NONE));
-        let silent = self.retirements.len() + due.take(COUNTED_LEASES).count();
-        let live = self.by_writer.len().saturating_sub(silent);
+        let silent = self.writers.retirements.len() + due.take(COUNTED_LEASES).count();
+        let live = self.writers.by_id.len().saturating_sub(silent);
         let rejected = self
             .rejected()
             .map(|(reason, count)| format!("{}={count}", reason.name()));
         let limits = self.limits;
         vec![
-            ("families", self.by_name.len().to_string()),
+            ("families", self.catalog.by_name.len().to_string()),
             ("series", self.shown_count(now_ms).to_string()),
             ("remembered", self.remembered_count().to_string()),
             ("groups", self.groups.len().to_string()),
             ("writers", live.to_string()),
             ("writers_silent", silent.to_string()),
-            ("writers_gone", self.tombstones.len().to_string()),
+            ("writers_gone", self.writers.tombstones.len().to_string()),
             ("epoch", self.epoch.to_string()),
             ("bytes", self.memory_bytes().to_string()),
             ("healing", u8::from(self.is_healing(now_ms)).to_string()),
             ("last_write_ms", self.last_stamp_ms.to_string()),
-            ("expired", self.expired.to_string()),
+            ("expired", self.catalog.expired.to_string()),
             ("rejected", rejected.collect::<Vec<_>>().join(",")),
             ("max_series", limits.max_series.to_string()),
             ("max_label_bytes", limits.max_label_bytes.to_string()),
@@ -483,29 +305,17 @@ impl Registry {
     /// Measures what the last write has changed, for [`memory_bytes`](Self::memory_bytes). Called
     /// after a write, at any interval.
     pub fn measure(&mut self) {
-        self.families.measure();
-        self.writers.measure();
+        self.catalog.families.measure();
+        self.writers.table.measure();
     }
 
     /// Returns the bytes of memory, accurate enough for `MEMORY USAGE`. Walks only through what was
     /// written since the last [measurement](Self::measure).
     pub fn memory_bytes(&self) -> usize {
         size_of::<Self>()
-            + self.families.bytes()
-            + self.series.heap_bytes()
-            + self.series_heap_bytes
-            + self.by_identity.heap_bytes()
-            + self.escaped.heap_bytes()
-            + self.writers.bytes()
+            + self.catalog.heap_bytes()
+            + self.writers.heap_bytes()
             + self.groups.heap_bytes()
-            + self.layouts.heap_bytes()
-            + self.tombstones.heap_bytes()
-            + self.deadlines.heap_bytes()
-            + self.ttls.heap_bytes()
-    }
-
-    fn reject(&mut self, reason: Reason) {
-        self.rejected[reason as usize] += 1;
     }
 }
 
@@ -517,11 +327,17 @@ mod tests {
     const EPOCH: Epoch = Epoch(7);
 
     fn check(registry: &Registry) {
-        for (_, writer) in registry.writers.iter() {
+        for (_, writer) in registry.writers.table.iter() {
             assert_eq!(writer.memory_bytes, writer.walked_memory_bytes());
         }
-        assert_eq!(registry.families.bytes(), registry.families.walked_bytes());
-        assert_eq!(registry.writers.bytes(), registry.writers.walked_bytes());
+        assert_eq!(
+            registry.catalog.families.bytes(),
+            registry.catalog.families.walked_bytes()
+        );
+        assert_eq!(
+            registry.writers.table.bytes(),
+            registry.writers.table.walked_bytes()
+        );
     }
 
     fn push(registry: &mut Registry, now_ms: u64, writer: u64, seq: u64, histograms: usize) {

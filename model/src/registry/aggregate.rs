@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Bound;
 
 use super::Registry;
-use super::series::{Buckets, Gauge, Member, Part, Series, Total, folded};
+use super::catalog::series::{Buckets, Gauge, Member, Part, Series, Total, folded};
 use crate::ids::{FamilyId, SeriesId, WriterId};
 use crate::name::START_TIMES;
 use crate::sum::ExactSum;
@@ -89,10 +89,10 @@ impl Registry {
         if !self.has_total(id) {
             return None;
         }
-        let family_type = self.families[family].family_type;
+        let family_type = self.catalog.families[family].family_type;
         let series = SeriesEntry {
             id,
-            series: &self.series[id],
+            series: &self.catalog.series[id],
         };
         Some(match self.total_of(series, family_type, now_ms, &mut 0)? {
             SeriesView::Number(number) => Aggregate::Number(number),
@@ -130,21 +130,26 @@ impl Registry {
         name: &str,
     ) -> impl Iterator<Item = FamilyView<'a>> + use<'a> {
         let from = (Bound::Included(name), Bound::Unbounded);
-        self.by_name
+        self.catalog
+            .by_name
             .range::<str, _>(from)
             .map(|(_, id)| self.family_view(*id))
     }
 
     /// Returns the family with exactly this name.
     pub(crate) fn family_called(&self, name: &str) -> Option<FamilyView<'_>> {
-        self.by_name.get(name).map(|id| self.family_view(*id))
+        self.catalog
+            .by_name
+            .get(name)
+            .map(|id| self.family_view(*id))
     }
 
     pub(crate) fn family_view(&self, id: FamilyId) -> FamilyView<'_> {
-        let family = &self.families[id];
-        let has_created_beside = self.created_families > 0
+        let family = &self.catalog.families[id];
+        let has_created_beside = self.catalog.created_families > 0
             && family.family_type == FamilyType::Counter
             && self
+                .catalog
                 .by_name
                 .contains_key(format!("{}{START_TIMES}", family.name).as_str());
         FamilyView {
@@ -165,17 +170,17 @@ impl Registry {
         family: FamilyId,
         no: u64,
     ) -> impl Iterator<Item = SeriesEntry<'_>> {
-        let no_of = |id: SeriesId| self.series[id].created_no;
-        let ids = self.families[family].order.after(no, no_of);
+        let no_of = |id: SeriesId| self.catalog.series[id].created_no;
+        let ids = self.catalog.families[family].order.after(no, no_of);
         ids.map(|id| SeriesEntry {
             id,
-            series: &self.series[id],
+            series: &self.catalog.series[id],
         })
     }
 
     /// Returns the number of the series that was created last.
     pub(crate) fn last_created_no(&self) -> u64 {
-        self.last_created_no
+        self.catalog.last_created_no
     }
 
     /// Returns what a page shows of a series at that time, if anything; adds the number of visited
@@ -267,10 +272,12 @@ impl Registry {
         from: u64,
         at_most: usize,
     ) -> Option<(Vec<(&str, f64)>, u64)> {
-        let series = &self.series[id];
+        let series = &self.catalog.series[id];
         let (Total::Gauge(gauge), Some(mode)) = (
             &series.total,
-            self.families[series.family].family_type.gauge_mode(),
+            self.catalog.families[series.family]
+                .family_type
+                .gauge_mode(),
         ) else {
             return None;
         };
@@ -332,7 +339,7 @@ impl Registry {
         let is_kept = if mode.is_live() {
             is_sum && self.is_settled_at(now_ms)
         } else {
-            is_sum && self.unnamed_writers == 0
+            is_sum && self.writers.unnamed == 0
         };
         if is_kept && gauge.odd == 0 {
             let is_shown = gauge.live > 0 || gauge.retired.is_some();
@@ -400,7 +407,7 @@ impl Registry {
     /// Joins totals of different bucket layouts on the bounds that all of them have. The counts
     /// below a common bound are known; those between two bounds of only one layout are not.
     fn join<'a>(&'a self, buckets: &'a Buckets) -> BucketView<'a> {
-        let layout_of = |part: &Part| &self.layouts[part.layout];
+        let layout_of = |part: &Part| &self.catalog.layouts[part.layout];
         let [first, rest @ ..] = buckets.parts.as_slice() else {
             return BucketView {
                 layout: Cow::Owned(Layout::none()),

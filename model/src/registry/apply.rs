@@ -4,7 +4,7 @@ mod define;
 mod unnamed;
 mod values;
 
-use super::series::{NONE, Total};
+use super::catalog::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
 use crate::ids::WriterId;
 use crate::{Batch, Entry, Exemplar, LeftOut, Pairs};
@@ -32,7 +32,7 @@ impl Registry {
                     let mut rest = values.iter();
                     while let Some((index, value)) = self.count_up(id, &mut rest, now_ms) {
                         if let Err(reason) = self.value(id, index, value, 0.0, now_ms) {
-                            self.reject(reason);
+                            self.rejected.add(reason, 1);
                             left_out += 1;
                             series_left_out.insert(position - rest.len() - 1);
                         }
@@ -81,7 +81,7 @@ impl Registry {
                 }
             };
             if let Err(reason) = applied {
-                self.reject(reason);
+                self.rejected.add(reason, 1);
                 left_out += 1;
                 if series_count == 1 {
                     series_left_out.insert(position - 1);
@@ -103,12 +103,12 @@ impl Registry {
         let exemplar = Exemplar::new(labels, value, not_ahead(time, stamp.now_ms));
         let exemplar = exemplar.map_err(|_| Reason::Exemplar)?;
         let entry = self.writers[id].entries[at];
-        let layout = match &self.series[entry.series].total {
+        let layout = match &self.catalog.series[entry.series].total {
             Total::Counter(_) | Total::Native(_) => None,
             Total::Buckets(_) => {
                 let place = entry.place() as usize;
                 let memory = self.writers[id].buckets.get(place).ok_or(Reason::Value)?;
-                if self.layouts[memory.layout].is_empty() {
+                if self.catalog.layouts[memory.layout].is_empty() {
                     // A summary has no exemplars.
                     return Err(Reason::Exemplar);
                 }

@@ -1,15 +1,85 @@
-//! Finds, creates and removes families and series.
+//! The catalogue of a registry: its families and series, the indexes by which they are found, and
+//! the names they claim.
 
+pub(super) mod deadlines;
+pub(super) mod declarations;
+mod escaped;
+pub(super) mod exemplars;
+mod layouts;
+pub(super) mod order;
+pub(super) mod series;
+pub(super) mod ttl;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 
-use super::declarations::Holders;
-use super::series::{Family, Series, Total};
-use super::ttl::FamilyTtl;
+use hashbrown::DefaultHashBuilder;
+
 use super::{Reason, Registry, RegistryError};
 use crate::footprint::allocated;
+use crate::id_table::IdTable;
 use crate::ids::{DeadlineId, FamilyId, SeriesId};
+use crate::measured::Measured;
 use crate::name::{SAMPLE_SUFFIXES, START_TIMES, kept_name, may_share, sample_suffixes};
+use crate::slab::Slab;
 use crate::{FamilySpec, FamilyType, Labels};
+use deadlines::Deadlines;
+use declarations::Holders;
+use escaped::Escaped;
+use exemplars::StoredExemplar;
+use layouts::Layouts;
+use order::Order;
+use series::{Family, Series, Total};
+use ttl::{FamilyTtl, Ttls};
+
+/// The families and series of a registry; see the [module](self).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Catalog {
+    pub(super) families: Measured<FamilyId, Family>,
+    pub(super) by_name: BTreeMap<Box<str>, FamilyId>,
+    /// Families that have ended while writers still remember their series, by name.
+    ended: BTreeMap<Box<str>, Vec<FamilyId>>,
+    /// Number of families whose name could be that of another family's start times.
+    pub(super) created_families: usize,
+    pub(super) layouts: Layouts,
+    /// Families with a changed bucket layout, and the number of the last series that was updated.
+    pub(super) sweeps: VecDeque<(FamilyId, u64)>,
+
+    pub(super) series: Slab<SeriesId, Series>,
+    by_identity: IdTable<SeriesId>,
+    escaped: Escaped,
+    pub(super) hasher: DefaultHashBuilder,
+    /// Memory of label texts and totals outside the slab, in bytes.
+    pub(super) series_heap_bytes: usize,
+
+    /// The number of the total that was created last.
+    pub(super) last_created_no: u64,
+    /// Number of series with a total.
+    pub(super) totals: usize,
+    /// How many totals have expired and were removed so far.
+    pub(super) expired: u64,
+    /// Series of families that were deleted whole, still to be removed.
+    pub(super) deleted: VecDeque<Order>,
+    /// Exemplars of the few series that have any.
+    pub(super) exemplars: BTreeMap<SeriesId, Vec<StoredExemplar>>,
+    /// Times at which series without an owner have to be reviewed.
+    pub(super) deadlines: Deadlines,
+    pub(super) ttls: Ttls,
+}
+
+impl Catalog {
+    /// Returns the bytes of memory, without its own.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.families.bytes()
+            + self.series.heap_bytes()
+            + self.series_heap_bytes
+            + self.by_identity.heap_bytes()
+            + self.escaped.heap_bytes()
+            + self.layouts.heap_bytes()
+            + self.deadlines.heap_bytes()
+            + self.ttls.heap_bytes()
+    }
+}
 
 /// How many series without a total a registry remembers, as a multiple of its series limit. Writers
 /// may go on with them.
@@ -18,11 +88,11 @@ const MOST_REMEMBERED: u64 = 4;
 impl Registry {
     /// Returns the family of that name, unless it has ended.
     pub(super) fn family_named(&self, name: &str) -> Option<FamilyId> {
-        let found = self.by_name.get(name);
+        let found = self.catalog.by_name.get(name);
         // A counter may be named by the name of its samples.
         let found = found.or_else(|| {
-            let id = self.by_name.get(name.strip_suffix("_total")?)?;
-            (self.families[*id].family_type == FamilyType::Counter).then_some(id)
+            let id = self.catalog.by_name.get(name.strip_suffix("_total")?)?;
+            (self.catalog.families[*id].family_type == FamilyType::Counter).then_some(id)
         });
         found.copied()
     }
@@ -33,8 +103,8 @@ impl Registry {
         spec: &FamilySpec<'_>,
     ) -> Result<Option<FamilyId>, RegistryError> {
         let name = kept_name(spec)?;
-        if let Some(&id) = self.by_name.get(name) {
-            let found = self.families[id].family_type;
+        if let Some(&id) = self.catalog.by_name.get(name) {
+            let found = self.catalog.families[id].family_type;
             if found == spec.family_type {
                 return Ok(Some(id));
             }
@@ -60,7 +130,7 @@ impl Registry {
             Some((sample, other)) => Err(RegistryError::Conflict {
                 family: name.to_owned(),
                 sample,
-                other: self.families[other].name.to_string(),
+                other: self.catalog.families[other].name.to_string(),
             }),
         }
     }
@@ -75,7 +145,7 @@ impl Registry {
         suffixes.filter_map(move |suffix| {
             let sample = format!("{name}{suffix}");
             let id = self.claimant(&sample)?;
-            let other = &self.families[id];
+            let other = &self.catalog.families[id];
             let other = (&*other.name, other.family_type);
             (!may_share(&sample, (name, family_type), other)).then_some((sample, id))
         })
@@ -84,8 +154,8 @@ impl Registry {
     /// Returns the family that a sample name belongs to.
     pub(super) fn claimant(&self, sample: &str) -> Option<FamilyId> {
         SAMPLE_SUFFIXES.iter().find_map(|suffix| {
-            let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
-            let suffixes = sample_suffixes(self.families[id].family_type);
+            let id = *self.catalog.by_name.get(sample.strip_suffix(suffix)?)?;
+            let suffixes = sample_suffixes(self.catalog.families[id].family_type);
             suffixes.contains(suffix).then_some(id)
         })
     }
@@ -97,7 +167,7 @@ impl Registry {
             Some(id) => id,
             None => self.create_family(kept_name(spec)?, spec.family_type),
         };
-        let family = &mut self.families[id];
+        let family = &mut self.catalog.families[id];
         if family.help.is_empty() {
             family.help = spec.help.into();
         }
@@ -109,26 +179,30 @@ impl Registry {
 
     /// Returns the family of that name and type that has ended while writers remember its series.
     pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<FamilyId> {
-        let mut ended = self.ended.get(name)?.iter().copied();
-        ended.find(|id| self.families[*id].family_type == family_type)
+        let mut ended = self.catalog.ended.get(name)?.iter().copied();
+        ended.find(|id| self.catalog.families[*id].family_type == family_type)
     }
 
     /// Notes that a family has ended; returns false if another of its name and type has.
     pub(super) fn note_ended(&mut self, id: FamilyId) -> bool {
-        let family = &self.families[id];
+        let family = &self.catalog.families[id];
         let is_new = self
             .ended_family(&family.name, family.family_type)
             .is_none();
-        self.ended.entry(family.name.clone()).or_default().push(id);
+        self.catalog
+            .ended
+            .entry(family.name.clone())
+            .or_default()
+            .push(id);
         is_new
     }
 
     fn forget_ended(&mut self, id: FamilyId) {
-        let name = &*self.families[id].name;
-        if let Some(ids) = self.ended.get_mut(name) {
+        let name = &*self.catalog.families[id].name;
+        if let Some(ids) = self.catalog.ended.get_mut(name) {
             ids.retain(|ended| *ended != id);
             if ids.is_empty() {
-                self.ended.remove(name);
+                self.catalog.ended.remove(name);
             }
         }
     }
@@ -138,7 +212,7 @@ impl Registry {
         let ended = self.ended_family(name, family_type);
         let id = match ended {
             Some(id) => id,
-            None => self.families.insert(Family {
+            None => self.catalog.families.insert(Family {
                 name: name.into(),
                 family_type,
                 help: Box::default(),
@@ -163,17 +237,18 @@ impl Registry {
 
     pub(super) fn begin_family(&mut self, id: FamilyId) {
         self.forget_ended(id);
-        let family = &mut self.families[id];
+        let family = &mut self.catalog.families[id];
         family.is_ended = false;
-        self.created_families += usize::from(family.name.ends_with(START_TIMES));
-        self.escaped
+        self.catalog.created_families += usize::from(family.name.ends_with(START_TIMES));
+        self.catalog
+            .escaped
             .count_family(id, &family.name, family.family_type, true);
-        self.by_name.insert(family.name.clone(), id);
+        self.catalog.by_name.insert(family.name.clone(), id);
     }
 
     /// Ends a family that has no series left and was not declared; frees its name.
     pub(super) fn end_family_if_empty(&mut self, id: FamilyId) {
-        let family = &mut self.families[id];
+        let family = &mut self.catalog.families[id];
         if !family.order.is_empty() || family.is_declared {
             return;
         }
@@ -183,21 +258,22 @@ impl Registry {
             (family.ttl_ms, family.layout, family.schema) = Default::default();
             family.holders.is_by_hand = false;
             (family.holders.next_help, family.holders.newest_layout) = (None, None);
-            self.by_name.remove(&family.name);
-            self.escaped
+            self.catalog.by_name.remove(&family.name);
+            self.catalog
+                .escaped
                 .count_family(id, &family.name, family.family_type, false);
-            self.created_families -= usize::from(family.name.ends_with(START_TIMES));
+            self.catalog.created_families -= usize::from(family.name.ends_with(START_TIMES));
             self.note_ended(id);
         }
-        if self.families[id].identities == 0 {
+        if self.catalog.families[id].identities == 0 {
             self.forget_ended(id);
-            self.families.remove(id);
+            self.catalog.families.remove(id);
         }
     }
 
     /// Returns the lowest schema that a writer of native histograms may have.
     pub(super) fn schema_floor(&self, family: Option<FamilyId>) -> i8 {
-        let floor = family.and_then(|id| self.families[id].schema);
+        let floor = family.and_then(|id| self.catalog.families[id].schema);
         floor.unwrap_or(0)
     }
 
@@ -205,10 +281,10 @@ impl Registry {
     pub(super) fn find_series(&self, family: FamilyId, labels: &str) -> Option<SeriesId> {
         let hash = self.hash_of(family, labels);
         let is_it = |id: &SeriesId| {
-            let series = &self.series[*id];
+            let series = &self.catalog.series[*id];
             series.hash == hash && series.family == family && &*series.labels == labels
         };
-        self.by_identity.find(hash, is_it)
+        self.catalog.by_identity.find(hash, is_it)
     }
 
     /// Returns whether such a series exists, with or without a total.
@@ -248,7 +324,7 @@ impl Registry {
 
     /// Checks whether there is room for one more after so many totals are removed.
     pub(super) fn check_room(&self, freed: usize) -> Result<(), RegistryError> {
-        let count = (self.totals - freed) as u64;
+        let count = (self.catalog.totals - freed) as u64;
         if count >= self.limits.max_series {
             return Err(RegistryError::SeriesLimit(count));
         }
@@ -262,7 +338,7 @@ impl Registry {
     /// Creates a series, without a total yet.
     pub(super) fn create_series(&mut self, family: FamilyId, labels: &str) -> SeriesId {
         let hash = self.hash_of(family, labels);
-        let of = &mut self.families[family];
+        let of = &mut self.catalog.families[family];
         of.identities += 1;
         let series = Series {
             labels: labels.into(),
@@ -279,31 +355,35 @@ impl Registry {
             ttl_no: 0,
             total: Total::zero(of.family_type),
         };
-        self.series_heap_bytes += allocated(labels.len()) + series.total.heap_bytes();
-        let id = self.series.insert(series);
-        self.put_own_ttl(id, self.new_ttl_ms(family), self.families[family].ttl.no());
+        self.catalog.series_heap_bytes += allocated(labels.len()) + series.total.heap_bytes();
+        let id = self.catalog.series.insert(series);
+        self.put_own_ttl(
+            id,
+            self.new_ttl_ms(family),
+            self.catalog.families[family].ttl.no(),
+        );
         self.index_series(id);
         id
     }
 
     /// Adds a series to the index.
     pub(super) fn index_series(&mut self, id: SeriesId) {
-        let hash = |id: SeriesId| self.series[id].hash;
-        self.by_identity.insert(hash(id), id, hash);
+        let hash = |id: SeriesId| self.catalog.series[id].hash;
+        self.catalog.by_identity.insert(hash(id), id, hash);
         self.note_labels(id);
     }
 
     /// Returns the hash of a series of that family with those labels. Half of it is stored with the
     /// series, so that growing the table does not read the labels again.
     pub(super) fn hash_of(&self, family: FamilyId, labels: &str) -> u32 {
-        hash_with(&self.hasher, family, labels)
+        hash_with(&self.catalog.hasher, family, labels)
     }
 
     /// Returns whether a series has a total.
     #[inline]
     pub(super) fn has_total(&self, id: SeriesId) -> bool {
-        let series = &self.series[id];
-        series.created_no > self.families[series.family].deleted_up_to
+        let series = &self.catalog.series[id];
+        series.created_no > self.catalog.families[series.family].deleted_up_to
     }
 
     /// Makes sure that a series has a total to write to: one that is missing or has expired begins
@@ -317,13 +397,13 @@ impl Registry {
             if !self.is_expired(id, now_ms) {
                 return Ok(());
             }
-            self.expired += 1;
+            self.catalog.expired += 1;
             self.drop_total(id);
         }
-        let family_id = self.series[id].family;
-        if self.families[family_id].is_ended {
-            let family = &self.families[family_id];
-            if self.by_name.contains_key(&family.name)
+        let family_id = self.catalog.series[id].family;
+        if self.catalog.families[family_id].is_ended {
+            let family = &self.catalog.families[family_id];
+            if self.catalog.by_name.contains_key(&family.name)
                 || self.check_claims(&family.name, family.family_type).is_err()
             {
                 return Err(Reason::Conflict);
@@ -337,15 +417,15 @@ impl Registry {
             self.put_own_ttl(
                 id,
                 self.new_ttl_ms(family_id),
-                self.families[family_id].ttl.no(),
+                self.catalog.families[family_id].ttl.no(),
             );
         }
-        self.last_created_no += 1;
-        self.totals += 1;
-        let family = &mut self.families[family_id];
-        family.order.push(self.last_created_no, id);
-        let series = &mut self.series[id];
-        series.created_no = self.last_created_no;
+        self.catalog.last_created_no += 1;
+        self.catalog.totals += 1;
+        let family = &mut self.catalog.families[family_id];
+        family.order.push(self.catalog.last_created_no, id);
+        let series = &mut self.catalog.series[id];
+        series.created_no = self.catalog.last_created_no;
         series.start_ms = now_ms;
         series.idle_since_ms = now_ms;
         self.clear_total(id);
@@ -360,60 +440,63 @@ impl Registry {
     /// writes nothing new calls [`Self::end_family_if_empty`].
     pub(super) fn drop_total(&mut self, id: SeriesId) {
         if self.has_total(id) {
-            let (all, families) = (&self.series, &mut self.families);
+            let (all, families) = (&self.catalog.series, &mut self.catalog.families);
             let series = &all[id];
             let family = &mut families[series.family];
             family
                 .order
                 .remove(series.created_no, |other| all[other].created_no);
-            self.totals -= 1;
+            self.catalog.totals -= 1;
         }
         self.take_deadline(id);
-        self.series[id].created_no = 0;
+        self.catalog.series[id].created_no = 0;
         self.clear_total(id);
     }
 
     fn clear_total(&mut self, id: SeriesId) {
         self.leave_group(id);
         self.drop_exemplars(id);
-        let series = &mut self.series[id];
-        let zero = Total::zero(self.families[series.family].family_type);
-        self.series_heap_bytes -= series.total.heap_bytes();
-        self.series_heap_bytes += zero.heap_bytes();
+        let series = &mut self.catalog.series[id];
+        let zero = Total::zero(self.catalog.families[series.family].family_type);
+        self.catalog.series_heap_bytes -= series.total.heap_bytes();
+        self.catalog.series_heap_bytes += zero.heap_bytes();
         series.total = zero;
     }
 
     /// Returns whether a writer that sends batches remembers a series.
     fn is_remembered(&self, id: SeriesId) -> bool {
-        match self.series[id].only_writer() {
+        match self.catalog.series[id].only_writer() {
             Some(only) => !self.writers[only].is_direct(),
-            None => self.series[id].memories > 0,
+            None => self.catalog.series[id].memories > 0,
         }
     }
 
     /// Frees a series that has no total and that no writer remembers. The memory of a writer that
     /// sends no batches does not count: without a total it has no meaning.
     pub(super) fn free_series_if_unused(&mut self, id: SeriesId) {
-        if self.series[id].created_no > 0 {
+        if self.catalog.series[id].created_no > 0 {
             return;
         }
         if self.is_remembered(id) {
             return;
         }
-        if let Some(only) = self.series[id].only_writer() {
+        if let Some(only) = self.catalog.series[id].only_writer() {
             if let Some(at) = self.writers[only].find(id) {
                 self.set_owned(only, at, false, 0);
             }
             self.writers[only].with_pid -= u32::from(self.shows_pids(id));
             self.writers[only].forget(id);
-            self.series[id].forget(only);
+            self.catalog.series[id].forget(only);
         }
-        self.by_identity.remove(self.series[id].hash, id);
+        self.catalog
+            .by_identity
+            .remove(self.catalog.series[id].hash, id);
         self.forget_own_ttl(id);
         self.forget_labels(id);
-        if let Some(series) = self.series.remove(id) {
-            self.series_heap_bytes -= allocated(series.labels.len()) + series.total.heap_bytes();
-            self.families[series.family].identities -= 1;
+        if let Some(series) = self.catalog.series.remove(id) {
+            self.catalog.series_heap_bytes -=
+                allocated(series.labels.len()) + series.total.heap_bytes();
+            self.catalog.families[series.family].identities -= 1;
             self.end_family_if_empty(series.family);
         }
     }

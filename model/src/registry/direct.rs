@@ -1,8 +1,8 @@
 //! What a single command does to a single series, without the push protocol and its memory.
 
 use super::apply::counter_of;
-use super::series::{Member, Total};
-use super::writer::Entry;
+use super::catalog::series::{Member, Total};
+use super::writers::Entry;
 use super::{Reason, Registry, RegistryError, Stamp};
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
@@ -75,13 +75,15 @@ impl Registry {
         check_bytes("a help text", spec.help.len(), MAX_HELP_BYTES)?;
         check_bytes("a unit", spec.unit.len(), MAX_UNIT_BYTES)?;
         self.check_family(spec)?;
-        self.layouts.check_room(declaration.layout.into_iter())?;
+        self.catalog
+            .layouts
+            .check_room(declaration.layout.into_iter())?;
         self.begin(stamp);
         let id = self.family_for(spec)?;
         let layout = declaration
             .layout
-            .map(|layout| self.layouts.number_of(layout));
-        let family = &mut self.families[id];
+            .map(|layout| self.catalog.layouts.number_of(layout));
+        let family = &mut self.catalog.families[id];
         family.is_declared = true;
         family.layout = family.layout.or(layout);
         family.schema = family.schema.or(declaration.schema);
@@ -126,9 +128,9 @@ impl Registry {
             self.keep_direct_exemplar(stamp, id, None, exemplar);
         }
         // The start of this write may have restarted the total, which leaves even more room.
-        let before = counter_of(Some(&self.series[id].total));
+        let before = counter_of(Some(&self.catalog.series[id].total));
         let sum = before.plus_difference(by, 0.0).unwrap_or(before);
-        self.series[id].total = Total::Counter(sum);
+        self.catalog.series[id].total = Total::Counter(sum);
         Ok(sum.value())
     }
 
@@ -181,7 +183,7 @@ impl Registry {
         }
         let family_type = self
             .family_named(family)
-            .map(|id| self.families[id].family_type);
+            .map(|id| self.catalog.families[id].family_type);
         let family_type = match family_type {
             Some(found @ (FamilyType::Summary | FamilyType::NativeHistogram)) => found,
             _ => FamilyType::Histogram,
@@ -200,7 +202,7 @@ impl Registry {
         if layout.0 == LayoutId::NONE {
             let default = (family_type == FamilyType::Histogram).then(Layout::of_default);
             let new = observation.layout.or(default.as_ref());
-            self.layouts.check_room(new.into_iter())?;
+            self.catalog.layouts.check_room(new.into_iter())?;
         }
         let check = |total: Option<&Total>| {
             check_observation(total, layout, value).map_err(|reason| match reason {
@@ -211,7 +213,7 @@ impl Registry {
         let (labels, ttl_ms) = (observation.labels, observation.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
         self.note_by_hand(id);
-        let family_id = self.series[id].family;
+        let family_id = self.catalog.series[id].family;
         let layout = (family_type != FamilyType::NativeHistogram)
             .then(|| self.layout_of_observation(family_id, family_type, observation.layout));
         self.count_observation(id, layout, value);
@@ -223,12 +225,12 @@ impl Registry {
 
     /// Counts an observation that is known to fit.
     fn count_observation(&mut self, id: SeriesId, layout: Option<LayoutId>, value: f64) {
-        let series = &mut self.series[id];
-        let floor = self.families[series.family].schema;
+        let series = &mut self.catalog.series[id];
+        let floor = self.catalog.families[series.family].schema;
         let before = series.total.heap_bytes();
         match (&mut series.total, layout) {
             (Total::Buckets(total), Some(layout)) => {
-                let bounds = &self.layouts[layout];
+                let bounds = &self.catalog.layouts[layout];
                 let buckets = bounds.len() + 1;
                 if let Ok(sum) = total.sum_with((layout, buckets), 1, value, 0.0) {
                     total.count += 1;
@@ -252,8 +254,8 @@ impl Registry {
             }
             _ => {}
         }
-        self.series_heap_bytes += series.total.heap_bytes();
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += series.total.heap_bytes();
+        self.catalog.series_heap_bytes -= before;
     }
 
     /// Returns the layout for an observation, if it is known, and its number of buckets.
@@ -263,16 +265,21 @@ impl Registry {
         family_type: FamilyType,
         given: Option<&Layout>,
     ) -> (LayoutId, usize) {
-        let of_family = self.family_named(family).map(|id| self.families[id].layout);
+        let of_family = self
+            .family_named(family)
+            .map(|id| self.catalog.families[id].layout);
         match (family_type, given, of_family.flatten()) {
             (FamilyType::Histogram, Some(given), _) => (
-                self.layouts.find(given).unwrap_or(LayoutId::NONE),
+                self.catalog.layouts.find(given).unwrap_or(LayoutId::NONE),
                 given.len() + 1,
             ),
-            (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id].len() + 1),
+            (FamilyType::Histogram, None, Some(id)) => (id, self.catalog.layouts[id].len() + 1),
             (FamilyType::Histogram, None, None) => (LayoutId::NONE, Layout::DEFAULT.len() + 1),
             _ => (
-                self.layouts.find(&Layout::none()).unwrap_or(LayoutId::NONE),
+                self.catalog
+                    .layouts
+                    .find(&Layout::none())
+                    .unwrap_or(LayoutId::NONE),
                 1,
             ),
         }
@@ -285,14 +292,14 @@ impl Registry {
         given: Option<&Layout>,
     ) -> LayoutId {
         if family_type == FamilyType::Summary {
-            return self.layouts.number_of(&Layout::none());
+            return self.catalog.layouts.number_of(&Layout::none());
         }
-        let layout = match (given, self.families[family].layout) {
-            (Some(given), _) => self.layouts.number_of(given),
+        let layout = match (given, self.catalog.families[family].layout) {
+            (Some(given), _) => self.catalog.layouts.number_of(given),
             (None, Some(known)) => known,
-            (None, None) => self.layouts.number_of(&Layout::of_default()),
+            (None, None) => self.catalog.layouts.number_of(&Layout::of_default()),
         };
-        let known = &mut self.families[family].layout;
+        let known = &mut self.catalog.families[family].layout;
         *known = known.or(Some(layout));
         layout
     }
@@ -314,27 +321,27 @@ impl Registry {
         };
         self.begin(stamp);
         // The start of this write may have found it expired.
-        if self.series.get(id).is_none() || !self.has_total(id) {
+        if self.catalog.series.get(id).is_none() || !self.has_total(id) {
             return 0;
         }
         self.drop_total(id);
         self.free_series_if_unused(id);
-        if self.families.get(family_id).is_some() {
+        if self.catalog.families.get(family_id).is_some() {
             self.end_family_if_empty(family_id);
         }
         1
     }
 
     pub(super) fn delete_family(&mut self, id: FamilyId) -> u64 {
-        let last_no = self.last_created_no;
-        let family = &mut self.families[id];
+        let last_no = self.catalog.last_created_no;
+        let family = &mut self.catalog.families[id];
         family.deleted_up_to = last_no;
         family.is_declared = false;
         let order = std::mem::take(&mut family.order);
         let count = order.len();
-        self.totals -= count;
+        self.catalog.totals -= count;
         if count > 0 {
-            self.deleted.push_back(order);
+            self.catalog.deleted.push_back(order);
         }
         self.end_family_if_empty(id);
         count as u64
@@ -345,7 +352,7 @@ impl Registry {
     fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
         let known = self
             .family_named(write.family)
-            .map(|id| self.families[id].family_type);
+            .map(|id| self.catalog.families[id].family_type);
         match (write.mode, known) {
             (Some(mode), _) => FamilyType::Gauge(mode),
             (None, Some(known)) if known.gauge_mode().is_some() => known,
@@ -371,7 +378,7 @@ impl Registry {
                 },
             });
         }
-        let known = self.by_writer.get(write.writer);
+        let known = self.writers.by_id.get(write.writer);
         if known.is_some_and(|id| self.writers[*id].seq > 0) {
             return Err(RegistryError::PushWriter(
                 write.writer.escape_ascii().to_string(),
@@ -398,12 +405,12 @@ impl Registry {
             self.writers[writer].pid = String::from_utf8_lossy(write.writer).into();
         }
         let at = self.writers[writer].find(id).unwrap_or_else(|| {
-            self.series[id].remember(writer);
+            self.catalog.series[id].remember(writer);
             self.writers[writer].with_pid += u32::from(is_per_writer);
             self.writers[writer].remember(Entry::new(id, 0.0))
         });
         let place = self.writers[writer].entries[at].place();
-        let old = match &self.series[id].total {
+        let old = match &self.catalog.series[id].total {
             Total::Gauge(gauge) if gauge.is_member(place, writer) => {
                 gauge.members[place as usize].value
             }
@@ -428,7 +435,9 @@ impl Registry {
 
     /// Notes that a series was written without a writer whose end the registry could wait for.
     fn note_by_hand(&mut self, id: SeriesId) {
-        self.families[self.series[id].family].holders.is_by_hand = true;
+        self.catalog.families[self.catalog.series[id].family]
+            .holders
+            .is_by_hand = true;
     }
 
     /// Checks that a direct write may have its series, begins the write, and returns the series
@@ -449,7 +458,7 @@ impl Registry {
         check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;
         self.begin(stamp);
         // The start of this write may have freed it, but has put nothing in its place.
-        let id = if let Some(id) = known.filter(|id| self.series.get(*id).is_some()) {
+        let id = if let Some(id) = known.filter(|id| self.catalog.series.get(*id).is_some()) {
             id
         } else {
             let family = self.family_for(spec)?;
@@ -462,7 +471,7 @@ impl Registry {
         if let Some(ttl_ms) = ttl_ms {
             self.set_series_ttl(id, ttl_ms);
         }
-        self.series[id].idle_since_ms = stamp.now_ms;
+        self.catalog.series[id].idle_since_ms = stamp.now_ms;
         Ok(id)
     }
 

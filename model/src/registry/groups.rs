@@ -181,8 +181,8 @@ impl Registry {
 
     /// Returns a series as pages show it: `name{label="value"}`.
     fn describe_series(&self, id: SeriesId) -> String {
-        let series = &self.series[id];
-        describe(&self.families[series.family].name, &series.labels)
+        let series = &self.catalog.series[id];
+        describe(&self.catalog.families[series.family].name, &series.labels)
     }
 }
 

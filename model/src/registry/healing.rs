@@ -19,8 +19,8 @@
 //! what leased writers own until the first write, so they show neither a dip nor a reset. No writer
 //! in the copy has a lease: there is no writer to wait for, and the copy is shown at once.
 
-use super::series::Total;
-use super::writer::{Phase, Writer};
+use super::catalog::series::Total;
+use super::writers::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::Limits;
 use crate::ids::{Id, SeriesId, WriterId};
@@ -49,6 +49,21 @@ pub(super) struct Restart {
     pub(super) entry: u32,
 }
 
+/// Whether a registry heals after a rollback, and how far it has come; see the [module](self).
+#[derive(Debug, Clone, Default)]
+pub(super) struct Healing {
+    /// Since when it heals.
+    pub(super) since_ms: Option<u64>,
+    /// When this server got a state that may be older than what pages have shown. Not part of the
+    /// state.
+    rollback: Option<Rollback>,
+    /// Number of rollbacks so far.
+    pub(super) no: u32,
+    /// Number of leased writers that have sent nothing since the last rollback.
+    pub(super) missing: u32,
+    pub(super) restart: Option<Restart>,
+}
+
 impl Registry {
     /// Returns the primary's decisions for the next command. Time never runs backwards; a write
     /// changes the limits, and begins and ends a healing.
@@ -62,7 +77,8 @@ impl Registry {
             now_ms,
             epoch: self.epoch,
             refuse_definitions: out_of_memory,
-            healing_begins: !self.rollback.as_ref().is_none_or(has_begun) && self.has_leases(),
+            healing_begins: !self.healing.rollback.as_ref().is_none_or(has_begun)
+                && self.has_leases(),
             healing_ends,
             limits: (*configured != self.limits).then_some(*configured),
         }
@@ -72,7 +88,7 @@ impl Registry {
     /// older than what others have seen of it. This is not part of the state, and never called on a
     /// replica.
     pub fn rolled_back(&mut self, clock_ms: u64) {
-        self.rollback = Some(Rollback {
+        self.healing.rollback = Some(Rollback {
             at_ms: clock_ms,
             has_begun: false,
         });
@@ -80,7 +96,7 @@ impl Registry {
 
     /// Returns whether a page might show less than an earlier page has shown.
     pub fn is_healing(&self, now_ms: u64) -> bool {
-        self.restart.is_some() || self.healing_ends_at_ms().is_some_and(|end| now_ms < end)
+        self.healing.restart.is_some() || self.healing_ends_at_ms().is_some_and(|end| now_ms < end)
     }
 
     /// Returns when the healing ends; `None` if nothing has to heal.
@@ -91,8 +107,11 @@ impl Registry {
     /// Returns when pages are shown again, as far as is known now; `None` if nothing has to heal.
     fn healed_at(&self, healing_time_ms: u64) -> Option<u64> {
         let since = self.healing_since()?;
-        let is_unheard = self.rollback.is_some_and(|rollback| !rollback.has_begun);
-        let wait_ms = if is_unheard || self.missing > 0 {
+        let is_unheard = self
+            .healing
+            .rollback
+            .is_some_and(|rollback| !rollback.has_begun);
+        let wait_ms = if is_unheard || self.healing.missing > 0 {
             healing_time_ms
         } else {
             healing_time_ms.min(MIN_HEALING_MS)
@@ -104,9 +123,9 @@ impl Registry {
     /// decided what happens to the series.
     #[inline]
     pub(super) fn is_undecided(&self, id: SeriesId) -> bool {
-        (self.rollback.is_some() || self.healing_since_ms.is_some())
-            && self.series[id].owners > 0
-            && !matches!(self.series[id].total, Total::Gauge(_))
+        (self.healing.rollback.is_some() || self.healing.since_ms.is_some())
+            && self.catalog.series[id].owners > 0
+            && !matches!(self.catalog.series[id].total, Total::Gauge(_))
             && self.is_missed(id)
     }
 
@@ -114,9 +133,12 @@ impl Registry {
     /// whether one may not have.
     #[cold]
     fn is_missed(&self, id: SeriesId) -> bool {
-        let has_begun = self.rollback.is_none_or(|rollback| rollback.has_begun);
-        match self.series[id].only_writer() {
-            _ if has_begun && self.missing == 0 => false,
+        let has_begun = self
+            .healing
+            .rollback
+            .is_none_or(|rollback| rollback.has_begun);
+        match self.catalog.series[id].only_writer() {
+            _ if has_begun && self.healing.missing == 0 => false,
             Some(writer) => {
                 let writer = &self.writers[writer];
                 self.is_missing(writer) || !has_begun && writer.phase == Phase::Live
@@ -129,19 +151,22 @@ impl Registry {
     pub(super) fn is_missing(&self, writer: &Writer) -> bool {
         writer.phase == Phase::Live
             && writer.lease_end_ms != u64::MAX
-            && writer.healed_in != self.healing_no
+            && writer.healed_in != self.healing.no
     }
 
     /// Notes that a writer is back and up to date.
     pub(super) fn heal(&mut self, id: WriterId) {
-        self.missing -= u32::from(self.is_missing(&self.writers[id]));
-        self.writers[id].healed_in = self.healing_no;
+        self.healing.missing -= u32::from(self.is_missing(&self.writers[id]));
+        self.writers[id].healed_in = self.healing.no;
     }
 
     /// Returns whether the next write begins a healing: until then the time of the last write
     /// counts.
     pub(super) fn is_rolled_back(&self) -> bool {
-        self.rollback.is_some_and(|rollback| !rollback.has_begun) && self.has_leases()
+        self.healing
+            .rollback
+            .is_some_and(|rollback| !rollback.has_begun)
+            && self.has_leases()
     }
 
     /// Returns the primary's decisions for a write that only [settles](Self::settle).
@@ -154,31 +179,31 @@ impl Registry {
 
     /// Returns since when no pages are shown; `None` if nothing has to heal.
     fn healing_since(&self) -> Option<u64> {
-        match self.rollback {
+        match self.healing.rollback {
             Some(rollback) if rollback.has_begun || self.has_leases() => Some(rollback.at_ms),
-            _ => self.healing_since_ms,
+            _ => self.healing.since_ms,
         }
     }
 
     /// Returns whether writers held leases when the state was last written (an endless one does not
     /// count).
     fn has_leases(&self) -> bool {
-        let last = self.leases.last();
+        let last = self.writers.leases.last();
         last.is_some_and(|(end_ms, _)| *end_ms > self.lease_clock(self.last_stamp_ms))
     }
 
     /// Begins the healing: leases of the last write continue from now, and no writer counts as up
     /// to date until it sends something.
     pub(super) fn begin_healing(&mut self, now_ms: u64) {
-        self.paused_ms += now_ms.saturating_sub(self.last_stamp_ms);
-        self.healing_no = self.healing_no.wrapping_add(1);
-        self.missing = self.leases.len() as u32;
-        (self.healing_since_ms, self.restart) = (Some(now_ms), None);
+        self.writers.paused_ms += now_ms.saturating_sub(self.last_stamp_ms);
+        self.healing.no = self.healing.no.wrapping_add(1);
+        self.healing.missing = self.writers.leases.len() as u32;
+        (self.healing.since_ms, self.healing.restart) = (Some(now_ms), None);
     }
 
     /// Lets a write begin, continue or end the healing, or find that there is nothing to heal.
     pub(super) fn end_rollback(&mut self, stamp: &Stamp) {
-        self.rollback = match self.rollback {
+        self.healing.rollback = match self.healing.rollback {
             _ if stamp.healing_ends => None,
             Some(rollback) if stamp.healing_begins || rollback.has_begun => Some(Rollback {
                 has_begun: true,
@@ -191,8 +216,8 @@ impl Registry {
     /// Ends the healing: series of writers that have not come back may be out of date, so they
     /// restart.
     pub(super) fn end_healing(&mut self, now_ms: u64) {
-        self.healing_since_ms = None;
-        self.restart = Some(Restart {
+        self.healing.since_ms = None;
+        self.healing.restart = Some(Restart {
             before_ms: now_ms,
             ..Restart::default()
         });
@@ -201,10 +226,12 @@ impl Registry {
     /// Continues to restart series.
     pub(super) fn restart_some(&mut self, budget: usize) {
         for _ in 0..budget {
-            let Some(restart) = self.restart else { return };
-            let at_end = restart.writer.number() as usize >= self.writers.place_count();
-            if self.missing == 0 || at_end {
-                self.restart = None;
+            let Some(restart) = self.healing.restart else {
+                return;
+            };
+            let at_end = restart.writer.number() as usize >= self.writers.table.place_count();
+            if self.healing.missing == 0 || at_end {
+                self.healing.restart = None;
                 return;
             }
             let next_writer = Some(Restart {
@@ -212,20 +239,20 @@ impl Registry {
                 entry: 0,
                 ..restart
             });
-            let writer = self.writers.get(restart.writer);
+            let writer = self.writers.table.get(restart.writer);
             let Some(writer) = writer.filter(|writer| self.is_missing(writer)) else {
-                self.restart = next_writer;
+                self.healing.restart = next_writer;
                 continue;
             };
             let Some(&entry) = writer.entries.get(restart.entry as usize) else {
                 self.heal(restart.writer);
-                self.restart = next_writer;
+                self.healing.restart = next_writer;
                 continue;
             };
             if entry.is_owned() && !writer.is_given_up(restart.entry as usize) {
                 self.restart_total(entry.series, restart.before_ms);
             }
-            self.restart = Some(Restart {
+            self.healing.restart = Some(Restart {
                 entry: restart.entry + 1,
                 ..restart
             });
@@ -233,7 +260,7 @@ impl Registry {
     }
 
     fn restart_total(&mut self, id: SeriesId, before_ms: u64) {
-        let series = &self.series[id];
+        let series = &self.catalog.series[id];
         let is_gauge = matches!(series.total, Total::Gauge(_));
         if !is_gauge && self.has_total(id) && series.start_ms < before_ms {
             self.drop_total(id);

@@ -3,7 +3,7 @@
 //! # How it works
 //!
 //! A *live* writer becomes *ended* when its lease is over, and *forgotten* after its retention.
-//! LEAVE makes it *closed*. From a closed or forgotten writer only a [tombstone](super::tombstones)
+//! LEAVE makes it *closed*. From a closed or forgotten writer only a [tombstone](super::writers::tombstones)
 //! stays. Another writer with the same id begins anew, and the old record is removed step by step.
 //! Each change of phase is one mark on the writer ([`Registry::catch_up`]).
 //!
@@ -20,9 +20,9 @@
 //! which is O(1). If no writes come, the module calls [`Registry::settle`] as long as there is
 //! [something to do](Registry::next_work_ms).
 
-use super::series::{LeftValue, NONE, Total};
-use super::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
-use super::writer::{Phase, Writer};
+use super::catalog::series::{LeftValue, NONE, Total};
+use super::writers::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
+use super::writers::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::ids::{DeadlineId, SeriesId, WriterId};
 use crate::pieces::Pieces;
@@ -48,7 +48,7 @@ impl Registry {
 
     /// The same for a write by which a writer shows that it is up to date.
     pub(super) fn begin_by(&mut self, stamp: &Stamp, healed: Option<WriterId>) {
-        let is_full = self.totals as u64 >= self.limits.max_series;
+        let is_full = self.catalog.totals as u64 >= self.limits.max_series;
         let budget = if is_full {
             WORK_WHEN_FULL
         } else {
@@ -91,16 +91,16 @@ impl Registry {
         if self.is_rolled_back() {
             return None;
         }
-        let is_under_way = self.restart.is_some() || !self.ttls.walks.is_empty();
-        let is_behind = is_under_way || !self.sweeps.is_empty();
-        if is_behind || !self.unsettled.is_empty() || !self.deleted.is_empty() {
+        let is_under_way = self.healing.restart.is_some() || !self.catalog.ttls.walks.is_empty();
+        let is_behind = is_under_way || !self.catalog.sweeps.is_empty();
+        if is_behind || !self.writers.unsettled.is_empty() || !self.catalog.deleted.is_empty() {
             return Some(now_ms);
         }
-        let lease = self.leases.first();
-        let lease = lease.map(|(end_ms, _)| end_ms.saturating_add(self.paused_ms));
-        let retirement = self.retirements.first().map(|(at_ms, _)| *at_ms);
-        let deadline = self.deadlines.first_ms();
-        let tombstone = self.tombstones.first_end_ms();
+        let lease = self.writers.leases.first();
+        let lease = lease.map(|(end_ms, _)| end_ms.saturating_add(self.writers.paused_ms));
+        let retirement = self.writers.retirements.first().map(|(at_ms, _)| *at_ms);
+        let deadline = self.catalog.deadlines.first_ms();
+        let tombstone = self.writers.tombstones.first_end_ms();
         [lease, retirement, deadline, tombstone]
             .into_iter()
             .flatten()
@@ -119,7 +119,7 @@ impl Registry {
 
     /// Returns whether a write could free space in a registry that has none.
     pub fn may_make_room(&self, now_ms: u64) -> bool {
-        self.totals as u64 >= self.limits.max_series
+        self.catalog.totals as u64 >= self.limits.max_series
             && self
                 .next_work_ms(now_ms)
                 .is_some_and(|at_ms| at_ms <= now_ms)
@@ -136,35 +136,39 @@ impl Registry {
         self.review_some(now_ms, budget);
         self.clear_deleted(budget);
         self.sweep_some(budget);
-        self.tombstones.shrink(now_ms, MAX_TOMBSTONES, budget);
+        self.writers
+            .tombstones
+            .shrink(now_ms, MAX_TOMBSTONES, budget);
         self.drop_records(now_ms, budget);
     }
 
     /// Removes records of writers that are gone, except the last few, which can still be listed.
     fn drop_records(&mut self, now_ms: u64, budget: usize) {
         for _ in 0..budget {
-            let Some(&id) = self.gone.front() else { return };
+            let Some(&id) = self.writers.gone.front() else {
+                return;
+            };
             let gone_ms = self.writers[id].gone_ms;
             let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
-            if self.gone.len() <= LISTED_GONE && until_ms > now_ms {
+            if self.writers.gone.len() <= LISTED_GONE && until_ms > now_ms {
                 return;
             }
-            self.gone.pop_front();
-            self.writers.remove(id);
+            self.writers.gone.pop_front();
+            self.writers.table.remove(id);
         }
     }
 
     /// Takes some due steps of writers' lives.
     fn advance(&mut self, now_ms: u64, mut budget: usize) {
         while budget > 0
-            && let Some(&(end_ms, id)) = self.leases.first()
+            && let Some(&(end_ms, id)) = self.writers.leases.first()
             && end_ms <= self.lease_clock(now_ms)
         {
             budget -= 1;
             self.end_writer(id);
         }
         while budget > 0
-            && let Some(&(at_ms, id)) = self.retirements.first()
+            && let Some(&(at_ms, id)) = self.writers.retirements.first()
             && at_ms <= now_ms
         {
             budget -= 1;
@@ -187,18 +191,18 @@ impl Registry {
     fn end_writer(&mut self, id: WriterId) {
         let end_ms = self.lease_end_ms(&self.writers[id]);
         self.take_lease(id);
-        self.latest_end_ms = self.latest_end_ms.max(end_ms);
+        self.writers.latest_end_ms = self.writers.latest_end_ms.max(end_ms);
         let retires_ms = end_ms.saturating_add(self.limits.writer_retention_ms);
         let writer = &mut self.writers[id];
         (writer.phase, writer.end_ms, writer.retires_ms) = (Phase::Ended, end_ms, retires_ms);
-        self.retirements.insert((retires_ms, id));
+        self.writers.retirements.insert((retires_ms, id));
         self.unsettle(id, true);
     }
 
     /// Forgets a writer that was silent for too long: only its last seq is kept.
     fn forget_writer(&mut self, id: WriterId) {
         let at_ms = self.writers[id].retires_ms;
-        self.retirements.remove(&(at_ms, id));
+        self.writers.retirements.remove(&(at_ms, id));
         self.bury(id, Phase::Forgotten, at_ms);
         self.unsettle(id, false);
     }
@@ -209,16 +213,18 @@ impl Registry {
         if was_live {
             self.take_lease(id);
             self.writers[id].end_ms = now_ms;
-            self.latest_end_ms = self.latest_end_ms.max(now_ms);
+            self.writers.latest_end_ms = self.writers.latest_end_ms.max(now_ms);
         } else {
-            self.retirements.remove(&(self.writers[id].retires_ms, id));
+            self.writers
+                .retirements
+                .remove(&(self.writers[id].retires_ms, id));
         }
         self.bury(id, Phase::Closed, now_ms);
         self.unsettle(id, was_live);
     }
 
     fn bury(&mut self, id: WriterId, phase: Phase, gone_ms: u64) {
-        let writer = &mut self.writers[id];
+        let writer = &mut self.writers.table[id];
         (writer.phase, writer.gone_ms, writer.run) = (phase, gone_ms, None);
         writer.index = Pieces::default();
         writer.forget_holes();
@@ -226,10 +232,10 @@ impl Registry {
         let tombstone = Tombstone::new(writer.seq, phase == Phase::Closed, until_ms);
         let left_out = std::mem::take(&mut writer.left_out);
         let key = Key::new(self.epoch, &writer.id);
-        self.by_writer.remove(&writer.id);
-        self.tombstones.insert(key, tombstone);
+        self.writers.by_id.remove(&writer.id);
+        self.writers.tombstones.insert(key, tombstone);
         if phase == Phase::Forgotten {
-            self.tombstones.keep_left_out(key, left_out);
+            self.writers.tombstones.keep_left_out(key, left_out);
         }
     }
 
@@ -238,20 +244,20 @@ impl Registry {
         let writer = &self.writers[id];
         let is_missing = self.is_missing(writer);
         if writer.lease_end_ms == u64::MAX {
-            self.endless -= u32::from(!writer.id.is_empty());
+            self.writers.endless -= u32::from(!writer.id.is_empty());
         } else {
-            self.leases.remove(&(writer.lease_end_ms, id));
+            self.writers.leases.remove(&(writer.lease_end_ms, id));
         }
-        self.missing -= u32::from(is_missing);
+        self.healing.missing -= u32::from(is_missing);
     }
 
     /// Marks a writer that is new, or back after its lease was over.
     pub(super) fn revive(&mut self, id: WriterId, now_ms: u64) {
-        let writer = &mut self.writers[id];
-        self.retirements.remove(&(writer.retires_ms, id));
+        let writer = &mut self.writers.table[id];
+        self.writers.retirements.remove(&(writer.retires_ms, id));
         (writer.phase, writer.back_ms) = (Phase::Live, now_ms);
-        (writer.lease_end_ms, writer.healed_in) = (u64::MAX, self.healing_no);
-        self.endless += u32::from(!writer.id.is_empty());
+        (writer.lease_end_ms, writer.healed_in) = (u64::MAX, self.healing.no);
+        self.writers.endless += u32::from(!writer.id.is_empty());
         self.unsettle(id, false);
     }
 
@@ -259,14 +265,14 @@ impl Registry {
     pub(super) fn extend_lease(&mut self, id: WriterId, now_ms: u64, lease_ms: Option<u64>) {
         self.take_lease(id);
         let clock_ms = self.lease_clock(now_ms);
-        let writer = &mut self.writers[id];
+        let writer = &mut self.writers.table[id];
         writer.lease_end_ms = lease_ms.map_or(u64::MAX, |lease| clock_ms.saturating_add(lease));
         if writer.lease_end_ms == u64::MAX {
-            self.endless += u32::from(!writer.id.is_empty());
+            self.writers.endless += u32::from(!writer.id.is_empty());
         } else {
-            self.leases.insert((writer.lease_end_ms, id));
+            self.writers.leases.insert((writer.lease_end_ms, id));
         }
-        self.missing += u32::from(self.is_missing(&self.writers[id]));
+        self.healing.missing += u32::from(self.is_missing(&self.writers[id]));
     }
 
     /// Queues a writer for settling after its phase has changed. Entries that were not settled
@@ -279,17 +285,17 @@ impl Registry {
             }
         } else {
             writer.is_queued = true;
-            self.unsettled.push_back(id);
+            self.writers.unsettled.push_back(id);
         }
         self.writers[id].settle_from = 0;
     }
 
     fn settle_some(&mut self, mut budget: usize) {
         while budget > 0
-            && let Some(&id) = self.unsettled.front()
+            && let Some(&id) = self.writers.unsettled.front()
         {
             if self.settle_writer(id, &mut budget) {
-                self.unsettled.pop_front();
+                self.writers.unsettled.pop_front();
             }
         }
     }
@@ -306,7 +312,7 @@ impl Registry {
             if writer.is_gone() {
                 if writer.entries.is_empty() {
                     self.writers[id].forget_all();
-                    self.gone.push_back(id);
+                    self.writers.gone.push_back(id);
                     return true;
                 }
                 self.drop_last_entry(id);
@@ -357,7 +363,7 @@ impl Registry {
         if entry.is_owned() {
             self.set_owned(id, at, false, end_ms);
         } else if writer.is_owed(at) && !entry.is_retired() {
-            let series = &mut self.series[entry.series];
+            let series = &mut self.catalog.series[entry.series];
             series.idle_since_ms = series.idle_since_ms.max(end_ms);
         }
     }
@@ -374,17 +380,17 @@ impl Registry {
         }
         entry.set_owned(owned);
         let (id, place, help_side) = (entry.series, entry.place(), entry.help_side());
-        let series = &mut self.series[id];
+        let series = &mut self.catalog.series[id];
         let family_id = series.family;
-        let family = &mut self.families[family_id];
+        let family = &mut self.catalog.families[family_id];
         let layout = match &mut series.total {
             Total::Gauge(gauge) => {
                 let mode = family.family_type.gauge_mode();
                 if mode.is_some_and(GaugeMode::is_live) {
                     let before = gauge.heap_bytes();
                     gauge.set_live(place, writer, owned);
-                    self.series_heap_bytes += gauge.heap_bytes();
-                    self.series_heap_bytes -= before;
+                    self.catalog.series_heap_bytes += gauge.heap_bytes();
+                    self.catalog.series_heap_bytes -= before;
                 }
                 None
             }
@@ -416,7 +422,7 @@ impl Registry {
             return;
         };
         self.fold_gauge(id, entry.series, entry.place());
-        let series = &mut self.series[entry.series];
+        let series = &mut self.catalog.series[entry.series];
         series.forget(id);
         self.writers[id].drop_memory(&series.total, entry.place());
         if self.is_empty_gauge(entry.series) {
@@ -427,7 +433,7 @@ impl Registry {
     }
 
     fn fold_gauge(&mut self, writer: WriterId, id: SeriesId, place: u32) {
-        let family_type = self.families[self.series[id].family].family_type;
+        let family_type = self.catalog.families[self.catalog.series[id].family].family_type;
         let Some(mode) = family_type.gauge_mode() else {
             return;
         };
@@ -436,7 +442,7 @@ impl Registry {
         };
         match mode.after_leave() {
             AfterLeave::Folded => {
-                if let Total::Gauge(gauge) = &mut self.series[id].total {
+                if let Total::Gauge(gauge) = &mut self.catalog.series[id].total {
                     gauge.retire(mode, member.value);
                 }
             }
@@ -461,7 +467,7 @@ impl Registry {
 
     /// Returns whether a series has the total of a gauge in which no writer has a value.
     pub(super) fn is_empty_gauge(&self, id: SeriesId) -> bool {
-        match &self.series[id].total {
+        match &self.catalog.series[id].total {
             Total::Gauge(gauge) => {
                 gauge.members.is_empty() && gauge.retired.is_none() && self.has_total(id)
             }
@@ -472,7 +478,7 @@ impl Registry {
     /// Ends the total of such a gauge, which would show nothing for ever. Values of writers that
     /// have left are shown until their time is over.
     pub(super) fn end_empty_gauge(&mut self, id: SeriesId) {
-        let Total::Gauge(gauge) = &self.series[id].total else {
+        let Total::Gauge(gauge) = &self.catalog.series[id].total else {
             return;
         };
         let is_shown = |left_value: &&LeftValue| left_value.until_ms > self.last_stamp_ms;
@@ -486,18 +492,18 @@ impl Registry {
 
     /// Ends the total of a series, and the series too if no writer remembers it.
     pub(super) fn end_total(&mut self, id: SeriesId) {
-        let family = self.series[id].family;
+        let family = self.catalog.series[id].family;
         self.drop_total(id);
         self.free_series_if_unused(id);
-        if self.families.get(family).is_some() {
+        if self.catalog.families.get(family).is_some() {
             self.end_family_if_empty(family);
         }
     }
 
     fn expire(&mut self, id: SeriesId) {
-        self.expired += 1;
+        self.catalog.expired += 1;
         // The series stays, because a caller has an entry of it.
-        let family = self.series[id].family;
+        let family = self.catalog.series[id].family;
         self.drop_total(id);
         self.end_family_if_empty(family);
     }
@@ -505,12 +511,14 @@ impl Registry {
     /// Returns whether every entry agrees with its writer at that time.
     #[inline]
     pub(super) fn is_settled_at(&self, now_ms: u64) -> bool {
-        self.unsettled.is_empty()
+        self.writers.unsettled.is_empty()
             && self
+                .writers
                 .leases
                 .first()
                 .is_none_or(|(end_ms, _)| *end_ms > self.lease_clock(now_ms))
             && self
+                .writers
                 .retirements
                 .first()
                 .is_none_or(|(at_ms, _)| *at_ms > now_ms)
@@ -520,12 +528,12 @@ impl Registry {
     /// rollback.
     #[inline]
     pub(super) fn lease_clock(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.paused_ms)
+        now_ms.saturating_sub(self.writers.paused_ms)
     }
 
     /// Returns when a lease ends, in Unix milliseconds.
     pub(super) fn lease_end_ms(&self, writer: &Writer) -> u64 {
-        writer.lease_end_ms.saturating_add(self.paused_ms)
+        writer.lease_end_ms.saturating_add(self.writers.paused_ms)
     }
 
     /// Returns whether a writer's values count as live at that time.
@@ -567,16 +575,17 @@ impl Registry {
     /// Removes some series of deleted families.
     fn clear_deleted(&mut self, budget: usize) {
         for _ in 0..budget {
-            let Some(order) = self.deleted.front_mut() else {
+            let Some(order) = self.catalog.deleted.front_mut() else {
                 return;
             };
             let id = order.pop();
             if order.is_empty() {
-                self.deleted.pop_front();
+                self.catalog.deleted.pop_front();
             }
             let Some(id) = id else { continue };
             // Another series may have the number by now.
             if self
+                .catalog
                 .series
                 .get(id)
                 .is_some_and(|series| series.created_no > 0)
@@ -590,7 +599,7 @@ impl Registry {
 
     /// Sets a deadline for a total without an owner: when its TTL has passed.
     pub(super) fn set_deadline(&mut self, id: SeriesId) {
-        let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
+        let (series, ttl_ms) = (&self.catalog.series[id], self.ttl_ms(id));
         if ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
             self.put_deadline(id, series.idle_since_ms.saturating_add(ttl_ms));
         }
@@ -598,28 +607,29 @@ impl Registry {
 
     /// Makes sure that a series is reviewed no later than at that time.
     pub(super) fn put_deadline(&mut self, id: SeriesId, at_ms: u64) {
-        let series = &mut self.series[id];
+        let series = &mut self.catalog.series[id];
         if self
+            .catalog
             .deadlines
             .at_ms(series.deadline)
             .is_none_or(|known_ms| at_ms < known_ms)
         {
-            self.deadlines.remove(series.deadline, id);
-            series.deadline = self.deadlines.insert(at_ms, id);
+            self.catalog.deadlines.remove(series.deadline, id);
+            series.deadline = self.catalog.deadlines.insert(at_ms, id);
         }
     }
 
     /// Removes the deadline of a series.
     pub(super) fn take_deadline(&mut self, id: SeriesId) {
-        let series = &mut self.series[id];
-        self.deadlines.remove(series.deadline, id);
+        let series = &mut self.catalog.series[id];
+        self.catalog.deadlines.remove(series.deadline, id);
         series.deadline = DeadlineId::NONE;
     }
 
     /// Reviews some series whose deadline may have passed.
     fn review_some(&mut self, now_ms: u64, budget: usize) {
         for _ in 0..budget {
-            let Some(id) = self.deadlines.due(now_ms) else {
+            let Some(id) = self.catalog.deadlines.due(now_ms) else {
                 return;
             };
             self.take_deadline(id);
@@ -633,11 +643,11 @@ impl Registry {
             return;
         }
         if self.is_expired(id, now_ms) {
-            self.expired += 1;
+            self.catalog.expired += 1;
             self.end_total(id);
             return;
         }
-        let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
+        let (series, ttl_ms) = (&self.catalog.series[id], self.ttl_ms(id));
         if ttl_ms > 0 && series.owners == 0 {
             let at_ms = series.idle_since_ms.saturating_add(ttl_ms);
             // The deadline has passed but the total has not expired: a writer that is back owns it,
@@ -652,8 +662,12 @@ impl Registry {
 
     /// Returns the number of series with a total, minus those that are visibly expired.
     pub(super) fn shown_count(&self, now_ms: u64) -> usize {
-        let due = self.deadlines.all_due(now_ms).take(COUNTED_DEADLINES);
+        let due = self
+            .catalog
+            .deadlines
+            .all_due(now_ms)
+            .take(COUNTED_DEADLINES);
         let hidden = due.filter(|id| self.has_total(*id) && self.is_expired(*id, now_ms));
-        self.totals - hidden.count()
+        self.catalog.totals - hidden.count()
     }
 }

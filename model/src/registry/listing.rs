@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use super::Registry;
-use super::writer::{Phase, Writer};
+use super::writers::{Phase, Writer};
 use crate::FamilyType;
 use crate::ids::FamilyId;
 
@@ -108,7 +108,11 @@ impl Registry {
         };
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (mut page, mut budget) = (Vec::new(), Budget::default());
-        for (name, &id) in self.by_name.range::<str, _>((from, Bound::Unbounded)) {
+        for (name, &id) in self
+            .catalog
+            .by_name
+            .range::<str, _>((from, Bound::Unbounded))
+        {
             if budget.is_spent() {
                 let last = page.last().map_or("", |entry: &FamilyEntry<'_>| entry.name);
                 return Ok((page, Some(format!("{}{last}", AFTER as char))));
@@ -125,8 +129,8 @@ impl Registry {
     /// Returns the family of that name, with the bucket layouts that live writers have.
     pub fn family(&self, name: &str) -> Option<FamilyEntry<'_>> {
         let id = self.family_named(name)?;
-        let layouts = self.families[id].holders.layouts();
-        let bounds = layouts.map(|number| self.layouts[number].texts().collect());
+        let layouts = self.catalog.families[id].holders.layouts();
+        let bounds = layouts.map(|number| self.catalog.layouts[number].texts().collect());
         Some(FamilyEntry {
             held_buckets: bounds.collect(),
             ..self.family_entry(id)
@@ -134,8 +138,8 @@ impl Registry {
     }
 
     fn family_entry(&self, id: FamilyId) -> FamilyEntry<'_> {
-        let family = &self.families[id];
-        let layout = family.layout.map(|number| &self.layouts[number]);
+        let family = &self.catalog.families[id];
+        let layout = family.layout.map(|number| &self.catalog.layouts[number]);
         FamilyEntry {
             name: &family.name,
             family_type: family.family_type,
@@ -159,13 +163,13 @@ impl Registry {
         let text = std::str::from_utf8(cursor).map_err(|_| wrong(cursor))?;
         let from = text.parse::<u32>().map_err(|_| wrong(cursor))? as usize;
         let (mut page, mut budget) = (Vec::new(), Budget::default());
-        for (at, writer) in (from..).zip(self.writers.places_from(from)) {
+        for (at, writer) in (from..).zip(self.writers.table.places_from(from)) {
             if budget.is_spent() {
                 return Ok((page, Some(at.to_string())));
             }
             budget.steps += 1;
             let Some(writer) = writer else { continue };
-            if writer.is_gone() && self.by_writer.contains_key(&writer.id) {
+            if writer.is_gone() && self.writers.by_id.contains_key(&writer.id) {
                 // A new writer has this id.
                 continue;
             }

@@ -18,7 +18,7 @@
 //! goes on.
 
 use super::Registry;
-use super::writer::{Phase, Writer};
+use super::writers::{Phase, Writer};
 use crate::ids::{SeriesId, WriterId};
 
 /// Asks at most this many writers whether they own a series of several.
@@ -65,12 +65,13 @@ impl Registry {
     /// Returns whether a series' total has ended at that time, although it may not be removed yet.
     #[inline]
     pub(super) fn is_expired(&self, id: SeriesId, now_ms: u64) -> bool {
-        self.may_be_overdue(&self.series[id], now_ms) && self.is_idle_for_too_long(id, now_ms)
+        self.may_be_overdue(&self.catalog.series[id], now_ms)
+            && self.is_idle_for_too_long(id, now_ms)
     }
 
     /// Returns whether a series was neither written nor owned for so long at that time; 0 = never.
     pub(super) fn was_idle_for(&self, id: SeriesId, ttl_ms: u64, now_ms: u64) -> bool {
-        let series = &self.series[id];
+        let series = &self.catalog.series[id];
         if ttl_ms == 0 || now_ms < series.idle_since_ms.saturating_add(ttl_ms) {
             return false;
         }
@@ -123,38 +124,41 @@ impl Registry {
     /// Returns the cost, in values, of telling whether a series that may be overdue has expired.
     #[cold]
     pub(super) fn cost_of_overdue(&self, id: SeriesId) -> usize {
-        let series = &self.series[id];
+        let series = &self.catalog.series[id];
         let of_writers = match series.only_writer() {
             Some(writer) => usize::from(!self.writers[writer].id.is_empty()),
             None if series.memories == 0 => 0,
             None => MAX_ASKED,
         };
-        of_writers + usize::from(!self.ttls.walks.is_empty())
+        of_writers + usize::from(!self.catalog.ttls.walks.is_empty())
     }
 
     /// Returns whether no lease runs, and all have been over for so long.
     fn have_all_ended(&self, ttl_ms: u64, now_ms: u64) -> bool {
-        let last = self.leases.last();
-        let last_ms = last.map_or(0, |(end_ms, _)| end_ms.saturating_add(self.paused_ms));
-        let ended_ms = last_ms.max(self.latest_end_ms);
-        self.endless == 0 && ended_ms.saturating_add(ttl_ms) <= now_ms
+        let last = self.writers.leases.last();
+        let last_ms = last.map_or(0, |(end_ms, _)| {
+            end_ms.saturating_add(self.writers.paused_ms)
+        });
+        let ended_ms = last_ms.max(self.writers.latest_end_ms);
+        self.writers.endless == 0 && ended_ms.saturating_add(ttl_ms) <= now_ms
     }
 
     /// Returns every writer whose entries may disagree with its phase at that time, if they are
     /// few.
     fn unsettled_writers(&self, now_ms: u64) -> Option<Asked> {
-        if self.unsettled.len() > MAX_ASKED {
+        if self.writers.unsettled.len() > MAX_ASKED {
             return None;
         }
         // Some of the due writers are queued too, which are few then.
         let due = self
+            .writers
             .leases
             .range(..=(self.lease_clock(now_ms), WriterId::NONE));
         let due = due
             .map(|(_, id)| *id)
             .filter(|id| !self.writers[*id].is_queued);
         let mut asked = Asked::default();
-        for writer in self.unsettled.iter().copied().chain(due) {
+        for writer in self.writers.unsettled.iter().copied().chain(due) {
             *asked.writers.get_mut(asked.len)? = writer;
             asked.len += 1;
         }

@@ -17,13 +17,12 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 
 use super::Registry;
-use super::series::{Gauge, LeftValue, Member, Total};
-use super::writer::Writer;
+use super::catalog::series::{Gauge, LeftValue, Member, Total};
+use super::writers::Writers;
 use crate::GaugeMode;
 use crate::footprint::allocated;
 use crate::id_table::IdTable;
 use crate::ids::{SeriesId, WriterId};
-use crate::measured::Measured;
 
 /// The values of one gauge by the text of their label `pid`, of which each is there once.
 #[derive(Debug, Clone, Default)]
@@ -55,8 +54,8 @@ impl Registry {
         let before = gauge.heap_bytes();
         let place = gauge.set(place, new);
         let after = gauge.heap_bytes();
-        self.series_heap_bytes += after;
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += after;
+        self.catalog.series_heap_bytes -= before;
         if takes_pid {
             self.index_member(id, place);
         }
@@ -70,7 +69,7 @@ impl Registry {
         place: u32,
         writer: WriterId,
     ) -> Option<Member> {
-        let hash = hash_of(&self.hasher, &self.writers[writer].pid);
+        let hash = hash_of(&self.catalog.hasher, &self.writers[writer].pid);
         let gauge = self.gauge_mut(id);
         let before = gauge.heap_bytes();
         let member = gauge.remove(place, writer);
@@ -78,8 +77,8 @@ impl Registry {
             by_pid.members.remove(hash, place);
         }
         let after = gauge.heap_bytes();
-        self.series_heap_bytes += after;
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += after;
+        self.catalog.series_heap_bytes -= before;
         member
     }
 
@@ -101,8 +100,8 @@ impl Registry {
             gauge.left_values.push(left);
         }
         let (after, len) = (gauge.heap_bytes(), gauge.left_values.len());
-        self.series_heap_bytes += after;
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += after;
+        self.catalog.series_heap_bytes -= before;
         if shows_pids {
             (index_from..len).for_each(|at| self.index_left(id, at));
         }
@@ -111,9 +110,14 @@ impl Registry {
     /// Finds the values of each gauge by their text, after they were read from bytes. Of several with one
     /// text, which an earlier version kept, the last one stays.
     pub(super) fn derive_pids(&mut self) {
-        let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = self
+            .catalog
+            .series
+            .iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>();
         for id in ids {
-            let Total::Gauge(gauge) = &self.series[id].total else {
+            let Total::Gauge(gauge) = &self.catalog.series[id].total else {
                 continue;
             };
             if !self.shows_pids(id) {
@@ -141,8 +145,8 @@ impl Registry {
     /// Takes the value of that text away, whether its writer is here or has left it behind.
     #[cold]
     fn end_value_of(&mut self, id: SeriesId, pid: &str) {
-        let (hash, writers) = (hash_of(&self.hasher, pid), &self.writers);
-        let Total::Gauge(gauge) = &mut self.series[id].total else {
+        let (hash, writers) = (hash_of(&self.catalog.hasher, pid), &self.writers);
+        let Total::Gauge(gauge) = &mut self.catalog.series[id].total else {
             return;
         };
         let Some(by_pid) = &gauge.by_pid else { return };
@@ -168,8 +172,8 @@ impl Registry {
     }
 
     fn index_member(&mut self, id: SeriesId, place: u32) {
-        let (hasher, writers) = (&self.hasher, &self.writers);
-        let Total::Gauge(gauge) = &mut self.series[id].total else {
+        let (hasher, writers) = (&self.catalog.hasher, &self.writers);
+        let Total::Gauge(gauge) = &mut self.catalog.series[id].total else {
             return;
         };
         let before = gauge.heap_bytes();
@@ -177,13 +181,13 @@ impl Registry {
         let hash = |at| hash_of(hasher, pid_at(gauge, writers, at).unwrap_or_default());
         by_pid.members.insert(hash(place), place, hash);
         gauge.by_pid = Some(by_pid);
-        self.series_heap_bytes += gauge.heap_bytes();
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += gauge.heap_bytes();
+        self.catalog.series_heap_bytes -= before;
     }
 
     fn index_left(&mut self, id: SeriesId, at: usize) {
-        let hasher = &self.hasher;
-        let Total::Gauge(gauge) = &mut self.series[id].total else {
+        let hasher = &self.catalog.hasher;
+        let Total::Gauge(gauge) = &mut self.catalog.series[id].total else {
             return;
         };
         let before = gauge.heap_bytes();
@@ -191,8 +195,8 @@ impl Registry {
         let hash = |at: u32| hash_of(hasher, left.get(at as usize).map_or("", |left| &left.pid));
         let by_pid = gauge.by_pid.get_or_insert_default();
         by_pid.left.insert(hash(at as u32), at as u32, hash);
-        self.series_heap_bytes += gauge.heap_bytes();
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += gauge.heap_bytes();
+        self.catalog.series_heap_bytes -= before;
     }
 
     /// Whether a writer has series under another text, which stays.
@@ -203,14 +207,14 @@ impl Registry {
 
     /// Whether the values of a series are shown under their writers' `pid`.
     pub(super) fn shows_pids(&self, id: SeriesId) -> bool {
-        let mode = self.families[self.series[id].family]
+        let mode = self.catalog.families[self.catalog.series[id].family]
             .family_type
             .gauge_mode();
         mode.is_some_and(GaugeMode::is_per_writer)
     }
 
     fn gauge_mut(&mut self, id: SeriesId) -> &mut Gauge {
-        match &mut self.series[id].total {
+        match &mut self.catalog.series[id].total {
             Total::Gauge(gauge) => gauge,
             _ => unreachable!("only gauges have values of writers"),
         }
@@ -218,13 +222,9 @@ impl Registry {
 }
 
 /// The text of the label `pid` of a member.
-fn pid_at<'a>(
-    gauge: &Gauge,
-    writers: &'a Measured<WriterId, Writer>,
-    place: u32,
-) -> Option<&'a str> {
+fn pid_at<'a>(gauge: &Gauge, writers: &'a Writers, place: u32) -> Option<&'a str> {
     let member = gauge.members.get(place as usize)?;
-    writers.get(member.writer).map(|writer| &*writer.pid)
+    writers.table.get(member.writer).map(|writer| &*writer.pid)
 }
 
 /// What a value is found by.
@@ -272,11 +272,11 @@ mod tests {
         }
         registry.settle(&stamp);
         for id in (0..4).map(WriterId::from_number) {
-            if let Some(writer) = registry.writers.get_mut(id) {
+            if let Some(writer) = registry.writers.table.get_mut(id) {
                 writer.pid = "7".into();
             }
         }
-        let Total::Gauge(gauge) = &mut registry.series[SeriesId::default()].total else {
+        let Total::Gauge(gauge) = &mut registry.catalog.series[SeriesId::default()].total else {
             panic!("it is a gauge");
         };
         gauge
@@ -303,13 +303,13 @@ mod tests {
             if step % 3 == 0 {
                 registry.leave(&Stamp::at(step, EPOCH), writer.as_bytes(), 0, None);
             }
-            let series = &registry.series[SeriesId::default()];
+            let series = &registry.catalog.series[SeriesId::default()];
             let walked = allocated(series.labels.len()) + series.total.heap_bytes();
-            assert_eq!(registry.series_heap_bytes, walked);
+            assert_eq!(registry.catalog.series_heap_bytes, walked);
         }
         let copy = Registry::decode_snapshot(&registry.encode_snapshot()).unwrap();
-        let series = &copy.series[SeriesId::default()];
+        let series = &copy.catalog.series[SeriesId::default()];
         let walked = allocated(series.labels.len()) + series.total.heap_bytes();
-        assert_eq!(copy.series_heap_bytes, walked);
+        assert_eq!(copy.catalog.series_heap_bytes, walked);
     }
 }

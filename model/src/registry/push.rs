@@ -4,8 +4,8 @@
 //! the code. The registry decides whether it accepts a batch before it changes anything
 //! ([`Registry::admit`]): a batch that is not applied changes nothing, not even the time.
 
-use super::tombstones::{Key, Tombstone};
-use super::writer::{Phase, Writer};
+use super::writers::tombstones::{Key, Tombstone};
+use super::writers::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
 use crate::bits::Bits;
 use crate::ids::WriterId;
@@ -101,7 +101,7 @@ impl Registry {
     ///
     /// [`RegistryError::NewWriter`]: the writer may try again when there is memory.
     pub fn check_writer(&self, stamp: &Stamp, writer: &[u8]) -> Result<(), RegistryError> {
-        if stamp.refuse_definitions && !self.by_writer.contains_key(writer) {
+        if stamp.refuse_definitions && !self.writers.by_id.contains_key(writer) {
             return Err(RegistryError::NewWriter);
         }
         Ok(())
@@ -128,7 +128,8 @@ impl Registry {
         }
         let is_up_to_date = header.last || header.kind == BatchKind::Incremental;
         let healed = self
-            .by_writer
+            .writers
+            .by_id
             .get(writer)
             .copied()
             .filter(|_| is_up_to_date);
@@ -201,23 +202,27 @@ impl Registry {
 
     /// Returns the series that the last batch of a writer has left out, if there are any.
     fn left_out_of(&self, writer: &[u8]) -> Option<&LeftOut> {
-        let left_out = match self.by_writer.get(writer) {
+        let left_out = match self.writers.by_id.get(writer) {
             Some(id) => Some(&self.writers[*id].left_out),
-            None => self.tombstones.left_out(Key::new(self.epoch, writer)),
+            None => self
+                .writers
+                .tombstones
+                .left_out(Key::new(self.epoch, writer)),
         };
         left_out.filter(|left_out| !left_out.is_empty())
     }
 
     fn close(&mut self, writer: &[u8], seq: u64, now_ms: u64) {
-        if let Some(&id) = self.by_writer.get(writer) {
+        if let Some(&id) = self.writers.by_id.get(writer) {
             self.catch_up(id, now_ms);
         }
-        if let Some(&id) = self.by_writer.get(writer) {
+        if let Some(&id) = self.writers.by_id.get(writer) {
             self.close_writer(id, now_ms);
         } else {
             let until_ms = now_ms.saturating_add(self.limits.tombstone_retention_ms);
             let key = Key::new(self.epoch, writer);
-            self.tombstones
+            self.writers
+                .tombstones
                 .insert(key, Tombstone::new(seq, true, until_ms));
         }
     }
@@ -225,7 +230,7 @@ impl Registry {
     /// Returns what the registry knows of a writer at the time of that stamp, whether noted yet or
     /// not.
     fn known(&self, writer: &[u8], stamp: &Stamp) -> Known<'_> {
-        let Some(&id) = self.by_writer.get(writer) else {
+        let Some(&id) = self.writers.by_id.get(writer) else {
             let tombstone = self.tombstone_of(writer, stamp.now_ms);
             return tombstone.map_or(Known::No, Known::Gone);
         };
@@ -321,22 +326,22 @@ impl Registry {
 
     /// Returns the writer of that id, alive.
     pub(super) fn open_writer(&mut self, writer: &[u8], now_ms: u64) -> WriterId {
-        if let Some(&id) = self.by_writer.get(writer) {
+        if let Some(&id) = self.writers.by_id.get(writer) {
             self.catch_up(id, now_ms);
         }
-        if let Some(&id) = self.by_writer.get(writer) {
+        if let Some(&id) = self.writers.by_id.get(writer) {
             if self.writers[id].phase == Phase::Ended {
                 self.revive(id, now_ms);
             }
             return id;
         }
         // The old record settles what is left of an earlier writer of that id.
-        self.tombstones.remove(Key::new(self.epoch, writer));
+        self.writers.tombstones.remove(Key::new(self.epoch, writer));
         let mut new = Writer::new(writer);
-        new.healed_in = self.healing_no;
-        self.endless += u32::from(!writer.is_empty());
-        let id = self.writers.insert(new);
-        self.by_writer.insert(writer.into(), id);
+        new.healed_in = self.healing.no;
+        self.writers.endless += u32::from(!writer.is_empty());
+        let id = self.writers.table.insert(new);
+        self.writers.by_id.insert(writer.into(), id);
         id
     }
 
@@ -346,10 +351,10 @@ impl Registry {
             return None;
         }
         // The empty id is shared by all clients: no writer lives or leaves under it.
-        let mut leases = self.leases.iter().rev();
+        let mut leases = self.writers.leases.iter().rev();
         let (latest, _) = leases.find(|(_, id)| !self.writers[*id].id.is_empty())?;
-        let latest_ms = latest.saturating_add(self.paused_ms);
-        let expires = registry_ttl_ms > 0 && self.endless == 0;
+        let latest_ms = latest.saturating_add(self.writers.paused_ms);
+        let expires = registry_ttl_ms > 0 && self.writers.endless == 0;
         expires.then(|| latest_ms.saturating_add(registry_ttl_ms))
     }
 }

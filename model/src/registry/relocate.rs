@@ -6,8 +6,8 @@
 //! groups.
 
 use super::Registry;
-use super::series::Total;
-use super::writer::Writer;
+use super::catalog::series::Total;
+use super::writers::Writer;
 use crate::ids::{Id, SeriesId, WriterId};
 
 /// Moves memory: each method may put the same content at another address.
@@ -30,7 +30,10 @@ const STEP: usize = 16;
 impl Registry {
     /// Continues at a position (0 at first); returns where to continue, or `None` at the end.
     pub fn relocate(&mut self, from: usize, by: &mut impl Relocate) -> Option<usize> {
-        let (series, writers) = (self.series.place_count(), self.writers.place_count());
+        let (series, writers) = (
+            self.catalog.series.place_count(),
+            self.writers.table.place_count(),
+        );
         for at in from..series + writers {
             if at > from && at % STEP == 0 && by.should_stop() {
                 return Some(at);
@@ -39,6 +42,7 @@ impl Registry {
                 self.relocate_series(SeriesId::from_number(at as u32), by);
             } else if let Some(writer) = self
                 .writers
+                .table
                 .get_mut(WriterId::from_number((at - series) as u32))
             {
                 writer.relocate(by);
@@ -57,7 +61,7 @@ impl Registry {
     }
 
     fn relocate_series(&mut self, id: SeriesId, by: &mut impl Relocate) {
-        let Some(series) = self.series.get_mut(id) else {
+        let Some(series) = self.catalog.series.get_mut(id) else {
             return;
         };
         by.text(&mut series.labels);

@@ -9,8 +9,8 @@ mod derive;
 mod fields;
 mod parts;
 
-use super::order::Order;
-use super::series::Family;
+use super::catalog::order::Order;
+use super::catalog::series::Family;
 use super::{Reason, Registry};
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::{Epoch, Limits};
@@ -48,51 +48,53 @@ const MAX_COUNT: u64 = 1 << 62;
 impl Registry {
     /// Encodes the whole state.
     pub fn encode_snapshot(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024 + self.series.len() * 160);
+        let mut out = Vec::with_capacity(1024 + self.catalog.series.len() * 160);
         out.put_u8(SNAPSHOT_VERSION);
         out.extend_from_slice(&self.epoch.0.to_le_bytes());
         for number in self.limits.to_numbers() {
             out.put_varint(number);
         }
         out.put_varint(self.last_stamp_ms);
-        put_option(&mut out, self.healing_since_ms);
-        out.put_varint(self.last_created_no);
-        out.put_varint(self.expired);
-        out.put_varint(self.paused_ms);
-        out.put_varint(self.latest_end_ms);
-        put_restart(&mut out, self.restart);
-        put_list(&mut out, &self.rejected, |out, count| {
+        put_option(&mut out, self.healing.since_ms);
+        out.put_varint(self.catalog.last_created_no);
+        out.put_varint(self.catalog.expired);
+        out.put_varint(self.writers.paused_ms);
+        out.put_varint(self.writers.latest_end_ms);
+        put_restart(&mut out, self.healing.restart);
+        put_list(&mut out, self.rejected.numbers(), |out, count| {
             out.put_varint(*count)
         });
-        put_list(&mut out, self.layouts.iter(), put_layout);
-        put_slab(&mut out, self.families.slab(), Self::put_family);
-        put_slab_numbered(&mut out, &self.series, |out, id, series| {
-            let deadline_ms = self.deadlines.at_ms(series.deadline);
+        put_list(&mut out, self.catalog.layouts.iter(), put_layout);
+        put_slab(&mut out, self.catalog.families.slab(), Self::put_family);
+        put_slab_numbered(&mut out, &self.catalog.series, |out, id, series| {
+            let deadline_ms = self.catalog.deadlines.at_ms(series.deadline);
             put_series(out, series, deadline_ms, self.own_ttl_ms(id));
         });
-        put_slab(&mut out, self.writers.slab(), |out, writer| {
-            put_writer(out, writer, writer.healed_in == self.healing_no);
+        put_slab(&mut out, self.writers.table.slab(), |out, writer| {
+            put_writer(out, writer, writer.healed_in == self.healing.no);
         });
-        put_list(&mut out, &self.unsettled, |out, id| {
+        put_list(&mut out, &self.writers.unsettled, |out, id| {
             out.put_varint((*id).into())
         });
         // In the order in which they will be removed.
-        let deleted = self.deleted.iter();
+        let deleted = self.catalog.deleted.iter();
         let deleted = deleted.flat_map(|order| order.ids().collect::<Vec<_>>().into_iter().rev());
         put_list(&mut out, &deleted.collect::<Vec<_>>(), |out, id| {
             out.put_varint((*id).into())
         });
-        put_tombstones(&mut out, &self.tombstones);
-        put_list(&mut out, &self.gone, |out, id| out.put_varint((*id).into()));
-        out.put_varint(self.exemplars.len() as u64);
-        for (id, kept) in &self.exemplars {
+        put_tombstones(&mut out, &self.writers.tombstones);
+        put_list(&mut out, &self.writers.gone, |out, id| {
+            out.put_varint((*id).into())
+        });
+        out.put_varint(self.catalog.exemplars.len() as u64);
+        for (id, kept) in &self.catalog.exemplars {
             put_exemplars(&mut out, *id, kept);
         }
         put_groups(&mut out, &self.groups);
-        put_list(&mut out, &self.ttls.walks, |out, id| {
+        put_list(&mut out, &self.catalog.ttls.walks, |out, id| {
             out.put_varint((*id).into())
         });
-        put_list(&mut out, &self.sweeps, |out, (family, after_no)| {
+        put_list(&mut out, &self.catalog.sweeps, |out, (family, after_no)| {
             out.put_varint((*family).into());
             out.put_varint(*after_no);
         });
@@ -123,56 +125,69 @@ impl Registry {
         }
         let last_stamp_ms = get_below(from, "time of the last write", MAX_COUNT)?;
         let mut registry = Self::new(epoch, Limits::from_numbers(limits), last_stamp_ms);
-        registry.healing_since_ms = get_option(from)?;
-        registry.last_created_no = get_below(from, "series number", MAX_COUNT)?;
-        registry.expired = get_below(from, "number of expired series", MAX_COUNT)?;
+        registry.healing.since_ms = get_option(from)?;
+        registry.catalog.last_created_no = get_below(from, "series number", MAX_COUNT)?;
+        registry.catalog.expired = get_below(from, "number of expired series", MAX_COUNT)?;
         if version >= WITH_DEADLINES {
-            registry.paused_ms = get_below(from, "pause of leases", last_stamp_ms + 1)?;
-            registry.latest_end_ms = from.varint()?;
-            registry.restart = get_restart(from)?;
+            registry.writers.paused_ms = get_below(from, "pause of leases", last_stamp_ms + 1)?;
+            registry.writers.latest_end_ms = from.varint()?;
+            registry.healing.restart = get_restart(from)?;
         } else {
             // Older versions stored here where the search for expired series went on.
             from.text()?;
             from.varint()?;
         }
-        for (place, count) in registry.rejected.iter_mut().zip(get_list(from, 1, |from| {
-            get_below(from, "number of rejected entries", MAX_COUNT)
-        })?) {
+        for (place, count) in
+            registry
+                .rejected
+                .numbers_mut()
+                .iter_mut()
+                .zip(get_list(from, 1, |from| {
+                    get_below(from, "number of rejected entries", MAX_COUNT)
+                })?)
+        {
             *place = count;
         }
-        registry.layouts = get_list(from, 1, get_layout)?.into_iter().collect();
-        registry.families = get_slab(from, |from| get_family(from, version))?.into();
+        registry.catalog.layouts = get_list(from, 1, get_layout)?.into_iter().collect();
+        registry.catalog.families = get_slab(from, |from| get_family(from, version))?.into();
         let mut times = Vec::new();
-        registry.series = get_slab(from, |from| get_series(from, version, &mut times))?;
-        registry.writers = get_slab(from, |from| get_writer(from, version))?.into();
-        registry.unsettled = get_list(from, 1, get_id)?.into();
+        registry.catalog.series = get_slab(from, |from| get_series(from, version, &mut times))?;
+        registry.writers.table = get_slab(from, |from| get_writer(from, version))?.into();
+        registry.writers.unsettled = get_list(from, 1, get_id)?.into();
         let mut deleted = Order::default();
         for id in get_list(from, 1, get_id)?.into_iter().rev() {
             deleted.push(0, id);
         }
         registry
+            .catalog
             .deleted
             .extend((!deleted.is_empty()).then_some(deleted));
         if version >= WITH_DEADLINES {
-            registry.tombstones = get_tombstones(from, version)?;
-            registry.gone = get_list(from, 1, get_id)?.into();
+            registry.writers.tombstones = get_tombstones(from, version)?;
+            registry.writers.gone = get_list(from, 1, get_id)?.into();
         }
-        registry.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();
+        registry.catalog.exemplars = get_list(from, 2, get_exemplars)?.into_iter().collect();
         let groups = if version == 1 {
             Vec::new()
         } else {
             get_list(from, 2, get_group)?
         };
         if version >= WITH_FAMILY_TTLS {
-            registry.ttls.walks = get_list(from, 1, get_id)?.into();
+            registry.catalog.ttls.walks = get_list(from, 1, get_id)?.into();
         }
         if version >= WITH_HOLDERS {
-            registry.sweeps = get_list(from, 2, |from| Ok((get_id(from)?, from.varint()?)))?.into();
+            registry.catalog.sweeps =
+                get_list(from, 2, |from| Ok((get_id(from)?, from.varint()?)))?.into();
         }
         reader.end()?;
-        let ids = registry.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = registry
+            .catalog
+            .series
+            .iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>();
         for (id, times) in ids.into_iter().zip(times) {
-            registry.put_own_ttl(id, times.ttl_ms, registry.series[id].ttl_no);
+            registry.put_own_ttl(id, times.ttl_ms, registry.catalog.series[id].ttl_no);
             if let Some(at_ms) = times.deadline_ms {
                 registry.put_deadline(id, at_ms);
             }

@@ -1,11 +1,11 @@
 //! Defines series for a writer, and begins its memory of them.
 
-use super::super::series::{Buckets, Native, Total, is_countable};
-use super::super::writer::{BucketMemory, Entry as Memory};
-use super::super::{Reason, Registry, RegistryError, Stamp};
 use super::values::{above_base, counter_of, grown};
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
+use crate::registry::catalog::series::{Buckets, Native, Total, is_countable};
+use crate::registry::writers::{BucketMemory, Entry as Memory};
+use crate::registry::{Reason, Registry, RegistryError, Stamp};
 use crate::{
     Define, FamilySpec, FamilyType, GaugeMode, LabelError, Labels, Layout, MAX_PID_BYTES, Point,
 };
@@ -59,20 +59,22 @@ impl Registry {
             return Err(Reason::Memory);
         }
         if !known.is_some_and(|series| self.has_total(series)) {
-            let totals = superseded.iter().map(|id| self.families[*id].order.len());
+            let totals = superseded
+                .iter()
+                .map(|id| self.catalog.families[*id].order.len());
             self.check_room(totals.sum()).map_err(|e| Reason::of(&e))?;
         }
         let layout = match (define.layout, spec.family_type) {
             (Some(number), _) => {
                 let layout = &layouts[number];
-                if memory.is_some() && self.layouts.find(layout).is_none() {
+                if memory.is_some() && self.catalog.layouts.find(layout).is_none() {
                     return Err(Reason::Conflict);
                 }
-                let room = self.layouts.check_room([layout].into_iter());
+                let room = self.catalog.layouts.check_room([layout].into_iter());
                 room.map_err(|_| Reason::Size)?;
-                Some(self.layouts.number_of(layout))
+                Some(self.catalog.layouts.number_of(layout))
             }
-            (None, FamilyType::Summary) => Some(self.layouts.number_of(&Layout::none())),
+            (None, FamilyType::Summary) => Some(self.catalog.layouts.number_of(&Layout::none())),
             (None, _) => None,
         };
         if let Some(at) = memory {
@@ -163,7 +165,7 @@ impl Registry {
     ) -> Result<(), Reason> {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
-        match (point, &self.series[entry.series].total) {
+        match (point, &self.catalog.series[entry.series].total) {
             (Point::Scalar(value), Total::Counter(_)) if *value < entry.last => {
                 Err(Reason::Decrease)
             }
@@ -215,8 +217,8 @@ impl Registry {
                     (None, Some(Point::Scalar(base))) => *base,
                     (None, _) => 0.0,
                 };
-                let is_counter =
-                    known.is_some_and(|id| matches!(self.series[id].total, Total::Counter(_)));
+                let is_counter = known
+                    .is_some_and(|id| matches!(self.catalog.series[id].total, Total::Counter(_)));
                 if is_counter {
                     grown(counter_of(total), base, *value)?;
                 } else {
@@ -281,7 +283,7 @@ impl Registry {
         layout: Option<LayoutId>,
         define: &Define<'_>,
     ) -> usize {
-        self.series[series].remember(id);
+        self.catalog.series[series].remember(id);
         let writer = &mut self.writers[id];
         let entry = match base_of(define) {
             Point::Scalar(value) => Memory::new(series, value),

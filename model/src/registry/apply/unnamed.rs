@@ -16,10 +16,11 @@
 //! When another run ends meanwhile, it takes the place of the earlier one: what neither has named is
 //! given up as of the later moment, so that a total that has just expired may be shown until then.
 
-use super::super::writer::Phase;
-use super::super::{Registry, lifetime, series};
 use crate::bits::Bits;
 use crate::ids::{SeriesId, WriterId};
+use crate::registry::catalog::series;
+use crate::registry::writers::Phase;
+use crate::registry::{Registry, lifetime};
 
 /// The entries of a writer that its last full state has not named.
 #[derive(Debug, Clone)]
@@ -53,13 +54,13 @@ impl Registry {
             at_ms: now_ms,
             next,
         }));
-        self.unnamed_writers += u32::from(!was_behind);
+        self.writers.unnamed += u32::from(!was_behind);
         self.give_up_some(id, &mut { lifetime::WORK_PER_WRITE });
         let writer = &mut self.writers[id];
         if writer.unnamed.is_some() && !writer.is_queued {
             // Its entries agree with its phase.
             (writer.is_queued, writer.settle_from) = (true, series::NONE);
-            self.unsettled.push_back(id);
+            self.writers.unsettled.push_back(id);
         }
     }
 
@@ -76,7 +77,7 @@ impl Registry {
                 *budget -= usize::from(was_forgotten && *budget > 0);
             } else {
                 self.writers[id].unnamed = None;
-                self.unnamed_writers -= 1;
+                self.writers.unnamed -= 1;
             }
         }
     }
@@ -111,13 +112,13 @@ impl Registry {
         }
         let series = self.writers[id].leave_hole(at);
         self.writers[id].with_pid -= u32::from(self.shows_pids(series));
-        self.series[series].forget(id);
+        self.catalog.series[series].forget(id);
         self.free_series_if_unused(series);
         true
     }
 
     pub(super) fn is_gauge(&self, series: SeriesId) -> bool {
-        matches!(self.series[series].total, series::Total::Gauge(_))
+        matches!(self.catalog.series[series].total, series::Total::Gauge(_))
     }
 
     /// Takes a gauge's value away; of anything else, the ownership, as of that moment.
@@ -128,14 +129,14 @@ impl Registry {
             self.settle_entry(id, at);
         } else if writer.is_owed(at) && !entry.is_owned() && !entry.is_retired() {
             // It owned the series until then.
-            let series = &mut self.series[entry.series];
+            let series = &mut self.catalog.series[entry.series];
             series.idle_since_ms = series.idle_since_ms.max(at_ms);
         }
         self.set_owned(id, at, false, at_ms);
         let entry = &mut self.writers[id].entries[at];
         entry.set_retired(true);
         let (series, place) = (entry.series, entry.place());
-        if matches!(self.series[series].total, series::Total::Gauge(_)) {
+        if matches!(self.catalog.series[series].total, series::Total::Gauge(_)) {
             self.remove_member(series, place, id);
             if self.is_empty_gauge(series) {
                 self.end_empty_gauge(series);

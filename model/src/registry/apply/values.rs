@@ -1,9 +1,9 @@
 //! Applies new values of series that a writer has defined.
 
-use super::super::series::{Buckets, Member, Native, Total};
-use super::super::writer::Entry;
-use super::super::{Reason, Registry};
 use crate::ids::{SeriesId, WriterId};
+use crate::registry::catalog::series::{Buckets, Member, Native, Total};
+use crate::registry::writers::Entry;
+use crate::registry::{Reason, Registry};
 use crate::sum::Sum;
 use crate::{BucketChanges, NativeHistogram};
 
@@ -26,8 +26,8 @@ impl Registry {
             let Some(entry) = entry.filter(|entry| entry.is_owned()) else {
                 return true;
             };
-            let series = &mut self.series[entry.series];
-            let deleted_up_to = self.families[series.family].deleted_up_to;
+            let series = &mut self.catalog.series[entry.series];
+            let deleted_up_to = self.catalog.families[series.family].deleted_up_to;
             match &mut series.total {
                 Total::Counter(sum) if series.created_no > deleted_up_to => {
                     let counted = count(sum, entry, *value);
@@ -64,14 +64,14 @@ impl Registry {
     ) -> Result<(), Reason> {
         let entry = self.writers[id].entries[at];
         let series_id = entry.series;
-        let series = &self.series[series_id];
+        let series = &self.catalog.series[series_id];
         match &series.total {
             Total::Counter(_) => {
                 let total = self.running_total(entry.series, now_ms);
                 grown(counter_of(total), entry.last, value)?;
             }
             Total::Gauge(_) => {
-                let family_type = self.families[series.family].family_type;
+                let family_type = self.catalog.families[series.family].family_type;
                 if !family_type.allows(value) {
                     return Err(Reason::Value);
                 }
@@ -83,7 +83,7 @@ impl Registry {
             self.own(id, at, now_ms)?;
         }
         let entry = &mut self.writers[id].entries[at];
-        let series = &mut self.series[entry.series];
+        let series = &mut self.catalog.series[entry.series];
         match &mut series.total {
             Total::Counter(sum) => count(sum, entry, value)?,
             Total::Gauge(_) => {
@@ -99,7 +99,7 @@ impl Registry {
             }
             Total::Buckets(_) | Total::Native(_) => return Err(Reason::Value),
         }
-        self.series[series_id].idle_since_ms = now_ms;
+        self.catalog.series[series_id].idle_since_ms = now_ms;
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl Registry {
         now_ms: u64,
     ) -> Option<&Total> {
         let is_running = self.has_total(series) && !self.is_expired(series, now_ms);
-        is_running.then(|| &self.series[series].total)
+        is_running.then(|| &self.catalog.series[series].total)
     }
 
     /// Returns whether an entry counts among the owners of a total that goes on.
@@ -169,7 +169,7 @@ impl Registry {
             self.own(id, at, now_ms)?;
         }
         let memory = &mut self.writers[id].buckets[place];
-        let series = &mut self.series[entry.series];
+        let series = &mut self.catalog.series[entry.series];
         let before = series.total.heap_bytes();
         let Total::Buckets(total) = &mut series.total else {
             return Err(Reason::Value);
@@ -183,8 +183,8 @@ impl Registry {
         }
         memory.sum = sum;
         series.idle_since_ms = now_ms;
-        self.series_heap_bytes += series.total.heap_bytes();
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += series.total.heap_bytes();
+        self.catalog.series_heap_bytes -= before;
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(), Reason> {
         let entry = self.writers[id].entries[at];
-        if now.schema < self.schema_floor(Some(self.series[entry.series].family)) {
+        if now.schema < self.schema_floor(Some(self.catalog.series[entry.series].family)) {
             return Err(Reason::Schema);
         }
         let place = entry.place() as usize;
@@ -222,7 +222,7 @@ impl Registry {
         if !self.is_writable(id, at) {
             self.own(id, at, now_ms)?;
         }
-        let series = &mut self.series[entry.series];
+        let series = &mut self.catalog.series[entry.series];
         let before = series.total.heap_bytes();
         let Total::Native(total) = &mut series.total else {
             return Err(Reason::Value);
@@ -230,8 +230,8 @@ impl Registry {
         total.add(counted, sum);
         self.writers[id].replace_native(place, now);
         series.idle_since_ms = now_ms;
-        self.series_heap_bytes += series.total.heap_bytes();
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += series.total.heap_bytes();
+        self.catalog.series_heap_bytes -= before;
         Ok(())
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use super::super::RegistryError;
-use super::super::series::is_countable;
 use super::describe;
 use crate::name::{kept_name, may_share, sample_suffixes};
+use crate::registry::RegistryError;
+use crate::registry::catalog::series::is_countable;
 use crate::{
     Batch, BatchKind, Entry, Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout,
     MAX_HELP_BYTES, MAX_UNIT_BYTES, Point,

@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::super::series::{Buckets, Native, ObservedSum, Part, Total};
-use super::super::{Registry, RegistryError, Stamp};
 use super::content::{Content, NewSeries};
 use crate::ids::{FamilyId, SeriesId};
+use crate::registry::catalog::series::{Buckets, Native, ObservedSum, Part, Total};
+use crate::registry::{Registry, RegistryError, Stamp};
 use crate::sum::{Sum, sum_of_counts};
 use crate::{Batch, FamilySpec, FamilyType, Labels, Point};
 
@@ -98,10 +98,12 @@ impl Registry {
         let scope = self.scope(replacement, content);
         let mut in_family: HashMap<FamilyId, usize> = HashMap::new();
         for id in &scope {
-            *in_family.entry(self.series[*id].family).or_default() += 1;
+            *in_family
+                .entry(self.catalog.series[*id].family)
+                .or_default() += 1;
         }
         let is_sole = |id: FamilyId| {
-            let family = &self.families[id];
+            let family = &self.catalog.families[id];
             !family.is_declared && in_family.get(&id) == Some(&family.order.len())
         };
         let mut plan = Plan::default();
@@ -131,12 +133,12 @@ impl Registry {
             .series
             .iter()
             .filter_map(|new| new.layout.as_deref());
-        self.layouts.check_room(layouts)?;
+        self.catalog.layouts.check_room(layouts)?;
         if created > 0 && stamp.refuse_definitions {
             return Err(RegistryError::Memory);
         }
         let freed = scope.iter().filter(|id| !rewritten.contains(*id)).count();
-        let count = (self.totals - freed) as u64;
+        let count = (self.catalog.totals - freed) as u64;
         let room = self.limits.max_series.saturating_sub(count);
         if created as u64 > room {
             return Err(RegistryError::Room { created, room });
@@ -155,12 +157,12 @@ impl Registry {
         // gauge.
         let mut families: HashSet<FamilyId> = HashSet::new();
         for spec in &content.families {
-            families.extend(self.by_name.get(spec.name));
+            families.extend(self.catalog.by_name.get(spec.name));
             let rivals = self.rivals(spec.name, spec.family_type);
             families.extend(rivals.map(|(_, other)| other));
         }
         series
-            .filter(|id| families.contains(&self.series[*id].family))
+            .filter(|id| families.contains(&self.catalog.series[*id].family))
             .collect()
     }
 
@@ -171,8 +173,8 @@ impl Registry {
         spec: &FamilySpec<'_>,
         is_sole: impl Fn(FamilyId) -> bool,
     ) -> Result<Option<FamilyId>, RegistryError> {
-        if let Some(&id) = self.by_name.get(spec.name) {
-            let found = self.families[id].family_type;
+        if let Some(&id) = self.catalog.by_name.get(spec.name) {
+            let found = self.catalog.families[id].family_type;
             if fits(spec.family_type, found) {
                 return Ok(Some(id));
             }
@@ -187,7 +189,7 @@ impl Registry {
         }
         let mut rivals = self.rivals(spec.name, spec.family_type);
         if let Some((sample, other)) = rivals.find(|(_, other)| !is_sole(*other)) {
-            let other = self.families[other].name.to_string();
+            let other = self.catalog.families[other].name.to_string();
             let reason = RegistryError::Conflict {
                 family: spec.name.to_owned(),
                 sample,
@@ -210,7 +212,7 @@ impl Registry {
         if let Point::Native(histogram) = &new.point {
             let (schema, floor) = (
                 histogram.schema,
-                self.schema_floor(self.by_name.get(spec.name).copied()),
+                self.schema_floor(self.catalog.by_name.get(spec.name).copied()),
             );
             if schema < floor {
                 return Err(RegistryError::Schema { schema, floor });
@@ -221,7 +223,7 @@ impl Registry {
         let owner = match self.group_of(id) {
             Some(labels) if labels == group.as_str() => return Ok(()),
             Some(labels) if has_value => format!("the pushed group {{{labels}}}"),
-            _ if has_value || self.series[id].owners > 0 => {
+            _ if has_value || self.catalog.series[id].owners > 0 => {
                 "an application, or was written by hand".to_owned()
             }
             _ => return Ok(()),
@@ -235,8 +237,9 @@ impl Registry {
         let mut rest = self.scope(replacement, content);
         for new in &content.series {
             let spec = &content.families[new.family];
-            let family = self.by_name.get(spec.name).copied();
-            let family = family.filter(|id| fits(spec.family_type, self.families[*id].family_type));
+            let family = self.catalog.by_name.get(spec.name).copied();
+            let family =
+                family.filter(|id| fits(spec.family_type, self.catalog.families[*id].family_type));
             if let Some(id) = family.and_then(|id| self.find_series(id, new.labels.as_str())) {
                 rest.remove(&id);
             }
@@ -248,10 +251,10 @@ impl Registry {
     fn remove_rest(&mut self, replacement: &Replacement<'_>, content: &Content<'_>) -> u64 {
         let rest = self.rest(replacement, content);
         for id in &rest {
-            let family = self.series[*id].family;
+            let family = self.catalog.series[*id].family;
             self.drop_total(*id);
             self.free_series_if_unused(*id);
-            if self.families.get(family).is_some() {
+            if self.catalog.families.get(family).is_some() {
                 self.end_family_if_empty(family);
             }
         }
@@ -266,11 +269,11 @@ impl Registry {
         plan: &Plan,
     ) -> Result<FamilyId, RegistryError> {
         let spec = &content.families[number];
-        let id = match self.by_name.get(spec.name) {
-            Some(&id) if fits(spec.family_type, self.families[id].family_type) => id,
+        let id = match self.catalog.by_name.get(spec.name) {
+            Some(&id) if fits(spec.family_type, self.catalog.families[id].family_type) => id,
             _ => self.family_for(spec)?,
         };
-        let family = &mut self.families[id];
+        let family = &mut self.catalog.families[id];
         if plan.described_anew.contains(&number) {
             (family.help, family.unit) = (spec.help.into(), spec.unit.into());
         }
@@ -291,7 +294,7 @@ impl Registry {
                 let layout = new
                     .layout
                     .as_ref()
-                    .map(|layout| self.layouts.number_of(layout));
+                    .map(|layout| self.catalog.layouts.number_of(layout));
                 let part = Part {
                     layout: layout.unwrap_or_default(),
                     sum: ObservedSum::of(*sum),
@@ -309,9 +312,9 @@ impl Registry {
             }
             Point::Timed { .. } => unreachable!("a group has no gauges in a mostrecent mode"),
         };
-        let series = &mut self.series[id];
-        self.series_heap_bytes -= series.total.heap_bytes();
-        self.series_heap_bytes += total.heap_bytes();
+        let series = &mut self.catalog.series[id];
+        self.catalog.series_heap_bytes -= series.total.heap_bytes();
+        self.catalog.series_heap_bytes += total.heap_bytes();
         let begins_anew = is_less(&total, &series.total).then_some(now_ms);
         if let Some(start_ms) = new.start_ms.or(begins_anew) {
             series.start_ms = start_ms.min(now_ms);
@@ -324,14 +327,14 @@ impl Registry {
             let layout = new
                 .layout
                 .as_ref()
-                .map(|layout| self.layouts.number_of(layout));
+                .map(|layout| self.catalog.layouts.number_of(layout));
             self.keep_exemplar(id, layout, exemplar.clone());
         }
         self.join_group(group, id);
     }
 
     fn scalar_of_group(&self, id: SeriesId, value: f64) -> Total {
-        let family = &self.families[self.series[id].family];
+        let family = &self.catalog.families[self.catalog.series[id].family];
         let mut total = Total::zero(family.family_type);
         match &mut total {
             Total::Counter(sum) => {

@@ -1,7 +1,7 @@
 //! The series of a group: an ordered set whose memory can be moved.
 
-use super::super::relocate::Relocate;
 use crate::ids::SeriesId;
+use crate::registry::relocate::Relocate;
 
 /// A set of series in ascending order. It consists of short sorted vectors, because an allocator
 /// that closes gaps can move a vector, and not the nodes of a tree.

@@ -5,34 +5,46 @@ use std::collections::BTreeSet;
 use super::WITH_DEADLINES;
 use crate::footprint::allocated;
 use crate::ids::{Id, LayoutId, SeriesId, WriterId};
-use crate::registry::order::Order;
-use crate::registry::series::{NONE, Total};
-use crate::registry::tombstones::{Key, Tombstone};
-use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
-use crate::registry::{Registry, exemplars};
+use crate::registry::Registry;
+use crate::registry::catalog::exemplars;
+use crate::registry::catalog::order::Order;
+use crate::registry::catalog::series::{NONE, Total};
+use crate::registry::writers::tombstones::{Key, Tombstone};
+use crate::registry::writers::{BucketMemory, Entry, Phase, Writer};
 use crate::{FamilyType, GaugeMode};
 
 impl Registry {
     /// Rebuilds what follows from the rest; the error names the part that does not agree.
     pub(super) fn derive(&mut self, version: u8) -> Result<(), &'static str> {
-        let ids = self.families.iter().map(|(id, _)| id).collect::<Vec<_>>();
-        let walked = self.ttls.walks.iter().copied().collect::<BTreeSet<_>>();
+        let ids = self
+            .catalog
+            .families
+            .iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>();
+        let walked = self
+            .catalog
+            .ttls
+            .walks
+            .iter()
+            .copied()
+            .collect::<BTreeSet<_>>();
         for id in ids {
-            let family = &self.families[id];
+            let family = &self.catalog.families[id];
             if family.ttl.walk.is_some() && !walked.contains(&id) {
                 return Err("TTL of a family");
             }
             if family
                 .layout
-                .is_some_and(|layout| layout.number() as usize >= self.layouts.len())
+                .is_some_and(|layout| layout.number() as usize >= self.catalog.layouts.len())
             {
                 return Err("layout of a family");
             }
-            if family.deleted_up_to > self.last_created_no {
+            if family.deleted_up_to > self.catalog.last_created_no {
                 return Err("deletion of a family");
             }
             if !family.is_ended {
-                if self.by_name.contains_key(&family.name) {
+                if self.catalog.by_name.contains_key(&family.name) {
                     return Err("name of a family");
                 }
                 self.begin_family(id);
@@ -54,15 +66,21 @@ impl Registry {
     }
 
     fn derive_series(&mut self) -> Result<(), &'static str> {
-        let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = self
+            .catalog
+            .series
+            .iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>();
         let mut with_total = 0;
         for id in ids {
-            let series = &self.series[id];
+            let series = &self.catalog.series[id];
             let family = self
+                .catalog
                 .families
                 .get(series.family)
                 .ok_or("family of a series")?;
-            if series.created_no > self.last_created_no {
+            if series.created_no > self.catalog.last_created_no {
                 return Err("number of a series");
             }
             let fits = match (&series.total, family.family_type) {
@@ -92,16 +110,17 @@ impl Registry {
             let has_total = self.has_total(id);
             with_total += usize::from(has_total);
             let of = series.family;
-            self.series_heap_bytes += allocated(series.labels.len()) + series.total.heap_bytes();
-            self.families[of].identities += 1;
-            self.series[id].hash = hash;
+            self.catalog.series_heap_bytes +=
+                allocated(series.labels.len()) + series.total.heap_bytes();
+            self.catalog.families[of].identities += 1;
+            self.catalog.series[id].hash = hash;
             self.index_series(id);
         }
         let mut in_order = 0;
-        for (family_id, family) in self.families.iter_mut() {
+        for (family_id, family) in self.catalog.families.iter_mut() {
             let (mut order, mut above) = (Order::default(), family.deleted_up_to);
             for id in family.order.ids() {
-                let series = self.series.get(id).ok_or("order of a family")?;
+                let series = self.catalog.series.get(id).ok_or("order of a family")?;
                 if series.family != family_id || series.created_no <= above {
                     return Err("order of a family");
                 }
@@ -117,56 +136,61 @@ impl Registry {
         if in_order != with_total {
             return Err("order of a family");
         }
-        self.totals = with_total;
-        let of_sweeps = self.sweeps.iter().map(|(family, _)| *family);
+        self.catalog.totals = with_total;
+        let of_sweeps = self.catalog.sweeps.iter().map(|(family, _)| *family);
         let mut of_sweeps = of_sweeps.collect::<Vec<_>>();
         of_sweeps.sort_unstable();
         if !of_sweeps.is_sorted_by(|one, other| one < other) {
             return Err("families with changed layouts");
         }
-        for (id, kept) in &self.exemplars {
-            let series = self.series.get(*id);
+        for (id, kept) in &self.catalog.exemplars {
+            let series = self.catalog.series.get(*id);
             if series.is_none_or(|series| series.created_no == 0) || kept.is_empty() {
                 return Err("exemplars of a series");
             }
-            self.series_heap_bytes += exemplars::heap_bytes(kept);
+            self.catalog.series_heap_bytes += exemplars::heap_bytes(kept);
         }
         Ok(())
     }
 
     /// Converts writers of versions without tombstones, which kept gone writers whole.
     fn make_tombstones(&mut self) {
-        let gone = self.writers.iter().filter(|(_, writer)| writer.is_gone());
+        let gone = self
+            .writers
+            .table
+            .iter()
+            .filter(|(_, writer)| writer.is_gone());
         let mut gone = gone
             .map(|(id, writer)| (writer.retires_ms, id))
             .collect::<Vec<_>>();
         gone.sort_unstable();
         for (until_ms, id) in gone {
-            let writer = &self.writers[id];
+            let writer = &self.writers.table[id];
             let has_left = writer.phase == Phase::Closed;
             let tombstone = Tombstone::new(writer.seq, has_left, until_ms);
-            self.tombstones
+            self.writers
+                .tombstones
                 .insert(Key::new(self.epoch, &writer.id), tombstone);
-            if writer.entries.is_empty() && !self.unsettled.contains(&id) {
-                self.writers.remove(id);
+            if writer.entries.is_empty() && !self.writers.unsettled.contains(&id) {
+                self.writers.table.remove(id);
             }
         }
-        let ends_ms = self.writers.iter().map(|(_, writer)| writer.end_ms);
-        self.latest_end_ms = ends_ms.max().unwrap_or(0);
+        let ends_ms = self.writers.table.iter().map(|(_, writer)| writer.end_ms);
+        self.writers.latest_end_ms = ends_ms.max().unwrap_or(0);
     }
 
     fn derive_writers(&mut self) -> Result<(), &'static str> {
-        for (id, writer) in self.writers.iter_mut() {
-            if !writer.is_gone() && self.by_writer.insert(writer.id.clone(), id).is_some() {
+        for (id, writer) in self.writers.table.iter_mut() {
+            if !writer.is_gone() && self.writers.by_id.insert(writer.id.clone(), id).is_some() {
                 return Err("id of a writer");
             }
             if writer.phase == Phase::Ended {
-                self.retirements.insert((writer.retires_ms, id));
+                self.writers.retirements.insert((writer.retires_ms, id));
             } else if writer.phase == Phase::Live && writer.lease_end_ms != u64::MAX {
-                self.leases.insert((writer.lease_end_ms, id));
-                self.missing += u32::from(writer.healed_in != self.healing_no);
+                self.writers.leases.insert((writer.lease_end_ms, id));
+                self.healing.missing += u32::from(writer.healed_in != self.healing.no);
             } else if writer.phase == Phase::Live {
-                self.endless += u32::from(!writer.id.is_empty());
+                self.writers.endless += u32::from(!writer.id.is_empty());
             }
             if writer
                 .run
@@ -184,7 +208,7 @@ impl Registry {
                 if unnamed.done.len() > writer.entries.len() {
                     return Err("entries of a run");
                 }
-                self.unnamed_writers += 1;
+                self.writers.unnamed += 1;
             }
             let holes = writer.entries.iter().filter(|entry| entry.is_hole());
             let holes = holes.count() as u32;
@@ -198,12 +222,14 @@ impl Registry {
                 if entry.is_hole() && entry.is_retired() && !entry.is_owned() {
                     continue;
                 }
-                if self.series.get(entry.series).is_none() {
+                if self.catalog.series.get(entry.series).is_none() {
                     return Err("series of a writer");
                 }
-                let series = &mut self.series[entry.series];
+                let series = &mut self.catalog.series[entry.series];
                 series.remember(id);
-                let mode = self.families[series.family].family_type.gauge_mode();
+                let mode = self.catalog.families[series.family]
+                    .family_type
+                    .gauge_mode();
                 writer.with_pid += u32::from(mode.is_some_and(GaugeMode::is_per_writer));
                 series.owners += u32::from(entry.is_owned());
                 let place = entry.place() as usize;
@@ -220,7 +246,7 @@ impl Registry {
                         Total::Buckets(_) => writer.layout_at(entry.place()),
                         _ => None,
                     };
-                    let family = &mut self.families[series.family];
+                    let family = &mut self.catalog.families[series.family];
                     family.holders.count(entry.help_side(), layout, true);
                 }
             }
@@ -228,34 +254,39 @@ impl Registry {
                 return Err("series of a writer");
             }
         }
-        for (_, writer) in self.writers.iter() {
+        for (_, writer) in self.writers.table.iter() {
             let fits = |memory: &BucketMemory| self.fits_layout(memory.layout, memory.counts.len());
             if !writer.buckets.iter().all(fits) {
                 return Err("buckets of a writer");
             }
         }
-        for id in &self.unsettled {
-            if self.writers.get(*id).is_none() {
+        for id in &self.writers.unsettled {
+            if self.writers.table.get(*id).is_none() {
                 return Err("writer that is not settled");
             }
-            let writer = &mut self.writers[*id];
+            let writer = &mut self.writers.table[*id];
             if std::mem::replace(&mut writer.is_queued, true) {
                 return Err("writer that is not settled");
             }
         }
-        let mut listed = self.gone.iter().copied().collect::<Vec<_>>();
+        let mut listed = self.writers.gone.iter().copied().collect::<Vec<_>>();
         listed.sort_unstable();
         let is_listed = |id: WriterId| listed.binary_search(&id).is_ok();
-        let is_known = |id: &WriterId| self.writers.get(*id).is_some_and(Writer::is_gone);
+        let is_known = |id: &WriterId| self.writers.table.get(*id).is_some_and(Writer::is_gone);
         if !listed.iter().all(is_known) || !listed.is_sorted_by(|one, other| one < other) {
             return Err("writer that is gone");
         }
-        for (id, writer) in self.writers.iter() {
+        for (id, writer) in self.writers.table.iter() {
             if writer.is_queued == is_listed(id) && writer.is_gone() {
                 return Err("writer that is gone");
             }
         }
-        for (_, writer) in self.writers.iter().filter(|(_, writer)| !writer.is_queued) {
+        for (_, writer) in self
+            .writers
+            .table
+            .iter()
+            .filter(|(_, writer)| !writer.is_queued)
+        {
             let is_settled = writer.unnamed.is_none()
                 && match writer.phase {
                     Phase::Live => writer.owed_from == NONE,
@@ -273,10 +304,12 @@ impl Registry {
 
     fn derive_members(&mut self) -> Result<(), &'static str> {
         let mut remembered = 0_usize;
-        for (id, writer) in self.writers.iter() {
+        for (id, writer) in self.writers.table.iter() {
             for entry in writer.entries.iter().filter(|entry| !entry.is_hole()) {
-                let series = &mut self.series[entry.series];
-                let mode = self.families[series.family].family_type.gauge_mode();
+                let series = &mut self.catalog.series[entry.series];
+                let mode = self.catalog.families[series.family]
+                    .family_type
+                    .gauge_mode();
                 if let Total::Gauge(gauge) = &mut series.total
                     && gauge.is_member(entry.place(), id)
                 {
@@ -288,7 +321,7 @@ impl Registry {
             }
         }
         let mut shown = 0;
-        for (_, series) in self.series.iter_mut() {
+        for (_, series) in self.catalog.series.iter_mut() {
             if let Total::Gauge(gauge) = &mut series.total {
                 shown += gauge.present().count();
                 gauge.count_members();
@@ -305,9 +338,19 @@ impl Registry {
     /// Sets the deadlines of a snapshot from before there were any: for each total that may expire,
     /// and each gauge that shows only writers that have left.
     fn derive_deadlines(&mut self) {
-        let ids = self.series.iter().map(|(id, _)| id).collect::<Vec<_>>();
+        let ids = self
+            .catalog
+            .series
+            .iter()
+            .map(|(id, _)| id)
+            .collect::<Vec<_>>();
         for id in ids {
-            if self.deadlines.at_ms(self.series[id].deadline).is_none() {
+            if self
+                .catalog
+                .deadlines
+                .at_ms(self.catalog.series[id].deadline)
+                .is_none()
+            {
                 self.set_deadline(id);
                 if self.is_empty_gauge(id) {
                     self.put_deadline(id, self.last_stamp_ms);
@@ -317,7 +360,8 @@ impl Registry {
     }
 
     fn fits_layout(&self, layout: LayoutId, buckets: usize) -> bool {
-        self.layouts
+        self.catalog
+            .layouts
             .get(layout)
             .is_some_and(|layout| layout.len() + 1 == buckets)
     }
@@ -335,7 +379,7 @@ impl Registry {
                 return Err("series of a group");
             }
             for id in series {
-                let known = self.series.get(*id);
+                let known = self.catalog.series.get(*id);
                 let is_free =
                     known.is_some_and(|series| series.created_no > 0 && series.owners == 0);
                 if !is_free || self.groups.owner(*id).is_some() {

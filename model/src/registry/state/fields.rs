@@ -3,7 +3,7 @@
 use crate::NATIVE_SCHEMAS;
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::ids::Id;
-use crate::registry::series::ObservedSum;
+use crate::registry::catalog::series::ObservedSum;
 use crate::slab::Slab;
 use crate::sum::Sum;
 

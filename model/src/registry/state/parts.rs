@@ -11,17 +11,17 @@ use crate::bits::Bits;
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::ids::{DeadlineId, Id, LayoutId, SeriesId, WriterId};
 use crate::registry::apply::Unnamed;
-use crate::registry::declarations::Holders;
-use crate::registry::exemplars::StoredExemplar;
-use crate::registry::groups::Groups;
-use crate::registry::healing::Restart;
-use crate::registry::order::Order;
-use crate::registry::series::{
+use crate::registry::catalog::declarations::Holders;
+use crate::registry::catalog::exemplars::StoredExemplar;
+use crate::registry::catalog::order::Order;
+use crate::registry::catalog::series::{
     Buckets, Family, Gauge, LeftValue, Member, Native, Part, Series, Total,
 };
-use crate::registry::tombstones::{Key, Tombstones};
-use crate::registry::ttl::{FamilyTtl, MAX_CHANGES, TtlChange, TtlWalk};
-use crate::registry::writer::{BucketMemory, Entry, Phase, Writer};
+use crate::registry::catalog::ttl::{FamilyTtl, MAX_CHANGES, TtlChange, TtlWalk};
+use crate::registry::groups::Groups;
+use crate::registry::healing::Restart;
+use crate::registry::writers::tombstones::{Key, Tombstones};
+use crate::registry::writers::{BucketMemory, Entry, Phase, Writer};
 use crate::sum::{ExactSum, Sum};
 use crate::{Exemplar, FamilyType, Labels, Layout, LeftOut, NativeHistogram};
 

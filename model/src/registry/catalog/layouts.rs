@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::ops::Index;
 
-use super::RegistryError;
 use crate::footprint::{allocated, allocated_for};
 use crate::ids::{Id, LayoutId};
+use crate::registry::RegistryError;
 use crate::{Layout, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS};
 
 /// The bucket layouts of a registry. A layout stays as long as the registry: there are few, and
 /// their number is limited.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Layouts {
+pub(in crate::registry) struct Layouts {
     list: Vec<Layout>,
     by_bounds: BTreeMap<Bounds, LayoutId>,
     /// Number of bounds of all layouts.
@@ -23,12 +23,12 @@ type Bounds = Box<[u64]>;
 
 impl Layouts {
     /// Returns the number of a known layout.
-    pub(super) fn find(&self, layout: &Layout) -> Option<LayoutId> {
+    pub(in crate::registry) fn find(&self, layout: &Layout) -> Option<LayoutId> {
         self.by_bounds.get(&bounds_of(layout)).copied()
     }
 
     /// Returns the number of a layout; a new one must have passed [`check_room`](Self::check_room).
-    pub(super) fn number_of(&mut self, layout: &Layout) -> LayoutId {
+    pub(in crate::registry) fn number_of(&mut self, layout: &Layout) -> LayoutId {
         let next = LayoutId::from_number(self.list.len() as u32);
         let number = *self.by_bounds.entry(bounds_of(layout)).or_insert(next);
         if number == next {
@@ -42,7 +42,7 @@ impl Layouts {
     /// # Errors
     ///
     /// There would be too many layouts, or too many bounds altogether.
-    pub(super) fn check_room<'a>(
+    pub(in crate::registry) fn check_room<'a>(
         &self,
         layouts: impl Iterator<Item = &'a Layout>,
     ) -> Result<(), RegistryError> {
@@ -61,20 +61,20 @@ impl Layouts {
         Ok(())
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::registry) fn len(&self) -> usize {
         self.list.len()
     }
 
-    pub(super) fn get(&self, number: LayoutId) -> Option<&Layout> {
+    pub(in crate::registry) fn get(&self, number: LayoutId) -> Option<&Layout> {
         self.list.get(number.number() as usize)
     }
 
-    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Layout> {
+    pub(in crate::registry) fn iter(&self) -> impl ExactSizeIterator<Item = &Layout> {
         self.list.iter()
     }
 
     /// Returns the approximate bytes of memory, without a walk.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         let of_a_bound = size_of::<(f64, Box<str>)>() + allocated(4) + size_of::<u64>();
         allocated_for::<Layout>(self.list.capacity())
             + 64 * self.list.len()

@@ -20,64 +20,65 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::lifetime::COUNTED_DEADLINES;
 use super::series::Series;
-use super::{Registry, Stamp};
 use crate::Labels;
+use crate::Stamp;
 use crate::ids::{FamilyId, SeriesId};
+use crate::registry::Registry;
+use crate::registry::lifetime::COUNTED_DEADLINES;
 
 /// Maximum number of changes of one family's TTL that are stored.
-pub(super) const MAX_CHANGES: usize = 8;
+pub(in crate::registry) const MAX_CHANGES: usize = 8;
 /// Stands for a TTL of at least this length, which is in [`Ttls::long_ms`].
 const LONG: u32 = u32::MAX;
 
 /// The TTL that `METRICS.TTL` has set for a whole family.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FamilyTtl {
+pub(in crate::registry) struct FamilyTtl {
     /// The last changes, in their order. Those before the last one stay until the walk is over.
-    pub(super) changes: Vec<TtlChange>,
+    pub(in crate::registry) changes: Vec<TtlChange>,
     /// The walk through series that may have a TTL from before the last change.
-    pub(super) walk: Option<TtlWalk>,
+    pub(in crate::registry) walk: Option<TtlWalk>,
 }
 
 /// One `METRICS.TTL` on a whole family.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TtlChange {
+pub(in crate::registry) struct TtlChange {
     /// Number of the change, counted from 1 for each family.
-    pub(super) no: u32,
-    pub(super) at_ms: u64,
-    pub(super) ttl_ms: u64,
+    pub(in crate::registry) no: u32,
+    pub(in crate::registry) at_ms: u64,
+    pub(in crate::registry) ttl_ms: u64,
 }
 
 /// Progress of the walk through a family's series since its TTL was changed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TtlWalk {
+pub(in crate::registry) struct TtlWalk {
     /// The creation number of the last series that was walked past.
-    pub(super) after_no: u64,
+    pub(in crate::registry) after_no: u64,
     /// The creation number of the last series that the walk has to go to.
-    pub(super) until_no: u64,
+    pub(in crate::registry) until_no: u64,
     /// The TTL was changed during the walk, so another walk follows.
-    pub(super) again: bool,
+    pub(in crate::registry) again: bool,
 }
 
 /// TTLs of a registry that are not stored in a series or family.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Ttls {
+pub(in crate::registry) struct Ttls {
     /// TTLs of the series with a long one.
     long_ms: BTreeMap<SeriesId, u64>,
     /// Families with a walk; those that have ended meanwhile are skipped.
-    pub(super) walks: VecDeque<FamilyId>,
+    pub(in crate::registry) walks: VecDeque<FamilyId>,
 }
 
 impl Ttls {
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         self.long_ms.len() * 24 + self.walks.capacity() * size_of::<FamilyId>()
     }
 }
 
 impl FamilyTtl {
     /// Returns the number of the last change; 0 = there was none.
-    pub(super) fn no(&self) -> u32 {
+    pub(in crate::registry) fn no(&self) -> u32 {
         self.changes.last().map_or(0, |change| change.no)
     }
 
@@ -101,7 +102,7 @@ impl FamilyTtl {
 
 impl TtlWalk {
     /// Returns whether the walk has yet to pass the series with that creation number.
-    pub(super) fn is_ahead(&self, created_no: u64) -> bool {
+    pub(in crate::registry) fn is_ahead(&self, created_no: u64) -> bool {
         self.again || (created_no > self.after_no && created_no <= self.until_no)
     }
 }
@@ -140,7 +141,7 @@ impl Registry {
         };
         self.begin(stamp);
         // The start of this write may have found it expired.
-        if self.series.get(id).is_none() || self.running_total(id, stamp.now_ms).is_none() {
+        if self.catalog.series.get(id).is_none() || self.running_total(id, stamp.now_ms).is_none() {
             return 0;
         }
         self.set_series_ttl(id, ttl_ms);
@@ -148,14 +149,18 @@ impl Registry {
     }
 
     fn set_family_ttl(&mut self, id: FamilyId, ttl_ms: u64) -> u64 {
-        let (now_ms, last_no) = (self.last_stamp_ms, self.last_created_no);
-        let due = self.deadlines.all_due(now_ms).take(COUNTED_DEADLINES);
+        let (now_ms, last_no) = (self.last_stamp_ms, self.catalog.last_created_no);
+        let due = self
+            .catalog
+            .deadlines
+            .all_due(now_ms)
+            .take(COUNTED_DEADLINES);
         let hidden = due.filter(|series| {
-            let is_its = self.series[*series].family == id && self.has_total(*series);
+            let is_its = self.catalog.series[*series].family == id && self.has_total(*series);
             is_its && self.is_expired(*series, now_ms)
         });
         let hidden = hidden.count();
-        let family = &mut self.families[id];
+        let family = &mut self.catalog.families[id];
         family.ttl_ms = Some(ttl_ms);
         if family.order.is_empty() && family.identities == 0 {
             return 0;
@@ -169,64 +174,72 @@ impl Registry {
                 until_no: last_no,
                 again: false,
             });
-            self.ttls.walks.push_back(id);
+            self.catalog.ttls.walks.push_back(id);
         }
         (family.order.len() - hidden) as u64
     }
 
     /// Returns the idle time after which a series expires, in milliseconds; 0 = never.
-    pub(super) fn ttl_ms(&self, id: SeriesId) -> u64 {
-        let series = &self.series[id];
-        match self.families[series.family].ttl.changes.last() {
+    pub(in crate::registry) fn ttl_ms(&self, id: SeriesId) -> u64 {
+        let series = &self.catalog.series[id];
+        match self.catalog.families[series.family].ttl.changes.last() {
             Some(change) if change.no != series.ttl_no => change.ttl_ms,
             _ => self.own_ttl_ms(id),
         }
     }
 
     /// Returns the TTL that is stored for a series, although its family may have another by now.
-    pub(super) fn own_ttl_ms(&self, id: SeriesId) -> u64 {
-        match self.series[id].ttl {
-            LONG => self.ttls.long_ms.get(&id).copied().unwrap_or(LONG.into()),
+    pub(in crate::registry) fn own_ttl_ms(&self, id: SeriesId) -> u64 {
+        match self.catalog.series[id].ttl {
+            LONG => self
+                .catalog
+                .ttls
+                .long_ms
+                .get(&id)
+                .copied()
+                .unwrap_or(LONG.into()),
             ttl_ms => ttl_ms.into(),
         }
     }
 
     /// Returns the TTL of a new series of a family, in milliseconds; 0 = never.
-    pub(super) fn new_ttl_ms(&self, family: FamilyId) -> u64 {
-        let of_family = self.families[family].ttl_ms;
+    pub(in crate::registry) fn new_ttl_ms(&self, family: FamilyId) -> u64 {
+        let of_family = self.catalog.families[family].ttl_ms;
         of_family.unwrap_or(self.limits.default_ttl_ms)
     }
 
     /// Sets the TTL of one series.
-    pub(super) fn set_series_ttl(&mut self, id: SeriesId, ttl_ms: u64) {
-        let no = self.families[self.series[id].family].ttl.no();
+    pub(in crate::registry) fn set_series_ttl(&mut self, id: SeriesId, ttl_ms: u64) {
+        let no = self.catalog.families[self.catalog.series[id].family]
+            .ttl
+            .no();
         self.put_own_ttl(id, ttl_ms, no);
         self.set_deadline(id);
     }
 
     /// Stores the TTL of a series, and the number of the last change of the family that it
     /// includes.
-    pub(super) fn put_own_ttl(&mut self, id: SeriesId, ttl_ms: u64, no: u32) {
+    pub(in crate::registry) fn put_own_ttl(&mut self, id: SeriesId, ttl_ms: u64, no: u32) {
         self.forget_own_ttl(id);
-        let series = &mut self.series[id];
+        let series = &mut self.catalog.series[id];
         series.ttl_no = no;
         series.ttl = u32::try_from(ttl_ms).unwrap_or(LONG);
         if series.ttl == LONG {
-            self.ttls.long_ms.insert(id, ttl_ms);
+            self.catalog.ttls.long_ms.insert(id, ttl_ms);
         }
     }
 
     /// Removes the TTL of a series that ends.
-    pub(super) fn forget_own_ttl(&mut self, id: SeriesId) {
-        if self.series[id].ttl == LONG {
-            self.ttls.long_ms.remove(&id);
+    pub(in crate::registry) fn forget_own_ttl(&mut self, id: SeriesId) {
+        if self.catalog.series[id].ttl == LONG {
+            self.catalog.ttls.long_ms.remove(&id);
         }
     }
 
     /// Stores the TTL that applies to a series as its own.
-    pub(super) fn settle_ttl(&mut self, id: SeriesId) {
-        let series = &self.series[id];
-        let no = self.families[series.family].ttl.no();
+    pub(in crate::registry) fn settle_ttl(&mut self, id: SeriesId) {
+        let series = &self.catalog.series[id];
+        let no = self.catalog.families[series.family].ttl.no();
         if series.ttl_no != no {
             self.put_own_ttl(id, self.ttl_ms(id), no);
         }
@@ -235,16 +248,16 @@ impl Registry {
     /// Returns whether the last write to a series may be longer ago than its TTL;
     /// [`is_idle_for_too_long`](Self::is_idle_for_too_long) gives the exact answer.
     #[inline]
-    pub(super) fn may_be_overdue(&self, series: &Series, now_ms: u64) -> bool {
-        series.may_be_overdue(now_ms) || !self.ttls.walks.is_empty()
+    pub(in crate::registry) fn may_be_overdue(&self, series: &Series, now_ms: u64) -> bool {
+        series.may_be_overdue(now_ms) || !self.catalog.ttls.walks.is_empty()
     }
 
     /// For a series that may be overdue: returns whether its total has expired, by its TTL or by an
     /// earlier one.
     #[cold]
-    pub(super) fn is_idle_for_too_long(&self, id: SeriesId, now_ms: u64) -> bool {
-        let series = &self.series[id];
-        let changes = &self.families[series.family].ttl.changes;
+    pub(in crate::registry) fn is_idle_for_too_long(&self, id: SeriesId, now_ms: u64) -> bool {
+        let series = &self.catalog.series[id];
+        let changes = &self.catalog.families[series.family].ttl.changes;
         let (mut ttl_ms, mut no) = (self.own_ttl_ms(id), series.ttl_no);
         for change in changes.iter().filter(|change| change.no > series.ttl_no) {
             let is_next = change.no == no.saturating_add(1);
@@ -257,13 +270,18 @@ impl Registry {
     }
 
     /// Walks through some series of families whose TTL was changed.
-    pub(super) fn walk_ttls(&mut self, mut budget: usize) {
+    pub(in crate::registry) fn walk_ttls(&mut self, mut budget: usize) {
         while budget > 0
-            && let Some(&id) = self.ttls.walks.front()
+            && let Some(&id) = self.catalog.ttls.walks.front()
         {
             budget -= 1;
-            let Some(walk) = self.families.get(id).and_then(|family| family.ttl.walk) else {
-                self.ttls.walks.pop_front();
+            let Some(walk) = self
+                .catalog
+                .families
+                .get(id)
+                .and_then(|family| family.ttl.walk)
+            else {
+                self.catalog.ttls.walks.pop_front();
                 continue;
             };
             let series = self.series_after(id, walk.after_no);
@@ -276,7 +294,7 @@ impl Registry {
             }
             for (no, of) in series {
                 self.walk_past(of);
-                if let Some(family) = self.families.get_mut(id)
+                if let Some(family) = self.catalog.families.get_mut(id)
                     && let Some(walk) = &mut family.ttl.walk
                 {
                     walk.after_no = no;
@@ -287,7 +305,7 @@ impl Registry {
 
     fn walk_past(&mut self, id: SeriesId) {
         if self.is_expired(id, self.last_stamp_ms) {
-            self.expired += 1;
+            self.catalog.expired += 1;
             self.end_total(id);
         } else {
             self.settle_ttl(id);
@@ -296,16 +314,16 @@ impl Registry {
     }
 
     fn end_walk(&mut self, id: FamilyId, walk: TtlWalk) {
-        self.ttls.walks.pop_front();
+        self.catalog.ttls.walks.pop_front();
         if walk.again {
-            self.ttls.walks.push_back(id);
-            self.families[id].ttl.walk = Some(TtlWalk {
+            self.catalog.ttls.walks.push_back(id);
+            self.catalog.families[id].ttl.walk = Some(TtlWalk {
                 after_no: 0,
-                until_no: self.last_created_no,
+                until_no: self.catalog.last_created_no,
                 again: false,
             });
         } else {
-            self.families[id].ttl.end_walk();
+            self.catalog.families[id].ttl.end_walk();
         }
     }
 }
@@ -415,7 +433,7 @@ mod tests {
         }
 
         fn ttl(&mut self, series: Option<usize>, ttl_ms: u64) {
-            let is_walked = self.registry.ttls.walks.is_empty();
+            let is_walked = self.registry.catalog.ttls.walks.is_empty();
             let labels = series.map(labels);
             let stamp = self.stamp();
             let touched = self.registry.set_ttl(&stamp, "c", labels.as_ref(), ttl_ms);
@@ -491,7 +509,7 @@ mod tests {
             let mut world = World::new();
             for deed in deeds {
                 // Another test covers more changes than are stored.
-                let family = world.registry.families.iter().next();
+                let family = world.registry.catalog.families.iter().next();
                 if family.is_some_and(|(_, family)| family.ttl.changes.len() == MAX_CHANGES) {
                     world.registry.settle_all(&world.stamp());
                 }
@@ -502,8 +520,8 @@ mod tests {
             world.check();
             let shown = world.slow.iter().flatten().count();
             prop_assert_eq!(world.registry.series_count(), shown);
-            prop_assert!(world.registry.ttls.walks.is_empty());
-            let kept = world.registry.families.iter().map(|(_, family)| family.ttl.changes.len());
+            prop_assert!(world.registry.catalog.ttls.walks.is_empty());
+            let kept = world.registry.catalog.families.iter().map(|(_, family)| family.ttl.changes.len());
             prop_assert!(kept.sum::<usize>() <= 1);
         }
     }
@@ -534,6 +552,6 @@ mod tests {
         world.now_ms += 1;
         assert!(!shown(&world));
         world.registry.settle_all(&world.stamp());
-        assert_eq!(world.registry.ttls.long_ms, BTreeMap::new());
+        assert_eq!(world.registry.catalog.ttls.long_ms, BTreeMap::new());
     }
 }

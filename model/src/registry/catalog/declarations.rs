@@ -22,42 +22,42 @@
 //! A few numbers for each family, updated when a writer begins or ends to own a series. Each write,
 //! and a primary's timer, removes old bounds from a few series.
 //!
-//! [`Reason::Conflict`]: super::Reason::Conflict
+//! [`Reason::Conflict`]: crate::Reason::Conflict
 
-use super::Registry;
 use super::series::{Family, Total};
 use crate::FamilySpec;
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
+use crate::registry::Registry;
 
 /// The holders of a family's declaration.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Holders {
+pub(in crate::registry) struct Holders {
     /// Number of owned entries that were defined with the shown help text, and with the next one:
     /// the former at index [`turn`](Self::turn).
     by_help: [u32; 2],
     /// Index of the shown help text; it changes when the next text becomes the shown one.
-    pub(super) help_side: bool,
+    pub(in crate::registry) help_side: bool,
     /// The next help text, shown once no live writer holds the present one.
-    pub(super) next_help: Option<Box<str>>,
+    pub(in crate::registry) next_help: Option<Box<str>>,
     /// Bucket layouts, each with the number of owned entries that have it, which is never zero.
     by_layout: Vec<(LayoutId, u32)>,
     /// The layout whose first holder came last.
-    pub(super) newest_layout: Option<LayoutId>,
+    pub(in crate::registry) newest_layout: Option<LayoutId>,
     /// Whether a command without a writer has written to the family.
-    pub(super) is_by_hand: bool,
+    pub(in crate::registry) is_by_hand: bool,
     /// Number of its series that belong to groups.
-    pub(super) grouped: u32,
+    pub(in crate::registry) grouped: u32,
 }
 
 impl Holders {
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         let next_help = self.next_help.as_ref().map_or(0, |help| help.len());
         next_help + self.by_layout.capacity() * size_of::<(LayoutId, u32)>()
     }
 
     /// Returns the layouts that live writers hold.
-    pub(super) fn layouts(&self) -> impl Iterator<Item = LayoutId> + '_ {
+    pub(in crate::registry) fn layouts(&self) -> impl Iterator<Item = LayoutId> + '_ {
         self.by_layout.iter().map(|(layout, _)| *layout)
     }
 
@@ -66,7 +66,12 @@ impl Holders {
     }
 
     /// Adds or removes an entry.
-    pub(super) fn count(&mut self, help_side: bool, layout: Option<LayoutId>, holds: bool) {
+    pub(in crate::registry) fn count(
+        &mut self,
+        help_side: bool,
+        layout: Option<LayoutId>,
+        holds: bool,
+    ) {
         let step = if holds { 1 } else { u32::MAX };
         let place = &mut self.by_help[usize::from(help_side)];
         *place = place.wrapping_add(step);
@@ -92,7 +97,7 @@ impl Holders {
 impl Family {
     /// Counts a writer that begins or ceases to own a series, with the help text and the bucket
     /// layout of its definition. Returns whether older layouts have to be removed from the totals.
-    pub(super) fn count_holder(
+    pub(in crate::registry) fn count_holder(
         &mut self,
         help_side: bool,
         layout: Option<LayoutId>,
@@ -128,10 +133,10 @@ impl Family {
 
 impl Registry {
     /// Notes the help text with which an entry was defined.
-    pub(super) fn hold_help(&mut self, writer: WriterId, at: usize, help: &str) {
+    pub(in crate::registry) fn hold_help(&mut self, writer: WriterId, at: usize, help: &str) {
         let entry = self.writers[writer].entries[at];
-        let family_id = self.series[entry.series].family;
-        let family = &mut self.families[family_id];
+        let family_id = self.catalog.series[entry.series].family;
+        let family = &mut self.catalog.families[family_id];
         let holders = &mut family.holders;
         let is_fixed = family.is_declared || holders.is_by_hand;
         let mut help_side = holders.help_side;
@@ -157,9 +162,9 @@ impl Registry {
 
     /// Returns the families that a new declaration replaces, if no live writer holds any of them;
     /// `None` if one is held.
-    pub(super) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<FamilyId>> {
+    pub(in crate::registry) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<FamilyId>> {
         let name = kept_name(spec).ok()?;
-        let same = self.by_name.get(name).copied();
+        let same = self.catalog.by_name.get(name).copied();
         let others = self.rivals(name, spec.family_type).map(|(_, id)| id);
         let mut rivals = same.into_iter().chain(others).collect::<Vec<_>>();
         rivals.sort_unstable();
@@ -172,60 +177,64 @@ impl Registry {
     /// only when they are settled.
     /// are settled.
     fn is_free(&self, family: FamilyId) -> bool {
-        let family = &self.families[family];
+        let family = &self.catalog.families[family];
         let holders = &family.holders;
         let is_kept = family.is_declared || holders.is_by_hand || holders.grouped > 0;
-        !is_kept && !holders.is_held() && self.unsettled.is_empty()
+        !is_kept && !holders.is_held() && self.writers.unsettled.is_empty()
     }
 
     /// Removes a series from its group.
-    pub(super) fn leave_group(&mut self, id: SeriesId) {
+    pub(in crate::registry) fn leave_group(&mut self, id: SeriesId) {
         if self.groups.owner(id).is_some() {
-            self.families[self.series[id].family].holders.grouped -= 1;
+            self.catalog.families[self.catalog.series[id].family]
+                .holders
+                .grouped -= 1;
             self.groups.remove(id);
         }
     }
 
     /// Adds a series to a group.
-    pub(super) fn join_group(&mut self, group: &str, id: SeriesId) {
+    pub(in crate::registry) fn join_group(&mut self, group: &str, id: SeriesId) {
         if self.groups.owner(id).is_none() {
-            self.families[self.series[id].family].holders.grouped += 1;
+            self.catalog.families[self.catalog.series[id].family]
+                .holders
+                .grouped += 1;
         }
         self.groups.add(group, id);
     }
 
     /// Starts the removal of old layouts from all totals of a family.
-    pub(super) fn sweep(&mut self, family: FamilyId) {
-        match self.sweeps.iter_mut().find(|(of, _)| *of == family) {
+    pub(in crate::registry) fn sweep(&mut self, family: FamilyId) {
+        match self.catalog.sweeps.iter_mut().find(|(of, _)| *of == family) {
             Some((_, after_no)) => *after_no = 0,
-            None => self.sweeps.push_back((family, 0)),
+            None => self.catalog.sweeps.push_back((family, 0)),
         }
     }
 
     /// Continues that removal.
-    pub(super) fn sweep_some(&mut self, budget: usize) {
+    pub(in crate::registry) fn sweep_some(&mut self, budget: usize) {
         for _ in 0..budget {
-            let Some(&(family, after_no)) = self.sweeps.front() else {
+            let Some(&(family, after_no)) = self.catalog.sweeps.front() else {
                 return;
             };
-            let number_of = |id: SeriesId| self.series[id].created_no;
-            let next = self.families.get(family);
+            let number_of = |id: SeriesId| self.catalog.series[id].created_no;
+            let next = self.catalog.families.get(family);
             let next = next.and_then(|family| family.order.after(after_no, number_of).next());
             let Some(id) = next else {
-                self.sweeps.pop_front();
+                self.catalog.sweeps.pop_front();
                 continue;
             };
-            if let Some((_, after_no)) = self.sweeps.front_mut() {
-                *after_no = self.series[id].created_no;
+            if let Some((_, after_no)) = self.catalog.sweeps.front_mut() {
+                *after_no = self.catalog.series[id].created_no;
             }
             self.drop_old_layouts(id);
         }
     }
 
     /// Removes from a total the layouts that are neither held nor the newest.
-    pub(super) fn drop_old_layouts(&mut self, id: SeriesId) {
-        let series = &mut self.series[id];
-        let family = &self.families[series.family];
+    pub(in crate::registry) fn drop_old_layouts(&mut self, id: SeriesId) {
+        let series = &mut self.catalog.series[id];
+        let family = &self.catalog.families[series.family];
         let holders = &family.holders;
         if holders.is_by_hand || family.is_declared || self.groups.owner(id).is_some() {
             return;
@@ -239,7 +248,7 @@ impl Registry {
         if buckets.parts.iter().all(|part| is_current(part.layout)) {
             return;
         }
-        self.series_heap_bytes -= series.total.heap_bytes();
+        self.catalog.series_heap_bytes -= series.total.heap_bytes();
         let Total::Buckets(buckets) = &mut series.total else {
             return;
         };
@@ -247,7 +256,7 @@ impl Registry {
         let counts = buckets.parts.iter().flat_map(|part| &part.counts);
         buckets.count = counts.sum();
         let is_empty = buckets.parts.is_empty();
-        self.series_heap_bytes += series.total.heap_bytes();
+        self.catalog.series_heap_bytes += series.total.heap_bytes();
         series.start_ms = self.last_stamp_ms;
         self.drop_exemplars(id);
         if is_empty {

@@ -10,7 +10,7 @@ use crate::slab::Slab;
 
 /// Times, and the series to review then.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Deadlines {
+pub(in crate::registry) struct Deadlines {
     queue: BTreeSet<(u64, SeriesId)>,
     /// The deadline of each series that has one; the series stores its place here.
     times_ms: Slab<DeadlineId, u64>,
@@ -18,40 +18,40 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// Adds a series that has no deadline; returns its place.
-    pub(super) fn insert(&mut self, at_ms: u64, series: SeriesId) -> DeadlineId {
+    pub(in crate::registry) fn insert(&mut self, at_ms: u64, series: SeriesId) -> DeadlineId {
         self.queue.insert((at_ms, series));
         self.times_ms.insert(at_ms)
     }
 
-    pub(super) fn remove(&mut self, place: DeadlineId, series: SeriesId) {
+    pub(in crate::registry) fn remove(&mut self, place: DeadlineId, series: SeriesId) {
         if let Some(at_ms) = self.times_ms.remove(place) {
             self.queue.remove(&(at_ms, series));
         }
     }
 
     /// Returns the deadline at that place.
-    pub(super) fn at_ms(&self, place: DeadlineId) -> Option<u64> {
+    pub(in crate::registry) fn at_ms(&self, place: DeadlineId) -> Option<u64> {
         self.times_ms.get(place).copied()
     }
 
     /// Returns the earliest deadline.
-    pub(super) fn first_ms(&self) -> Option<u64> {
+    pub(in crate::registry) fn first_ms(&self) -> Option<u64> {
         self.queue.first().map(|(at_ms, _)| *at_ms)
     }
 
     /// Returns the series with the earliest deadline, if that has come.
-    pub(super) fn due(&self, now_ms: u64) -> Option<SeriesId> {
+    pub(in crate::registry) fn due(&self, now_ms: u64) -> Option<SeriesId> {
         self.all_due(now_ms).next()
     }
 
     /// Returns every series whose deadline has come, earliest first.
-    pub(super) fn all_due(&self, now_ms: u64) -> impl Iterator<Item = SeriesId> {
+    pub(in crate::registry) fn all_due(&self, now_ms: u64) -> impl Iterator<Item = SeriesId> {
         self.queue
             .range(..=(now_ms, SeriesId::NONE))
             .map(|(_, id)| *id)
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         self.times_ms.heap_bytes() + self.queue.len() * 24
     }
 }

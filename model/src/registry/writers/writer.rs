@@ -3,19 +3,19 @@
 use hashbrown::DefaultHashBuilder;
 use std::hash::BuildHasher;
 
-use super::apply::Unnamed;
-use super::series::{NONE, Total};
 use crate::bits::Bits;
 use crate::footprint::{allocated, allocated_for};
 use crate::id_table::IdTable;
 use crate::ids::{LayoutId, SeriesId};
 use crate::measured::HeapBytes;
 use crate::pieces::Pieces;
+use crate::registry::apply::Unnamed;
+use crate::registry::catalog::series::{NONE, Total};
 use crate::{LeftOut, NativeHistogram};
 
 /// The phases of a writer's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
+pub(in crate::registry) enum Phase {
     /// Its lease runs.
     Live,
     /// Its lease is over; it may come back.
@@ -27,69 +27,69 @@ pub(super) enum Phase {
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Writer {
-    pub(super) id: Box<[u8]>,
+pub(in crate::registry) struct Writer {
+    pub(in crate::registry) id: Box<[u8]>,
     /// The text of the `pid` label of its series in the per-writer modes.
-    pub(super) pid: Box<str>,
+    pub(in crate::registry) pid: Box<str>,
     /// How many of its entries are of such series: as long as there is one, the text stays.
-    pub(super) with_pid: u32,
-    pub(super) phase: Phase,
-    pub(super) seq: u64,
-    pub(super) lease_end_ms: u64,
+    pub(in crate::registry) with_pid: u32,
+    pub(in crate::registry) phase: Phase,
+    pub(in crate::registry) seq: u64,
+    pub(in crate::registry) lease_end_ms: u64,
     /// When it ceased to own series: the end of its lease, or its LEAVE if that came first.
-    pub(super) end_ms: u64,
+    pub(in crate::registry) end_ms: u64,
     /// When it left or was forgotten.
-    pub(super) gone_ms: u64,
+    pub(in crate::registry) gone_ms: u64,
     /// When it will be forgotten, once its lease is over.
-    pub(super) retires_ms: u64,
+    pub(in crate::registry) retires_ms: u64,
     /// When it last came back after its lease was over.
-    pub(super) back_ms: u64,
+    pub(in crate::registry) back_ms: u64,
     /// Number of the last rollback after which it sent something.
-    pub(super) healed_in: u32,
+    pub(in crate::registry) healed_in: u32,
     /// What it last sent, one entry per series.
-    pub(super) entries: Pieces<Entry>,
+    pub(in crate::registry) entries: Pieces<Entry>,
     /// Index of the entries by series.
     by_series: IdTable<u32>,
     hasher: DefaultHashBuilder,
     /// What it last sent of histograms and summaries.
-    pub(super) buckets: Pieces<BucketMemory>,
+    pub(in crate::registry) buckets: Pieces<BucketMemory>,
     /// What it last sent of native histograms.
-    pub(super) natives: Pieces<NativeHistogram>,
+    pub(in crate::registry) natives: Pieces<NativeHistogram>,
     /// Memory of those, in bytes.
-    pub(super) memory_bytes: usize,
+    pub(in crate::registry) memory_bytes: usize,
     /// Its index table: places in `entries`, or `NONE`.
-    pub(super) index: Pieces<u32>,
+    pub(in crate::registry) index: Pieces<u32>,
     /// The entries that an unfinished full state has named.
-    pub(super) run: Option<Bits>,
+    pub(in crate::registry) run: Option<Bits>,
     /// What its last full state has not named, as long as that is not all marked.
-    pub(super) unnamed: Option<Box<Unnamed>>,
+    pub(in crate::registry) unnamed: Option<Box<Unnamed>>,
     /// The series that its last batch has left out, if the batch asked.
-    pub(super) left_out: LeftOut,
+    pub(in crate::registry) left_out: LeftOut,
     /// The entry at which settling continues.
-    pub(super) settle_from: u32,
+    pub(in crate::registry) settle_from: u32,
     /// Entries from here on owned their series until the end of its lease, whether marked or not.
-    pub(super) owed_from: u32,
-    pub(super) is_queued: bool,
+    pub(in crate::registry) owed_from: u32,
+    pub(in crate::registry) is_queued: bool,
     /// The first of its entries that were forgotten; each names the next. `NO_PLACE`: there is none.
-    pub(super) first_hole: u32,
+    pub(in crate::registry) first_hole: u32,
     /// How many there are.
-    pub(super) holes: u32,
+    pub(in crate::registry) holes: u32,
 }
 
 /// What a writer last sent of one series, and whether it owns it.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    pub(super) series: SeriesId,
+pub(in crate::registry) struct Entry {
+    pub(in crate::registry) series: SeriesId,
     flags_and_place: u32,
     /// Last value of a counter; base of a gauge.
-    pub(super) last: f64,
+    pub(in crate::registry) last: f64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct BucketMemory {
-    pub(super) layout: LayoutId,
-    pub(super) sum: f64,
-    pub(super) counts: Box<[u64]>,
+pub(in crate::registry) struct BucketMemory {
+    pub(in crate::registry) layout: LayoutId,
+    pub(in crate::registry) sum: f64,
+    pub(in crate::registry) counts: Box<[u64]>,
 }
 
 const OWNED: u32 = 1 << 31;
@@ -98,10 +98,10 @@ const RETIRED: u32 = 1 << 30;
 const HELP_SIDE: u32 = 1 << 29;
 const PLACE: u32 = HELP_SIDE - 1;
 /// No entry has this place.
-pub(super) const NO_PLACE: u32 = PLACE;
+pub(in crate::registry) const NO_PLACE: u32 = PLACE;
 
 impl Entry {
-    pub(super) fn new(series: SeriesId, last: f64) -> Self {
+    pub(in crate::registry) fn new(series: SeriesId, last: f64) -> Self {
         Self {
             series,
             flags_and_place: PLACE,
@@ -118,11 +118,15 @@ impl Entry {
         }
     }
 
-    pub(super) fn is_hole(&self) -> bool {
+    pub(in crate::registry) fn is_hole(&self) -> bool {
         self.series == SeriesId::NONE
     }
 
-    pub(super) fn from_parts(series: SeriesId, flags_and_place: u32, last: f64) -> Self {
+    pub(in crate::registry) fn from_parts(
+        series: SeriesId,
+        flags_and_place: u32,
+        last: f64,
+    ) -> Self {
         Self {
             series,
             flags_and_place,
@@ -130,17 +134,17 @@ impl Entry {
         }
     }
 
-    pub(super) fn flags_and_place(&self) -> u32 {
+    pub(in crate::registry) fn flags_and_place(&self) -> u32 {
         self.flags_and_place
     }
 
     /// Returns whether it counts among the series' owners.
     #[inline]
-    pub(super) fn is_owned(&self) -> bool {
+    pub(in crate::registry) fn is_owned(&self) -> bool {
         self.flags_and_place & OWNED != 0
     }
 
-    pub(super) fn set_owned(&mut self, owned: bool) {
+    pub(in crate::registry) fn set_owned(&mut self, owned: bool) {
         self.flags_and_place = if owned {
             self.flags_and_place | OWNED
         } else {
@@ -149,11 +153,11 @@ impl Entry {
     }
 
     /// Returns whether the writer has given the series up.
-    pub(super) fn is_retired(&self) -> bool {
+    pub(in crate::registry) fn is_retired(&self) -> bool {
         self.flags_and_place & RETIRED != 0
     }
 
-    pub(super) fn set_retired(&mut self, retired: bool) {
+    pub(in crate::registry) fn set_retired(&mut self, retired: bool) {
         self.flags_and_place = if retired {
             self.flags_and_place | RETIRED
         } else {
@@ -162,11 +166,11 @@ impl Entry {
     }
 
     /// Returns which of the family's two help texts it was defined with.
-    pub(super) fn help_side(&self) -> bool {
+    pub(in crate::registry) fn help_side(&self) -> bool {
         self.flags_and_place & HELP_SIDE != 0
     }
 
-    pub(super) fn set_help_side(&mut self, side: bool) {
+    pub(in crate::registry) fn set_help_side(&mut self, side: bool) {
         self.flags_and_place = if side {
             self.flags_and_place | HELP_SIDE
         } else {
@@ -176,17 +180,17 @@ impl Entry {
 
     /// Returns its place: of a gauge among the members, of a histogram in the writer's memory.
     #[inline]
-    pub(super) fn place(&self) -> u32 {
+    pub(in crate::registry) fn place(&self) -> u32 {
         self.flags_and_place & PLACE
     }
 
-    pub(super) fn set_place(&mut self, place: u32) {
+    pub(in crate::registry) fn set_place(&mut self, place: u32) {
         self.flags_and_place = (self.flags_and_place & !PLACE) | (place & PLACE);
     }
 }
 
 impl Writer {
-    pub(super) fn new(id: &[u8]) -> Self {
+    pub(in crate::registry) fn new(id: &[u8]) -> Self {
         Self {
             id: id.into(),
             pid: Box::default(),
@@ -219,36 +223,36 @@ impl Writer {
 
     /// Returns whether its table of definitions may grow: it has at most two places for each of its
     /// series, and `beyond` more.
-    pub(super) fn has_room_in_index(&self, beyond: usize) -> bool {
+    pub(in crate::registry) fn has_room_in_index(&self, beyond: usize) -> bool {
         self.index.len() <= 2 * self.entries.len() + beyond
     }
 
     /// Returns whether it has never sent a batch, and all its entries agree with its phase.
-    pub(super) fn is_direct(&self) -> bool {
+    pub(in crate::registry) fn is_direct(&self) -> bool {
         let has_pushed = self.seq > 0 || self.run.is_some() || !self.index.is_empty();
         !has_pushed && !self.is_queued && self.holes == 0
     }
 
     /// Returns whether it has left or was forgotten, so that nothing of it is remembered.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::registry) fn is_gone(&self) -> bool {
         matches!(self.phase, Phase::Closed | Phase::Forgotten)
     }
 
     /// Returns whether an entry owned its series until the end of the lease, although it is not
     /// marked.
-    pub(super) fn is_owed(&self, at: usize) -> bool {
+    pub(in crate::registry) fn is_owed(&self, at: usize) -> bool {
         at >= self.owed_from as usize
     }
 
     /// Whether its last full state has not named an entry, which is not marked yet.
-    pub(super) fn is_given_up(&self, at: usize) -> bool {
+    pub(in crate::registry) fn is_given_up(&self, at: usize) -> bool {
         self.unnamed
             .as_ref()
             .is_some_and(|unnamed| unnamed.is_pending(at))
     }
 
     /// Returns the place of the entry for a series.
-    pub(super) fn find(&self, series: SeriesId) -> Option<usize> {
+    pub(in crate::registry) fn find(&self, series: SeriesId) -> Option<usize> {
         let is_it = |at: &u32| {
             self.entries
                 .get(*at as usize)
@@ -259,7 +263,7 @@ impl Writer {
     }
 
     /// Adds an entry and returns its place.
-    pub(super) fn remember(&mut self, entry: Entry) -> usize {
+    pub(in crate::registry) fn remember(&mut self, entry: Entry) -> usize {
         let place = self.take_hole().unwrap_or(self.entries.len());
         if place < self.entries.len() {
             self.entries[place] = entry;
@@ -286,7 +290,7 @@ impl Writer {
     }
 
     /// Forgets an entry that no index stands for; its place is for another one. Returns the series.
-    pub(super) fn leave_hole(&mut self, at: usize) -> SeriesId {
+    pub(in crate::registry) fn leave_hole(&mut self, at: usize) -> SeriesId {
         let series = self.entries[at].series;
         self.by_series
             .remove(hash_of(&self.hasher, series), at as u32);
@@ -298,7 +302,7 @@ impl Writer {
 
     /// Whether every entry that was forgotten is found from the first one on, once. `holes` is how many
     /// entries say that they were.
-    pub(super) fn finds_holes(&self, holes: u32) -> bool {
+    pub(in crate::registry) fn finds_holes(&self, holes: u32) -> bool {
         let mut next = self.first_hole;
         for _ in 0..holes {
             match self.entries.get(next as usize) {
@@ -310,14 +314,14 @@ impl Writer {
     }
 
     /// Returns the bucket layout of a histogram or summary whose entry has that place.
-    pub(super) fn layout_at(&self, place: u32) -> Option<LayoutId> {
+    pub(in crate::registry) fn layout_at(&self, place: u32) -> Option<LayoutId> {
         let memory = self.buckets.get(place as usize)?;
         Some(memory.layout)
     }
 
     /// Returns the place in `entries` for an index of its table.
     #[inline]
-    pub(super) fn indexed(&self, index: u32) -> Option<usize> {
+    pub(in crate::registry) fn indexed(&self, index: u32) -> Option<usize> {
         match self.index.get(index as usize) {
             Some(&NONE) | None => None,
             Some(&place) => Some(place as usize),
@@ -325,7 +329,7 @@ impl Writer {
     }
 
     /// Rebuilds the index by series after decoding; returns false if one series has two entries.
-    pub(super) fn index_entries(&mut self) -> bool {
+    pub(in crate::registry) fn index_entries(&mut self) -> bool {
         for at in 0..self.entries.len() {
             if self.entries[at].is_hole() {
                 continue;
@@ -346,7 +350,7 @@ impl Writer {
     }
 
     /// Frees the memory, once nothing is remembered.
-    pub(super) fn forget_all(&mut self) {
+    pub(in crate::registry) fn forget_all(&mut self) {
         (self.is_queued, self.owed_from) = (false, NONE);
         self.forget_holes();
         self.entries = Pieces::default();
@@ -357,12 +361,12 @@ impl Writer {
     }
 
     /// Nothing takes the place of an entry any more.
-    pub(super) fn forget_holes(&mut self) {
+    pub(in crate::registry) fn forget_holes(&mut self) {
         (self.first_hole, self.holes) = (NO_PLACE, 0);
     }
 
     /// Removes what was remembered of a histogram along with its last entry.
-    pub(super) fn drop_memory(&mut self, total: &Total, place: u32) {
+    pub(in crate::registry) fn drop_memory(&mut self, total: &Total, place: u32) {
         let place = place as usize;
         match total {
             Total::Buckets(_) if place + 1 == self.buckets.len() => {
@@ -379,7 +383,7 @@ impl Writer {
 
     /// Removes the entry of a series, for a writer without index table; the last entry moves to its
     /// place.
-    pub(super) fn forget(&mut self, series: SeriesId) {
+    pub(in crate::registry) fn forget(&mut self, series: SeriesId) {
         let Some(at) = self.find(series) else { return };
         let last = self.entries.len() - 1;
         let places = [(series, at), (self.entries[last].series, last)];
@@ -394,21 +398,21 @@ impl Writer {
     }
 
     /// Stores what it last sent of a histogram or summary; returns the place.
-    pub(super) fn remember_buckets(&mut self, memory: BucketMemory) -> u32 {
+    pub(in crate::registry) fn remember_buckets(&mut self, memory: BucketMemory) -> u32 {
         self.memory_bytes += memory.heap_bytes();
         self.buckets.push(memory);
         (self.buckets.len() - 1) as u32
     }
 
     /// Stores what it last sent of a native histogram; returns the place.
-    pub(super) fn remember_native(&mut self, memory: NativeHistogram) -> u32 {
+    pub(in crate::registry) fn remember_native(&mut self, memory: NativeHistogram) -> u32 {
         self.memory_bytes += memory.heap_bytes();
         self.natives.push(memory);
         (self.natives.len() - 1) as u32
     }
 
     /// Replaces what it last sent of a native histogram.
-    pub(super) fn replace_native(&mut self, place: usize, now: &NativeHistogram) {
+    pub(in crate::registry) fn replace_native(&mut self, place: usize, now: &NativeHistogram) {
         let memory = &mut self.natives[place];
         self.memory_bytes -= memory.heap_bytes();
         memory.clone_from(now);
@@ -450,7 +454,7 @@ impl HeapBytes for Writer {
 #[cfg(test)]
 impl Writer {
     /// Returns [`Writer::memory_bytes`] by a walk.
-    pub(super) fn walked_memory_bytes(&self) -> usize {
+    pub(in crate::registry) fn walked_memory_bytes(&self) -> usize {
         let buckets = self.buckets.iter().map(BucketMemory::heap_bytes);
         let natives = self.natives.iter().map(NativeHistogram::heap_bytes);
         buckets.chain(natives).sum()

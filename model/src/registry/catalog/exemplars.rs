@@ -2,9 +2,9 @@
 //!
 //! They are stored beside the series, because nearly no series has any.
 
-use super::Registry;
 use crate::ids::{LayoutId, SeriesId};
 use crate::native_histogram::bucket_of;
+use crate::registry::Registry;
 use crate::{Exemplar, FamilyType, Labels};
 
 /// Maximum number of exemplars of one native histogram, which has many buckets.
@@ -12,9 +12,9 @@ const MAX_OF_NATIVE: usize = 10;
 
 /// An exemplar and its bucket.
 #[derive(Debug, Clone)]
-pub(super) struct StoredExemplar {
-    pub(super) slot: u64,
-    pub(super) exemplar: Exemplar,
+pub(in crate::registry) struct StoredExemplar {
+    pub(in crate::registry) slot: u64,
+    pub(in crate::registry) exemplar: Exemplar,
 }
 
 impl Registry {
@@ -28,22 +28,26 @@ impl Registry {
 
     /// Returns the exemplars of a series, in a stable order.
     pub(crate) fn exemplars_of(&self, id: SeriesId) -> impl Iterator<Item = &Exemplar> {
-        let kept = self.exemplars.get(&id).map_or(&[][..], Vec::as_slice);
+        let kept = self
+            .catalog
+            .exemplars
+            .get(&id)
+            .map_or(&[][..], Vec::as_slice);
         kept.iter().map(|kept| &kept.exemplar)
     }
 
     /// Stores an exemplar of a series that has a total, unless its bucket has a newer one. `layout`
     /// is that of the histogram in which it was observed.
-    pub(super) fn keep_exemplar(
+    pub(in crate::registry) fn keep_exemplar(
         &mut self,
         id: SeriesId,
         layout: Option<LayoutId>,
         exemplar: Exemplar,
     ) {
-        let family_type = self.families[self.series[id].family].family_type;
+        let family_type = self.catalog.families[self.catalog.series[id].family].family_type;
         let slot = match (family_type, layout) {
             (FamilyType::Histogram, Some(layout)) if layout != LayoutId::NONE => {
-                let bucket = self.layouts[layout].bucket_of(exemplar.value);
+                let bucket = self.catalog.layouts[layout].bucket_of(exemplar.value);
                 u64::from(layout) << 32 | bucket as u64
             }
             (FamilyType::NativeHistogram, _) => {
@@ -58,7 +62,7 @@ impl Registry {
             }
             _ => 0,
         };
-        let kept = self.exemplars.entry(id).or_default();
+        let kept = self.catalog.exemplars.entry(id).or_default();
         let before = heap_bytes(kept);
         match kept.binary_search_by_key(&slot, |kept| kept.slot) {
             Ok(at) if kept[at].exemplar.time <= exemplar.time => kept[at].exemplar = exemplar,
@@ -73,23 +77,23 @@ impl Registry {
             }
         }
         let after = heap_bytes(kept);
-        self.series_heap_bytes += after;
-        self.series_heap_bytes -= before;
+        self.catalog.series_heap_bytes += after;
+        self.catalog.series_heap_bytes -= before;
     }
 
     /// Removes the exemplars of a total that has ended.
-    pub(super) fn drop_exemplars(&mut self, id: SeriesId) {
-        if self.exemplars.is_empty() {
+    pub(in crate::registry) fn drop_exemplars(&mut self, id: SeriesId) {
+        if self.catalog.exemplars.is_empty() {
             return;
         }
-        if let Some(kept) = self.exemplars.remove(&id) {
-            self.series_heap_bytes -= heap_bytes(&kept);
+        if let Some(kept) = self.catalog.exemplars.remove(&id) {
+            self.catalog.series_heap_bytes -= heap_bytes(&kept);
         }
     }
 }
 
 /// Returns the bytes of memory of one series' exemplars.
-pub(super) fn heap_bytes(kept: &Vec<StoredExemplar>) -> usize {
+pub(in crate::registry) fn heap_bytes(kept: &Vec<StoredExemplar>) -> usize {
     let texts = kept.iter().map(|kept| kept.exemplar.labels.as_str().len());
     kept.capacity() * size_of::<StoredExemplar>() + texts.sum::<usize>()
 }

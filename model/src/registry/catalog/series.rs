@@ -1,14 +1,14 @@
 //! Series and families as a registry stores them.
 
-use super::Reason;
 use super::declarations::Holders;
 use super::order::Order;
-use super::pids::ByPid;
 use super::ttl::{FamilyTtl, TtlChange};
 use crate::footprint::{allocated, allocated_for};
 use crate::ids::{DeadlineId, FamilyId, Id, LayoutId, WriterId};
 use crate::measured::HeapBytes;
 use crate::pieces::Pieces;
+use crate::registry::Reason;
+use crate::registry::pids::ByPid;
 use crate::sum::{ExactSum, Sum};
 use crate::{
     FamilyType, GaugeMode, MAX_BUCKETS_OF_SERIES, MAX_LAYOUTS_OF_SERIES, MAX_NATIVE_BUCKETS,
@@ -16,39 +16,39 @@ use crate::{
 };
 
 /// Stands for no place.
-pub(super) const NONE: u32 = u32::MAX;
+pub(in crate::registry) const NONE: u32 = u32::MAX;
 
 #[derive(Debug, Clone)]
-pub(super) struct Family {
-    pub(super) name: Box<str>,
-    pub(super) family_type: FamilyType,
-    pub(super) help: Box<str>,
-    pub(super) unit: Box<str>,
+pub(in crate::registry) struct Family {
+    pub(in crate::registry) name: Box<str>,
+    pub(in crate::registry) family_type: FamilyType,
+    pub(in crate::registry) help: Box<str>,
+    pub(in crate::registry) unit: Box<str>,
     /// TTL of new series without one of their own.
-    pub(super) ttl_ms: Option<u64>,
+    pub(in crate::registry) ttl_ms: Option<u64>,
     /// TTL that was set for all its series.
-    pub(super) ttl: FamilyTtl,
+    pub(in crate::registry) ttl: FamilyTtl,
     /// Bucket layout of direct observations.
-    pub(super) layout: Option<LayoutId>,
+    pub(in crate::registry) layout: Option<LayoutId>,
     /// For native histograms: the lowest schema that a writer may have.
-    pub(super) schema: Option<i8>,
+    pub(in crate::registry) schema: Option<i8>,
     /// Whether it stays without series.
-    pub(super) is_declared: bool,
+    pub(in crate::registry) is_declared: bool,
     /// Whether another family may have its name; only writers still remember it.
-    pub(super) is_ended: bool,
+    pub(in crate::registry) is_ended: bool,
     /// Series with a number up to this were deleted with the whole family, although their records
     /// may not be removed yet.
-    pub(super) deleted_up_to: u64,
+    pub(in crate::registry) deleted_up_to: u64,
     /// The series with a total.
-    pub(super) order: Order,
+    pub(in crate::registry) order: Order,
     /// Number of series of this family, including those that only writers remember.
-    pub(super) identities: u32,
-    pub(super) holders: Holders,
+    pub(in crate::registry) identities: u32,
+    pub(in crate::registry) holders: Holders,
     /// Number of them with a label name that is not legal.
-    pub(super) odd_labels: u32,
+    pub(in crate::registry) odd_labels: u32,
     /// Number of them that an escaping scheme makes equal to another one; one of each such group
     /// does not count.
-    pub(super) equal_labels: u32,
+    pub(in crate::registry) equal_labels: u32,
 }
 
 impl HeapBytes for Family {
@@ -65,53 +65,53 @@ impl HeapBytes for Family {
 /// It exists as long as it has a total *or* a writer remembers what it last sent of it. Removing a
 /// total (expiry, DEL) never removes a memory, so that no old value is counted again.
 #[derive(Debug, Clone)]
-pub(super) struct Series {
-    pub(super) labels: Box<str>,
-    pub(super) family: FamilyId,
+pub(in crate::registry) struct Series {
+    pub(in crate::registry) labels: Box<str>,
+    pub(in crate::registry) family: FamilyId,
     /// Hash in the index; it differs between processes.
-    pub(super) hash: u32,
+    pub(in crate::registry) hash: u32,
     /// Number of writers that remember it.
-    pub(super) memories: u32,
+    pub(in crate::registry) memories: u32,
     /// The numbers of those writers, combined by XOR: for a single writer, its number.
-    pub(super) writers: u32,
+    pub(in crate::registry) writers: u32,
     /// Number of writers with a lease that own it, as far as settled (see `lifetime`).
-    pub(super) owners: u32,
+    pub(in crate::registry) owners: u32,
     /// Its place among the deadlines, if it has one.
-    pub(super) deadline: DeadlineId,
+    pub(in crate::registry) deadline: DeadlineId,
     /// Number of its total in the order of creation; 0 = it has no total.
-    pub(super) created_no: u64,
+    pub(in crate::registry) created_no: u64,
     /// When the total was created.
-    pub(super) start_ms: u64,
+    pub(in crate::registry) start_ms: u64,
     /// Time of the last write, or of the end of the last owner if that is later.
-    pub(super) idle_since_ms: u64,
+    pub(in crate::registry) idle_since_ms: u64,
     /// Idle time after which it expires, in milliseconds; see [`ttl`](super::ttl).
-    pub(super) ttl: u32,
+    pub(in crate::registry) ttl: u32,
     /// Number of the last change of the family's TTL that does not apply to it.
-    pub(super) ttl_no: u32,
-    pub(super) total: Total,
+    pub(in crate::registry) ttl_no: u32,
+    pub(in crate::registry) total: Total,
 }
 
 impl Series {
     /// Notes that a writer begins to remember it.
-    pub(super) fn remember(&mut self, writer: WriterId) {
+    pub(in crate::registry) fn remember(&mut self, writer: WriterId) {
         self.memories += 1;
         self.writers ^= writer.number();
     }
 
     /// Notes that a writer no longer remembers it.
-    pub(super) fn forget(&mut self, writer: WriterId) {
+    pub(in crate::registry) fn forget(&mut self, writer: WriterId) {
         self.memories -= 1;
         self.writers ^= writer.number();
     }
 
     /// Returns the writer if it is the only one that remembers it.
-    pub(super) fn only_writer(&self) -> Option<WriterId> {
+    pub(in crate::registry) fn only_writer(&self) -> Option<WriterId> {
         (self.memories == 1).then_some(WriterId::from_number(self.writers))
     }
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Total {
+pub(in crate::registry) enum Total {
     Counter(Sum),
     Gauge(Box<Gauge>),
     Buckets(Box<Buckets>),
@@ -119,7 +119,7 @@ pub(super) enum Total {
 }
 
 impl Total {
-    pub(super) fn zero(family_type: FamilyType) -> Self {
+    pub(in crate::registry) fn zero(family_type: FamilyType) -> Self {
         match family_type {
             FamilyType::Counter => Self::Counter(Sum::default()),
             FamilyType::Gauge(_) | FamilyType::Info | FamilyType::StateSet => {
@@ -130,7 +130,7 @@ impl Total {
         }
     }
 
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         match self {
             Self::Counter(_) => 0,
             Self::Gauge(gauge) => gauge.heap_bytes(),
@@ -147,48 +147,48 @@ impl Total {
 
 /// The values that writers have set.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Gauge {
-    pub(super) members: Pieces<Member>,
+pub(in crate::registry) struct Gauge {
+    pub(in crate::registry) members: Pieces<Member>,
     /// Free places in `members`.
-    pub(super) holes: Pieces<u32>,
+    pub(in crate::registry) holes: Pieces<u32>,
     /// Exact sum of the finite live members, in the modes `sum` (in which all are live) and
     /// `livesum`.
-    pub(super) sum: ExactSum,
+    pub(in crate::registry) sum: ExactSum,
     /// Number of live members.
-    pub(super) live: u32,
+    pub(in crate::registry) live: u32,
     /// Number of live members that are not finite.
-    pub(super) odd: u32,
+    pub(in crate::registry) odd: u32,
     /// Combined value of writers that have gone, in `min`, `max` and `sum`.
-    pub(super) retired: Option<f64>,
+    pub(in crate::registry) retired: Option<f64>,
     /// Values of writers that have gone, in `all` and `mostrecent`.
-    pub(super) left_values: Vec<LeftValue>,
+    pub(in crate::registry) left_values: Vec<LeftValue>,
     /// In the modes that show each writer, once there is a value.
-    pub(super) by_pid: Option<Box<ByPid>>,
+    pub(in crate::registry) by_pid: Option<Box<ByPid>>,
 }
 
 /// One writer's value.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member {
-    pub(super) writer: WriterId,
+pub(in crate::registry) struct Member {
+    pub(in crate::registry) writer: WriterId,
     /// In the live modes: whether its writer is live, as far as settled (see `lifetime`).
-    pub(super) is_live: bool,
-    pub(super) value: f64,
+    pub(in crate::registry) is_live: bool,
+    pub(in crate::registry) value: f64,
     /// Time of the value in Unix seconds, in the timed modes.
-    pub(super) time: f64,
+    pub(in crate::registry) time: f64,
 }
 
 /// The value of a writer that has gone.
 #[derive(Debug, Clone)]
-pub(super) struct LeftValue {
-    pub(super) writer_id: Box<[u8]>,
-    pub(super) pid: Box<str>,
-    pub(super) value: f64,
-    pub(super) time: f64,
-    pub(super) until_ms: u64,
+pub(in crate::registry) struct LeftValue {
+    pub(in crate::registry) writer_id: Box<[u8]>,
+    pub(in crate::registry) pid: Box<str>,
+    pub(in crate::registry) value: f64,
+    pub(in crate::registry) time: f64,
+    pub(in crate::registry) until_ms: u64,
 }
 
 impl Gauge {
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         allocated(size_of::<Self>())
             + self.members.heap_bytes()
             + self.holes.heap_bytes()
@@ -199,7 +199,7 @@ impl Gauge {
 
     /// Returns whether that place belongs to that writer.
     #[inline]
-    pub(super) fn is_member(&self, place: u32, writer: WriterId) -> bool {
+    pub(in crate::registry) fn is_member(&self, place: u32, writer: WriterId) -> bool {
         self.members
             .get(place as usize)
             .is_some_and(|member| member.writer == writer)
@@ -207,7 +207,7 @@ impl Gauge {
 
     /// Sets a writer's value and returns its place.
     #[inline]
-    pub(super) fn set(&mut self, place: u32, new: Member) -> u32 {
+    pub(in crate::registry) fn set(&mut self, place: u32, new: Member) -> u32 {
         if self.is_member(place, new.writer) {
             let old = std::mem::replace(&mut self.members[place as usize], new);
             self.sum_out(old);
@@ -223,7 +223,7 @@ impl Gauge {
         (self.members.len() - 1) as u32
     }
 
-    pub(super) fn remove(&mut self, place: u32, writer: WriterId) -> Option<Member> {
+    pub(in crate::registry) fn remove(&mut self, place: u32, writer: WriterId) -> Option<Member> {
         if !self.is_member(place, writer) {
             return None;
         }
@@ -248,14 +248,14 @@ impl Gauge {
     }
 
     /// Folds the last value of a writer that has left into the combined value of those before.
-    pub(super) fn retire(&mut self, mode: GaugeMode, value: f64) {
+    pub(in crate::registry) fn retire(&mut self, mode: GaugeMode, value: f64) {
         let fold = |before| mode.fold(folded(before), folded(value));
         let both = self.retired.map_or(Some(folded(value)), fold);
         self.retired = both.map(|both| both.value);
     }
 
     /// Notes that a writer's lease has ended, or begun again.
-    pub(super) fn set_live(&mut self, place: u32, writer: WriterId, is_live: bool) {
+    pub(in crate::registry) fn set_live(&mut self, place: u32, writer: WriterId, is_live: bool) {
         if self.is_member(place, writer) {
             let member = &mut self.members[place as usize];
             let was = *member;
@@ -267,7 +267,7 @@ impl Gauge {
     }
 
     /// Counts its members again, after they were decoded.
-    pub(super) fn count_members(&mut self) {
+    pub(in crate::registry) fn count_members(&mut self) {
         let live = || self.present().filter(|member| member.is_live);
         let finite = || live().filter(|member| member.value.is_finite());
         let (all, of_finite) = (live().count(), finite().count());
@@ -275,7 +275,7 @@ impl Gauge {
         (self.live, self.odd, self.sum) = (all as u32, (all - of_finite) as u32, sum);
     }
 
-    pub(super) fn present(&self) -> impl Iterator<Item = &Member> {
+    pub(in crate::registry) fn present(&self) -> impl Iterator<Item = &Member> {
         self.members
             .iter()
             .filter(|member| member.writer != WriterId::NONE)
@@ -307,7 +307,7 @@ impl Gauge {
 }
 
 /// Returns a value without a writer, for modes in which the writer decides nothing.
-pub(super) fn folded(value: f64) -> Setting<'static> {
+pub(in crate::registry) fn folded(value: f64) -> Setting<'static> {
     Setting {
         value,
         time: 0.0,
@@ -317,23 +317,23 @@ pub(super) fn folded(value: f64) -> Setting<'static> {
 
 /// Totals of a histogram, one for each bucket layout of its writers; a summary has one.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Buckets {
-    pub(super) parts: Vec<Part>,
+pub(in crate::registry) struct Buckets {
+    pub(in crate::registry) parts: Vec<Part>,
     /// Number of all observations, in any layout.
-    pub(super) count: u64,
+    pub(in crate::registry) count: u64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Part {
-    pub(super) layout: LayoutId,
-    pub(super) sum: ObservedSum,
+pub(in crate::registry) struct Part {
+    pub(in crate::registry) layout: LayoutId,
+    pub(in crate::registry) sum: ObservedSum,
     /// Not cumulative; the last is `+Inf`.
-    pub(super) counts: Box<[u64]>,
+    pub(in crate::registry) counts: Box<[u64]>,
 }
 
 impl Buckets {
     /// Returns the total of that layout.
-    pub(super) fn part(&mut self, layout: LayoutId, buckets: usize) -> &mut Part {
+    pub(in crate::registry) fn part(&mut self, layout: LayoutId, buckets: usize) -> &mut Part {
         let at = self
             .parts
             .iter()
@@ -357,7 +357,7 @@ impl Buckets {
     /// The count, the sum of the layout or that of all layouts would be too large; there would be
     /// too many layouts side by side; or no observations can take the writer's sum from `before` to
     /// `now`.
-    pub(super) fn sum_with(
+    pub(in crate::registry) fn sum_with(
         &self,
         (layout, buckets): (LayoutId, usize),
         more: u64,
@@ -389,11 +389,11 @@ impl Buckets {
 
 /// The total of a native histogram.
 #[derive(Debug, Clone)]
-pub(super) struct Native {
+pub(in crate::registry) struct Native {
     /// In the lowest schema and with the highest zero threshold of all its writers; in a still
     /// lower schema if it would have more than [`MAX_NATIVE_BUCKETS`].
-    pub(super) histogram: NativeHistogram,
-    pub(super) sum: ObservedSum,
+    pub(in crate::registry) histogram: NativeHistogram,
+    pub(in crate::registry) sum: ObservedSum,
 }
 
 impl Default for Native {
@@ -413,7 +413,7 @@ impl Native {
     /// # Errors
     ///
     /// Those of [`Buckets::sum_with`].
-    pub(super) fn sum_with(
+    pub(in crate::registry) fn sum_with(
         &self,
         counted: &NativeHistogram,
         before: f64,
@@ -425,7 +425,7 @@ impl Native {
     }
 
     /// Adds what was counted; `sum` is the result of [`sum_with`](Self::sum_with).
-    pub(super) fn add(&mut self, mut counted: NativeHistogram, sum: ObservedSum) {
+    pub(in crate::registry) fn add(&mut self, mut counted: NativeHistogram, sum: ObservedSum) {
         self.histogram.align(&mut counted);
         self.histogram.add_counts(&counted);
         while self.histogram.len() > MAX_NATIVE_BUCKETS
@@ -440,15 +440,15 @@ impl Native {
 
 /// A sum of observations, some of which may be infinite.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct ObservedSum {
-    pub(super) finite: Sum,
+pub(in crate::registry) struct ObservedSum {
+    pub(in crate::registry) finite: Sum,
     /// Sum of the infinite observations; 0 if there are none.
-    pub(super) odd: f64,
+    pub(in crate::registry) odd: f64,
 }
 
 impl ObservedSum {
     /// Returns the sum of one writer.
-    pub(super) fn of(sum: f64) -> Self {
+    pub(in crate::registry) fn of(sum: f64) -> Self {
         let mut total = Self::default();
         if sum.is_finite() {
             total.finite.high = sum;
@@ -464,7 +464,7 @@ impl ObservedSum {
     ///
     /// The sum of finite observations would be infinite; or an infinite sum has become finite,
     /// which no observation can cause.
-    pub(super) fn plus(self, now: f64, before: f64) -> Result<Self, Reason> {
+    pub(in crate::registry) fn plus(self, now: f64, before: f64) -> Result<Self, Reason> {
         if now.is_finite() && before.is_finite() {
             let finite = self.finite.plus_difference(now, before);
             let finite = finite.ok_or(Reason::Overflow)?;
@@ -480,7 +480,7 @@ impl ObservedSum {
         Err(Reason::Value)
     }
 
-    pub(super) fn value(self) -> f64 {
+    pub(in crate::registry) fn value(self) -> f64 {
         if self.odd == 0.0 {
             self.finite.value()
         } else {
@@ -490,7 +490,7 @@ impl ObservedSum {
 }
 
 /// Returns whether a value may enter a total.
-pub(super) fn is_countable(point: &Point) -> bool {
+pub(in crate::registry) fn is_countable(point: &Point) -> bool {
     match point {
         Point::Scalar(value) => value.is_finite() && *value >= 0.0,
         Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => true,

@@ -25,15 +25,15 @@ use std::collections::{BTreeMap, VecDeque};
 
 use siphasher::sip128::SipHasher13;
 
-use super::Registry;
+use crate::registry::Registry;
 use crate::{Epoch, LeftOut};
 
 /// A writer's last seq, and how the writer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tombstone {
-    pub(super) seq: u64,
+pub(in crate::registry) struct Tombstone {
+    pub(in crate::registry) seq: u64,
     /// Whether it left for good; otherwise it was silent for too long.
-    pub(super) has_left: bool,
+    pub(in crate::registry) has_left: bool,
     until: Until,
 }
 
@@ -44,11 +44,11 @@ struct Until(u32);
 
 /// Maximum number of tombstones of a registry, 29 MB of them: enough for more than five days if a
 /// writer comes and goes each second.
-pub(super) const MAX_TOMBSTONES: usize = 500_000;
+pub(in crate::registry) const MAX_TOMBSTONES: usize = 500_000;
 
 /// Maximum number of lists of left-out series, 5 MB of them. If more writers are silent while a
 /// registry is at a limit for longer than a retention, the series of the rest count as applied.
-pub(super) const MAX_LISTS: usize = 10_000;
+pub(in crate::registry) const MAX_LISTS: usize = 10_000;
 
 const STEP_MS: u64 = 2000;
 const NEVER: u32 = u32::MAX >> 1;
@@ -75,10 +75,10 @@ impl Until {
 
 /// The hash of a writer's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(pub(super) [u64; 2]);
+pub(in crate::registry) struct Key(pub(in crate::registry) [u64; 2]);
 
 impl Key {
-    pub(super) fn new(epoch: Epoch, writer: &[u8]) -> Self {
+    pub(in crate::registry) fn new(epoch: Epoch, writer: &[u8]) -> Self {
         let hash = SipHasher13::new_with_keys(epoch.0, 0).hash(writer);
         Self([hash.h1, hash.h2])
     }
@@ -89,11 +89,11 @@ impl Key {
 }
 
 /// The stored form of a tombstone: seq (low, high), time and way, in four bytes each.
-pub(super) type Packed = [u32; 3];
+pub(in crate::registry) type Packed = [u32; 3];
 
 /// All tombstones of a registry; see the [module](self).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tombstones {
+pub(in crate::registry) struct Tombstones {
     by_key: BTreeMap<Key, Packed>,
     /// The series that the last batch of a writer has left out, if any.
     left_out: BTreeMap<Key, LeftOut>,
@@ -149,7 +149,7 @@ impl Order {
 }
 
 impl Tombstone {
-    pub(super) fn new(seq: u64, has_left: bool, until_ms: u64) -> Self {
+    pub(in crate::registry) fn new(seq: u64, has_left: bool, until_ms: u64) -> Self {
         let until = Until::new(until_ms);
         Self {
             seq,
@@ -159,7 +159,7 @@ impl Tombstone {
     }
 
     /// Returns whether its time is over.
-    pub(super) fn is_over(self, now_ms: u64) -> bool {
+    pub(in crate::registry) fn is_over(self, now_ms: u64) -> bool {
         self.until.has_come(now_ms)
     }
 
@@ -180,17 +180,17 @@ impl Tombstone {
 
 impl Tombstones {
     /// Returns the number of tombstones.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::registry) fn len(&self) -> usize {
         self.by_key.len()
     }
 
     /// Returns the tombstone of that writer, unless its time is over.
-    pub(super) fn get(&self, key: Key, now_ms: u64) -> Option<Tombstone> {
+    pub(in crate::registry) fn get(&self, key: Key, now_ms: u64) -> Option<Tombstone> {
         let tombstone = Tombstone::unpack(*self.by_key.get(&key)?);
         (!tombstone.is_over(now_ms)).then_some(tombstone)
     }
 
-    pub(super) fn insert(&mut self, key: Key, tombstone: Tombstone) {
+    pub(in crate::registry) fn insert(&mut self, key: Key, tombstone: Tombstone) {
         let packed = tombstone.pack();
         if self.by_key.insert(key, packed) != Some(packed) {
             self.order.push((key.prefix(), packed[2]));
@@ -198,24 +198,24 @@ impl Tombstones {
     }
 
     /// Stores the series that the last batch of a writer with a tombstone has left out.
-    pub(super) fn keep_left_out(&mut self, key: Key, left_out: LeftOut) {
+    pub(in crate::registry) fn keep_left_out(&mut self, key: Key, left_out: LeftOut) {
         if !left_out.is_empty() && self.left_out.len() < MAX_LISTS {
             self.left_out.insert(key, left_out);
         }
     }
 
     /// Returns the series that the last batch of a writer with a tombstone has left out.
-    pub(super) fn left_out(&self, key: Key) -> Option<&LeftOut> {
+    pub(in crate::registry) fn left_out(&self, key: Key) -> Option<&LeftOut> {
         self.left_out.get(&key)
     }
 
-    pub(super) fn remove(&mut self, key: Key) {
+    pub(in crate::registry) fn remove(&mut self, key: Key) {
         self.by_key.remove(&key);
         self.left_out.remove(&key);
     }
 
     /// Removes a few whose time is over, or that are too many.
-    pub(super) fn shrink(&mut self, now_ms: u64, at_most: usize, mut budget: usize) {
+    pub(in crate::registry) fn shrink(&mut self, now_ms: u64, at_most: usize, mut budget: usize) {
         while budget > 0
             && let Some((_, time)) = self.order.first()
             && (self.order.len() > at_most || Until(time >> 1).has_come(now_ms))
@@ -238,13 +238,13 @@ impl Tombstones {
     }
 
     /// Returns when the oldest one's time is over.
-    pub(super) fn first_end_ms(&self) -> Option<u64> {
+    pub(in crate::registry) fn first_end_ms(&self) -> Option<u64> {
         let (_, time) = self.order.first()?;
         Some(Until(time >> 1).at_ms())
     }
 
     /// Returns all of them, for a snapshot.
-    pub(super) fn list(&self) -> Vec<(Key, Packed)> {
+    pub(in crate::registry) fn list(&self) -> Vec<(Key, Packed)> {
         self.by_key
             .iter()
             .map(|(key, packed)| (*key, *packed))
@@ -252,19 +252,19 @@ impl Tombstones {
     }
 
     /// Returns the lists of left-out series, for a snapshot.
-    pub(super) fn lists(&self) -> Vec<(Key, LeftOut)> {
+    pub(in crate::registry) fn lists(&self) -> Vec<(Key, LeftOut)> {
         let lists = self.left_out.iter();
         lists.map(|(key, list)| (*key, list.clone())).collect()
     }
 
     /// Returns the queue, oldest first; see [`from_parts`](Self::from_parts).
-    pub(super) fn in_order(&self) -> Vec<(u32, u32)> {
+    pub(in crate::registry) fn in_order(&self) -> Vec<(u32, u32)> {
         self.order.iter().collect()
     }
 
     /// Rebuilds them from [`list`](Self::list) and [`in_order`](Self::in_order); `None` if a
     /// tombstone would never be removed.
-    pub(super) fn from_parts(
+    pub(in crate::registry) fn from_parts(
         tombstones: Vec<(Key, Packed)>,
         in_order: Vec<(u32, u32)>,
     ) -> Option<Self> {
@@ -289,7 +289,7 @@ impl Tombstones {
     }
 
     /// An estimate: nodes of a tree are two thirds full.
-    pub(super) fn heap_bytes(&self) -> usize {
+    pub(in crate::registry) fn heap_bytes(&self) -> usize {
         const OF_A_LIST: usize = 512;
         self.left_out.len() * OF_A_LIST
             + self.len() * 50
@@ -299,8 +299,14 @@ impl Tombstones {
 
 impl Registry {
     /// Returns the tombstone of a writer that is gone.
-    pub(super) fn tombstone_of(&self, writer: &[u8], now_ms: u64) -> Option<Tombstone> {
-        self.tombstones.get(Key::new(self.epoch, writer), now_ms)
+    pub(in crate::registry) fn tombstone_of(
+        &self,
+        writer: &[u8],
+        now_ms: u64,
+    ) -> Option<Tombstone> {
+        self.writers
+            .tombstones
+            .get(Key::new(self.epoch, writer), now_ms)
     }
 }
 
