@@ -22,28 +22,20 @@
 //! remaining values are pushed, and this process ends too. It never exits with 3 or 4, which older
 //! arbiters take for a worker that cannot boot.
 
-mod boot;
-mod declarations;
 mod error;
-mod figures;
-mod files;
-mod link;
 mod pages;
-mod pusher;
-mod state;
-mod watch;
-mod watchdog;
-
-pub(crate) use boot::Beginning;
-pub(crate) use error::InstanceError;
-pub(crate) use figures::Activity;
 
 use std::future::ready;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use metrics_agent::{
+    AsyncLink, Beginning, CarryOverStore, Message, Pusher, RefreshRequest, State, WaitingScrapes,
+    boot, end_with, refresh,
+};
+use metrics_settings::Scope;
 use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
@@ -51,14 +43,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::frame::{Serving, Signals, flush_interval, run_to_the_end, ticks};
 use crate::logging;
-use crate::refresh::{RefreshRequest, WaitingScrapes, refresh};
 use crate::routes::App;
-use crate::{Backend, Protection, ProtectionError, Renderings, TlsFiles};
-use link::{AsyncLink, Message};
-use metrics_settings::Scope;
-use pusher::Pusher;
-use state::CarryOverStore;
-pub(crate) use state::State;
+use crate::{Backend, Protection, ProtectionError, RedisBackend, Renderings, TlsFiles};
+use error::InstanceError;
 
 /// Time limit, once the arbiter is gone, for workers to notice it and for Redis to accept the rest.
 const ARBITER_GONE_LIMIT: Duration = Duration::from_secs(30);
@@ -91,20 +78,12 @@ pub fn run_instance(link: OwnedFd) -> u8 {
     }
 }
 
-/// Returns Unix milliseconds; 0 if the machine's clock is before 1970.
-pub(crate) fn now_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |elapsed| elapsed.as_millis() as u64)
-}
-
 async fn run(link: OwnedFd) -> Result<(), InstanceError> {
     // The arbiter decides when this process ends.
     Signals::ignore().map_err(InstanceError::system("ignore a signal"))?;
-    watchdog::end_with(link.as_fd(), SILENCE)
-        .map_err(InstanceError::system("watch over this process"))?;
+    end_with(link.as_fd(), SILENCE).map_err(InstanceError::system("watch over this process"))?;
     let mut link = AsyncLink::new(link)?;
-    let Some((beginning, early)) = boot::boot(&mut link).await? else {
+    let Some((beginning, early)) = boot(&mut link).await? else {
         return Ok(());
     };
     Instance::new(link, beginning)?.run(early).await
@@ -121,7 +100,7 @@ struct Instance {
     serves_tls: bool,
     server: Option<Serving>,
     pages: Option<JoinHandle<()>>,
-    pusher: Option<Pusher>,
+    pusher: Option<Pusher<RedisBackend>>,
 }
 
 /// The reason why the main loop ends.
@@ -143,9 +122,12 @@ impl Instance {
         let serves_tls = beginning.settings.prometheus.ssl.enabled;
         let protection = Protection::default();
         protection.use_password(beginning.settings.auth.as_ref())?;
-        let state = Rc::new(State::new(beginning, watcher)?);
+        let settings = &beginning.settings;
+        let shared = settings.redis.enabled.then(|| RedisBackend::new(settings));
+        let shared = shared.transpose()?;
+        let shards = shared.as_ref().map_or(0, RedisBackend::shards);
+        let state = Rc::new(State::new(beginning, shards, watcher)?);
         let (asker, refreshes) = refresh();
-        let shared = state.shared.clone();
         let app = App {
             instance: Some(Backend::Embedded(state.registry.clone())),
             shared: shared.clone().map(Backend::Redis),

@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use crate::own_metrics::OwnMetrics;
+use metrics_agent::OwnMetrics;
 use metrics_settings::PrometheusSettings;
 
 /// Time between two attempts.

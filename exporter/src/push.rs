@@ -20,7 +20,9 @@ use std::time::{Duration, SystemTime};
 
 use metrics_model::{FamilySpec, MAX_HELP_BYTES};
 
-use crate::backend::{BackendError, RedisBackend, Replacement, shard_of};
+use metrics_agent::shard_of;
+
+use crate::backend::{BackendError, RedisBackend, Replacement};
 use content::{batches, with_labels};
 use metrics_settings::Settings;
 use reading::{Family, parse};

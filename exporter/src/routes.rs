@@ -16,13 +16,13 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendError};
 use crate::negotiate::{self, Form};
-use crate::own_metrics::OwnMetrics;
 use crate::page;
 use crate::protection::Protection;
-use crate::refresh::Refresh;
 use crate::scrape::{Keep, Outcome, PageBody, Renderings, Scrape};
 pub(crate) use live_page::Outage;
 use live_page::page_part;
+use metrics_agent::OwnMetrics;
+use metrics_agent::Refresh;
 use metrics_settings::Scope;
 
 /// Maximum time that a scrape waits for the flusher of its instance; at most half of the scraper's

@@ -23,12 +23,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Backend, BackendError, Info};
-use crate::instance::now_ms;
 use crate::negotiate::Encoding;
-use crate::own_metrics::{OwnMetrics, ScrapeResult};
 pub(crate) use body::PageBody;
 use body::Pages;
 use encoder::Encoder;
+use metrics_agent::now_ms;
+use metrics_agent::{OwnMetrics, ScrapeResult};
 use metrics_settings::Scope;
 use rendering::Reader;
 pub use rendering::Renderings;

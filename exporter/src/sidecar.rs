@@ -5,18 +5,18 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
+use metrics_agent::{
+    Beginning, Directory, RefreshRequest, StartError, State, WaitingScrapes, refresh,
+};
 use metrics_store::StoreError;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::frame::{Signals, flush_interval, ticks};
-use crate::instance::{Beginning, InstanceError, State};
 use crate::listen::listen;
 use crate::protection::{Protection, ProtectionError};
-use crate::refresh::{RefreshRequest, WaitingScrapes, refresh};
 use crate::routes::App;
-use crate::stores::Directory;
 use crate::{Backend, Renderings};
 use metrics_settings::{Scope, Settings, SettingsError};
 
@@ -47,8 +47,8 @@ pub enum SidecarError {
     Io(#[from] std::io::Error),
 }
 
-impl From<InstanceError> for SidecarError {
-    fn from(error: InstanceError) -> Self {
+impl From<StartError> for SidecarError {
+    fn from(error: StartError) -> Self {
         Self::State(error.to_string())
     }
 }
@@ -83,7 +83,7 @@ async fn run(
     let home = directory.home_path().to_owned();
     let (watcher, _nobody_is_watched) = mpsc::unbounded_channel();
     let beginning = Beginning::as_reader(settings.clone(), directory)?;
-    let state = Rc::new(State::new(beginning, watcher)?);
+    let state = Rc::new(State::new(beginning, 0, watcher)?);
     state.flush();
 
     let lost = Rc::new(Notify::new());

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::backend::{Backend, BackendError, RedisBackend};
 use crate::frame::Signals;
 use crate::listen::listen;
-use crate::own_metrics::OwnMetrics;
 use crate::protection::{Protection, ProtectionError};
 use crate::routes::App;
 use crate::scrape::Renderings;
+use metrics_agent::OwnMetrics;
 use metrics_settings::{Scope, Settings, SettingsError};
 
 /// The reason why it does not run.

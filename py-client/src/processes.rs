@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
-use gunicorn_prometheus_exporter::{GatherError, Gathering};
+use metrics_agent::{GatherError, Gathering};
 use metrics_model::{ExposeRequest, Format};
 use metrics_store::{Identity, Process, Role, StoreError, StoreFile, StoreReader, WorkerStore};
 use pyo3::exceptions::PyRuntimeError;

@@ -1,6 +1,7 @@
 //! Errors of a registry: one clear line each, for the log and for the scraper.
 
-use metrics_model::{DecodeError, ExposeError};
+use metrics_agent::{SharedError, SharedFailure};
+use metrics_model::ExposeError;
 
 /// A registry could not be read or written. No message contains a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -194,9 +195,6 @@ pub enum BackendError {
     /// The settings give no connection.
     #[error("exporter.redis: {0}")]
     Settings(String),
-    /// A malformed batch: a defect of its writer.
-    #[error("the batch is not valid: {0}")]
-    Batch(#[from] DecodeError),
     /// An error of this instance's registry.
     #[error(transparent)]
     Expose(ExposeError),
@@ -226,11 +224,20 @@ impl BackendError {
                 | Self::Deadline
         )
     }
+}
 
-    /// Returns whether the server's module is too old for the question which series a batch leaves
-    /// out, and refuses batches that ask.
-    pub(crate) fn is_unknown_question(&self) -> bool {
-        matches!(self, Self::Refused { message, .. } if message.contains("batch kind"))
+impl SharedError for BackendError {
+    fn failure(&self) -> SharedFailure {
+        match self {
+            // A module that is too old knows no batches that ask which series it leaves out.
+            Self::Refused { message, .. } if message.contains("batch kind") => {
+                SharedFailure::UnknownQuestion
+            }
+            Self::Refused { .. } => SharedFailure::Refused,
+            Self::NoPermission { .. } => SharedFailure::Forbidden,
+            Self::Reply { .. } => SharedFailure::Malformed,
+            _ => SharedFailure::Unavailable,
+        }
     }
 }
 

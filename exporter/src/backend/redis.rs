@@ -4,6 +4,7 @@ mod address;
 mod families;
 mod link;
 mod probe;
+mod pushing;
 mod replace;
 mod reply;
 mod topology;
@@ -11,7 +12,7 @@ mod topology;
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics_model::{Epoch, ExposeRequest, Page, PushReply};
+use metrics_model::{ExposeRequest, Page};
 use redis::{Cmd, Value};
 
 use super::BackendError;
@@ -165,43 +166,6 @@ impl RedisBackend {
         Ok(infos)
     }
 
-    /// Sends one batch of a writer to a shard. Repeating it, with the same seq and bytes, changes nothing.
-    pub async fn push(
-        &self,
-        shard: usize,
-        writer: &[u8],
-        seq: u64,
-        epoch: Option<Epoch>,
-        lease_ms: u64,
-        batch: &[u8],
-    ) -> Result<PushReply, BackendError> {
-        let mut command = redis::cmd("METRICS.PUSH");
-        command
-            .arg(&self.shared.keys[shard])
-            .arg(writer)
-            .arg(seq)
-            .arg(batch);
-        with_epoch(&mut command, epoch);
-        command.arg("LEASE").arg(lease_ms);
-        let about = self.about("METRICS.PUSH", shard);
-        about.push_reply(self.send(shard, &about, &command).await?)
-    }
-
-    /// Ends a writer for good in a shard.
-    pub async fn leave(
-        &self,
-        shard: usize,
-        writer: &[u8],
-        seq: u64,
-        epoch: Option<Epoch>,
-    ) -> Result<PushReply, BackendError> {
-        let mut command = redis::cmd("METRICS.LEAVE");
-        command.arg(&self.shared.keys[shard]).arg(writer).arg(seq);
-        with_epoch(&mut command, epoch);
-        let about = self.about("METRICS.LEAVE", shard);
-        about.push_reply(self.send(shard, &about, &command).await?)
-    }
-
     fn about(&self, name: &'static str, shard: usize) -> Command<'_> {
         Command {
             name,
@@ -233,10 +197,4 @@ fn split_cursor(cursor: &[u8]) -> Option<(usize, &[u8])> {
     };
     let shard = std::str::from_utf8(&cursor[..at]).ok()?.parse().ok()?;
     Some((shard, &cursor[at + 1..]))
-}
-
-fn with_epoch(command: &mut Cmd, epoch: Option<Epoch>) {
-    if let Some(epoch) = epoch {
-        command.arg("EPOCH").arg(epoch.to_string());
-    }
 }

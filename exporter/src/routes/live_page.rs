@@ -14,10 +14,10 @@ use tokio::time::Instant;
 
 use super::{App, no_instance};
 use crate::backend::BackendError;
-use crate::instance::now_ms;
 use crate::negotiate::Encoding;
 use crate::page::{self, FAMILIES, Figures};
 use crate::scrape::{Keep, Outcome, PageBody, Scrape};
+use metrics_agent::now_ms;
 use metrics_settings::Scope;
 
 /// Time limit of the live page.

@@ -6,8 +6,8 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING};
 use metrics_model::{Epoch, Labels, Limits, Registry};
 
 use super::*;
-use crate::backend::Embedded;
-use crate::refresh::{RefreshRequests, refresh};
+use metrics_agent::Embedded;
+use metrics_agent::{RefreshRequests, refresh};
 
 /// Makes a registry in which the series `of` has been counted once, under so many values of a
 /// label.

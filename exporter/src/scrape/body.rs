@@ -18,7 +18,7 @@ use super::Outcome;
 use super::encoder::Encoder;
 use super::rendering::Reader;
 use crate::backend::BackendError;
-use crate::own_metrics::ScrapeResult;
+use metrics_agent::ScrapeResult;
 
 /// Number of times that other tasks may run until the next page is requested. Once each would do,
 /// but hyper requests more than one frame in one turn of its own. A turn costs a poll.

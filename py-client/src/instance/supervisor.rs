@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gunicorn_prometheus_exporter::create_directory;
+use metrics_agent::create_directory;
 use metrics_settings::Settings;
 use metrics_store::{
     Boot, ChildListener, ChildrenLink, Control, Counter, Descriptor, Facts, Snapshots, ToExporter,

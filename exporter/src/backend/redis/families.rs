@@ -6,7 +6,7 @@ use redis::Value;
 use super::RedisBackend;
 use super::reply::{pairs, text};
 use crate::backend::BackendError;
-use crate::stores::KnownFamily;
+use metrics_agent::KnownFamily;
 
 impl RedisBackend {
     /// Returns those of these families that a shard has, with the bucket layouts of live writers.

@@ -1,7 +1,7 @@
 use metrics_model::{Epoch, Labels, Limits, Registry};
 
 use super::*;
-use crate::backend::Embedded;
+use metrics_agent::Embedded;
 
 const SERIES: usize = 120_000;
 

@@ -1,0 +1,93 @@
+//! Merges dead writers that wait for the shared registry into a carry-over store (see
+//! `stores/heir.rs`).
+
+use metrics_store::{Identity, NewStore, Role, StoreError, StoreFile};
+
+use super::{Entry, Inner, Life, State};
+use crate::own_metrics::GivenUpBy;
+use crate::stores::Heir;
+
+/// Maximum number of dead writers that wait with a store each. A few of them cost little, and can
+/// be sent again to a registry that was rolled back.
+const MAX_WAITING: usize = 64;
+
+impl Inner {
+    pub(super) fn is_passing_on(&self, number: u64) -> bool {
+        self.heir
+            .as_ref()
+            .is_some_and(|(_, replaces)| replaces.contains(&number))
+    }
+}
+
+/// A store that replaces others.
+#[derive(Debug)]
+pub struct CarryOverStore {
+    /// Its announcement.
+    pub store: NewStore,
+    /// Its memory.
+    pub file: StoreFile,
+    /// The numbers of the stores that it replaces.
+    pub replaces: Vec<u64>,
+}
+
+impl State {
+    /// Merges the dead writers that wait for the shared registry, if there are many.
+    pub fn pass_on(&self) -> Option<CarryOverStore> {
+        let mut inner = self.inner.borrow_mut();
+        let inner = &mut *inner;
+        let waits = |entry: &Entry| {
+            entry.life == Life::Committed
+                && !entry.writer.has_left_shared()
+                && entry.writer.may_pass_on()
+        };
+        let waiting = inner.writers.iter().filter(|(_, entry)| waits(entry));
+        let replaces: Vec<u64> = waiting.map(|(&number, _)| number).collect();
+        if inner.heir.is_some() || replaces.len() <= MAX_WAITING {
+            return None;
+        }
+        match self.make_heir(inner, &replaces) {
+            Ok((store, file)) => {
+                inner.heir = Some((store.number, replaces.clone()));
+                Some(CarryOverStore {
+                    store,
+                    file,
+                    replaces,
+                })
+            }
+            Err(error) => {
+                // They continue to wait, each with its own store.
+                self.report("heir", 0, &error);
+                None
+            }
+        }
+    }
+
+    fn make_heir(&self, inner: &Inner, from: &[u64]) -> Result<(NewStore, StoreFile), StoreError> {
+        let number = self.control.next_store_number();
+        let identity = Identity {
+            role: Role::Heir,
+            number,
+            slot: 0,
+            name: "heir".to_owned(),
+        };
+        let file = StoreFile::create(&identity)?;
+        let mut heir = Heir::new(&file)?;
+        for entry in from.iter().filter_map(|number| inner.writers.get(number)) {
+            entry.writer.pass_on(&mut heir)?;
+        }
+        self.give_up_series(GivenUpBy::Shared, heir.given_up());
+        heir.finish()?;
+        let store = NewStore {
+            number,
+            role: Role::Heir,
+            slot: 0,
+            process: None,
+        };
+        Ok((store, file))
+    }
+
+    /// Drops an unconfirmed carry-over store: the instance ends, and no arbiter will confirm it.
+    pub fn forget_heir(&self) {
+        self.inner.borrow_mut().heir = None;
+    }
+}

@@ -1,0 +1,409 @@
+//! One store, and the sessions that bring it into the registries.
+//!
+//! The session with this instance's registry ends with the exporter: the registry remembers what it
+//! has seen, and its snapshot includes that memory. The sessions with the shared registry, one per
+//! shard, are continued by the next exporter (see `shard.rs`).
+
+use metrics_model::{Outcome, Point, Push, PushReply, Session};
+use metrics_store::catalogue::COLLECTED_TIMESTAMP;
+use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
+
+use super::declarations::Suspects;
+use super::departure::Departure;
+use super::heir::{Heir, departures_in};
+use super::in_flight::InFlight;
+use super::shard::{Leaving, ShardSession, Turn, session_options};
+use super::{SharedPush, StoreSource, Visible};
+use crate::embedded::{BatchError, Embedded};
+use crate::figures::Activity;
+
+/// Lease of writers in this instance's registry: they leave when their process has ended, not
+/// before. Ten years.
+pub(super) const LOCAL_LEASE_MS: u64 = 10 * 365 * 24 * 3600 * 1000;
+/// Maximum number of batches in a row: a session that the registry keeps refusing is a defect, and
+/// must not stop the others.
+pub(super) const LOCAL_ROUNDS: usize = 10_000;
+
+/// Options that are the same for all writers of an instance.
+#[derive(Debug, Clone)]
+pub(crate) struct WriterOptions {
+    /// The instance's name.
+    pub(crate) instance: String,
+    /// How long series and the shared key outlive their last writer; 0 = for ever.
+    pub(crate) ttl_ms: u64,
+    /// Number of keys over which the families of the shared registry are spread; 0 = there is none.
+    pub(crate) shards: usize,
+}
+
+/// See the [module](self).
+#[derive(Debug)]
+pub(crate) struct Writer {
+    reader: StoreReader,
+    /// The process that the arbiter forked for it; a worker writes this itself as soon as it adopts
+    /// the store.
+    forked_as: Option<Process>,
+    visible: Visible,
+    in_flight: InFlight,
+    options: WriterOptions,
+    local: Session,
+    /// Families to compare with those of this instance's registry.
+    suspects: Suspects,
+    shared: Vec<ShardSession>,
+    /// For a carry-over store: the dead writers whose last gauges it stores.
+    departures: Vec<Departure>,
+    /// Whether the store was found damaged, which is logged once.
+    is_damaged: bool,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        reader: StoreReader,
+        forked_as: Option<Process>,
+        options: &WriterOptions,
+    ) -> Self {
+        let mut visible = Visible::all();
+        visible.extend(&reader);
+        let mut in_flight = InFlight::default();
+        in_flight.extend(&reader);
+        let local = Session::new(reader.writer_id().into_bytes(), session_options(0));
+        let shared = ShardSession::resume_all(&reader, options.shards, options.ttl_ms);
+        let departures = match reader.identity().role {
+            Role::Heir => departures_in(&reader, options.ttl_ms),
+            _ => Vec::new(),
+        };
+        Self {
+            reader,
+            forked_as,
+            visible,
+            in_flight,
+            options: options.clone(),
+            local,
+            suspects: Suspects::default(),
+            shared,
+            departures,
+            is_damaged: false,
+        }
+    }
+
+    /// Returns the worker's id, or the other name of the store.
+    pub(crate) fn name(&self) -> &str {
+        &self.reader.identity().name
+    }
+
+    /// Returns the id of its values in this instance's registry.
+    pub(crate) fn id(&self) -> String {
+        self.reader.writer_id()
+    }
+
+    /// Returns a copy of its store; with `has_ended` it is the last one.
+    pub(crate) fn copy(&self, has_ended: bool) -> StoreCopy {
+        self.reader.copy(has_ended)
+    }
+
+    /// Continues with a later copy of the same store.
+    pub(crate) fn update(&mut self, copy: &StoreCopy) -> Result<(), StoreError> {
+        self.reader.update(copy)
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.reader.identity().role
+    }
+
+    /// Returns the process that writes it, once there is one.
+    pub(crate) fn process(&self) -> Option<Process> {
+        self.reader.process().or(self.forked_as)
+    }
+
+    /// See [`StoreReader::read_again`].
+    pub(crate) fn read_again(&mut self) {
+        self.reader.read_again();
+    }
+
+    /// Finds new series; returns whether any of them is visible.
+    pub(crate) fn refresh(&mut self) -> Result<bool, StoreError> {
+        let refreshed = self.reader.refresh();
+        let has_new = self.visible.extend(&self.reader);
+        self.in_flight.extend(&self.reader);
+        for session in &mut self.shared {
+            session.extend(&self.reader);
+        }
+        match refreshed {
+            Ok(()) => Ok(has_new),
+            // The part before the damage is still read.
+            Err(_) if self.is_damaged => Ok(has_new),
+            Err(error) => {
+                self.is_damaged = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Brings changes into this instance's registry.
+    pub(crate) fn flush_local(&mut self, registry: &Embedded) -> Result<(), BatchError> {
+        let pid = self.pid().to_string();
+        let now_ms = crate::clock::now_ms();
+        for _ in 0..LOCAL_ROUNDS {
+            let source = StoreSource {
+                reader: &self.reader,
+                visible: &self.visible,
+                pid: &pid,
+                ttl_ms: self.options.ttl_ms,
+                is_live: true,
+            };
+            let Some(push) = self.local.next(&source, now_ms) else {
+                return Ok(());
+            };
+            let writer = self.local.writer();
+            let Push { seq, epoch, batch } = push;
+            let reply = registry.push(writer, seq, epoch, LOCAL_LEASE_MS, &batch)?;
+            if self.local.on_reply(&reply, now_ms) == Outcome::Gone {
+                // It was folded under the exporter before: there is nothing to add.
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the process use the records again of gauges that it has removed and that no registry has
+    /// any more, so that its store does not grow with what was removed.
+    pub(crate) fn release_removed(&mut self) {
+        for number in 0..self.reader.len() {
+            if !self.reader.is_returned(number) {
+                continue;
+            }
+            let Some(local) = self.visible.of_store(number) else {
+                continue;
+            };
+            let may_forget = self.local.may_forget(local)
+                && self.shared.iter().all(|session| session.may_forget(number));
+            if may_forget && self.reader.release(number) {
+                self.local.forget(local);
+                for session in &mut self.shared {
+                    session.forget(number);
+                }
+            }
+        }
+    }
+
+    /// The families to compare with those of this instance's registry: new ones, and those of which it
+    /// has left out series.
+    pub(crate) fn take_local_suspects(&mut self) -> Vec<FamilyDef> {
+        for number in self.local.take_not_applied() {
+            let in_store = self.visible.in_store(number);
+            self.suspects.add(self.reader.series(in_store).family);
+        }
+        self.suspects.take(&self.reader)
+    }
+
+    /// Returns this writer's declarations of families of that name.
+    pub(crate) fn declarations_of<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> impl Iterator<Item = &'a FamilyDef> {
+        let families = self.reader.families().iter();
+        families.filter(move |family| *family.name == *name)
+    }
+
+    /// Returns the families to compare with a shard, which has, or has left out, everything that
+    /// there was at the last call.
+    pub(crate) fn take_suspects(&mut self, shard: usize) -> Vec<FamilyDef> {
+        let session = self.shared.get_mut(shard);
+        session.map_or(Vec::new(), |session| session.take_suspects(&self.reader))
+    }
+
+    /// Removes this writer from this instance's registry: its counts stay, its live values go.
+    /// Returns how many series the registry has never accepted. Their values are given up, because
+    /// the reason is not a limit that may be lifted.
+    pub(crate) fn leave_local(&mut self, registry: &Embedded) -> Result<usize, BatchError> {
+        self.local.retry_left_out_now();
+        for _ in 0..LOCAL_ROUNDS {
+            self.flush_local(registry)?;
+            let Some((seq, epoch)) = self.local.leave() else {
+                break;
+            };
+            let reply = registry.leave(self.local.writer(), seq, epoch);
+            if self.local.on_leave_reply(&reply) {
+                break;
+            }
+        }
+        Ok(self.local.left_out_count())
+    }
+
+    /// Returns what to send to a shard of the shared registry now; it is saved before it is sent.
+    pub(crate) fn next_shared(
+        &mut self,
+        shard: usize,
+        now_ms: u64,
+        turn: Turn,
+    ) -> Option<SharedPush> {
+        let pid = self.shared_pid();
+        let (reader, ttl_ms) = (&self.reader, self.options.ttl_ms);
+        let session = self.shared.get_mut(shard)?;
+        if let Some(push) = session.next(reader, &pid, ttl_ms, now_ms, turn) {
+            return Some(push);
+        }
+        let departure = departure_at(&mut self.departures, shard)?;
+        departure.next(reader, ttl_ms, now_ms)
+    }
+
+    /// Processes a shard's answer.
+    pub(crate) fn on_shared_reply(&mut self, shard: usize, reply: &PushReply, now_ms: u64) {
+        let Some(session) = self.shared.get_mut(shard) else {
+            return;
+        };
+        if session.is_in_flight() {
+            session.on_reply(&self.reader, reply, now_ms);
+        } else if let Some(departure) = departure_at(&mut self.departures, shard) {
+            departure.on_reply(reply, now_ms);
+        }
+    }
+
+    /// Notes that a shard refused the batch with an error.
+    pub(crate) fn on_shared_error(&mut self, shard: usize) {
+        let Some(session) = self.shared.get_mut(shard) else {
+            return;
+        };
+        if session.is_in_flight() {
+            session.on_error();
+        } else if let Some(departure) = departure_at(&mut self.departures, shard) {
+            departure.on_error();
+        }
+    }
+
+    /// See [`metrics_model::Session::on_unknown_question`].
+    pub(crate) fn on_unknown_question(&mut self, shard: usize) -> bool {
+        let session = self.shared.get_mut(shard);
+        let mut is_new = session.is_some_and(ShardSession::on_unknown_question);
+        for departure in self.departures.iter_mut().filter(|d| d.is_pending(shard)) {
+            is_new |= departure.on_unknown_question();
+        }
+        is_new
+    }
+
+    /// Returns how many series the shared registry has left out.
+    pub(crate) fn left_out_count(&self) -> usize {
+        let staying = self.shared.iter().filter(|session| !session.has_left());
+        let departures = self.departures.iter().map(Departure::left_out_count);
+        staying.map(ShardSession::left_out_count).sum::<usize>() + departures.sum::<usize>()
+    }
+
+    /// Returns how many series have values that the shared registry has not applied.
+    pub(crate) fn unapplied_count(&self) -> usize {
+        let staying = self.shared.iter().filter(|session| !session.has_left());
+        let counts = staying.map(|session| session.unapplied_count(&self.reader));
+        let departures = self.departures.iter().filter(|d| !d.is_over());
+        counts.sum::<usize>() + departures.map(|d| d.gauges().len()).sum::<usize>()
+    }
+
+    /// Sends left-out series again with the next batch.
+    pub(crate) fn retry_left_out_now(&mut self) {
+        for session in &mut self.shared {
+            session.retry_left_out_now();
+        }
+        for departure in &mut self.departures {
+            departure.retry_left_out_now();
+        }
+    }
+
+    /// Returns how it, or one of its departures, leaves a shard.
+    pub(crate) fn leave_shared(&mut self, shard: usize) -> Leaving {
+        if let Some(at) = self.departures.iter().position(|d| d.is_pending(shard)) {
+            let leaving = self.departures[at].leave(&self.reader);
+            if matches!(leaving, Leaving::NotYet) {
+                // It waits for room; the others do not wait for it.
+                let waiting = self.departures.remove(at);
+                self.departures.push(waiting);
+            }
+            return leaving;
+        }
+        match self.shared.get_mut(shard) {
+            Some(session) => session.leave(&self.reader),
+            None => Leaving::Unheard,
+        }
+    }
+
+    /// Returns whether a carry-over store can replace this writer: nothing of it is in flight.
+    pub(crate) fn may_pass_on(&self) -> bool {
+        self.shared.iter().all(ShardSession::is_certain)
+    }
+
+    /// Adds to a carry-over store what this writer has not sent.
+    pub(crate) fn pass_on(&self, heir: &mut Heir) -> Result<(), StoreError> {
+        let died_ms = crate::clock::now_ms();
+        let staying = self.shared.iter().filter(|session| !session.has_left());
+        let records = staying.map(|session| session.departure(self.shared_pid(), died_ms));
+        heir.add(&self.reader, self.options.shards, records.collect())?;
+        for departure in self
+            .departures
+            .iter()
+            .filter(|departure| !departure.is_over())
+        {
+            heir.add_again(&self.reader, departure);
+        }
+        Ok(())
+    }
+
+    /// Processes the answer to LEAVE; returns false if there is something to send first.
+    pub(crate) fn on_shared_leave_reply(&mut self, shard: usize, reply: &PushReply) -> bool {
+        if let Some(departure) = departure_at(&mut self.departures, shard) {
+            departure.on_leave_reply(reply);
+            return false;
+        }
+        match self.shared.get_mut(shard) {
+            Some(session) => session.on_leave_reply(&self.reader, reply),
+            None => true,
+        }
+    }
+
+    /// Returns whether it has more to send to a shard.
+    pub(crate) fn is_in_shard(&self, shard: usize) -> bool {
+        self.shared
+            .get(shard)
+            .is_some_and(|session| !session.has_left())
+    }
+
+    /// Returns whether it has left all of the shared registry.
+    pub(crate) fn has_left_shared(&self) -> bool {
+        self.shared.iter().all(ShardSession::has_left)
+    }
+
+    /// Counts the open requests of its ended process as aborted.
+    pub(crate) fn count_aborted(&mut self) {
+        self.in_flight.abort(&self.reader);
+    }
+
+    /// When its process has evaluated its custom collectors and functions of gauges, in Unix seconds;
+    /// `None` if it has none.
+    pub(crate) fn collected_at(&self) -> Option<f64> {
+        let number = self.reader.find(COLLECTED_TIMESTAMP.name).next()?;
+        match self.reader.point(number) {
+            Point::Scalar(seconds) => Some(seconds),
+            Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => None,
+        }
+    }
+
+    /// Returns its activity.
+    pub(crate) fn activity(&self) -> Activity {
+        if self.reader.process().is_none() {
+            Activity::Starting
+        } else if self.in_flight.count(&self.reader) > 0.0 {
+            Activity::Busy
+        } else {
+            Activity::Idle
+        }
+    }
+
+    /// Returns the text of the `pid` label in the shared registry.
+    fn shared_pid(&self) -> String {
+        format!("{}:{}", self.options.instance, self.pid())
+    }
+
+    fn pid(&self) -> u32 {
+        self.process().map_or(0, |process| process.pid)
+    }
+}
+
+/// Returns the first unfinished departure for a shard.
+fn departure_at(departures: &mut [Departure], shard: usize) -> Option<&mut Departure> {
+    departures.iter_mut().find(|d| d.is_pending(shard))
+}
