@@ -8,7 +8,7 @@
 //!
 //! A store only grows, and a registry remembers all that a writer has ever sent. The end of a
 //! worker has its second in a label, so each end makes another series. When most series of the
-//! store are retired ([`Figures::is_worn`]), the arbiter makes a new store. Series that still hold
+//! store are retired ([`Figures::is_mostly_retired`]), the arbiter makes a new store. Series that still hold
 //! move there ([`Figures::move_to`]), and the old store leaves like that of a worker that has
 //! ended.
 
@@ -28,7 +28,7 @@ use metrics_store::{
 };
 use rustix::param::clock_ticks_per_second;
 
-use process::{Seen, see, uptime_seconds};
+use process::{ProcessFigures, measure, uptime_seconds};
 
 /// Gauges that the exporter measures; measured again after a restart.
 const MEASURED: [&Described; 4] = [
@@ -39,7 +39,7 @@ const MEASURED: [&Described; 4] = [
 ];
 
 /// Number of retired series at which the store is replaced.
-const WORN: usize = 500;
+const MAX_RETIRED: usize = 500;
 
 /// The exporter's own store, and the series in it.
 pub(crate) struct Figures {
@@ -130,9 +130,9 @@ impl Figures {
     }
 
     /// Returns whether most series of the store are retired.
-    pub(crate) fn is_worn(&self) -> bool {
+    pub(crate) fn is_mostly_retired(&self) -> bool {
         let alive = MEASURED.len() * self.running.len() + self.stopped.len();
-        self.retired > WORN + 2 * alive
+        self.retired > MAX_RETIRED + 2 * alive
     }
 
     /// Notes that a worker runs, in a slot in which another may have stopped before.
@@ -192,8 +192,8 @@ impl Figures {
         }
         for worker in self.running.values_mut() {
             // A worker that has just ended keeps its last figures until its end is noticed.
-            if let Some(seen) = see(worker.process) {
-                worker.show(&seen);
+            if let Some(found) = measure(worker.process) {
+                worker.show(&found);
             }
         }
         self.measure_backlogs();
@@ -326,28 +326,28 @@ pub(crate) enum FiguresError {
 }
 
 impl Worker {
-    fn show(&mut self, seen: &Seen) {
+    fn show(&mut self, found: &ProcessFigures) {
         let [memory, cpu, uptime, files] = &self.series;
-        memory.set(0, seen.memory_bytes as f64);
+        memory.set(0, found.memory_bytes as f64);
         if let Some(seconds) = uptime_seconds(self.process) {
             uptime.set(0, seconds);
         }
-        match seen.open_files {
+        match found.open_files {
             Some(open) => files.set(0, open as f64),
             None => files.retire(),
         }
         let now = Instant::now();
         let Some((then, ticks)) = self.last else {
-            self.last = Some((now, seen.cpu_ticks));
+            self.last = Some((now, found.cpu_ticks));
             return;
         };
         let elapsed = (now - then).as_secs_f64();
         // A tick is a hundredth of a second, too coarse for less than a second.
         if elapsed >= 1.0 {
             let used =
-                seen.cpu_ticks.saturating_sub(ticks) as f64 / clock_ticks_per_second() as f64;
+                found.cpu_ticks.saturating_sub(ticks) as f64 / clock_ticks_per_second() as f64;
             cpu.set(0, 100.0 * used / elapsed);
-            self.last = Some((now, seen.cpu_ticks));
+            self.last = Some((now, found.cpu_ticks));
         }
     }
 
@@ -369,59 +369,4 @@ impl Listener {
 }
 
 #[cfg(test)]
-mod tests {
-    use metrics_store::{Control, Identity, Role};
-
-    use super::*;
-
-    fn file(control: &Control) -> OwnedFd {
-        let identity = Identity {
-            role: Role::Exporter,
-            number: control.next_store_number(),
-            slot: 0,
-            name: "exporter".to_owned(),
-        };
-        let file = StoreFile::create(&identity).unwrap();
-        std::os::fd::AsFd::as_fd(&file)
-            .try_clone_to_owned()
-            .unwrap()
-    }
-
-    fn on_display(file: &OwnedFd) -> Vec<String> {
-        let reader = StoreReader::open(file.try_clone().unwrap()).unwrap();
-        let live = (0..reader.len()).filter(|&number| !reader.is_retired(number));
-        let states =
-            live.filter(|&number| &*reader.series(number).family.name == WORKER_STATE.name);
-        let labels = states.map(|number| format!("{:?}", reader.series(number).labels));
-        labels.collect()
-    }
-
-    #[test]
-    fn a_store_in_which_most_is_no_more_is_exchanged_for_a_small_one() {
-        let control = Control::create().unwrap();
-        let facts = Facts::default();
-        let mut own = file(&control);
-        let mut figures = Figures::open(&own, &facts).unwrap();
-        let (mut stores, mut largest) = (1, 0);
-        for second in 0..3_000 {
-            figures
-                .worker_started("shop:0", Process::current())
-                .unwrap();
-            figures.worker_stopped("shop:0", second).unwrap();
-            let reader = StoreReader::open(own.try_clone().unwrap()).unwrap();
-            largest = largest.max(reader.len());
-            if figures.is_worn() {
-                let next = file(&control);
-                figures = figures.move_to(&next, &facts).unwrap();
-                assert_eq!(on_display(&own), Vec::<String>::new());
-                own = next;
-                stores += 1;
-            }
-            let now = on_display(&own);
-            assert_eq!(now.len(), 1, "{now:?}");
-            assert!(now[0].contains(&format!("\"{second}\"")), "{now:?}");
-        }
-        assert_eq!(stores, 6);
-        assert!(largest < 600, "{largest} series in one store");
-    }
-}
+mod tests;

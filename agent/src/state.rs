@@ -5,15 +5,18 @@
 
 mod asking;
 mod beginning;
+mod carrying_over;
 mod committing;
 mod comparing;
+mod entry;
 mod files;
-mod passing_on;
+mod measuring;
 mod shared;
 
 pub use beginning::Beginning;
+pub use carrying_over::CarryOverStore;
+pub(crate) use entry::{Entry, Life, Watched};
 pub(crate) use files::FilesBoot;
-pub use passing_on::CarryOverStore;
 pub(crate) use shared::FinalLeave;
 
 use std::cell::RefCell;
@@ -25,7 +28,6 @@ use std::time::Instant;
 use metrics_store::{Control, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use tokio::sync::{Notify, mpsc};
 
-use crate::clock::now_ms;
 use crate::embedded::Embedded;
 use crate::error::StartError;
 use crate::figures::Figures;
@@ -61,7 +63,7 @@ pub(super) struct Inner {
     has_asked_for_store: bool,
     /// A carry-over store that the arbiter has not confirmed yet, and the stores that it replaces.
     /// Until then neither sends anything to the shared registry.
-    heir: Option<(u64, Vec<u64>)>,
+    carry_over: Option<(u64, Vec<u64>)>,
     pub(super) has_new_series: bool,
     committed_at: Option<Instant>,
     /// Whether it was logged that the registry cannot be committed.
@@ -76,62 +78,6 @@ impl Inner {
     pub(super) fn commit_soon(&mut self) {
         self.has_new_series = true;
         self.committed_at = None;
-    }
-}
-
-pub(super) struct Entry {
-    pub(super) writer: Writer,
-    pub(super) life: Life,
-    pub(super) watched: Watched,
-    /// Whether the figures include it.
-    is_told_of: bool,
-    /// Whether this instance's registry refused its last values.
-    was_refused: bool,
-    /// File mode: whether the reader of the directory has its last copy.
-    pub(super) is_delivered: bool,
-}
-
-/// The progress of a writer. The next exporter repeats a step that it does not know of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Life {
-    /// Its process runs, or has not started.
-    Live,
-    /// Its process has ended.
-    Ended,
-    /// Its last values are in this instance's registry, which it has left.
-    Folded,
-    /// That registry is committed.
-    Committed,
-}
-
-/// How the end of its process is noticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Watched {
-    /// Not yet: no process has adopted the store.
-    No,
-    /// The system reports it.
-    BySystem,
-    /// The exporter checks it at each flush.
-    ByAsking,
-    /// By its copy in the directory: the process may be in another pid namespace (see `files.rs`).
-    ByFile,
-}
-
-impl Entry {
-    pub(super) fn new(writer: Writer, watched: Watched) -> Self {
-        Self {
-            writer,
-            life: Life::Live,
-            watched,
-            is_told_of: false,
-            was_refused: false,
-            is_delivered: false,
-        }
-    }
-
-    /// Returns whether it belongs to this instance: the arbiter has announced it.
-    fn is_own(&self) -> bool {
-        self.watched != Watched::ByFile
     }
 }
 
@@ -180,7 +126,7 @@ impl State {
                 writers: BTreeMap::new(),
                 figures: None,
                 has_asked_for_store: false,
-                heir: None,
+                carry_over: None,
                 has_new_series: false,
                 committed_at: None,
                 is_commit_refused: false,
@@ -199,7 +145,7 @@ impl State {
         if inner.writers.contains_key(&number) {
             return;
         }
-        self.told_of(&mut inner, number);
+        self.forget_copy_of(&mut inner, number);
         if store.role == Role::Exporter {
             self.open_own(&mut inner, number, &file);
         }
@@ -207,12 +153,15 @@ impl State {
             Ok(reader) => reader,
             Err(error) => return self.report("store", number, &error),
         };
-        if let Some((_, replaced)) = inner.heir.take_if(|(heir, _)| *heir == number) {
+        if let Some((_, replaced)) = inner
+            .carry_over
+            .take_if(|(carry_over, _)| *carry_over == number)
+        {
             inner.writers.retain(|number, _| !replaced.contains(number));
         }
         let writer = Writer::new(reader, store.process, &self.options);
         let mut entry = Entry::new(writer, Watched::No);
-        if store.role == Role::Heir {
+        if store.role == Role::CarryOver {
             // This instance's registry already has its values.
             entry.life = Life::Committed;
         } else if entry
@@ -225,38 +174,6 @@ impl State {
         }
         inner.writers.insert(number, entry);
         inner.has_new_series = true;
-    }
-
-    /// Continues in a new store for figures; the old one leaves. The newest counts, whichever
-    /// arbiter has made it.
-    fn open_own(&self, inner: &mut Inner, number: u64, file: &OwnedFd) {
-        let before = inner.figures.take();
-        let old = before.as_ref().map(|(number, _)| *number);
-        let opened = match before {
-            Some((_, figures)) => figures.move_to(file, &self.facts),
-            None => Figures::open(file, &self.facts),
-        };
-        match opened {
-            Ok(figures) => inner.figures = Some((number, figures)),
-            Err(error) => self.report("figures", number, &error),
-        }
-        inner.has_asked_for_store = false;
-        if let Some(entry) = old.and_then(|old| inner.writers.get_mut(&old))
-            && entry.life == Life::Live
-        {
-            entry.life = Life::Ended;
-        }
-        // The new store has to include them again.
-        for entry in inner.writers.values_mut() {
-            entry.is_told_of = false;
-        }
-    }
-
-    /// Returns whether to request another store; true once.
-    pub fn needs_store(&self) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        let is_worn = matches!(&inner.figures, Some((_, figures)) if figures.is_worn());
-        is_worn && !std::mem::replace(&mut inner.has_asked_for_store, true)
     }
 
     /// Notes that a writer's process has ended.
@@ -374,37 +291,13 @@ impl State {
             };
         }
         if let (Role::Worker, false, Some(figures)) =
-            (entry.writer.role(), entry.is_told_of, figures)
+            (entry.writer.role(), entry.is_in_figures, figures)
         {
-            entry.is_told_of = true;
+            entry.is_in_figures = true;
             if let Err(error) = figures.worker_started(entry.writer.name(), process) {
                 self.report("figures", number, &error);
             }
         }
-    }
-
-    /// Writes into the exporter's own store which workers have stopped, and how the others are.
-    fn keep_figures(&self, inner: &mut Inner) {
-        let Some((_, figures)) = &mut inner.figures else {
-            return;
-        };
-        let is_worker = |entry: &&Entry| entry.writer.role() == Role::Worker;
-        for (&number, entry) in &inner.writers {
-            let is_own = entry.watched != Watched::ByFile;
-            if entry.life != Life::Ended || !is_worker(&entry) || !is_own {
-                continue;
-            }
-            let name = entry.writer.name();
-            let mut others = inner.writers.values().filter(is_worker);
-            let is_replaced =
-                others.any(|other| other.life == Life::Live && other.writer.name() == name);
-            if !is_replaced && let Err(error) = figures.worker_stopped(name, now_ms() / 1000) {
-                self.report("figures", number, &error);
-            }
-        }
-        let live = inner.writers.values().filter(is_worker);
-        let live = live.filter(|entry| entry.life == Life::Live);
-        figures.measure(live.map(|entry| entry.writer.activity()));
     }
 
     fn flush_writer(&self, number: u64, entry: &mut Entry) -> bool {

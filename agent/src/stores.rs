@@ -1,11 +1,11 @@
 //! Reads worker stores and brings their values into registries.
 
+mod carry_over;
 mod db;
 mod declarations;
 mod departure;
 mod directory;
 mod gathering;
-mod heir;
 mod in_flight;
 mod shard;
 mod source;
@@ -15,10 +15,10 @@ pub use declarations::KnownFamily;
 pub use directory::{Directory, DirectoryError, FileError, create_directory};
 pub use gathering::{GatherError, Gathering};
 
+pub(crate) use carry_over::CarryOver;
 pub(crate) use db::DbFiles;
 pub(crate) use declarations::{Age, ChangedDeclaration, OVERLAP, WaitingFamilies};
 pub(crate) use directory::{CopyName, InstanceLife, Origin, Stamp};
-pub(crate) use heir::Heir;
 pub(crate) use shard::{Leaving, SharedLeave, SharedPush, Turn};
 pub(crate) use source::{StoreSource, Visible};
 pub(crate) use writer::{Writer, WriterOptions};

@@ -276,14 +276,14 @@ impl Instance {
             store,
             file,
             replaces,
-        }) = self.state.pass_on()
+        }) = self.state.carry_over()
         {
-            let heir = ToArbiter::Heir { store, replaces };
+            let carry_over = ToArbiter::CarryOver { store, replaces };
             self.link
-                .send_with(&heir, file.into_fd().into_iter().collect());
+                .send_with(&carry_over, file.into_fd().into_iter().collect());
         }
         if self.state.needs_store() {
-            self.link.send(&ToArbiter::Worn);
+            self.link.send(&ToArbiter::NeedsStore);
         }
         self.link.flush();
     }
@@ -338,7 +338,7 @@ impl Instance {
         }
         self.state.find_ended();
         if end == End::Shutdown {
-            self.state.forget_heir();
+            self.state.forget_carry_over();
         }
         let is_empty = !self.state.any_alive(&[Role::Worker, Role::Child]);
         if end != End::Replaced && is_empty {

@@ -30,7 +30,8 @@ pub enum Role {
     /// A process that a worker has started.
     Child,
     /// No process: the store carries over what dead writers could not send to the shared registry.
-    Heir,
+    #[serde(rename = "heir")]
+    CarryOver,
 }
 
 impl Role {
@@ -39,7 +40,7 @@ impl Role {
         Self::Arbiter,
         Self::Exporter,
         Self::Child,
-        Self::Heir,
+        Self::CarryOver,
     ];
 
     pub(crate) fn from_number(number: u64) -> Option<Self> {

@@ -132,14 +132,16 @@ pub enum ToArbiter {
     Waiting,
     /// This store has all that the stores of some dead writers have not sent. It replaces them, and
     /// is announced like any other. Descriptor: the store.
-    Heir {
+    #[serde(rename = "heir")]
+    CarryOver {
         /// The store.
         store: NewStore,
         /// The numbers of the stores that the arbiter may give up.
         replaces: Vec<u64>,
     },
     /// Most series of its own store are retired: it needs another store.
-    Worn,
+    #[serde(rename = "worn")]
+    NeedsStore,
     /// File mode: the file whose lock shows that the instance lives. The arbiter keeps it open, so
     /// that the lock outlives the exporter. Descriptor: the file.
     Life,
@@ -377,6 +379,27 @@ mod tests {
     fn links() -> (ArbiterLink, ExporterLink) {
         let (arbiter, socket) = ArbiterLink::pair().unwrap();
         (arbiter, ExporterLink::from_fd(socket))
+    }
+
+    #[test]
+    fn an_arbiter_of_an_earlier_version_knows_the_words_for_another_store() {
+        let store = NewStore {
+            number: 7,
+            role: Role::CarryOver,
+            slot: 0,
+            process: None,
+        };
+        let carry_over = ToArbiter::CarryOver {
+            store,
+            replaces: vec![3],
+        };
+        let word = |message: &ToArbiter| serde_json::to_value(message).unwrap()["type"].clone();
+        assert_eq!(word(&carry_over), "heir");
+        assert_eq!(
+            serde_json::to_value(&carry_over).unwrap()["store"]["role"],
+            "heir"
+        );
+        assert_eq!(word(&ToArbiter::NeedsStore), "worn");
     }
 
     #[test]

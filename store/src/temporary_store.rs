@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_was_written_stays_in_the_file_and_nothing_stays_mapped() {
         let identity = Identity {
-            role: Role::Heir,
+            role: Role::CarryOver,
             number: 1,
             slot: 0,
             name: NAME.to_owned(),

@@ -4,7 +4,7 @@ use metrics_store::{Process, ProcessStat};
 use rustix::param::{clock_ticks_per_second, page_size};
 
 /// The present figures of a process.
-pub(super) struct Seen {
+pub(super) struct ProcessFigures {
     pub(super) memory_bytes: u64,
     pub(super) cpu_ticks: u64,
     /// `None` if its table of files may not be read.
@@ -12,7 +12,7 @@ pub(super) struct Seen {
 }
 
 /// Returns the figures; `None` if the process has ended, or is not visible from here.
-pub(super) fn see(process: Process) -> Option<Seen> {
+pub(super) fn measure(process: Process) -> Option<ProcessFigures> {
     let pid = process.pid;
     let stat = ProcessStat::of(pid)?;
     if stat.start_time != process.start_time {
@@ -20,7 +20,7 @@ pub(super) fn see(process: Process) -> Option<Seen> {
     }
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(Seen {
+    Some(ProcessFigures {
         memory_bytes: pages * page_size() as u64,
         cpu_ticks: stat.cpu_ticks,
         open_files: open_files(pid),
@@ -53,9 +53,9 @@ mod tests {
     #[test]
     fn this_process_has_memory_and_files_and_has_run_for_a_while() {
         let me = Process::current();
-        let seen = see(me).unwrap();
-        assert!(seen.memory_bytes > 100_000, "{}", seen.memory_bytes);
-        assert!(seen.open_files.unwrap() >= 3, "{:?}", seen.open_files);
+        let found = measure(me).unwrap();
+        assert!(found.memory_bytes > 100_000, "{}", found.memory_bytes);
+        assert!(found.open_files.unwrap() >= 3, "{:?}", found.open_files);
         let seconds = uptime_seconds(me).unwrap();
         assert!((0.0..86_400.0).contains(&seconds), "{seconds}");
     }

@@ -31,7 +31,7 @@ impl State {
     /// Returns what that writer has to send to a shard now.
     pub(crate) fn next_shared(&self, shard: usize, number: u64, turn: Turn) -> Option<SharedPush> {
         let mut inner = self.inner.borrow_mut();
-        if inner.is_passing_on(number) {
+        if inner.is_carried_over(number) {
             return None;
         }
         let entry = inner.writers.get_mut(&number)?;
@@ -101,7 +101,7 @@ impl State {
     /// Returns how an ended writer leaves a shard, once it has nothing more to send.
     pub(crate) fn final_leave(&self, shard: usize, number: u64) -> FinalLeave {
         let mut inner = self.inner.borrow_mut();
-        if inner.is_passing_on(number) {
+        if inner.is_carried_over(number) {
             return FinalLeave::Wait;
         }
         match inner.writers.get_mut(&number) {

@@ -3,13 +3,14 @@
 //! The next exporter continues it, so its state is kept in the store itself: first the values that
 //! will be sent, then the header that makes them count (see `metrics_store::PushHeader`).
 
+mod saving;
+
 use std::time::{Duration, Instant};
 
-use metrics_model::{
-    Epoch, FamilyType, Limits, Outcome, Push, PushReply, Saved, SavedPoint, Session, SessionOptions,
-};
+use metrics_model::{Epoch, Limits, Outcome, Push, PushReply, Session, SessionOptions};
 use metrics_store::{FamilyDef, LeaveState, PushHeader, StoreReader};
 
+use self::saving::{saved, spread_anew};
 use super::declarations::Suspects;
 use super::departure::DepartureRecord;
 use super::{StoreSource, Visible};
@@ -333,41 +334,6 @@ impl ShardSession {
         self.leave_state = LeaveState::Staying;
         self.session = session;
     }
-
-    /// Saves the answer: the header marks what was sent as acknowledged, except what was marked as
-    /// left out before.
-    fn save_answer(&mut self, reader: &StoreReader) {
-        self.save_bases(reader);
-        for number in self.session.take_not_applied() {
-            let in_store = self.visible.in_store(number);
-            reader.set_left_out(in_store, self.session.acked_seq());
-            self.suspects.add(reader.series(in_store).family);
-        }
-        self.save_header(reader);
-    }
-
-    fn save_bases(&mut self, reader: &StoreReader) {
-        for number in self.session.take_touched() {
-            if let Some(saved) = self.session.saved_point(number) {
-                reader.set_base(self.visible.in_store(number), &saved.base);
-            }
-        }
-    }
-
-    fn save_header(&self, reader: &StoreReader) {
-        let session = &self.session;
-        let header = PushHeader {
-            seq: session.seq(),
-            sent_seq: session.sent_seq(),
-            acked_seq: session.acked_seq(),
-            acked_at_ms: session.acked_at_ms(),
-            epoch: session.epoch().map(|epoch| epoch.0),
-            incarnation: reader.push_header(self.shard).incarnation,
-            sent_full: session.sent_full(),
-            leave: self.leave_state,
-        };
-        reader.set_push_header(self.shard, &header);
-    }
 }
 
 /// Returns an epoch as the text of a label.
@@ -383,60 +349,5 @@ pub(crate) fn session_options(registry_ttl_ms: u64) -> SessionOptions {
     SessionOptions {
         registry_ttl_ms,
         tombstone_retention_ms: Limits::default().tombstone_retention_ms,
-    }
-}
-
-fn saved(reader: &StoreReader, shard: usize, visible: &Visible) -> Saved {
-    let header = reader.push_header(shard);
-    if header == PushHeader::default() {
-        return Saved::default();
-    }
-    let points = (0..visible.len()).map(|number| {
-        let number = visible.in_store(number);
-        SavedPoint {
-            family_type: reader.series(number).family.family_type,
-            base: reader.base(number),
-            acked: reader.acked(shard, number),
-            sent: reader.sent(shard, number),
-        }
-    });
-    let in_last_batch = |&number: &usize| {
-        let in_store = visible.in_store(number);
-        header.sent_seq > 0 && reader.is_in_batch(in_store, header.sent_seq)
-    };
-    Saved {
-        seq: header.seq,
-        sent_seq: header.sent_seq,
-        sent_full: header.sent_full,
-        acked_seq: header.acked_seq,
-        acked_at_ms: header.acked_at_ms,
-        epoch: header.epoch.map(Epoch),
-        points: points.collect(),
-        last_batch: (0..visible.len()).filter(in_last_batch).collect(),
-    }
-}
-
-/// Adapts to another number of shards: the families are in other registries now, which do not know
-/// this writer. It continues there with the values that the old ones have not acknowledged, under
-/// new ids, as after the loss of a registry.
-fn spread_anew(reader: &StoreReader, before: usize, shards: usize) {
-    for number in 0..reader.len() {
-        let family = reader.series(number).family;
-        let acked = reader.acked(shard_of(&family.spec(), before), number);
-        let base = match family.family_type {
-            FamilyType::Gauge(_) => acked.zero(),
-            _ => acked.clone(),
-        };
-        reader.set_base(number, &base);
-        reader.restart_push(number, &acked);
-    }
-    let incarnations = (0..before).map(|shard| reader.push_header(shard).incarnation);
-    let incarnation = incarnations.max().unwrap_or(0) + 1;
-    for shard in 0..before.max(shards) {
-        let header = PushHeader {
-            incarnation,
-            ..PushHeader::default()
-        };
-        reader.set_push_header(shard, &header);
     }
 }

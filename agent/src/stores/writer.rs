@@ -8,9 +8,9 @@ use metrics_model::{Outcome, Point, Push, PushReply, Session};
 use metrics_store::catalogue::COLLECTED_TIMESTAMP;
 use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
 
+use super::carry_over::{CarryOver, departures_in};
 use super::declarations::Suspects;
 use super::departure::Departure;
-use super::heir::{Heir, departures_in};
 use super::in_flight::InFlight;
 use super::shard::{Leaving, ShardSession, Turn, session_options};
 use super::{SharedPush, StoreSource, Visible};
@@ -68,7 +68,7 @@ impl Writer {
         let local = Session::new(reader.writer_id().into_bytes(), session_options(0));
         let shared = ShardSession::resume_all(&reader, options.shards, options.ttl_ms);
         let departures = match reader.identity().role {
-            Role::Heir => departures_in(&reader, options.ttl_ms),
+            Role::CarryOver => departures_in(&reader, options.ttl_ms),
             _ => Vec::new(),
         };
         Self {
@@ -323,22 +323,22 @@ impl Writer {
     }
 
     /// Returns whether a carry-over store can replace this writer: nothing of it is in flight.
-    pub(crate) fn may_pass_on(&self) -> bool {
+    pub(crate) fn may_carry_over(&self) -> bool {
         self.shared.iter().all(ShardSession::is_certain)
     }
 
     /// Adds to a carry-over store what this writer has not sent.
-    pub(crate) fn pass_on(&self, heir: &mut Heir) -> Result<(), StoreError> {
+    pub(crate) fn carry_over(&self, store: &mut CarryOver) -> Result<(), StoreError> {
         let died_ms = crate::clock::now_ms();
         let staying = self.shared.iter().filter(|session| !session.has_left());
         let records = staying.map(|session| session.departure(self.shared_pid(), died_ms));
-        heir.add(&self.reader, self.options.shards, records.collect())?;
+        store.add(&self.reader, self.options.shards, records.collect())?;
         for departure in self
             .departures
             .iter()
             .filter(|departure| !departure.is_over())
         {
-            heir.add_again(&self.reader, departure);
+            store.add_again(&self.reader, departure);
         }
         Ok(())
     }

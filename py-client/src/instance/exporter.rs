@@ -35,11 +35,11 @@ pub(super) struct Requests {
     /// The stores that the arbiter may give up.
     pub(super) released: Vec<u64>,
     /// Whether it needs another store of its own.
-    pub(super) is_worn: bool,
+    pub(super) needs_store: bool,
     /// The file whose lock shows that the instance lives.
     pub(super) life: Option<OwnedFd>,
     /// Stores that replace others.
-    pub(super) heirs: Vec<(NewStore, OwnedFd, Vec<u64>)>,
+    pub(super) carry_overs: Vec<(NewStore, OwnedFd, Vec<u64>)>,
 }
 
 /// How an exporter has ended.
@@ -57,8 +57,8 @@ impl Exporter {
         owner: Option<(u32, u32)>,
         now: Instant,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        let (link, theirs) = ArbiterLink::pair()?;
-        let process = exporter_process::spawn(program, theirs, owner)?;
+        let (link, tcarry_overs) = ArbiterLink::pair()?;
+        let process = exporter_process::spawn(program, tcarry_overs, owner)?;
         Ok(Self {
             process,
             started: now,
@@ -170,13 +170,13 @@ impl Exporter {
                         ToArbiter::Pong => {}
                         ToArbiter::Waiting => self.waiting = Some(Instant::now()),
                         ToArbiter::Released { number } => self.requests.released.push(number),
-                        ToArbiter::Worn => self.requests.is_worn = true,
+                        ToArbiter::NeedsStore => self.requests.needs_store = true,
                         ToArbiter::Life => self.requests.life = descriptors.into_iter().next(),
-                        ToArbiter::Heir { store, replaces } => {
+                        ToArbiter::CarryOver { store, replaces } => {
                             // Without its descriptor the message is invalid, and the store of
                             // before stays.
                             if let Ok([file]) = <[OwnedFd; 1]>::try_from(descriptors) {
-                                self.requests.heirs.push((store, file, replaces));
+                                self.requests.carry_overs.push((store, file, replaces));
                             }
                         }
                         ToArbiter::Bye => self.said_bye = true,

@@ -45,7 +45,7 @@ impl Held {
     pub(super) fn is_to_end(&self) -> bool {
         let has_ended = || !self.new.process.is_some_and(Process::is_alive);
         match self.new.role {
-            Role::Exporter | Role::Heir => false,
+            Role::Exporter | Role::CarryOver => false,
             Role::Child => self.owner == Owner::Us && has_ended(),
             Role::Worker | Role::Arbiter => self.owner == Owner::Us,
         }
@@ -151,7 +151,7 @@ impl Supervisor {
     }
 
     /// Adds a store that replaces those of some dead writers.
-    pub(super) fn take_heir(&mut self, new: NewStore, file: OwnedFd, replaces: Vec<u64>) {
+    pub(super) fn take_carry_over(&mut self, new: NewStore, file: OwnedFd, replaces: Vec<u64>) {
         let number = new.number;
         let held = Held {
             is_begun: true,

@@ -159,13 +159,13 @@ impl Supervisor {
         for number in said.released {
             self.release(number);
         }
-        for (new, file, replaces) in said.heirs {
-            self.take_heir(new, file, replaces);
+        for (new, file, replaces) in said.carry_overs {
+            self.take_carry_over(new, file, replaces);
         }
         if said.life.is_some() {
             self.life = said.life.map(Descriptor::new);
         }
-        if said.is_worn {
+        if said.needs_store {
             self.renew_exporter(lines);
         }
         let Some(exporter) = &mut self.exporter else {

@@ -162,9 +162,9 @@ impl State {
         Ok(())
     }
 
-    /// Reads a store's memory from now on, because the arbiter has announced it; its copy may have
-    /// been read before.
-    pub(in crate::state) fn told_of(&self, inner: &mut Inner, number: u64) {
+    /// Forgets the copy of a store, if it was read before: the arbiter has announced the store, and
+    /// its memory is read from now on.
+    pub(in crate::state) fn forget_copy_of(&self, inner: &mut Inner, number: u64) {
         let Some(files) = &self.files else { return };
         let files = &mut *files.borrow_mut();
         let name = CopyName {

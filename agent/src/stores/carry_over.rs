@@ -47,7 +47,7 @@ type Labels = Box<[(Box<str>, Box<str>)]>;
 
 /// A carry-over store that is being filled.
 #[derive(Debug)]
-pub(crate) struct Heir {
+pub(crate) struct CarryOver {
     file: StoreFile,
     store: TemporaryStore,
     departures: Vec<DepartureRecord>,
@@ -75,7 +75,7 @@ struct Gauge {
     acked: Point,
 }
 
-impl Heir {
+impl CarryOver {
     /// Returns an empty carry-over store.
     pub(crate) fn new(file: &StoreFile) -> Result<Self, StoreError> {
         Ok(Self {

@@ -164,7 +164,7 @@ impl World {
                 dead.writer.leave_local(&self.local).unwrap();
                 self.waiting.push(dead);
             }
-            Step::PassOn => self.pass_on(),
+            Step::PassOn => self.carry_over(),
             Step::Arrive { batches } => {
                 for process in &mut self.waiting {
                     talk(&mut process.writer, &self.shared, false, batches.into());
@@ -197,16 +197,16 @@ impl World {
         counter.unwrap().add(0, 1.0);
     }
 
-    fn pass_on(&mut self) {
-        let file = self.file(Role::Heir);
-        let mut heir = Heir::new(&file).unwrap();
+    fn carry_over(&mut self) {
+        let file = self.file(Role::CarryOver);
+        let mut carry_over = CarryOver::new(&file).unwrap();
         let (gone, staying): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting)
             .into_iter()
-            .partition(|process| process.writer.may_pass_on());
+            .partition(|process| process.writer.may_carry_over());
         for process in &gone {
-            process.writer.pass_on(&mut heir).unwrap();
+            process.writer.carry_over(&mut carry_over).unwrap();
         }
-        heir.finish().unwrap();
+        carry_over.finish().unwrap();
         self.waiting = staying;
         let writer = Self::read(&file);
         self.waiting.push(Process {
