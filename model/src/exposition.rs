@@ -280,7 +280,7 @@ impl Registry {
         let family_type = view.spec.family_type;
         let mode = family_type.gauge_mode();
         let is_per_writer = mode.is_some_and(crate::GaugeMode::is_per_writer);
-        for series in self.series_after(view.id, at.after) {
+        for series in self.catalog().series_after(view.id, at.after) {
             if series.no() > at.up_to {
                 break;
             }
@@ -391,7 +391,10 @@ impl Registry {
         labels: &str,
         view: &SeriesView<'_>,
     ) {
-        let exemplars = self.exemplars_of(series.id).collect::<Vec<&Exemplar>>();
+        let exemplars = self
+            .catalog()
+            .exemplars_of(series.id)
+            .collect::<Vec<&Exemplar>>();
         out.series(&Shown {
             labels,
             view,

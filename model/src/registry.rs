@@ -218,6 +218,11 @@ impl Registry {
         self.epoch
     }
 
+    /// Returns the catalogue: what a page shows needs nothing else to be found.
+    pub(crate) fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
     /// Returns the limits in force.
     pub fn limits(&self) -> &Limits {
         &self.limits
@@ -242,7 +247,7 @@ impl Registry {
     /// Returns the number of series without a total. They are kept because a writer that may come
     /// back remembers them, or until a write removes them.
     pub fn remembered_count(&self) -> usize {
-        self.catalog.series.len() - self.catalog.totals
+        self.catalog.remembered_count()
     }
 
     /// Returns how many series have expired and were removed so far.
@@ -266,7 +271,7 @@ impl Registry {
         let due = self
             .writers
             .leases
-            .range(..=(self.lease_clock(now_ms), WriterId::NONE));
+            .range(..=(self.writers.lease_clock(now_ms), WriterId::NONE));
         let silent = self.writers.retirements.len() + due.take(COUNTED_LEASES).count();
         let live = self.writers.by_id.len().saturating_sub(silent);
         let rejected = self
@@ -276,7 +281,7 @@ impl Registry {
         vec![
             ("families", self.catalog.by_name.len().to_string()),
             ("series", self.shown_count(now_ms).to_string()),
-            ("remembered", self.remembered_count().to_string()),
+            ("remembered", self.catalog.remembered_count().to_string()),
             ("groups", self.groups.len().to_string()),
             ("writers", live.to_string()),
             ("writers_silent", silent.to_string()),

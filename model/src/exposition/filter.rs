@@ -20,20 +20,20 @@ impl Registry {
         from: &str,
     ) -> Box<dyn Iterator<Item = FamilyView<'_>> + '_> {
         if samples.is_empty() {
-            return Box::new(self.families_from(from));
+            return Box::new(self.catalog().families_from(from));
         }
         let mut found = BTreeMap::new();
         for sample in samples {
             for suffix in SAMPLE_SUFFIXES {
                 if let Some(family) = sample.strip_suffix(suffix)
-                    && let Some(view) = self.family_called(family)
+                    && let Some(view) = self.catalog().family_called(family)
                     && sample_suffixes(view.spec.family_type).contains(&suffix)
                 {
                     found.insert(view.spec.name, view);
                 }
             }
-            for id in self.families_written_as(sample) {
-                let view = self.family_view(id);
+            for id in self.catalog().families_written_as(sample) {
+                let view = self.catalog().family_view(id);
                 let schemes = [Escaping::Underscores, Escaping::Values, escaping];
                 let is_it = |scheme| self.is_written_as(&view, sample, scheme);
                 let is_shown =

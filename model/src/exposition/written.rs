@@ -71,12 +71,12 @@ impl<'a> Written<'a> {
     ) -> bool {
         /// Maximum number of series that are compared; among more, all get the unique form.
         const COMPARED: usize = 16;
-        if !registry.has_equal_labels(self.family.id)
+        if !registry.catalog().has_equal_labels(self.family.id)
             || Escaping::Underscores.keeps_labels(series.labels())
         {
             return false;
         }
-        let mut equal = registry.equal_labels(self.family.id, series.id);
+        let mut equal = registry.catalog().equal_labels(self.family.id, series.id);
         if self.escaping == Escaping::Underscores {
             return equal.next().is_some();
         }
@@ -88,7 +88,10 @@ impl<'a> Written<'a> {
     /// Returns whether a series has legal labels that equal these as written. In the scheme `dots`
     /// no legal name looks like a unique form.
     fn has_legal(&self, registry: &Registry, written: &WrittenLabels<'_>) -> bool {
-        self.escaping != Escaping::Dots && registry.has_series(self.family.id, &written.sorted())
+        self.escaping != Escaping::Dots
+            && registry
+                .catalog()
+                .has_series(self.family.id, &written.sorted())
     }
 }
 
@@ -103,7 +106,9 @@ impl Registry {
             let name = escaping.family_name(spec, 0);
             // The scheme `dots` writes no name like a unique form: its underscores come in pairs.
             let keeps_dots = escaping == Escaping::Dots;
-            if (keeps_dots || !is_unique_form(&name)) && !self.is_name_shared(spec, keeps_dots) {
+            if (keeps_dots || !is_unique_form(&name))
+                && !self.catalog().is_name_shared(spec, keeps_dots)
+            {
                 return name;
             }
             depth = 1;
@@ -112,7 +117,8 @@ impl Registry {
             let name = escaping.family_name(spec, depth);
             let mut suffixes = sample_suffixes(spec.family_type).iter();
             if escaping == Escaping::Dots
-                || !suffixes.any(|suffix| self.has_legal_sample(&format!("{name}{suffix}")))
+                || !suffixes
+                    .any(|suffix| self.catalog().has_legal_sample(&format!("{name}{suffix}")))
             {
                 return name;
             }

@@ -7,6 +7,7 @@ use super::Registry;
 use super::catalog::series::{Buckets, Gauge, Member, Part, Series, Total, folded};
 use crate::ids::{FamilyId, SeriesId, WriterId};
 use crate::name::START_TIMES;
+use crate::registry::catalog::Catalog;
 use crate::sum::ExactSum;
 use crate::{
     AfterLeave, FamilySpec, FamilyType, GaugeMode, Labels, Layout, NativeHistogram, Setting,
@@ -84,9 +85,9 @@ pub(crate) struct FamilyView<'a> {
 impl Registry {
     /// Returns the value of one series, or `None` if it has nothing to show.
     pub fn get(&self, now_ms: u64, family: &str, labels: &Labels) -> Option<Aggregate> {
-        let family = self.family_named(family)?;
-        let id = self.find_series(family, labels.as_str())?;
-        if !self.has_total(id) {
+        let family = self.catalog.family_named(family)?;
+        let id = self.catalog.find_series(family, labels.as_str())?;
+        if !self.catalog.has_total(id) {
             return None;
         }
         let family_type = self.catalog.families[family].family_type;
@@ -121,60 +122,6 @@ impl Registry {
                     buckets,
                 }
             }
-        })
-    }
-
-    /// Returns the families from `name` on, in the order of their names.
-    pub(crate) fn families_from<'a>(
-        &'a self,
-        name: &str,
-    ) -> impl Iterator<Item = FamilyView<'a>> + use<'a> {
-        let from = (Bound::Included(name), Bound::Unbounded);
-        self.catalog
-            .by_name
-            .range::<str, _>(from)
-            .map(|(_, id)| self.family_view(*id))
-    }
-
-    /// Returns the family with exactly this name.
-    pub(crate) fn family_called(&self, name: &str) -> Option<FamilyView<'_>> {
-        self.catalog
-            .by_name
-            .get(name)
-            .map(|id| self.family_view(*id))
-    }
-
-    pub(crate) fn family_view(&self, id: FamilyId) -> FamilyView<'_> {
-        let family = &self.catalog.families[id];
-        let has_created_beside = self.catalog.created_families > 0
-            && family.family_type == FamilyType::Counter
-            && self
-                .catalog
-                .by_name
-                .contains_key(format!("{}{START_TIMES}", family.name).as_str());
-        FamilyView {
-            id,
-            has_created_beside,
-            spec: FamilySpec {
-                name: &family.name,
-                family_type: family.family_type,
-                help: &family.help,
-                unit: &family.unit,
-            },
-        }
-    }
-
-    /// Returns the series of a family that were created after `no`.
-    pub(crate) fn series_after(
-        &self,
-        family: FamilyId,
-        no: u64,
-    ) -> impl Iterator<Item = SeriesEntry<'_>> {
-        let no_of = |id: SeriesId| self.catalog.series[id].created_no;
-        let ids = self.catalog.families[family].order.after(no, no_of);
-        ids.map(|id| SeriesEntry {
-            id,
-            series: &self.catalog.series[id],
         })
     }
 
@@ -217,7 +164,7 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<SeriesView<'a>> {
         *visited += 1;
-        if self.may_be_overdue(of.series, now_ms) {
+        if self.catalog.may_be_overdue(of.series, now_ms) {
             *visited += self.cost_of_overdue(of.id);
             if self.is_idle_for_too_long(of.id, now_ms) {
                 return None;
@@ -229,7 +176,7 @@ impl Registry {
             Total::Buckets(buckets) => {
                 let values = buckets.parts.iter().map(|part| part.counts.len());
                 *visited += values.sum::<usize>();
-                Some(SeriesView::Buckets(self.join(buckets)))
+                Some(SeriesView::Buckets(self.catalog.join(buckets)))
             }
             Total::Native(native) => {
                 *visited += native.histogram.len();
@@ -281,7 +228,7 @@ impl Registry {
         ) else {
             return None;
         };
-        if !self.has_total(id) || self.is_expired(id, now_ms) {
+        if !self.catalog.has_total(id) || self.is_expired(id, now_ms) {
             return None;
         }
         let (from, members) = (from as usize, gauge.members.len());
@@ -337,7 +284,7 @@ impl Registry {
         let is_sum = matches!(mode, GaugeMode::Sum | GaugeMode::LiveSum);
         // This sum is kept up to date, however many writers there are.
         let is_kept = if mode.is_live() {
-            is_sum && self.is_settled_at(now_ms)
+            is_sum && self.writers.is_settled_at(now_ms)
         } else {
             is_sum && self.writers.unnamed == 0
         };
@@ -381,7 +328,7 @@ impl Registry {
 
     /// Returns whether a writer's value is visible, given the mode and the writer's phase.
     fn is_shown(&self, member: &Member, mode: GaugeMode, id: SeriesId, now_ms: u64) -> bool {
-        if self.is_settled_at(now_ms) {
+        if self.writers.is_settled_at(now_ms) {
             return member.is_live;
         }
         let writer = &self.writers[member.writer];
@@ -389,11 +336,11 @@ impl Registry {
             return false;
         }
         if mode.is_live() {
-            return self.is_live(writer, now_ms);
+            return self.writers.is_live(writer, now_ms);
         }
         let ends_by_ttl = mode.after_leave() == AfterLeave::UntilTtl;
-        if ends_by_ttl && let Some(gone_ms) = self.gone_ms(writer, now_ms) {
-            let ttl_ms = self.ttl_ms(id);
+        if ends_by_ttl && let Some(gone_ms) = self.writers.gone_ms(writer, now_ms, &self.limits) {
+            let ttl_ms = self.catalog.ttl_ms(id);
             let stays = if ttl_ms > 0 {
                 ttl_ms
             } else {
@@ -403,11 +350,62 @@ impl Registry {
         }
         true
     }
+}
+
+impl Catalog {
+    /// Returns the families from `name` on, in the order of their names.
+    pub(crate) fn families_from<'a>(
+        &'a self,
+        name: &str,
+    ) -> impl Iterator<Item = FamilyView<'a>> + use<'a> {
+        let from = (Bound::Included(name), Bound::Unbounded);
+        self.by_name
+            .range::<str, _>(from)
+            .map(|(_, id)| self.family_view(*id))
+    }
+
+    /// Returns the family with exactly this name.
+    pub(crate) fn family_called(&self, name: &str) -> Option<FamilyView<'_>> {
+        self.by_name.get(name).map(|id| self.family_view(*id))
+    }
+
+    pub(crate) fn family_view(&self, id: FamilyId) -> FamilyView<'_> {
+        let family = &self.families[id];
+        let has_created_beside = self.created_families > 0
+            && family.family_type == FamilyType::Counter
+            && self
+                .by_name
+                .contains_key(format!("{}{START_TIMES}", family.name).as_str());
+        FamilyView {
+            id,
+            has_created_beside,
+            spec: FamilySpec {
+                name: &family.name,
+                family_type: family.family_type,
+                help: &family.help,
+                unit: &family.unit,
+            },
+        }
+    }
+
+    /// Returns the series of a family that were created after `no`.
+    pub(crate) fn series_after(
+        &self,
+        family: FamilyId,
+        no: u64,
+    ) -> impl Iterator<Item = SeriesEntry<'_>> {
+        let no_of = |id: SeriesId| self.series[id].created_no;
+        let ids = self.families[family].order.after(no, no_of);
+        ids.map(|id| SeriesEntry {
+            id,
+            series: &self.series[id],
+        })
+    }
 
     /// Joins totals of different bucket layouts on the bounds that all of them have. The counts
     /// below a common bound are known; those between two bounds of only one layout are not.
     fn join<'a>(&'a self, buckets: &'a Buckets) -> BucketView<'a> {
-        let layout_of = |part: &Part| &self.catalog.layouts[part.layout];
+        let layout_of = |part: &Part| &self.layouts[part.layout];
         let [first, rest @ ..] = buckets.parts.as_slice() else {
             return BucketView {
                 layout: Cow::Owned(Layout::none()),

@@ -120,8 +120,8 @@ impl Registry {
             // It would need memory, and the next exemplar is just as useful.
             return Ok(());
         }
-        if self.has_total(entry.series) && self.group_of(entry.series).is_none() {
-            self.keep_exemplar(entry.series, layout, exemplar);
+        if self.catalog.has_total(entry.series) && self.group_of(entry.series).is_none() {
+            self.catalog.keep_exemplar(entry.series, layout, exemplar);
         }
         Ok(())
     }

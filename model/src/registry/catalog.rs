@@ -16,6 +16,7 @@ use std::hash::BuildHasher;
 use hashbrown::DefaultHashBuilder;
 
 use super::{Reason, Registry, RegistryError};
+use crate::Limits;
 use crate::footprint::allocated;
 use crate::id_table::IdTable;
 use crate::ids::{DeadlineId, FamilyId, SeriesId};
@@ -34,7 +35,7 @@ use ttl::{FamilyTtl, Ttls};
 
 /// The families and series of a registry; see the [module](self).
 #[derive(Debug, Clone, Default)]
-pub(super) struct Catalog {
+pub(crate) struct Catalog {
     pub(super) families: Measured<FamilyId, Family>,
     pub(super) by_name: BTreeMap<Box<str>, FamilyId>,
     /// Families that have ended while writers still remember their series, by name.
@@ -68,6 +69,12 @@ pub(super) struct Catalog {
 }
 
 impl Catalog {
+    /// Returns the number of series without a total, which writers remember or a write has yet to
+    /// remove.
+    pub(super) fn remembered_count(&self) -> usize {
+        self.series.len() - self.totals
+    }
+
     /// Returns the bytes of memory, without its own.
     pub(super) fn heap_bytes(&self) -> usize {
         self.families.bytes()
@@ -86,304 +93,10 @@ impl Catalog {
 const MOST_REMEMBERED: u64 = 4;
 
 impl Registry {
-    /// Returns the family of that name, unless it has ended.
-    pub(super) fn family_named(&self, name: &str) -> Option<FamilyId> {
-        let found = self.catalog.by_name.get(name);
-        // A counter may be named by the name of its samples.
-        let found = found.or_else(|| {
-            let id = self.catalog.by_name.get(name.strip_suffix("_total")?)?;
-            (self.catalog.families[*id].family_type == FamilyType::Counter).then_some(id)
-        });
-        found.copied()
-    }
-
-    /// Checks that a family of that name and type exists or can be created.
-    pub(super) fn check_family(
-        &self,
-        spec: &FamilySpec<'_>,
-    ) -> Result<Option<FamilyId>, RegistryError> {
-        let name = kept_name(spec)?;
-        if let Some(&id) = self.catalog.by_name.get(name) {
-            let found = self.catalog.families[id].family_type;
-            if found == spec.family_type {
-                return Ok(Some(id));
-            }
-            return Err(RegistryError::Type {
-                family: name.to_owned(),
-                found: found.describe(),
-                expected: spec.family_type.describe(),
-            });
-        }
-        self.check_claims(name, spec.family_type)?;
-        Ok(None)
-    }
-
     /// Returns the reason why a family of that name and type cannot be declared now, if another
     /// family has its name or one of its sample names.
     pub fn conflict(&self, spec: &FamilySpec<'_>) -> Option<RegistryError> {
-        self.check_family(spec).err()
-    }
-
-    fn check_claims(&self, name: &str, family_type: FamilyType) -> Result<(), RegistryError> {
-        match self.rivals(name, family_type).next() {
-            None => Ok(()),
-            Some((sample, other)) => Err(RegistryError::Conflict {
-                family: name.to_owned(),
-                sample,
-                other: self.catalog.families[other].name.to_string(),
-            }),
-        }
-    }
-
-    /// Returns the sample names of a family that other families have, each with that family.
-    pub(super) fn rivals<'a>(
-        &'a self,
-        name: &'a str,
-        family_type: FamilyType,
-    ) -> impl Iterator<Item = (String, FamilyId)> + use<'a> {
-        let suffixes = sample_suffixes(family_type).iter();
-        suffixes.filter_map(move |suffix| {
-            let sample = format!("{name}{suffix}");
-            let id = self.claimant(&sample)?;
-            let other = &self.catalog.families[id];
-            let other = (&*other.name, other.family_type);
-            (!may_share(&sample, (name, family_type), other)).then_some((sample, id))
-        })
-    }
-
-    /// Returns the family that a sample name belongs to.
-    pub(super) fn claimant(&self, sample: &str) -> Option<FamilyId> {
-        SAMPLE_SUFFIXES.iter().find_map(|suffix| {
-            let id = *self.catalog.by_name.get(sample.strip_suffix(suffix)?)?;
-            let suffixes = sample_suffixes(self.catalog.families[id].family_type);
-            suffixes.contains(suffix).then_some(id)
-        })
-    }
-
-    /// Returns the family of that name and type; creates it if it is missing. The first help and
-    /// unit stay.
-    pub(super) fn family_for(&mut self, spec: &FamilySpec<'_>) -> Result<FamilyId, RegistryError> {
-        let id = match self.check_family(spec)? {
-            Some(id) => id,
-            None => self.create_family(kept_name(spec)?, spec.family_type),
-        };
-        let family = &mut self.catalog.families[id];
-        if family.help.is_empty() {
-            family.help = spec.help.into();
-        }
-        if family.unit.is_empty() {
-            family.unit = spec.unit.into();
-        }
-        Ok(id)
-    }
-
-    /// Returns the family of that name and type that has ended while writers remember its series.
-    pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<FamilyId> {
-        let mut ended = self.catalog.ended.get(name)?.iter().copied();
-        ended.find(|id| self.catalog.families[*id].family_type == family_type)
-    }
-
-    /// Notes that a family has ended; returns false if another of its name and type has.
-    pub(super) fn note_ended(&mut self, id: FamilyId) -> bool {
-        let family = &self.catalog.families[id];
-        let is_new = self
-            .ended_family(&family.name, family.family_type)
-            .is_none();
-        self.catalog
-            .ended
-            .entry(family.name.clone())
-            .or_default()
-            .push(id);
-        is_new
-    }
-
-    fn forget_ended(&mut self, id: FamilyId) {
-        let name = &*self.catalog.families[id].name;
-        if let Some(ids) = self.catalog.ended.get_mut(name) {
-            ids.retain(|ended| *ended != id);
-            if ids.is_empty() {
-                self.catalog.ended.remove(name);
-            }
-        }
-    }
-
-    fn create_family(&mut self, name: &str, family_type: FamilyType) -> FamilyId {
-        // Keeps the series that writers remember of it.
-        let ended = self.ended_family(name, family_type);
-        let id = match ended {
-            Some(id) => id,
-            None => self.catalog.families.insert(Family {
-                name: name.into(),
-                family_type,
-                help: Box::default(),
-                unit: Box::default(),
-                ttl_ms: None,
-                ttl: FamilyTtl::default(),
-                layout: None,
-                schema: None,
-                is_declared: false,
-                is_ended: true,
-                deleted_up_to: 0,
-                order: Default::default(),
-                identities: 0,
-                holders: Holders::default(),
-                odd_labels: 0,
-                equal_labels: 0,
-            }),
-        };
-        self.begin_family(id);
-        id
-    }
-
-    pub(super) fn begin_family(&mut self, id: FamilyId) {
-        self.forget_ended(id);
-        let family = &mut self.catalog.families[id];
-        family.is_ended = false;
-        self.catalog.created_families += usize::from(family.name.ends_with(START_TIMES));
-        self.catalog
-            .escaped
-            .count_family(id, &family.name, family.family_type, true);
-        self.catalog.by_name.insert(family.name.clone(), id);
-    }
-
-    /// Ends a family that has no series left and was not declared; frees its name.
-    pub(super) fn end_family_if_empty(&mut self, id: FamilyId) {
-        let family = &mut self.catalog.families[id];
-        if !family.order.is_empty() || family.is_declared {
-            return;
-        }
-        if !family.is_ended {
-            family.is_ended = true;
-            (family.help, family.unit) = Default::default();
-            (family.ttl_ms, family.layout, family.schema) = Default::default();
-            family.holders.is_by_hand = false;
-            (family.holders.next_help, family.holders.newest_layout) = (None, None);
-            self.catalog.by_name.remove(&family.name);
-            self.catalog
-                .escaped
-                .count_family(id, &family.name, family.family_type, false);
-            self.catalog.created_families -= usize::from(family.name.ends_with(START_TIMES));
-            self.note_ended(id);
-        }
-        if self.catalog.families[id].identities == 0 {
-            self.forget_ended(id);
-            self.catalog.families.remove(id);
-        }
-    }
-
-    /// Returns the lowest schema that a writer of native histograms may have.
-    pub(super) fn schema_floor(&self, family: Option<FamilyId>) -> i8 {
-        let floor = family.and_then(|id| self.catalog.families[id].schema);
-        floor.unwrap_or(0)
-    }
-
-    /// Returns the series of that family with those labels, with or without a total.
-    pub(super) fn find_series(&self, family: FamilyId, labels: &str) -> Option<SeriesId> {
-        let hash = self.hash_of(family, labels);
-        let is_it = |id: &SeriesId| {
-            let series = &self.catalog.series[*id];
-            series.hash == hash && series.family == family && &*series.labels == labels
-        };
-        self.catalog.by_identity.find(hash, is_it)
-    }
-
-    /// Returns whether such a series exists, with or without a total.
-    pub(crate) fn has_series(&self, family: FamilyId, labels: &str) -> bool {
-        self.find_series(family, labels).is_some()
-    }
-
-    /// Checks whether a label text is allowed in this registry, and in that family.
-    pub(super) fn check_labels(
-        &self,
-        spec: &FamilySpec<'_>,
-        labels: &Labels,
-    ) -> Result<(), RegistryError> {
-        let (found, allowed) = (labels.as_str().len(), self.limits.max_label_bytes);
-        if found as u64 > allowed {
-            return Err(RegistryError::LabelBytes { found, allowed });
-        }
-        match spec.family_type {
-            FamilyType::Gauge(mode) if mode.is_per_writer() && labels.has("pid") => {
-                Err(RegistryError::Pid)
-            }
-            FamilyType::StateSet if !labels.has(spec.name) => {
-                Err(RegistryError::State(spec.name.to_owned()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Checks whether a series without a total may get one.
-    pub(super) fn check_total(&self, known: Option<SeriesId>) -> Result<(), RegistryError> {
-        if known.is_some_and(|id| self.has_total(id)) {
-            Ok(())
-        } else {
-            self.check_room(0)
-        }
-    }
-
-    /// Checks whether there is room for one more after so many totals are removed.
-    pub(super) fn check_room(&self, freed: usize) -> Result<(), RegistryError> {
-        let count = (self.catalog.totals - freed) as u64;
-        if count >= self.limits.max_series {
-            return Err(RegistryError::SeriesLimit(count));
-        }
-        let remembered = self.remembered_count() as u64;
-        if remembered >= self.limits.max_series.saturating_mul(MOST_REMEMBERED) {
-            return Err(RegistryError::Remembered(remembered));
-        }
-        Ok(())
-    }
-
-    /// Creates a series, without a total yet.
-    pub(super) fn create_series(&mut self, family: FamilyId, labels: &str) -> SeriesId {
-        let hash = self.hash_of(family, labels);
-        let of = &mut self.catalog.families[family];
-        of.identities += 1;
-        let series = Series {
-            labels: labels.into(),
-            family,
-            hash,
-            memories: 0,
-            writers: 0,
-            owners: 0,
-            deadline: DeadlineId::NONE,
-            created_no: 0,
-            start_ms: 0,
-            idle_since_ms: 0,
-            ttl: 0,
-            ttl_no: 0,
-            total: Total::zero(of.family_type),
-        };
-        self.catalog.series_heap_bytes += allocated(labels.len()) + series.total.heap_bytes();
-        let id = self.catalog.series.insert(series);
-        self.put_own_ttl(
-            id,
-            self.new_ttl_ms(family),
-            self.catalog.families[family].ttl.no(),
-        );
-        self.index_series(id);
-        id
-    }
-
-    /// Adds a series to the index.
-    pub(super) fn index_series(&mut self, id: SeriesId) {
-        let hash = |id: SeriesId| self.catalog.series[id].hash;
-        self.catalog.by_identity.insert(hash(id), id, hash);
-        self.note_labels(id);
-    }
-
-    /// Returns the hash of a series of that family with those labels. Half of it is stored with the
-    /// series, so that growing the table does not read the labels again.
-    pub(super) fn hash_of(&self, family: FamilyId, labels: &str) -> u32 {
-        hash_with(&self.catalog.hasher, family, labels)
-    }
-
-    /// Returns whether a series has a total.
-    #[inline]
-    pub(super) fn has_total(&self, id: SeriesId) -> bool {
-        let series = &self.catalog.series[id];
-        series.created_no > self.catalog.families[series.family].deleted_up_to
+        self.catalog.check_family(spec).err()
     }
 
     /// Makes sure that a series has a total to write to: one that is missing or has expired begins
@@ -393,7 +106,7 @@ impl Registry {
     ///
     /// Its family has ended, and another family has its name now.
     pub(super) fn begin_total(&mut self, id: SeriesId, now_ms: u64) -> Result<(), Reason> {
-        if self.has_total(id) {
+        if self.catalog.has_total(id) {
             if !self.is_expired(id, now_ms) {
                 return Ok(());
             }
@@ -404,19 +117,22 @@ impl Registry {
         if self.catalog.families[family_id].is_ended {
             let family = &self.catalog.families[family_id];
             if self.catalog.by_name.contains_key(&family.name)
-                || self.check_claims(&family.name, family.family_type).is_err()
+                || self
+                    .catalog
+                    .check_claims(&family.name, family.family_type)
+                    .is_err()
             {
                 return Err(Reason::Conflict);
             }
-            self.begin_family(family_id);
+            self.catalog.begin_family(family_id);
         }
         if self.is_remembered(id) {
-            self.settle_ttl(id);
+            self.catalog.settle_ttl(id);
         } else {
             // As for a new series: earlier writes may or may not have removed the old total yet.
-            self.put_own_ttl(
+            self.catalog.put_own_ttl(
                 id,
-                self.new_ttl_ms(family_id),
+                self.catalog.new_ttl_ms(family_id, &self.limits),
                 self.catalog.families[family_id].ttl.no(),
             );
         }
@@ -429,7 +145,7 @@ impl Registry {
         series.start_ms = now_ms;
         series.idle_since_ms = now_ms;
         self.clear_total(id);
-        self.set_deadline(id);
+        self.catalog.set_deadline(id);
         Ok(())
     }
 
@@ -437,9 +153,9 @@ impl Registry {
     /// them.
     ///
     /// This does not end the family, although it may have been its last series: a caller that
-    /// writes nothing new calls [`Self::end_family_if_empty`].
+    /// writes nothing new calls [`Catalog::end_family_if_empty`].
     pub(super) fn drop_total(&mut self, id: SeriesId) {
-        if self.has_total(id) {
+        if self.catalog.has_total(id) {
             let (all, families) = (&self.catalog.series, &mut self.catalog.families);
             let series = &all[id];
             let family = &mut families[series.family];
@@ -448,14 +164,14 @@ impl Registry {
                 .remove(series.created_no, |other| all[other].created_no);
             self.catalog.totals -= 1;
         }
-        self.take_deadline(id);
+        self.catalog.take_deadline(id);
         self.catalog.series[id].created_no = 0;
         self.clear_total(id);
     }
 
     fn clear_total(&mut self, id: SeriesId) {
         self.leave_group(id);
-        self.drop_exemplars(id);
+        self.catalog.drop_exemplars(id);
         let series = &mut self.catalog.series[id];
         let zero = Total::zero(self.catalog.families[series.family].family_type);
         self.catalog.series_heap_bytes -= series.total.heap_bytes();
@@ -484,25 +200,334 @@ impl Registry {
             if let Some(at) = self.writers[only].find(id) {
                 self.set_owned(only, at, false, 0);
             }
-            self.writers[only].with_pid -= u32::from(self.shows_pids(id));
+            self.writers[only].with_pid -= u32::from(self.catalog.shows_pids(id));
             self.writers[only].forget(id);
             self.catalog.series[id].forget(only);
         }
         self.catalog
             .by_identity
             .remove(self.catalog.series[id].hash, id);
-        self.forget_own_ttl(id);
-        self.forget_labels(id);
+        self.catalog.forget_own_ttl(id);
+        self.catalog.forget_labels(id);
         if let Some(series) = self.catalog.series.remove(id) {
             self.catalog.series_heap_bytes -=
                 allocated(series.labels.len()) + series.total.heap_bytes();
             self.catalog.families[series.family].identities -= 1;
-            self.end_family_if_empty(series.family);
+            self.catalog.end_family_if_empty(series.family);
         }
     }
 }
 
-/// Hashes a family and labels; see [`Registry::hash_of`].
+impl Catalog {
+    /// Returns the family of that name, unless it has ended.
+    pub(super) fn family_named(&self, name: &str) -> Option<FamilyId> {
+        let found = self.by_name.get(name);
+        // A counter may be named by the name of its samples.
+        let found = found.or_else(|| {
+            let id = self.by_name.get(name.strip_suffix("_total")?)?;
+            (self.families[*id].family_type == FamilyType::Counter).then_some(id)
+        });
+        found.copied()
+    }
+
+    /// Checks that a family of that name and type exists or can be created.
+    pub(super) fn check_family(
+        &self,
+        spec: &FamilySpec<'_>,
+    ) -> Result<Option<FamilyId>, RegistryError> {
+        let name = kept_name(spec)?;
+        if let Some(&id) = self.by_name.get(name) {
+            let found = self.families[id].family_type;
+            if found == spec.family_type {
+                return Ok(Some(id));
+            }
+            return Err(RegistryError::Type {
+                family: name.to_owned(),
+                found: found.describe(),
+                expected: spec.family_type.describe(),
+            });
+        }
+        self.check_claims(name, spec.family_type)?;
+        Ok(None)
+    }
+
+    fn check_claims(&self, name: &str, family_type: FamilyType) -> Result<(), RegistryError> {
+        match self.rivals(name, family_type).next() {
+            None => Ok(()),
+            Some((sample, other)) => Err(RegistryError::Conflict {
+                family: name.to_owned(),
+                sample,
+                other: self.families[other].name.to_string(),
+            }),
+        }
+    }
+
+    /// Returns the sample names of a family that other families have, each with that family.
+    pub(super) fn rivals<'a>(
+        &'a self,
+        name: &'a str,
+        family_type: FamilyType,
+    ) -> impl Iterator<Item = (String, FamilyId)> + use<'a> {
+        let suffixes = sample_suffixes(family_type).iter();
+        suffixes.filter_map(move |suffix| {
+            let sample = format!("{name}{suffix}");
+            let id = self.claimant(&sample)?;
+            let other = &self.families[id];
+            let other = (&*other.name, other.family_type);
+            (!may_share(&sample, (name, family_type), other)).then_some((sample, id))
+        })
+    }
+
+    /// Returns the family that a sample name belongs to.
+    pub(super) fn claimant(&self, sample: &str) -> Option<FamilyId> {
+        SAMPLE_SUFFIXES.iter().find_map(|suffix| {
+            let id = *self.by_name.get(sample.strip_suffix(suffix)?)?;
+            let suffixes = sample_suffixes(self.families[id].family_type);
+            suffixes.contains(suffix).then_some(id)
+        })
+    }
+
+    /// Returns the family of that name and type; creates it if it is missing. The first help and
+    /// unit stay.
+    pub(super) fn family_for(&mut self, spec: &FamilySpec<'_>) -> Result<FamilyId, RegistryError> {
+        let id = match self.check_family(spec)? {
+            Some(id) => id,
+            None => self.create_family(kept_name(spec)?, spec.family_type),
+        };
+        let family = &mut self.families[id];
+        if family.help.is_empty() {
+            family.help = spec.help.into();
+        }
+        if family.unit.is_empty() {
+            family.unit = spec.unit.into();
+        }
+        Ok(id)
+    }
+
+    /// Returns the family of that name and type that has ended while writers remember its series.
+    pub(super) fn ended_family(&self, name: &str, family_type: FamilyType) -> Option<FamilyId> {
+        let mut ended = self.ended.get(name)?.iter().copied();
+        ended.find(|id| self.families[*id].family_type == family_type)
+    }
+
+    /// Notes that a family has ended; returns false if another of its name and type has.
+    pub(super) fn note_ended(&mut self, id: FamilyId) -> bool {
+        let family = &self.families[id];
+        let is_new = self
+            .ended_family(&family.name, family.family_type)
+            .is_none();
+        self.ended.entry(family.name.clone()).or_default().push(id);
+        is_new
+    }
+
+    fn forget_ended(&mut self, id: FamilyId) {
+        let name = &*self.families[id].name;
+        if let Some(ids) = self.ended.get_mut(name) {
+            ids.retain(|ended| *ended != id);
+            if ids.is_empty() {
+                self.ended.remove(name);
+            }
+        }
+    }
+
+    fn create_family(&mut self, name: &str, family_type: FamilyType) -> FamilyId {
+        // Keeps the series that writers remember of it.
+        let ended = self.ended_family(name, family_type);
+        let id = match ended {
+            Some(id) => id,
+            None => self.families.insert(Family {
+                name: name.into(),
+                family_type,
+                help: Box::default(),
+                unit: Box::default(),
+                ttl_ms: None,
+                ttl: FamilyTtl::default(),
+                layout: None,
+                schema: None,
+                is_declared: false,
+                is_ended: true,
+                deleted_up_to: 0,
+                order: Default::default(),
+                identities: 0,
+                holders: Holders::default(),
+                odd_labels: 0,
+                equal_labels: 0,
+            }),
+        };
+        self.begin_family(id);
+        id
+    }
+
+    pub(super) fn begin_family(&mut self, id: FamilyId) {
+        self.forget_ended(id);
+        let family = &mut self.families[id];
+        family.is_ended = false;
+        self.created_families += usize::from(family.name.ends_with(START_TIMES));
+        self.escaped
+            .count_family(id, &family.name, family.family_type, true);
+        self.by_name.insert(family.name.clone(), id);
+    }
+
+    /// Ends a family that has no series left and was not declared; frees its name.
+    pub(super) fn end_family_if_empty(&mut self, id: FamilyId) {
+        let family = &mut self.families[id];
+        if !family.order.is_empty() || family.is_declared {
+            return;
+        }
+        if !family.is_ended {
+            family.is_ended = true;
+            (family.help, family.unit) = Default::default();
+            (family.ttl_ms, family.layout, family.schema) = Default::default();
+            family.holders.is_by_hand = false;
+            (family.holders.next_help, family.holders.newest_layout) = (None, None);
+            self.by_name.remove(&family.name);
+            self.escaped
+                .count_family(id, &family.name, family.family_type, false);
+            self.created_families -= usize::from(family.name.ends_with(START_TIMES));
+            self.note_ended(id);
+        }
+        if self.families[id].identities == 0 {
+            self.forget_ended(id);
+            self.families.remove(id);
+        }
+    }
+
+    /// Returns the lowest schema that a writer of native histograms may have.
+    pub(super) fn schema_floor(&self, family: Option<FamilyId>) -> i8 {
+        let floor = family.and_then(|id| self.families[id].schema);
+        floor.unwrap_or(0)
+    }
+
+    /// Returns the series of that family with those labels, with or without a total.
+    pub(super) fn find_series(&self, family: FamilyId, labels: &str) -> Option<SeriesId> {
+        let hash = self.hash_of(family, labels);
+        let is_it = |id: &SeriesId| {
+            let series = &self.series[*id];
+            series.hash == hash && series.family == family && &*series.labels == labels
+        };
+        self.by_identity.find(hash, is_it)
+    }
+
+    /// Returns whether such a series exists, with or without a total.
+    pub(crate) fn has_series(&self, family: FamilyId, labels: &str) -> bool {
+        self.find_series(family, labels).is_some()
+    }
+
+    /// Checks whether a label text is allowed in this registry, and in that family.
+    pub(super) fn check_labels(
+        spec: &FamilySpec<'_>,
+        labels: &Labels,
+        limits: &Limits,
+    ) -> Result<(), RegistryError> {
+        let (found, allowed) = (labels.as_str().len(), limits.max_label_bytes);
+        if found as u64 > allowed {
+            return Err(RegistryError::LabelBytes { found, allowed });
+        }
+        match spec.family_type {
+            FamilyType::Gauge(mode) if mode.is_per_writer() && labels.has("pid") => {
+                Err(RegistryError::Pid)
+            }
+            FamilyType::StateSet if !labels.has(spec.name) => {
+                Err(RegistryError::State(spec.name.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks whether a series without a total may get one.
+    pub(super) fn check_total(
+        &self,
+        known: Option<SeriesId>,
+        limits: &Limits,
+    ) -> Result<(), RegistryError> {
+        if known.is_some_and(|id| self.has_total(id)) {
+            Ok(())
+        } else {
+            self.check_room(0, limits)
+        }
+    }
+
+    /// Checks whether there is room for one more after so many totals are removed.
+    pub(super) fn check_room(&self, freed: usize, limits: &Limits) -> Result<(), RegistryError> {
+        let count = (self.totals - freed) as u64;
+        if count >= limits.max_series {
+            return Err(RegistryError::SeriesLimit(count));
+        }
+        let remembered = self.remembered_count() as u64;
+        if remembered >= limits.max_series.saturating_mul(MOST_REMEMBERED) {
+            return Err(RegistryError::Remembered(remembered));
+        }
+        Ok(())
+    }
+
+    /// Creates a series, without a total yet.
+    pub(super) fn create_series(
+        &mut self,
+        family: FamilyId,
+        labels: &str,
+        limits: &Limits,
+    ) -> SeriesId {
+        let hash = self.hash_of(family, labels);
+        let of = &mut self.families[family];
+        of.identities += 1;
+        let series = Series {
+            labels: labels.into(),
+            family,
+            hash,
+            memories: 0,
+            writers: 0,
+            owners: 0,
+            deadline: DeadlineId::NONE,
+            created_no: 0,
+            start_ms: 0,
+            idle_since_ms: 0,
+            ttl: 0,
+            ttl_no: 0,
+            total: Total::zero(of.family_type),
+        };
+        self.series_heap_bytes += allocated(labels.len()) + series.total.heap_bytes();
+        let id = self.series.insert(series);
+        self.put_own_ttl(
+            id,
+            self.new_ttl_ms(family, limits),
+            self.families[family].ttl.no(),
+        );
+        self.index_series(id);
+        id
+    }
+
+    /// Adds a series to the index.
+    pub(super) fn index_series(&mut self, id: SeriesId) {
+        let hash = |id: SeriesId| self.series[id].hash;
+        self.by_identity.insert(hash(id), id, hash);
+        self.note_labels(id);
+    }
+
+    /// Returns the hash of a series of that family with those labels. Half of it is stored with the
+    /// series, so that growing the table does not read the labels again.
+    pub(super) fn hash_of(&self, family: FamilyId, labels: &str) -> u32 {
+        hash_with(&self.hasher, family, labels)
+    }
+
+    /// Returns whether a series has the total of a gauge in which no writer has a value.
+    pub(in crate::registry) fn is_empty_gauge(&self, id: SeriesId) -> bool {
+        match &self.series[id].total {
+            Total::Gauge(gauge) => {
+                gauge.members.is_empty() && gauge.retired.is_none() && self.has_total(id)
+            }
+            _ => false,
+        }
+    }
+
+    /// Returns whether a series has a total.
+    #[inline]
+    pub(super) fn has_total(&self, id: SeriesId) -> bool {
+        let series = &self.series[id];
+        series.created_no > self.families[series.family].deleted_up_to
+    }
+}
+
+/// Hashes a family and labels; see [`Catalog::hash_of`].
 pub(super) fn hash_with(hasher: &impl BuildHasher, family: FamilyId, labels: &str) -> u32 {
     hasher.hash_one((family, labels)) as u32
 }

@@ -6,6 +6,7 @@ use super::writers::Entry;
 use super::{Reason, Registry, RegistryError, Stamp};
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
+use crate::registry::catalog::Catalog;
 use crate::{
     Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, MAX_HELP_BYTES, MAX_UNIT_BYTES,
     MAX_WRITER_ID_BYTES, NativeHistogram,
@@ -74,12 +75,12 @@ impl Registry {
     ) -> Result<(), RegistryError> {
         check_bytes("a help text", spec.help.len(), MAX_HELP_BYTES)?;
         check_bytes("a unit", spec.unit.len(), MAX_UNIT_BYTES)?;
-        self.check_family(spec)?;
+        self.catalog.check_family(spec)?;
         self.catalog
             .layouts
             .check_room(declaration.layout.into_iter())?;
         self.begin(stamp);
-        let id = self.family_for(spec)?;
+        let id = self.catalog.family_for(spec)?;
         let layout = declaration
             .layout
             .map(|layout| self.catalog.layouts.number_of(layout));
@@ -123,7 +124,7 @@ impl Registry {
                 .ok_or_else(|| overflow(family, by, "the total"))
         };
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
-        self.note_by_hand(id);
+        self.catalog.note_by_hand(id);
         if let Some(exemplar) = exemplar {
             self.keep_direct_exemplar(stamp, id, None, exemplar);
         }
@@ -146,7 +147,7 @@ impl Registry {
             time,
             ..exemplar.clone()
         };
-        self.keep_exemplar(id, layout, exemplar);
+        self.catalog.keep_exemplar(id, layout, exemplar);
     }
 
     /// Sets a writer's value of a gauge, and returns it.
@@ -156,7 +157,7 @@ impl Registry {
 
     /// Adds to a writer's value of a gauge, and returns the new value.
     pub fn add(&mut self, stamp: &Stamp, write: &GaugeWrite<'_>) -> Result<f64, RegistryError> {
-        match self.written_type(write) {
+        match self.catalog.written_type(write) {
             FamilyType::Gauge(mode) if mode.is_timed() => {
                 return Err(RegistryError::AddToMostRecent(mode.name()));
             }
@@ -182,6 +183,7 @@ impl Registry {
             return Err(RegistryError::Observation);
         }
         let family_type = self
+            .catalog
             .family_named(family)
             .map(|id| self.catalog.families[id].family_type);
         let family_type = match family_type {
@@ -198,7 +200,9 @@ impl Registry {
             return Err(RegistryError::SummaryExemplar(family.to_owned()));
         }
         let spec = FamilySpec::new(family, family_type);
-        let layout = self.layout_meant(family, family_type, observation.layout);
+        let layout = self
+            .catalog
+            .layout_meant(family, family_type, observation.layout);
         if layout.0 == LayoutId::NONE {
             let default = (family_type == FamilyType::Histogram).then(Layout::of_default);
             let new = observation.layout.or(default.as_ref());
@@ -212,152 +216,46 @@ impl Registry {
         };
         let (labels, ttl_ms) = (observation.labels, observation.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, check)?;
-        self.note_by_hand(id);
+        self.catalog.note_by_hand(id);
         let family_id = self.catalog.series[id].family;
-        let layout = (family_type != FamilyType::NativeHistogram)
-            .then(|| self.layout_of_observation(family_id, family_type, observation.layout));
-        self.count_observation(id, layout, value);
+        let layout = (family_type != FamilyType::NativeHistogram).then(|| {
+            self.catalog
+                .layout_of_observation(family_id, family_type, observation.layout)
+        });
+        self.catalog.count_observation(id, layout, value);
         if let Some(exemplar) = observation.exemplar {
             self.keep_direct_exemplar(stamp, id, layout, exemplar);
         }
         Ok(())
     }
 
-    /// Counts an observation that is known to fit.
-    fn count_observation(&mut self, id: SeriesId, layout: Option<LayoutId>, value: f64) {
-        let series = &mut self.catalog.series[id];
-        let floor = self.catalog.families[series.family].schema;
-        let before = series.total.heap_bytes();
-        match (&mut series.total, layout) {
-            (Total::Buckets(total), Some(layout)) => {
-                let bounds = &self.catalog.layouts[layout];
-                let buckets = bounds.len() + 1;
-                if let Ok(sum) = total.sum_with((layout, buckets), 1, value, 0.0) {
-                    total.count += 1;
-                    let part = total.part(layout, buckets);
-                    part.counts[bounds.bucket_of(value)] += 1;
-                    part.sum = sum;
-                }
-            }
-            (Total::Native(total), _) => {
-                let schema = floor.unwrap_or(DIRECT_SCHEMA);
-                let mut one = NativeHistogram::empty(schema, DEFAULT_ZERO_THRESHOLD);
-                one.count_in(value);
-                one.sum = value;
-                if let Ok(sum) = total.sum_with(&one, 0.0) {
-                    total.add(one, sum);
-                }
-                let schema = total.histogram.schema;
-                if total.histogram.len() > MAX_DIRECT_BUCKETS && schema > floor.unwrap_or(0) {
-                    total.histogram.lower_schema(schema - 1);
-                }
-            }
-            _ => {}
-        }
-        self.catalog.series_heap_bytes += series.total.heap_bytes();
-        self.catalog.series_heap_bytes -= before;
-    }
-
-    /// Returns the layout for an observation, if it is known, and its number of buckets.
-    fn layout_meant(
-        &self,
-        family: &str,
-        family_type: FamilyType,
-        given: Option<&Layout>,
-    ) -> (LayoutId, usize) {
-        let of_family = self
-            .family_named(family)
-            .map(|id| self.catalog.families[id].layout);
-        match (family_type, given, of_family.flatten()) {
-            (FamilyType::Histogram, Some(given), _) => (
-                self.catalog.layouts.find(given).unwrap_or(LayoutId::NONE),
-                given.len() + 1,
-            ),
-            (FamilyType::Histogram, None, Some(id)) => (id, self.catalog.layouts[id].len() + 1),
-            (FamilyType::Histogram, None, None) => (LayoutId::NONE, Layout::DEFAULT.len() + 1),
-            _ => (
-                self.catalog
-                    .layouts
-                    .find(&Layout::none())
-                    .unwrap_or(LayoutId::NONE),
-                1,
-            ),
-        }
-    }
-
-    fn layout_of_observation(
-        &mut self,
-        family: FamilyId,
-        family_type: FamilyType,
-        given: Option<&Layout>,
-    ) -> LayoutId {
-        if family_type == FamilyType::Summary {
-            return self.catalog.layouts.number_of(&Layout::none());
-        }
-        let layout = match (given, self.catalog.families[family].layout) {
-            (Some(given), _) => self.catalog.layouts.number_of(given),
-            (None, Some(known)) => known,
-            (None, None) => self.catalog.layouts.number_of(&Layout::of_default()),
-        };
-        let known = &mut self.catalog.families[family].layout;
-        *known = known.or(Some(layout));
-        layout
-    }
-
     /// Removes a series, or (in O(1), whatever its size) a family; returns the number of series.
     pub fn del(&mut self, stamp: &Stamp, family: &str, labels: Option<&Labels>) -> u64 {
-        let Some(family_id) = self.family_named(family) else {
+        let Some(family_id) = self.catalog.family_named(family) else {
             return 0;
         };
         let Some(labels) = labels else {
             self.begin(stamp);
             return self
+                .catalog
                 .family_named(family)
-                .map_or(0, |id| self.delete_family(id));
+                .map_or(0, |id| self.catalog.delete_family(id));
         };
-        let found = self.find_series(family_id, labels.as_str());
-        let Some(id) = found.filter(|id| self.has_total(*id)) else {
+        let found = self.catalog.find_series(family_id, labels.as_str());
+        let Some(id) = found.filter(|id| self.catalog.has_total(*id)) else {
             return 0;
         };
         self.begin(stamp);
         // The start of this write may have found it expired.
-        if self.catalog.series.get(id).is_none() || !self.has_total(id) {
+        if self.catalog.series.get(id).is_none() || !self.catalog.has_total(id) {
             return 0;
         }
         self.drop_total(id);
         self.free_series_if_unused(id);
         if self.catalog.families.get(family_id).is_some() {
-            self.end_family_if_empty(family_id);
+            self.catalog.end_family_if_empty(family_id);
         }
         1
-    }
-
-    pub(super) fn delete_family(&mut self, id: FamilyId) -> u64 {
-        let last_no = self.catalog.last_created_no;
-        let family = &mut self.catalog.families[id];
-        family.deleted_up_to = last_no;
-        family.is_declared = false;
-        let order = std::mem::take(&mut family.order);
-        let count = order.len();
-        self.catalog.totals -= count;
-        if count > 0 {
-            self.catalog.deleted.push_back(order);
-        }
-        self.end_family_if_empty(id);
-        count as u64
-    }
-
-    /// Returns the type of the family that a write means: the existing one, unless the write names
-    /// a mode.
-    fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
-        let known = self
-            .family_named(write.family)
-            .map(|id| self.catalog.families[id].family_type);
-        match (write.mode, known) {
-            (Some(mode), _) => FamilyType::Gauge(mode),
-            (None, Some(known)) if known.gauge_mode().is_some() => known,
-            (None, _) => FamilyType::Gauge(GaugeMode::Sum),
-        }
     }
 
     fn write_gauge(
@@ -367,7 +265,7 @@ impl Registry {
         combine: fn(f64, f64) -> f64,
     ) -> Result<f64, RegistryError> {
         check_bytes("a writer id", write.writer.len(), MAX_WRITER_ID_BYTES)?;
-        let family_type = self.written_type(write);
+        let family_type = self.catalog.written_type(write);
         if !family_type.allows(write.value) {
             return Err(RegistryError::Fact {
                 value: write.value,
@@ -393,11 +291,12 @@ impl Registry {
         let (labels, ttl_ms) = (write.labels, write.ttl_ms);
         let id = self.direct_series(stamp, &spec, labels, ttl_ms, |_| Ok(()))?;
         if write.writer.is_empty() {
-            self.note_by_hand(id);
+            self.catalog.note_by_hand(id);
         }
 
         let writer = self.open_writer(write.writer, stamp.now_ms);
-        self.extend_lease(writer, stamp.now_ms, write.lease_ms);
+        self.writers
+            .extend_lease(writer, stamp.now_ms, write.lease_ms, &mut self.healing);
         let is_per_writer = family_type
             .gauge_mode()
             .is_some_and(GaugeMode::is_per_writer);
@@ -433,13 +332,6 @@ impl Registry {
         Ok(value)
     }
 
-    /// Notes that a series was written without a writer whose end the registry could wait for.
-    fn note_by_hand(&mut self, id: SeriesId) {
-        self.catalog.families[self.catalog.series[id].family]
-            .holders
-            .is_by_hand = true;
-    }
-
     /// Checks that a direct write may have its series, begins the write, and returns the series
     /// with a total to write to.
     fn direct_series(
@@ -450,10 +342,10 @@ impl Registry {
         ttl_ms: Option<u64>,
         check: impl FnOnce(Option<&Total>) -> Result<(), RegistryError>,
     ) -> Result<SeriesId, RegistryError> {
-        let family = self.check_family(spec)?;
-        self.check_labels(spec, labels)?;
-        let known = family.and_then(|id| self.find_series(id, labels.as_str()));
-        self.check_total(known)?;
+        let family = self.catalog.check_family(spec)?;
+        Catalog::check_labels(spec, labels, &self.limits)?;
+        let known = family.and_then(|id| self.catalog.find_series(id, labels.as_str()));
+        self.catalog.check_total(known, &self.limits)?;
         self.check_not_of_group(known, stamp.now_ms)?;
         check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;
         self.begin(stamp);
@@ -461,15 +353,19 @@ impl Registry {
         let id = if let Some(id) = known.filter(|id| self.catalog.series.get(*id).is_some()) {
             id
         } else {
-            let family = self.family_for(spec)?;
-            self.find_series(family, labels.as_str())
-                .unwrap_or_else(|| self.create_series(family, labels.as_str()))
+            let family = self.catalog.family_for(spec)?;
+            self.catalog
+                .find_series(family, labels.as_str())
+                .unwrap_or_else(|| {
+                    self.catalog
+                        .create_series(family, labels.as_str(), &self.limits)
+                })
         };
         if let Err(reason) = self.begin_total(id, stamp.now_ms) {
             unreachable!("the family was found by its name, so it has not ended: {reason:?}");
         }
         if let Some(ttl_ms) = ttl_ms {
-            self.set_series_ttl(id, ttl_ms);
+            self.catalog.set_series_ttl(id, ttl_ms);
         }
         self.catalog.series[id].idle_since_ms = stamp.now_ms;
         Ok(id)
@@ -478,8 +374,8 @@ impl Registry {
     /// Returns the value from which a writer's write of a gauge continues.
     fn old_value(&self, write: &GaugeWrite<'_>, writer: WriterId, now_ms: u64) -> f64 {
         let find = || {
-            let family = self.family_named(write.family)?;
-            let id = self.find_series(family, write.labels.as_str())?;
+            let family = self.catalog.family_named(write.family)?;
+            let id = self.catalog.find_series(family, write.labels.as_str())?;
             let place = self.writers[writer].entries[self.writers[writer].find(id)?].place();
             match self.running_total(id, now_ms)? {
                 Total::Gauge(gauge) if gauge.is_member(place, writer) => {
@@ -489,6 +385,117 @@ impl Registry {
             }
         };
         find().unwrap_or(0.0)
+    }
+}
+
+impl Catalog {
+    /// Counts an observation that is known to fit.
+    fn count_observation(&mut self, id: SeriesId, layout: Option<LayoutId>, value: f64) {
+        let series = &mut self.series[id];
+        let floor = self.families[series.family].schema;
+        let before = series.total.heap_bytes();
+        match (&mut series.total, layout) {
+            (Total::Buckets(total), Some(layout)) => {
+                let bounds = &self.layouts[layout];
+                let buckets = bounds.len() + 1;
+                if let Ok(sum) = total.sum_with((layout, buckets), 1, value, 0.0) {
+                    total.count += 1;
+                    let part = total.part(layout, buckets);
+                    part.counts[bounds.bucket_of(value)] += 1;
+                    part.sum = sum;
+                }
+            }
+            (Total::Native(total), _) => {
+                let schema = floor.unwrap_or(DIRECT_SCHEMA);
+                let mut one = NativeHistogram::empty(schema, DEFAULT_ZERO_THRESHOLD);
+                one.count_in(value);
+                one.sum = value;
+                if let Ok(sum) = total.sum_with(&one, 0.0) {
+                    total.add(one, sum);
+                }
+                let schema = total.histogram.schema;
+                if total.histogram.len() > MAX_DIRECT_BUCKETS && schema > floor.unwrap_or(0) {
+                    total.histogram.lower_schema(schema - 1);
+                }
+            }
+            _ => {}
+        }
+        self.series_heap_bytes += series.total.heap_bytes();
+        self.series_heap_bytes -= before;
+    }
+
+    /// Returns the layout for an observation, if it is known, and its number of buckets.
+    fn layout_meant(
+        &self,
+        family: &str,
+        family_type: FamilyType,
+        given: Option<&Layout>,
+    ) -> (LayoutId, usize) {
+        let of_family = self.family_named(family).map(|id| self.families[id].layout);
+        match (family_type, given, of_family.flatten()) {
+            (FamilyType::Histogram, Some(given), _) => (
+                self.layouts.find(given).unwrap_or(LayoutId::NONE),
+                given.len() + 1,
+            ),
+            (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id].len() + 1),
+            (FamilyType::Histogram, None, None) => (LayoutId::NONE, Layout::DEFAULT.len() + 1),
+            _ => (
+                self.layouts.find(&Layout::none()).unwrap_or(LayoutId::NONE),
+                1,
+            ),
+        }
+    }
+
+    fn layout_of_observation(
+        &mut self,
+        family: FamilyId,
+        family_type: FamilyType,
+        given: Option<&Layout>,
+    ) -> LayoutId {
+        if family_type == FamilyType::Summary {
+            return self.layouts.number_of(&Layout::none());
+        }
+        let layout = match (given, self.families[family].layout) {
+            (Some(given), _) => self.layouts.number_of(given),
+            (None, Some(known)) => known,
+            (None, None) => self.layouts.number_of(&Layout::of_default()),
+        };
+        let known = &mut self.families[family].layout;
+        *known = known.or(Some(layout));
+        layout
+    }
+
+    pub(super) fn delete_family(&mut self, id: FamilyId) -> u64 {
+        let last_no = self.last_created_no;
+        let family = &mut self.families[id];
+        family.deleted_up_to = last_no;
+        family.is_declared = false;
+        let order = std::mem::take(&mut family.order);
+        let count = order.len();
+        self.totals -= count;
+        if count > 0 {
+            self.deleted.push_back(order);
+        }
+        self.end_family_if_empty(id);
+        count as u64
+    }
+
+    /// Returns the type of the family that a write means: the existing one, unless the write names
+    /// a mode.
+    fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
+        let known = self
+            .family_named(write.family)
+            .map(|id| self.families[id].family_type);
+        match (write.mode, known) {
+            (Some(mode), _) => FamilyType::Gauge(mode),
+            (None, Some(known)) if known.gauge_mode().is_some() => known,
+            (None, _) => FamilyType::Gauge(GaugeMode::Sum),
+        }
+    }
+
+    /// Notes that a series was written without a writer whose end the registry could wait for.
+    fn note_by_hand(&mut self, id: SeriesId) {
+        self.families[self.series[id].family].holders.is_by_hand = true;
     }
 }
 

@@ -149,7 +149,7 @@ impl Registry {
     pub(super) fn group_of(&self, series: SeriesId) -> Option<&str> {
         let labels = self.groups.owner(series)?;
         // A deleted series belongs to no group, even before its record is removed.
-        self.has_total(series).then_some(labels)
+        self.catalog.has_total(series).then_some(labels)
     }
 
     /// Refuses a write to a series that a group owns at that time.

@@ -24,6 +24,7 @@ use super::writers::{Phase, Writer};
 use super::{Registry, Stamp};
 use crate::Limits;
 use crate::ids::{Id, SeriesId, WriterId};
+use crate::registry::writers::Writers;
 
 /// Shortest time without pages after a rollback, in milliseconds, unless the healing time is
 /// shorter. Exporters try again every half second, so writers that the copy does not know are back
@@ -78,7 +79,7 @@ impl Registry {
             epoch: self.epoch,
             refuse_definitions: out_of_memory,
             healing_begins: !self.healing.rollback.as_ref().is_none_or(has_begun)
-                && self.has_leases(),
+                && self.writers.has_leases(self.last_stamp_ms),
             healing_ends,
             limits: (*configured != self.limits).then_some(*configured),
         }
@@ -141,22 +142,15 @@ impl Registry {
             _ if has_begun && self.healing.missing == 0 => false,
             Some(writer) => {
                 let writer = &self.writers[writer];
-                self.is_missing(writer) || !has_begun && writer.phase == Phase::Live
+                self.healing.is_missing(writer) || !has_begun && writer.phase == Phase::Live
             }
             None => true,
         }
     }
 
-    /// Returns whether a writer has a lease and has sent nothing since the last rollback.
-    pub(super) fn is_missing(&self, writer: &Writer) -> bool {
-        writer.phase == Phase::Live
-            && writer.lease_end_ms != u64::MAX
-            && writer.healed_in != self.healing.no
-    }
-
     /// Notes that a writer is back and up to date.
     pub(super) fn heal(&mut self, id: WriterId) {
-        self.healing.missing -= u32::from(self.is_missing(&self.writers[id]));
+        self.healing.missing -= u32::from(self.healing.is_missing(&self.writers[id]));
         self.writers[id].healed_in = self.healing.no;
     }
 
@@ -166,7 +160,7 @@ impl Registry {
         self.healing
             .rollback
             .is_some_and(|rollback| !rollback.has_begun)
-            && self.has_leases()
+            && self.writers.has_leases(self.last_stamp_ms)
     }
 
     /// Returns the primary's decisions for a write that only [settles](Self::settle).
@@ -180,16 +174,11 @@ impl Registry {
     /// Returns since when no pages are shown; `None` if nothing has to heal.
     fn healing_since(&self) -> Option<u64> {
         match self.healing.rollback {
-            Some(rollback) if rollback.has_begun || self.has_leases() => Some(rollback.at_ms),
+            Some(rollback) if rollback.has_begun || self.writers.has_leases(self.last_stamp_ms) => {
+                Some(rollback.at_ms)
+            }
             _ => self.healing.since_ms,
         }
-    }
-
-    /// Returns whether writers held leases when the state was last written (an endless one does not
-    /// count).
-    fn has_leases(&self) -> bool {
-        let last = self.writers.leases.last();
-        last.is_some_and(|(end_ms, _)| *end_ms > self.lease_clock(self.last_stamp_ms))
     }
 
     /// Begins the healing: leases of the last write continue from now, and no writer counts as up
@@ -240,7 +229,7 @@ impl Registry {
                 ..restart
             });
             let writer = self.writers.table.get(restart.writer);
-            let Some(writer) = writer.filter(|writer| self.is_missing(writer)) else {
+            let Some(writer) = writer.filter(|writer| self.healing.is_missing(writer)) else {
                 self.healing.restart = next_writer;
                 continue;
             };
@@ -262,11 +251,29 @@ impl Registry {
     fn restart_total(&mut self, id: SeriesId, before_ms: u64) {
         let series = &self.catalog.series[id];
         let is_gauge = matches!(series.total, Total::Gauge(_));
-        if !is_gauge && self.has_total(id) && series.start_ms < before_ms {
+        if !is_gauge && self.catalog.has_total(id) && series.start_ms < before_ms {
             self.drop_total(id);
             // The family goes on: this series continues under the same identity.
             let restarted = self.begin_total(id, self.last_stamp_ms);
             debug_assert_eq!(restarted, Ok(()));
         }
+    }
+}
+
+impl Writers {
+    /// Returns whether writers held leases when the state was last written (an endless one does not
+    /// count).
+    fn has_leases(&self, last_stamp_ms: u64) -> bool {
+        let last = self.leases.last();
+        last.is_some_and(|(end_ms, _)| *end_ms > self.lease_clock(last_stamp_ms))
+    }
+}
+
+impl Healing {
+    /// Returns whether a writer has a lease and has sent nothing since the last rollback.
+    pub(super) fn is_missing(&self, writer: &Writer) -> bool {
+        writer.phase == Phase::Live
+            && writer.lease_end_ms != u64::MAX
+            && writer.healed_in != self.no
     }
 }

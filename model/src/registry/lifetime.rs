@@ -5,7 +5,7 @@
 //! A *live* writer becomes *ended* when its lease is over, and *forgotten* after its retention.
 //! LEAVE makes it *closed*. From a closed or forgotten writer only a [tombstone](super::writers::tombstones)
 //! stays. Another writer with the same id begins anew, and the old record is removed step by step.
-//! Each change of phase is one mark on the writer ([`Registry::catch_up`]).
+//! Each change of phase is one mark on the writer ([`Writers::catch_up`](super::writers::Writers::catch_up)).
 //!
 //! Each of its series follows later: the writer no longer counts as an owner, and its gauges are
 //! folded. This *settling* takes a bounded number of entries with each write, and acts as of the
@@ -21,11 +21,10 @@
 //! [something to do](Registry::next_work_ms).
 
 use super::catalog::series::{LeftValue, NONE, Total};
-use super::writers::tombstones::{Key, MAX_TOMBSTONES, Tombstone};
-use super::writers::{Phase, Writer};
+use super::writers::Phase;
+use super::writers::tombstones::MAX_TOMBSTONES;
 use super::{Registry, Stamp};
-use crate::ids::{DeadlineId, SeriesId, WriterId};
-use crate::pieces::Pieces;
+use crate::ids::{SeriesId, WriterId};
 use crate::{AfterLeave, GaugeMode};
 
 /// Maximum number of steps of each kind in one write: changes of phase, entries, deleted series,
@@ -33,8 +32,6 @@ use crate::{AfterLeave, GaugeMode};
 pub(super) const WORK_PER_WRITE: usize = 64;
 /// The same for a write to a registry that has no room, and for [`Registry::settle`].
 const WORK_WHEN_FULL: usize = 512;
-/// Number of writers that are gone and can still be listed.
-const LISTED_GONE: usize = 64;
 /// Time after which a total with an unknown deadline is reviewed again, in milliseconds.
 const LOOK_AGAIN_MS: u64 = 1000;
 /// Maximum number of deadlines that are visited to count the hidden series.
@@ -129,7 +126,8 @@ impl Registry {
         let now_ms = self.last_stamp_ms;
         // Settles earlier phases first, so that entries see each phase in its order.
         self.settle_some(budget);
-        self.advance(now_ms, budget);
+        self.writers
+            .advance(now_ms, budget, &mut self.healing, self.epoch, &self.limits);
         self.settle_some(budget);
         self.restart_some(budget);
         self.walk_ttls(budget);
@@ -139,155 +137,7 @@ impl Registry {
         self.writers
             .tombstones
             .shrink(now_ms, MAX_TOMBSTONES, budget);
-        self.drop_records(now_ms, budget);
-    }
-
-    /// Removes records of writers that are gone, except the last few, which can still be listed.
-    fn drop_records(&mut self, now_ms: u64, budget: usize) {
-        for _ in 0..budget {
-            let Some(&id) = self.writers.gone.front() else {
-                return;
-            };
-            let gone_ms = self.writers[id].gone_ms;
-            let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
-            if self.writers.gone.len() <= LISTED_GONE && until_ms > now_ms {
-                return;
-            }
-            self.writers.gone.pop_front();
-            self.writers.table.remove(id);
-        }
-    }
-
-    /// Takes some due steps of writers' lives.
-    fn advance(&mut self, now_ms: u64, mut budget: usize) {
-        while budget > 0
-            && let Some(&(end_ms, id)) = self.writers.leases.first()
-            && end_ms <= self.lease_clock(now_ms)
-        {
-            budget -= 1;
-            self.end_writer(id);
-        }
-        while budget > 0
-            && let Some(&(at_ms, id)) = self.writers.retirements.first()
-            && at_ms <= now_ms
-        {
-            budget -= 1;
-            self.forget_writer(id);
-        }
-    }
-
-    /// Takes the due steps of one writer's life.
-    pub(super) fn catch_up(&mut self, id: WriterId, now_ms: u64) {
-        if self.writers[id].phase == Phase::Live && !self.is_live(&self.writers[id], now_ms) {
-            self.end_writer(id);
-        }
-        let writer = &self.writers[id];
-        if writer.phase == Phase::Ended && writer.retires_ms <= now_ms {
-            self.forget_writer(id);
-        }
-    }
-
-    /// Marks a writer whose lease is over.
-    fn end_writer(&mut self, id: WriterId) {
-        let end_ms = self.lease_end_ms(&self.writers[id]);
-        self.take_lease(id);
-        self.writers.latest_end_ms = self.writers.latest_end_ms.max(end_ms);
-        let retires_ms = end_ms.saturating_add(self.limits.writer_retention_ms);
-        let writer = &mut self.writers[id];
-        (writer.phase, writer.end_ms, writer.retires_ms) = (Phase::Ended, end_ms, retires_ms);
-        self.writers.retirements.insert((retires_ms, id));
-        self.unsettle(id, true);
-    }
-
-    /// Forgets a writer that was silent for too long: only its last seq is kept.
-    fn forget_writer(&mut self, id: WriterId) {
-        let at_ms = self.writers[id].retires_ms;
-        self.writers.retirements.remove(&(at_ms, id));
-        self.bury(id, Phase::Forgotten, at_ms);
-        self.unsettle(id, false);
-    }
-
-    /// Marks a writer that has left for good.
-    pub(super) fn close_writer(&mut self, id: WriterId, now_ms: u64) {
-        let was_live = self.writers[id].phase == Phase::Live;
-        if was_live {
-            self.take_lease(id);
-            self.writers[id].end_ms = now_ms;
-            self.writers.latest_end_ms = self.writers.latest_end_ms.max(now_ms);
-        } else {
-            self.writers
-                .retirements
-                .remove(&(self.writers[id].retires_ms, id));
-        }
-        self.bury(id, Phase::Closed, now_ms);
-        self.unsettle(id, was_live);
-    }
-
-    fn bury(&mut self, id: WriterId, phase: Phase, gone_ms: u64) {
-        let writer = &mut self.writers.table[id];
-        (writer.phase, writer.gone_ms, writer.run) = (phase, gone_ms, None);
-        writer.index = Pieces::default();
-        writer.forget_holes();
-        let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
-        let tombstone = Tombstone::new(writer.seq, phase == Phase::Closed, until_ms);
-        let left_out = std::mem::take(&mut writer.left_out);
-        let key = Key::new(self.epoch, &writer.id);
-        self.writers.by_id.remove(&writer.id);
-        self.writers.tombstones.insert(key, tombstone);
-        if phase == Phase::Forgotten {
-            self.writers.tombstones.keep_left_out(key, left_out);
-        }
-    }
-
-    /// Removes a writer's lease.
-    fn take_lease(&mut self, id: WriterId) {
-        let writer = &self.writers[id];
-        let is_missing = self.is_missing(writer);
-        if writer.lease_end_ms == u64::MAX {
-            self.writers.endless -= u32::from(!writer.id.is_empty());
-        } else {
-            self.writers.leases.remove(&(writer.lease_end_ms, id));
-        }
-        self.healing.missing -= u32::from(is_missing);
-    }
-
-    /// Marks a writer that is new, or back after its lease was over.
-    pub(super) fn revive(&mut self, id: WriterId, now_ms: u64) {
-        let writer = &mut self.writers.table[id];
-        self.writers.retirements.remove(&(writer.retires_ms, id));
-        (writer.phase, writer.back_ms) = (Phase::Live, now_ms);
-        (writer.lease_end_ms, writer.healed_in) = (u64::MAX, self.healing.no);
-        self.writers.endless += u32::from(!writer.id.is_empty());
-        self.unsettle(id, false);
-    }
-
-    /// Sets the end of a live writer's lease.
-    pub(super) fn extend_lease(&mut self, id: WriterId, now_ms: u64, lease_ms: Option<u64>) {
-        self.take_lease(id);
-        let clock_ms = self.lease_clock(now_ms);
-        let writer = &mut self.writers.table[id];
-        writer.lease_end_ms = lease_ms.map_or(u64::MAX, |lease| clock_ms.saturating_add(lease));
-        if writer.lease_end_ms == u64::MAX {
-            self.writers.endless += u32::from(!writer.id.is_empty());
-        } else {
-            self.writers.leases.insert((writer.lease_end_ms, id));
-        }
-        self.healing.missing += u32::from(self.is_missing(&self.writers[id]));
-    }
-
-    /// Queues a writer for settling after its phase has changed. Entries that were not settled
-    /// since a phase in which the writer owned its series count as owned until now.
-    fn unsettle(&mut self, id: WriterId, was_live: bool) {
-        let writer = &mut self.writers[id];
-        if writer.is_queued {
-            if was_live {
-                writer.owed_from = writer.owed_from.min(writer.settle_from);
-            }
-        } else {
-            writer.is_queued = true;
-            self.writers.unsettled.push_back(id);
-        }
-        self.writers[id].settle_from = 0;
+        self.writers.drop_records(now_ms, budget, &self.limits);
     }
 
     fn settle_some(&mut self, mut budget: usize) {
@@ -350,7 +200,7 @@ impl Registry {
             return;
         }
         let back_ms = writer.back_ms;
-        if self.has_total(entry.series) && self.is_expired(entry.series, back_ms) {
+        if self.catalog.has_total(entry.series) && self.is_expired(entry.series, back_ms) {
             self.expire(entry.series);
         }
         self.set_owned(id, at, true, 0);
@@ -403,10 +253,10 @@ impl Registry {
         } else {
             series.owners -= 1;
             series.idle_since_ms = series.idle_since_ms.max(end_ms);
-            self.set_deadline(id);
+            self.catalog.set_deadline(id);
         }
         if must_sweep {
-            self.sweep(family_id);
+            self.catalog.sweep(family_id);
         }
     }
 
@@ -425,7 +275,7 @@ impl Registry {
         let series = &mut self.catalog.series[entry.series];
         series.forget(id);
         self.writers[id].drop_memory(&series.total, entry.place());
-        if self.is_empty_gauge(entry.series) {
+        if self.catalog.is_empty_gauge(entry.series) {
             self.end_empty_gauge(entry.series);
         } else {
             self.free_series_if_unused(entry.series);
@@ -447,7 +297,7 @@ impl Registry {
                 }
             }
             AfterLeave::UntilTtl => {
-                let stays_ms = match self.ttl_ms(id) {
+                let stays_ms = match self.catalog.ttl_ms(id) {
                     0 => self.limits.writer_retention_ms,
                     ttl_ms => ttl_ms,
                 };
@@ -465,16 +315,6 @@ impl Registry {
         }
     }
 
-    /// Returns whether a series has the total of a gauge in which no writer has a value.
-    pub(super) fn is_empty_gauge(&self, id: SeriesId) -> bool {
-        match &self.catalog.series[id].total {
-            Total::Gauge(gauge) => {
-                gauge.members.is_empty() && gauge.retired.is_none() && self.has_total(id)
-            }
-            _ => false,
-        }
-    }
-
     /// Ends the total of such a gauge, which would show nothing for ever. Values of writers that
     /// have left are shown until their time is over.
     pub(super) fn end_empty_gauge(&mut self, id: SeriesId) {
@@ -485,7 +325,7 @@ impl Registry {
         // The last one is nearly always the one that is shown longest.
         let last = gauge.left_values.last().filter(is_shown);
         match last.or_else(|| gauge.left_values.iter().find(is_shown)) {
-            Some(left_value) => self.put_deadline(id, left_value.until_ms),
+            Some(left_value) => self.catalog.put_deadline(id, left_value.until_ms),
             None => self.end_total(id),
         }
     }
@@ -496,7 +336,7 @@ impl Registry {
         self.drop_total(id);
         self.free_series_if_unused(id);
         if self.catalog.families.get(family).is_some() {
-            self.end_family_if_empty(family);
+            self.catalog.end_family_if_empty(family);
         }
     }
 
@@ -505,71 +345,7 @@ impl Registry {
         // The series stays, because a caller has an entry of it.
         let family = self.catalog.series[id].family;
         self.drop_total(id);
-        self.end_family_if_empty(family);
-    }
-
-    /// Returns whether every entry agrees with its writer at that time.
-    #[inline]
-    pub(super) fn is_settled_at(&self, now_ms: u64) -> bool {
-        self.writers.unsettled.is_empty()
-            && self
-                .writers
-                .leases
-                .first()
-                .is_none_or(|(end_ms, _)| *end_ms > self.lease_clock(now_ms))
-            && self
-                .writers
-                .retirements
-                .first()
-                .is_none_or(|(at_ms, _)| *at_ms > now_ms)
-    }
-
-    /// Returns the time of the clock of leases, which stands still while writers do not know of a
-    /// rollback.
-    #[inline]
-    pub(super) fn lease_clock(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(self.writers.paused_ms)
-    }
-
-    /// Returns when a lease ends, in Unix milliseconds.
-    pub(super) fn lease_end_ms(&self, writer: &Writer) -> u64 {
-        writer.lease_end_ms.saturating_add(self.writers.paused_ms)
-    }
-
-    /// Returns whether a writer's values count as live at that time.
-    #[inline]
-    pub(super) fn is_live(&self, writer: &Writer, now_ms: u64) -> bool {
-        writer.phase == Phase::Live && writer.lease_end_ms > self.lease_clock(now_ms)
-    }
-
-    /// Returns the phase of a writer at that time, whether noted yet or not.
-    pub(super) fn phase_at(&self, writer: &Writer, now_ms: u64) -> Phase {
-        match writer.phase {
-            Phase::Live if self.is_live(writer, now_ms) => Phase::Live,
-            Phase::Live | Phase::Ended if self.forgotten_ms(writer) <= now_ms => Phase::Forgotten,
-            Phase::Live => Phase::Ended,
-            phase => phase,
-        }
-    }
-
-    /// Returns when a writer that does not come back is forgotten.
-    fn forgotten_ms(&self, writer: &Writer) -> u64 {
-        if writer.phase == Phase::Live {
-            let end_ms = self.lease_end_ms(writer);
-            end_ms.saturating_add(self.limits.writer_retention_ms)
-        } else {
-            writer.retires_ms
-        }
-    }
-
-    /// Returns when a writer left or was forgotten, if that was before that time, whether noted yet
-    /// or not.
-    pub(super) fn gone_ms(&self, writer: &Writer, now_ms: u64) -> Option<u64> {
-        match self.phase_at(writer, now_ms) {
-            Phase::Live | Phase::Ended => None,
-            Phase::Forgotten if !writer.is_gone() => Some(self.forgotten_ms(writer)),
-            Phase::Closed | Phase::Forgotten => Some(writer.gone_ms),
-        }
+        self.catalog.end_family_if_empty(family);
     }
 
     /// Removes some series of deleted families.
@@ -589,41 +365,12 @@ impl Registry {
                 .series
                 .get(id)
                 .is_some_and(|series| series.created_no > 0)
-                && !self.has_total(id)
+                && !self.catalog.has_total(id)
             {
                 self.drop_total(id);
                 self.free_series_if_unused(id);
             }
         }
-    }
-
-    /// Sets a deadline for a total without an owner: when its TTL has passed.
-    pub(super) fn set_deadline(&mut self, id: SeriesId) {
-        let (series, ttl_ms) = (&self.catalog.series[id], self.ttl_ms(id));
-        if ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
-            self.put_deadline(id, series.idle_since_ms.saturating_add(ttl_ms));
-        }
-    }
-
-    /// Makes sure that a series is reviewed no later than at that time.
-    pub(super) fn put_deadline(&mut self, id: SeriesId, at_ms: u64) {
-        let series = &mut self.catalog.series[id];
-        if self
-            .catalog
-            .deadlines
-            .at_ms(series.deadline)
-            .is_none_or(|known_ms| at_ms < known_ms)
-        {
-            self.catalog.deadlines.remove(series.deadline, id);
-            series.deadline = self.catalog.deadlines.insert(at_ms, id);
-        }
-    }
-
-    /// Removes the deadline of a series.
-    pub(super) fn take_deadline(&mut self, id: SeriesId) {
-        let series = &mut self.catalog.series[id];
-        self.catalog.deadlines.remove(series.deadline, id);
-        series.deadline = DeadlineId::NONE;
     }
 
     /// Reviews some series whose deadline may have passed.
@@ -632,14 +379,14 @@ impl Registry {
             let Some(id) = self.catalog.deadlines.due(now_ms) else {
                 return;
             };
-            self.take_deadline(id);
+            self.catalog.take_deadline(id);
             self.review(id, now_ms);
         }
     }
 
     /// Ends a total that has expired, or a gauge that is empty; otherwise sets the next deadline.
     fn review(&mut self, id: SeriesId, now_ms: u64) {
-        if !self.has_total(id) {
+        if !self.catalog.has_total(id) {
             return;
         }
         if self.is_expired(id, now_ms) {
@@ -647,15 +394,16 @@ impl Registry {
             self.end_total(id);
             return;
         }
-        let (series, ttl_ms) = (&self.catalog.series[id], self.ttl_ms(id));
+        let (series, ttl_ms) = (&self.catalog.series[id], self.catalog.ttl_ms(id));
         if ttl_ms > 0 && series.owners == 0 {
             let at_ms = series.idle_since_ms.saturating_add(ttl_ms);
             // The deadline has passed but the total has not expired: a writer that is back owns it,
             // or may.
             let later_ms = now_ms.saturating_add(LOOK_AGAIN_MS);
-            self.put_deadline(id, if at_ms > now_ms { at_ms } else { later_ms });
+            self.catalog
+                .put_deadline(id, if at_ms > now_ms { at_ms } else { later_ms });
         }
-        if self.is_empty_gauge(id) {
+        if self.catalog.is_empty_gauge(id) {
             self.end_empty_gauge(id);
         }
     }
@@ -667,7 +415,7 @@ impl Registry {
             .deadlines
             .all_due(now_ms)
             .take(COUNTED_DEADLINES);
-        let hidden = due.filter(|id| self.has_total(*id) && self.is_expired(*id, now_ms));
+        let hidden = due.filter(|id| self.catalog.has_total(*id) && self.is_expired(*id, now_ms));
         self.catalog.totals - hidden.count()
     }
 }

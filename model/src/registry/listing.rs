@@ -5,7 +5,10 @@ use std::ops::Bound;
 use super::Registry;
 use super::writers::{Phase, Writer};
 use crate::FamilyType;
+use crate::Limits;
 use crate::ids::FamilyId;
+use crate::registry::catalog::Catalog;
+use crate::registry::writers::Writers;
 
 /// Maximum number of entries of one page.
 const PAGE_ENTRIES: usize = 500;
@@ -117,7 +120,7 @@ impl Registry {
                 let last = page.last().map_or("", |entry: &FamilyEntry<'_>| entry.name);
                 return Ok((page, Some(format!("{}{last}", AFTER as char))));
             }
-            let entry = self.family_entry(id);
+            let entry = self.catalog.family_entry(id);
             budget.entries += 1;
             budget.steps += entry.buckets.len();
             budget.bytes += name.len() + entry.help.len() + entry.unit.len();
@@ -128,29 +131,13 @@ impl Registry {
 
     /// Returns the family of that name, with the bucket layouts that live writers have.
     pub fn family(&self, name: &str) -> Option<FamilyEntry<'_>> {
-        let id = self.family_named(name)?;
+        let id = self.catalog.family_named(name)?;
         let layouts = self.catalog.families[id].holders.layouts();
         let bounds = layouts.map(|number| self.catalog.layouts[number].texts().collect());
         Some(FamilyEntry {
             held_buckets: bounds.collect(),
-            ..self.family_entry(id)
+            ..self.catalog.family_entry(id)
         })
-    }
-
-    fn family_entry(&self, id: FamilyId) -> FamilyEntry<'_> {
-        let family = &self.catalog.families[id];
-        let layout = family.layout.map(|number| &self.catalog.layouts[number]);
-        FamilyEntry {
-            name: &family.name,
-            family_type: family.family_type,
-            help: &family.help,
-            unit: &family.unit,
-            series: family.order.len(),
-            ttl_ms: family.ttl_ms,
-            buckets: layout.map_or(Vec::new(), |layout| layout.texts().collect()),
-            schema: family.schema,
-            held_buckets: Vec::new(),
-        }
     }
 
     /// Returns writers, in no particular order. A writer that exists all the time appears exactly
@@ -175,15 +162,38 @@ impl Registry {
             }
             budget.entries += 1;
             budget.bytes += writer.id.len() + writer.pid.len();
-            page.push(self.writer_entry(writer, now_ms));
+            page.push(self.writers.writer_entry(writer, now_ms, &self.limits));
         }
         Ok((page, None))
     }
 }
 
-impl Registry {
-    fn writer_entry<'a>(&'a self, writer: &'a Writer, now_ms: u64) -> WriterEntry<'a> {
-        let state = match self.phase_at(writer, now_ms) {
+impl Catalog {
+    fn family_entry(&self, id: FamilyId) -> FamilyEntry<'_> {
+        let family = &self.families[id];
+        let layout = family.layout.map(|number| &self.layouts[number]);
+        FamilyEntry {
+            name: &family.name,
+            family_type: family.family_type,
+            help: &family.help,
+            unit: &family.unit,
+            series: family.order.len(),
+            ttl_ms: family.ttl_ms,
+            buckets: layout.map_or(Vec::new(), |layout| layout.texts().collect()),
+            schema: family.schema,
+            held_buckets: Vec::new(),
+        }
+    }
+}
+
+impl Writers {
+    fn writer_entry<'a>(
+        &'a self,
+        writer: &'a Writer,
+        now_ms: u64,
+        limits: &Limits,
+    ) -> WriterEntry<'a> {
+        let state = match self.phase_at(writer, now_ms, limits) {
             Phase::Live => WriterState::Live,
             Phase::Ended => WriterState::Silent,
             Phase::Closed => WriterState::Left,

@@ -20,6 +20,7 @@
 use super::Registry;
 use super::writers::{Phase, Writer};
 use crate::ids::{SeriesId, WriterId};
+use crate::registry::writers::Writers;
 
 /// Asks at most this many writers whether they own a series of several.
 const MAX_ASKED: usize = 8;
@@ -65,7 +66,8 @@ impl Registry {
     /// Returns whether a series' total has ended at that time, although it may not be removed yet.
     #[inline]
     pub(super) fn is_expired(&self, id: SeriesId, now_ms: u64) -> bool {
-        self.may_be_overdue(&self.catalog.series[id], now_ms)
+        self.catalog
+            .may_be_overdue(&self.catalog.series[id], now_ms)
             && self.is_idle_for_too_long(id, now_ms)
     }
 
@@ -80,9 +82,9 @@ impl Registry {
             Some(writer) if self.writers[writer].id.is_empty() => return true,
             Some(writer) => Asked::one(writer),
             None if series.memories == 0 => return true,
-            None if self.is_settled_at(now_ms) => return series.owners == 0,
-            None if self.have_all_ended(ttl_ms, now_ms) => return true,
-            None => match self.unsettled_writers(now_ms) {
+            None if self.writers.is_settled_at(now_ms) => return series.owners == 0,
+            None if self.writers.have_all_ended(ttl_ms, now_ms) => return true,
+            None => match self.writers.unsettled_writers(now_ms) {
                 Some(writers) => writers,
                 None => return false,
             },
@@ -93,7 +95,7 @@ impl Registry {
         for writer in writers.iter().map(|id| &self.writers[id]) {
             let Some(at) = writer.find(id) else { continue };
             owners = owners.saturating_sub(writer.entries[at].is_owned().into());
-            match self.claim(writer, at, now_ms) {
+            match self.writers.claim(writer, at, now_ms) {
                 Claim::None => {}
                 Claim::Now => return false,
                 Claim::Until(end_ms) => until_ms = until_ms.max(end_ms),
@@ -132,33 +134,30 @@ impl Registry {
         };
         of_writers + usize::from(!self.catalog.ttls.walks.is_empty())
     }
+}
 
+impl Writers {
     /// Returns whether no lease runs, and all have been over for so long.
     fn have_all_ended(&self, ttl_ms: u64, now_ms: u64) -> bool {
-        let last = self.writers.leases.last();
-        let last_ms = last.map_or(0, |(end_ms, _)| {
-            end_ms.saturating_add(self.writers.paused_ms)
-        });
-        let ended_ms = last_ms.max(self.writers.latest_end_ms);
-        self.writers.endless == 0 && ended_ms.saturating_add(ttl_ms) <= now_ms
+        let last = self.leases.last();
+        let last_ms = last.map_or(0, |(end_ms, _)| end_ms.saturating_add(self.paused_ms));
+        let ended_ms = last_ms.max(self.latest_end_ms);
+        self.endless == 0 && ended_ms.saturating_add(ttl_ms) <= now_ms
     }
 
     /// Returns every writer whose entries may disagree with its phase at that time, if they are
     /// few.
     fn unsettled_writers(&self, now_ms: u64) -> Option<Asked> {
-        if self.writers.unsettled.len() > MAX_ASKED {
+        if self.unsettled.len() > MAX_ASKED {
             return None;
         }
         // Some of the due writers are queued too, which are few then.
         let due = self
-            .writers
             .leases
             .range(..=(self.lease_clock(now_ms), WriterId::NONE));
-        let due = due
-            .map(|(_, id)| *id)
-            .filter(|id| !self.writers[*id].is_queued);
+        let due = due.map(|(_, id)| *id).filter(|id| !self[*id].is_queued);
         let mut asked = Asked::default();
-        for writer in self.writers.unsettled.iter().copied().chain(due) {
+        for writer in self.unsettled.iter().copied().chain(due) {
             *asked.writers.get_mut(asked.len)? = writer;
             asked.len += 1;
         }

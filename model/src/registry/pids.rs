@@ -23,6 +23,7 @@ use crate::GaugeMode;
 use crate::footprint::allocated;
 use crate::id_table::IdTable;
 use crate::ids::{SeriesId, WriterId};
+use crate::registry::catalog::Catalog;
 
 /// The values of one gauge by the text of their label `pid`, of which each is there once.
 #[derive(Debug, Clone, Default)]
@@ -44,13 +45,13 @@ impl Registry {
     /// Sets a writer's value of a gauge, and returns its place.
     #[inline]
     pub(super) fn set_member(&mut self, id: SeriesId, place: u32, new: Member) -> u32 {
-        let has_place = self.gauge_mut(id).is_member(place, new.writer);
-        let takes_pid = !has_place && self.shows_pids(id);
+        let has_place = self.catalog.gauge_mut(id).is_member(place, new.writer);
+        let takes_pid = !has_place && self.catalog.shows_pids(id);
         if takes_pid {
             let pid = self.writers[new.writer].pid.clone();
             self.end_value_of(id, &pid);
         }
-        let gauge = self.gauge_mut(id);
+        let gauge = self.catalog.gauge_mut(id);
         let before = gauge.heap_bytes();
         let place = gauge.set(place, new);
         let after = gauge.heap_bytes();
@@ -70,7 +71,7 @@ impl Registry {
         writer: WriterId,
     ) -> Option<Member> {
         let hash = hash_of(&self.catalog.hasher, &self.writers[writer].pid);
-        let gauge = self.gauge_mut(id);
+        let gauge = self.catalog.gauge_mut(id);
         let before = gauge.heap_bytes();
         let member = gauge.remove(place, writer);
         if let (Some(_), Some(by_pid)) = (member, &mut gauge.by_pid) {
@@ -84,8 +85,8 @@ impl Registry {
 
     /// Keeps the value of a writer that has gone, as long as it is to be shown.
     pub(super) fn leave_behind(&mut self, id: SeriesId, left: LeftValue) {
-        let (now_ms, shows_pids) = (self.last_stamp_ms, self.shows_pids(id));
-        let gauge = self.gauge_mut(id);
+        let (now_ms, shows_pids) = (self.last_stamp_ms, self.catalog.shows_pids(id));
+        let gauge = self.catalog.gauge_mut(id);
         let before = gauge.heap_bytes();
         let mut index_from = gauge.left_values.len();
         // Not each time: that would be quadratic.
@@ -103,7 +104,7 @@ impl Registry {
         self.catalog.series_heap_bytes += after;
         self.catalog.series_heap_bytes -= before;
         if shows_pids {
-            (index_from..len).for_each(|at| self.index_left(id, at));
+            (index_from..len).for_each(|at| self.catalog.index_left(id, at));
         }
     }
 
@@ -120,7 +121,7 @@ impl Registry {
             let Total::Gauge(gauge) = &self.catalog.series[id].total else {
                 continue;
             };
-            if !self.shows_pids(id) {
+            if !self.catalog.shows_pids(id) {
                 continue;
             }
             let left = gauge.left_values.iter().enumerate();
@@ -129,10 +130,10 @@ impl Registry {
             let left = left.map(|(at, left)| (at, left.pid.clone()));
             for (at, pid) in left.collect::<Vec<_>>() {
                 self.end_value_of(id, &pid);
-                self.index_left(id, at);
+                self.catalog.index_left(id, at);
             }
-            for place in 0..self.gauge_mut(id).members.len() as u32 {
-                let writer = self.gauge_mut(id).members[place as usize].writer;
+            for place in 0..self.catalog.gauge_mut(id).members.len() as u32 {
+                let writer = self.catalog.gauge_mut(id).members[place as usize].writer;
                 if writer != WriterId::NONE {
                     let pid = self.writers[writer].pid.clone();
                     self.end_value_of(id, &pid);
@@ -184,10 +185,12 @@ impl Registry {
         self.catalog.series_heap_bytes += gauge.heap_bytes();
         self.catalog.series_heap_bytes -= before;
     }
+}
 
+impl Catalog {
     fn index_left(&mut self, id: SeriesId, at: usize) {
-        let hasher = &self.catalog.hasher;
-        let Total::Gauge(gauge) = &mut self.catalog.series[id].total else {
+        let hasher = &self.hasher;
+        let Total::Gauge(gauge) = &mut self.series[id].total else {
             return;
         };
         let before = gauge.heap_bytes();
@@ -195,29 +198,31 @@ impl Registry {
         let hash = |at: u32| hash_of(hasher, left.get(at as usize).map_or("", |left| &left.pid));
         let by_pid = gauge.by_pid.get_or_insert_default();
         by_pid.left.insert(hash(at as u32), at as u32, hash);
-        self.catalog.series_heap_bytes += gauge.heap_bytes();
-        self.catalog.series_heap_bytes -= before;
-    }
-
-    /// Whether a writer has series under another text, which stays.
-    pub(super) fn has_other_pid(&self, writer: WriterId, pid: &str) -> bool {
-        let writer = &self.writers[writer];
-        writer.with_pid > 0 && !pid.is_empty() && *writer.pid != *pid
+        self.series_heap_bytes += gauge.heap_bytes();
+        self.series_heap_bytes -= before;
     }
 
     /// Whether the values of a series are shown under their writers' `pid`.
     pub(super) fn shows_pids(&self, id: SeriesId) -> bool {
-        let mode = self.catalog.families[self.catalog.series[id].family]
+        let mode = self.families[self.series[id].family]
             .family_type
             .gauge_mode();
         mode.is_some_and(GaugeMode::is_per_writer)
     }
 
     fn gauge_mut(&mut self, id: SeriesId) -> &mut Gauge {
-        match &mut self.catalog.series[id].total {
+        match &mut self.series[id].total {
             Total::Gauge(gauge) => gauge,
             _ => unreachable!("only gauges have values of writers"),
         }
+    }
+}
+
+impl Writers {
+    /// Whether a writer has series under another text, which stays.
+    pub(super) fn has_other_pid(&self, writer: WriterId, pid: &str) -> bool {
+        let writer = &self[writer];
+        writer.with_pid > 0 && !pid.is_empty() && *writer.pid != *pid
     }
 }
 

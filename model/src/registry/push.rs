@@ -9,6 +9,7 @@ use super::writers::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
 use crate::bits::Bits;
 use crate::ids::WriterId;
+use crate::registry::writers::Writers;
 use crate::sizes::{MAX_INDEX, MAX_INDEX_OF_RUN};
 use crate::{Batch, BatchKind, Epoch, LeftOut};
 
@@ -120,7 +121,12 @@ impl Registry {
         let header = batch.header();
         let (status, last_seq) = self.admit(stamp, writer, seq, epoch, batch);
         if status != PushStatus::Ok {
-            let left_out = || self.left_out_of(writer).cloned().unwrap_or_default();
+            let left_out = || {
+                self.writers
+                    .left_out_of(writer, self.epoch)
+                    .cloned()
+                    .unwrap_or_default()
+            };
             return PushReply {
                 series_left_out: header.names_left_out.then(left_out),
                 ..self.reply(status, last_seq)
@@ -135,7 +141,8 @@ impl Registry {
             .filter(|_| is_up_to_date);
         self.begin_by(stamp, healed);
         let id = self.open_writer(writer, stamp.now_ms);
-        self.extend_lease(id, stamp.now_ms, Some(lease_ms));
+        self.writers
+            .extend_lease(id, stamp.now_ms, Some(lease_ms), &mut self.healing);
         let writer = &mut self.writers[id];
         writer.seq = seq;
         match header.kind {
@@ -190,7 +197,7 @@ impl Registry {
             Known::Here(writer) if !writer.left_out.is_empty() => {
                 return self.reply(PushStatus::Resync, last_seq);
             }
-            Known::Gone(_) if self.left_out_of(writer).is_some() => {
+            Known::Gone(_) if self.writers.left_out_of(writer, self.epoch).is_some() => {
                 return self.reply(PushStatus::Forgotten, last_seq);
             }
             Known::Here(_) | Known::Gone(_) => {}
@@ -200,24 +207,14 @@ impl Registry {
         self.reply(PushStatus::Ok, seq)
     }
 
-    /// Returns the series that the last batch of a writer has left out, if there are any.
-    fn left_out_of(&self, writer: &[u8]) -> Option<&LeftOut> {
-        let left_out = match self.writers.by_id.get(writer) {
-            Some(id) => Some(&self.writers[*id].left_out),
-            None => self
-                .writers
-                .tombstones
-                .left_out(Key::new(self.epoch, writer)),
-        };
-        left_out.filter(|left_out| !left_out.is_empty())
-    }
-
     fn close(&mut self, writer: &[u8], seq: u64, now_ms: u64) {
         if let Some(&id) = self.writers.by_id.get(writer) {
-            self.catch_up(id, now_ms);
+            self.writers
+                .catch_up(id, now_ms, &mut self.healing, self.epoch, &self.limits);
         }
         if let Some(&id) = self.writers.by_id.get(writer) {
-            self.close_writer(id, now_ms);
+            self.writers
+                .close_writer(id, now_ms, &mut self.healing, self.epoch, &self.limits);
         } else {
             let until_ms = now_ms.saturating_add(self.limits.tombstone_retention_ms);
             let key = Key::new(self.epoch, writer);
@@ -231,7 +228,7 @@ impl Registry {
     /// not.
     fn known(&self, writer: &[u8], stamp: &Stamp) -> Known<'_> {
         let Some(&id) = self.writers.by_id.get(writer) else {
-            let tombstone = self.tombstone_of(writer, stamp.now_ms);
+            let tombstone = self.writers.tombstone_of(writer, stamp.now_ms, self.epoch);
             return tombstone.map_or(Known::No, Known::Gone);
         };
         let writer = &self.writers[id];
@@ -241,7 +238,7 @@ impl Registry {
         } else {
             stamp.now_ms
         };
-        match self.gone_ms(writer, now_ms) {
+        match self.writers.gone_ms(writer, now_ms, &self.limits) {
             None => Known::Here(writer),
             Some(gone_ms) => {
                 let until_ms = gone_ms.saturating_add(self.limits.tombstone_retention_ms);
@@ -327,11 +324,12 @@ impl Registry {
     /// Returns the writer of that id, alive.
     pub(super) fn open_writer(&mut self, writer: &[u8], now_ms: u64) -> WriterId {
         if let Some(&id) = self.writers.by_id.get(writer) {
-            self.catch_up(id, now_ms);
+            self.writers
+                .catch_up(id, now_ms, &mut self.healing, self.epoch, &self.limits);
         }
         if let Some(&id) = self.writers.by_id.get(writer) {
             if self.writers[id].phase == Phase::Ended {
-                self.revive(id, now_ms);
+                self.writers.revive(id, now_ms, &self.healing);
             }
             return id;
         }
@@ -356,5 +354,16 @@ impl Registry {
         let latest_ms = latest.saturating_add(self.writers.paused_ms);
         let expires = registry_ttl_ms > 0 && self.writers.endless == 0;
         expires.then(|| latest_ms.saturating_add(registry_ttl_ms))
+    }
+}
+
+impl Writers {
+    /// Returns the series that the last batch of a writer has left out, if there are any.
+    fn left_out_of(&self, writer: &[u8], epoch: Epoch) -> Option<&LeftOut> {
+        let left_out = match self.by_id.get(writer) {
+            Some(id) => Some(&self[*id].left_out),
+            None => self.tombstones.left_out(Key::new(epoch, writer)),
+        };
+        left_out.filter(|left_out| !left_out.is_empty())
     }
 }

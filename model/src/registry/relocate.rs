@@ -9,6 +9,7 @@ use super::Registry;
 use super::catalog::series::Total;
 use super::writers::Writer;
 use crate::ids::{Id, SeriesId, WriterId};
+use crate::registry::catalog::Catalog;
 
 /// Moves memory: each method may put the same content at another address.
 pub trait Relocate {
@@ -39,7 +40,8 @@ impl Registry {
                 return Some(at);
             }
             if at < series {
-                self.relocate_series(SeriesId::from_number(at as u32), by);
+                self.catalog
+                    .relocate_series(SeriesId::from_number(at as u32), by);
             } else if let Some(writer) = self
                 .writers
                 .table
@@ -59,9 +61,11 @@ impl Registry {
         }
         None
     }
+}
 
+impl Catalog {
     fn relocate_series(&mut self, id: SeriesId, by: &mut impl Relocate) {
-        let Some(series) = self.catalog.series.get_mut(id) else {
+        let Some(series) = self.series.get_mut(id) else {
             return;
         };
         by.text(&mut series.labels);

@@ -68,7 +68,7 @@ impl Registry {
         put_slab(&mut out, self.catalog.families.slab(), Self::put_family);
         put_slab_numbered(&mut out, &self.catalog.series, |out, id, series| {
             let deadline_ms = self.catalog.deadlines.at_ms(series.deadline);
-            put_series(out, series, deadline_ms, self.own_ttl_ms(id));
+            put_series(out, series, deadline_ms, self.catalog.own_ttl_ms(id));
         });
         put_slab(&mut out, self.writers.table.slab(), |out, writer| {
             put_writer(out, writer, writer.healed_in == self.healing.no);
@@ -187,9 +187,10 @@ impl Registry {
             .map(|(id, _)| id)
             .collect::<Vec<_>>();
         for (id, times) in ids.into_iter().zip(times) {
-            registry.put_own_ttl(id, times.ttl_ms, registry.catalog.series[id].ttl_no);
+            let ttl_no = registry.catalog.series[id].ttl_no;
+            registry.catalog.put_own_ttl(id, times.ttl_ms, ttl_no);
             if let Some(at_ms) = times.deadline_ms {
-                registry.put_deadline(id, at_ms);
+                registry.catalog.put_deadline(id, at_ms);
             }
         }
         let derived = registry

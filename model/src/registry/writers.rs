@@ -1,5 +1,6 @@
 //! The writers of a registry: who they are, how long they live, and what is left to settle of them.
 
+mod lifetime;
 pub(super) mod tombstones;
 mod writer;
 

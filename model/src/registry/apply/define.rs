@@ -3,6 +3,7 @@
 use super::values::{above_base, counter_of, grown};
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
+use crate::registry::catalog::Catalog;
 use crate::registry::catalog::series::{Buckets, Native, Total, is_countable};
 use crate::registry::writers::{BucketMemory, Entry as Memory};
 use crate::registry::{Reason, Registry, RegistryError, Stamp};
@@ -27,7 +28,7 @@ impl Registry {
         }
         let mode = spec.family_type.gauge_mode();
         let shows_pid = mode.is_some_and(GaugeMode::is_per_writer);
-        if shows_pid && self.has_other_pid(id, define.pid) {
+        if shows_pid && self.writers.has_other_pid(id, define.pid) {
             return Err(Reason::Conflict);
         }
         if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
@@ -41,14 +42,15 @@ impl Registry {
             LabelError::TooLarge(_) => Reason::LabelBytes,
             _ => Reason::Labels,
         })?;
-        self.check_labels(spec, &labels)
-            .map_err(|e| Reason::of(&e))?;
+        Catalog::check_labels(spec, &labels, &self.limits).map_err(|e| Reason::of(&e))?;
         let (found, superseded) = self.family_of_definition(spec)?;
         let family = match found {
-            None => self.ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
+            None => self
+                .catalog
+                .ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
             family => family,
         };
-        let known = family.and_then(|family| self.find_series(family, labels.as_str()));
+        let known = family.and_then(|family| self.catalog.find_series(family, labels.as_str()));
         self.check_not_of_group(known, stamp.now_ms)
             .map_err(|e| Reason::of(&e))?;
         let memory = known.and_then(|series| self.writers[id].find(series));
@@ -58,11 +60,13 @@ impl Registry {
         if memory.is_none() && stamp.refuse_definitions {
             return Err(Reason::Memory);
         }
-        if !known.is_some_and(|series| self.has_total(series)) {
+        if !known.is_some_and(|series| self.catalog.has_total(series)) {
             let totals = superseded
                 .iter()
                 .map(|id| self.catalog.families[*id].order.len());
-            self.check_room(totals.sum()).map_err(|e| Reason::of(&e))?;
+            self.catalog
+                .check_room(totals.sum(), &self.limits)
+                .map_err(|e| Reason::of(&e))?;
         }
         let layout = match (define.layout, spec.family_type) {
             (Some(number), _) => {
@@ -79,7 +83,7 @@ impl Registry {
         };
         if let Some(at) = memory {
             self.check_memory(id, at, layout, &define.point)?;
-        } else if matches!(&define.point, Point::Native(now) if now.schema < self.schema_floor(family))
+        } else if matches!(&define.point, Point::Native(now) if now.schema < self.catalog.schema_floor(family))
         {
             return Err(Reason::Schema);
         } else {
@@ -88,7 +92,7 @@ impl Registry {
         self.check_growth(id, known, memory, layout, define, stamp.now_ms)?;
 
         for old in superseded {
-            self.delete_family(old);
+            self.catalog.delete_family(old);
         }
         // While memory is full a known family gets no new texts.
         let bare = FamilySpec::new(spec.name, spec.family_type);
@@ -97,10 +101,12 @@ impl Registry {
         } else {
             spec
         };
-        let family = self.family_for(spec).map_err(|e| Reason::of(&e))?;
+        let family = self.catalog.family_for(spec).map_err(|e| Reason::of(&e))?;
         let series = match known {
             Some(series) => series,
-            None => self.create_series(family, labels.as_str()),
+            None => self
+                .catalog
+                .create_series(family, labels.as_str(), &self.limits),
         };
         let at = match memory {
             Some(at) => at,
@@ -137,7 +143,7 @@ impl Registry {
             }
         }
         // After the total has begun: it may have expired and begun anew.
-        self.set_series_ttl(series, define.ttl_ms);
+        self.catalog.set_series_ttl(series, define.ttl_ms);
         Ok(at)
     }
 
@@ -147,7 +153,7 @@ impl Registry {
         &self,
         spec: &FamilySpec<'_>,
     ) -> Result<(Option<FamilyId>, Vec<FamilyId>), Reason> {
-        match self.check_family(spec) {
+        match self.catalog.check_family(spec) {
             Ok(found) => Ok((found, Vec::new())),
             Err(error) => match self.superseded(spec) {
                 Some(old) => Ok((None, old)),
@@ -272,7 +278,7 @@ impl Registry {
     /// and what was sent of a gauge counts only while its value is there.
     fn is_given_up_gauge(&self, id: WriterId, at: usize) -> bool {
         let entry = self.writers[id].entries[at];
-        entry.is_retired() && self.is_gauge(entry.series)
+        entry.is_retired() && self.catalog.is_gauge(entry.series)
     }
 
     /// Begins the writer's memory of a series, at its base.

@@ -18,6 +18,7 @@
 
 use crate::bits::Bits;
 use crate::ids::{SeriesId, WriterId};
+use crate::registry::catalog::Catalog;
 use crate::registry::catalog::series;
 use crate::registry::writers::Phase;
 use crate::registry::{Registry, lifetime};
@@ -107,18 +108,14 @@ impl Registry {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
         // What a writer that is gone remembers ends in another order.
-        if writer.is_gone() || entry.is_hole() || !self.is_gauge(entry.series) {
+        if writer.is_gone() || entry.is_hole() || !self.catalog.is_gauge(entry.series) {
             return false;
         }
         let series = self.writers[id].leave_hole(at);
-        self.writers[id].with_pid -= u32::from(self.shows_pids(series));
+        self.writers[id].with_pid -= u32::from(self.catalog.shows_pids(series));
         self.catalog.series[series].forget(id);
         self.free_series_if_unused(series);
         true
-    }
-
-    pub(super) fn is_gauge(&self, series: SeriesId) -> bool {
-        matches!(self.catalog.series[series].total, series::Total::Gauge(_))
     }
 
     /// Takes a gauge's value away; of anything else, the ownership, as of that moment.
@@ -138,10 +135,16 @@ impl Registry {
         let (series, place) = (entry.series, entry.place());
         if matches!(self.catalog.series[series].total, series::Total::Gauge(_)) {
             self.remove_member(series, place, id);
-            if self.is_empty_gauge(series) {
+            if self.catalog.is_empty_gauge(series) {
                 self.end_empty_gauge(series);
             }
         }
+    }
+}
+
+impl Catalog {
+    pub(super) fn is_gauge(&self, series: SeriesId) -> bool {
+        matches!(self.series[series].total, series::Total::Gauge(_))
     }
 }
 

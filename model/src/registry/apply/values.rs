@@ -109,7 +109,7 @@ impl Registry {
         series: SeriesId,
         now_ms: u64,
     ) -> Option<&Total> {
-        let is_running = self.has_total(series) && !self.is_expired(series, now_ms);
+        let is_running = self.catalog.has_total(series) && !self.is_expired(series, now_ms);
         is_running.then(|| &self.catalog.series[series].total)
     }
 
@@ -118,7 +118,7 @@ impl Registry {
     fn is_writable(&self, id: WriterId, at: usize) -> bool {
         let writer = &self.writers[id];
         let entry = writer.entries[at];
-        entry.is_owned() && !writer.is_queued && self.has_total(entry.series)
+        entry.is_owned() && !writer.is_queued && self.catalog.has_total(entry.series)
     }
 
     /// Makes sure that the series has a total to write to, and that the writer counts as its owner.
@@ -127,7 +127,8 @@ impl Registry {
         let series = self.writers[id].entries[at].series;
         self.check_not_of_group(Some(series), now_ms)
             .map_err(|error| Reason::of(&error))?;
-        self.check_total(Some(series))
+        self.catalog
+            .check_total(Some(series), &self.limits)
             .map_err(|_| Reason::SeriesLimit)?;
         self.begin_total(series, now_ms)?;
         self.set_owned(id, at, true, now_ms);
@@ -208,7 +209,11 @@ impl Registry {
         now_ms: u64,
     ) -> Result<(), Reason> {
         let entry = self.writers[id].entries[at];
-        if now.schema < self.schema_floor(Some(self.catalog.series[entry.series].family)) {
+        if now.schema
+            < self
+                .catalog
+                .schema_floor(Some(self.catalog.series[entry.series].family))
+        {
             return Err(Reason::Schema);
         }
         let place = entry.place() as usize;
@@ -243,7 +248,6 @@ impl Registry {
 /// The value is not a number, is lower than before, or would make the total infinite. Such a value
 /// changes neither the total nor what the registry remembers of the writer, so the writer's next
 /// value counts as soon as it fits.
-/// writer is remembered to have sent too: its next value counts as soon as it fits.
 #[inline]
 pub(super) fn grown(total: Sum, before: f64, value: f64) -> Result<Sum, Reason> {
     if !value.is_finite() {

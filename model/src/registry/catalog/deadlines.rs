@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::Catalog;
 use crate::ids::{DeadlineId, SeriesId};
 use crate::slab::Slab;
 
@@ -53,5 +54,35 @@ impl Deadlines {
 
     pub(in crate::registry) fn heap_bytes(&self) -> usize {
         self.times_ms.heap_bytes() + self.queue.len() * 24
+    }
+}
+
+impl Catalog {
+    /// Sets a deadline for a total without an owner: when its TTL has passed.
+    pub(in crate::registry) fn set_deadline(&mut self, id: SeriesId) {
+        let (series, ttl_ms) = (&self.series[id], self.ttl_ms(id));
+        if ttl_ms > 0 && series.owners == 0 && self.has_total(id) {
+            self.put_deadline(id, series.idle_since_ms.saturating_add(ttl_ms));
+        }
+    }
+
+    /// Makes sure that a series is reviewed no later than at that time.
+    pub(in crate::registry) fn put_deadline(&mut self, id: SeriesId, at_ms: u64) {
+        let series = &mut self.series[id];
+        if self
+            .deadlines
+            .at_ms(series.deadline)
+            .is_none_or(|known_ms| at_ms < known_ms)
+        {
+            self.deadlines.remove(series.deadline, id);
+            series.deadline = self.deadlines.insert(at_ms, id);
+        }
+    }
+
+    /// Removes the deadline of a series.
+    pub(in crate::registry) fn take_deadline(&mut self, id: SeriesId) {
+        let series = &mut self.series[id];
+        self.deadlines.remove(series.deadline, id);
+        series.deadline = DeadlineId::NONE;
     }
 }

@@ -29,6 +29,7 @@ use crate::FamilySpec;
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
 use crate::registry::Registry;
+use crate::registry::catalog::Catalog;
 
 /// The holders of a family's declaration.
 #[derive(Debug, Clone, Default)]
@@ -165,7 +166,10 @@ impl Registry {
     pub(in crate::registry) fn superseded(&self, spec: &FamilySpec<'_>) -> Option<Vec<FamilyId>> {
         let name = kept_name(spec).ok()?;
         let same = self.catalog.by_name.get(name).copied();
-        let others = self.rivals(name, spec.family_type).map(|(_, id)| id);
+        let others = self
+            .catalog
+            .rivals(name, spec.family_type)
+            .map(|(_, id)| id);
         let mut rivals = same.into_iter().chain(others).collect::<Vec<_>>();
         rivals.sort_unstable();
         rivals.dedup();
@@ -175,7 +179,6 @@ impl Registry {
 
     /// Returns whether a family may be replaced. A writer that has come back owns its series again
     /// only when they are settled.
-    /// are settled.
     fn is_free(&self, family: FamilyId) -> bool {
         let family = &self.catalog.families[family];
         let holders = &family.holders;
@@ -201,14 +204,6 @@ impl Registry {
                 .grouped += 1;
         }
         self.groups.add(group, id);
-    }
-
-    /// Starts the removal of old layouts from all totals of a family.
-    pub(in crate::registry) fn sweep(&mut self, family: FamilyId) {
-        match self.catalog.sweeps.iter_mut().find(|(of, _)| *of == family) {
-            Some((_, after_no)) => *after_no = 0,
-            None => self.catalog.sweeps.push_back((family, 0)),
-        }
     }
 
     /// Continues that removal.
@@ -258,9 +253,19 @@ impl Registry {
         let is_empty = buckets.parts.is_empty();
         self.catalog.series_heap_bytes += series.total.heap_bytes();
         series.start_ms = self.last_stamp_ms;
-        self.drop_exemplars(id);
+        self.catalog.drop_exemplars(id);
         if is_empty {
             self.end_total(id);
+        }
+    }
+}
+
+impl Catalog {
+    /// Starts the removal of old layouts from all totals of a family.
+    pub(in crate::registry) fn sweep(&mut self, family: FamilyId) {
+        match self.sweeps.iter_mut().find(|(of, _)| *of == family) {
+            Some((_, after_no)) => *after_no = 0,
+            None => self.sweeps.push_back((family, 0)),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::footprint::allocated;
 use crate::id_table::IdTable;
 use crate::ids::{FamilyId, Id, SeriesId};
 use crate::name::{REJECTED, SAMPLE_SUFFIXES, START_TIMES, may_share, sample_suffixes};
-use crate::registry::Registry;
+use crate::registry::catalog::Catalog;
 use crate::{FamilySpec, FamilyType};
 
 /// Families and series whose names are not legal; see the [module](self).
@@ -93,7 +93,7 @@ impl Escaped {
     }
 }
 
-impl Registry {
+impl Catalog {
     /// Returns whether a scheme gives a sample of this family, whose name is not legal, the name of
     /// another family's sample.
     pub(crate) fn is_name_shared(&self, spec: &FamilySpec<'_>, keeps_dots: bool) -> bool {
@@ -108,7 +108,7 @@ impl Registry {
 
     /// Returns how many families with names that are not legal have a sample with that folded name.
     fn folded_claims(&self, sample: &str, keeps_dots: bool) -> u32 {
-        let index = self.catalog.escaped.by_name(keeps_dots);
+        let index = self.escaped.by_name(keeps_dots);
         let claims = SAMPLE_SUFFIXES
             .iter()
             .enumerate()
@@ -136,8 +136,8 @@ impl Registry {
             _ => sample.strip_suffix(START_TIMES),
         };
         let is_shared = |other: &str| {
-            let id = self.catalog.by_name.get(other)?;
-            let other = (other, self.catalog.families[*id].family_type);
+            let id = self.by_name.get(other)?;
+            let other = (other, self.families[*id].family_type);
             may_share(&sample, (spec.name, spec.family_type), other).then_some(())
         };
         other.and_then(is_shared).is_some()
@@ -150,7 +150,7 @@ impl Registry {
         let dotted = read_dots(sample);
         let keys = [(Some(sample), false), (dotted.as_deref(), true)];
         for (key, keeps_dots) in keys {
-            let index = self.catalog.escaped.by_name(keeps_dots);
+            let index = self.escaped.by_name(keeps_dots);
             found.extend(SAMPLE_SUFFIXES.iter().filter_map(|suffix| {
                 let claims = index.get(key?.strip_suffix(suffix)?)?;
                 (claims.families == 1).then_some(FamilyId::from_number(claims.id))
@@ -170,12 +170,9 @@ impl Registry {
         });
         let whole = [read_unique(sample), dotted.clone()].into_iter().flatten();
         for name in unescaped.chain(whole).collect::<Vec<_>>() {
-            let ids = SAMPLE_SUFFIXES.iter().filter_map(|suffix| {
-                self.catalog
-                    .by_name
-                    .get(name.strip_suffix(suffix)?)
-                    .copied()
-            });
+            let ids = SAMPLE_SUFFIXES
+                .iter()
+                .filter_map(|suffix| self.by_name.get(name.strip_suffix(suffix)?).copied());
             found.extend(ids);
         }
         found
@@ -184,7 +181,7 @@ impl Registry {
     /// Returns whether schemes make series of that family equal.
     #[inline]
     pub(crate) fn has_equal_labels(&self, family: FamilyId) -> bool {
-        self.catalog.families[family].equal_labels > 0
+        self.families[family].equal_labels > 0
     }
 
     /// Returns the labels of the other series of a family that `underscores` makes equal to this
@@ -194,9 +191,9 @@ impl Registry {
         family: FamilyId,
         id: SeriesId,
     ) -> impl Iterator<Item = &str> {
-        let text = underscored(&self.catalog.series[id].labels);
+        let text = underscored(&self.series[id].labels);
         let first = self.first_equal(family, &text);
-        let others = first.and_then(|first| self.catalog.escaped.others.get(&first));
+        let others = first.and_then(|first| self.escaped.others.get(&first));
         let all = first
             .into_iter()
             .chain(others.into_iter().flatten().copied());
@@ -204,76 +201,64 @@ impl Registry {
         let equal = legal
             .into_iter()
             .chain(all.filter(move |other| *other != id));
-        equal.map(|other| &*self.catalog.series[other].labels)
+        equal.map(|other| &*self.series[other].labels)
     }
 
     fn first_equal(&self, family: FamilyId, text: &str) -> Option<SeriesId> {
         let hash = self.hash_of(family, text);
         // Only equal labels are compared: those with the same hash.
         let is_it = |id: &SeriesId| {
-            let series = &self.catalog.series[*id];
-            self.catalog.escaped.hashes.get(id) == Some(&hash)
+            let series = &self.series[*id];
+            self.escaped.hashes.get(id) == Some(&hash)
                 && series.family == family
                 && underscored(&series.labels) == text
         };
-        self.catalog.escaped.first.find(hash, is_it)
+        self.escaped.first.find(hash, is_it)
     }
 
     /// Adds a new series to the index.
     pub(in crate::registry) fn note_labels(&mut self, id: SeriesId) {
-        let family = self.catalog.series[id].family;
-        if is_legal(&self.catalog.series[id].labels) {
-            if self.catalog.families[family].odd_labels > 0
-                && self
-                    .first_equal(family, &self.catalog.series[id].labels)
-                    .is_some()
+        let family = self.series[id].family;
+        if is_legal(&self.series[id].labels) {
+            if self.families[family].odd_labels > 0
+                && self.first_equal(family, &self.series[id].labels).is_some()
             {
-                self.catalog.families[family].equal_labels += 1;
+                self.families[family].equal_labels += 1;
             }
             return;
         }
-        self.catalog.families[family].odd_labels += 1;
-        let text = underscored(&self.catalog.series[id].labels);
+        self.families[family].odd_labels += 1;
+        let text = underscored(&self.series[id].labels);
         let is_equal = if let Some(first) = self.first_equal(family, &text) {
-            self.catalog
-                .escaped
-                .others
-                .entry(first)
-                .or_default()
-                .insert(id)
+            self.escaped.others.entry(first).or_default().insert(id)
         } else {
             self.insert_first(id, &text);
             self.find_series(family, &text).is_some()
         };
-        self.catalog.families[family].equal_labels += u32::from(is_equal);
+        self.families[family].equal_labels += u32::from(is_equal);
     }
 
     /// Removes a series from the index.
     pub(in crate::registry) fn forget_labels(&mut self, id: SeriesId) {
-        let family = self.catalog.series[id].family;
-        if self.catalog.families[family].odd_labels == 0 {
+        let family = self.series[id].family;
+        if self.families[family].odd_labels == 0 {
             return;
         }
-        if is_legal(&self.catalog.series[id].labels) {
-            let is_equal = self
-                .first_equal(family, &self.catalog.series[id].labels)
-                .is_some();
-            self.catalog.families[family].equal_labels -= u32::from(is_equal);
+        if is_legal(&self.series[id].labels) {
+            let is_equal = self.first_equal(family, &self.series[id].labels).is_some();
+            self.families[family].equal_labels -= u32::from(is_equal);
             return;
         }
-        self.catalog.families[family].odd_labels -= 1;
-        let text = underscored(&self.catalog.series[id].labels);
+        self.families[family].odd_labels -= 1;
+        let text = underscored(&self.series[id].labels);
         let first = self.first_equal(family, &text);
         let mut others = first
-            .and_then(|first| self.catalog.escaped.others.remove(&first))
+            .and_then(|first| self.escaped.others.remove(&first))
             .unwrap_or_default();
         let was_alone = others.is_empty();
         if first == Some(id) {
-            self.catalog
-                .escaped
-                .first
-                .remove(self.hash_of(family, &text), id);
-            self.catalog.escaped.hashes.remove(&id);
+            self.escaped.first.remove(self.hash_of(family, &text), id);
+            self.escaped.hashes.remove(&id);
             if let Some(next) = others.pop_first() {
                 self.insert_first(next, &text);
                 self.keep_others(next, others);
@@ -283,18 +268,18 @@ impl Registry {
             self.keep_others(first, others);
         }
         let is_equal = !was_alone || self.find_series(family, &text).is_some();
-        self.catalog.families[family].equal_labels -= u32::from(is_equal);
+        self.families[family].equal_labels -= u32::from(is_equal);
     }
 
     fn keep_others(&mut self, first: SeriesId, others: BTreeSet<SeriesId>) {
         if !others.is_empty() {
-            self.catalog.escaped.others.insert(first, others);
+            self.escaped.others.insert(first, others);
         }
     }
 
     fn insert_first(&mut self, id: SeriesId, text: &str) {
-        let hash = self.hash_of(self.catalog.series[id].family, text);
-        let Escaped { first, hashes, .. } = &mut self.catalog.escaped;
+        let hash = self.hash_of(self.series[id].family, text);
+        let Escaped { first, hashes, .. } = &mut self.escaped;
         hashes.insert(id, hash);
         first.insert(hash, id, |id| hashes.get(&id).copied().unwrap_or(0));
     }

@@ -5,6 +5,7 @@
 use crate::ids::{LayoutId, SeriesId};
 use crate::native_histogram::bucket_of;
 use crate::registry::Registry;
+use crate::registry::catalog::Catalog;
 use crate::{Exemplar, FamilyType, Labels};
 
 /// Maximum number of exemplars of one native histogram, which has many buckets.
@@ -20,19 +21,19 @@ pub(in crate::registry) struct StoredExemplar {
 impl Registry {
     /// Returns the exemplars of one series, by family and labels.
     pub fn exemplars(&self, family: &str, labels: &Labels) -> Vec<Exemplar> {
-        let family = self.family_named(family);
-        let series = family.and_then(|family| self.find_series(family, labels.as_str()));
-        let exemplars = series.into_iter().flat_map(|id| self.exemplars_of(id));
+        let family = self.catalog.family_named(family);
+        let series = family.and_then(|family| self.catalog.find_series(family, labels.as_str()));
+        let exemplars = series
+            .into_iter()
+            .flat_map(|id| self.catalog.exemplars_of(id));
         exemplars.cloned().collect()
     }
+}
 
+impl Catalog {
     /// Returns the exemplars of a series, in a stable order.
     pub(crate) fn exemplars_of(&self, id: SeriesId) -> impl Iterator<Item = &Exemplar> {
-        let kept = self
-            .catalog
-            .exemplars
-            .get(&id)
-            .map_or(&[][..], Vec::as_slice);
+        let kept = self.exemplars.get(&id).map_or(&[][..], Vec::as_slice);
         kept.iter().map(|kept| &kept.exemplar)
     }
 
@@ -44,10 +45,10 @@ impl Registry {
         layout: Option<LayoutId>,
         exemplar: Exemplar,
     ) {
-        let family_type = self.catalog.families[self.catalog.series[id].family].family_type;
+        let family_type = self.families[self.series[id].family].family_type;
         let slot = match (family_type, layout) {
             (FamilyType::Histogram, Some(layout)) if layout != LayoutId::NONE => {
-                let bucket = self.catalog.layouts[layout].bucket_of(exemplar.value);
+                let bucket = self.layouts[layout].bucket_of(exemplar.value);
                 u64::from(layout) << 32 | bucket as u64
             }
             (FamilyType::NativeHistogram, _) => {
@@ -62,7 +63,7 @@ impl Registry {
             }
             _ => 0,
         };
-        let kept = self.catalog.exemplars.entry(id).or_default();
+        let kept = self.exemplars.entry(id).or_default();
         let before = heap_bytes(kept);
         match kept.binary_search_by_key(&slot, |kept| kept.slot) {
             Ok(at) if kept[at].exemplar.time <= exemplar.time => kept[at].exemplar = exemplar,
@@ -77,17 +78,17 @@ impl Registry {
             }
         }
         let after = heap_bytes(kept);
-        self.catalog.series_heap_bytes += after;
-        self.catalog.series_heap_bytes -= before;
+        self.series_heap_bytes += after;
+        self.series_heap_bytes -= before;
     }
 
     /// Removes the exemplars of a total that has ended.
     pub(in crate::registry) fn drop_exemplars(&mut self, id: SeriesId) {
-        if self.catalog.exemplars.is_empty() {
+        if self.exemplars.is_empty() {
             return;
         }
-        if let Some(kept) = self.catalog.exemplars.remove(&id) {
-            self.catalog.series_heap_bytes -= heap_bytes(&kept);
+        if let Some(kept) = self.exemplars.remove(&id) {
+            self.series_heap_bytes -= heap_bytes(&kept);
         }
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! `METRICS.TTL` on a whole family is one mark, whatever its size. The family counts its changes,
 //! and a series stores the number of the last change that its own TTL includes. If the family's
-//! number is higher, the family's TTL is the series' TTL ([`Registry::ttl_ms`]). Later writes walk
+//! number is higher, the family's TTL is the series' TTL ([`Catalog::ttl_ms`]). Later writes walk
 //! through the series, a few each: they store the TTL in the series, and set an earlier review if
 //! it may expire sooner ([`Registry::walk_ttls`]).
 //!
@@ -22,9 +22,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::series::Series;
 use crate::Labels;
+use crate::Limits;
 use crate::Stamp;
 use crate::ids::{FamilyId, SeriesId};
 use crate::registry::Registry;
+use crate::registry::catalog::Catalog;
 use crate::registry::lifetime::COUNTED_DEADLINES;
 
 /// Maximum number of changes of one family's TTL that are stored.
@@ -126,17 +128,17 @@ impl Registry {
         labels: Option<&Labels>,
         ttl_ms: u64,
     ) -> u64 {
-        let Some(family_id) = self.family_named(family) else {
+        let Some(family_id) = self.catalog.family_named(family) else {
             return 0;
         };
         let Some(labels) = labels else {
             self.begin(stamp);
             // The start of this write may have ended the family.
-            let family_id = self.family_named(family);
+            let family_id = self.catalog.family_named(family);
             return family_id.map_or(0, |id| self.set_family_ttl(id, ttl_ms));
         };
-        let found = self.find_series(family_id, labels.as_str());
-        let Some(id) = found.filter(|id| self.has_total(*id)) else {
+        let found = self.catalog.find_series(family_id, labels.as_str());
+        let Some(id) = found.filter(|id| self.catalog.has_total(*id)) else {
             return 0;
         };
         self.begin(stamp);
@@ -144,7 +146,7 @@ impl Registry {
         if self.catalog.series.get(id).is_none() || self.running_total(id, stamp.now_ms).is_none() {
             return 0;
         }
-        self.set_series_ttl(id, ttl_ms);
+        self.catalog.set_series_ttl(id, ttl_ms);
         1
     }
 
@@ -156,7 +158,8 @@ impl Registry {
             .all_due(now_ms)
             .take(COUNTED_DEADLINES);
         let hidden = due.filter(|series| {
-            let is_its = self.catalog.series[*series].family == id && self.has_total(*series);
+            let is_its =
+                self.catalog.series[*series].family == id && self.catalog.has_total(*series);
             is_its && self.is_expired(*series, now_ms)
         });
         let hidden = hidden.count();
@@ -179,86 +182,13 @@ impl Registry {
         (family.order.len() - hidden) as u64
     }
 
-    /// Returns the idle time after which a series expires, in milliseconds; 0 = never.
-    pub(in crate::registry) fn ttl_ms(&self, id: SeriesId) -> u64 {
-        let series = &self.catalog.series[id];
-        match self.catalog.families[series.family].ttl.changes.last() {
-            Some(change) if change.no != series.ttl_no => change.ttl_ms,
-            _ => self.own_ttl_ms(id),
-        }
-    }
-
-    /// Returns the TTL that is stored for a series, although its family may have another by now.
-    pub(in crate::registry) fn own_ttl_ms(&self, id: SeriesId) -> u64 {
-        match self.catalog.series[id].ttl {
-            LONG => self
-                .catalog
-                .ttls
-                .long_ms
-                .get(&id)
-                .copied()
-                .unwrap_or(LONG.into()),
-            ttl_ms => ttl_ms.into(),
-        }
-    }
-
-    /// Returns the TTL of a new series of a family, in milliseconds; 0 = never.
-    pub(in crate::registry) fn new_ttl_ms(&self, family: FamilyId) -> u64 {
-        let of_family = self.catalog.families[family].ttl_ms;
-        of_family.unwrap_or(self.limits.default_ttl_ms)
-    }
-
-    /// Sets the TTL of one series.
-    pub(in crate::registry) fn set_series_ttl(&mut self, id: SeriesId, ttl_ms: u64) {
-        let no = self.catalog.families[self.catalog.series[id].family]
-            .ttl
-            .no();
-        self.put_own_ttl(id, ttl_ms, no);
-        self.set_deadline(id);
-    }
-
-    /// Stores the TTL of a series, and the number of the last change of the family that it
-    /// includes.
-    pub(in crate::registry) fn put_own_ttl(&mut self, id: SeriesId, ttl_ms: u64, no: u32) {
-        self.forget_own_ttl(id);
-        let series = &mut self.catalog.series[id];
-        series.ttl_no = no;
-        series.ttl = u32::try_from(ttl_ms).unwrap_or(LONG);
-        if series.ttl == LONG {
-            self.catalog.ttls.long_ms.insert(id, ttl_ms);
-        }
-    }
-
-    /// Removes the TTL of a series that ends.
-    pub(in crate::registry) fn forget_own_ttl(&mut self, id: SeriesId) {
-        if self.catalog.series[id].ttl == LONG {
-            self.catalog.ttls.long_ms.remove(&id);
-        }
-    }
-
-    /// Stores the TTL that applies to a series as its own.
-    pub(in crate::registry) fn settle_ttl(&mut self, id: SeriesId) {
-        let series = &self.catalog.series[id];
-        let no = self.catalog.families[series.family].ttl.no();
-        if series.ttl_no != no {
-            self.put_own_ttl(id, self.ttl_ms(id), no);
-        }
-    }
-
-    /// Returns whether the last write to a series may be longer ago than its TTL;
-    /// [`is_idle_for_too_long`](Self::is_idle_for_too_long) gives the exact answer.
-    #[inline]
-    pub(in crate::registry) fn may_be_overdue(&self, series: &Series, now_ms: u64) -> bool {
-        series.may_be_overdue(now_ms) || !self.catalog.ttls.walks.is_empty()
-    }
-
     /// For a series that may be overdue: returns whether its total has expired, by its TTL or by an
     /// earlier one.
     #[cold]
     pub(in crate::registry) fn is_idle_for_too_long(&self, id: SeriesId, now_ms: u64) -> bool {
         let series = &self.catalog.series[id];
         let changes = &self.catalog.families[series.family].ttl.changes;
-        let (mut ttl_ms, mut no) = (self.own_ttl_ms(id), series.ttl_no);
+        let (mut ttl_ms, mut no) = (self.catalog.own_ttl_ms(id), series.ttl_no);
         for change in changes.iter().filter(|change| change.no > series.ttl_no) {
             let is_next = change.no == no.saturating_add(1);
             if is_next && self.was_idle_for(id, ttl_ms, change.at_ms.min(now_ms)) {
@@ -284,13 +214,13 @@ impl Registry {
                 self.catalog.ttls.walks.pop_front();
                 continue;
             };
-            let series = self.series_after(id, walk.after_no);
+            let series = self.catalog.series_after(id, walk.after_no);
             let series = series.take_while(|series| series.no() <= walk.until_no);
             let series = series.take(budget).map(|series| (series.no(), series.id));
             let series = series.collect::<Vec<_>>();
             budget -= series.len();
             if series.is_empty() && budget > 0 {
-                self.end_walk(id, walk);
+                self.catalog.end_walk(id, walk);
             }
             for (no, of) in series {
                 self.walk_past(of);
@@ -308,22 +238,89 @@ impl Registry {
             self.catalog.expired += 1;
             self.end_total(id);
         } else {
-            self.settle_ttl(id);
-            self.set_deadline(id);
+            self.catalog.settle_ttl(id);
+            self.catalog.set_deadline(id);
+        }
+    }
+}
+
+impl Catalog {
+    /// Returns the idle time after which a series expires, in milliseconds; 0 = never.
+    pub(in crate::registry) fn ttl_ms(&self, id: SeriesId) -> u64 {
+        let series = &self.series[id];
+        match self.families[series.family].ttl.changes.last() {
+            Some(change) if change.no != series.ttl_no => change.ttl_ms,
+            _ => self.own_ttl_ms(id),
         }
     }
 
+    /// Returns the TTL that is stored for a series, although its family may have another by now.
+    pub(in crate::registry) fn own_ttl_ms(&self, id: SeriesId) -> u64 {
+        match self.series[id].ttl {
+            LONG => self.ttls.long_ms.get(&id).copied().unwrap_or(LONG.into()),
+            ttl_ms => ttl_ms.into(),
+        }
+    }
+
+    /// Returns the TTL of a new series of a family, in milliseconds; 0 = never.
+    pub(in crate::registry) fn new_ttl_ms(&self, family: FamilyId, limits: &Limits) -> u64 {
+        let of_family = self.families[family].ttl_ms;
+        of_family.unwrap_or(limits.default_ttl_ms)
+    }
+
+    /// Sets the TTL of one series.
+    pub(in crate::registry) fn set_series_ttl(&mut self, id: SeriesId, ttl_ms: u64) {
+        let no = self.families[self.series[id].family].ttl.no();
+        self.put_own_ttl(id, ttl_ms, no);
+        self.set_deadline(id);
+    }
+
+    /// Stores the TTL of a series, and the number of the last change of the family that it
+    /// includes.
+    pub(in crate::registry) fn put_own_ttl(&mut self, id: SeriesId, ttl_ms: u64, no: u32) {
+        self.forget_own_ttl(id);
+        let series = &mut self.series[id];
+        series.ttl_no = no;
+        series.ttl = u32::try_from(ttl_ms).unwrap_or(LONG);
+        if series.ttl == LONG {
+            self.ttls.long_ms.insert(id, ttl_ms);
+        }
+    }
+
+    /// Removes the TTL of a series that ends.
+    pub(in crate::registry) fn forget_own_ttl(&mut self, id: SeriesId) {
+        if self.series[id].ttl == LONG {
+            self.ttls.long_ms.remove(&id);
+        }
+    }
+
+    /// Stores the TTL that applies to a series as its own.
+    pub(in crate::registry) fn settle_ttl(&mut self, id: SeriesId) {
+        let series = &self.series[id];
+        let no = self.families[series.family].ttl.no();
+        if series.ttl_no != no {
+            self.put_own_ttl(id, self.ttl_ms(id), no);
+        }
+    }
+
+    /// Returns whether the last write to a series may be longer ago than its TTL;
+    /// [`is_idle_for_too_long`](Registry::is_idle_for_too_long) gives the exact answer.
+    #[inline]
+    pub(in crate::registry) fn may_be_overdue(&self, series: &Series, now_ms: u64) -> bool {
+        series.may_be_overdue(now_ms) || !self.ttls.walks.is_empty()
+    }
+
     fn end_walk(&mut self, id: FamilyId, walk: TtlWalk) {
-        self.catalog.ttls.walks.pop_front();
+        self.ttls.walks.pop_front();
         if walk.again {
-            self.catalog.ttls.walks.push_back(id);
-            self.catalog.families[id].ttl.walk = Some(TtlWalk {
+            self.ttls.walks.push_back(id);
+            self.families[id].ttl.walk = Some(TtlWalk {
                 after_no: 0,
-                until_no: self.catalog.last_created_no,
+                until_no: self.last_created_no,
                 again: false,
             });
         } else {
-            self.catalog.families[id].ttl.end_walk();
+            self.families[id].ttl.end_walk();
         }
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::content::{Content, NewSeries};
 use crate::ids::{FamilyId, SeriesId};
+use crate::registry::catalog::Catalog;
 use crate::registry::catalog::series::{Buckets, Native, ObservedSum, Part, Total};
 use crate::registry::{Registry, RegistryError, Stamp};
 use crate::sum::{Sum, sum_of_counts};
@@ -113,17 +114,18 @@ impl Registry {
             if id.is_none_or(is_sole) {
                 plan.described_anew.insert(at);
             }
-            let ended = || self.ended_family(spec.name, spec.family_type);
+            let ended = || self.catalog.ended_family(spec.name, spec.family_type);
             ids.push(id.or_else(ended));
         }
         let (mut created, mut rewritten) = (0, HashSet::new());
         for new in &content.series {
             let spec = &content.families[new.family];
-            let known = ids[new.family].and_then(|id| self.find_series(id, new.labels.as_str()));
+            let known =
+                ids[new.family].and_then(|id| self.catalog.find_series(id, new.labels.as_str()));
             self.check_series_of_group(stamp.now_ms, replacement.group, spec, new, known)
                 .map_err(|error| error.of_series(&new.describe(spec)))?;
             match known {
-                Some(id) if self.has_total(id) => {
+                Some(id) if self.catalog.has_total(id) => {
                     rewritten.insert(id);
                 }
                 Some(_) | None => created += 1,
@@ -149,7 +151,7 @@ impl Registry {
     /// Returns the series of the group that a replacement replaces.
     fn scope(&self, replacement: &Replacement<'_>, content: &Content<'_>) -> BTreeSet<SeriesId> {
         let of_group = self.groups.series_of(replacement.group.as_str());
-        let series = of_group.filter(|id| self.has_total(*id));
+        let series = of_group.filter(|id| self.catalog.has_total(*id));
         if !replacement.keeps_others {
             return series.collect();
         }
@@ -158,7 +160,7 @@ impl Registry {
         let mut families: HashSet<FamilyId> = HashSet::new();
         for spec in &content.families {
             families.extend(self.catalog.by_name.get(spec.name));
-            let rivals = self.rivals(spec.name, spec.family_type);
+            let rivals = self.catalog.rivals(spec.name, spec.family_type);
             families.extend(rivals.map(|(_, other)| other));
         }
         series
@@ -187,7 +189,7 @@ impl Registry {
                 return Err(reason.in_the_way(spec.name));
             }
         }
-        let mut rivals = self.rivals(spec.name, spec.family_type);
+        let mut rivals = self.catalog.rivals(spec.name, spec.family_type);
         if let Some((sample, other)) = rivals.find(|(_, other)| !is_sole(*other)) {
             let other = self.catalog.families[other].name.to_string();
             let reason = RegistryError::Conflict {
@@ -208,18 +210,19 @@ impl Registry {
         new: &NewSeries,
         known: Option<SeriesId>,
     ) -> Result<(), RegistryError> {
-        self.check_labels(spec, &new.labels)?;
+        Catalog::check_labels(spec, &new.labels, &self.limits)?;
         if let Point::Native(histogram) = &new.point {
             let (schema, floor) = (
                 histogram.schema,
-                self.schema_floor(self.catalog.by_name.get(spec.name).copied()),
+                self.catalog
+                    .schema_floor(self.catalog.by_name.get(spec.name).copied()),
             );
             if schema < floor {
                 return Err(RegistryError::Schema { schema, floor });
             }
         }
         let Some(id) = known else { return Ok(()) };
-        let has_value = self.has_total(id) && !self.is_expired(id, now_ms);
+        let has_value = self.catalog.has_total(id) && !self.is_expired(id, now_ms);
         let owner = match self.group_of(id) {
             Some(labels) if labels == group.as_str() => return Ok(()),
             Some(labels) if has_value => format!("the pushed group {{{labels}}}"),
@@ -240,7 +243,9 @@ impl Registry {
             let family = self.catalog.by_name.get(spec.name).copied();
             let family =
                 family.filter(|id| fits(spec.family_type, self.catalog.families[*id].family_type));
-            if let Some(id) = family.and_then(|id| self.find_series(id, new.labels.as_str())) {
+            if let Some(id) =
+                family.and_then(|id| self.catalog.find_series(id, new.labels.as_str()))
+            {
                 rest.remove(&id);
             }
         }
@@ -255,7 +260,7 @@ impl Registry {
             self.drop_total(*id);
             self.free_series_if_unused(*id);
             if self.catalog.families.get(family).is_some() {
-                self.end_family_if_empty(family);
+                self.catalog.end_family_if_empty(family);
             }
         }
         rest.len() as u64
@@ -271,7 +276,7 @@ impl Registry {
         let spec = &content.families[number];
         let id = match self.catalog.by_name.get(spec.name) {
             Some(&id) if fits(spec.family_type, self.catalog.families[id].family_type) => id,
-            _ => self.family_for(spec)?,
+            _ => self.catalog.family_for(spec)?,
         };
         let family = &mut self.catalog.families[id];
         if plan.described_anew.contains(&number) {
@@ -283,13 +288,13 @@ impl Registry {
     /// Writes the new value of a series, and adds the series to the group.
     fn write_of_group(&mut self, now_ms: u64, group: &str, family: FamilyId, new: &NewSeries) {
         let labels = new.labels.as_str();
-        let known = self.find_series(family, labels);
-        let id = known.unwrap_or_else(|| self.create_series(family, labels));
+        let known = self.catalog.find_series(family, labels);
+        let id = known.unwrap_or_else(|| self.catalog.create_series(family, labels, &self.limits));
         if self.begin_total(id, now_ms).is_err() {
             unreachable!("the family was found by its name, so it has not ended");
         }
         let total = match &new.point {
-            Point::Scalar(value) => self.scalar_of_group(id, *value),
+            Point::Scalar(value) => self.catalog.scalar_of_group(id, *value),
             Point::Buckets { sum, counts } => {
                 let layout = new
                     .layout
@@ -321,20 +326,22 @@ impl Registry {
         }
         series.total = total;
         series.idle_since_ms = now_ms;
-        self.set_series_ttl(id, new.ttl_ms);
-        self.drop_exemplars(id);
+        self.catalog.set_series_ttl(id, new.ttl_ms);
+        self.catalog.drop_exemplars(id);
         for exemplar in &new.exemplars {
             let layout = new
                 .layout
                 .as_ref()
                 .map(|layout| self.catalog.layouts.number_of(layout));
-            self.keep_exemplar(id, layout, exemplar.clone());
+            self.catalog.keep_exemplar(id, layout, exemplar.clone());
         }
         self.join_group(group, id);
     }
+}
 
+impl Catalog {
     fn scalar_of_group(&self, id: SeriesId, value: f64) -> Total {
-        let family = &self.catalog.families[self.catalog.series[id].family];
+        let family = &self.families[self.series[id].family];
         let mut total = Total::zero(family.family_type);
         match &mut total {
             Total::Counter(sum) => {

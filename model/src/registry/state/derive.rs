@@ -6,6 +6,7 @@ use super::WITH_DEADLINES;
 use crate::footprint::allocated;
 use crate::ids::{Id, LayoutId, SeriesId, WriterId};
 use crate::registry::Registry;
+use crate::registry::catalog::Catalog;
 use crate::registry::catalog::exemplars;
 use crate::registry::catalog::order::Order;
 use crate::registry::catalog::series::{NONE, Total};
@@ -47,8 +48,8 @@ impl Registry {
                 if self.catalog.by_name.contains_key(&family.name) {
                     return Err("name of a family");
                 }
-                self.begin_family(id);
-            } else if !self.note_ended(id) {
+                self.catalog.begin_family(id);
+            } else if !self.catalog.note_ended(id) {
                 return Err("name of a family that has ended");
             }
         }
@@ -90,31 +91,35 @@ impl Registry {
                 (Total::Buckets(buckets), FamilyType::Histogram | FamilyType::Summary) => buckets
                     .parts
                     .iter()
-                    .all(|part| self.fits_layout(part.layout, part.counts.len())),
+                    .all(|part| self.catalog.fits_layout(part.layout, part.counts.len())),
                 _ => false,
             };
             if !fits {
                 return Err("total of a series");
             }
-            if self.find_series(series.family, &series.labels).is_some() {
+            if self
+                .catalog
+                .find_series(series.family, &series.labels)
+                .is_some()
+            {
                 return Err("labels of a series");
             }
             let (ttl, is_behind) = (&family.ttl, series.ttl_no != family.ttl.no());
             let is_walked = ttl
                 .walk
                 .is_some_and(|walk| walk.is_ahead(series.created_no));
-            if series.ttl_no > ttl.no() || is_behind && self.has_total(id) && !is_walked {
+            if series.ttl_no > ttl.no() || is_behind && self.catalog.has_total(id) && !is_walked {
                 return Err("TTL of a series");
             }
-            let hash = self.hash_of(series.family, &series.labels);
-            let has_total = self.has_total(id);
+            let hash = self.catalog.hash_of(series.family, &series.labels);
+            let has_total = self.catalog.has_total(id);
             with_total += usize::from(has_total);
             let of = series.family;
             self.catalog.series_heap_bytes +=
                 allocated(series.labels.len()) + series.total.heap_bytes();
             self.catalog.families[of].identities += 1;
             self.catalog.series[id].hash = hash;
-            self.index_series(id);
+            self.catalog.index_series(id);
         }
         let mut in_order = 0;
         for (family_id, family) in self.catalog.families.iter_mut() {
@@ -255,7 +260,9 @@ impl Registry {
             }
         }
         for (_, writer) in self.writers.table.iter() {
-            let fits = |memory: &BucketMemory| self.fits_layout(memory.layout, memory.counts.len());
+            let fits = |memory: &BucketMemory| {
+                self.catalog.fits_layout(memory.layout, memory.counts.len())
+            };
             if !writer.buckets.iter().all(fits) {
                 return Err("buckets of a writer");
             }
@@ -351,19 +358,12 @@ impl Registry {
                 .at_ms(self.catalog.series[id].deadline)
                 .is_none()
             {
-                self.set_deadline(id);
-                if self.is_empty_gauge(id) {
-                    self.put_deadline(id, self.last_stamp_ms);
+                self.catalog.set_deadline(id);
+                if self.catalog.is_empty_gauge(id) {
+                    self.catalog.put_deadline(id, self.last_stamp_ms);
                 }
             }
         }
-    }
-
-    fn fits_layout(&self, layout: LayoutId, buckets: usize) -> bool {
-        self.catalog
-            .layouts
-            .get(layout)
-            .is_some_and(|layout| layout.len() + 1 == buckets)
     }
 
     /// Adds the series of the groups.
@@ -389,5 +389,13 @@ impl Registry {
             }
         }
         Ok(())
+    }
+}
+
+impl Catalog {
+    fn fits_layout(&self, layout: LayoutId, buckets: usize) -> bool {
+        self.layouts
+            .get(layout)
+            .is_some_and(|layout| layout.len() + 1 == buckets)
     }
 }

@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use siphasher::sip128::SipHasher13;
 
-use crate::registry::Registry;
+use crate::registry::writers::Writers;
 use crate::{Epoch, LeftOut};
 
 /// A writer's last seq, and how the writer ended.
@@ -297,16 +297,15 @@ impl Tombstones {
     }
 }
 
-impl Registry {
+impl Writers {
     /// Returns the tombstone of a writer that is gone.
     pub(in crate::registry) fn tombstone_of(
         &self,
         writer: &[u8],
         now_ms: u64,
+        epoch: Epoch,
     ) -> Option<Tombstone> {
-        self.writers
-            .tombstones
-            .get(Key::new(self.epoch, writer), now_ms)
+        self.tombstones.get(Key::new(epoch, writer), now_ms)
     }
 }
 
