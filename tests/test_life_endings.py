@@ -111,6 +111,23 @@ def test_the_reason_is_known_when_the_exporter_sees_the_end_before_the_arbiter(v
         eventually(lambda: reasons(gunicorn), equals={"max_requests": 1.0})
 
 
+CRASHES_AT_ITS_END = """
+import os, signal
+
+def worker_exit(server, worker):
+    os.kill(os.getpid(), signal.SIGSEGV)
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_worker_that_crashes_while_it_ends_in_order_has_crashed(version: str) -> None:
+    """HUP asks it to end, and it says so; but a signal that nobody sent ends it."""
+    with Gunicorn(APP, venv=Venv.gunicorn(version), config=CRASHES_AT_ITS_END) as gunicorn:
+        eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state")), equals=1)
+        gunicorn.send(signal.SIGHUP)
+        eventually(lambda: reasons(gunicorn), equals={"segv": 1.0})
+
+
 KILLS_ANOTHER_MEANWHILE = """
 import os, signal
 

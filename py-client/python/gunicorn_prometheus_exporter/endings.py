@@ -16,6 +16,8 @@ from . import _native
 
 _GRACEFUL = {"hup", "quit", "int", "term", "ttou", "winch", "max_requests", "reload", "halt"}
 _FORCED = {"abort", "kill", "oom"}
+#: Signals by which a worker is asked to end.
+_ENDS_IN_ORDER = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
 
 @contextlib.contextmanager
@@ -64,6 +66,9 @@ def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> s
         return "oom" if asked is None and out_of_memory.has_killed() else "kill"
     if status in (Arbiter.WORKER_BOOT_ERROR, Arbiter.APP_LOAD_ERROR):
         return "boot_error"
+    if status is not None and status < 0 and -status not in _ENDS_IN_ORDER:
+        # It was asked to end, or said why it ends, and has crashed on the way.
+        return _signal_name(-status)
     if asked is not None:
         return asked
     if status is not None and status > 0:
