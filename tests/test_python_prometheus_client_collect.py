@@ -97,3 +97,19 @@ def test_without_an_exporter_an_application_shows_its_own_numbers() -> None:
             os.kill(exporter, signal.SIGCONT)
         counted = "gunicorn_exporter_errors_total"
         eventually(lambda: scrape(gunicorn.metrics_url).value(counted, where="generate_latest"), equals=1)
+
+
+@pytest.mark.parametrize("gap", ["/fails", "/empty"])
+def test_a_collector_that_returns_after_a_gap_is_not_counted_again(gap: str) -> None:
+    """Its numbers are those that it has counted itself, however often they were absent."""
+    with Gunicorn("apps.changing_collector:app") as gunicorn:
+        for state in ("/", gap, "/", gap, "/"):
+            assert gunicorn.get(state).status == 200
+            asked = scrape(gunicorn.metrics_url).sum("evaluations_total")
+            eventually(lambda asked=asked: scrape(gunicorn.metrics_url).sum("evaluations_total") >= asked + 2)  # type: ignore[misc]
+            page = scrape(gunicorn.metrics_url)
+            # A counter stays when its series has ended, as that of a worker that has ended; a gauge goes.
+            assert page.value("rows_total") == 100
+            assert (page.value("waited_count"), page.value("waited_sum")) == (5, 21)
+            assert page.value("waited_bucket", le="1.0") == 2
+            assert len(page.samples("connections")) == (0 if state == "/empty" else 1)

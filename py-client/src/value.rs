@@ -258,6 +258,14 @@ impl Value {
         }
         state.removed = true;
     }
+
+    /// The metric has this series again after it was removed: a counter that is set goes on where it
+    /// was, so what was counted before is not counted again.
+    fn revive(&self, py: Python<'_>) {
+        if let Err(error) = self.group.revive() {
+            report(py, "values", &error);
+        }
+    }
 }
 
 /// Notes the unit of a metric whose values are about to be made.

@@ -49,7 +49,7 @@ class Evaluator:
 
     def _evaluate(self) -> None:
         custom = [collector for collector in list(REGISTRY._collector_to_names) if _is_custom(collector)]
-        functions = list(values.FUNCTIONS.items())
+        functions = values.functions()
         if not custom and not functions:
             return
         for gauge, function in functions:
@@ -58,18 +58,28 @@ class Evaluator:
             except Exception as error:  # the application's code may raise anything
                 _native.report_failure("set_function", f"{gauge._name}: {type(error).__name__}: {error}")
         told: set[Any] = set()
+        has_failed = False
         for collector in custom:
             try:
                 for family in collector.collect():
                     told.update(self._tell(family))
             except Exception as error:  # the same
+                has_failed = True
                 name = type(collector).__name__
                 _native.report_failure("custom_collectors", f"{name}: {type(error).__name__}: {error}")
-        for key in self._told.keys() - told:
-            self._told.pop(key).retire()
+        # A collector that has failed has not said which series are gone.
+        if not has_failed:
+            for key in self._told.keys() - told:
+                self._retire(key)
         if self._when is None:
             self._when = _when()
         self._when.set(time.time())
+
+    def _retire(self, key: Any) -> None:
+        """Ends a series that no collector returns. What was counted stays known, in case it comes back."""
+        self._told[key].retire()
+        if not self._told[key].counts:
+            del self._told[key]
 
     def _tell(self, family: Metric) -> Iterable[Any]:
         """Stores a family's samples; returns their keys."""
@@ -99,11 +109,17 @@ class _Told:
         self._family = family
         self._labels = labels
         self._values: dict[str, values.StoreValue] = {}
+        self.counts = family.type in ("counter", "histogram", "summary")
+        self._is_retired = False
 
     def take(self, samples: dict[str, float]) -> None:
         """Sets the values: by sample names without the family's, or a bucket's bound."""
         if not self._values:
             self._make(samples)
+        if self._is_retired:
+            self._is_retired = False
+            for value in self._values.values():
+                value.revive()
         before = 0.0
         for suffix, value in self._values.items():
             told = samples.get(suffix, 0.0)
@@ -114,8 +130,10 @@ class _Told:
 
     def retire(self) -> None:
         """Removes the series, because the collector no longer returns it."""
-        for value in self._values.values():
-            value.retire()
+        if not self._is_retired:
+            self._is_retired = True
+            for value in self._values.values():
+                value.retire()
 
     def _make(self, samples: dict[str, float]) -> None:
         kind = self._family.type

@@ -22,6 +22,8 @@ from . import _native
 _NUMBERED: tuple[Any, ...] = (metrics.Counter, metrics.Gauge, metrics.Summary, metrics.Histogram)
 #: Attribute with the values of an ``Info`` or ``Enum``, which ``prometheus_client`` does not make.
 _FACTS = "_gunicorn_prometheus_exporter_facts"
+#: Marks an ``Info`` that its parent has removed: what is set in it later is on no page.
+_REMOVED = "_gunicorn_prometheus_exporter_removed"
 _WRAPPED = "_gunicorn_prometheus_exporter_wrapped"
 #: Marks a registry whose metrics are merged over processes, as those of the default registry are.
 _MERGED = "_gunicorn_prometheus_exporter_merged"
@@ -33,6 +35,12 @@ _REGISTRY_POSITION = 6
 
 #: Gauges with a function, and the function; a worker evaluates them (:mod:`.collectors`).
 FUNCTIONS: weakref.WeakKeyDictionary[metrics.Gauge, Callable[[], float]] = weakref.WeakKeyDictionary()
+
+
+def functions() -> list[tuple[Any, Callable[[], float]]]:
+    """Returns the gauges with a function; other threads may make such gauges meanwhile."""
+    found = ((gauge, FUNCTIONS.get(gauge)) for ref in FUNCTIONS.keyrefs() if (gauge := ref()) is not None)
+    return [(gauge, function) for gauge, function in found if function is not None]
 
 
 #: Names of the metrics in merged registries other than the default one.
@@ -189,34 +197,36 @@ def _numbers(metric: Any) -> list[Any]:
 
 def _say_info(metric: Any) -> None:
     """Shows the present labels of an ``Info``, and nothing else."""
-    before: Any = getattr(metric, _FACTS, None)
-    facts = dict(metric._value)
-    if before is not None and before[0] == facts:
-        return
-    if before is not None:
-        before[1].retire()
-        delattr(metric, _FACTS)
-    if facts:
-        names, texts = (*metric._labelnames, *facts), (*metric._labelvalues, *map(str, facts.values()))
-        value = StoreValue("info", metric._name, metric._name, names, texts, metric._documentation)
-        value.set(1.0)
-        setattr(metric, _FACTS, (facts, value))
+    with metric._lock:
+        before: Any = getattr(metric, _FACTS, None)
+        facts = dict(metric._value)
+        if getattr(metric, _REMOVED, False) or (before is not None and before[0] == facts):
+            return
+        if before is not None:
+            before[1].retire()
+            delattr(metric, _FACTS)
+        if facts:
+            names, texts = (*metric._labelnames, *facts), (*metric._labelvalues, *map(str, facts.values()))
+            value = StoreValue("info", metric._name, metric._name, names, texts, metric._documentation)
+            value.set(1.0)
+            setattr(metric, _FACTS, (facts, value))
 
 
 def _say_state(metric: Any) -> None:
     """Shows which of an ``Enum``'s states is true now."""
-    values_by_state: Any = getattr(metric, _FACTS, None)
-    if values_by_state is None:
-        names = (*metric._labelnames, metric._name)
-        values_by_state = [
-            StoreValue(
-                "stateset", metric._name, metric._name, names, (*metric._labelvalues, state), metric._documentation
-            )
-            for state in metric._states
-        ]
-        setattr(metric, _FACTS, values_by_state)
-    for number, value in enumerate(values_by_state):
-        value.set(1.0 if number == metric._value else 0.0)
+    with metric._lock:
+        values_by_state: Any = getattr(metric, _FACTS, None)
+        if values_by_state is None:
+            names = (*metric._labelnames, metric._name)
+            values_by_state = [
+                StoreValue(
+                    "stateset", metric._name, metric._name, names, (*metric._labelvalues, state), metric._documentation
+                )
+                for state in metric._states
+            ]
+            setattr(metric, _FACTS, values_by_state)
+        for number, value in enumerate(values_by_state):
+            value.set(1.0 if number == metric._value else 0.0)
 
 
 def _wrap_making(base: Any) -> None:
@@ -325,6 +335,9 @@ def _wrap_removal(base: Any, name: str) -> None:
 
 
 def _retire(child: Any) -> None:
+    if isinstance(child, metrics.Info):
+        with child._lock:
+            setattr(child, _REMOVED, True)
     facts = getattr(child, _FACTS, ())
     for value in [*_numbers(child), *facts]:
         if isinstance(value, StoreValue):

@@ -172,6 +172,25 @@ impl Group {
         }
     }
 
+    /// Takes the series again that this group has removed.
+    pub(super) fn revive(&self) -> Result<(), StoreError> {
+        let mut state = lock(&self.state);
+        if !state.removed {
+            return Ok(());
+        }
+        state.removed = false;
+        let Some(store) = process::store().filter(|_| state.turn == process::turn()) else {
+            return Ok(());
+        };
+        let series = self.find(&store, &state)?;
+        for (cell, own) in state.own.iter_mut().enumerate() {
+            *own = series.get(cell) - *own;
+        }
+        series.revive();
+        state.series = Some(series);
+        Ok(())
+    }
+
     /// Makes the series of a gauge whose function has been evaluated.
     #[cold]
     pub(super) fn show(&self, state: &mut State) -> Result<(), StoreError> {
