@@ -1,5 +1,15 @@
 //! The catalogue of a registry: its families and series, the indexes by which they are found, and
 //! the names they claim.
+//!
+//! # Invariants
+//!
+//! - A name belongs to at most one family that has not ended; one that has is found by its name and
+//!   type, and stays only as long as it has series that writers remember.
+//! - A family and labels have at most one series. A family counts its series, and its order has
+//!   exactly those with a total.
+//! - The memory of label texts, totals and exemplars is counted when it changes.
+//! - The catalogue knows writers only as numbers. What a write or a reader needs of both is in the
+//!   composition: [`ownership`](super::ownership), [`lifetime`](super::lifetime).
 
 pub(super) mod deadlines;
 pub(super) mod declarations;

@@ -1,4 +1,13 @@
 //! The writers of a registry: who they are, how long they live, and what is left to settle of them.
+//!
+//! # Invariants
+//!
+//! - An id has at most one writer that is neither closed nor forgotten.
+//! - A live writer has a lease: one with an end is in `leases`, one without is counted. A writer whose
+//!   lease is over has a time at which it is forgotten.
+//! - A writer whose entries may disagree with its phase is queued for settling, once. One that is gone
+//!   is queued for settling or for removal.
+//! - The writers know series only as numbers, and of a healing only what their methods are given.
 
 mod lifetime;
 pub(super) mod tombstones;
