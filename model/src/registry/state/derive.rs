@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::WITH_DEADLINES;
 use crate::footprint::allocated;
-use crate::ids::{Id, LayoutId, SeriesId, WriterId};
+use crate::ids::{DeadlineId, Id, LayoutId, SeriesId, WriterId};
 use crate::registry::Registry;
 use crate::registry::catalog::Catalog;
 use crate::registry::catalog::exemplars;
@@ -147,6 +147,10 @@ impl Registry {
         of_sweeps.sort_unstable();
         if !of_sweeps.is_sorted_by(|one, other| one < other) {
             return Err("families with changed layouts");
+        }
+        let mut all = self.catalog.series.iter().map(|(_, series)| series);
+        if all.any(|series| series.created_no == 0 && series.deadline != DeadlineId::NONE) {
+            return Err("deadline of a series without a total");
         }
         for (id, kept) in &self.catalog.exemplars {
             let series = self.catalog.series.get(*id);
