@@ -332,17 +332,9 @@ mod tests {
     const EPOCH: Epoch = Epoch(7);
 
     fn check(registry: &Registry) {
-        for (_, writer) in registry.writers.table.iter() {
-            assert_eq!(writer.memory_bytes, writer.walked_memory_bytes());
-        }
-        assert_eq!(
-            registry.catalog.families.bytes(),
-            registry.catalog.families.walked_bytes()
-        );
-        assert_eq!(
-            registry.writers.table.bytes(),
-            registry.writers.table.walked_bytes()
-        );
+        registry.catalog.check();
+        registry.writers.check();
+        registry.healing.check(&registry.writers);
     }
 
     fn push(registry: &mut Registry, now_ms: u64, writer: u64, seq: u64, histograms: usize) {
@@ -367,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_registry_are_known_without_a_walk() {
+    fn the_parts_keep_their_invariants_and_know_their_bytes_without_a_walk() {
         let mut registry = Registry::new(EPOCH, Limits::default(), 0);
         for step in 0..400_u64 {
             let (writer, now_ms) = (step % 7, step * 30);

@@ -541,3 +541,94 @@ impl Catalog {
 pub(super) fn hash_with(hasher: &impl BuildHasher, family: FamilyId, labels: &str) -> u32 {
     hasher.hash_one((family, labels)) as u32
 }
+
+#[cfg(test)]
+impl Catalog {
+    /// Panics if an invariant of the [module](self) does not hold.
+    pub(super) fn check(&self) {
+        for (name, id) in &self.by_name {
+            let family = &self.families[*id];
+            assert!(family.name == *name && !family.is_ended, "{name}");
+        }
+        let ended = self.families.iter().filter(|(_, family)| family.is_ended);
+        let ended = ended.count();
+        assert_eq!(self.by_name.len() + ended, self.families.iter().count());
+        assert_eq!(self.ended.values().map(Vec::len).sum::<usize>(), ended);
+
+        let (mut totals, mut bytes) = (0, 0);
+        for (id, series) in self.series.iter() {
+            assert_eq!(self.find_series(series.family, &series.labels), Some(id));
+            assert!(series.created_no <= self.last_created_no);
+            totals += usize::from(self.has_total(id));
+            bytes += allocated(series.labels.len()) + series.total.heap_bytes();
+        }
+        bytes += self
+            .exemplars
+            .values()
+            .map(exemplars::heap_bytes)
+            .sum::<usize>();
+        assert_eq!((self.totals, self.series_heap_bytes), (totals, bytes));
+        for (id, family) in self.families.iter() {
+            let all = self.series.iter().filter(|(_, series)| series.family == id);
+            assert_eq!(family.identities as usize, all.count(), "{}", family.name);
+            let mut order = family.order.ids();
+            assert!(order.all(|of| self.series[of].family == id && self.has_total(of)));
+        }
+        let in_order = self.families.iter().map(|(_, family)| family.order.len());
+        assert_eq!(in_order.sum::<usize>(), totals);
+        assert_eq!(self.families.bytes(), self.families.walked_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_free_again_once_its_family_has_ended() {
+        let mut catalog = Catalog::default();
+        let counter = FamilySpec::new("jobs", FamilyType::Counter);
+        let gauge = FamilySpec::new("jobs_total", FamilyType::Gauge(crate::GaugeMode::Sum));
+        let id = catalog.family_for(&counter).unwrap();
+        catalog.check();
+        assert_eq!(catalog.family_named("jobs_total"), Some(id));
+        let refused = catalog.family_for(&gauge);
+        assert!(matches!(refused, Err(RegistryError::Conflict { .. })));
+        catalog.end_family_if_empty(id);
+        catalog.check();
+        assert!(catalog.families.get(id).is_none());
+        assert!(catalog.family_for(&gauge).is_ok());
+        catalog.check();
+    }
+
+    #[test]
+    fn a_family_with_remembered_series_goes_on_under_its_number() {
+        let (mut catalog, limits) = (Catalog::default(), Limits::default());
+        let spec = FamilySpec::new("jobs", FamilyType::Counter);
+        let family = catalog.family_for(&spec).unwrap();
+        let series = catalog.create_series(family, "a=\"1\"", &limits);
+        catalog.check();
+        assert_eq!(catalog.find_series(family, "a=\"1\""), Some(series));
+        assert!(!catalog.has_total(series));
+        catalog.end_family_if_empty(family);
+        catalog.check();
+        assert_eq!(catalog.family_named("jobs"), None);
+        assert_eq!(catalog.family_for(&spec), Ok(family));
+        catalog.check();
+    }
+
+    #[test]
+    fn a_deadline_moves_only_to_an_earlier_time() {
+        let (mut catalog, limits) = (Catalog::default(), Limits::default());
+        let spec = FamilySpec::new("jobs", FamilyType::Counter);
+        let family = catalog.family_for(&spec).unwrap();
+        let series = catalog.create_series(family, "", &limits);
+        for (at_ms, expected_ms) in [(20, 20), (30, 20), (10, 10)] {
+            catalog.put_deadline(series, at_ms);
+            assert_eq!(catalog.deadlines.first_ms(), Some(expected_ms));
+        }
+        catalog.take_deadline(series);
+        assert_eq!(catalog.deadlines.first_ms(), None);
+        catalog.check();
+    }
+}

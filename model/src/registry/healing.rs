@@ -277,3 +277,13 @@ impl Healing {
             && writer.healed_in != self.no
     }
 }
+
+#[cfg(test)]
+impl Healing {
+    /// Panics if the writers that it waits for are not those that it counts.
+    pub(super) fn check(&self, writers: &Writers) {
+        let missing = writers.table.iter();
+        let missing = missing.filter(|(_, writer)| self.is_missing(writer));
+        assert_eq!(missing.count(), self.missing as usize);
+    }
+}

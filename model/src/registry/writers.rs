@@ -67,3 +67,78 @@ impl IndexMut<WriterId> for Writers {
         &mut self.table[id]
     }
 }
+
+#[cfg(test)]
+impl Writers {
+    /// Panics if an invariant of the [module](self) does not hold.
+    pub(super) fn check(&self) {
+        for (id, number) in &self.by_id {
+            let writer = &self[*number];
+            assert!(writer.id == *id && !writer.is_gone());
+        }
+        let all = || self.table.iter();
+        let present = all().filter(|(_, writer)| !writer.is_gone());
+        assert_eq!(present.count(), self.by_id.len());
+
+        let live = || all().filter(|(_, writer)| writer.phase == Phase::Live);
+        let is_endless = |writer: &Writer| writer.lease_end_ms == u64::MAX;
+        let leased = live().filter(|(_, writer)| !is_endless(writer));
+        let leases = leased.map(|(id, writer)| (writer.lease_end_ms, id));
+        assert_eq!(leases.collect::<BTreeSet<_>>(), self.leases);
+        let endless = live().filter(|(_, writer)| is_endless(writer) && !writer.id.is_empty());
+        assert_eq!(endless.count(), self.endless as usize);
+        let ended = all().filter(|(_, writer)| writer.phase == Phase::Ended);
+        let retirements = ended.map(|(id, writer)| (writer.retires_ms, id));
+        assert_eq!(retirements.collect::<BTreeSet<_>>(), self.retirements);
+
+        let queued = all().filter(|(_, writer)| writer.is_queued);
+        let queued = queued.map(|(id, _)| id).collect::<BTreeSet<_>>();
+        assert_eq!(queued.len(), self.unsettled.len());
+        assert!(self.unsettled.iter().all(|id| queued.contains(id)));
+        let gone = all().filter(|(_, writer)| writer.is_gone() && !writer.is_queued);
+        let gone = gone.map(|(id, _)| id).collect::<BTreeSet<_>>();
+        assert_eq!(gone, self.gone.iter().copied().collect());
+        let unnamed = all().filter(|(_, writer)| writer.unnamed.is_some());
+        assert_eq!(unnamed.count(), self.unnamed as usize);
+
+        for (_, writer) in all() {
+            assert_eq!(writer.memory_bytes, writer.walked_memory_bytes());
+        }
+        assert_eq!(self.table.bytes(), self.table.walked_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::healing::Healing;
+    use crate::{Epoch, Limits};
+
+    #[test]
+    fn a_writer_goes_through_its_phases() {
+        let (epoch, limits) = (Epoch(1), Limits::default());
+        let (mut writers, mut healing) = (Writers::default(), Healing::default());
+        let id = writers.table.insert(Writer::new(b"one"));
+        writers.by_id.insert((*b"one").into(), id);
+        writers.endless += 1;
+        writers.check();
+        writers.extend_lease(id, 0, Some(10), &mut healing);
+        writers.check();
+        assert!(writers.is_live(&writers[id], 9) && !writers.is_live(&writers[id], 10));
+
+        writers.advance(10, 8, &mut healing, epoch, &limits);
+        writers.check();
+        assert_eq!(writers[id].phase, Phase::Ended);
+        writers.revive(id, 20, &healing);
+        writers.extend_lease(id, 20, Some(10), &mut healing);
+        writers.check();
+        assert_eq!(writers[id].phase, Phase::Live);
+
+        let late_ms = 40 + limits.writer_retention_ms;
+        writers.advance(late_ms, 8, &mut healing, epoch, &limits);
+        writers.check();
+        assert_eq!(writers[id].phase, Phase::Forgotten);
+        assert!(writers.tombstone_of(b"one", late_ms, epoch).is_some());
+        assert_eq!(healing.missing, 0);
+    }
+}
