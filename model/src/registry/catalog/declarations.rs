@@ -35,7 +35,7 @@ use crate::registry::catalog::Catalog;
 #[derive(Debug, Clone, Default)]
 pub(in crate::registry) struct Holders {
     /// Number of owned entries that were defined with the shown help text, and with the next one:
-    /// the former at index [`turn`](Self::turn).
+    /// the former at index [`help_side`](Self::help_side).
     by_help: [u32; 2],
     /// Index of the shown help text; it changes when the next text becomes the shown one.
     pub(in crate::registry) help_side: bool,
