@@ -93,3 +93,11 @@ def test_what_was_counted_before_a_removal_is_in_the_total(with_redis: bool, red
         page = scrape(gunicorn.metrics_url)
         assert page.sum("short_histogram_count") == page.sum("short_summary_count") == 80
         assert page.sum("gunicorn_exporter_errors_total") == 0
+
+
+def test_a_gauge_that_is_made_again_while_it_is_removed_begins_anew() -> None:
+    """Otherwise the new child would go on with the value of the one that was removed."""
+    with Gunicorn(APP) as gunicorn:
+        assert gunicorn.get("/again").status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).value("staying", n="cleared"), equals=1)
+        assert [sample.value for sample in scrape(gunicorn.metrics_url).samples("staying")] == [1]

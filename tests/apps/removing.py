@@ -1,7 +1,7 @@
 """An application that makes gauges and removes them, as long as it is asked to."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -23,7 +23,7 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
     """/?count=&threads= makes so many in each thread and removes them.
 
     /clear removes with `clear()`. /counters makes counters, /no_counters removes them. /short counts in
-    children that it removes before it answers.
+    children that it removes before it answers. /again makes children again while they are removed.
     """
     query = parse_qs(environ["QUERY_STRING"])
     if "threads" in query:
@@ -48,6 +48,11 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
             SHORT_HISTOGRAM.clear()
             SHORT_SUMMARY.labels(name).observe(3)
             SHORT_SUMMARY.remove(name)
+    elif environ["PATH_INFO"] == "/again":
+        STAYING.labels("again").set(1000)
+        _made_again_during(STAYING.remove, "again")
+        STAYING.labels("cleared").set(1000)
+        _made_again_during(STAYING.clear, "cleared")
     elif environ["PATH_INFO"] == "/clear":
         for _ in range(int(query["count"][0])):
             COMING.labels(str(next(_numbers))).set(1)
@@ -56,6 +61,23 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
         _churn(int(query["count"][0]))
     start_response("200 OK", [("Content-Length", "0")])
     return []
+
+
+def _made_again_during(remove: Callable[..., None], label: str) -> None:
+    """Removes a child; as soon as it is gone, as another thread may do it, makes one with the same label."""
+    lock = STAYING._lock
+
+    class Then:
+        def __enter__(self) -> None:
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+            STAYING._lock = lock
+            STAYING.labels(label).inc(1)
+
+    STAYING._lock = Then()  # type: ignore[assignment]
+    remove(*([label] if remove == STAYING.remove else []))
 
 
 def _churn(count: int) -> None:

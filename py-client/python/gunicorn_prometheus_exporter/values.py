@@ -323,7 +323,18 @@ def _wrap_removal(base: Any, name: str) -> None:
 
     @functools.wraps(original)
     def remove(self: Any, *args: Any, **kwargs: Any) -> Any:
-        before = dict(getattr(self, "_metrics", {}))
+        # Children end before they are removed: another thread that makes one with the same labels in between must
+        # not go on with its value.
+        children: dict[Any, Any] = getattr(self, "_metrics", {})
+        if name == "remove":
+            child = children.get(tuple(map(str, args)))
+            if child is not None:
+                _retire(child)
+            return original(self, *args, **kwargs)
+        before = dict(children)
+        if name == "clear":
+            for child in before.values():
+                _retire(child)
         result = original(self, *args, **kwargs)
         left = getattr(self, "_metrics", {})
         for labels, child in before.items():
