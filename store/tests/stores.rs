@@ -574,7 +574,7 @@ fn a_reader_that_comes_later_sees_what_is_in_a_record_now() {
     let reader = StoreReader::open(first).unwrap();
     store.give_back(&family, &[("queue", "a")]);
     assert_eq!(release_returned(&reader), 1);
-    // Between the two it is nobody's.
+    // Between the two uses no series has the record.
     let between = StoreReader::open(second).unwrap();
     assert!(between.is_retired(0) && between.series(0).labels.is_empty());
     store.series(&family, &[("queue", "b")]).unwrap();

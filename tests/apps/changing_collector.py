@@ -1,4 +1,4 @@
-"""A custom collector that fails, or leaves its series out, when it is told to."""
+"""A custom collector that yields its series, fails or yields nothing, by the path that was requested last."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
