@@ -13,11 +13,11 @@ use crate::clock::now_ms;
 /// This is a `std::sync::Mutex`: it is held for one batch or one page, less than a millisecond, and
 /// never across an await.
 #[derive(Debug, Clone)]
-pub struct Embedded {
+pub struct EmbeddedRegistry {
     registry: Arc<Mutex<Registry>>,
 }
 
-impl Embedded {
+impl EmbeddedRegistry {
     /// Returns a handle on `registry`.
     pub fn new(registry: Arc<Mutex<Registry>>) -> Self {
         Self { registry }

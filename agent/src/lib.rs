@@ -33,7 +33,7 @@ const _: () = assert!(metrics_settings::MAX_SHARDS as usize == metrics_store::MA
 
 pub use boot::boot;
 pub use clock::now_ms;
-pub use embedded::{BatchError, Embedded};
+pub use embedded::{BatchError, EmbeddedRegistry};
 pub use error::StartError;
 pub use link::{AsyncLink, Message};
 pub use own_metrics::{GivenUpBy, OwnMetrics, ScrapeResult};
@@ -45,6 +45,6 @@ pub use sharding::shard_of;
 pub use shared_registry::{SharedError, SharedFailure, SharedRegistry};
 pub use state::{Beginning, CarryOverStore, State};
 pub use stores::{
-    Directory, DirectoryError, FileError, GatherError, Gathering, KnownFamily, create_directory,
+    Directory, DirectoryError, FileError, GatherError, Gatherer, KnownFamily, create_directory,
 };
 pub use watchdog::end_with;

@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout_at};
 use crate::refresh::RefreshRequest;
 use crate::shared_registry::{SharedError, SharedFailure, SharedRegistry};
 use crate::state::{FinalLeave, State};
-use crate::stores::{SharedPush, Turn};
+use crate::stores::{PushScope, SharedPush};
 use declarations::Declarations;
 
 /// Lease of a writer in milliseconds: how long its live values are shown after its exporter's last
@@ -62,7 +62,7 @@ impl<R: SharedRegistry> Pusher<R> {
         let _cancelled = self.task.await;
         self.state.retry_left_out_now();
         loop {
-            let round = round(&self.state, &self.shared, Turn::Changes);
+            let round = round(&self.state, &self.shared, PushScope::Changes);
             match timeout_at(deadline, round).await {
                 Ok(Ok(())) => return,
                 Ok(Err(_)) if Instant::now() + RETRY_AT_END < deadline => sleep(RETRY_AT_END).await,
@@ -95,21 +95,21 @@ async fn run<R: SharedRegistry>(
     let mut declarations = Declarations::default();
     loop {
         let mut waiting = Vec::new();
-        let mut turn = tokio::select! {
-            _ = changes.tick() => Turn::Changes,
-            _ = retries.tick() => Turn::Retries,
+        let mut scope = tokio::select! {
+            _ = changes.tick() => PushScope::Changes,
+            _ = retries.tick() => PushScope::Retries,
             Some(request) = requests.recv() => {
                 waiting.push(request);
-                Turn::Changes
+                PushScope::Changes
             }
         };
         while let Ok(request) = requests.try_recv() {
             waiting.push(request);
-            turn = Turn::Changes;
+            scope = PushScope::Changes;
         }
         let began = Instant::now();
-        match round(&state, &shared, turn).await {
-            Ok(()) if turn == Turn::Changes => {
+        match round(&state, &shared, scope).await {
+            Ok(()) if scope == PushScope::Changes => {
                 complete_at = began;
                 if said.take().is_some() {
                     tracing::warn!("the shared registry has everything again");
@@ -149,21 +149,25 @@ fn report_left_out(state: &State, before: usize) -> usize {
 
 /// Gives every writer one turn at every shard. If a shard cannot be reached, the other writers'
 /// turn there is skipped; the other shards do not wait for it.
-async fn round<R: SharedRegistry>(state: &State, shared: &R, turn: Turn) -> Result<(), R::Error> {
-    let turns = (0..shared.shards()).map(|shard| shard_round(state, shared, shard, turn));
-    let turns = join_all(turns).await;
-    turns.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+async fn round<R: SharedRegistry>(
+    state: &State,
+    shared: &R,
+    scope: PushScope,
+) -> Result<(), R::Error> {
+    let rounds = (0..shared.shards()).map(|shard| shard_round(state, shared, shard, scope));
+    let rounds = join_all(rounds).await;
+    rounds.into_iter().find(Result::is_err).unwrap_or(Ok(()))
 }
 
 async fn shard_round<R: SharedRegistry>(
     state: &State,
     shared: &R,
     shard: usize,
-    turn: Turn,
+    scope: PushScope,
 ) -> Result<(), R::Error> {
     let mut first_error = None;
     for number in state.shared_writers(shard) {
-        if let Err(error) = push(state, shared, shard, number, turn).await {
+        if let Err(error) = push(state, shared, shard, number, scope).await {
             state.own.push_failed();
             if !is_about_one_batch(error.failure()) {
                 return Err(error);
@@ -180,10 +184,10 @@ async fn push<R: SharedRegistry>(
     shared: &R,
     shard: usize,
     number: u64,
-    turn: Turn,
+    scope: PushScope,
 ) -> Result<(), R::Error> {
     for _ in 0..BATCHES_IN_A_ROUND {
-        if let Some(SharedPush { writer, push }) = state.next_shared(shard, number, turn) {
+        if let Some(SharedPush { writer, push }) = state.next_shared(shard, number, scope) {
             let reply = shared
                 .push(shard, &writer, push.seq, push.epoch, LEASE_MS, &push.batch)
                 .await;

@@ -15,7 +15,7 @@ mod shared;
 
 pub use beginning::Beginning;
 pub use carrying_over::CarryOverStore;
-pub(crate) use entry::{Entry, Life, Watched};
+pub(crate) use entry::{Entry, Life, ProcessWatch};
 pub(crate) use files::FilesBoot;
 pub(crate) use shared::FinalLeave;
 
@@ -28,7 +28,7 @@ use std::time::Instant;
 use metrics_store::{Control, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use tokio::sync::{Notify, mpsc};
 
-use crate::embedded::Embedded;
+use crate::embedded::EmbeddedRegistry;
 use crate::error::StartError;
 use crate::figures::Figures;
 use crate::own_metrics::{GivenUpBy, OwnMetrics};
@@ -39,7 +39,7 @@ use files::{Files, Role as DirectoryRole};
 /// The state of an exporter process; see the [module](self).
 pub struct State {
     /// The registry of this instance.
-    pub registry: Embedded,
+    pub registry: EmbeddedRegistry,
     /// The exporter's own metrics.
     pub own: Arc<OwnMetrics>,
     /// Signals that a writer has left the shared registry.
@@ -52,7 +52,7 @@ pub struct State {
     pub(super) options: WriterOptions,
     ended: mpsc::UnboundedSender<u64>,
     pub(super) inner: RefCell<Inner>,
-    reading: asking::Reading,
+    reading: asking::PageReads,
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "independent facts")]
@@ -70,7 +70,7 @@ pub(super) struct Inner {
     is_commit_refused: bool,
     /// Whether a module was found that is older than this exporter.
     has_old_module: bool,
-    comparing: comparing::Comparing,
+    comparing: comparing::DeclarationCheck,
 }
 
 impl Inner {
@@ -107,7 +107,7 @@ impl State {
             ttl_ms: beginning.settings.redis.ttl_seconds * 1000,
             shards,
         };
-        let registry = Embedded::new(Arc::new(Mutex::new(registry)));
+        let registry = EmbeddedRegistry::new(Arc::new(Mutex::new(registry)));
         let (settings, control) = (&beginning.settings, &beginning.control);
         let files = beginning
             .files
@@ -131,9 +131,9 @@ impl State {
                 committed_at: None,
                 is_commit_refused: false,
                 has_old_module: false,
-                comparing: comparing::Comparing::default(),
+                comparing: comparing::DeclarationCheck::default(),
             }),
-            reading: asking::Reading::default(),
+            reading: asking::PageReads::default(),
         };
         Ok(state)
     }
@@ -160,7 +160,7 @@ impl State {
             inner.writers.retain(|number, _| !replaced.contains(number));
         }
         let writer = Writer::new(reader, store.process, &self.options);
-        let mut entry = Entry::new(writer, Watched::No);
+        let mut entry = Entry::new(writer, ProcessWatch::No);
         if store.role == Role::CarryOver {
             // This instance's registry already has its values.
             entry.life = Life::Committed;
@@ -277,17 +277,17 @@ impl State {
         let Some(process) = entry.writer.process() else {
             return;
         };
-        let is_asked = matches!(entry.watched, Watched::No | Watched::ByAsking);
+        let is_asked = matches!(entry.watched, ProcessWatch::No | ProcessWatch::ByAsking);
         if is_asked && !process.is_alive() {
             entry.life = Life::Ended;
             // The end that the exporter before may have noted stays, with its second.
             return;
         }
-        if entry.watched == Watched::No {
+        if entry.watched == ProcessWatch::No {
             entry.watched = if watch(process, number, self.ended.clone()) {
-                Watched::BySystem
+                ProcessWatch::BySystem
             } else {
-                Watched::ByAsking
+                ProcessWatch::ByAsking
             };
         }
         if let (Role::Worker, false, Some(figures)) =

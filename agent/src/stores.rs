@@ -13,12 +13,12 @@ mod writer;
 
 pub use declarations::KnownFamily;
 pub use directory::{Directory, DirectoryError, FileError, create_directory};
-pub use gathering::{GatherError, Gathering};
+pub use gathering::{GatherError, Gatherer};
 
 pub(crate) use carry_over::CarryOver;
 pub(crate) use db::DbFiles;
 pub(crate) use declarations::{Age, ChangedDeclaration, OVERLAP, WaitingFamilies};
 pub(crate) use directory::{CopyName, InstanceLife, Origin, Stamp};
-pub(crate) use shard::{Leaving, SharedLeave, SharedPush, Turn};
-pub(crate) use source::{StoreSource, Visible};
+pub(crate) use shard::{Leaving, PushScope, SharedLeave, SharedPush};
+pub(crate) use source::{StoreSource, VisibleSeries};
 pub(crate) use writer::{Writer, WriterOptions};

@@ -3,7 +3,7 @@
 mod error;
 mod redis;
 
-use metrics_agent::Embedded;
+use metrics_agent::EmbeddedRegistry;
 use metrics_model::{ExposeRequest, Page};
 
 pub use error::BackendError;
@@ -14,7 +14,7 @@ pub(crate) use redis::{Info, Replacement};
 #[derive(Debug, Clone)]
 pub enum Backend {
     /// The registry of this instance.
-    Embedded(Embedded),
+    Embedded(EmbeddedRegistry),
     /// The registry that instances share.
     Redis(RedisBackend),
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use metrics_settings::{Flag, Loaded, PrometheusSettings, RedisSettings, Settings, SettingsError};
+use metrics_settings::{
+    Flag, LoadResult, PrometheusSettings, RedisSettings, Settings, SettingsError,
+};
 
 use crate::health::NotHealthy;
 use crate::logging::LogFormat;
@@ -106,7 +108,7 @@ pub(crate) enum Task<'a> {
 
 impl Cli {
     /// Returns all settings; flags take precedence over the environment.
-    pub(crate) fn settings(&self) -> Result<Loaded, SettingsError> {
+    pub(crate) fn settings(&self) -> Result<LoadResult, SettingsError> {
         // An empty variable, as in a compose file, names no file.
         let path = self
             .config
@@ -261,7 +263,7 @@ pub(crate) fn not_a_task(answer: &clap::Error) -> u8 {
 }
 
 /// Carries out `check-config`: prints the settings in the form of a file.
-pub(crate) fn print_settings(loaded: &Loaded) -> Result<(), Failure> {
+pub(crate) fn print_settings(loaded: &LoadResult) -> Result<(), Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
     let settings = loaded.settings.redacted();
     let mut exporter = serde_json::to_value(&settings).map_err(|error| failed(&error))?;

@@ -12,7 +12,7 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The listener and its URL.
 #[derive(Debug)]
-pub struct Listening {
+pub struct BoundListener {
     /// Bound and listening.
     pub listener: TcpListener,
     /// `http://<address>:<port>`, or `https://`.
@@ -20,7 +20,7 @@ pub struct Listening {
 }
 
 /// Binds address and port of the settings, once.
-pub fn bind(settings: &PrometheusSettings) -> io::Result<Listening> {
+pub fn bind(settings: &PrometheusSettings) -> io::Result<BoundListener> {
     let listener = TcpListener::bind((settings.bind_address.as_str(), settings.metrics_port))?;
     let scheme = if settings.ssl.enabled {
         "https"
@@ -28,12 +28,12 @@ pub fn bind(settings: &PrometheusSettings) -> io::Result<Listening> {
         "http"
     };
     let url = format!("{scheme}://{}", listener.local_addr()?);
-    Ok(Listening { listener, url })
+    Ok(BoundListener { listener, url })
 }
 
 /// Binds them as soon as possible. The first failure is logged as an ERROR that names the port and
 /// its setting; until it works, `gunicorn_exporter_listening` is 0.
-pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> Listening {
+pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> BoundListener {
     let mut is_known = false;
     loop {
         // On another thread: the system may have to resolve a name, which may take long.

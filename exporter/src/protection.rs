@@ -13,16 +13,16 @@ use metrics_settings::{AuthSettings, Settings};
 /// connection on, a new password from the next request on; neither closes a connection.
 #[derive(Debug, Clone, Default)]
 pub struct Protection {
-    current: Arc<RwLock<Current>>,
+    current: Arc<RwLock<Rules>>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Current {
+struct Rules {
     tls: Option<Acceptor>,
     auth: Option<Arc<BasicAuth>>,
 }
 
-impl Current {
+impl Rules {
     fn close(&self) {
         if let Some(auth) = &self.auth {
             auth.close();
@@ -52,7 +52,7 @@ impl Protection {
     /// Replaces the protection with that of new settings; if it fails, the old one stays.
     pub fn follow(&self, settings: &Settings) -> Result<(), ProtectionError> {
         let files = TlsFiles::read(&settings.prometheus.ssl)?;
-        let current = Current {
+        let current = Rules {
             tls: files.as_ref().map(Acceptor::new).transpose()?,
             auth: authentication(settings.auth.as_ref())?,
         };
@@ -95,11 +95,11 @@ impl Protection {
         self.current().auth
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Current> {
+    fn write(&self) -> RwLockWriteGuard<'_, Rules> {
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn current(&self) -> Current {
+    fn current(&self) -> Rules {
         self.current
             .read()
             .unwrap_or_else(PoisonError::into_inner)

@@ -50,7 +50,7 @@ pub struct PushRequest {
 
 /// The result of a push.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Pushed {
+pub struct PushResult {
     /// Number of families in the file.
     pub families: usize,
     /// Number of series in the file.
@@ -110,7 +110,7 @@ pub async fn push(
     settings: &Settings,
     request: &PushRequest,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<Pushed, PushError> {
+) -> Result<PushResult, PushError> {
     let (families, left_out) = if request.deletes {
         (Vec::new(), Vec::new())
     } else {
@@ -123,7 +123,7 @@ pub async fn push(
         (parsed.families, left_out)
     };
     let families = with_labels(families, &request.labels)?;
-    let mut pushed = Pushed {
+    let mut pushed = PushResult {
         families: families.len(),
         series: families.iter().map(|family| family.series.len()).sum(),
         removed: 0,

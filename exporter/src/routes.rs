@@ -18,7 +18,7 @@ use crate::backend::{Backend, BackendError};
 use crate::negotiate::{self, Form};
 use crate::page;
 use crate::protection::Protection;
-use crate::scrape::{Keep, Outcome, PageBody, Renderings, Scrape};
+use crate::scrape::{HoldBack, Outcome, PageBody, Renderings, Scrape};
 pub(crate) use live_page::Outage;
 use live_page::page_part;
 use metrics_agent::OwnMetrics;
@@ -184,9 +184,9 @@ impl App {
             shows_flushed: self.refresh.is_some(),
             deadline: started + limit,
             keep: if request.version() < Version::HTTP_11 {
-                Keep::Usual
+                HoldBack::Usual
             } else {
-                Keep::Nothing
+                HoldBack::Nothing
             },
             head_only: request.method() == Method::HEAD,
             outcome: Outcome {

@@ -44,7 +44,7 @@ pub(crate) struct Scrape {
     /// Whether the instance was flushed just before, and the page must show it.
     pub(crate) shows_flushed: bool,
     /// How much of the page is kept back until it is complete.
-    pub(crate) keep: Keep,
+    pub(crate) keep: HoldBack,
     /// For HEAD: only whether the first page succeeds matters.
     pub(crate) head_only: bool,
     pub(crate) outcome: Outcome,
@@ -53,7 +53,7 @@ pub(crate) struct Scrape {
 /// How much of a page is kept back, so that the response has a length, or nothing is sent of a page
 /// that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub(crate) enum HoldBack {
     /// Nothing: each part is sent as it is read.
     Nothing,
     /// A page of usual size, for HTTP/1.0, where only the length tells whether a page is complete.
@@ -78,7 +78,7 @@ impl Scrape {
         let begun = begin(
             renderings.join(self.scope, &self.backend, &self.request, self.shows_flushed),
             Encoder::new(self.encoding)?,
-            HeldBack::new(self.keep, renderings),
+            PageHead::new(self.keep, renderings),
         );
         let begun = timeout_at(deadline, begun).await;
         match &begun {
@@ -122,7 +122,7 @@ enum FirstPart {
 async fn begin(
     mut reader: Reader,
     mut encoder: Encoder,
-    mut kept: HeldBack,
+    mut kept: PageHead,
 ) -> Result<FirstPart, BackendError> {
     while let Some(page) = reader.next().await? {
         let is_last = reader.is_at_end();
@@ -140,16 +140,16 @@ async fn begin(
 }
 
 /// The part of a page that is kept back.
-struct HeldBack {
+struct PageHead {
     bytes: Vec<u8>,
-    keep: Keep,
+    keep: HoldBack,
     budget: Arc<Semaphore>,
     /// Its share of the budget.
     part: Option<OwnedSemaphorePermit>,
 }
 
-impl HeldBack {
-    fn new(keep: Keep, renderings: &Renderings) -> Self {
+impl PageHead {
+    fn new(keep: HoldBack, renderings: &Renderings) -> Self {
         Self {
             bytes: Vec::new(),
             keep,
@@ -160,10 +160,10 @@ impl HeldBack {
 
     fn has_room_for(&mut self, more: usize) -> bool {
         match self.keep {
-            Keep::Nothing => return false,
-            Keep::All => return true,
-            Keep::Usual if self.bytes.len() + more > USUAL_BYTES => return false,
-            Keep::Usual => {}
+            HoldBack::Nothing => return false,
+            HoldBack::All => return true,
+            HoldBack::Usual if self.bytes.len() + more > USUAL_BYTES => return false,
+            HoldBack::Usual => {}
         }
         let kib = more.div_ceil(1024) as u32;
         let Ok(part) = Arc::clone(&self.budget).try_acquire_many_owned(kib) else {
@@ -185,16 +185,16 @@ impl HeldBack {
             mut bytes, part, ..
         } = self;
         bytes.extend_from_slice(&end);
-        Bytes::from_owner(Owned { bytes, _part: part })
+        Bytes::from_owner(BytesOfPart { bytes, _part: part })
     }
 }
 
-struct Owned {
+struct BytesOfPart {
     bytes: Vec<u8>,
     _part: Option<OwnedSemaphorePermit>,
 }
 
-impl AsRef<[u8]> for Owned {
+impl AsRef<[u8]> for BytesOfPart {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 
-use metrics_agent::{GatherError, Gathering};
+use metrics_agent::{GatherError, Gatherer};
 use metrics_model::{ExposeRequest, Format};
 use metrics_store::{Identity, Process, Role, StoreError, StoreFile, StoreReader, WorkerStore};
 use pyo3::exceptions::PyRuntimeError;
@@ -23,7 +23,7 @@ pub(crate) struct Processes {
 
 #[derive(Default)]
 struct Inner {
-    gathering: Gathering,
+    gathering: Gatherer,
     running: HashMap<u32, Arc<WorkerStore>>,
     current: Option<u32>,
     /// Number of stores made so far.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use metrics_settings::{Loaded, Secret, Settings, SettingsError};
+use metrics_settings::{LoadResult, Secret, Settings, SettingsError};
 use pyo3::exceptions::{PyFileNotFoundError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -17,7 +17,7 @@ use pyo3::types::PyDict;
 )]
 #[derive(Debug, PartialEq)]
 pub(crate) struct LoadedSettings {
-    pub(crate) loaded: Loaded,
+    pub(crate) loaded: LoadResult,
 }
 
 /// Reads and checks the settings: the environment first, then the file, then the defaults.

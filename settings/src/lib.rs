@@ -206,7 +206,7 @@ pub struct GunicornSettings {
 
 /// The result of [`Settings::load`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Loaded {
+pub struct LoadResult {
     /// The settings.
     pub settings: Settings,
     /// One line for each unknown key, which the caller logs.
@@ -217,7 +217,7 @@ pub struct Loaded {
     variables: Vec<String>,
 }
 
-impl Loaded {
+impl LoadResult {
     /// Adds a warning for each of these variables whose name is close to that of a setting.
     pub fn warn_of_variables<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
         self.warnings
@@ -231,7 +231,7 @@ impl Settings {
     pub fn load(
         yaml: Option<(&Path, &str)>,
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Loaded, SettingsError> {
+    ) -> Result<LoadResult, SettingsError> {
         Self::load_with_flags(yaml, env, &[])
     }
 
@@ -241,7 +241,7 @@ impl Settings {
         yaml: Option<(&Path, &str)>,
         env: &dyn Fn(&str) -> Option<String>,
         flags: &[Flag],
-    ) -> Result<Loaded, SettingsError> {
+    ) -> Result<LoadResult, SettingsError> {
         let mut reader = Reader::new(yaml, env, flags)?;
         let defaults = Self::default();
         let prometheus = sections::prometheus(&mut reader)?;
@@ -264,7 +264,7 @@ impl Settings {
                 .unwrap_or(defaults.sidecar_mode),
         };
         let gunicorn = sections::gunicorn(&mut reader)?;
-        Ok(Loaded {
+        Ok(LoadResult {
             settings,
             warnings: reader.unknown_keys(),
             variables: reader.variables(),

@@ -28,7 +28,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// A value as text, or as the texts of a list.
-struct Found {
+struct Input {
     texts: Vec<String>,
     is_list: bool,
     origin: Origin,
@@ -265,10 +265,10 @@ impl<'a> Reader<'a> {
 
     /// Returns the value and its place. An empty text counts as absent: `certfile: ""` appears in
     /// the documented examples, and `REDIS_PASSWORD=` in many compose files.
-    fn find(&mut self, key: &str) -> Result<Option<Found>, SettingsError> {
+    fn find(&mut self, key: &str) -> Result<Option<Input>, SettingsError> {
         self.asked.push(key.to_owned());
         if let Some((text, origin)) = self.find_outside_the_file(key) {
-            return Ok(Some(Found {
+            return Ok(Some(Input {
                 texts: vec![text],
                 is_list: false,
                 origin,
@@ -302,7 +302,7 @@ impl<'a> Reader<'a> {
             .filter(|(text, _)| !text.trim().is_empty() && !is_link(text))
     }
 
-    fn find_in_file(&self, key: &str) -> Result<Option<Found>, SettingsError> {
+    fn find_in_file(&self, key: &str) -> Result<Option<Input>, SettingsError> {
         let Some(exporter) = self.root.as_ref().and_then(|root| root.get("exporter")) else {
             return Ok(None);
         };
@@ -322,7 +322,7 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::Null => Ok(None),
             Value::Text(text) if text.is_empty() => Ok(None),
-            Value::Text(text) => Ok(Some(Found {
+            Value::Text(text) => Ok(Some(Input {
                 texts: vec![text.clone()],
                 is_list: false,
                 origin,
@@ -335,7 +335,7 @@ impl<'a> Reader<'a> {
                     };
                     texts.push(text.clone());
                 }
-                Ok(Some(Found {
+                Ok(Some(Input {
                     texts,
                     is_list: true,
                     origin,
@@ -346,7 +346,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-impl Found {
+impl Input {
     fn refused(&self, value: &str, allowed: &str) -> SettingsError {
         SettingsError::Value {
             origin: self.origin.clone(),

@@ -4,7 +4,7 @@ use super::*;
 
 const PATH: &str = "exporter.yml";
 
-fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<Loaded, SettingsError> {
+fn load(yaml: &str, variables: &[(&str, &str)]) -> Result<LoadResult, SettingsError> {
     let env = |name: &str| {
         variables
             .iter()

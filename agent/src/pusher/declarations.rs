@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// The families of one shard to compare with those of the shared registry.
 #[derive(Default)]
-struct Waiting {
+struct DeclarationQueue {
     /// Never compared.
     new: WaitingFamilies,
     /// Found different, to be compared again.
@@ -27,7 +27,7 @@ struct Waiting {
 #[derive(Default)]
 pub(super) struct Declarations {
     /// By shard.
-    waiting: Vec<Waiting>,
+    waiting: Vec<DeclarationQueue>,
     asked_at: Option<Instant>,
     /// Whether the registry refuses the question, which was logged.
     is_refused: bool,
@@ -38,7 +38,8 @@ impl Declarations {
     /// Repeats later what cannot be asked now.
     pub(super) async fn compare<R: SharedRegistry>(&mut self, state: &State, shared: &R) {
         let now = Instant::now();
-        self.waiting.resize_with(shared.shards(), Waiting::default);
+        self.waiting
+            .resize_with(shared.shards(), DeclarationQueue::default);
         for (shard, waiting) in self.waiting.iter_mut().enumerate() {
             waiting.new.add(state.take_suspects(shard), now);
             if self.is_refused {

@@ -29,7 +29,7 @@ const FRESH: f64 = 1.5;
 
 /// Times at which pages were read.
 #[derive(Debug, Default)]
-pub(super) struct Reading {
+pub(super) struct PageReads {
     /// Start of the present period of reading.
     since: Cell<Option<Instant>>,
     last: Cell<Option<Instant>>,

@@ -16,7 +16,7 @@ const MAX_LOGGED: usize = 100;
 
 /// The declarations that differ from those of this instance's registry, and those that were logged.
 #[derive(Default)]
-pub(super) struct Comparing {
+pub(super) struct DeclarationCheck {
     /// Found different, to be compared again.
     differing: WaitingFamilies,
     logged: BTreeSet<ChangedDeclaration>,

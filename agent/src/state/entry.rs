@@ -6,7 +6,7 @@ use crate::stores::Writer;
 pub(crate) struct Entry {
     pub(crate) writer: Writer,
     pub(crate) life: Life,
-    pub(crate) watched: Watched,
+    pub(crate) watched: ProcessWatch,
     /// Whether the figures include it.
     pub(super) is_in_figures: bool,
     /// Whether this instance's registry refused its last values.
@@ -30,7 +30,7 @@ pub(crate) enum Life {
 
 /// How the end of its process is noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watched {
+pub(crate) enum ProcessWatch {
     /// Not yet: no process has adopted the store.
     No,
     /// The system reports it.
@@ -42,7 +42,7 @@ pub(crate) enum Watched {
 }
 
 impl Entry {
-    pub(crate) fn new(writer: Writer, watched: Watched) -> Self {
+    pub(crate) fn new(writer: Writer, watched: ProcessWatch) -> Self {
         Self {
             writer,
             life: Life::Live,
@@ -55,6 +55,6 @@ impl Entry {
 
     /// Returns whether it belongs to this instance: the arbiter has announced it.
     pub(super) fn is_own(&self) -> bool {
-        self.watched != Watched::ByFile
+        self.watched != ProcessWatch::ByFile
     }
 }

@@ -29,11 +29,11 @@ use metrics_store::Control;
 
 use super::State;
 use crate::clock::now_ms;
-use crate::embedded::Embedded;
+use crate::embedded::EmbeddedRegistry;
 use crate::stores::{CopyName, DbFiles, Directory, DirectoryError, FileError, Origin};
 use metrics_settings::Settings;
-use publishing::Publishing;
-use reading::Known;
+use publishing::Publisher;
+use reading::CopyReader;
 
 /// First number of stores of other instances; an arbiter counts from 1.
 pub(super) const FOREIGN: u64 = 1 << 63;
@@ -123,11 +123,11 @@ pub(crate) struct Files {
     /// Generation of the last snapshot.
     generation: u64,
     instance: String,
-    publishing: Publishing,
+    publishing: Publisher,
     began: Instant,
     db: Option<DbFiles>,
     db_names: Vec<String>,
-    known: HashMap<CopyName, Known>,
+    known: HashMap<CopyName, CopyReader>,
     foreign: u64,
     /// Since when the file of an instance has been missing.
     missing: HashMap<String, Instant>,
@@ -141,7 +141,7 @@ impl Files {
     pub(crate) fn new(
         boot: FilesBoot,
         generation: u64,
-        registry: &Embedded,
+        registry: &EmbeddedRegistry,
         settings: &Settings,
         control: &Control,
     ) -> RefCell<Self> {
@@ -156,7 +156,7 @@ impl Files {
             is_replaced: false,
             generation,
             instance: control.instance_id(),
-            publishing: Publishing::default(),
+            publishing: Publisher::default(),
             began: Instant::now(),
             db: None,
             db_names: Vec::new(),

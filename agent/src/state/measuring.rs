@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use metrics_store::Role;
 
-use super::{Entry, Inner, Life, State, Watched};
+use super::{Entry, Inner, Life, ProcessWatch, State};
 use crate::clock::now_ms;
 use crate::figures::Figures;
 
@@ -49,7 +49,7 @@ impl State {
         };
         let is_worker = |entry: &&Entry| entry.writer.role() == Role::Worker;
         for (&number, entry) in &inner.writers {
-            let is_own = entry.watched != Watched::ByFile;
+            let is_own = entry.watched != ProcessWatch::ByFile;
             if entry.life != Life::Ended || !is_worker(&entry) || !is_own {
                 continue;
             }

@@ -5,7 +5,7 @@ use metrics_model::PushReply;
 use super::{Life, State};
 use crate::clock::now_ms;
 use crate::own_metrics::GivenUpBy;
-use crate::stores::{Leaving, SharedLeave, SharedPush, Turn};
+use crate::stores::{Leaving, PushScope, SharedLeave, SharedPush};
 
 /// What an ended writer has to send to the shared registry.
 pub(crate) enum FinalLeave {
@@ -29,18 +29,23 @@ impl State {
     }
 
     /// Returns what that writer has to send to a shard now.
-    pub(crate) fn next_shared(&self, shard: usize, number: u64, turn: Turn) -> Option<SharedPush> {
+    pub(crate) fn next_shared(
+        &self,
+        shard: usize,
+        number: u64,
+        scope: PushScope,
+    ) -> Option<SharedPush> {
         let mut inner = self.inner.borrow_mut();
         if inner.is_carried_over(number) {
             return None;
         }
         let entry = inner.writers.get_mut(&number)?;
-        let turn = if entry.life == Life::Live {
-            turn
+        let scope = if entry.life == Life::Live {
+            scope
         } else {
-            Turn::Rest
+            PushScope::Rest
         };
-        entry.writer.next_shared(shard, now_ms(), turn)
+        entry.writer.next_shared(shard, now_ms(), scope)
     }
 
     /// Notes that the shard refused that with an error.

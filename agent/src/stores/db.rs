@@ -27,11 +27,11 @@ use std::time::{Duration, Instant};
 use metrics_model::Session;
 use metrics_store::Process;
 
-use crate::embedded::{BatchError, Embedded};
+use crate::embedded::{BatchError, EmbeddedRegistry};
 use crate::progress::Progress;
 use file::{DbError, DbFile, DbName};
 use pushing::{new_session, writer_of};
-use retired::{Last, Retired};
+use retired::{Last, RetiredValues};
 use view::{DbView, Target};
 
 use super::directory::{Directory, FileError};
@@ -48,12 +48,12 @@ const MAX_BYTES: usize = 256 << 20;
 #[derive(Debug)]
 pub(crate) struct DbFiles {
     view: DbView,
-    files: HashMap<String, Known>,
+    files: HashMap<String, OpenFile>,
     /// Files that are left out, each with the logged reason.
     refused: HashMap<String, String>,
     /// Memory for the content of all files, in bytes.
     taken: usize,
-    retired: Retired,
+    retired: RetiredValues,
     /// Targets of the retired values; empty when they must be looked up again.
     retired_targets: Vec<(Target, f64, f64, Box<str>)>,
     /// Sessions by the text of `pid`.
@@ -68,7 +68,7 @@ pub(crate) struct DbFiles {
 }
 
 #[derive(Debug)]
-struct Known {
+struct OpenFile {
     name: DbName,
     file: DbFile,
     read_to: usize,
@@ -94,7 +94,7 @@ impl DbFiles {
     /// processes that are proven dead are folded and deleted.
     pub(crate) fn open(
         directory: &Directory,
-        registry: &Embedded,
+        registry: &EmbeddedRegistry,
         removes_dead: bool,
         ttl_ms: u64,
     ) -> Self {
@@ -104,7 +104,7 @@ impl DbFiles {
             files: HashMap::new(),
             refused: HashMap::new(),
             taken: 0,
-            retired: Retired::open(directory.home()),
+            retired: RetiredValues::open(directory.home()),
             retired_targets: Vec::new(),
             sessions: HashMap::from([(Box::default(), new_session(id))]),
             is_resumed,
@@ -120,7 +120,7 @@ impl DbFiles {
         &mut self,
         directory: &Directory,
         names: &[String],
-        registry: &Embedded,
+        registry: &EmbeddedRegistry,
         now_ms: u64,
     ) -> Result<(), DbFilesError> {
         let read = self.read(directory, names);
@@ -176,7 +176,7 @@ impl DbFiles {
         };
         let folder = directory.top();
         let identity = folder.stamp(name)?.identity;
-        let is_known = |known: &Known| known.file.identity() == identity;
+        let is_known = |known: &OpenFile| known.file.identity() == identity;
         if !self.files.get(name).is_some_and(is_known) {
             self.files.remove(name);
             let file = DbFile::open(folder, name)?;
@@ -184,7 +184,7 @@ impl DbFiles {
                 folder.remove(name)?;
                 return Ok(());
             }
-            let known = Known {
+            let known = OpenFile {
                 name: db_name,
                 file,
                 read_to: 0,

@@ -98,14 +98,14 @@ impl WaitingFamilies {
 
 /// The families of one store to compare with those of one registry.
 #[derive(Debug, Default)]
-pub(crate) struct Suspects {
+pub(crate) struct FamiliesToCompare {
     /// Number of families of the store that were compared.
     seen: usize,
     /// Of those, the ones with series left out since then.
     left_out: BTreeSet<Box<str>>,
 }
 
-impl Suspects {
+impl FamiliesToCompare {
     /// Notes that the registry has left out a series of that family.
     pub(crate) fn add(&mut self, family: &FamilyDef) {
         if !self.left_out.contains(&family.name) {

@@ -6,12 +6,12 @@ use metrics_model::{Epoch, ExposeError, ExposeRequest, Limits, Registry};
 use metrics_store::{StoreError, StoreReader};
 
 use super::{Writer, WriterOptions};
-use crate::embedded::{BatchError, Embedded};
+use crate::embedded::{BatchError, EmbeddedRegistry};
 
 /// Stores of some processes, and a registry that is updated on each request.
 #[derive(Debug)]
-pub struct Gathering {
-    registry: Embedded,
+pub struct Gatherer {
+    registry: EmbeddedRegistry,
     writers: Vec<Writer>,
 }
 
@@ -27,18 +27,18 @@ pub enum GatherError {
     Expose(#[from] ExposeError),
 }
 
-impl Default for Gathering {
+impl Default for Gatherer {
     fn default() -> Self {
         // No client outlives the registry, so its epoch does not matter.
         let registry = Registry::new(Epoch(1), Limits::default(), crate::clock::now_ms());
         Self {
-            registry: Embedded::new(Arc::new(Mutex::new(registry))),
+            registry: EmbeddedRegistry::new(Arc::new(Mutex::new(registry))),
             writers: Vec::new(),
         }
     }
 }
 
-impl Gathering {
+impl Gatherer {
     /// Adds a process' store.
     pub fn join(&mut self, reader: StoreReader) {
         let options = WriterOptions {

@@ -11,9 +11,9 @@ use metrics_model::{Epoch, Limits, Outcome, Push, PushReply, Session, SessionOpt
 use metrics_store::{FamilyDef, LeaveState, PushHeader, StoreReader};
 
 use self::saving::{saved, spread_anew};
-use super::declarations::Suspects;
+use super::declarations::FamiliesToCompare;
 use super::departure::DepartureRecord;
-use super::{StoreSource, Visible};
+use super::{StoreSource, VisibleSeries};
 use crate::sharding::shard_of;
 
 /// Time without changes after which a writer sends an empty batch. Together with the time between
@@ -29,11 +29,11 @@ pub(crate) struct ShardSession {
     shard: usize,
     shards: usize,
     /// Families to compare with those of the shard.
-    suspects: Suspects,
+    suspects: FamiliesToCompare,
     /// Whether everything in the store was sent.
     is_up_to_date: bool,
     session: Session,
-    visible: Visible,
+    visible: VisibleSeries,
     sent_at: Option<Instant>,
     leave_state: LeaveState,
     refused_at: Option<Instant>,
@@ -41,7 +41,7 @@ pub(crate) struct ShardSession {
 
 /// What a writer may send in a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
+pub(crate) enum PushScope {
     /// Everything that is new.
     Changes,
     /// What cannot wait for the next flush: an unanswered batch, a requested full state, an empty
@@ -91,7 +91,7 @@ impl ShardSession {
         reader.set_push_shards(shards);
         reader.resume_push(|number| shard_of(&reader.series(number).family.spec(), shards));
         let resume = |shard| {
-            let mut visible = Visible::of_shard(shard, shards);
+            let mut visible = VisibleSeries::of_shard(shard, shards);
             visible.extend(reader);
             let header = reader.push_header(shard);
             let id = reader.writer_id_of(header.incarnation);
@@ -99,7 +99,7 @@ impl ShardSession {
             Self {
                 shard,
                 shards,
-                suspects: Suspects::default(),
+                suspects: FamiliesToCompare::default(),
                 is_up_to_date: false,
                 session: Session::resume(id.into_bytes(), session_options(ttl_ms), saved),
                 visible,
@@ -128,9 +128,9 @@ impl ShardSession {
         pid: &str,
         ttl_ms: u64,
         now_ms: u64,
-        turn: Turn,
+        scope: PushScope,
     ) -> Option<SharedPush> {
-        let has_ended = turn == Turn::Rest;
+        let has_ended = scope == PushScope::Rest;
         if self.has_left() {
             if has_ended {
                 return None;
@@ -140,7 +140,7 @@ impl ShardSession {
         let is_over = |at: Option<Instant>, wait| at.is_none_or(|at| at.elapsed() >= wait);
         let is_silent = !has_ended && is_over(self.sent_at, HEARTBEAT);
         let is_pending = is_silent || self.session.is_pending(now_ms);
-        if turn == Turn::Retries && !is_pending || !is_over(self.refused_at, RETRY) {
+        if scope == PushScope::Retries && !is_pending || !is_over(self.refused_at, RETRY) {
             return None;
         }
         let was_in_flight = self.session.in_flight().is_some();
@@ -219,7 +219,7 @@ impl ShardSession {
         }
     }
 
-    /// See [`Suspects::take`].
+    /// See [`FamiliesToCompare::take`].
     pub(crate) fn take_suspects(&mut self, reader: &StoreReader) -> Vec<FamilyDef> {
         if !self.is_up_to_date || self.has_left() {
             return Vec::new();

@@ -11,14 +11,14 @@ const BOUND_TO_A_PROCESS: [&str; 2] = ["worker_id", "pid"];
 /// The series of a store that one registry gets, by their numbers in the store. The session numbers
 /// only these: hidden series are between worker and exporter, and a shard has its own families.
 #[derive(Debug)]
-pub(crate) struct Visible {
+pub(crate) struct VisibleSeries {
     numbers: Vec<usize>,
     seen: usize,
     shard: usize,
     shards: usize,
 }
 
-impl Visible {
+impl VisibleSeries {
     /// Selects those of one shard of several.
     pub(crate) fn of_shard(shard: usize, shards: usize) -> Self {
         Self {
@@ -65,7 +65,7 @@ impl Visible {
 #[derive(Debug)]
 pub(crate) struct StoreSource<'a> {
     pub(crate) reader: &'a StoreReader,
-    pub(crate) visible: &'a Visible,
+    pub(crate) visible: &'a VisibleSeries,
     /// The text of the `pid` label: pids alone distinguish writers only on one machine.
     pub(crate) pid: &'a str,
     /// The TTL of series that belong to one worker or process.

@@ -9,12 +9,12 @@ use metrics_store::catalogue::COLLECTED_TIMESTAMP;
 use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
 
 use super::carry_over::{CarryOver, departures_in};
-use super::declarations::Suspects;
+use super::declarations::FamiliesToCompare;
 use super::departure::Departure;
 use super::in_flight::InFlight;
-use super::shard::{Leaving, ShardSession, Turn, session_options};
-use super::{SharedPush, StoreSource, Visible};
-use crate::embedded::{BatchError, Embedded};
+use super::shard::{Leaving, PushScope, ShardSession, session_options};
+use super::{SharedPush, StoreSource, VisibleSeries};
+use crate::embedded::{BatchError, EmbeddedRegistry};
 use crate::figures::Activity;
 
 /// Lease of writers in this instance's registry: they leave when their process has ended, not
@@ -42,12 +42,12 @@ pub(crate) struct Writer {
     /// The process that the arbiter forked for it; a worker writes this itself as soon as it adopts
     /// the store.
     forked_as: Option<Process>,
-    visible: Visible,
+    visible: VisibleSeries,
     in_flight: InFlight,
     options: WriterOptions,
     local: Session,
     /// Families to compare with those of this instance's registry.
-    suspects: Suspects,
+    suspects: FamiliesToCompare,
     shared: Vec<ShardSession>,
     /// For a carry-over store: the dead writers whose last gauges it stores.
     departures: Vec<Departure>,
@@ -61,7 +61,7 @@ impl Writer {
         forked_as: Option<Process>,
         options: &WriterOptions,
     ) -> Self {
-        let mut visible = Visible::all();
+        let mut visible = VisibleSeries::all();
         visible.extend(&reader);
         let mut in_flight = InFlight::default();
         in_flight.extend(&reader);
@@ -78,7 +78,7 @@ impl Writer {
             in_flight,
             options: options.clone(),
             local,
-            suspects: Suspects::default(),
+            suspects: FamiliesToCompare::default(),
             shared,
             departures,
             is_damaged: false,
@@ -139,7 +139,7 @@ impl Writer {
     }
 
     /// Brings changes into this instance's registry.
-    pub(crate) fn flush_local(&mut self, registry: &Embedded) -> Result<(), BatchError> {
+    pub(crate) fn flush_local(&mut self, registry: &EmbeddedRegistry) -> Result<(), BatchError> {
         let pid = self.pid().to_string();
         let now_ms = crate::clock::now_ms();
         for _ in 0..LOCAL_ROUNDS {
@@ -214,7 +214,7 @@ impl Writer {
     /// Removes this writer from this instance's registry: its counts stay, its live values go.
     /// Returns how many series the registry has never accepted. Their values are given up, because
     /// the reason is not a limit that may be lifted.
-    pub(crate) fn leave_local(&mut self, registry: &Embedded) -> Result<usize, BatchError> {
+    pub(crate) fn leave_local(&mut self, registry: &EmbeddedRegistry) -> Result<usize, BatchError> {
         self.local.retry_left_out_now();
         for _ in 0..LOCAL_ROUNDS {
             self.flush_local(registry)?;
@@ -234,12 +234,12 @@ impl Writer {
         &mut self,
         shard: usize,
         now_ms: u64,
-        turn: Turn,
+        scope: PushScope,
     ) -> Option<SharedPush> {
         let pid = self.shared_pid();
         let (reader, ttl_ms) = (&self.reader, self.options.ttl_ms);
         let session = self.shared.get_mut(shard)?;
-        if let Some(push) = session.next(reader, &pid, ttl_ms, now_ms, turn) {
+        if let Some(push) = session.next(reader, &pid, ttl_ms, now_ms, scope) {
             return Some(push);
         }
         let departure = departure_at(&mut self.departures, shard)?;

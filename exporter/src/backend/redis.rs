@@ -29,11 +29,11 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// (*shards*), each a registry of its own.
 #[derive(Debug, Clone)]
 pub struct RedisBackend {
-    shared: Arc<Shared>,
+    shared: Arc<BackendState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct BackendState {
     topology: Topology,
     /// The address for messages, never with a password.
     address: String,
@@ -62,7 +62,7 @@ impl RedisBackend {
             Topology::Single(_) | Topology::Sentinel { .. } => 1,
         };
         Ok(Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(BackendState {
                 address: topology.describe(),
                 topology,
                 keys,
@@ -181,7 +181,7 @@ impl RedisBackend {
         about: &Command<'_>,
         command: &Cmd,
     ) -> Result<Value, BackendError> {
-        let Shared {
+        let BackendState {
             topology, links, ..
         } = &*self.shared;
         links[shard % links.len()]

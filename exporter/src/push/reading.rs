@@ -15,7 +15,7 @@ use std::fmt;
 use metrics_model::{FamilySpec, kept_name, may_share, sample_suffixes};
 
 use encoding::{decode, looks_like_messages};
-use family::Parsed;
+use family::FileContent;
 pub(super) use family::{Family, LabelPairs, Series};
 
 /// The format of a file.
@@ -84,7 +84,7 @@ impl ReadError {
 }
 
 /// Reads a file.
-pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<Parsed, ReadError> {
+pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<FileContent, ReadError> {
     let parsed = match format {
         PushFormat::Protobuf => protobuf::parse(bytes),
         PushFormat::Auto if looks_like_messages(bytes) => protobuf::parse(bytes),

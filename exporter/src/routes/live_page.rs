@@ -16,7 +16,7 @@ use super::{App, no_instance};
 use crate::backend::BackendError;
 use crate::negotiate::Encoding;
 use crate::page::{self, FAMILIES, Figures};
-use crate::scrape::{Keep, Outcome, PageBody, Scrape};
+use crate::scrape::{HoldBack, Outcome, PageBody, Scrape};
 use metrics_agent::now_ms;
 use metrics_settings::Scope;
 
@@ -130,7 +130,7 @@ impl App {
             encoding: Encoding::Identity,
             shows_flushed: self.refresh.is_some(),
             deadline: started + DEADLINE,
-            keep: Keep::All,
+            keep: HoldBack::All,
             head_only: false,
             outcome: Outcome {
                 own: Arc::clone(&self.own),
@@ -141,7 +141,7 @@ impl App {
         let figures = scrape.start(&self.renderings).await.map(|body| {
             let text = match body {
                 PageBody::Whole(Some(text)) => text,
-                // With `Keep::All` there are no other bodies, because all of the page is kept back
+                // With `HoldBack::All` there are no other bodies, because all of the page is kept back
                 // until it is complete.
                 PageBody::Whole(None) | PageBody::Unknown | PageBody::Pages(_) => {
                     bytes::Bytes::new()

@@ -6,7 +6,7 @@ use hyper::header::{ACCEPT, ACCEPT_ENCODING};
 use metrics_model::{Epoch, Labels, Limits, Registry};
 
 use super::*;
-use metrics_agent::Embedded;
+use metrics_agent::EmbeddedRegistry;
 use metrics_agent::{RefreshRequests, refresh};
 
 /// Makes a registry in which the series `of` has been counted once, under so many values of a
@@ -23,8 +23,9 @@ fn registry(of: &str, series: usize) -> Arc<Mutex<Registry>> {
 }
 
 fn app(instance: Option<&Arc<Mutex<Registry>>>, shared: Option<&Arc<Mutex<Registry>>>) -> App {
-    let backend =
-        |registry: &Arc<Mutex<Registry>>| Backend::Embedded(Embedded::new(Arc::clone(registry)));
+    let backend = |registry: &Arc<Mutex<Registry>>| {
+        Backend::Embedded(EmbeddedRegistry::new(Arc::clone(registry)))
+    };
     App {
         instance: instance.map(backend),
         shared: shared.map(backend),

@@ -37,7 +37,7 @@ pub(crate) enum PageBody {
 /// The reason why a page is incomplete.
 #[derive(Debug, thiserror::Error)]
 #[error("was broken off: {0}")]
-pub(crate) struct BrokenOff(BackendError);
+pub(crate) struct IncompletePage(BackendError);
 
 /// The pages after the first.
 pub(crate) struct Pages {
@@ -52,11 +52,11 @@ pub(crate) struct Pages {
     outcome: Option<Outcome>,
 }
 
-type Fetched = (Reader, Result<Option<Bytes>, BackendError>);
+type FetchResult = (Reader, Result<Option<Bytes>, BackendError>);
 
 enum Next {
-    Coming(Pin<Box<dyn Future<Output = Fetched> + Send>>),
-    Here(Fetched),
+    Coming(Pin<Box<dyn Future<Output = FetchResult> + Send>>),
+    Here(FetchResult),
     None,
 }
 
@@ -119,7 +119,7 @@ impl Pages {
         }
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Fetched, BackendError>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<FetchResult, BackendError>> {
         self.fetch_ahead(cx);
         // The deadline holds even if pages come quickly: the reader is too slow.
         if self.deadline.as_mut().poll(cx).is_ready() {
@@ -171,12 +171,12 @@ impl From<String> for PageBody {
 
 impl Body for PageBody {
     type Data = Bytes;
-    type Error = BrokenOff;
+    type Error = IncompletePage;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BrokenOff>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, IncompletePage>>> {
         let pages = match &mut *self {
             Self::Whole(bytes) => {
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
@@ -187,7 +187,7 @@ impl Body for PageBody {
         let frame = match ready!(pages.poll_bytes(cx)) {
             Ok(Some(bytes)) => return Poll::Ready(Some(Ok(Frame::data(bytes)))),
             Ok(None) => Ok(()),
-            Err(error) => Err(BrokenOff(error)),
+            Err(error) => Err(IncompletePage(error)),
         };
         if let Some(outcome) = pages.outcome.take() {
             match &frame {

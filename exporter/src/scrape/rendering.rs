@@ -283,27 +283,27 @@ impl State {
     }
 
     /// Returns the page that a reader wants, or the next step to get it.
-    fn look(&mut self, reader: u64) -> Look {
+    fn look(&mut self, reader: u64) -> Lookup {
         let Some(place) = self.readers.iter_mut().find(|place| place.reader == reader) else {
-            return Look::LeftBehind;
+            return Lookup::LeftBehind;
         };
         if let Some(part) = self.pages.get((place.page - self.first) as usize).cloned() {
             place.page += 1;
             self.forget_read();
-            return Look::There(part);
+            return Lookup::There(part);
         }
         let cursor = match &self.next {
             Next::First => None,
             Next::Page(cursor) => Some(cursor.clone()),
-            Next::End => return Look::End,
-            Next::Failed(error) => return Look::Failed(error.clone()),
+            Next::End => return Lookup::End,
+            Next::Failed(error) => return Lookup::Failed(error.clone()),
         };
         if self.is_fetching {
-            return Look::Coming;
+            return Lookup::Coming;
         }
         self.is_fetching = true;
         self.is_asked = true;
-        Look::Fetch(cursor)
+        Lookup::Fetch(cursor)
     }
 
     fn put(&mut self, fetched: Result<Part, BackendError>) {
@@ -339,7 +339,7 @@ impl State {
 }
 
 /// The result of a look for a page.
-enum Look {
+enum Lookup {
     There(Part),
     /// Another reader is fetching it.
     Coming,
@@ -352,16 +352,16 @@ enum Look {
 }
 
 /// A fetch of the next page, for all that wait for it.
-struct Fetching(Arc<Rendering>);
+struct PendingFetch(Arc<Rendering>);
 
-impl Fetching {
+impl PendingFetch {
     async fn run(self, cursor: Option<Vec<u8>>) {
         let fetched = self.0.render(cursor.as_deref()).await;
         self.0.lock().put(fetched);
     }
 }
 
-impl Drop for Fetching {
+impl Drop for PendingFetch {
     fn drop(&mut self) {
         self.0.lock().is_fetching = false;
         self.0.changed.notify_waiters();
@@ -394,17 +394,17 @@ impl Reader {
             changed.as_mut().enable();
             let looked = rendering.lock().look(number);
             match looked {
-                Look::There(part) => return Ok(Some(part)),
-                Look::End => return Ok(None),
-                Look::Failed(error) => return Err(error),
-                Look::LeftBehind => {
+                Lookup::There(part) => return Ok(Some(part)),
+                Lookup::End => return Ok(None),
+                Lookup::Failed(error) => return Err(error),
+                Lookup::LeftBehind => {
                     self.number = None;
                     return self.alone().await;
                 }
-                Look::Coming => {}
-                Look::Fetch(cursor) => {
+                Lookup::Coming => {}
+                Lookup::Fetch(cursor) => {
                     // In a task of its own: this reader may be polled much later than others.
-                    let fetching = Fetching(Arc::clone(&rendering));
+                    let fetching = PendingFetch(Arc::clone(&rendering));
                     tokio::spawn(fetching.run(cursor));
                 }
             }

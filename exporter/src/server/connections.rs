@@ -122,9 +122,9 @@ impl PlaceGuard {
     }
 
     /// Notes that a request was read; it is being answered until the result is dropped.
-    pub(super) fn answer(self: &Arc<Self>) -> Answering {
+    pub(super) fn answer(self: &Arc<Self>) -> AnswerMark {
         self.set(true);
-        Answering(Arc::clone(self))
+        AnswerMark(Arc::clone(self))
     }
 
     fn set(&self, is_answered: bool) {
@@ -144,9 +144,9 @@ impl Drop for PlaceGuard {
 
 /// Marks its connection as being answered until it is dropped.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<PlaceGuard>);
+pub(super) struct AnswerMark(Arc<PlaceGuard>);
 
-impl Drop for Answering {
+impl Drop for AnswerMark {
     fn drop(&mut self) {
         self.0.set(false);
     }
@@ -157,7 +157,7 @@ pub(super) struct TrackedBody<B> {
     pub(super) body: B,
     pub(super) ending: Ending,
     #[expect(dead_code, reason = "kept to be dropped with the body")]
-    pub(super) answering: Answering,
+    pub(super) answering: AnswerMark,
 }
 
 impl<B: Body + Unpin> Body for TrackedBody<B> {

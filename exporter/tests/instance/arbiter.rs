@@ -27,16 +27,16 @@ pub(crate) struct Instance {
 }
 
 /// A process that ends with the test.
-pub(crate) struct Guarded(pub(crate) Child);
+pub(crate) struct ChildGuard(pub(crate) Child);
 
-impl Drop for Guarded {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         let _ended = self.0.kill();
         let _reaped = self.0.wait();
     }
 }
 
-impl Guarded {
+impl ChildGuard {
     pub(crate) fn play(role: &str, stdin: OwnedFd) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
             .args([role, "--exact", "--ignored", "--nocapture"])
@@ -63,7 +63,7 @@ impl Guarded {
 }
 
 pub(crate) struct Exporter {
-    pub(crate) process: Guarded,
+    pub(crate) process: ChildGuard,
     pub(crate) link: ArbiterLink,
 }
 
@@ -103,10 +103,10 @@ impl Instance {
         new
     }
 
-    pub(crate) fn worker(&mut self, name: &str) -> (u64, Guarded) {
+    pub(crate) fn worker(&mut self, name: &str) -> (u64, ChildGuard) {
         let store = self.add_store(Role::Worker, name);
         let file = &self.stores.last().unwrap().1;
-        (store.number, Guarded::play("play_worker", copy(file)))
+        (store.number, ChildGuard::play("play_worker", copy(file)))
     }
 
     fn facts(&self) -> Facts {
@@ -127,7 +127,7 @@ impl Instance {
     /// Starts an exporter and sends the boot message.
     pub(crate) fn boot(&self) -> Exporter {
         let (mut link, theirs) = ArbiterLink::pair().unwrap();
-        let process = Guarded::play("play_exporter", theirs);
+        let process = ChildGuard::play("play_exporter", theirs);
         let boot = Boot {
             settings: serde_json::to_value(&self.settings).unwrap(),
             instance: "shop:8000".to_owned(),

@@ -59,13 +59,13 @@ fn a_worker_that_is_killed_keeps_its_counts_and_its_live_values_go() {
 }
 
 /// A worker, played by this process, that evaluates functions of gauges when the test says so.
-struct Evaluating {
+struct EvaluatingWorker {
     _store: WorkerStore,
     value: Series,
     evaluated_at: Series,
 }
 
-impl Evaluating {
+impl EvaluatingWorker {
     fn begin(instance: &mut Instance) -> Self {
         instance.add_store(Role::Worker, "shop:8000:0");
         let file = copy(&instance.stores.last().unwrap().1);
@@ -102,7 +102,7 @@ fn evaluate(series: Series, evaluated_at: Series, value: f64, ago: f64) {
 #[test]
 fn the_first_page_after_a_pause_waits_for_values_that_workers_evaluate() {
     let mut instance = Instance::new(&[]);
-    let worker = Evaluating::begin(&mut instance);
+    let worker = EvaluatingWorker::begin(&mut instance);
     worker.evaluate(1.0, 600.0);
     let _exporter = instance.export();
     let evaluating = worker.evaluate_after(Duration::from_millis(700), 2.0);
@@ -114,7 +114,7 @@ fn the_first_page_after_a_pause_waits_for_values_that_workers_evaluate() {
 #[test]
 fn a_worker_that_evaluates_nothing_delays_a_page_for_two_seconds_once() {
     let mut instance = Instance::new(&[]);
-    let worker = Evaluating::begin(&mut instance);
+    let worker = EvaluatingWorker::begin(&mut instance);
     worker.evaluate(1.0, 600.0);
     let _exporter = instance.export();
     for path in ["/metrics", "/metrics/instance"] {

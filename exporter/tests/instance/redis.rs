@@ -12,12 +12,12 @@ use metrics_store::ToArbiter;
 use rustix::process::Signal;
 
 use crate::TICKS;
-use crate::arbiter::{Guarded, Instance, eventually, has};
+use crate::arbiter::{ChildGuard, Instance, eventually, has};
 use crate::embedded::{FINISHED, WITH_ABORTED};
 
 /// A server on a socket of a directory of its own, which ends with the test.
 struct Redis {
-    process: Guarded,
+    process: ChildGuard,
     directory: PathBuf,
 }
 
@@ -61,7 +61,7 @@ impl Drop for Redis {
     }
 }
 
-fn serve(directory: &Path) -> Guarded {
+fn serve(directory: &Path) -> ChildGuard {
     let module =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/release/libredis_metrics.so");
     assert!(
@@ -85,7 +85,7 @@ fn serve(directory: &Path) -> Guarded {
         .current_dir(directory)
         .stdout(Stdio::null())
         .spawn();
-    Guarded(child.unwrap())
+    ChildGuard(child.unwrap())
 }
 
 fn instance(redis: &Redis) -> Instance {

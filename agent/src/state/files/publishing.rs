@@ -18,9 +18,9 @@ const SLOW: Duration = Duration::from_millis(50);
 
 /// The last copies, and their times.
 #[derive(Debug, Default)]
-pub(super) struct Publishing {
+pub(super) struct Publisher {
     /// By the number of the store.
-    written: HashMap<u64, Written>,
+    written: HashMap<u64, CopyState>,
     life: Option<OwnedFd>,
     /// A copy of it, for the arbiter.
     life_to_send: Option<OwnedFd>,
@@ -30,13 +30,13 @@ pub(super) struct Publishing {
 }
 
 #[derive(Debug)]
-struct Written {
+struct CopyState {
     checksum: u64,
     has_ended: bool,
     stamp: Stamp,
 }
 
-impl Publishing {
+impl Publisher {
     /// The directory is another one now.
     pub(super) fn begin_anew(&mut self) {
         self.written.clear();
@@ -177,7 +177,7 @@ impl Files {
         let name = name.to_string();
         let copy = entry.writer.copy(has_ended);
         let checksum = copy.checksum();
-        let is_written = |written: &Written| {
+        let is_written = |written: &CopyState| {
             written.checksum == checksum
                 && written.has_ended == has_ended
                 && directory.home().stamp(&name).ok() == Some(written.stamp)
@@ -185,7 +185,7 @@ impl Files {
         if !self.publishing.written.get(&number).is_some_and(is_written) {
             let bytes = copy.to_bytes(control.count(Counter::Copies));
             let stamp = directory.home().replace(&name, &bytes, false)?;
-            let written = Written {
+            let written = CopyState {
                 checksum,
                 has_ended,
                 stamp,

@@ -8,7 +8,7 @@ use metrics_store::{MAX_COPY_BYTES, StoreCopy, StoreReader};
 
 use super::{FOREIGN, Files, PATIENCE};
 use crate::clock::now_ms;
-use crate::state::{Entry, Inner, Life, State, Watched};
+use crate::state::{Entry, Inner, Life, ProcessWatch, State};
 use crate::stores::{CopyName, InstanceLife, Stamp, Writer};
 
 /// Maximum number of new copies in one flush: each takes a descriptor. If ended writers have left
@@ -17,7 +17,7 @@ const MAX_NEW: usize = 256;
 
 /// A copy that is read.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct CopyReader {
     number: u64,
     stamp: Stamp,
     generation: u64,
@@ -146,13 +146,13 @@ impl State {
                 let reader = StoreReader::from_copy(copy)?;
                 files.foreign += 1;
                 let writer = Writer::new(reader, None, &self.options);
-                let entry = Entry::new(writer, Watched::ByFile);
+                let entry = Entry::new(writer, ProcessWatch::ByFile);
                 inner.writers.insert(files.foreign, entry);
                 inner.has_new_series = true;
                 files.foreign
             }
         };
-        let known = Known {
+        let known = CopyReader {
             number,
             stamp,
             generation,

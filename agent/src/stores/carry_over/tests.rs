@@ -7,9 +7,9 @@ use metrics_model::{Epoch, ExposeRequest, Limits, Registry};
 use metrics_store::{Identity, Role, WorkerStore};
 use proptest::prelude::*;
 
-use super::super::{Leaving, SharedPush, Turn, Writer, WriterOptions};
+use super::super::{Leaving, PushScope, SharedPush, Writer, WriterOptions};
 use super::*;
-use crate::embedded::Embedded;
+use crate::embedded::EmbeddedRegistry;
 
 const WRITERS: usize = 5;
 const LEASE_MS: u64 = 15_000;
@@ -59,10 +59,10 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn registry(epoch: u64) -> Embedded {
+fn registry(epoch: u64) -> EmbeddedRegistry {
     let now_ms = crate::clock::now_ms();
     let registry = Registry::new(Epoch(epoch), Limits::default(), now_ms);
-    Embedded::new(Arc::new(Mutex::new(registry)))
+    EmbeddedRegistry::new(Arc::new(Mutex::new(registry)))
 }
 
 /// A store, its writing process, and its reader.
@@ -77,8 +77,8 @@ struct World {
     number: u64,
     living: Vec<Process>,
     waiting: Vec<Process>,
-    local: Embedded,
-    shared: Embedded,
+    local: EmbeddedRegistry,
+    shared: EmbeddedRegistry,
     epoch: u64,
     /// What the shared registry does not get again after it lost its data.
     lost: f64,
@@ -230,24 +230,28 @@ impl World {
     }
 }
 
-fn counted(registry: &Embedded) -> f64 {
+fn counted(registry: &EmbeddedRegistry) -> f64 {
     let lines = lines(registry, "c_total");
     lines.first().copied().unwrap_or(0.0)
 }
 
 /// A writer's turn, as long as the registry answers.
-fn talk(writer: &mut Writer, shared: &Embedded, is_live: bool, answers: usize) {
+fn talk(writer: &mut Writer, shared: &EmbeddedRegistry, is_live: bool, answers: usize) {
     let now_ms = crate::clock::now_ms();
-    let what = if is_live { Turn::Changes } else { Turn::Rest };
-    for turn in 0.. {
+    let what = if is_live {
+        PushScope::Changes
+    } else {
+        PushScope::Rest
+    };
+    for round in 0.. {
         if let Some(SharedPush { writer: id, push }) = writer.next_shared(0, now_ms, what) {
             let reply = shared.push(&id, push.seq, push.epoch, LEASE_MS, &push.batch);
-            if turn >= answers {
+            if round >= answers {
                 return;
             }
             writer.on_shared_reply(0, &reply.unwrap(), now_ms);
             // One heartbeat is enough.
-            if is_live && turn > 3 {
+            if is_live && round > 3 {
                 return;
             }
             continue;
@@ -259,14 +263,14 @@ fn talk(writer: &mut Writer, shared: &Embedded, is_live: bool, answers: usize) {
             return;
         };
         let reply = shared.leave(&leave.writer, leave.seq, leave.epoch);
-        if turn >= answers || writer.on_shared_leave_reply(0, &reply) {
+        if round >= answers || writer.on_shared_leave_reply(0, &reply) {
             return;
         }
     }
 }
 
 /// Returns the values of a page's samples of that name, sorted.
-fn lines(registry: &Embedded, name: &str) -> Vec<f64> {
+fn lines(registry: &EmbeddedRegistry, name: &str) -> Vec<f64> {
     let page = registry.page(&ExposeRequest::default()).unwrap().body;
     let page = String::from_utf8(page).unwrap();
     let of_name = |line: &&str| {

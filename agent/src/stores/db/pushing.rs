@@ -5,7 +5,7 @@ use metrics_model::{
 };
 
 use super::{DbFiles, PROCESS, WRITER};
-use crate::embedded::{BatchError, Embedded};
+use crate::embedded::{BatchError, EmbeddedRegistry};
 use crate::stores::shard::session_options;
 use crate::stores::writer::{LOCAL_LEASE_MS, LOCAL_ROUNDS};
 
@@ -13,7 +13,7 @@ impl DbFiles {
     /// Pushes the values of all files. Series that went down begin again.
     pub(super) fn bring(
         &mut self,
-        registry: &Embedded,
+        registry: &EmbeddedRegistry,
         changed: &[usize],
         now_ms: u64,
     ) -> Result<(), BatchError> {
@@ -54,7 +54,12 @@ impl DbFiles {
     }
 
     /// Returns whether the registry accepted everything.
-    fn push(&mut self, pid: &str, registry: &Embedded, now_ms: u64) -> Result<bool, BatchError> {
+    fn push(
+        &mut self,
+        pid: &str,
+        registry: &EmbeddedRegistry,
+        now_ms: u64,
+    ) -> Result<bool, BatchError> {
         let part = self.view.part(pid);
         let session = self
             .sessions
@@ -78,7 +83,7 @@ impl DbFiles {
     /// The writer leaves, those series are removed, and a new writer continues with the others.
     fn begin_anew(
         &mut self,
-        registry: &Embedded,
+        registry: &EmbeddedRegistry,
         removed: &[usize],
         now_ms: u64,
     ) -> Result<(), BatchError> {
@@ -137,7 +142,7 @@ pub(super) fn new_session(id: String) -> Session {
 
 /// Returns the id of the writer that stands for these files, namely the one that has not left, and
 /// whether there is one.
-pub(super) fn writer_of(registry: &Embedded) -> (String, bool) {
+pub(super) fn writer_of(registry: &EmbeddedRegistry) -> (String, bool) {
     let registry = registry.lock();
     let now_ms = registry.last_stamp_ms();
     let (mut cursor, mut last) = ("0".to_owned(), 0);

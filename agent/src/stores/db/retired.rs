@@ -20,7 +20,7 @@ const MAX_BYTES: usize = 256 << 20;
 
 /// See the [module](self).
 #[derive(Debug, Default)]
-pub(crate) struct Retired {
+pub(crate) struct RetiredValues {
     kept: RetiredFile,
 }
 
@@ -56,7 +56,7 @@ pub(crate) struct Last<'a> {
     pub(crate) pid: &'a str,
 }
 
-impl Retired {
+impl RetiredValues {
     /// Reads the file of that directory. A damaged one is logged and renamed.
     pub(crate) fn open(folder: &Folder) -> Self {
         let damaged = match folder.read(NAME, MAX_BYTES) {
@@ -224,7 +224,11 @@ mod tests {
     use metrics_model::{GaugeMode, Source};
 
     /// Returns the value of the only series, with its time in a timed mode.
-    fn shown(retired: &Retired, live: &[(&str, f64, f64)], mode: GaugeMode) -> Option<(f64, f64)> {
+    fn shown(
+        retired: &RetiredValues,
+        live: &[(&str, f64, f64)],
+        mode: GaugeMode,
+    ) -> Option<(f64, f64)> {
         let mut view = DbView::new(0);
         let key = || serde_json::from_str::<super::super::file::DbKey>(KEY).unwrap();
         let name = |pid: &str| DbName {
@@ -269,7 +273,7 @@ mod tests {
                 let mut pages = Vec::new();
                 for dead in 0..4_usize {
                     folder.remove(NAME).unwrap();
-                    let mut retired = Retired::open(folder);
+                    let mut retired = RetiredValues::open(folder);
                     let is_dead = |number: usize| dead >> number & 1 == 1;
                     let mut live = Vec::new();
                     for (number, (pid, value, time)) in both.into_iter().enumerate() {

@@ -5,7 +5,7 @@ use metrics_store::{PushHeader, StoreReader};
 
 use super::ShardSession;
 use crate::sharding::shard_of;
-use crate::stores::Visible;
+use crate::stores::VisibleSeries;
 
 impl ShardSession {
     /// Saves the answer: the header marks what was sent as acknowledged, except what was marked as
@@ -45,7 +45,7 @@ impl ShardSession {
 }
 
 /// Returns what the session before has saved for a shard.
-pub(super) fn saved(reader: &StoreReader, shard: usize, visible: &Visible) -> Saved {
+pub(super) fn saved(reader: &StoreReader, shard: usize, visible: &VisibleSeries) -> Saved {
     let header = reader.push_header(shard);
     if header == PushHeader::default() {
         return Saved::default();

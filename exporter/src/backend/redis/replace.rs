@@ -17,7 +17,7 @@ pub(crate) struct Replacement<'a> {
 
 /// The result.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Replaced {
+pub(crate) struct ReplaceReply {
     /// Number of series that the group no longer has.
     pub(crate) removed: u64,
 }
@@ -28,7 +28,7 @@ impl RedisBackend {
         &self,
         shard: usize,
         replacement: &Replacement<'_>,
-    ) -> Result<Replaced, BackendError> {
+    ) -> Result<ReplaceReply, BackendError> {
         self.send_replacement(shard, replacement, false).await
     }
 
@@ -37,7 +37,7 @@ impl RedisBackend {
         &self,
         shard: usize,
         replacement: &Replacement<'_>,
-    ) -> Result<Replaced, BackendError> {
+    ) -> Result<ReplaceReply, BackendError> {
         self.send_replacement(shard, replacement, true).await
     }
 
@@ -46,7 +46,7 @@ impl RedisBackend {
         shard: usize,
         replacement: &Replacement<'_>,
         is_check: bool,
-    ) -> Result<Replaced, BackendError> {
+    ) -> Result<ReplaceReply, BackendError> {
         let mut command = redis::cmd("METRICS.REPLACE");
         command
             .arg(&self.shared.keys[shard])
@@ -67,7 +67,7 @@ impl RedisBackend {
         let about = self.about("METRICS.REPLACE", shard);
         match self.send(shard, &about, &command).await? {
             Value::Array(counts) => match counts.as_slice() {
-                [Value::Int(_), Value::Int(removed)] => Ok(Replaced {
+                [Value::Int(_), Value::Int(removed)] => Ok(ReplaceReply {
                     removed: removed.unsigned_abs(),
                 }),
                 _ => Err(about.unexpected("two counts of series")),

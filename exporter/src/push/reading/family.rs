@@ -47,7 +47,7 @@ pub(crate) type LabelPairs = Vec<(String, String)>;
 
 /// The parsed content of a file.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Parsed {
+pub(crate) struct FileContent {
     pub(crate) families: Vec<Family>,
     pub(crate) left_out: Vec<LeftOut>,
 }

@@ -11,16 +11,16 @@ use std::collections::HashMap;
 use metrics_model::{Exemplar, FamilyType, NativeHistogram, Point};
 
 use super::family::{
-    Draft, Family, FileExemplar, GAUGE, LabelPairs, Parsed, Part, Sample, Series, check_labels,
-    spelled,
+    Draft, Family, FileContent, FileExemplar, GAUGE, LabelPairs, Part, Sample, Series,
+    check_labels, spelled,
 };
 use super::{LeftOut, Place, ReadError};
 use message::{Message, Value};
 use native::{Side, span_of, zigzag};
 
 /// Reads a file.
-pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, ReadError> {
-    let mut parsed = Parsed::default();
+pub(super) fn parse(bytes: &[u8]) -> Result<FileContent, ReadError> {
+    let mut parsed = FileContent::default();
     let mut by_name: HashMap<String, usize> = HashMap::new();
     let mut rest = Message(bytes);
     let mut number = 0;

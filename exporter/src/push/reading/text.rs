@@ -12,7 +12,7 @@ use std::collections::{HashMap, HashSet};
 
 use metrics_model::{FamilyType, unescaped};
 
-use super::family::{Draft, GAUGE, LabelPairs, Parsed, Part, Sample};
+use super::family::{Draft, FileContent, GAUGE, LabelPairs, Part, Sample};
 use super::{LeftOut, Place, ReadError};
 use tokens::{BLANK, NameOf, has_bare_return, identity, name, number, shown};
 use value::{Value, read_value, unfit};
@@ -21,7 +21,7 @@ const END_OF_PART: &str = "# EOF";
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Reads a file.
-pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
+pub(super) fn parse(text: &str) -> Result<FileContent, ReadError> {
     let lines = || text.split('\n').map(trimmed);
     let mut reader = Reader::new(lines().any(|line| line == END_OF_PART));
     for (number, line) in (1..).zip(lines()) {
@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, ReadError> {
         return Err(ReadError::at(place, reason));
     }
     reader.settle_start_times();
-    let mut parsed = Parsed {
+    let mut parsed = FileContent {
         families: Vec::new(),
         left_out: reader.left_out,
     };

@@ -1,7 +1,7 @@
 use metrics_model::{Epoch, Labels, Limits, Registry};
 
 use super::*;
-use metrics_agent::Embedded;
+use metrics_agent::EmbeddedRegistry;
 
 const SERIES: usize = 120_000;
 
@@ -15,7 +15,7 @@ fn backend() -> (Backend, Arc<Mutex<Registry>>) {
     }
     let registry = Arc::new(Mutex::new(registry));
     (
-        Backend::Embedded(Embedded::new(Arc::clone(&registry))),
+        Backend::Embedded(EmbeddedRegistry::new(Arc::clone(&registry))),
         registry,
     )
 }
