@@ -63,6 +63,7 @@ test-rust:
 	$(CARGO) build --release --quiet -p metrics-model-check
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1 --limits 0
 	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 1 --counts 2 --faults 1 --limits 1
+	$(CARGO) run --release --quiet -p metrics-model-check -- --writers 2 --counts 1 --faults 1 --silences 0 --limits 1 --only failover
 
 test-python:
 	$(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --dist=worksteal $(PYTEST_ARGS)

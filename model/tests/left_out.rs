@@ -5,7 +5,7 @@ mod support;
 
 use metrics_model::{
     Batch, BatchKind, Epoch, FamilyType, GaugeMode, Limits, Outcome, Point, Push, PushReply,
-    PushStatus, Registry, Session, SessionOptions, SourceExemplar,
+    PushStatus, Registry, RegistryError, Session, SessionOptions, SourceExemplar,
 };
 use support::{TestSource, labels, page};
 
@@ -134,6 +134,34 @@ fn a_lifted_limit_is_noticed_in_a_second() {
     }
     assert_eq!(pair.session.left_out_count(), 1);
     assert_eq!((0..1000).map(|n| pair.shown(n)).sum::<f64>(), 1000.0);
+}
+
+#[test]
+fn a_series_goes_on_when_its_labels_become_longer_than_allowed() {
+    let mut pair = Pair::new(2);
+    pair.settle();
+    pair.limits.max_label_bytes = 1;
+    pair.source.set(0, 2.0);
+    // Its successor sends the full state, in which each series is defined again.
+    pair.session = Session::resume(b"w".to_vec(), OPTIONS, pair.session.saved());
+    let new = [("n", "2")];
+    pair.source
+        .add("c", FamilyType::Counter, &new, Point::Scalar(1.0));
+    pair.settle();
+    assert_eq!(pair.session.left_out_count(), 1);
+    assert_eq!([0, 1, 2].map(|number| pair.shown(number)), [2.0, 1.0, 0.0]);
+
+    let stamp = pair.registry.stamp(pair.now_ms, &pair.limits, false);
+    let mut inc = |n| {
+        let labels = labels(&[("n", n)]);
+        pair.registry.inc(&stamp, "c", &labels, 1.0, None)
+    };
+    assert_eq!(inc("1"), Ok(2.0));
+    let refused = RegistryError::LabelBytes {
+        found: 5,
+        allowed: 1,
+    };
+    assert_eq!(inc("2"), Err(refused));
 }
 
 #[test]

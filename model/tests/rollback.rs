@@ -1,5 +1,6 @@
 //! Servers that restart with their data or an older copy, while exporters push at any
-//! `flush_interval`: no page shows a dip, no counter restarts, and the total is exact.
+//! `flush_interval` and memory may be full: no page shows a dip, no counter restarts, and the total
+//! is exact.
 #![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
 
 mod support;
@@ -227,6 +228,103 @@ fn pages_are_back_as_soon_as_the_writers_are() {
         outages: vec![outage],
     });
     assert!(without_ms <= 2000, "{without_ms}");
+}
+
+/// What a copy lacks of two writers of one counter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Lack {
+    /// One of the writers.
+    Writer,
+    /// The series of one of the writers, which has others.
+    SeriesOfWriter,
+    /// The counter, which both writers have defined since.
+    Series,
+}
+
+/// Sends everything that a writer has; false if the server refuses it because memory is full.
+fn send(registry: &mut Registry, session: &mut Session, source: &TestSource, now_ms: u64) -> bool {
+    let mut push = session.heartbeat(source, now_ms);
+    while let Some(next) = push {
+        let stamp = registry.stamp(now_ms, &Limits::default(), true);
+        let id = session.writer().to_vec();
+        if registry.check_writer(&stamp, &id).is_err() {
+            session.on_error();
+            return false;
+        }
+        let batch = Batch::decode(&next.batch).unwrap();
+        let reply = registry.push(&stamp, &id, next.seq, next.epoch, LEASE_MS, &batch);
+        session.on_reply(&reply, now_ms);
+        push = session.next(source, now_ms);
+    }
+    session.left_out_count() == 0
+}
+
+#[test]
+fn a_full_server_takes_back_what_its_copy_lacks() {
+    for lack in [Lack::Writer, Lack::SeriesOfWriter, Lack::Series] {
+        let mut now_ms = 1_000_000;
+        let mut registry = Registry::new(Epoch(1), Limits::default(), now_ms);
+        let mut writers = [1, 2].map(|number| {
+            let session = Session::new(format!("writer {number}").into_bytes(), OPTIONS);
+            let mut source = TestSource::default();
+            source.add(
+                "g",
+                FamilyType::Gauge(GaugeMode::Sum),
+                &[],
+                Point::Scalar(1.0),
+            );
+            (session, source)
+        });
+        let write =
+            |registry: &mut Registry, (session, source): &mut (Session, TestSource), now_ms| {
+                // Memory is not full yet.
+                while let Some(push) = session.next(source, now_ms) {
+                    let stamp = registry.stamp(now_ms, &Limits::default(), false);
+                    let batch = Batch::decode(&push.batch).unwrap();
+                    let id = session.writer().to_vec();
+                    let reply = registry.push(&stamp, &id, push.seq, push.epoch, LEASE_MS, &batch);
+                    session.on_reply(&reply, now_ms);
+                }
+            };
+        let count = |(_, source): &mut (Session, TestSource), value| {
+            source.add("c", FamilyType::Counter, &[], Point::Scalar(value));
+        };
+        if lack != Lack::Series {
+            count(&mut writers[1], 16.0);
+        }
+        write(&mut registry, &mut writers[1], now_ms);
+        if lack != Lack::Writer {
+            write(&mut registry, &mut writers[0], now_ms);
+        }
+        let copy = registry.encode_snapshot();
+        count(&mut writers[0], 1.0);
+        if lack == Lack::Series {
+            count(&mut writers[1], 16.0);
+        }
+        now_ms += 1;
+        for writer in &mut writers {
+            write(&mut registry, writer, now_ms);
+        }
+        assert!(page(&registry, now_ms).contains("c_total 17\n"));
+
+        let mut promoted = Registry::decode_snapshot(&copy).unwrap();
+        now_ms += 1000;
+        promoted.rolled_back(now_ms);
+        for (session, source) in &mut writers {
+            assert!(send(&mut promoted, session, source, now_ms), "{lack:?}");
+        }
+        now_ms += 2000;
+        assert!(!promoted.is_healing(now_ms));
+        assert!(page(&promoted, now_ms).contains("c_total 17\n"), "{lack:?}");
+
+        // From now on nothing new is made, as before the rollback.
+        let (session, source) = &mut writers[0];
+        source.add("new", FamilyType::Counter, &[], Point::Scalar(1.0));
+        assert!(!send(&mut promoted, session, source, now_ms));
+        let mut session = Session::new(b"writer 3".to_vec(), OPTIONS);
+        assert!(!send(&mut promoted, &mut session, source, now_ms));
+        assert!(page(&promoted, now_ms).contains("c_total 17\n"));
+    }
 }
 
 /// The copy is from the middle of an earlier healing, when one of two writers was back.

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use clap::Parser;
 use stateright::{Checker, Model, Property};
-use world::{Action, Bounds, World};
+use world::{Action, Bounds, Fault, World};
 
 /// Explores every order of events that the push protocol may meet, up to a bound.
 #[derive(Debug, Parser)]
@@ -39,6 +39,9 @@ struct Arguments {
     /// lifted.
     #[arg(long, default_value_t = 1)]
     limits: u8,
+    /// The only kind of fault that may happen.
+    #[arg(long)]
+    only: Option<Fault>,
     /// Longest sequence of events; 0 for no limit.
     #[arg(long, default_value_t = 0)]
     depth: usize,
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         faults: arguments.faults,
         silences: arguments.silences,
         limits: arguments.limits,
+        only: arguments.only,
     };
     let began = Instant::now();
     let checker = Protocol(bounds).checker().threads(arguments.threads);

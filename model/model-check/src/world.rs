@@ -23,6 +23,23 @@ pub(crate) struct Bounds {
     pub(crate) faults: u8,
     pub(crate) silences: u8,
     pub(crate) limits: u8,
+    /// The only kind of fault that may happen; `None`: every kind.
+    pub(crate) only: Option<Fault>,
+}
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Fault {
+    /// A request or a reply is lost, or a copy of it arrives late.
+    Network,
+    /// An exporter dies.
+    Death,
+    /// The server restarts with its data.
+    Restart,
+    /// An older replica takes over.
+    Failover,
+    /// All data is lost.
+    Loss,
 }
 
 impl fmt::Display for Bounds {
@@ -33,11 +50,13 @@ impl fmt::Display for Bounds {
             faults,
             silences,
             limits,
+            only,
         } = self;
         write!(
             f,
             "{writers} writers × {counts} counts, {faults} faults, {silences} silences, {limits} limits"
-        )
+        )?;
+        only.map_or(Ok(()), |fault| write!(f, ", only {fault:?}"))
     }
 }
 
@@ -70,6 +89,33 @@ pub(crate) enum Action {
     /// Enough time passes that writers try again what was left out.
     SecondPasses,
     Scrape,
+}
+
+impl Action {
+    /// Returns the kind of fault that it is, if it is one.
+    fn fault(self) -> Option<Fault> {
+        match self {
+            Self::PushIsLate(_)
+            | Self::PushReplyIsLost(_)
+            | Self::PushIsRepeated(_)
+            | Self::LeaveReplyIsLost(_) => Some(Fault::Network),
+            Self::ExporterDies(_) => Some(Fault::Death),
+            Self::Restart => Some(Fault::Restart),
+            Self::Failover => Some(Fault::Failover),
+            Self::LoseAll => Some(Fault::Loss),
+            Self::Count(_)
+            | Self::Push(_)
+            | Self::Leave(_)
+            | Self::Arrive(_)
+            | Self::Replicate
+            | Self::HealingTimePasses
+            | Self::LeaseTimePasses
+            | Self::LimitIsReached
+            | Self::LimitIsLifted
+            | Self::SecondPasses
+            | Self::Scrape => None,
+        }
+    }
 }
 
 /// What a Prometheus has seen of the counter.
@@ -108,6 +154,7 @@ pub(crate) struct World {
     faults_left: u8,
     silences_left: u8,
     limits_left: u8,
+    only: Option<Fault>,
 }
 
 impl World {
@@ -137,6 +184,7 @@ impl World {
             faults_left: bounds.faults,
             silences_left: bounds.silences,
             limits_left: bounds.limits,
+            only: bounds.only,
         }
     }
 
@@ -202,6 +250,9 @@ impl World {
             if self.silences_left > 0 && may_wait {
                 actions.push(Action::LeaseTimePasses);
             }
+        }
+        if let Some(only) = self.only {
+            actions.retain(|action| action.fault().is_none_or(|fault| fault == only));
         }
     }
 
@@ -350,6 +401,8 @@ impl World {
         let registry = Arc::make_mut(primary);
         let stamp = registry.stamp(now_ms, &Limits::default(), self.is_full);
         let batch = Batch::decode(&packet.batch).ok()?;
+        // A server would refuse a new writer at a limit. Here its definitions are left out, as those
+        // of a known writer with new series are, so that one series for each writer is enough.
         Some(registry.push(
             &stamp,
             &packet.writer,

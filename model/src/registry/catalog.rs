@@ -423,14 +423,16 @@ impl Catalog {
         self.find_series(family, labels).is_some()
     }
 
-    /// Checks whether a label text is allowed in this registry, and in that family.
+    /// Checks whether a series of that family may have those labels. The limit of their size is for
+    /// new series: one that exists goes on when the limit becomes lower.
     pub(super) fn check_labels(
         spec: &FamilySpec<'_>,
         labels: &Labels,
+        known: Option<SeriesId>,
         limits: &Limits,
     ) -> Result<(), RegistryError> {
         let (found, allowed) = (labels.as_str().len(), limits.max_label_bytes);
-        if found as u64 > allowed {
+        if known.is_none() && found as u64 > allowed {
             return Err(RegistryError::LabelBytes { found, allowed });
         }
         match spec.family_type {

@@ -343,8 +343,8 @@ impl Registry {
         check: impl FnOnce(Option<&Total>) -> Result<(), RegistryError>,
     ) -> Result<SeriesId, RegistryError> {
         let family = self.catalog.check_family(spec)?;
-        Catalog::check_labels(spec, labels, &self.limits)?;
         let known = family.and_then(|id| self.catalog.find_series(id, labels.as_str()));
+        Catalog::check_labels(spec, labels, known, &self.limits)?;
         self.catalog.check_total(known, &self.limits)?;
         self.check_not_of_group(known, stamp.now_ms)?;
         check(known.and_then(|id| self.running_total(id, stamp.now_ms)))?;

@@ -13,6 +13,11 @@
 //! nothing is counted again. Each write does this for a bounded number of series, and pages are
 //! shown when it is done.
 //!
+//! What writers bring back is a part of loading the data: until the copy has healed, full memory is
+//! no reason to leave it out. Otherwise a page would show a total without the values of the writers
+//! that the copy does not know, or knows without that series, and with the start time of the total
+//! that included them.
+//!
 //! # What if
 //!
 //! No writer writes: then the registry knows nothing new. After the healing time pages leave out
@@ -71,13 +76,13 @@ impl Registry {
     pub fn stamp(&self, clock_ms: u64, configured: &Limits, out_of_memory: bool) -> Stamp {
         let now_ms = clock_ms.max(self.last_stamp_ms);
         let has_begun = |rollback: &Rollback| rollback.has_begun;
-        let healing_ends = self
-            .healed_at(configured.healing_time_ms)
-            .is_some_and(|healed_ms| now_ms >= healed_ms);
+        let healed_ms = self.healed_at(configured.healing_time_ms);
+        let healing_ends = healed_ms.is_some_and(|healed_ms| now_ms >= healed_ms);
+        let is_healing = healed_ms.is_some() && !healing_ends;
         Stamp {
             now_ms,
             epoch: self.epoch,
-            refuse_definitions: out_of_memory,
+            refuse_definitions: out_of_memory && !is_healing,
             healing_begins: !self.healing.rollback.as_ref().is_none_or(has_begun)
                 && self.writers.has_leases(self.last_stamp_ms),
             healing_ends,

@@ -42,7 +42,6 @@ impl Registry {
             LabelError::TooLarge(_) => Reason::LabelBytes,
             _ => Reason::Labels,
         })?;
-        Catalog::check_labels(spec, &labels, &self.limits).map_err(|e| Reason::of(&e))?;
         let (found, superseded) = self.family_of_definition(spec)?;
         let family = match found {
             None => self
@@ -51,6 +50,7 @@ impl Registry {
             family => family,
         };
         let known = family.and_then(|family| self.catalog.find_series(family, labels.as_str()));
+        Catalog::check_labels(spec, &labels, known, &self.limits).map_err(|e| Reason::of(&e))?;
         self.check_not_of_group(known, stamp.now_ms)
             .map_err(|e| Reason::of(&e))?;
         let memory = known.and_then(|series| self.writers[id].find(series));

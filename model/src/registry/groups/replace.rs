@@ -210,7 +210,7 @@ impl Registry {
         new: &NewSeries,
         known: Option<SeriesId>,
     ) -> Result<(), RegistryError> {
-        Catalog::check_labels(spec, &new.labels, &self.limits)?;
+        Catalog::check_labels(spec, &new.labels, known, &self.limits)?;
         if let Point::Native(histogram) = &new.point {
             let (schema, floor) = (
                 histogram.schema,
