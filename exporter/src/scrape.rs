@@ -9,6 +9,7 @@
 
 mod body;
 mod encoder;
+mod moved;
 mod parts;
 mod rendering;
 

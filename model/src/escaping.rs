@@ -87,6 +87,16 @@ impl Escaping {
         }
     }
 
+    /// Returns a name that the scheme writes like this; `None` if it writes no name so. Where it loses
+    /// characters, they are underscores in the name.
+    pub fn read(self, written: &str) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Dots => read_dots(written).map(Cow::Owned),
+            Self::Values if is_unique_form(written) => read_unique(written).map(Cow::Owned),
+            Self::Underscores | Self::Values | Self::AllowUtf8 => Some(Cow::Borrowed(written)),
+        }
+    }
+
     /// Returns a family's name as the scheme writes it, without the suffix of its samples. With a
     /// `depth` it is in the unique form with so many `U`. The suffix is escaped along with the
     /// name, as in Prometheus' own libraries, because there it belongs to the name.

@@ -117,7 +117,8 @@ impl RedisBackend {
         Ok(page)
     }
 
-    async fn shard_page(
+    /// Returns a page of one shard, with the cursor of that shard's next page.
+    pub(crate) async fn shard_page(
         &self,
         shard: usize,
         cursor: &[u8],

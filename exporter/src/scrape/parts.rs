@@ -10,6 +10,9 @@
 //! write names that an escaping scheme makes equal: `U__a__total`. No value is left out, and the
 //! names do not depend on the order in which the families arrived.
 //!
+//! A family that has moved to another shard, because the number of shards has changed, is left out
+//! of the page of the old one (see [`moved`](super::moved)).
+//!
 //! # What it costs
 //!
 //! A search for `# TYPE` in each page, and some bytes for each name of a sample until the last page
@@ -18,10 +21,13 @@
 mod protobuf;
 mod text;
 
+use std::borrow::Cow;
 use std::collections::{HashMap, hash_map::RandomState};
 use std::hash::BuildHasher;
 
 use metrics_model::{Format, unique_name};
+
+use super::moved::{Move, Moved};
 
 /// The names of the parts of one page.
 #[derive(Debug)]
@@ -35,8 +41,8 @@ pub(super) struct Parts {
     changed: HashMap<usize, ChangedNames>,
 }
 
-/// Names of families and of their samples, each with its new name.
-type ChangedNames = HashMap<String, String>;
+/// Names of families and of their samples, each with its new name; `None`: it is left out.
+type ChangedNames = HashMap<String, Option<String>>;
 
 /// Marks a name that the exporter has made: it belongs to no part.
 const MADE: usize = usize::MAX;
@@ -57,17 +63,11 @@ impl Parts {
 
     /// Returns a page of a part, with names that no other part has. The pages of a part come in
     /// their order, and after those of the part before; a page may come again.
-    pub(super) fn join(&mut self, part: usize, page: Vec<u8>) -> Vec<u8> {
-        let is_protobuf = self.format == Format::Protobuf;
-        if is_protobuf {
-            for (name, number) in protobuf::families(&page) {
-                self.claim(part, name, Kind::of_number(number));
-            }
-        } else {
-            for (name, word) in text::families(&page) {
-                self.claim(part, &name, self.kind(word));
-            }
+    pub(super) fn join(&mut self, part: usize, page: Vec<u8>, moved: &Moved) -> Vec<u8> {
+        for (name, word) in families(&page, self.format) {
+            self.claim(part, &name, self.kind(word), moved.of(&name));
         }
+        let is_protobuf = self.format == Format::Protobuf;
         match self.changed.get(&part) {
             None => page,
             Some(names) if is_protobuf => protobuf::renamed(&page, names),
@@ -86,17 +86,22 @@ impl Parts {
     }
 
     /// Notes the samples of a family, or gives them new names if another part has one of theirs.
-    fn claim(&mut self, part: usize, family: &str, kind: Kind) {
+    fn claim(&mut self, part: usize, family: &str, kind: Kind, moved: Option<Move>) {
         let changed = self.changed.get(&part);
         if changed.is_some_and(|names| names.contains_key(family)) {
             return;
         }
         let old = kind.samples(family);
+        if moved == Some(Move::LeftOut) {
+            let names = self.changed.entry(part).or_default();
+            names.extend(old.into_iter().map(|name| (name, None)));
+            return;
+        }
         let is_of_another = |sample: &String| {
             let owner = self.owner(sample);
             owner.is_some_and(|owner| owner != part)
         };
-        if !old.iter().any(is_of_another) {
+        if moved.is_none() && !old.iter().any(is_of_another) {
             // After the last part come no others, but names that the exporter makes begin with `U`.
             if part < self.last || family.starts_with('U') {
                 self.own(&old, part);
@@ -112,7 +117,7 @@ impl Parts {
         self.changed
             .entry(part)
             .or_default()
-            .extend(old.into_iter().zip(new));
+            .extend(old.into_iter().zip(new.into_iter().map(Some)));
     }
 
     fn owner(&self, sample: &str) -> Option<usize> {
@@ -138,16 +143,18 @@ enum Kind {
     Other,
 }
 
-impl Kind {
-    /// Returns the type of that number in protobuf.
-    fn of_number(number: u64) -> Self {
-        match number {
-            2 => Self::Summary,
-            4 => Self::Histogram,
-            _ => Self::Other,
-        }
+/// Returns the families that a page declares, each with the word for its type.
+pub(super) fn families(
+    page: &[u8],
+    format: Format,
+) -> Box<dyn Iterator<Item = (Cow<'_, str>, &str)> + '_> {
+    match format {
+        Format::Protobuf => Box::new(protobuf::families(page)),
+        _ => Box::new(text::families(page)),
     }
+}
 
+impl Kind {
     /// Returns the names that a family's samples may have; the first is that of the family.
     fn samples(self, family: &str) -> Vec<String> {
         let endings: &[&str] = match self {

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use metrics_model::ExposeRequest;
 use tokio::sync::{Notify, Semaphore};
 
+use super::moved::{Homes, Moved};
 use super::parts::{OWN, Parts};
 use super::{KEPT_KIB, registry_info};
 use crate::backend::{Backend, BackendError, RedisBackend};
@@ -36,6 +37,7 @@ pub struct Renderings {
     /// Budget for parts of pages that are kept back, in KiB.
     budget: Arc<Semaphore>,
     outages: Arc<Mutex<Outages>>,
+    homes: Arc<Homes>,
 }
 
 /// Start of each registry's outage, in Unix milliseconds; `None` while it answers.
@@ -51,6 +53,7 @@ impl Default for Renderings {
             open: Arc::default(),
             budget: Arc::new(Semaphore::new(KEPT_KIB)),
             outages: Arc::default(),
+            homes: Arc::default(),
         }
     }
 }
@@ -71,6 +74,7 @@ struct Rendering {
     state: Mutex<State>,
     /// The names of a page that comes from Redis, which has several parts.
     parts: Option<Mutex<Parts>>,
+    homes: Arc<Homes>,
     /// Signals that a page is there or has failed, or that the fetching reader is gone.
     changed: Notify,
 }
@@ -162,6 +166,7 @@ impl Renderings {
                     Some(Mutex::new(Parts::new(request.format, redis.shards())))
                 }
             },
+            homes: Arc::clone(&self.homes),
             changed: Notify::new(),
         });
         open.push(Arc::downgrade(&rendering));
@@ -214,7 +219,8 @@ impl Rendering {
         };
         if let Some(cursor) = cursor {
             let mut page = self.backend.page(&request(cursor)).await?;
-            page.body = self.joined(RedisBackend::shard_at(cursor) + 1, page.body);
+            let shard = RedisBackend::shard_at(cursor);
+            page.body = self.joined_shard(shard, page.body).await?;
             return Ok(Part::new(Vec::new(), page));
         }
         let first = request(b"0");
@@ -224,18 +230,30 @@ impl Rendering {
         );
         // Of two errors the page's is more precise.
         let mut page = page?;
-        let info = self.joined(OWN, info?);
-        page.body = self.joined(OWN + 1, page.body);
+        let info = self.joined(OWN, info?, &Moved::default());
+        page.body = self.joined_shard(0, page.body).await?;
         Ok(Part::new(info, page))
     }
 
+    /// Returns a page of a shard with names that no other part has, without what has moved from it.
+    async fn joined_shard(&self, shard: usize, page: Vec<u8>) -> Result<Vec<u8>, BackendError> {
+        let moved = match &self.backend {
+            Backend::Redis(redis) if redis.shards() > 1 => {
+                let homes = &self.homes;
+                homes.moved(redis, shard, &page, &self.request).await?
+            }
+            Backend::Redis(_) | Backend::Embedded(_) => Moved::default(),
+        };
+        Ok(self.joined(OWN + 1 + shard, page, &moved))
+    }
+
     /// Returns a page of a part with names that no other part has.
-    fn joined(&self, part: usize, page: Vec<u8>) -> Vec<u8> {
+    fn joined(&self, part: usize, page: Vec<u8>, moved: &Moved) -> Vec<u8> {
         let Some(parts) = &self.parts else {
             return page;
         };
         let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-        parts.join(part, page)
+        parts.join(part, page, moved)
     }
 
     /// Renders the first page; again if the registry changes between the shards' pages, or is

@@ -3,12 +3,23 @@
 //! Source: `MetricFamily` of `client_model`'s `metrics.proto`: name 1, help 2, type 3, metrics 4,
 //! unit 5.
 
+use std::borrow::Cow;
+
 use super::ChangedNames;
 use crate::push::reading::protobuf::message::{Message, Value};
 
-/// Returns name and number of the type of each message.
-pub(super) fn families(page: &[u8]) -> impl Iterator<Item = (&str, u64)> {
-    messages(page).map(|message| (name(message).unwrap_or_default(), type_number(message)))
+/// Returns the name of each message, and the word of the text formats for its type.
+pub(super) fn families(page: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    messages(page).map(|message| {
+        let word = match type_number(message) {
+            0 => "counter",
+            1 => "gauge",
+            2 => "summary",
+            4 => "histogram",
+            _ => "untyped",
+        };
+        (Cow::Borrowed(name(message).unwrap_or_default()), word)
+    })
 }
 
 /// Returns the page with the new names.
@@ -20,6 +31,7 @@ pub(super) fn renamed(page: &[u8], names: &ChangedNames) -> Vec<u8> {
             put_bytes(&mut out, message);
             continue;
         };
+        let Some(new) = new else { continue };
         let mut changed = Vec::with_capacity(message.len() + new.len());
         let mut fields = Message(message);
         loop {

@@ -93,9 +93,9 @@ fn joined(registries: &[Registry], format: Format, escaping: Escaping, series: u
                 ..ExposeRequest::default()
             };
             let page = registry.expose(1, &request).unwrap();
-            let body = parts.join(number + 1, page.body.clone());
+            let body = parts.join(number + 1, page.body.clone(), &Moved::default());
             // A reader that was left behind reads the same.
-            assert_eq!(parts.join(number + 1, page.body), body);
+            assert_eq!(parts.join(number + 1, page.body, &Moved::default()), body);
             whole.extend(body);
             cursor = page.next.map(String::into_bytes);
         }
@@ -214,13 +214,7 @@ proptest! {
         let page = joined(&registries, format, escaping, series);
         let check = Parts::new(format, 1);
         let mut seen = BTreeSet::new();
-        let families = if format == Format::Protobuf {
-            let found = protobuf::families(&page);
-            found.map(|(name, of)| (name.to_owned(), Kind::of_number(of))).collect::<Vec<_>>()
-        } else {
-            let found = text::families(&page);
-            found.map(|(name, word)| (name.into_owned(), check.kind(word))).collect()
-        };
+        let families = families(&page, format).map(|(name, word)| (name.into_owned(), check.kind(word)));
         for (name, kind) in families {
             // A registry may have a gauge with the name of a counter's start times.
             for sample in kind.samples(&name) {

@@ -56,7 +56,9 @@ fn rename_line(line: &str, names: &ChangedNames, out: &mut String) -> Option<()>
     if let Some(comment) = line.strip_prefix("# ") {
         let (keyword, rest) = comment.split_once(' ')?;
         let (old, after) = name(rest)?;
-        let new = names.get(&*old)?;
+        let Some(new) = names.get(&*old)? else {
+            return Some(());
+        };
         match (keyword, after.trim()) {
             // A unit must be the ending of the name.
             ("UNIT", _) => {}
@@ -66,10 +68,14 @@ fn rename_line(line: &str, names: &ChangedNames, out: &mut String) -> Option<()>
         }
     } else if let Some(labels) = line.strip_prefix('{') {
         let (old, after) = name(labels)?;
-        out.extend(["{\"", names.get(&*old)?, "\"", after]);
+        if let Some(new) = names.get(&*old)? {
+            out.extend(["{\"", new, "\"", after]);
+        }
     } else {
         let (old, after) = name(line)?;
-        out.extend([names.get(&*old)?, after]);
+        if let Some(new) = names.get(&*old)? {
+            out.extend([new, after]);
+        }
     }
     Some(())
 }
