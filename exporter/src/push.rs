@@ -14,7 +14,7 @@
 //! many keys have the new series. The same push again completes it.
 
 mod content;
-pub(crate) mod reading;
+mod reading;
 
 use std::time::{Duration, SystemTime};
 

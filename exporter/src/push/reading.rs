@@ -6,7 +6,7 @@
 mod encoding;
 mod family;
 mod histogram;
-pub(crate) mod protobuf;
+mod protobuf;
 mod text;
 
 use std::collections::HashMap;

@@ -20,6 +20,7 @@
 
 mod protobuf;
 mod text;
+mod wire;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, hash_map::RandomState};

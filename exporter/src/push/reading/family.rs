@@ -96,22 +96,6 @@ pub(crate) enum Part {
     Start,
 }
 
-impl Part {
-    /// Returns whether a family of that type has such a part.
-    pub(crate) fn is_of(&self, family_type: FamilyType) -> bool {
-        matches!(
-            (self, family_type),
-            (Self::Start, _)
-                | (Self::Value, FamilyType::Counter | FamilyType::Gauge(_))
-                | (
-                    Self::Count | Self::Sum,
-                    FamilyType::Histogram | FamilyType::Summary
-                )
-                | (Self::Bucket(..), FamilyType::Histogram)
-        )
-    }
-}
-
 impl Draft {
     pub(crate) fn new(name: &str, family_type: FamilyType, place: Place) -> Self {
         Self {

@@ -1,47 +1,35 @@
 //! Reads `io.prometheus.client.MetricFamily` messages, each preceded by its length.
-//!
-//! The field numbers are those of
-//! [metrics.proto](https://github.com/prometheus/client_model/blob/master/io/prometheus/client/metrics.proto).
 
-pub(crate) mod message;
-mod native;
+mod messages;
 
 use std::collections::HashMap;
 
-use metrics_model::{Exemplar, FamilyType, NativeHistogram, Point};
+use metrics_model::{
+    Exemplar, FamilyType, Labels, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, Point,
+    SparseBuckets,
+};
+use prost::Message;
 
 use super::family::{
     Draft, Family, FileContent, FileExemplar, GAUGE, LabelPairs, Part, Sample, Series,
     check_labels, spelled,
 };
 use super::{LeftOut, Place, ReadError};
-use message::{Message, Value};
-use native::{Side, span_of, zigzag};
+use messages::{BucketSpan, Histogram, LabelPair, Metric, MetricFamily, Timestamp};
 
 /// Reads a file.
 pub(super) fn parse(bytes: &[u8]) -> Result<FileContent, ReadError> {
     let mut parsed = FileContent::default();
     let mut by_name: HashMap<String, usize> = HashMap::new();
-    let mut rest = Message(bytes);
+    let mut rest = bytes;
     let mut number = 0;
-    while !rest.0.is_empty() {
+    while !rest.is_empty() {
         number += 1;
         let place = Place::Message(number);
-        let at = bytes.len() - rest.0.len();
-        let wrong = |reason: &str| {
-            let hint = if reason == CUT_OFF {
-                format!(
-                    ", or the file has another format; it begins at byte {at} of {}",
-                    bytes.len()
-                )
-            } else {
-                String::new()
-            };
-            ReadError::at(place, &format!("{reason}{hint}"))
-        };
-        let message = rest.bytes().ok_or_else(|| wrong(CUT_OFF))?;
-        let draft = DraftFamily::read(Message(message)).map_err(|reason| wrong(&reason))?;
-        let family = draft.finish(place, &mut parsed.left_out)?;
+        let at = bytes.len() - rest.len();
+        let message = MetricFamily::decode_length_delimited(&mut rest)
+            .map_err(|error| ReadError::at(place, &damage(at, bytes.len(), &error)))?;
+        let family = family(message, place, &mut parsed.left_out)?;
         if family.series.is_empty() {
             continue;
         }
@@ -62,98 +50,74 @@ pub(super) fn parse(bytes: &[u8]) -> Result<FileContent, ReadError> {
     Ok(parsed)
 }
 
-const CUT_OFF: &str = "it is cut off or damaged";
-
-/// The fields of a family's message.
-#[derive(Default)]
-struct DraftFamily {
-    name: String,
-    help: Option<String>,
-    unit: Option<String>,
-    kind: u64,
-    metrics: Vec<Metric>,
+/// Returns what is wrong with a message that begins at byte `at`.
+fn damage(at: usize, size: usize, error: &prost::DecodeError) -> String {
+    format!(
+        "it is cut off or damaged, or the file has another format; it begins at byte {at} of {size}: {error}"
+    )
 }
 
-impl DraftFamily {
-    fn read(message: Message<'_>) -> Result<Self, String> {
-        let mut family = Self::default();
-        for field in message {
-            match field.ok_or(CUT_OFF)? {
-                (1, Value::Bytes(text)) => family.name = utf8(text)?,
-                (2, Value::Bytes(text)) => family.help = Some(utf8(text)?),
-                (3, Value::Varint(number)) => family.kind = number,
-                (4, Value::Bytes(metric)) => family.metrics.push(Metric::read(Message(metric))?),
-                (5, Value::Bytes(text)) => family.unit = Some(utf8(text)?),
-                _ => {}
+fn family(
+    message: MetricFamily,
+    place: Place,
+    left_out: &mut Vec<LeftOut>,
+) -> Result<Family, ReadError> {
+    let name = message.name;
+    let wrong = |reason: &str| ReadError::at(place, &format!("{name}: {reason}"));
+    let is_native = message.metrics.iter().any(|metric| {
+        let histogram = metric.histogram.as_ref();
+        histogram.is_some_and(Histogram::is_native)
+    });
+    let family_type = match message.kind {
+        0 => FamilyType::Counter,
+        1 | 3 => GAUGE,
+        2 => FamilyType::Summary,
+        4 if is_native => FamilyType::NativeHistogram,
+        4 => FamilyType::Histogram,
+        other => return Err(wrong(&format!("type {other}, allowed is 0 to 4"))),
+    };
+    let bare = match family_type {
+        FamilyType::Counter => name.strip_suffix("_total").unwrap_or(&name),
+        _ => &name,
+    };
+    let mut draft = Draft::new(bare, family_type, place);
+    draft.describe(message.help, message.unit);
+    let mut native = Vec::new();
+    for metric in message.metrics {
+        if metric.time_ms.is_some() {
+            return Err(wrong("a time stamp: what is pushed is what is now"));
+        }
+        let labels = pairs(metric.labels.iter());
+        let mut parts = Parts::of(&metric, family_type).map_err(|reason| wrong(&reason))?;
+        parts.leave_out(&name, &labels, left_out);
+        if let Some(histogram) = parts.native {
+            check_labels(&labels).map_err(|reason| wrong(&reason))?;
+            native.push(Series {
+                place,
+                labels,
+                layout: None,
+                point: Point::Native(Box::new(histogram)),
+                start: parts.start,
+                exemplars: parts.exemplars,
+            });
+            continue;
+        }
+        let start = parts.start.map(|start| (Part::Start, start));
+        for (part, value) in parts.samples.into_iter().chain(start) {
+            if !draft.add(labels.clone(), part, Sample { value, place }, None) {
+                return Err(wrong("it has a series twice"));
             }
         }
-        Ok(family)
+        draft.add_exemplars(&labels, parts.exemplars);
     }
-
-    fn family_type(&self) -> Result<FamilyType, String> {
-        Ok(match self.kind {
-            0 => FamilyType::Counter,
-            1 | 3 => GAUGE,
-            2 => FamilyType::Summary,
-            4 if self.metrics.iter().any(|metric| metric.native.is_some()) => {
-                FamilyType::NativeHistogram
-            }
-            4 => FamilyType::Histogram,
-            other => return Err(format!("type {other}, allowed is 0 to 4")),
-        })
-    }
-
-    fn finish(self, place: Place, left_out: &mut Vec<LeftOut>) -> Result<Family, ReadError> {
-        let wrong = |reason: &str| ReadError::at(place, &format!("{}: {reason}", self.name));
-        let family_type = self.family_type().map_err(|reason| wrong(&reason))?;
-        let bare = match family_type {
-            FamilyType::Counter => self.name.strip_suffix("_total").unwrap_or(&self.name),
-            _ => &self.name,
-        };
-        let mut draft = Draft::new(bare, family_type, place);
-        draft.describe(self.help.clone(), self.unit.clone());
-        let mut native = Vec::new();
-        for mut metric in self.metrics {
-            metric.leave_out(&self.name, family_type, left_out);
-            if let Some(histogram) = metric.native {
-                check_labels(&metric.labels).map_err(|reason| wrong(&reason))?;
-                native.push(Series {
-                    place,
-                    labels: metric.labels,
-                    layout: None,
-                    point: Point::Native(Box::new(histogram)),
-                    start: metric.start,
-                    exemplars: metric.exemplars,
-                });
-                continue;
-            }
-            if family_type == FamilyType::NativeHistogram {
-                return Err(wrong("it has native and other histograms"));
-            }
-            if metric.samples.is_empty() {
-                return Err(wrong("a metric without a value"));
-            }
-            let start = metric.start.map(|start| (Part::Start, start));
-            for (part, value) in metric.samples.into_iter().chain(start) {
-                let sample = Sample { value, place };
-                if !part.is_of(family_type) {
-                    return Err(wrong("a metric of another type than its family"));
-                }
-                if !draft.add(metric.labels.clone(), part, sample, None) {
-                    return Err(wrong("it has a series twice"));
-                }
-            }
-            draft.add_exemplars(&metric.labels, metric.exemplars);
-        }
-        let mut family = draft.finish(left_out)?;
-        family.series.extend(native);
-        Ok(family)
-    }
+    let mut family = draft.finish(left_out)?;
+    family.series.extend(native);
+    Ok(family)
 }
 
+/// The parts of a metric.
 #[derive(Default)]
-struct Metric {
-    labels: LabelPairs,
+struct Parts {
     samples: Vec<(Part, f64)>,
     native: Option<NativeHistogram>,
     quantiles: usize,
@@ -161,46 +125,88 @@ struct Metric {
     exemplars: Vec<FileExemplar>,
 }
 
-impl Metric {
-    fn read(message: Message<'_>) -> Result<Self, String> {
-        let mut metric = Self::default();
-        for field in message {
-            match field.ok_or(CUT_OFF)? {
-                (1, Value::Bytes(label)) => metric.labels.push(pair(Message(label))?),
-                (3, Value::Bytes(counter)) => metric.counter(Message(counter))?,
-                (2 | 5, Value::Bytes(scalar)) => {
-                    let value = double(Message(scalar), 1)?;
-                    metric.samples.push((Part::Value, value));
+impl Parts {
+    /// Returns the parts that a family of this type has.
+    fn of(metric: &Metric, family_type: FamilyType) -> Result<Self, String> {
+        let mut parts = Self::default();
+        let missing = || format!("a metric that is no {}", family_type.describe());
+        match family_type {
+            FamilyType::Counter => {
+                let counter = metric.counter.as_ref().ok_or_else(missing)?;
+                parts.samples.push((Part::Value, counter.value));
+                parts
+                    .exemplars
+                    .extend(counter.exemplar.as_ref().map(exemplar));
+                parts.start = counter.start.as_ref().map(seconds);
+            }
+            FamilyType::Summary => {
+                let summary = metric.summary.as_ref().ok_or_else(missing)?;
+                parts.quantiles = summary.quantiles.len();
+                parts.count(summary.count, summary.sum);
+                parts.start = summary.start.as_ref().map(seconds);
+            }
+            FamilyType::Histogram | FamilyType::NativeHistogram => {
+                let histogram = metric.histogram.as_ref().ok_or_else(missing)?;
+                let is_native = family_type == FamilyType::NativeHistogram;
+                if is_native != histogram.is_native() {
+                    return Err("it has native and other histograms".to_owned());
                 }
-                (4, Value::Bytes(summary)) => metric.summary(Message(summary))?,
-                (6, _) => return Err("a time stamp: what is pushed is what is now".to_owned()),
-                (7, Value::Bytes(histogram)) => metric.histogram(Message(histogram))?,
-                _ => {}
+                parts.histogram(histogram, is_native)?;
+            }
+            _ => {
+                let scalar = metric.gauge.as_ref().or(metric.untyped.as_ref());
+                let scalar = scalar.ok_or_else(|| "a metric that is no gauge".to_owned())?;
+                parts.samples.push((Part::Value, scalar.value));
             }
         }
-        metric.labels.retain(|(_, value)| !value.is_empty());
-        metric.labels.sort_unstable();
-        Ok(metric)
+        Ok(parts)
     }
 
-    fn counter(&mut self, message: Message<'_>) -> Result<(), String> {
-        let mut value = 0.0;
-        for field in message {
-            match field.ok_or(CUT_OFF)? {
-                (1, Value::Fixed64(bits)) => value = f64::from_bits(bits),
-                (2, Value::Bytes(one)) => self.exemplars.push(exemplar(Message(one))?),
-                (3, Value::Bytes(time)) => self.start = Some(seconds(Message(time))?),
-                _ => {}
-            }
+    fn count(&mut self, count: u64, sum: f64) {
+        let samples = [(Part::Count, count as f64), (Part::Sum, sum)];
+        self.samples.extend(samples);
+    }
+
+    fn histogram(&mut self, histogram: &Histogram, is_native: bool) -> Result<(), String> {
+        if histogram.has_fractions() {
+            return Err("counts of observations that are no whole numbers".to_owned());
         }
-        self.samples.push((Part::Value, value));
+        self.start = histogram.start.as_ref().map(seconds);
+        let of_buckets = histogram
+            .buckets
+            .iter()
+            .filter_map(|bucket| bucket.exemplar.as_ref());
+        let all = of_buckets.chain(&histogram.exemplars);
+        self.exemplars.extend(all.map(exemplar));
+        if is_native {
+            self.native = Some(histogram.native()?);
+            return Ok(());
+        }
+        for bucket in &histogram.buckets {
+            if bucket.upper_bound.is_nan() {
+                return Err("a bucket with the bound NaN, allowed are numbers and +Inf".to_owned());
+            }
+            let part = Part::Bucket(spelled(bucket.upper_bound), bucket.upper_bound);
+            self.samples.push((part, bucket.cumulative_count as f64));
+        }
+        // The bucket +Inf need not be in a message: it is the count.
+        let is_last = |bound: f64| bound == f64::INFINITY;
+        if !histogram
+            .buckets
+            .iter()
+            .any(|bucket| is_last(bucket.upper_bound))
+        {
+            let part = Part::Bucket("+Inf".to_owned(), f64::INFINITY);
+            self.samples.push((part, histogram.count as f64));
+        }
+        self.count(histogram.count, histogram.sum);
         Ok(())
     }
 
     /// Removes the parts that no registry stores, and adds them to `left_out`.
-    fn leave_out(&mut self, name: &str, family_type: FamilyType, left_out: &mut Vec<LeftOut>) {
-        let labels = self.labels.iter().map(|(name, value)| (&**name, &**value));
-        let sample = match metrics_model::Labels::new(labels) {
+    fn leave_out(&mut self, name: &str, labels: &LabelPairs, left_out: &mut Vec<LeftOut>) {
+        let labels = labels.iter().map(|(name, value)| (&**name, &**value));
+        let sample = match Labels::new(labels) {
             Ok(labels) if !labels.as_str().is_empty() => format!("{name}{{{}}}", labels.as_str()),
             _ => name.to_owned(),
         };
@@ -223,162 +229,99 @@ impl Metric {
             }
             checked.is_ok()
         });
-        let is_counting = family_type.gauge_mode().is_none();
-        self.start = self.start.filter(|_| is_counting);
-    }
-
-    fn summary(&mut self, message: Message<'_>) -> Result<(), String> {
-        let (mut count, mut sum) = (0, 0.0);
-        for field in message {
-            match field.ok_or(CUT_OFF)? {
-                (1, Value::Varint(number)) => count = number,
-                (2, Value::Fixed64(bits)) => sum = f64::from_bits(bits),
-                (3, Value::Bytes(_)) => self.quantiles += 1,
-                (4, Value::Bytes(time)) => self.start = Some(seconds(Message(time))?),
-                _ => {}
-            }
-        }
-        self.samples
-            .extend([(Part::Count, count as f64), (Part::Sum, sum)]);
-        Ok(())
-    }
-
-    fn bucket(&mut self, message: Message<'_>) -> Result<(), String> {
-        let (mut count, mut bound) = (0, 0.0);
-        for field in message {
-            match field.ok_or(CUT_OFF)? {
-                (1, Value::Varint(number)) => count = number,
-                (2, Value::Fixed64(bits)) => bound = f64::from_bits(bits),
-                (3, Value::Bytes(one)) => self.exemplars.push(exemplar(Message(one))?),
-                _ => {}
-            }
-        }
-        if bound.is_nan() {
-            return Err("a bucket with the bound NaN, allowed are numbers and +Inf".to_owned());
-        }
-        let part = Part::Bucket(spelled(bound), bound);
-        self.samples.push((part, count as f64));
-        Ok(())
-    }
-
-    fn histogram(&mut self, message: Message<'_>) -> Result<(), String> {
-        let (mut count, mut sum, mut schema) = (0, 0.0, None);
-        let mut native = NativeHistogram::default();
-        let (mut positive, mut negative) = (Side::default(), Side::default());
-        for field in message {
-            match field.ok_or(CUT_OFF)? {
-                (1, Value::Varint(number)) => count = number,
-                (2, Value::Fixed64(bits)) => sum = f64::from_bits(bits),
-                (3, Value::Bytes(one)) => self.bucket(Message(one))?,
-                (4 | 8 | 11 | 14, _) => {
-                    return Err("counts of observations that are no whole numbers".to_owned());
-                }
-                (5, Value::Varint(number)) => schema = Some(zigzag(number)),
-                (6, Value::Fixed64(bits)) => native.zero_threshold = f64::from_bits(bits),
-                (7, Value::Varint(number)) => native.zero_count = number,
-                (9, Value::Bytes(span)) => negative.spans.push(span_of(Message(span))?),
-                (10, value) => negative.add_deltas(&value)?,
-                (12, Value::Bytes(span)) => positive.spans.push(span_of(Message(span))?),
-                (13, value) => positive.add_deltas(&value)?,
-                (15, Value::Bytes(time)) => self.start = Some(seconds(Message(time))?),
-                (16, Value::Bytes(one)) => self.exemplars.push(exemplar(Message(one))?),
-                _ => {}
-            }
-        }
-        let is_native =
-            !positive.spans.is_empty() || !negative.spans.is_empty() || native.zero_threshold > 0.0;
-        match schema {
-            Some(schema) if is_native => {
-                native.schema = i8::try_from(schema)
-                    .ok()
-                    .filter(|schema| metrics_model::NATIVE_SCHEMAS.contains(schema))
-                    .ok_or_else(|| format!("schema {schema}, allowed is -4 to 8"))?;
-                native.sum = sum;
-                native.positive = positive.buckets()?;
-                native.negative = negative.buckets()?;
-                let found = native.count();
-                // Observations of NaN are in the count and in no bucket.
-                if found != count && (found > count || !sum.is_nan()) {
-                    return Err(format!(
-                        "its count is {count}, and its buckets have {found}; allowed are equal numbers"
-                    ));
-                }
-                self.native = Some(native);
-            }
-            _ => self.complete(count, sum),
-        }
-        Ok(())
-    }
-
-    /// Adds the samples of a histogram beside its buckets. The bucket +Inf need not be in a
-    /// message: it is the count.
-    fn complete(&mut self, count: u64, sum: f64) {
-        let is_last =
-            |part: &Part| matches!(part, Part::Bucket(_, bound) if *bound == f64::INFINITY);
-        if !self.samples.iter().any(|(part, _)| is_last(part)) {
-            let last = Part::Bucket("+Inf".to_owned(), f64::INFINITY);
-            self.samples.push((last, count as f64));
-        }
-        let samples = [(Part::Count, count as f64), (Part::Sum, sum)];
-        self.samples.extend(samples);
     }
 }
 
-fn pair(message: Message<'_>) -> Result<(String, String), String> {
-    let (mut name, mut value) = (String::new(), String::new());
-    for field in message {
-        match field.ok_or(CUT_OFF)? {
-            (1, Value::Bytes(text)) => name = utf8(text)?,
-            (2, Value::Bytes(text)) => value = utf8(text)?,
-            _ => {}
-        }
+impl Histogram {
+    fn is_native(&self) -> bool {
+        let has_buckets = !self.positive_spans.is_empty() || !self.negative_spans.is_empty();
+        self.schema.is_some() && (has_buckets || self.zero_threshold > 0.0)
     }
-    Ok((name, value))
+
+    fn has_fractions(&self) -> bool {
+        self.float_count.is_some()
+            || self.float_zero_count.is_some()
+            || !self.negative_counts.is_empty()
+            || !self.positive_counts.is_empty()
+            || self
+                .buckets
+                .iter()
+                .any(|bucket| bucket.float_count.is_some())
+    }
+
+    fn native(&self) -> Result<NativeHistogram, String> {
+        let schema = self.schema.unwrap_or_default();
+        let histogram = NativeHistogram {
+            schema: i8::try_from(schema)
+                .ok()
+                .filter(|schema| NATIVE_SCHEMAS.contains(schema))
+                .ok_or_else(|| format!("schema {schema}, allowed is -4 to 8"))?,
+            zero_threshold: self.zero_threshold,
+            zero_count: self.zero_count,
+            sum: self.sum,
+            positive: sparse(&self.positive_spans, &self.positive_deltas)?,
+            negative: sparse(&self.negative_spans, &self.negative_deltas)?,
+        };
+        let count = histogram.count();
+        // Observations of NaN are in the count and in no bucket.
+        if count == self.count || (count < self.count && self.sum.is_nan()) {
+            return Ok(histogram);
+        }
+        Err(format!(
+            "its count is {}, and its buckets have {count}; allowed are equal numbers",
+            self.count
+        ))
+    }
 }
 
-fn exemplar(message: Message<'_>) -> Result<FileExemplar, String> {
-    let mut exemplar = FileExemplar {
-        labels: LabelPairs::new(),
-        value: 0.0,
-        time: None,
-    };
-    for field in message {
-        match field.ok_or(CUT_OFF)? {
-            (1, Value::Bytes(label)) => exemplar.labels.push(pair(Message(label))?),
-            (2, Value::Fixed64(bits)) => exemplar.value = f64::from_bits(bits),
-            (3, Value::Bytes(time)) => exemplar.time = Some(seconds(Message(time))?),
-            _ => {}
+/// Returns the buckets of one sign: runs of numbers, and the difference of each count to the one
+/// before.
+fn sparse(spans: &[BucketSpan], deltas: &[i64]) -> Result<SparseBuckets, String> {
+    let wrong = || "spans and deltas that do not fit each other".to_owned();
+    let mut buckets = SparseBuckets::new();
+    let mut deltas = deltas.iter();
+    let (mut number, mut count) = (0_i32, 0_i64);
+    for span in spans {
+        number = number.checked_add(span.offset).ok_or_else(wrong)?;
+        for _ in 0..span.length {
+            let delta = deltas.next().ok_or_else(wrong)?;
+            count = count.checked_add(*delta).ok_or_else(wrong)?;
+            let observations = u64::try_from(count).map_err(|_| wrong())?;
+            if observations > 0 {
+                buckets.push((number, observations));
+            }
+            number = number.checked_add(1).ok_or_else(wrong)?;
         }
     }
-    Ok(exemplar)
+    if deltas.next().is_some() || buckets.len() > MAX_NATIVE_BUCKETS {
+        return Err(wrong());
+    }
+    Ok(buckets)
+}
+
+/// Returns labels with a value, sorted.
+fn pairs<'m>(labels: impl Iterator<Item = &'m LabelPair>) -> LabelPairs {
+    let present = labels.filter(|label| !label.value.is_empty());
+    let pairs = present.map(|label| (label.name.clone(), label.value.clone()));
+    let mut pairs: LabelPairs = pairs.collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+fn exemplar(message: &messages::Exemplar) -> FileExemplar {
+    let labels = message.labels.iter();
+    FileExemplar {
+        labels: labels
+            .map(|label| (label.name.clone(), label.value.clone()))
+            .collect(),
+        value: message.value,
+        time: message.time.as_ref().map(seconds),
+    }
 }
 
 /// Returns a time stamp as Unix time in seconds.
-fn seconds(message: Message<'_>) -> Result<f64, String> {
-    let mut time = 0.0;
-    for field in message {
-        match field.ok_or(CUT_OFF)? {
-            (1, Value::Varint(seconds)) => time += seconds.cast_signed() as f64,
-            (2, Value::Varint(nanoseconds)) => time += nanoseconds.cast_signed() as f64 / 1e9,
-            _ => {}
-        }
-    }
-    Ok(time)
-}
-
-fn double(message: Message<'_>, wanted: u64) -> Result<f64, String> {
-    let mut value = 0.0;
-    for field in message {
-        match field.ok_or(CUT_OFF)? {
-            (number, Value::Fixed64(bits)) if number == wanted => value = f64::from_bits(bits),
-            _ => {}
-        }
-    }
-    Ok(value)
-}
-
-fn utf8(bytes: &[u8]) -> Result<String, String> {
-    String::from_utf8(bytes.to_vec()).map_err(|_| "a text that is not UTF-8".to_owned())
+fn seconds(time: &Timestamp) -> f64 {
+    time.seconds as f64 + f64::from(time.nanos) / 1e9
 }
 
 #[cfg(test)]

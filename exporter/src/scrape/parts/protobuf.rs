@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::ChangedNames;
-use crate::push::reading::protobuf::message::{Message, Value};
+use super::wire::{Message, Value};
 
 /// Returns the name of each message, and the word of the text formats for its type.
 pub(super) fn families(page: &[u8]) -> impl Iterator<Item = (Cow<'_, str>, &str)> {

@@ -86,7 +86,7 @@ fn a_damaged_message_is_named_with_its_place() {
     let whole = delimited(&[field(1, b"a"), vec![3 << 3, 1]].concat());
     let cut = [&whole[..], &whole[..4]].concat();
     let error = parse(&cut).unwrap_err().to_string();
-    let expected = "message 2: it is cut off or damaged, or the file has another format; it begins at byte 6 of 10";
+    let expected = "message 2: it is cut off or damaged, or the file has another format; it begins at byte 6 of 10: failed to decode Protobuf message: buffer underflow";
     assert_eq!(error, expected);
 }
 

@@ -1,18 +1,18 @@
 //! Protobuf's wire format: iterates over the fields of a message.
 
 /// The fields of a message that are left; a malformed field is `None`.
-pub(crate) struct Message<'a>(pub(crate) &'a [u8]);
+pub(super) struct Message<'a>(pub(crate) &'a [u8]);
 
 /// The value of a field.
-pub(crate) enum Value<'a> {
+pub(super) enum Value<'a> {
     Varint(u64),
-    Fixed64(u64),
     Bytes(&'a [u8]),
-    Fixed32,
+    /// Eight or four bytes.
+    Fixed,
 }
 
 impl<'a> Message<'a> {
-    pub(crate) fn varint(&mut self) -> Option<u64> {
+    fn varint(&mut self) -> Option<u64> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
             let (&byte, rest) = self.0.split_first()?;
@@ -31,7 +31,7 @@ impl<'a> Message<'a> {
         Some(taken)
     }
 
-    pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.varint()?).ok()?;
         self.take(length)
     }
@@ -40,9 +40,9 @@ impl<'a> Message<'a> {
         let key = self.varint()?;
         let value = match key & 7 {
             0 => Value::Varint(self.varint()?),
-            1 => Value::Fixed64(u64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            1 => self.take(8).map(|_| Value::Fixed)?,
             2 => Value::Bytes(self.bytes()?),
-            5 => self.take(4).map(|_| Value::Fixed32)?,
+            5 => self.take(4).map(|_| Value::Fixed)?,
             _ => return None,
         };
         Some((key >> 3, value))
