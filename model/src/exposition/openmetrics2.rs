@@ -6,10 +6,10 @@
 
 use super::PAGE_BYTES;
 use super::number::format_number;
-use super::renderer::{Renderer, Shown};
-use super::text::{
+use super::parts::{
     exemplar_of, has_unit, names_state, newest, push_exemplar, push_seconds, set_pid_label,
 };
+use super::renderer::{Renderer, Shown};
 use crate::escaping::{Escaping, is_legacy, push_quoted};
 use crate::labels::push_escaped;
 use crate::registry::{BucketView, SeriesView};

@@ -8,8 +8,8 @@
 
 use super::PAGE_BYTES;
 use super::openmetrics2::spans;
+use super::parts::{exemplar_of, has_unit, newest};
 use super::renderer::{Renderer, Shown};
-use super::text::{exemplar_of, has_unit, newest};
 use crate::bytes::Write;
 use crate::escaping::{Escaping, unescaped};
 use crate::labels::parse;

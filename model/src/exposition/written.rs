@@ -7,7 +7,7 @@
 //! contain one name twice. The result depends on the names that exist at that moment, not on the
 //! order in which they arrived.
 
-use super::text::names_state;
+use super::parts::names_state;
 use crate::escaping::{Escaping, LabelNames, WrittenLabels, is_legacy, is_unique_form};
 use crate::name::sample_suffixes;
 use crate::registry::{FamilyView, SeriesEntry};
