@@ -293,6 +293,15 @@ WRONG = [
     ),
     (("METRICS.EXPOSE", "m", "FORMAT", "XML"), "unknown format 'XML', expected TEXT, TEXT1, OPENMETRICS, "),
     (("METRICS.EXPOSE", "m", "COUNT", "1"), "COUNT only goes with CURSOR"),
+    (("METRICS.EXPOSE", "m", "BYTES", "65536"), "BYTES only goes with CURSOR"),
+    (("METRICS.EXPOSE", "m", "CURSOR", "0", "BYTES"), "option BYTES lacks its value"),
+    *(
+        (
+            ("METRICS.EXPOSE", "m", "CURSOR", "0", "BYTES", wrong),
+            f"BYTES '{wrong}' is out of range, expected a whole number from 16384 to 1048576",
+        )
+        for wrong in ("0", "16383", "1048577", "-1", "1e5", "+20000", "9" * 30, "many")
+    ),
     (("METRICS.PUSH", "m", "", "1", "x"), "a writer id must not be empty"),
     (("METRICS.PUSH", "m", "w", "first", "x"), "'first' is no seq"),
     (("METRICS.PUSH", "m", "w", "1", b"\x01\x00\x00\x00\x00", "EPOCH", "12"), "'12' is no epoch, expected 16 hex"),

@@ -46,11 +46,30 @@ def test_pages_join_into_the_whole_page(redis: RedisServer, form: str, count: li
     assert "".join(pages(redis, "FORMAT", form, *count)) == whole
 
 
-def test_pages_are_small(redis: RedisServer) -> None:
-    fill(redis, 2_000)
-    sizes = [len(body) for body in pages(redis)]
-    assert len(sizes) > 3
-    assert max(sizes) < 70 * 1024
+@pytest.mark.parametrize(
+    ("options", "size"), [([], 256 * 1024), (["BYTES", 16_384], 16_384), (["bytes", 100_000], 100_000)]
+)
+def test_pages_have_the_size_that_was_asked_for(redis: RedisServer, options: list[object], size: int) -> None:
+    fill(redis, 4_000)
+    sizes = [len(body) for body in pages(redis, *options)]
+    assert len(sizes) > 2
+    assert all(size <= found < size + 1_000 for found in sizes[:-1])
+
+
+def test_each_page_may_have_another_size(redis: RedisServer) -> None:
+    fill(redis, 4_000)
+    whole = redis.execute("METRICS.EXPOSE", "m", "FORMAT", "OPENMETRICS")
+    bodies, cursor = [], "0"
+    for size in itertools.cycle([16_384, 1_048_576, 40_000, None]):
+        options: list[object] = [] if size is None else ["BYTES", size]
+        reply = redis.execute("METRICS.EXPOSE", "m", "FORMAT", "OPENMETRICS", "CURSOR", cursor, *options)
+        assert isinstance(reply, list)
+        cursor, body = reply
+        bodies.append(body)
+        if cursor == "0":
+            break
+    assert len(bodies) > 4
+    assert "".join(bodies) == whole
 
 
 @pytest.mark.parametrize("form", ["TEXT", "OPENMETRICS"])

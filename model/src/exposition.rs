@@ -41,9 +41,8 @@ pub use request::{ExposeError, ExposeRequest, Format, Page, UnknownFormat};
 use text::Text;
 use written::Written;
 
-/// A page ends after this many bytes …
-const PAGE_BYTES: usize = 64 * 1024;
-/// … or after this many values were visited, so that no page takes longer than a millisecond.
+/// A page ends after this many values were visited, or after the bytes of its request, so that no
+/// page takes longer than half a millisecond.
 const PAGE_VALUES: usize = 10_000;
 /// Number of values that take as long as a name or a label set that is written otherwise than it is
 /// stored: other names are looked up.
@@ -60,6 +59,20 @@ impl Registry {
     ///
     /// See [`ExposeError`]; nothing is rendered then.
     pub fn expose(&self, now_ms: u64, request: &ExposeRequest) -> Result<Page, ExposeError> {
+        self.expose_into(Vec::new(), now_ms, request)
+    }
+
+    /// Does the same, into the memory of a page that is no longer needed.
+    ///
+    /// # Errors
+    ///
+    /// See [`ExposeError`]; nothing is rendered then.
+    pub fn expose_into(
+        &self,
+        mut buffer: Vec<u8>,
+        now_ms: u64,
+        request: &ExposeRequest,
+    ) -> Result<Page, ExposeError> {
         if self.is_healing(now_ms) {
             return Err(ExposeError::Healing);
         }
@@ -74,14 +87,29 @@ impl Registry {
         if request.escaping == Escaping::AllowUtf8 && request.format == Format::Text {
             return Err(ExposeError::NoQuotedNames);
         }
+        buffer.clear();
+        buffer.reserve(self.expected_bytes(request));
         let (format, escaping) = (request.format, request.escaping);
         match format {
             Format::Text | Format::Text1 | Format::OpenMetrics => {
-                self.page(Text::new(format, escaping, request.created), from, request)
+                let text = Text::new(buffer, format, escaping, request.created);
+                self.page(text, from, request)
             }
-            Format::OpenMetrics2 => self.page(OpenMetrics2::new(escaping), from, request),
-            Format::Protobuf => self.page(Protobuf::new(escaping), from, request),
+            Format::OpenMetrics2 => self.page(OpenMetrics2::new(buffer, escaping), from, request),
+            Format::Protobuf => self.page(Protobuf::new(buffer, escaping), from, request),
         }
+    }
+
+    /// Returns how many bytes to reserve for a page: the page and one long series, or less where
+    /// the registry has few series.
+    fn expected_bytes(&self, request: &ExposeRequest) -> usize {
+        /// A page ends behind the series with which it becomes full.
+        const LAST_SERIES: usize = 16 * 1024;
+        /// More than most series take.
+        const SERIES: usize = 256;
+        let of_all = usize::try_from(self.last_created_no()).unwrap_or(usize::MAX);
+        let of_all = of_all.saturating_mul(SERIES).saturating_add(LAST_SERIES);
+        of_all.min(request.page_bytes() + LAST_SERIES)
     }
 
     fn page(
@@ -92,7 +120,11 @@ impl Registry {
     ) -> Result<Page, ExposeError> {
         let is_part = request.cursor.is_some();
         let mut budget = Budget {
-            bytes: if is_part { PAGE_BYTES } else { WHOLE_BYTES },
+            bytes: if is_part {
+                request.page_bytes()
+            } else {
+                WHOLE_BYTES
+            },
             values: if is_part { PAGE_VALUES } else { usize::MAX },
             visited: 0,
             series: request.count.unwrap_or(usize::MAX).max(1),

@@ -1,9 +1,9 @@
 //! Errors that refuse a command, in the words that its sender reads.
 
 use metrics_model::{
-    DecodeError, ExemplarError, ExposeError, LabelError, RegistryError, UnknownEscaping,
-    UnknownFamilyType, UnknownFormat, UnknownGaugeMode, WrongBound, WrongEpoch, WrongListCursor,
-    WrongStamp,
+    DecodeError, ExemplarError, ExposeError, ExposeRequest, LabelError, RegistryError,
+    UnknownEscaping, UnknownFamilyType, UnknownFormat, UnknownGaugeMode, WrongBound, WrongEpoch,
+    WrongListCursor, WrongStamp,
 };
 
 /// Every error of a command. A refused command has changed nothing.
@@ -47,6 +47,12 @@ pub(crate) enum Refusal {
     },
     #[error("schema '{0}' is out of range, expected a whole number from -4 to 8")]
     Schema(String),
+    #[error(
+        "BYTES '{0}' is out of range, expected a whole number from {least} to {most}",
+        least = ExposeRequest::PAGE_BYTES.start(),
+        most = ExposeRequest::PAGE_BYTES.end()
+    )]
+    PageBytes(String),
     #[error("there are more than {0} entries, ask for them in pages: CURSOR 0")]
     LongListing(usize),
     #[error(transparent)]

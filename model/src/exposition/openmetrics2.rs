@@ -4,7 +4,6 @@
 //!
 //! Source: the `OpenMetrics` specification 2.0.0-rc0, "Text Format".
 
-use super::PAGE_BYTES;
 use super::number::format_number;
 use super::parts::{
     exemplar_of, has_unit, names_state, newest, push_exemplar, push_seconds, set_pid_label,
@@ -29,9 +28,9 @@ pub(super) struct OpenMetrics2 {
 }
 
 impl OpenMetrics2 {
-    pub(super) fn new(escaping: Escaping) -> Self {
+    pub(super) fn new(out: Vec<u8>, escaping: Escaping) -> Self {
         Self {
-            out: Vec::with_capacity(PAGE_BYTES + 16 * 1024),
+            out,
             escaping,
             family_type: FamilyType::Counter,
             name: Vec::new(),

@@ -6,7 +6,6 @@
 //! A family may span several messages with its name, so that no message gets large and a page can
 //! end between two. Where a message ends depends only on its content, so pages join byte for byte.
 
-use super::PAGE_BYTES;
 use super::openmetrics2::spans;
 use super::parts::{exemplar_of, has_unit, newest};
 use super::renderer::{Renderer, Shown};
@@ -38,9 +37,9 @@ pub(super) struct Protobuf {
 }
 
 impl Protobuf {
-    pub(super) fn new(escaping: Escaping) -> Self {
+    pub(super) fn new(out: Vec<u8>, escaping: Escaping) -> Self {
         Self {
-            out: Vec::with_capacity(PAGE_BYTES + 16 * 1024),
+            out,
             escaping,
             family_type: FamilyType::Counter,
             head: Vec::new(),

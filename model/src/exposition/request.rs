@@ -1,5 +1,6 @@
 //! What a page is asked for with, and what comes back.
 
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::WrongCursor;
@@ -85,9 +86,28 @@ pub struct ExposeRequest {
     pub cursor: Option<Vec<u8>>,
     /// Maximum number of series on a page.
     pub count: Option<usize>,
+    /// Size after which a page ends, in bytes, within [`PAGE_BYTES`](Self::PAGE_BYTES); `None`: the
+    /// default, 256 KiB.
+    pub bytes: Option<usize>,
     /// Whether the caller joins the page with those of other registries. Then the page has no end
     /// and none of the registry's own samples; the caller adds both.
     pub is_part: bool,
+}
+
+impl ExposeRequest {
+    /// The sizes that a page may be asked for with, in bytes.
+    pub const PAGE_BYTES: RangeInclusive<usize> = 16 * 1024..=1024 * 1024;
+
+    /// Default size of a page, in bytes.
+    const DEFAULT_PAGE_BYTES: usize = 256 * 1024;
+
+    /// Returns the size after which a page ends, in bytes.
+    pub(super) fn page_bytes(&self) -> usize {
+        let (least, most) = Self::PAGE_BYTES.into_inner();
+        self.bytes
+            .unwrap_or(Self::DEFAULT_PAGE_BYTES)
+            .clamp(least, most)
+    }
 }
 
 /// A page.

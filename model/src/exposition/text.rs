@@ -3,12 +3,12 @@
 //! Sources: "Text-based format" in Prometheus' *Exposition formats*, and the `OpenMetrics`
 //! specification 1.0.0.
 
+use super::Format;
 use super::number::format_number;
 use super::parts::{
     exemplar_of, has_unit, names_state, newest, push_exemplar, push_seconds, set_pid_label,
 };
 use super::renderer::{Renderer, Shown};
-use super::{Format, PAGE_BYTES};
 use crate::escaping::{Escaping, is_legacy, push_quoted};
 use crate::labels::push_escaped;
 use crate::registry::{BucketView, SeriesView};
@@ -70,9 +70,9 @@ impl Head {
 }
 
 impl Text {
-    pub(super) fn new(format: Format, escaping: Escaping, created: bool) -> Self {
+    pub(super) fn new(out: Vec<u8>, format: Format, escaping: Escaping, created: bool) -> Self {
         Self {
-            out: Vec::with_capacity(PAGE_BYTES + 16 * 1024),
+            out,
             is_open_metrics: format == Format::OpenMetrics,
             escaping,
             created,

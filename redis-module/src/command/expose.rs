@@ -1,4 +1,4 @@
-//! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [PART] [NAMES n sample ...] [CURSOR c [COUNT series]]`
+//! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [PART] [NAMES n sample ...] [CURSOR c [COUNT series] [BYTES n]]`
 
 use metrics_model::{
     Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, MAX_NAMES, MAX_NAMES_BYTES, Page, Registry,
@@ -6,7 +6,7 @@ use metrics_model::{
 
 use super::{About, Access, Argument, Command};
 use crate::args::Args;
-use crate::refusal::Refusal;
+use crate::refusal::{Refusal, shown};
 use crate::reply::Reply;
 use crate::target::Target;
 
@@ -38,8 +38,8 @@ impl Command for Expose {
     type Answer = Answer;
 
     fn parse(args: &mut Args<'_>) -> Result<ExposeRequest, Refusal> {
-        let (mut format, mut escaping, mut created, mut part, mut names, mut cursor, mut count) =
-            Default::default();
+        let (mut format, mut escaping, mut created, mut part, mut names) = Default::default();
+        let (mut cursor, mut count, mut bytes) = Default::default();
         while let Some(option) = args.option() {
             match option.as_str() {
                 "FORMAT" => args.once(&mut format, Args::word)?,
@@ -49,18 +49,21 @@ impl Command for Expose {
                 "NAMES" => args.once(&mut names, read_names)?,
                 "CURSOR" => args.once(&mut cursor, |args| Ok(args.bytes()?.to_vec()))?,
                 "COUNT" => args.once(&mut count, |args| args.whole("number of series"))?,
+                "BYTES" => args.once(&mut bytes, read_page_bytes)?,
                 _ => {
                     return Err(args.unknown_option(
-                        "FORMAT, ESCAPING, CREATED, PART, NAMES, CURSOR or COUNT",
+                        "FORMAT, ESCAPING, CREATED, PART, NAMES, CURSOR, COUNT or BYTES",
                     ));
                 }
             }
         }
-        if count.is_some() && cursor.is_none() {
-            return Err(Refusal::Misplaced {
-                option: "COUNT",
-                with: "CURSOR",
-            });
+        for (option, is_given) in [("COUNT", count.is_some()), ("BYTES", bytes.is_some())] {
+            if is_given && cursor.is_none() {
+                return Err(Refusal::Misplaced {
+                    option,
+                    with: "CURSOR",
+                });
+            }
         }
         Ok(ExposeRequest {
             format: format.unwrap_or_default(),
@@ -69,6 +72,7 @@ impl Command for Expose {
             names: names.unwrap_or_default(),
             cursor,
             count: count.map(|count| count as usize),
+            bytes,
             is_part: part.is_some(),
         })
     }
@@ -97,6 +101,15 @@ impl Command for Expose {
             }
         }
     }
+}
+
+fn read_page_bytes(args: &mut Args<'_>) -> Result<usize, Refusal> {
+    let given = args.bytes()?;
+    let text = std::str::from_utf8(given).ok();
+    let text = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    text.and_then(|text| text.parse().ok())
+        .filter(|bytes| ExposeRequest::PAGE_BYTES.contains(bytes))
+        .ok_or_else(|| Refusal::PageBytes(shown(given)))
 }
 
 fn read_names(args: &mut Args<'_>) -> Result<Vec<String>, Refusal> {
@@ -164,6 +177,7 @@ const ARGUMENTS: &[Argument] = &[
         &[
             Argument::text(c"cursor").after(c"CURSOR"),
             Argument::integer(c"count").after(c"COUNT").optional(),
+            Argument::integer(c"bytes").after(c"BYTES").optional(),
         ],
     )
     .optional(),
