@@ -1,6 +1,7 @@
 """Gauges that are made and removed for ever: memory holds what is alive, and what is alive is exact."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,30 @@ def test_a_gauge_that_is_made_again_while_it_is_removed_begins_anew() -> None:
         assert gunicorn.get("/again").status == 200
         eventually(lambda: scrape(gunicorn.metrics_url).value("staying", n="cleared"), equals=1)
         assert [sample.value for sample in scrape(gunicorn.metrics_url).samples("staying")] == [1]
+
+
+def test_what_was_counted_and_removed_before_a_process_has_its_store_is_in_the_total() -> None:
+    """Before the arbiter has one, in a hook of Gunicorn, and between a worker's fork and its start."""
+    config = (
+        "from prometheus_client import Counter, Histogram, Summary\n"
+        "metrics = [Counter('early', '', ['n']), Histogram('early_histogram', '', ['n'], buckets=[1])]\n"
+        "metrics.append(Summary('early_summary', '', ['n']))\n"
+        "def count(label):\n"
+        "    for _ in range(2):\n"
+        "        for metric in metrics:\n"
+        "            (metric.labels(label).inc if metric._type == 'counter' else metric.labels(label).observe)(3)\n"
+        "            metric.remove(label)\n"
+        "def on_starting(server): count('early')\n"
+        "def when_ready(server): count('both')\n"
+        "def post_fork(server, worker): count('both'); count('fork')\n"
+    )
+    with Gunicorn(workers=2, config=config) as gunicorn:
+        page = eventually(lambda: scrape(gunicorn.metrics_url))
+        expected = {"early": 1, "fork": 2, "both": 3}
+        for label, times in expected.items():
+            total = partial(lambda n: scrape(gunicorn.metrics_url).value("early_total", n=n), label)
+            eventually(total, equals=6 * times)
+            page = scrape(gunicorn.metrics_url)
+            assert page.value("early_histogram_count", n=label) == 2 * times
+            assert page.value("early_histogram_sum", n=label) == page.value("early_summary_sum", n=label) == 6 * times
+        assert page.sum("gunicorn_exporter_errors_total") == 0

@@ -12,7 +12,8 @@
 //! next used; an info or an enum stays valid in the child. *There is no store yet* (before the
 //! arbiter has one, or between a fork and `init_process`): numbers are kept here, and move to the
 //! store as soon as there is one. *A counter is reset, or removed and made again*: the store's
-//! number never falls; the group keeps the difference. *The store has no memory*: the process
+//! number never falls; the group keeps the difference. *A counter is removed before there is a
+//! store*: what it has counted waits for the store. *The store has no memory*: the process
 //! continues with numbers of its own.
 
 mod group;
@@ -71,54 +72,26 @@ impl Value {
             (FamilyType::Histogram, "_bucket") => labels.pop().map(|(_, bound)| bound),
             _ => None,
         };
-        let key = group_key(&metric_name, &labels);
-        let unit = lock(&UNITS)
-            .as_ref()
-            .and_then(|units| units.get(&metric_name).cloned());
-        let start = || {
-            Group::new(Metric {
+        let is_first = match family_type {
+            FamilyType::Histogram => part == "_sum",
+            FamilyType::Summary => part == "_count",
+            _ => true,
+        };
+        let (group, cell) = if is_first {
+            let unit = lock(&UNITS)
+                .as_ref()
+                .and_then(|units| units.get(&metric_name).cloned());
+            begin(Metric {
                 family_type,
                 name: metric_name,
                 help: help_text,
                 unit: unit.unwrap_or_default(),
                 labels,
             })
-        };
-
-        let (group, cell) = match (family_type, part) {
-            (
-                FamilyType::Counter
-                | FamilyType::Gauge(_)
-                | FamilyType::Info
-                | FamilyType::StateSet,
-                _,
-            ) => {
-                let group = start();
-                lock(&group.state).complete = true;
-                (group, 0)
-            }
-            (FamilyType::Histogram, "_sum") | (FamilyType::Summary, "_count") => {
-                let group = start();
-                lock(&INCOMPLETE)
-                    .get_or_insert_default()
-                    .insert(key, Arc::clone(&group));
-                let cell = usize::from(family_type == FamilyType::Summary);
-                (group, cell)
-            }
-            _ => {
-                let mut incomplete = lock(&INCOMPLETE);
-                let incomplete = incomplete.get_or_insert_default();
-                let Some(group) = incomplete.get(&key).cloned() else {
-                    return Err(PyValueError::new_err(format!(
-                        "'{name}' has no metric that it belongs to"
-                    )));
-                };
-                let cell = group.join(bound);
-                if lock(&group.state).complete {
-                    incomplete.remove(&key);
-                }
-                (group, cell)
-            }
+        } else {
+            join(&group_key(&metric_name, &labels), bound).ok_or_else(|| {
+                PyValueError::new_err(format!("'{name}' has no metric that it belongs to"))
+            })?
         };
         if lock(&group.state).complete {
             remember(&group);
@@ -249,14 +222,7 @@ impl Value {
 
     /// Ends what this process owns of this series, because the metric has removed it.
     fn retire(&self, py: Python<'_>) {
-        let mut state = self.group.current(py);
-        if let Some(series) = state.series.take() {
-            for (cell, own) in state.own.iter_mut().enumerate() {
-                *own = series.get(cell) - *own;
-            }
-            self.group.give_back(series, &state);
-        }
-        state.removed = true;
+        self.group.retire(py);
     }
 
     /// The metric has this series again after it was removed: a counter that is set goes on where it
@@ -266,6 +232,37 @@ impl Value {
             report(py, "values", &error);
         }
     }
+}
+
+/// Begins a group with its first value; returns the value's cell.
+fn begin(metric: Metric) -> (Arc<Group>, usize) {
+    let (has_more, cell) = match metric.family_type {
+        FamilyType::Histogram => (true, 0),
+        FamilyType::Summary => (true, 1),
+        _ => (false, 0),
+    };
+    let key = group_key(&metric.name, &metric.labels);
+    let group = Group::new(metric);
+    if has_more {
+        let mut incomplete = lock(&INCOMPLETE);
+        let incomplete = incomplete.get_or_insert_default();
+        incomplete.insert(key, Arc::clone(&group));
+    } else {
+        lock(&group.state).complete = true;
+    }
+    (group, cell)
+}
+
+/// Adds a value to the group that waits for it; returns the value's cell.
+fn join(key: &str, bound: Option<String>) -> Option<(Arc<Group>, usize)> {
+    let mut incomplete = lock(&INCOMPLETE);
+    let incomplete = incomplete.as_mut()?;
+    let group = Arc::clone(incomplete.get(key)?);
+    let cell = group.join(bound);
+    if lock(&group.state).complete {
+        incomplete.remove(key);
+    }
+    Some((group, cell))
 }
 
 /// Notes the unit of a metric whose values are about to be made.

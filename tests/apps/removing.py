@@ -50,7 +50,10 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
             SHORT_SUMMARY.remove(name)
     elif environ["PATH_INFO"] == "/again":
         STAYING.labels("again").set(1000)
-        _made_again_during(STAYING.remove, "again")
+        _made_again_during(lambda: STAYING.remove("again"), "again")
+        if hasattr(STAYING, "remove_by_labels"):
+            STAYING.labels("again").set(1000)
+            _made_again_during(lambda: STAYING.remove_by_labels({"n": "again"}), "again")
         STAYING.labels("cleared").set(1000)
         _made_again_during(STAYING.clear, "cleared")
     elif environ["PATH_INFO"] == "/clear":
@@ -63,7 +66,7 @@ def app(environ: dict[str, Any], start_response: StartResponse) -> Iterable[byte
     return []
 
 
-def _made_again_during(remove: Callable[..., None], label: str) -> None:
+def _made_again_during(remove: Callable[[], None], label: str) -> None:
     """Removes a child; as soon as it is gone, as another thread may do it, makes one with the same label."""
     lock = STAYING._lock
 
@@ -77,7 +80,8 @@ def _made_again_during(remove: Callable[..., None], label: str) -> None:
             STAYING.labels(label).inc(1)
 
     STAYING._lock = Then()  # type: ignore[assignment]
-    remove(*([label] if remove == STAYING.remove else []))
+    remove()
+    assert STAYING.labels(label)._value.get() == 1
 
 
 def _churn(count: int) -> None:

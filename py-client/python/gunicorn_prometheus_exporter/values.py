@@ -92,9 +92,7 @@ def wrap_metrics() -> None:
         return
     setattr(metrics.Info, _WRAPPED, True)
     base: Any = metrics.MetricWrapperBase
-    for name in ("remove", "remove_by_labels", "clear"):
-        if hasattr(base, name):
-            _wrap_removal(base, name)
+    _wrap_clear(base)
     _wrap_making(base)
     for numbered in _NUMBERED:
         _wrap_values(numbered)
@@ -132,10 +130,11 @@ def _find_registries() -> None:
         kind = type(found)  # not isinstance(): what is found may be a proxy that does things when it is asked
         if issubclass(kind, CollectorRegistry):
             registries.append(found)
-        elif issubclass(kind, metrics.MetricWrapperBase) and id(found) not in shown:
+        elif issubclass(kind, metrics.MetricWrapperBase):
             is_parent = hasattr(found, "_kwargs") and not found._labelvalues
-            if is_parent:
+            if is_parent and id(found) not in shown:
                 _mark(found, None, is_private=True)
+            _watch_children(found)
     for registry in registries:
         collectors = getattr(registry, "_collector_to_names", {})
         if any(isinstance(collector, multiprocess.MultiProcessCollector) for collector in collectors):
@@ -230,7 +229,7 @@ def _say_state(metric: Any) -> None:
 
 
 def _wrap_making(base: Any) -> None:
-    """Marks private metrics before they have values."""
+    """Marks private metrics before they have values, and watches the children of all."""
     original = base.__init__
 
     @functools.wraps(original)
@@ -239,12 +238,12 @@ def _wrap_making(base: Any) -> None:
             registry = kwargs["registry"]
         else:
             registry = args[_REGISTRY_POSITION] if len(args) > _REGISTRY_POSITION else REGISTRY
-        if registry is REGISTRY:
-            original(self, *args, **kwargs)
-            return
-        setattr(self, _PRIVATE, not is_merged(registry))
+        if registry is not REGISTRY:
+            setattr(self, _PRIVATE, not is_merged(registry))
         original(self, *args, **kwargs)
-        self._kwargs["registry"] = registry
+        _watch_children(self)
+        if registry is not REGISTRY:
+            self._kwargs["registry"] = registry
 
     base.__init__ = init
 
@@ -318,31 +317,53 @@ def _wrap_then(metric_type: Any, name: str, then: Callable[[Any], None]) -> None
     setattr(metric_type, name, method)
 
 
-def _wrap_removal(base: Any, name: str) -> None:
-    original = getattr(base, name)
+class Children(dict[Any, Any]):
+    """The children of a metric, by their label values. One that is removed ends at once.
+
+    ``prometheus_client`` holds the metric's lock wherever it removes or makes a child. So no thread can make a child
+    with the same labels before the old one has ended, and go on with its value.
+    """
+
+    __slots__ = ()
+
+    def __delitem__(self, labels: Any) -> None:
+        """Does so in ``remove``."""
+        _retire(self[labels])
+        super().__delitem__(labels)
+
+    def pop(self, labels: Any, *default: Any) -> Any:
+        """Does so in ``remove_by_labels``."""
+        if labels in self:
+            _retire(self[labels])
+        return super().pop(labels, *default)
+
+    def clear(self) -> None:
+        """Does so in ``clear``."""
+        for child in self.values():
+            _retire(child)
+        super().clear()
+
+
+def _watch_children(metric: Any) -> None:
+    if type(getattr(metric, "_metrics", None)) is dict:
+        with metric._lock:
+            metric._metrics = Children(metric._metrics)
+
+
+def _wrap_clear(base: Any) -> None:
+    original = base.clear
 
     @functools.wraps(original)
-    def remove(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # Children end before they are removed: another thread that makes one with the same labels in between must
-        # not go on with its value.
-        children: dict[Any, Any] = getattr(self, "_metrics", {})
-        if name == "remove":
-            child = children.get(tuple(map(str, args)))
-            if child is not None:
-                _retire(child)
-            return original(self, *args, **kwargs)
-        before = dict(children)
-        if name == "clear":
-            for child in before.values():
-                _retire(child)
-        result = original(self, *args, **kwargs)
-        left = getattr(self, "_metrics", {})
-        for labels, child in before.items():
-            if left.get(labels) is not child:
-                _retire(child)
-        return result
+    def clear(self: Any) -> None:
+        children = getattr(self, "_metrics", None)
+        if not isinstance(children, Children):
+            original(self)
+            return
+        # The original replaces the dictionary.
+        with self._lock:
+            children.clear()
 
-    setattr(base, name, remove)
+    base.clear = clear
 
 
 def _retire(child: Any) -> None:

@@ -1,5 +1,6 @@
 //! One series of a metric: the place of its numbers before and after forks, resets and removals.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use metrics_model::{FamilySpec, FamilyType, Layout};
@@ -48,6 +49,16 @@ pub(super) struct State {
 
 /// Every group, so that numbers kept without a store can move to it.
 static GROUPS: Mutex<Vec<Weak<Group>>> = Mutex::new(Vec::new());
+/// Series that were counted and removed while this process had no store, by [`Group::key`].
+static REMOVED: Mutex<Option<HashMap<String, Removed>>> = Mutex::new(None);
+
+/// What was counted in a series that was removed while this process had no store.
+struct Removed {
+    /// The last group that had the series.
+    group: Arc<Group>,
+    forks: u64,
+    counts: Vec<f64>,
+}
 
 impl Group {
     pub(super) fn new(metric: Metric) -> Arc<Self> {
@@ -172,6 +183,65 @@ impl Group {
         }
     }
 
+    /// Ends what this process owns of this series, because the metric has removed it. What was counted
+    /// is counted, also if there is no store yet.
+    pub(super) fn retire(self: &Arc<Self>, py: Python<'_>) {
+        let mut state = self.current(py);
+        if let Some(series) = state.series.take() {
+            for (cell, own) in state.own.iter_mut().enumerate() {
+                *own = series.get(cell) - *own;
+            }
+            self.give_back(series, &state);
+        } else if !state.removed && process::store().is_none() {
+            self.keep_counts(&state);
+        }
+        state.removed = true;
+    }
+
+    fn keep_counts(self: &Arc<Self>, state: &State) {
+        let is_kept =
+            state.complete && self.is_counted() && state.own.iter().any(|own| *own != 0.0);
+        if !is_kept {
+            return;
+        }
+        let mut removed = lock(&REMOVED);
+        let removed = removed.get_or_insert_default();
+        let before = removed.remove(&self.key(state.bounds.len()));
+        let mut counts = state.own.clone();
+        if let Some(before) = before.filter(|before| before.forks == state.forks) {
+            let both = counts.iter_mut().zip(before.counts);
+            both.for_each(|(count, before)| *count += before);
+        }
+        let kept = Removed {
+            group: Arc::clone(self),
+            forks: state.forks,
+            counts,
+        };
+        removed.insert(self.key(state.bounds.len()), kept);
+    }
+
+    fn key(&self, bounds: usize) -> String {
+        let key = super::group_key(&self.metric.name, &self.metric.labels);
+        format!("{bounds}\0{key}")
+    }
+
+    /// Adds what was counted before its removal to the series in the store, which stays removed.
+    fn add_removed(&self, store: &WorkerStore, counts: &[f64]) -> Result<(), StoreError> {
+        let state = lock(&self.state);
+        let series = self.find(store, &state)?;
+        for (cell, count) in counts.iter().enumerate() {
+            series.add(cell, *count);
+        }
+        self.give_back(series, &state);
+        Ok(())
+    }
+
+    fn is_counted(&self) -> bool {
+        let family_type = self.metric.family_type;
+        family_type.gauge_mode().is_none()
+            && !matches!(family_type, FamilyType::Info | FamilyType::StateSet)
+    }
+
     /// Takes the series again that this group has removed.
     pub(super) fn revive(&self) -> Result<(), StoreError> {
         let mut state = lock(&self.state);
@@ -272,6 +342,7 @@ impl Drop for Group {
 
 /// Moves numbers that were kept without a store to the store that this process has now.
 pub(crate) fn fill_store(py: Python<'_>) {
+    fill_in_removed(py);
     let groups: Vec<_> = lock(&GROUPS).iter().filter_map(Weak::upgrade).collect();
     for group in groups {
         let has_numbers = {
@@ -280,6 +351,22 @@ pub(crate) fn fill_store(py: Python<'_>) {
         };
         if has_numbers {
             drop(group.current(py));
+        }
+    }
+}
+
+fn fill_in_removed(py: Python<'_>) {
+    let Some(store) = process::store() else {
+        return;
+    };
+    let removed = lock(&REMOVED).take().unwrap_or_default();
+    // What a parent process has counted is in its store.
+    let own = removed
+        .into_values()
+        .filter(|removed| removed.forks == process::forks());
+    for Removed { group, counts, .. } in own {
+        if let Err(error) = group.add_removed(&store, &counts) {
+            report(py, "values", &error);
         }
     }
 }
