@@ -126,6 +126,11 @@ impl<I: Id, T> Measured<I, T> {
         self.slab.iter()
     }
 
+    /// Returns the numbers of all values, for a walk that changes them.
+    pub(crate) fn ids(&self) -> Vec<I> {
+        self.slab.ids()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
         for id in 0..self.place_count() as u32 {
             self.touch(I::from_number(id));

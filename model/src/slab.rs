@@ -90,6 +90,11 @@ impl<I: Id, T> Slab<I, T> {
             .filter_map(|(id, thing)| Some((I::from_number(id as u32), thing?)))
     }
 
+    /// Returns the numbers of all values, for a walk that changes them.
+    pub(crate) fn ids(&self) -> Vec<I> {
+        self.iter().map(|(id, _)| id).collect()
+    }
+
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (I, &mut T)> {
         self.chunks
             .iter_mut()
@@ -220,6 +225,7 @@ mod tests {
         assert_eq!(again.insert(8), 1024);
         assert_eq!((again[2000], again[4999], again[1024]), (2000, 7, 8));
         assert_eq!(again.iter().count(), 4_998);
+        assert_eq!(again.ids().last(), Some(&4999));
         assert!(Slab::from_parts(vec![Some(1), None], vec![0]).is_none());
         assert!(Slab::<u32, _>::from_parts(vec![Some(1), None], vec![]).is_none());
     }

@@ -5,22 +5,41 @@ mod support;
 
 use metrics_model::{
     Batch, BatchHeader, BatchKind, BatchWriter, Epoch, FamilySpec, FamilyType, GaugeMode, Limits,
-    Point, PushStatus, Registry, Session, SessionOptions,
+    Point, PushReply, PushStatus, Registry, Session, SessionOptions,
 };
 use support::{TestSource, page};
 
 const LEASE_MS: u64 = 15_000;
+const OPTIONS: SessionOptions = SessionOptions {
+    registry_ttl_ms: 0,
+    tombstone_retention_ms: u64::MAX,
+};
+
+/// Returns an empty registry, and a writer that has no series yet.
+fn begin() -> (Registry, Session, TestSource) {
+    let registry = Registry::new(Epoch(7), Limits::default(), 0);
+    let session = Session::new(b"w".to_vec(), OPTIONS);
+    (registry, session, TestSource::default())
+}
+
+/// Sends the writer's next batch; `None` if there is nothing to send.
+fn send(
+    registry: &mut Registry,
+    session: &mut Session,
+    source: &TestSource,
+    now_ms: u64,
+) -> Option<PushReply> {
+    let push = session.next(source, now_ms)?;
+    let stamp = registry.stamp(now_ms, &Limits::default(), false);
+    let batch = Batch::decode(&push.batch).unwrap();
+    let reply = registry.push(&stamp, b"w", push.seq, push.epoch, LEASE_MS, &batch);
+    assert_eq!(reply.left_out, 0);
+    Some(reply)
+}
 
 #[test]
 fn gauges_that_were_made_and_removed_leave_nothing_behind() {
-    let limits = Limits::default();
-    let mut registry = Registry::new(Epoch(7), limits, 0);
-    let options = SessionOptions {
-        registry_ttl_ms: 0,
-        tombstone_retention_ms: u64::MAX,
-    };
-    let mut session = Session::new(b"w".to_vec(), options);
-    let mut source = TestSource::default();
+    let (mut registry, mut session, mut source) = begin();
     let gauge = FamilyType::Gauge(GaugeMode::Sum);
     source.add("stays", gauge, &[], Point::Scalar(1.0));
     source.add("counts", FamilyType::Counter, &[], Point::Scalar(0.0));
@@ -37,11 +56,7 @@ fn gauges_that_were_made_and_removed_leave_nothing_behind() {
                 series.is_retired = is_over;
             }
             now_ms += 1000;
-            while let Some(push) = session.next(&source, now_ms) {
-                let stamp = registry.stamp(now_ms, &limits, false);
-                let batch = Batch::decode(&push.batch).unwrap();
-                let reply = registry.push(&stamp, b"w", push.seq, push.epoch, LEASE_MS, &batch);
-                assert_eq!(reply.left_out, 0);
+            while let Some(reply) = send(&mut registry, &mut session, &source, now_ms) {
                 session.on_reply(&reply, now_ms);
             }
             let shown = page(&registry, now_ms).lines().count();
@@ -52,7 +67,7 @@ fn gauges_that_were_made_and_removed_leave_nothing_behind() {
             .next_work_ms(now_ms)
             .is_some_and(|at_ms| at_ms <= now_ms)
         {
-            let stamp = registry.stamp_of_settling(now_ms, &limits);
+            let stamp = registry.stamp_of_settling(now_ms, &Limits::default());
             registry.settle(&stamp);
         }
         registry.measure();
@@ -72,21 +87,14 @@ fn gauges_that_were_made_and_removed_leave_nothing_behind() {
 /// more is given to another one. Replies get lost, and the registry with all it has, once.
 #[test]
 fn the_number_of_a_removed_series_is_another_ones_with_a_value_of_its_own() {
-    let limits = Limits::default();
-    let mut registry = Registry::new(Epoch(7), limits, 0);
-    let options = SessionOptions {
-        registry_ttl_ms: 0,
-        tombstone_retention_ms: u64::MAX,
-    };
-    let mut session = Session::new(b"w".to_vec(), options);
-    let mut source = TestSource::default();
+    let (mut registry, mut session, mut source) = begin();
     let gauge = FamilyType::Gauge(GaugeMode::Sum);
     source.add("comes", gauge, &[("n", "first")], Point::Scalar(1.0));
     let (mut now_ms, mut sends, mut uses) = (1000, 0_u32, 0);
     for step in 0..600_u32 {
         now_ms += 1000;
         if step == 300 {
-            registry = Registry::new(Epoch(8), limits, now_ms);
+            registry = Registry::new(Epoch(8), Limits::default(), now_ms);
         }
         if step % 5 == 4 {
             source.series[0].is_retired = true;
@@ -100,12 +108,9 @@ fn the_number_of_a_removed_series_is_another_ones_with_a_value_of_its_own() {
             source.set(0, f64::from(uses));
         }
         for _ in 0..10 {
-            let Some(push) = session.next(&source, now_ms) else {
+            let Some(reply) = send(&mut registry, &mut session, &source, now_ms) else {
                 break;
             };
-            let stamp = registry.stamp(now_ms, &limits, false);
-            let batch = Batch::decode(&push.batch).unwrap();
-            let reply = registry.push(&stamp, b"w", push.seq, push.epoch, LEASE_MS, &batch);
             sends += 1;
             if sends % 4 != 0 {
                 session.on_reply(&reply, now_ms);
@@ -172,14 +177,7 @@ fn a_gauge_that_comes_back_begins_at_its_new_base() {
 /// What was counted before `remove()` is part of the total, whether the registry knew the series or not.
 #[test]
 fn what_was_counted_between_the_last_batch_and_the_removal_is_counted() {
-    let limits = Limits::default();
-    let mut registry = Registry::new(Epoch(7), limits, 0);
-    let options = SessionOptions {
-        registry_ttl_ms: 0,
-        tombstone_retention_ms: u64::MAX,
-    };
-    let mut session = Session::new(b"w".to_vec(), options);
-    let mut source = TestSource::default();
+    let (mut registry, mut session, mut source) = begin();
     let buckets = |counts: &[u64]| Point::Buckets {
         sum: 2.0,
         counts: counts.to_vec(),
@@ -187,14 +185,10 @@ fn what_was_counted_between_the_last_batch_and_the_removal_is_counted() {
     source.add("known", FamilyType::Counter, &[], Point::Scalar(1.0));
     let mut now_ms = 1000;
     let mut flush = |session: &mut Session, source: &TestSource| {
-        let mut sent = Vec::new();
-        while let Some(push) = session.next(source, now_ms) {
-            let stamp = registry.stamp(now_ms, &limits, false);
-            let batch = Batch::decode(&push.batch).unwrap();
-            let reply = registry.push(&stamp, b"w", push.seq, push.epoch, LEASE_MS, &batch);
-            assert_eq!(reply.left_out, 0);
+        let mut sent = 0;
+        while let Some(reply) = send(&mut registry, session, source, now_ms) {
             session.on_reply(&reply, now_ms);
-            sent.push(push.batch.len());
+            sent += 1;
         }
         now_ms += 1000;
         (page(&registry, now_ms), sent)
@@ -224,8 +218,8 @@ fn what_was_counted_between_the_last_batch_and_the_removal_is_counted() {
         "{shown}"
     );
     // All have ended: nothing is sent any more, and no total falls or grows with a full state.
-    assert_eq!(flush(&mut session, &source), (shown.clone(), Vec::new()));
-    let mut session = Session::resume(b"w".to_vec(), options, session.saved());
+    assert_eq!(flush(&mut session, &source), (shown.clone(), 0));
+    let mut session = Session::resume(b"w".to_vec(), OPTIONS, session.saved());
     assert_eq!(flush(&mut session, &source).0, shown);
     // One comes back, and is removed again within one interval.
     source.set(1, 4.0);

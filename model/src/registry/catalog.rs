@@ -13,6 +13,7 @@
 
 pub(super) mod deadlines;
 pub(super) mod declarations;
+mod derive;
 mod escaped;
 pub(super) mod exemplars;
 mod layouts;

@@ -111,13 +111,7 @@ impl Registry {
     /// Finds the values of each gauge by their text, after they were read from bytes. Of several with one
     /// text, which an earlier version kept, the last one stays.
     pub(super) fn derive_pids(&mut self) {
-        let ids = self
-            .catalog
-            .series
-            .iter()
-            .map(|(id, _)| id)
-            .collect::<Vec<_>>();
-        for id in ids {
+        for id in self.catalog.series.ids() {
             let Total::Gauge(gauge) = &self.catalog.series[id].total else {
                 continue;
             };

@@ -180,12 +180,7 @@ impl Registry {
                 get_list(from, 2, |from| Ok((get_id(from)?, from.varint()?)))?.into();
         }
         reader.end()?;
-        let ids = registry
-            .catalog
-            .series
-            .iter()
-            .map(|(id, _)| id)
-            .collect::<Vec<_>>();
+        let ids = registry.catalog.series.ids();
         for (id, times) in ids.into_iter().zip(times) {
             let ttl_no = registry.catalog.series[id].ttl_no;
             registry.catalog.put_own_ttl(id, times.ttl_ms, ttl_no);

@@ -9,6 +9,7 @@
 //!   is queued for settling or for removal.
 //! - The writers know series only as numbers, and of a healing only what their methods are given.
 
+mod derive;
 mod lifetime;
 pub(super) mod tombstones;
 mod writer;
