@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # One series of a counter, and one of a histogram with 15 buckets, for each.
 LABEL_SETS = 500
 REQUESTS = 500
-# Our worker class imports prometheus_client before the fork. So the other workers do the same: memory that was filled
+# Every side imports prometheus_client before the fork, ours with the rest of its code for it: memory that was filled
 # before the fork is shared with the arbiter, and becomes private only when it is written to.
 CONFIG = f"""
 import prometheus_client

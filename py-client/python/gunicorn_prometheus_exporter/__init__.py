@@ -14,7 +14,7 @@ from typing import Any
 
 _PLACES = {
     "PrometheusWorker": "workers",
-    "PrometheusThreadWorker": "workers",
+    "PrometheusThreadWorker": "thread_worker",
     "PrometheusGeventWorker": "gevent_worker",
     "PrometheusEventletWorker": "eventlet_worker",
     "PrometheusASGIWorker": "asgi_worker",
@@ -55,8 +55,9 @@ _PLACES = {
 }
 _WORKERS = [name for name in _PLACES if name.endswith("Worker")]
 
-# `import *` must not need a library that may be missing.
-__all__ = sorted(name for name, place in _PLACES.items() if not place.endswith("_worker"))
+# They need another library, or another Gunicorn; `import *` must not.
+_OPTIONAL = {"asgi_worker", "eventlet_worker", "gevent_worker", "tornado_worker", "uvicorn_worker"}
+__all__ = sorted(name for name, place in _PLACES.items() if place not in _OPTIONAL)
 
 
 class MissingWorkerError(ImportError, RuntimeError):

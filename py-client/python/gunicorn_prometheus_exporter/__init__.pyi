@@ -35,9 +35,9 @@ from .config import load_yaml_config as load_yaml_config
 from .eventlet_worker import PrometheusEventletWorker as PrometheusEventletWorker
 from .gevent_worker import PrometheusGeventWorker as PrometheusGeventWorker
 from .programs import setup_metrics as setup_metrics
+from .thread_worker import PrometheusThreadWorker as PrometheusThreadWorker
 from .tornado_worker import PrometheusTornadoWorker as PrometheusTornadoWorker
 from .uvicorn_worker import PrometheusUvicornWorker as PrometheusUvicornWorker
-from .workers import PrometheusThreadWorker as PrometheusThreadWorker
 from .workers import PrometheusWorker as PrometheusWorker
 
 __version__: str

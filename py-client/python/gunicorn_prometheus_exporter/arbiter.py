@@ -21,7 +21,7 @@ from typing import Any
 import gunicorn
 from gunicorn.arbiter import Arbiter
 
-from . import _native, children, config, endings, exporter_command, merged, values
+from . import _native, children, client, config, endings, exporter_command
 
 _LOG = logging.getLogger("gunicorn.error")
 
@@ -172,8 +172,7 @@ def install() -> None:
         _LOG.error("nothing is metered: %s", error)
         return
     _supervisor = supervisor
-    values.install()
-    merged.install(pages)
+    client.follow(pages)
     children.follow(supervisor.instance.children_name(), pages)
     _wrap("start", _start)
     _wrap("spawn_worker", _spawn_worker)

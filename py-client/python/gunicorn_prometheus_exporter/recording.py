@@ -8,11 +8,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from prometheus_client.utils import floatToGoString
+from . import _native, bodies, client, frameworks
 
-from . import _native, bodies, collectors, frameworks
-
-_bound_text: Callable[[float], str] = floatToGoString
 Recording = _native.Recorder
 
 
@@ -25,8 +22,8 @@ def start(worker: Any) -> Recording | None:
         slot.adopt()
         recorder = _native.Recorder(
             slot,
-            [_bound_text(bound) for bound in slot.duration_bounds],
-            [_bound_text(bound) for bound in slot.size_bounds],
+            slot.duration_bounds,
+            slot.size_bounds,
             worker.cfg.threads if worker.has_threads else None,
             bodies.error_page_bytes() if worker.has_hooks else 0,
         )
@@ -36,7 +33,7 @@ def start(worker: Any) -> Recording | None:
             _put_hooks(worker, recorder)
         gc.callbacks.append(recorder.collected)
         # Threads give this sign of life very often, so it is a method of the object, which Python finds first.
-        worker.tmp.notify = _native.Heartbeat(slot, worker.tmp.notify, collectors.Evaluator())
+        worker.tmp.notify = _native.Heartbeat(slot, worker.tmp.notify, client.evaluate)
     except Exception as error:  # an application is more important than its metrics
         worker.log.error("this worker is not metered: %s", error)
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
 from . import _native, arbiter, recording
@@ -129,7 +128,9 @@ class PrometheusWorker(MeteredWorker, SyncWorker):  # type: ignore[misc]
             log.warning("threads is %s, but PrometheusWorker has one: use PrometheusThreadWorker for more", cfg.threads)
 
 
-class PrometheusThreadWorker(MeteredWorker, ThreadWorker):  # type: ignore[misc]
-    """The ``gthread`` worker: a pool of threads."""
+def __getattr__(name: str) -> Any:
+    if name == "PrometheusThreadWorker":
+        from .thread_worker import PrometheusThreadWorker
 
-    has_threads = True
+        return PrometheusThreadWorker
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

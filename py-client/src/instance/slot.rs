@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use metrics_model::format_number;
 use metrics_settings::HttpSettings;
 use metrics_store::Counter;
 use pyo3::exceptions::PyRuntimeError;
@@ -25,12 +26,12 @@ pub(crate) struct WorkerSlot {
     /// `<instance>:<slot>`.
     #[pyo3(get)]
     worker_id: String,
-    /// Bounds of request durations by endpoint, in seconds.
+    /// Bounds of request durations by endpoint, in seconds, as `le` has them.
     #[pyo3(get)]
-    duration_bounds: Vec<f64>,
-    /// Bounds of sizes by endpoint, in bytes.
+    duration_bounds: Vec<String>,
+    /// Bounds of sizes by endpoint, in bytes, as `le` has them.
     #[pyo3(get)]
-    size_bounds: Vec<f64>,
+    size_bounds: Vec<String>,
     options: Options,
     endpoint_limit: usize,
     instance: Arc<Mutex<Supervisor>>,
@@ -48,8 +49,8 @@ impl WorkerSlot {
             number,
             slot,
             worker_id,
-            duration_bounds: http.buckets.clone(),
-            size_bounds: http.size_buckets.clone(),
+            duration_bounds: http.buckets.iter().copied().map(bound_text).collect(),
+            size_bounds: http.size_buckets.iter().copied().map(bound_text).collect(),
             options: http.into(),
             endpoint_limit: http.endpoint_limit as usize,
             instance,
@@ -94,5 +95,42 @@ impl WorkerSlot {
         process::use_store(store);
         fill_store(py);
         Ok(())
+    }
+}
+
+/// Returns the text of a bound as `prometheus_client` writes it: Go's spelling of the number, and
+/// `1.0` for whole ones.
+fn bound_text(bound: f64) -> String {
+    let mut text = Vec::new();
+    format_number(bound, &mut text);
+    let mut text = String::from_utf8_lossy(&text).into_owned();
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-')
+    {
+        text.push_str(".0");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_have_the_spelling_of_prometheus_client() {
+        let bounds = [0.0, -1.0, 0.005, 1.0, 2.5, 100_000.0, 1e6, 1_048_576.0];
+        let texts = bounds.map(bound_text);
+        let expected = [
+            "0.0",
+            "-1.0",
+            "0.005",
+            "1.0",
+            "2.5",
+            "100000.0",
+            "1e+06",
+            "1.048576e+06",
+        ];
+        assert_eq!(texts, expected);
     }
 }

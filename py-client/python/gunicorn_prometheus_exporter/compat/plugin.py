@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ..workers import PrometheusThreadWorker, PrometheusWorker
+from ..thread_worker import PrometheusThreadWorker
+from ..workers import PrometheusWorker
 
 __all__ = [
     "PrometheusThreadWorker",
