@@ -26,6 +26,7 @@ from bench import (  # noqa: E402
     redis_direct,
     redis_traffic,
     requests,
+    start,
     values,
 )
 from bench.table import Row, render  # noqa: E402
@@ -36,6 +37,7 @@ MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
     ("Instructions of a worker per request", instructions.measure),
     ("Hooks and prometheus_client values, in a worker", values.measure),
     ("Memory of a worker and of the exporter", memory.measure),
+    ("Start of Gunicorn and of workers", start.measure),
     ("Requests while Redis cannot be used", outages.measure),
     ("Redis commands", redis_traffic.measure),
     ("Redis: PUSH and EXPOSE", redis_commands.measure),
