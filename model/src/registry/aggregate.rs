@@ -144,7 +144,7 @@ impl Registry {
         now_ms: u64,
         visited: &mut usize,
     ) -> Option<SeriesView<'a>> {
-        if self.is_undecided(of.id) {
+        if self.healing.is_undecided(of.series, &self.writers) {
             *visited += 1;
             return None;
         }

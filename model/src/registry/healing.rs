@@ -23,13 +23,18 @@
 //! No writer writes: then the registry knows nothing new. After the healing time pages leave out
 //! what leased writers own until the first write, so they show neither a dip nor a reset. No writer
 //! in the copy has a lease: there is no writer to wait for, and the copy is shown at once.
+//!
+//! # Invariants
+//!
+//! - The healing counts the writers that it waits for: those with a lease that have sent nothing since
+//!   the last rollback. What changes a lease tells it so.
+//! - It knows the catalogue only as numbers of series: the composition lets their totals restart.
 
-use super::catalog::series::Total;
-use super::writers::{Phase, Writer};
+use super::catalog::series::{Series, Total};
+use super::writers::{Phase, Writer, Writers};
 use super::{Registry, Stamp};
 use crate::Limits;
 use crate::ids::{Id, SeriesId, WriterId};
-use crate::registry::writers::Writers;
 
 /// Shortest time without pages after a rollback, in milliseconds, unless the healing time is
 /// shorter. Exporters try again every half second, so writers that the copy does not know are back
@@ -39,7 +44,7 @@ const MIN_HEALING_MS: u64 = 2000;
 /// The time at which this server got a state that may be older than what pages have shown. Not part
 /// of the state.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rollback {
+struct Rollback {
     at_ms: u64,
     /// Whether a write has begun the healing.
     has_begun: bool,
@@ -59,145 +64,84 @@ pub(super) struct Restart {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Healing {
     /// Since when it heals.
-    pub(super) since_ms: Option<u64>,
+    since_ms: Option<u64>,
     /// When this server got a state that may be older than what pages have shown. Not part of the
     /// state.
     rollback: Option<Rollback>,
     /// Number of rollbacks so far.
-    pub(super) no: u32,
+    no: u32,
     /// Number of leased writers that have sent nothing since the last rollback.
-    pub(super) missing: u32,
-    pub(super) restart: Option<Restart>,
+    missing: u32,
+    restart: Option<Restart>,
 }
 
-impl Registry {
-    /// Returns the primary's decisions for the next command. Time never runs backwards; a write
-    /// changes the limits, and begins and ends a healing.
-    pub fn stamp(&self, clock_ms: u64, configured: &Limits, out_of_memory: bool) -> Stamp {
-        let now_ms = clock_ms.max(self.last_stamp_ms);
-        let has_begun = |rollback: &Rollback| rollback.has_begun;
-        let healed_ms = self.healed_at(configured.healing_time_ms);
-        let healing_ends = healed_ms.is_some_and(|healed_ms| now_ms >= healed_ms);
-        let is_healing = healed_ms.is_some() && !healing_ends;
-        Stamp {
-            now_ms,
-            epoch: self.epoch,
-            refuse_definitions: out_of_memory && !is_healing,
-            healing_begins: !self.healing.rollback.as_ref().is_none_or(has_begun)
-                && self.writers.has_leases(self.last_stamp_ms),
-            healing_ends,
-            limits: (*configured != self.limits).then_some(*configured),
+impl Healing {
+    /// Returns the healing of a decoded registry, which waits for no writer yet.
+    pub(super) fn decoded(since_ms: Option<u64>, restart: Option<Restart>) -> Self {
+        Self {
+            since_ms,
+            restart,
+            ..Self::default()
         }
     }
 
-    /// Notes that this server loaded the state or was promoted at that time, so the state may be
-    /// older than what others have seen of it. This is not part of the state, and never called on a
-    /// replica.
-    pub fn rolled_back(&mut self, clock_ms: u64) {
-        self.healing.rollback = Some(Rollback {
+    /// Returns since when the registry heals, as far as a write has noted it.
+    pub(super) fn since_ms(&self) -> Option<u64> {
+        self.since_ms
+    }
+
+    /// Returns the progress in restarting series, if that is under way.
+    pub(super) fn restart(&self) -> Option<Restart> {
+        self.restart
+    }
+
+    /// Notes that this server got a state that may be older than what pages have shown.
+    fn roll_back(&mut self, clock_ms: u64) {
+        self.rollback = Some(Rollback {
             at_ms: clock_ms,
             has_begun: false,
         });
     }
 
-    /// Returns whether a page might show less than an earlier page has shown.
-    pub fn is_healing(&self, now_ms: u64) -> bool {
-        self.healing.restart.is_some() || self.healing_ends_at_ms().is_some_and(|end| now_ms < end)
-    }
-
-    /// Returns when the healing ends; `None` if nothing has to heal.
-    pub(super) fn healing_ends_at_ms(&self) -> Option<u64> {
-        self.healed_at(self.limits.healing_time_ms)
-    }
-
-    /// Returns when pages are shown again, as far as is known now; `None` if nothing has to heal.
-    fn healed_at(&self, healing_time_ms: u64) -> Option<u64> {
-        let since = self.healing_since()?;
-        let is_unheard = self
-            .healing
-            .rollback
-            .is_some_and(|rollback| !rollback.has_begun);
-        let wait_ms = if is_unheard || self.healing.missing > 0 {
-            healing_time_ms
-        } else {
-            healing_time_ms.min(MIN_HEALING_MS)
-        };
-        Some(since.saturating_add(wait_ms))
-    }
-
-    /// Returns whether a page leaves a series out: the healing time is over, but no write has yet
-    /// decided what happens to the series.
-    #[inline]
-    pub(super) fn is_undecided(&self, id: SeriesId) -> bool {
-        (self.healing.rollback.is_some() || self.healing.since_ms.is_some())
-            && self.catalog.series[id].owners > 0
-            && !matches!(self.catalog.series[id].total, Total::Gauge(_))
-            && self.is_missed(id)
-    }
-
-    /// Returns whether a leased writer of the series has not come back; with several writers,
-    /// whether one may not have.
-    #[cold]
-    fn is_missed(&self, id: SeriesId) -> bool {
-        let has_begun = self
-            .healing
-            .rollback
-            .is_none_or(|rollback| rollback.has_begun);
-        match self.catalog.series[id].only_writer() {
-            _ if has_begun && self.healing.missing == 0 => false,
-            Some(writer) => {
-                let writer = &self.writers[writer];
-                self.healing.is_missing(writer) || !has_begun && writer.phase == Phase::Live
-            }
-            None => true,
-        }
-    }
-
-    /// Notes that a writer is back and up to date.
-    pub(super) fn heal(&mut self, id: WriterId) {
-        self.healing.missing -= u32::from(self.healing.is_missing(&self.writers[id]));
-        self.writers[id].healed_in = self.healing.no;
+    /// Returns whether a rollback was noted that no write has followed yet.
+    fn is_unheard(&self) -> bool {
+        self.rollback.is_some_and(|rollback| !rollback.has_begun)
     }
 
     /// Returns whether the next write begins a healing: until then the time of the last write
     /// counts.
-    pub(super) fn is_rolled_back(&self) -> bool {
-        self.healing
-            .rollback
-            .is_some_and(|rollback| !rollback.has_begun)
-            && self.writers.has_leases(self.last_stamp_ms)
+    pub(super) fn is_rolled_back(&self, writers: &Writers, last_stamp_ms: u64) -> bool {
+        self.is_unheard() && writers.has_leases(last_stamp_ms)
     }
 
-    /// Returns the primary's decisions for a write that only [settles](Self::settle).
-    pub fn stamp_of_settling(&self, clock_ms: u64, configured: &Limits) -> Stamp {
-        Stamp {
-            limits: (*configured != self.limits).then_some(*configured),
-            ..Stamp::at(clock_ms.max(self.last_stamp_ms), self.epoch)
-        }
-    }
-
-    /// Returns since when no pages are shown; `None` if nothing has to heal.
-    fn healing_since(&self) -> Option<u64> {
-        match self.healing.rollback {
-            Some(rollback) if rollback.has_begun || self.writers.has_leases(self.last_stamp_ms) => {
+    /// Returns when pages are shown again, as far as is known now; `None` if nothing has to heal.
+    fn ends_at_ms(&self, writers: &Writers, last_stamp_ms: u64, limits: &Limits) -> Option<u64> {
+        let since_ms = match self.rollback {
+            Some(rollback) if rollback.has_begun || writers.has_leases(last_stamp_ms) => {
                 Some(rollback.at_ms)
             }
-            _ => self.healing.since_ms,
-        }
+            _ => self.since_ms,
+        };
+        let wait_ms = if self.is_unheard() || self.missing > 0 {
+            limits.healing_time_ms
+        } else {
+            limits.healing_time_ms.min(MIN_HEALING_MS)
+        };
+        Some(since_ms?.saturating_add(wait_ms))
     }
 
     /// Begins the healing: leases of the last write continue from now, and no writer counts as up
     /// to date until it sends something.
-    pub(super) fn begin_healing(&mut self, now_ms: u64) {
-        self.writers.paused_ms += now_ms.saturating_sub(self.last_stamp_ms);
-        self.healing.no = self.healing.no.wrapping_add(1);
-        self.healing.missing = self.writers.leases.len() as u32;
-        (self.healing.since_ms, self.healing.restart) = (Some(now_ms), None);
+    pub(super) fn begin(&mut self, writers: &mut Writers, now_ms: u64, last_stamp_ms: u64) {
+        writers.paused_ms += now_ms.saturating_sub(last_stamp_ms);
+        self.no = self.no.wrapping_add(1);
+        self.missing = writers.leases.len() as u32;
+        (self.since_ms, self.restart) = (Some(now_ms), None);
     }
 
     /// Lets a write begin, continue or end the healing, or find that there is nothing to heal.
     pub(super) fn end_rollback(&mut self, stamp: &Stamp) {
-        self.healing.rollback = match self.healing.rollback {
+        self.rollback = match self.rollback {
             _ if stamp.healing_ends => None,
             Some(rollback) if stamp.healing_begins || rollback.has_begun => Some(Rollback {
                 has_begun: true,
@@ -209,47 +153,155 @@ impl Registry {
 
     /// Ends the healing: series of writers that have not come back may be out of date, so they
     /// restart.
-    pub(super) fn end_healing(&mut self, now_ms: u64) {
-        self.healing.since_ms = None;
-        self.healing.restart = Some(Restart {
+    pub(super) fn end(&mut self, now_ms: u64) {
+        self.since_ms = None;
+        self.restart = Some(Restart {
             before_ms: now_ms,
             ..Restart::default()
         });
     }
 
-    /// Continues to restart series.
+    /// Takes one step of the restart that follows; returns a series whose total has to restart if it
+    /// began before that time, or `None` when there is nothing left to do.
+    pub(super) fn step(&mut self, writers: &mut Writers) -> Option<Option<(SeriesId, u64)>> {
+        let restart = self.restart?;
+        let at_end = restart.writer.number() as usize >= writers.table.place_count();
+        if self.missing == 0 || at_end {
+            self.restart = None;
+            return None;
+        }
+        let next_writer = Some(Restart {
+            writer: WriterId::from_number(restart.writer.number() + 1),
+            entry: 0,
+            ..restart
+        });
+        let writer = writers.table.get(restart.writer);
+        let Some(writer) = writer.filter(|writer| self.is_missing(writer)) else {
+            self.restart = next_writer;
+            return Some(None);
+        };
+        let Some(&entry) = writer.entries.get(restart.entry as usize) else {
+            self.heal(&mut writers[restart.writer]);
+            self.restart = next_writer;
+            return Some(None);
+        };
+        let is_owned = entry.is_owned() && !writer.is_given_up(restart.entry as usize);
+        self.restart = Some(Restart {
+            entry: restart.entry + 1,
+            ..restart
+        });
+        Some(is_owned.then_some((entry.series, restart.before_ms)))
+    }
+
+    /// Notes that a writer is back and up to date.
+    pub(super) fn heal(&mut self, writer: &mut Writer) {
+        self.stop_waiting(writer);
+        self.mark_up_to_date(writer);
+    }
+
+    /// Marks a writer that is new or alive again: it has nothing to bring back.
+    pub(super) fn mark_up_to_date(&self, writer: &mut Writer) {
+        writer.healed_in = self.no;
+    }
+
+    /// Returns whether a writer has sent something since the last rollback.
+    pub(super) fn is_up_to_date(&self, writer: &Writer) -> bool {
+        writer.healed_in == self.no
+    }
+
+    /// Counts a writer that has a lease now, if it has to come back.
+    pub(super) fn wait_for(&mut self, writer: &Writer) {
+        self.missing += u32::from(self.is_missing(writer));
+    }
+
+    /// No longer counts a writer whose lease ends or changes, or which is back.
+    pub(super) fn stop_waiting(&mut self, writer: &Writer) {
+        self.missing -= u32::from(self.is_missing(writer));
+    }
+
+    /// Returns whether a writer has a lease and has sent nothing since the last rollback.
+    fn is_missing(&self, writer: &Writer) -> bool {
+        writer.phase == Phase::Live
+            && writer.lease_end_ms != u64::MAX
+            && !self.is_up_to_date(writer)
+    }
+
+    /// Returns whether a page leaves a series out: the healing time is over, but no write has yet
+    /// decided what happens to the series.
+    #[inline]
+    pub(super) fn is_undecided(&self, series: &Series, writers: &Writers) -> bool {
+        (self.rollback.is_some() || self.since_ms.is_some())
+            && series.owners > 0
+            && !matches!(series.total, Total::Gauge(_))
+            && self.is_missed(series, writers)
+    }
+
+    /// Returns whether a leased writer of the series has not come back; with several writers,
+    /// whether one may not have.
+    #[cold]
+    fn is_missed(&self, series: &Series, writers: &Writers) -> bool {
+        match series.only_writer() {
+            _ if !self.is_unheard() && self.missing == 0 => false,
+            Some(writer) => {
+                let writer = &writers[writer];
+                self.is_missing(writer) || self.is_unheard() && writer.phase == Phase::Live
+            }
+            None => true,
+        }
+    }
+}
+
+impl Registry {
+    /// Returns the primary's decisions for the next command. Time never runs backwards; a write
+    /// changes the limits, and begins and ends a healing.
+    pub fn stamp(&self, clock_ms: u64, configured: &Limits, out_of_memory: bool) -> Stamp {
+        let now_ms = clock_ms.max(self.last_stamp_ms);
+        let (writers, last_stamp_ms) = (&self.writers, self.last_stamp_ms);
+        let healed_ms = self.healing.ends_at_ms(writers, last_stamp_ms, configured);
+        let healing_ends = healed_ms.is_some_and(|healed_ms| now_ms >= healed_ms);
+        let is_healing = healed_ms.is_some() && !healing_ends;
+        Stamp {
+            now_ms,
+            epoch: self.epoch,
+            refuse_definitions: out_of_memory && !is_healing,
+            healing_begins: self.healing.is_rolled_back(writers, last_stamp_ms),
+            healing_ends,
+            limits: (*configured != self.limits).then_some(*configured),
+        }
+    }
+
+    /// Returns the primary's decisions for a write that only [settles](Self::settle).
+    pub fn stamp_of_settling(&self, clock_ms: u64, configured: &Limits) -> Stamp {
+        Stamp {
+            limits: (*configured != self.limits).then_some(*configured),
+            ..Stamp::at(clock_ms.max(self.last_stamp_ms), self.epoch)
+        }
+    }
+
+    /// Notes that this server loaded the state or was promoted at that time, so the state may be
+    /// older than what others have seen of it. This is not part of the state, and never called on a
+    /// replica.
+    pub fn rolled_back(&mut self, clock_ms: u64) {
+        self.healing.roll_back(clock_ms);
+    }
+
+    /// Returns whether a page might show less than an earlier page has shown.
+    pub fn is_healing(&self, now_ms: u64) -> bool {
+        let (writers, last_stamp_ms) = (&self.writers, self.last_stamp_ms);
+        let end_ms = self
+            .healing
+            .ends_at_ms(writers, last_stamp_ms, &self.limits);
+        self.healing.restart.is_some() || end_ms.is_some_and(|end_ms| now_ms < end_ms)
+    }
+
+    /// Continues to restart series of writers that have not come back.
     pub(super) fn restart_some(&mut self, budget: usize) {
         for _ in 0..budget {
-            let Some(restart) = self.healing.restart else {
-                return;
-            };
-            let at_end = restart.writer.number() as usize >= self.writers.table.place_count();
-            if self.healing.missing == 0 || at_end {
-                self.healing.restart = None;
-                return;
+            match self.healing.step(&mut self.writers) {
+                None => return,
+                Some(None) => {}
+                Some(Some((series, before_ms))) => self.restart_total(series, before_ms),
             }
-            let next_writer = Some(Restart {
-                writer: WriterId::from_number(restart.writer.number() + 1),
-                entry: 0,
-                ..restart
-            });
-            let writer = self.writers.table.get(restart.writer);
-            let Some(writer) = writer.filter(|writer| self.healing.is_missing(writer)) else {
-                self.healing.restart = next_writer;
-                continue;
-            };
-            let Some(&entry) = writer.entries.get(restart.entry as usize) else {
-                self.heal(restart.writer);
-                self.healing.restart = next_writer;
-                continue;
-            };
-            if entry.is_owned() && !writer.is_given_up(restart.entry as usize) {
-                self.restart_total(entry.series, restart.before_ms);
-            }
-            self.healing.restart = Some(Restart {
-                entry: restart.entry + 1,
-                ..restart
-            });
         }
     }
 
@@ -265,24 +317,6 @@ impl Registry {
     }
 }
 
-impl Writers {
-    /// Returns whether writers held leases when the state was last written (an endless one does not
-    /// count).
-    fn has_leases(&self, last_stamp_ms: u64) -> bool {
-        let last = self.leases.last();
-        last.is_some_and(|(end_ms, _)| *end_ms > self.lease_clock(last_stamp_ms))
-    }
-}
-
-impl Healing {
-    /// Returns whether a writer has a lease and has sent nothing since the last rollback.
-    pub(super) fn is_missing(&self, writer: &Writer) -> bool {
-        writer.phase == Phase::Live
-            && writer.lease_end_ms != u64::MAX
-            && writer.healed_in != self.no
-    }
-}
-
 #[cfg(test)]
 impl Healing {
     /// Panics if the writers that it waits for are not those that it counts.
@@ -290,5 +324,102 @@ impl Healing {
         let missing = writers.table.iter();
         let missing = missing.filter(|(_, writer)| self.is_missing(writer));
         assert_eq!(missing.count(), self.missing as usize);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Epoch;
+    use crate::registry::writers::Entry;
+
+    const LIMITS: Limits = Limits {
+        healing_time_ms: 5000,
+        max_series: 10,
+        max_label_bytes: 10,
+        writer_retention_ms: 10,
+        tombstone_retention_ms: 10,
+        default_ttl_ms: 0,
+    };
+
+    /// Two writers with leases, each of which owns two series.
+    fn two_writers(healing: &mut Healing) -> (Writers, [WriterId; 2]) {
+        let mut writers = Writers::default();
+        let ids = [b"one", b"two"].map(|name| {
+            let id = writers.table.insert(Writer::new(name));
+            writers.by_id.insert((*name).into(), id);
+            writers.endless += 1;
+            for series in [0, 1] {
+                let mut entry = Entry::new(SeriesId::from_number(2 * id.number() + series), 0.0);
+                entry.set_owned(true);
+                writers[id].remember(entry);
+            }
+            writers.extend_lease(id, 1000, Some(15_000), healing);
+            id
+        });
+        (writers, ids)
+    }
+
+    fn begin(healing: &mut Healing, writers: &mut Writers, now_ms: u64) {
+        healing.roll_back(now_ms);
+        let stamp = Stamp {
+            healing_begins: healing.is_rolled_back(writers, 1000),
+            ..Stamp::at(now_ms, Epoch(1))
+        };
+        assert!(stamp.healing_begins);
+        healing.begin(writers, now_ms, 1000);
+        healing.end_rollback(&stamp);
+        healing.check(writers);
+    }
+
+    #[test]
+    fn it_waits_for_each_leased_writer_but_not_longer_than_the_healing_time() {
+        let mut healing = Healing::default();
+        let (mut writers, ids) = two_writers(&mut healing);
+        assert_eq!(healing.ends_at_ms(&writers, 1000, &LIMITS), None);
+        begin(&mut healing, &mut writers, 9000);
+        for id in ids {
+            assert_eq!(healing.ends_at_ms(&writers, 9000, &LIMITS), Some(14_000));
+            healing.heal(&mut writers[id]);
+            healing.check(&writers);
+        }
+        assert_eq!(healing.ends_at_ms(&writers, 9000, &LIMITS), Some(11_000));
+    }
+
+    #[test]
+    fn a_writer_whose_lease_ends_is_not_waited_for() {
+        let mut healing = Healing::default();
+        let (mut writers, ids) = two_writers(&mut healing);
+        begin(&mut healing, &mut writers, 9000);
+        for id in ids {
+            writers.end_writer(id, &mut healing, &LIMITS);
+            healing.check(&writers);
+        }
+        assert_eq!(healing.ends_at_ms(&writers, 9000, &LIMITS), Some(11_000));
+    }
+
+    #[test]
+    fn a_copy_without_leases_has_nothing_to_wait_for() {
+        let (mut healing, writers) = (Healing::default(), Writers::default());
+        healing.roll_back(9000);
+        assert!(!healing.is_rolled_back(&writers, 1000));
+        assert_eq!(healing.ends_at_ms(&writers, 1000, &LIMITS), None);
+    }
+
+    #[test]
+    fn series_of_a_writer_that_has_not_come_back_restart() {
+        let mut healing = Healing::default();
+        let (mut writers, [one, two]) = two_writers(&mut healing);
+        begin(&mut healing, &mut writers, 9000);
+        healing.heal(&mut writers[one]);
+        healing.end(14_000);
+        let mut restarted = Vec::new();
+        while let Some(step) = healing.step(&mut writers) {
+            restarted.extend(step);
+        }
+        let of_two = [2, 3].map(|number| (SeriesId::from_number(number), 14_000));
+        assert_eq!(restarted, of_two);
+        assert!(healing.is_up_to_date(&writers[two]));
+        healing.check(&writers);
     }
 }

@@ -59,15 +59,16 @@ impl Registry {
             self.limits = limits;
         }
         if stamp.healing_begins {
-            self.begin_healing(stamp.now_ms);
+            self.healing
+                .begin(&mut self.writers, stamp.now_ms, self.last_stamp_ms);
         }
         if let Some(writer) = healed {
-            self.heal(writer);
+            self.healing.heal(&mut self.writers[writer]);
         }
-        self.end_rollback(stamp);
+        self.healing.end_rollback(stamp);
         self.last_stamp_ms = stamp.now_ms;
         if stamp.healing_ends {
-            self.end_healing(stamp.now_ms);
+            self.healing.end(stamp.now_ms);
         }
         self.work(budget);
     }
@@ -85,10 +86,13 @@ impl Registry {
     /// Returns when [`settle`](Self::settle) has work: at once if that is not after `now_ms`;
     /// `None`: not before another write.
     pub fn next_work_ms(&self, now_ms: u64) -> Option<u64> {
-        if self.is_rolled_back() {
+        if self
+            .healing
+            .is_rolled_back(&self.writers, self.last_stamp_ms)
+        {
             return None;
         }
-        let is_under_way = self.healing.restart.is_some() || !self.catalog.ttls.walks.is_empty();
+        let is_under_way = self.healing.restart().is_some() || !self.catalog.ttls.walks.is_empty();
         let is_behind = is_under_way || !self.catalog.sweeps.is_empty();
         if is_behind || !self.writers.unsettled.is_empty() || !self.catalog.deleted.is_empty() {
             return Some(now_ms);

@@ -336,7 +336,7 @@ impl Registry {
         // The old record settles what is left of an earlier writer of that id.
         self.writers.tombstones.remove(Key::new(self.epoch, writer));
         let mut new = Writer::new(writer);
-        new.healed_in = self.healing.no;
+        self.healing.mark_up_to_date(&mut new);
         self.writers.endless += u32::from(!writer.is_empty());
         let id = self.writers.table.insert(new);
         self.writers.by_id.insert(writer.into(), id);

@@ -11,6 +11,7 @@ mod parts;
 
 use super::catalog::order::Order;
 use super::catalog::series::Family;
+use super::healing::Healing;
 use super::{Reason, Registry};
 use crate::bytes::{DecodeError, Reader, Write};
 use crate::{Epoch, Limits};
@@ -55,12 +56,12 @@ impl Registry {
             out.put_varint(number);
         }
         out.put_varint(self.last_stamp_ms);
-        put_option(&mut out, self.healing.since_ms);
+        put_option(&mut out, self.healing.since_ms());
         out.put_varint(self.catalog.last_created_no);
         out.put_varint(self.catalog.expired);
         out.put_varint(self.writers.paused_ms);
         out.put_varint(self.writers.latest_end_ms);
-        put_restart(&mut out, self.healing.restart);
+        put_restart(&mut out, self.healing.restart());
         put_list(&mut out, self.rejected.numbers(), |out, count| {
             out.put_varint(*count)
         });
@@ -71,7 +72,7 @@ impl Registry {
             put_series(out, series, deadline_ms, self.catalog.own_ttl_ms(id));
         });
         put_slab(&mut out, self.writers.table.slab(), |out, writer| {
-            put_writer(out, writer, writer.healed_in == self.healing.no);
+            put_writer(out, writer, self.healing.is_up_to_date(writer));
         });
         put_list(&mut out, &self.writers.unsettled, |out, id| {
             out.put_varint((*id).into())
@@ -125,18 +126,19 @@ impl Registry {
         }
         let last_stamp_ms = get_below(from, "time of the last write", MAX_COUNT)?;
         let mut registry = Self::new(epoch, Limits::from_numbers(limits), last_stamp_ms);
-        registry.healing.since_ms = get_option(from)?;
+        let (since_ms, mut restart) = (get_option(from)?, None);
         registry.catalog.last_created_no = get_below(from, "series number", MAX_COUNT)?;
         registry.catalog.expired = get_below(from, "number of expired series", MAX_COUNT)?;
         if version >= WITH_DEADLINES {
             registry.writers.paused_ms = get_below(from, "pause of leases", last_stamp_ms + 1)?;
             registry.writers.latest_end_ms = from.varint()?;
-            registry.healing.restart = get_restart(from)?;
+            restart = get_restart(from)?;
         } else {
             // Older versions stored here where the search for expired series went on.
             from.text()?;
             from.varint()?;
         }
+        registry.healing = Healing::decoded(since_ms, restart);
         for (place, count) in
             registry
                 .rejected

@@ -90,7 +90,7 @@ impl Writers {
                 }
                 Phase::Closed | Phase::Forgotten => {}
             }
-            healing.missing += u32::from(healing.is_missing(writer));
+            healing.wait_for(writer);
             self.unnamed += u32::from(writer.unnamed.is_some());
         }
         Ok(())

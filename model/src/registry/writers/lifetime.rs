@@ -143,13 +143,12 @@ impl Writers {
     /// Removes a writer's lease.
     pub(in crate::registry) fn take_lease(&mut self, id: WriterId, healing: &mut Healing) {
         let writer = &self[id];
-        let is_missing = healing.is_missing(writer);
+        healing.stop_waiting(writer);
         if writer.lease_end_ms == u64::MAX {
             self.endless -= u32::from(!writer.id.is_empty());
         } else {
             self.leases.remove(&(writer.lease_end_ms, id));
         }
-        healing.missing -= u32::from(is_missing);
     }
 
     /// Marks a writer that is new, or back after its lease was over.
@@ -157,7 +156,8 @@ impl Writers {
         let writer = &mut self.table[id];
         self.retirements.remove(&(writer.retires_ms, id));
         (writer.phase, writer.back_ms) = (Phase::Live, now_ms);
-        (writer.lease_end_ms, writer.healed_in) = (u64::MAX, healing.no);
+        writer.lease_end_ms = u64::MAX;
+        healing.mark_up_to_date(writer);
         self.endless += u32::from(!writer.id.is_empty());
         self.unsettle(id, false);
     }
@@ -179,7 +179,14 @@ impl Writers {
         } else {
             self.leases.insert((writer.lease_end_ms, id));
         }
-        healing.missing += u32::from(healing.is_missing(&self[id]));
+        healing.wait_for(&self[id]);
+    }
+
+    /// Returns whether writers held leases when the state was last written (an endless one does not
+    /// count).
+    pub(in crate::registry) fn has_leases(&self, last_stamp_ms: u64) -> bool {
+        let last = self.leases.last();
+        last.is_some_and(|(end_ms, _)| *end_ms > self.lease_clock(last_stamp_ms))
     }
 
     /// Queues a writer for settling after its phase has changed. Entries that were not settled
