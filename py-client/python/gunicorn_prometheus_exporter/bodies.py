@@ -12,6 +12,8 @@ from typing import Any
 from gunicorn import util
 from gunicorn.http import body, wsgi
 
+from . import imports
+
 _installed = False
 
 
@@ -27,11 +29,8 @@ def install() -> None:
             _count_received(reader)
     if hasattr(wsgi.Response, "sendfile"):
         _count_sent(wsgi.Response)
-    try:
-        from gunicorn.http2.request import HTTP2Body
-    except ImportError:
-        return  # before Gunicorn 25
-    _count_stream(HTTP2Body)
+    # Gunicorn loads it with the first connection of HTTP/2.
+    imports.after("gunicorn.http2.request", lambda module: _count_stream(getattr(module, "HTTP2Body", None)))
 
 
 def error_page_bytes() -> int:
@@ -69,6 +68,8 @@ def _count_received(reader: Any) -> None:
 
 def _count_stream(stream: Any) -> None:
     """Counts the body of a stream of HTTP/2, which has no reader."""
+    if stream is None:
+        return  # another version of Gunicorn
     original = getattr(stream, "_next_chunk", None)
     if original is None:
         # Before Gunicorn 27 all of it has arrived before the request begins.
