@@ -1,24 +1,21 @@
 //! The writer's side: finds and creates the series that a worker records into.
 
+mod memory;
 mod reuse;
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicU64, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
 
-use rustix::io::Errno;
-
-use crate::layout::{
-    AT_FLAGS, AT_LAST_WORDS, AT_PID, AT_START_TIME, AT_TURN, AT_USED, KIND_PADDING, MAX_RECORD,
-    MAX_STORE, SERIES_HEAD, Shape,
-};
-use crate::memory::{Segment, WORD, allocate, segment_bounds, segment_of};
+use crate::layout::{AT_LAST_WORDS, AT_PID, AT_START_TIME, MAX_RECORD, Shape};
+use crate::memory::{WORD, segment_of};
 use crate::reader::{FamilyDef, StoreReader};
 use crate::{Descriptor, Identity, Process, Series, StoreError, record};
+use memory::{Slot, map};
 
 /// The store of this process. It finds and creates series; recording uses only [`Series`].
 ///
@@ -42,23 +39,6 @@ impl Family {
     /// Returns how many cells a series of it has.
     pub fn cells(self) -> usize {
         self.shape.cells()
-    }
-}
-
-/// The record of an exemplar.
-#[derive(Debug, Clone, Copy)]
-struct Slot(&'static [AtomicU64]);
-
-impl Slot {
-    /// A reader that looks meanwhile sees the odd turn, or that it has changed, and uses neither.
-    fn write(self, words: &[u64]) {
-        let turn = self.0[AT_TURN].load(Relaxed) | 1;
-        self.0[AT_TURN].store(turn, Relaxed);
-        fence(Release);
-        for (cell, word) in self.0.iter().zip(words).skip(AT_TURN + 1) {
-            cell.store(*word, Relaxed);
-        }
-        self.0[AT_TURN].store(turn.wrapping_add(1), Release);
     }
 }
 
@@ -390,64 +370,6 @@ impl Inner {
         self.families.push(def);
         number
     }
-
-    /// Called once for each series, in their order; the result is kept.
-    fn series_at(&mut self, at: usize, shape: Shape) -> Series {
-        self.count += 1;
-        let segment = segment_of(at);
-        let record = &self.segments[segment][at - segment_bounds(segment).0..];
-        Series::new(
-            self.count - 1,
-            &record[AT_FLAGS],
-            &record[SERIES_HEAD..SERIES_HEAD + shape.cells()],
-        )
-    }
-
-    fn slot_at(&self, at: usize, words: usize) -> Slot {
-        let segment = segment_of(at);
-        let start = at - segment_bounds(segment).0;
-        Slot(&self.segments[segment][start..start + words])
-    }
-
-    /// Writes a record after the last one, and only then makes it count. Returns its place.
-    fn append(&mut self, file: &Descriptor, words: &[u64]) -> Result<usize, StoreError> {
-        let mut at = self.used;
-        let last = self.segments.len() - 1;
-        let (start, len) = segment_bounds(last);
-        let end = start + len;
-        if at + words.len() > end {
-            self.grow(file)?;
-            if at < end {
-                self.segments[last][at - start]
-                    .store(record::head(KIND_PADDING, end - at), Relaxed);
-            }
-            at = end;
-        }
-        let segment = segment_of(at);
-        let place = &self.segments[segment][at - segment_bounds(segment).0..];
-        for (cell, word) in place.iter().zip(words) {
-            cell.store(*word, Relaxed);
-        }
-        self.used = at + words.len();
-        self.segments[0][AT_USED].store(self.used as u64, Release);
-        Ok(at)
-    }
-
-    fn grow(&mut self, file: &Descriptor) -> Result<(), StoreError> {
-        let (start, len) = segment_bounds(self.segments.len());
-        if start + len > MAX_STORE {
-            return Err(StoreError::Full {
-                limit: (MAX_STORE * WORD) as u64,
-            });
-        }
-        // The application may have closed it, and use the number for a file of its own.
-        let file = file
-            .get()
-            .map_err(|source| grow_error(start + len, source))?;
-        allocate(file, start, len).map_err(|source| grow_error(start + len, source))?;
-        self.segments.push(map(file, self.segments.len())?);
-        Ok(())
-    }
 }
 
 /// Returns labels in their order, without empty ones.
@@ -458,20 +380,6 @@ fn key_of(labels: &[(&str, &str)]) -> record::Labels {
         .collect();
     key.sort_unstable();
     key.into_boxed_slice()
-}
-
-fn map(file: BorrowedFd<'_>, number: usize) -> Result<&'static [AtomicU64], StoreError> {
-    let (start, len) = segment_bounds(number);
-    Segment::map(file, start, len)
-        .map(Segment::leak)
-        .map_err(|source| grow_error(start + len, source))
-}
-
-fn grow_error(words: usize, source: Errno) -> StoreError {
-    StoreError::Grow {
-        bytes: (words * WORD) as u64,
-        source,
-    }
 }
 
 fn too_large(name: &str, bytes: usize, limit: usize) -> StoreError {
