@@ -1,4 +1,4 @@
-//! The memory that all processes of an instance share: slots, endpoints, counters.
+//! The memory that all processes of an instance share: slots, endpoints, counters, deaths.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use crate::deaths::DEATH_WORDS;
 use crate::endpoints::ENDPOINT_WORDS;
 use crate::file::{may_be_mapped, sealed_memory};
 use crate::memory::{Segment, WORD, allocate};
@@ -21,9 +22,12 @@ const AT_STORE_NUMBER: usize = 1;
 /// Two words long.
 const AT_ID: usize = 2;
 const AT_COUNTERS: usize = 8;
+/// Number of deaths since the instance began.
+pub(crate) const AT_DEATH_COUNT: usize = 63;
 pub(crate) const AT_SLOTS: usize = 64;
 pub(crate) const AT_ENDPOINTS: usize = AT_SLOTS + MAX_SLOTS;
-const SIZE: usize = AT_ENDPOINTS + ENDPOINT_WORDS;
+pub(crate) const AT_DEATHS: usize = AT_ENDPOINTS + ENDPOINT_WORDS;
+const SIZE: usize = AT_DEATHS + DEATH_WORDS;
 
 /// Counters that processes of an instance share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +66,7 @@ impl Control {
             bytes: (SIZE * WORD) as u64,
             source,
         })?;
-        let control = Self::map(file)?;
+        let control = Self::map(file, SIZE)?;
         let mut id = [0; 16];
         getrandom(&mut id, GetRandomFlags::empty())
             .map_err(StoreError::system("draw an instance id"))?;
@@ -85,10 +89,12 @@ impl Control {
             .map_err(StoreError::system("read the size of the control memory"))?
             .st_size;
         let damaged = |what| StoreError::Damaged { what, at: 0 };
-        if !may_be_mapped(file.as_fd()) || usize::try_from(size) != Ok(SIZE * WORD) {
+        let words = usize::try_from(size).unwrap_or(0) / WORD;
+        // An arbiter of an earlier version, which this one replaces, has made it without deaths.
+        if !may_be_mapped(file.as_fd()) || ![SIZE, AT_DEATHS].contains(&words) {
             return Err(damaged("control memory: it has another size"));
         }
-        let control = Self::map(file)?;
+        let control = Self::map(file, words)?;
         if control.words[AT_MAGIC].load(Relaxed) != MAGIC {
             return Err(damaged("control memory: it has another magic number"));
         }
@@ -158,8 +164,8 @@ impl Control {
         Ok(pid.map(|pid| pid.as_raw_nonzero().get().cast_unsigned()))
     }
 
-    fn map(file: OwnedFd) -> Result<Self, StoreError> {
-        let words = Segment::map(file.as_fd(), 0, SIZE)
+    fn map(file: OwnedFd, words: usize) -> Result<Self, StoreError> {
+        let words = Segment::map(file.as_fd(), 0, words)
             .map_err(StoreError::system("map the control memory"))?
             .leak();
         Ok(Self {

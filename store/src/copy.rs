@@ -9,8 +9,11 @@ use std::sync::atomic::Ordering::Acquire;
 
 use crate::file::{sealed_memory, write_all};
 use crate::frame::{self, HEADER, Header};
-use crate::layout::{AT_ID, AT_MAGIC, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED, MAX_STORE};
+use crate::layout::{
+    AT_ID, AT_MAGIC, AT_NUMBER, AT_REQUESTS, AT_ROLE_AND_SLOT, AT_UNLISTED, AT_USED, MAX_STORE,
+};
 use crate::memory::{WORD, allocate, segment_bounds, segment_of, words};
+use crate::requests::blocks;
 use crate::{StoreError, StoreReader, layout};
 
 /// Suffix of the names of copies.
@@ -95,6 +98,16 @@ impl StoreReader {
         // The next copy includes records that came since.
         let at_used = (1 + AT_USED) * WORD;
         content[at_used..at_used + WORD].copy_from_slice(&(used as u64).to_ne_bytes());
+        // Requests in progress, with their paths, stay in memory.
+        for (at, length) in blocks(&self.segments) {
+            let block = (1 + at + 1) * WORD..(1 + at + length) * WORD;
+            if let Some(block) = content.get_mut(block) {
+                block.fill(0);
+            }
+        }
+        for at in [AT_REQUESTS, AT_UNLISTED] {
+            content[(1 + at) * WORD..(2 + at) * WORD].fill(0);
+        }
         StoreCopy {
             content,
             generation: 0,

@@ -23,6 +23,13 @@ pub const MAX_ENDPOINTS: usize = 1000;
 /// Maximum size of a path in the table, in bytes.
 pub const MAX_ENDPOINT_BYTES: usize = 255;
 
+/// Endpoint of requests in an application without route names, whose path is not in the table.
+pub const OTHER: &str = "<other>";
+/// Endpoint of requests without a matching route, or for which no route has matched yet.
+pub const UNMATCHED: &str = "<unmatched>";
+/// Endpoint of requests that could not be parsed.
+pub const UNKNOWN: &str = "<unknown>";
+
 /// Size of an entry's text in words: one byte of length, then the text.
 const TEXT_WORDS: usize = (MAX_ENDPOINT_BYTES + 1) / WORD;
 pub(crate) const ENDPOINT_WORDS: usize = MAX_ENDPOINTS * (1 + TEXT_WORDS);

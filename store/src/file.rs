@@ -4,6 +4,7 @@
 //! shrink, so accesses to its mapping never fault, whatever happens in any file system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::Ordering::Acquire;
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -14,7 +15,9 @@ use crate::layout::{
     AT_ID, AT_LAST_WORDS, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED,
     HEADER, MAGIC, MAX_NAME,
 };
-use crate::memory::{FIRST_SEGMENT, WORD, allocate};
+use crate::memory::{FIRST_SEGMENT, Segment, WORD, allocate, segment_bounds, segment_of};
+use crate::requests::{OpenRequests, read_requests};
+use crate::stack::read_stack;
 use crate::{Descriptor, Process, StoreError, TemporaryStore, WorkerStore};
 
 /// The kind of process that writes a store.
@@ -138,6 +141,35 @@ impl StoreFile {
             Ok(WORD) => u64::from_ne_bytes(words),
             _ => 0,
         }
+    }
+
+    /// Returns its writer's requests in progress.
+    pub fn requests(&self) -> OpenRequests {
+        self.segments()
+            .map_or_else(OpenRequests::default, |segments| read_requests(&segments))
+    }
+
+    /// Returns where its writer hung ([`WorkerStore::say_stack`]).
+    pub fn stack(&self) -> Option<String> {
+        read_stack(&self.segments()?)
+    }
+
+    /// Maps all of it, for one look.
+    fn segments(&self) -> Option<Vec<Segment>> {
+        let file = self.file.get().ok().filter(|file| may_be_mapped(*file))?;
+        let size = rustix::fs::fstat(file).ok()?.st_size as usize / WORD;
+        let first =
+            (size >= FIRST_SEGMENT).then(|| Segment::map(file, 0, FIRST_SEGMENT).ok())??;
+        let used = first[AT_USED].load(Acquire) as usize;
+        if used == 0 || used > size {
+            return None;
+        }
+        let mut segments = vec![first];
+        for number in 1..=segment_of(used - 1) {
+            let (start, len) = segment_bounds(number);
+            segments.push(Segment::map(file, start, len).ok()?);
+        }
+        Some(segments)
     }
 
     /// Makes this process its writer: after the fork, in the worker. Its content stays and is

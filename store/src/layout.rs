@@ -14,6 +14,9 @@
 //! exemplar  head, turn, series and cell, text length, value, time, room for a text: labels
 //! ```
 //!
+//! Requests in progress (`requests.rs`), and where the writer hung, lie in records that look like padding: the
+//! header has their places.
+//!
 //! The record of a removed gauge is used again: `worker_store/reuse.rs` says how, and why no value is
 //! taken for that of another series.
 //!
@@ -44,6 +47,12 @@ pub(crate) const AT_SHARDS: usize = 48;
 pub(crate) const AT_REUSED: usize = 50;
 /// Code of the writer's reason to end; 0 = none.
 pub(crate) const AT_LAST_WORDS: usize = 49;
+/// Place of the first block of requests in progress; 0 = none.
+pub(crate) const AT_REQUESTS: usize = 51;
+/// Number of requests in progress that have no place in a block.
+pub(crate) const AT_UNLISTED: usize = 52;
+/// Place of the text that the writer left about its end; 0 = none.
+pub(crate) const AT_STACK: usize = 53;
 /// For each shard: the commit, whose lowest bit selects the valid one of two headers, and those
 /// two.
 pub(crate) const AT_PUSH_STATE: usize = 56;

@@ -45,6 +45,7 @@ pub mod catalogue;
 mod child_listener;
 mod control;
 mod copy;
+mod deaths;
 mod descriptor;
 mod endpoints;
 mod error;
@@ -53,21 +54,25 @@ mod frame;
 mod layout;
 mod link;
 mod memory;
+mod method;
 mod process;
 mod push_state;
 mod reader;
 mod record;
+mod requests;
 mod series;
 mod slots;
 mod snapshots;
+mod stack;
 mod temporary_store;
 mod worker_store;
 
 pub use child_listener::ChildListener;
 pub use control::{Control, Counter};
 pub use copy::{MAX_COPY_BYTES, STORE_SUFFIX, StoreCopy};
+pub use deaths::{Death, LostRequest, MAX_DEATHS};
 pub use descriptor::Descriptor;
-pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS};
+pub use endpoints::{MAX_ENDPOINT_BYTES, MAX_ENDPOINTS, OTHER, UNKNOWN, UNMATCHED};
 pub use error::StoreError;
 pub use file::{Identity, Role, StoreFile};
 pub use layout::MAX_SHARDS;
@@ -75,9 +80,14 @@ pub use link::{
     ArbiterLink, Boot, ChildLink, ChildrenLink, ExporterLink, Facts, FromChild, Link, LinkError,
     ListenerFacts, NewStore, PeerLink, ToArbiter, ToExporter, ToPeer,
 };
+pub use method::Method;
 pub use process::{Process, ProcessStat};
 pub use push_state::{LeaveState, PushHeader};
 pub use reader::{FamilyDef, SeriesView, StoreReader};
+pub use requests::{
+    Endpoint, MAX_REQUESTS, NewRequest, OpenRequest, OpenRequests, RequestId, RequestTable,
+    monotonic_ns,
+};
 pub use series::Series;
 pub use slots::MAX_SLOTS;
 pub use snapshots::{Snapshots, snapshot_from_bytes, snapshot_to_bytes};

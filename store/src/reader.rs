@@ -15,6 +15,7 @@ use crate::layout::{
 };
 use crate::memory::{FIRST_SEGMENT, Segment, WORD, segment_bounds, segment_of, words};
 use crate::record::{self, Labels, Record};
+use crate::requests::{OpenRequests, read_requests};
 use crate::{Identity, Process, Role, StoreError};
 
 /// A family of a store.
@@ -266,6 +267,11 @@ impl StoreReader {
         self.restart_push(number, &zero);
         flags.store(before | FREE, Release);
         true
+    }
+
+    /// Returns the requests in progress. [`refresh`](Self::refresh) finds new blocks of the table.
+    pub fn requests(&self) -> OpenRequests {
+        read_requests(&self.segments)
     }
 
     /// Sets a counter or gauge on behalf of an ended writer that was interrupted; other types stay

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use metrics_model::{FamilySpec, FamilyType, Layout, MAX_BOUNDS, MAX_LABELS};
 
-use crate::layout::{AT_LAST_WORDS, AT_PID, AT_START_TIME, MAX_RECORD, Shape};
+use crate::layout::{AT_LAST_WORDS, AT_PID, AT_START_TIME, KIND_PADDING, MAX_RECORD, Shape};
 use crate::memory::{WORD, segment_of};
 use crate::reader::{FamilyDef, StoreReader};
 use crate::{Descriptor, Identity, Process, Series, StoreError, record};
@@ -226,6 +226,23 @@ impl WorkerStore {
         if said.load(Relaxed) == 0 {
             said.store(words, Release);
         }
+    }
+
+    /// Returns a word of the header.
+    pub(crate) fn header(&self, at: usize) -> &'static AtomicU64 {
+        &self.lock().segments[0][at]
+    }
+
+    /// Appends a record of zeros that readers skip; returns its place and its words.
+    pub(crate) fn append_hidden(
+        &self,
+        words: usize,
+    ) -> Result<(usize, &'static [AtomicU64]), StoreError> {
+        let mut content = vec![0; words];
+        content[0] = record::head(KIND_PADDING, words);
+        let mut inner = self.lock();
+        let at = inner.append(&self.file, &content)?;
+        Ok((at, inner.slot_at(at, words).0))
     }
 
     /// Drops all series, and returns the mapped memory that they were in, for

@@ -2,10 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use metrics_store::{Series, StoreError, WorkerStore};
+use metrics_store::{Method, Series, StoreError, WorkerStore};
 
 use super::families::RouteFamilies;
-use super::method::Method;
 use super::route::OTHER;
 
 /// Maximum number of classes of exceptions that become label values; a program may make any number.

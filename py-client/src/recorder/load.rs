@@ -6,9 +6,7 @@ use metrics_model::{FamilySpec, FamilyType};
 use metrics_store::catalogue::{
     HTTP_ABORTED, HTTP_REQUESTS_IN_PROGRESS, WORKER_BUSY, WORKER_THREADS,
 };
-use metrics_store::{Series, StoreError, WorkerStore};
-
-use super::method::Method;
+use metrics_store::{Method, Series, StoreError, WorkerStore};
 
 /// The requests in progress of one worker.
 #[derive(Debug)]

@@ -4,13 +4,12 @@ use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use metrics_store::StoreError;
+use metrics_store::{Method, StoreError};
 use pyo3::prelude::*;
 
 use super::errors::{ErrorKey, ErrorKind};
 use super::families::RouteSeries;
 use super::headers;
-use super::method::Method;
 use super::route::{EndpointKind, OTHER, Route, RouteKey, UNMATCHED, without_route};
 use super::{Recorder, State, facts};
 use crate::failure::report;

@@ -4,7 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use hashbrown::Equivalent;
 
-use super::method::Method;
+use metrics_store::Method;
+pub(super) use metrics_store::{OTHER, UNMATCHED};
 
 /// The labels of a request.
 #[derive(Debug, Clone, Copy)]
@@ -14,14 +15,8 @@ pub(super) struct Route<'a> {
     pub(super) status: &'a str,
 }
 
-/// Endpoint of requests in an application without route names, whose path is not in the table.
-pub(super) const OTHER: &str = "<other>";
-/// Endpoint of requests without a matching route.
-pub(super) const UNMATCHED: &str = "<unmatched>";
-/// The same, if the response was a redirect: to the path with a slash, to a language, to https.
+/// Endpoint of requests without a matching route, if the response was a redirect: to the path with a slash, to a language, to https.
 pub(super) const REDIRECT: &str = "<redirect>";
-/// Endpoint of requests that could not be parsed.
-pub(super) const UNKNOWN: &str = "<unknown>";
 /// Status of a request without a response, because the client had disconnected.
 pub(super) const NO_STATUS: u16 = 0;
 

@@ -1,6 +1,6 @@
 //! Methods: clients may send any word, so all unregistered ones share one label.
 
-use super::route::{OTHER, UNKNOWN};
+use crate::endpoints::{OTHER, UNKNOWN};
 
 /// HTTP's own methods, and then those of its extensions (`WebDAV`, versioning, calendars, links), as in
 /// the IANA registry "Hypertext Transfer Protocol (HTTP) Method Registry", and `QUERY`, which the HTTP
@@ -52,19 +52,19 @@ const LABELS: [&str; 41] = [
 
 /// A method, as the index of its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Method(u8);
+pub struct Method(u8);
 
 impl Method {
     /// Number of methods.
-    pub(super) const COUNT: usize = LABELS.len();
+    pub const COUNT: usize = LABELS.len();
     /// Any unregistered method.
     const OTHER: Self = Self(LABELS.len() as u8 - 2);
     /// The method of a request that could not be parsed.
-    pub(super) const UNKNOWN: Self = Self(LABELS.len() as u8 - 1);
+    pub const UNKNOWN: Self = Self(LABELS.len() as u8 - 1);
 
     /// Returns the method for a client's word.
     #[inline]
-    pub(super) fn named(text: &str) -> Self {
+    pub fn named(text: &str) -> Self {
         let known = &LABELS[..usize::from(Self::OTHER.0)];
         known
             .iter()
@@ -72,15 +72,20 @@ impl Method {
             .map_or(Self::OTHER, |place| Self(place as u8))
     }
 
+    /// Returns the method with that index; one of another version is unknown.
+    pub(crate) fn at(place: u8) -> Self {
+        Self(place.min(Self::UNKNOWN.0))
+    }
+
     /// Returns the index, from 0 and below [`COUNT`](Self::COUNT).
     #[inline]
-    pub(super) fn place(self) -> usize {
+    pub fn place(self) -> usize {
         usize::from(self.0)
     }
 
     /// Returns the value of the label.
     #[inline]
-    pub(super) fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         LABELS[self.place()]
     }
 }
