@@ -43,6 +43,8 @@ WRONG = {
     "http.buckets": ("low", BOUNDS),
     "http.size_buckets": ("many", BOUNDS),
     "http.exemplars": ("maybe", BOOLEAN),
+    "http.in_flight": ("paths", "endpoint, path or off"),
+    "http.stacks": ("maybe", BOOLEAN),
     "gunicorn.workers": ("0", "a whole number from 1 to 4096"),
     "gunicorn.timeout": ("-1", SECONDS),
     "gunicorn.keepalive": ("long", SECONDS),

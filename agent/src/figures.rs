@@ -20,8 +20,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use metrics_store::catalogue::{
-    BACKLOG_CONNECTIONS, BACKLOG_LIMIT, BUILD, Described, ERRORS, WORKER_CPU, WORKER_MEMORY,
-    WORKER_OPEN_FILES, WORKER_STATE, WORKER_UPTIME, WORKERS,
+    BACKLOG_CONNECTIONS, BACKLOG_LIMIT, BUILD, Described, ERRORS, HTTP_LONGEST_REQUEST, WORKER_CPU,
+    WORKER_MEMORY, WORKER_OPEN_FILES, WORKER_STATE, WORKER_UPTIME, WORKERS,
 };
 use metrics_store::{
     Facts, Family, Process, Series, StoreError, StoreFile, StoreReader, WorkerStore,
@@ -31,11 +31,12 @@ use rustix::param::clock_ticks_per_second;
 use process::{ProcessFigures, measure, uptime_seconds};
 
 /// Gauges that the exporter measures; measured again after a restart.
-const MEASURED: [&Described; 4] = [
+const MEASURED: [&Described; 5] = [
     &WORKER_MEMORY,
     &WORKER_CPU,
     &WORKER_UPTIME,
     &WORKER_OPEN_FILES,
+    &HTTP_LONGEST_REQUEST,
 ];
 
 /// Number of retired series at which the store is replaced.
@@ -45,7 +46,7 @@ const MAX_RETIRED: usize = 500;
 pub(crate) struct Figures {
     store: WorkerStore,
     /// The families of [`MEASURED`].
-    measured: [Family; 4],
+    measured: [Family; MEASURED.len()],
     state: Family,
     running: HashMap<Box<str>, Worker>,
     /// By worker id: the series with the second at which it stopped, and that second.
@@ -79,7 +80,7 @@ impl Activity {
 struct Worker {
     process: Process,
     /// The series of [`MEASURED`].
-    series: [Series; 4],
+    series: [Series; MEASURED.len()],
     /// Time of the last measurement, and the CPU time used until then, in clock ticks.
     last: Option<(Instant, u64)>,
 }
@@ -96,8 +97,9 @@ impl Figures {
     pub(crate) fn open(file: &OwnedFd, facts: &Facts) -> Result<Self, FiguresError> {
         let copy = || file.try_clone().map_err(FiguresError::Descriptor);
         let store = StoreFile::from_fd(copy()?).adopt()?;
-        let [memory, cpu, uptime, files] = MEASURED.map(|gauge| store.family(&gauge.spec(), None));
-        let measured = [memory?, cpu?, uptime?, files?];
+        let [memory, cpu, uptime, files, longest] =
+            MEASURED.map(|gauge| store.family(&gauge.spec(), None));
+        let measured = [memory?, cpu?, uptime?, files?, longest?];
         let state = store.family(&WORKER_STATE.spec(), None)?;
         let family = store.family(&WORKERS.spec(), None)?;
         let of = |(_, name)| store.series(&family, &[("state", name)]);
@@ -150,10 +152,10 @@ impl Figures {
             series.revive();
             Ok(series)
         };
-        let [memory, cpu, uptime, files] = self.measured.each_ref().map(series);
+        let [memory, cpu, uptime, files, longest] = self.measured.each_ref().map(series);
         let worker = Worker {
             process,
-            series: [memory?, cpu?, uptime?, files?],
+            series: [memory?, cpu?, uptime?, files?, longest?],
             last: None,
         };
         self.running.insert(worker_id.into(), worker);
@@ -179,6 +181,14 @@ impl Figures {
         series.revive();
         series.add(0, 1.0);
         Ok(())
+    }
+
+    /// Shows the age of a worker's oldest request, in seconds; 0 if it has none.
+    pub(crate) fn show_longest(&self, worker_id: &str, seconds: f64) {
+        if let Some(worker) = self.running.get(worker_id) {
+            let [.., longest] = &worker.series;
+            longest.set(0, seconds);
+        }
     }
 
     /// Writes the workers' activities, and measures each worker and the listeners.
@@ -327,7 +337,7 @@ pub(crate) enum FiguresError {
 
 impl Worker {
     fn show(&mut self, found: &ProcessFigures) {
-        let [memory, cpu, uptime, files] = &self.series;
+        let [memory, cpu, uptime, files, _] = &self.series;
         memory.set(0, found.memory_bytes as f64);
         if let Some(seconds) = uptime_seconds(self.process) {
             uptime.set(0, seconds);

@@ -11,12 +11,14 @@ mod comparing;
 mod entry;
 mod files;
 mod measuring;
+mod overview;
 mod shared;
 
 pub use beginning::Beginning;
 pub use carrying_over::CarryOverStore;
 pub(crate) use entry::{Entry, Life, ProcessWatch};
 pub(crate) use files::FilesBoot;
+pub use overview::{Overview, OverviewRequests, Overviews, RunningRequest, overviews};
 pub(crate) use shared::FinalLeave;
 
 use std::cell::RefCell;
@@ -25,6 +27,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use metrics_settings::InFlight;
 use metrics_store::{Control, Facts, NewStore, Process, Role, Snapshots, StoreReader};
 use tokio::sync::{Notify, mpsc};
 
@@ -50,6 +53,8 @@ pub struct State {
     facts: Facts,
     snapshots: Snapshots,
     pub(super) options: WriterOptions,
+    /// What is shown of requests in progress.
+    pub(super) in_flight: InFlight,
     ended: mpsc::UnboundedSender<u64>,
     pub(super) inner: RefCell<Inner>,
     reading: asking::PageReads,
@@ -120,6 +125,7 @@ impl State {
             control: beginning.control,
             facts: beginning.facts,
             snapshots: beginning.snapshots,
+            in_flight: beginning.settings.http.in_flight,
             options,
             ended,
             inner: RefCell::new(Inner {

@@ -32,10 +32,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use metrics_agent::{
-    AsyncLink, Beginning, CarryOverStore, Message, Pusher, RefreshRequest, State, WaitingScrapes,
-    boot, end_with, refresh,
+    AsyncLink, Beginning, CarryOverStore, Message, OverviewRequests, Pusher, RefreshRequest, State,
+    WaitingScrapes, boot, end_with, overviews, refresh,
 };
-use metrics_settings::Scope;
+use metrics_settings::{InFlight, Scope};
 use metrics_store::{LinkError, Role, ToArbiter, ToExporter};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, LocalSet};
@@ -96,6 +96,7 @@ struct Instance {
     flush_interval: Duration,
     ended: mpsc::UnboundedReceiver<u64>,
     scrapes: WaitingScrapes,
+    overviews: OverviewRequests,
     app: App,
     serves_tls: bool,
     server: Option<Serving>,
@@ -119,6 +120,7 @@ impl Instance {
         let (watcher, ended) = mpsc::unbounded_channel();
         let flush_interval = flush_interval(&beginning.settings);
         let scope = beginning.settings.prometheus.scope;
+        let shows = beginning.settings.http.in_flight;
         let serves_tls = beginning.settings.prometheus.ssl.enabled;
         let protection = Protection::default();
         protection.use_password(beginning.settings.auth.as_ref())?;
@@ -128,11 +130,13 @@ impl Instance {
         let shards = shared.as_ref().map_or(0, RedisBackend::shards);
         let state = Rc::new(State::new(beginning, shards, watcher)?);
         let (asker, refreshes) = refresh();
+        let (overviews, overview_requests) = overviews();
         let app = App {
             instance: Some(Backend::Embedded(state.registry.clone())),
             shared: shared.clone().map(Backend::Redis),
             scope,
             refresh: Some(asker),
+            overviews: (shows != InFlight::Off).then_some(overviews),
             renderings: Renderings::default(),
             protection,
             own: state.own.clone(),
@@ -144,6 +148,7 @@ impl Instance {
             flush_interval,
             ended,
             scrapes: WaitingScrapes::new(refreshes),
+            overviews: overview_requests,
             app,
             serves_tls,
             server: None,
@@ -200,6 +205,10 @@ impl Instance {
                     }
                 }
                 first = self.scrapes.next() => self.flush_for(first),
+                Some(reader) = self.overviews.recv() => {
+                    // The client may have disconnected meanwhile.
+                    let _ = reader.send(self.state.overview());
+                }
                 () = settled => self.release(),
             }
         }

@@ -1,6 +1,7 @@
 //! The paths of the server.
 
 mod live_page;
+mod requests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +22,7 @@ use crate::protection::Protection;
 use crate::scrape::{HoldBack, Outcome, PageBody, Renderings, Scrape};
 pub(crate) use live_page::Outage;
 use live_page::page_part;
-use metrics_agent::OwnMetrics;
-use metrics_agent::Refresh;
+use metrics_agent::{Overviews, OwnMetrics, Refresh};
 use metrics_settings::Scope;
 
 /// Maximum time that a scrape waits for the flusher of its instance; at most half of the scraper's
@@ -42,6 +42,8 @@ pub struct App {
     pub scope: Scope,
     /// The flusher of this instance; a standalone exporter has none.
     pub refresh: Option<Refresh>,
+    /// Overviews of this instance; `None` without an instance, or if they are turned off.
+    pub overviews: Option<Overviews>,
     /// Renderings in progress.
     pub renderings: Renderings,
     /// TLS and password.
@@ -56,6 +58,7 @@ enum Route {
     Metrics,
     InstanceMetrics,
     OwnMetrics,
+    Requests,
     Root,
     PageFigures,
     PageScript,
@@ -69,6 +72,7 @@ impl Route {
         match path {
             "/metrics" => Some(Self::Metrics),
             "/metrics/instance" => Some(Self::InstanceMetrics),
+            "/requests" => Some(Self::Requests),
             "/-/metrics" => Some(Self::OwnMetrics),
             "/" => Some(Self::Root),
             "/-/page.json" => Some(Self::PageFigures),
@@ -128,6 +132,7 @@ impl App {
                 None => no_instance(),
             },
             Route::OwnMetrics => self.own_metrics(),
+            Route::Requests => self.running_requests().await,
             Route::Healthy => line(StatusCode::OK, "ok"),
             Route::Ready => self.ready().await,
         };

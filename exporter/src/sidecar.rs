@@ -93,6 +93,7 @@ async fn run(
         shared: None,
         scope: Scope::Instance,
         refresh: Some(asker),
+        overviews: None,
         protection,
         renderings: Renderings::default(),
         own: state.own.clone(),

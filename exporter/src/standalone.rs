@@ -61,6 +61,7 @@ pub async fn standalone(
         shared: Some(Backend::Redis(redis)),
         scope: Scope::Shared,
         refresh: None,
+        overviews: None,
         renderings: Renderings::default(),
         protection,
         own,

@@ -14,6 +14,7 @@
 //! that the exporter notices the end of the arbiter, and siblings do not keep the memory of ended
 //! workers.
 
+mod deaths;
 mod descriptors;
 mod exporter;
 mod listener;
@@ -42,6 +43,7 @@ use crate::exporter_process::Program;
 use crate::process::{self, lock};
 use crate::settings::LoadedSettings;
 use crate::value::fill_store;
+use deaths::WorkerEnd;
 use exporter::Pause;
 use listener::Listener;
 use peer::Inheritance;
@@ -106,7 +108,7 @@ impl Instance {
         let inner = lock(&self.inner);
         let said = match inner.stores.get(&number) {
             Some(held) => held.file.last_words(),
-            None => *inner.last_words.get(&number)?,
+            None => inner.remains.get(&number)?.last_words,
         };
         ENDS.get(usize::try_from(said).ok()?.checked_sub(1)?)
             .copied()
@@ -127,6 +129,38 @@ impl Instance {
     /// Notes that the worker of that slot runs as `pid`.
     fn worker_began(&self, number: u64, pid: u32) {
         lock(&self.inner).begin(number, pid);
+    }
+
+    /// Reports the end of a worker, before `worker_ended`: counts the requests that it took with it, and
+    /// remembers them. Returns a line for the log, unless it ended in order and was answering nothing. `how` is
+    /// the reason in words; `memory` is its largest resident size in bytes, 0 if it is not known.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is named where it is called"
+    )]
+    fn report_end(
+        &self,
+        number: u64,
+        worker_id: String,
+        pid: u32,
+        reason: String,
+        how: String,
+        is_orderly: bool,
+        memory: u64,
+        settings: &LoadedSettings,
+    ) -> PyResult<Option<Line>> {
+        let http = &settings.settings().http;
+        let end = WorkerEnd {
+            worker_id,
+            pid,
+            reason,
+            how,
+            is_orderly,
+            memory,
+        };
+        lock(&self.inner)
+            .report_end(number, end, http.in_flight, http.endpoint_limit as usize)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))
     }
 
     /// Notes that the worker of that slot has ended, or was never forked.
@@ -254,7 +288,7 @@ impl Instance {
             control,
             snapshots: Some(from.snapshots),
             stores: BTreeMap::new(),
-            last_words: BTreeMap::new(),
+            remains: BTreeMap::new(),
             task: None,
             listener: Listener::default(),
             certificates: None,

@@ -49,7 +49,7 @@ mod _native {
     #[pymodule_export]
     use super::settings::{LoadedSettings, load_settings, load_yaml_config};
     #[pymodule_export]
-    use super::store::{count_event, say_end, set_worker_state};
+    use super::store::{count_event, say_end, say_stack, set_worker_state};
     #[pymodule_export]
     use super::value::{Value, set_unit};
 }

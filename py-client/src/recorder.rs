@@ -19,6 +19,7 @@ mod errors;
 mod facts;
 mod families;
 mod headers;
+mod in_flight;
 mod load;
 mod options;
 mod request_end;
@@ -31,7 +32,8 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 use metrics_model::Layout;
-use metrics_store::{Method, WorkerStore};
+use metrics_settings::InFlight;
+use metrics_store::{Method, RequestId, RequestTable, WorkerStore, monotonic_ns};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -65,10 +67,17 @@ pub(crate) struct Recorder {
     error_page_bytes: f64,
     families: RouteFamilies,
     collections: Collections,
+    /// The same moment as `epoch`, by the clock of the table of requests.
+    epoch_ns: u64,
+    /// Returns the greenlet that runs, where requests are greenlets.
+    current: Option<Py<PyAny>>,
+    /// Whether the arbiter aborts this worker: a request that this ends is one that the worker took with it.
+    is_aborted: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
+    requests: RequestTable,
     worker: WorkerSeries,
     load: Load,
     /// Requests that have begun and not ended, by the address of Gunicorn's object.
@@ -85,15 +94,17 @@ struct State {
 struct Open {
     start: Instant,
     method: Method,
+    request: RequestId,
 }
 
 #[pymethods]
 impl Recorder {
     /// Records in the store of this process. The bounds are those of durations and sizes by
     /// endpoint. `threads` is the worker's number of threads for requests, if it has a pool of
-    /// them. `error_page_bytes` is the size of the server's page for a failed request.
+    /// them. `error_page_bytes` is the size of the server's page for a failed request. `current` returns
+    /// the greenlet that runs, if each request has one.
     #[new]
-    #[pyo3(signature = (slot, duration_bounds, size_bounds, threads=None, error_page_bytes=0))]
+    #[pyo3(signature = (slot, duration_bounds, size_bounds, threads=None, error_page_bytes=0, current=None))]
     #[expect(
         clippy::needless_pass_by_value,
         reason = "a list becomes a vector of its own"
@@ -104,6 +115,7 @@ impl Recorder {
         size_bounds: Vec<String>,
         threads: Option<u32>,
         error_page_bytes: u32,
+        current: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let failed = |error: &dyn std::fmt::Display| PyRuntimeError::new_err(error.to_string());
         let store = process::store()
@@ -121,15 +133,18 @@ impl Recorder {
         Ok(Self {
             turn: process::turn(),
             epoch: Instant::now(),
+            epoch_ns: monotonic_ns(),
+            current,
+            is_aborted: AtomicBool::new(false),
             worker_id: worker_id.to_owned(),
             options: slot.options(),
-            store,
             endpoints: slot.endpoints(),
             has_routes: AtomicBool::new(false),
             error_page_bytes: error_page_bytes.into(),
             families,
             collections,
             state: Mutex::new(State {
+                requests: RequestTable::new(&store),
                 worker,
                 load,
                 open: HashMap::new(),
@@ -138,6 +153,7 @@ impl Recorder {
                 errors: Errors::default(),
                 last_failed: None,
             }),
+            store,
         })
     }
 
@@ -157,18 +173,34 @@ impl Recorder {
         let attribute = |name| req.getattr(name).ok()?.cast_into::<PyString>().ok();
         let method = attribute(intern!(py, "method"));
         let method = method.as_ref().and_then(text).unwrap_or_default();
-        if self.options.skips() {
-            let path = attribute(intern!(py, "path"));
-            let path = path.as_ref().and_then(text).unwrap_or_default();
-            if self.options.skips_request(method, path) {
-                return;
-            }
+        let path = if self.options.skips() || self.keeps_path() {
+            attribute(intern!(py, "path"))
+        } else {
+            None
+        };
+        let path = path.as_ref().and_then(text).unwrap_or_default();
+        if self.options.skips() && self.options.skips_request(method, path) {
+            return;
         }
+        let trace = if self.options.in_flight == InFlight::Off {
+            0
+        } else {
+            headers::trace_of_request(req)
+        };
         let method = Method::named(method);
+        let thread = self.thread(py);
         let begun = {
             let mut state = lock(&self.state);
-            let open = Open { start: now, method };
-            state.open.insert(req.as_ptr() as usize, open);
+            let request = self.enter(&mut state, method, path, trace, thread, now);
+            let open = Open {
+                start: now,
+                method,
+                request,
+            };
+            if let Some(lost) = state.open.insert(req.as_ptr() as usize, open) {
+                // Its object is gone, and its end was not reported.
+                state.requests.end(lost.request);
+            }
             state.load.begin(&self.store, method, now)
         };
         if let Err(error) = begun {
@@ -190,6 +222,9 @@ impl Recorder {
             return;
         }
         let error = facts::current_exception(py);
+        if self.is_taken_along(error.as_ref()) {
+            return;
+        }
         let (mut status, mut sent) = (facts::status(resp), facts::bytes_sent(resp));
         // The client gets nothing of a response of which nothing was sent.
         if let Some(error) = &error
@@ -229,33 +264,47 @@ impl Recorder {
         let Some(open) = state.open.remove(&(req.as_ptr() as usize)) else {
             return; // one that is not recorded
         };
+        state.requests.end(open.request);
         (end.start, end.method) = (open.start, open.method);
         self.end_request(py, state, &end, error.as_ref(), &answered);
     }
 
-    /// For adapters: begins a request. Returns the argument for `end`; `None` if the request is not
-    /// recorded.
-    fn begin(&self, py: Python<'_>, method: &str, path: &str) -> Option<u64> {
-        let now = Instant::now();
-        if self.turn != process::turn() || self.options.skips_request(method, path) {
-            return None;
-        }
-        let begun = lock(&self.state)
-            .load
-            .begin(&self.store, Method::named(method), now);
-        if let Err(error) = begun {
-            report(py, "recorder", &error);
-        }
-        u64::try_from((now - self.epoch).as_nanos()).ok()
+    /// For adapters: begins a request. Returns its number, for `name` and `end`; `None` if the request is
+    /// not recorded. `trace` is the value of `traceparent`.
+    #[pyo3(signature = (method, path, trace=None))]
+    fn begin(&self, py: Python<'_>, method: &str, path: &str, trace: Option<&str>) -> Option<u32> {
+        self.begin_request(py, method, path, trace)
     }
 
-    /// For adapters: ends that request.
+    /// Does the same for an ASGI request: method, path and headers are in its scope.
+    fn begin_scope(&self, scope: &Bound<'_, PyDict>) -> Option<u32> {
+        self.begin_request_of(scope)
+    }
+
+    /// Notes the template of the route that has matched a request of `begin`.
+    fn name(&self, request: u32, template: &str) {
+        self.name_request(request, template);
+    }
+
+    /// Notes the template of the route that has matched the request of this thread, or greenlet.
+    fn name_current(&self, py: Python<'_>, template: &str) {
+        self.name_request_here(py, template);
+    }
+
+    /// Notes that the arbiter aborts this worker. Returns the number of the oldest request, its thread
+    /// (or the address of its greenlet), and whether the present one has a request; `None` if there are no
+    /// requests.
+    fn abort(&self, py: Python<'_>) -> Option<(u32, u64, bool)> {
+        self.abort_requests(py)
+    }
+
+    /// For adapters: ends a request of `begin`.
     ///
     /// `endpoint` is the route's template, if it is known; empty if the framework has found no
     /// route. `status` is 0 if there was none. `headers` are the values of `X-Request-Start` and
     /// `traceparent`. `errors` are the exceptions that the framework turned into responses, as in
     /// `frameworks`; `error` is the one that reached the server.
-    #[pyo3(signature = (start, method, path, endpoint, status, sizes, headers, errors, error))]
+    #[pyo3(signature = (request, method, path, endpoint, status, sizes, headers, errors, error))]
     #[expect(
         clippy::too_many_arguments,
         reason = "called in one place, by position"
@@ -263,7 +312,7 @@ impl Recorder {
     fn end(
         &self,
         py: Python<'_>,
-        start: u64,
+        request: u32,
         method: &str,
         path: &str,
         endpoint: Option<&str>,
@@ -273,12 +322,13 @@ impl Recorder {
         errors: Option<Vec<Swallowed>>,
         error: Option<&Bound<'_, PyAny>>,
     ) {
-        if self.turn != process::turn() {
+        if self.turn != process::turn() || self.is_taken_along(error) {
             return;
         }
         let (kind, endpoint) = self.endpoint_of(endpoint, path, status);
+        let mut state = lock(&self.state);
         let end = RequestEnd {
-            start: self.since_epoch(start),
+            start: self.leave(&mut state, request),
             end: Instant::now(),
             method: Method::named(method),
             status,
@@ -291,18 +341,18 @@ impl Recorder {
             reported_as: None,
         };
         let answered = errors.unwrap_or_default();
-        self.end_request(py, lock(&self.state), &end, error, &answered);
+        self.end_request(py, state, &end, error, &answered);
     }
 
     /// Does the same for an ASGI request: method, path and headers are in its scope.
-    #[pyo3(signature = (start, scope, endpoint, status, received, sent, errors, error))]
+    #[pyo3(signature = (request, scope, endpoint, status, received, sent, errors, error))]
     #[expect(
         clippy::too_many_arguments,
         reason = "called in one place, by position"
     )]
     fn end_scope(
         &self,
-        start: u64,
+        request: u32,
         scope: &Bound<'_, PyDict>,
         endpoint: Option<&str>,
         status: u16,
@@ -311,7 +361,7 @@ impl Recorder {
         errors: Option<Vec<Swallowed>>,
         error: Option<&Bound<'_, PyAny>>,
     ) {
-        if self.turn != process::turn() {
+        if self.turn != process::turn() || self.is_taken_along(error) {
             return;
         }
         let py = scope.py();
@@ -322,8 +372,9 @@ impl Recorder {
         let path = path.as_ref().and_then(text).unwrap_or_default();
         let (queued, trace) = headers::of_scope(scope, self.options.exemplars);
         let (kind, endpoint) = self.endpoint_of(endpoint, path, status);
+        let mut state = lock(&self.state);
         let end = RequestEnd {
-            start: self.since_epoch(start),
+            start: self.leave(&mut state, request),
             end: Instant::now(),
             method: Method::named(method.as_ref().and_then(text).unwrap_or_default()),
             status,
@@ -336,7 +387,7 @@ impl Recorder {
             reported_as: None,
         };
         let answered = errors.unwrap_or_default();
-        self.end_request(py, lock(&self.state), &end, error, &answered);
+        self.end_request(py, state, &end, error, &answered);
     }
 
     /// Called when the worker is about to answer an error, of the application or of a request that

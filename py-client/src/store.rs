@@ -33,6 +33,19 @@ pub(crate) fn set_worker_state(worker_id: String, state: &str, second: u64) -> P
     Ok(())
 }
 
+/// Adds to a counter of this process.
+pub(crate) fn add_to(
+    family: &Described,
+    labels: &[(&str, &str)],
+    by: u32,
+) -> Result<(), StoreError> {
+    if let Some(store) = store() {
+        let family = store.family(&family.spec(), None)?;
+        store.series(&family, labels)?.add(0, by.into());
+    }
+    Ok(())
+}
+
 fn series(family: &Described, labels: &[(String, String)]) -> PyResult<Series> {
     let store =
         store().ok_or_else(|| PyRuntimeError::new_err("this process has no metrics store"))?;
@@ -57,4 +70,15 @@ pub(crate) fn say_end(reason: &str) -> PyResult<()> {
         store.say_last(number as u64 + 1);
     }
     Ok(())
+}
+
+/// Stores, in a worker, where it hangs: lines of text, of which the arbiter logs 30 at most.
+#[pyfunction]
+pub(crate) fn say_stack(text: &str) -> PyResult<()> {
+    match store() {
+        Some(store) => store
+            .say_stack(text)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string())),
+        None => Ok(()),
+    }
 }

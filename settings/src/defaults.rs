@@ -1,7 +1,7 @@
 //! Every default, once. Settings that are off, empty or absent by default use the default of their
 //! type.
 
-use crate::{HttpSettings, PrometheusSettings, RedisSettings, RedisTls, Scope, Settings};
+use crate::{HttpSettings, InFlight, PrometheusSettings, RedisSettings, RedisTls, Scope, Settings};
 
 impl Default for Settings {
     fn default() -> Self {
@@ -83,6 +83,8 @@ impl Default for HttpSettings {
                 4_194_304.0,
             ],
             exemplars: false,
+            in_flight: InFlight::Endpoint,
+            stacks: true,
         }
     }
 }

@@ -182,6 +182,23 @@ pub struct HttpSettings {
     pub size_buckets: Vec<f64>,
     /// Whether trace ids are stored as exemplars.
     pub exemplars: bool,
+    /// What is shown of requests in progress.
+    pub in_flight: InFlight,
+    /// Whether the line about a worker's timeout names the frames of Python in which it hung.
+    pub stacks: bool,
+}
+
+/// `exporter.http.in_flight`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InFlight {
+    /// The endpoint, as it becomes a label.
+    #[default]
+    Endpoint,
+    /// The path without its query, until a route has matched.
+    Path,
+    /// Their number alone.
+    Off,
 }
 
 /// `exporter.auth`.

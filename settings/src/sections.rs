@@ -2,8 +2,8 @@
 
 use crate::reader::Reader;
 use crate::{
-    AuthSettings, GunicornSettings, HttpSettings, ListenerTls, MAX_SHARDS, PrometheusSettings,
-    RedisSettings, RedisTls, Scope, Secret, SentinelSettings, SettingsError,
+    AuthSettings, GunicornSettings, HttpSettings, InFlight, ListenerTls, MAX_SHARDS,
+    PrometheusSettings, RedisSettings, RedisTls, Scope, Secret, SentinelSettings, SettingsError,
 };
 
 pub(super) fn prometheus(reader: &mut Reader<'_>) -> Result<PrometheusSettings, SettingsError> {
@@ -206,7 +206,21 @@ pub(super) fn http(reader: &mut Reader<'_>, outlives: bool) -> Result<HttpSettin
         exemplars: reader
             .boolean("http.exemplars")?
             .unwrap_or(defaults.exemplars),
+        in_flight: reader
+            .parsed("http.in_flight", "endpoint, path or off", in_flight)?
+            .unwrap_or(defaults.in_flight),
+        stacks: reader.boolean("http.stacks")?.unwrap_or(defaults.stacks),
     })
+}
+
+fn in_flight(text: &str) -> Option<InFlight> {
+    match text {
+        "endpoint" => Some(InFlight::Endpoint),
+        "path" => Some(InFlight::Path),
+        // A YAML writer may have made a truth value of the word.
+        "off" | "false" | "no" => Some(InFlight::Off),
+        _ => None,
+    }
 }
 
 /// Allowed costs of bcrypt hashes. The highest takes some 3 seconds to compute; with more, the

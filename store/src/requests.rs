@@ -29,6 +29,7 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::fence;
@@ -70,6 +71,7 @@ const NO_TEXT: u64 = 0;
 const PATH: u64 = 1;
 const TEMPLATE: u64 = 2;
 const CHANGING: u64 = 3;
+const UNMATCHED_PATH: u64 = 4;
 const KIND: u64 = 0xff;
 const LENGTH_SHIFT: u32 = 8;
 const CHANGE: u64 = 1 << 32;
@@ -81,8 +83,10 @@ type Place = &'static [AtomicU64; PLACE];
 pub enum Endpoint<T> {
     /// Not yet: no route has matched, or the text was changing when the writer died.
     Unknown,
-    /// By its path alone.
+    /// By its path alone: the application has no routes.
     Path(T),
+    /// The application has routes, and none has matched this path yet.
+    Unmatched(T),
     /// By the template of the route that has matched.
     Template(T),
 }
@@ -102,13 +106,20 @@ pub struct NewRequest<'a> {
     pub endpoint: Endpoint<&'a str>,
 }
 
-/// A place in the table, until the request ends.
+/// A request in the table, until it ends: its place, or from [`MAX_REQUESTS`] on a number without one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestId(u32);
 
 impl RequestId {
-    /// The request has no place and is only counted.
-    const UNLISTED: Self = Self(u32::MAX);
+    /// Returns its number, for [`from_number`](Self::from_number).
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// Returns the request with that number.
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
 }
 
 /// The writer's end of the table.
@@ -116,6 +127,9 @@ impl RequestId {
 pub struct RequestTable {
     /// The header's number of requests without a place.
     unlisted: &'static AtomicU64,
+    /// When those began.
+    unlisted_starts: HashMap<u32, u64>,
+    next_unlisted: u32,
     places: Vec<Place>,
     free: Vec<u32>,
     /// The word with the place of the next block.
@@ -132,6 +146,8 @@ impl RequestTable {
         link.store(0, Release);
         let mut table = Self {
             unlisted,
+            unlisted_starts: HashMap::new(),
+            next_unlisted: MAX_REQUESTS as u32,
             places: Vec::new(),
             free: Vec::new(),
             link,
@@ -160,11 +176,43 @@ impl RequestTable {
         let state = match request.endpoint {
             Endpoint::Unknown => NO_TEXT,
             Endpoint::Path(path) => PATH | write_text(place, path),
+            Endpoint::Unmatched(path) => UNMATCHED_PATH | write_text(place, path),
             Endpoint::Template(template) => TEMPLATE | write_text(place, template),
         };
         put(&place[AT_TEXT_STATE], changes | state);
         publish(&place[AT_TURN], turn.wrapping_add(1));
         RequestId(free)
+    }
+
+    /// Returns the last request of a thread that has not ended; `None` if it has no place.
+    pub fn of_thread(&self, thread: u64) -> Option<RequestId> {
+        let is_open = |place: &Place| {
+            place[AT_THREAD].load(Relaxed) == thread && place[AT_TURN].load(Relaxed) % 2 == 1
+        };
+        let open = self
+            .places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| is_open(place));
+        let last = open.max_by_key(|(_, place)| place[AT_START].load(Relaxed))?;
+        Some(RequestId(last.0 as u32))
+    }
+
+    /// Returns the oldest request and its thread.
+    pub fn oldest(&self) -> Option<(RequestId, u64)> {
+        let places = self.places.iter().enumerate();
+        let open = places.filter(|(_, place)| place[AT_TURN].load(Relaxed) % 2 == 1);
+        let (number, place) = open.min_by_key(|(_, place)| place[AT_START].load(Relaxed))?;
+        Some((RequestId(number as u32), place[AT_THREAD].load(Relaxed)))
+    }
+
+    /// Returns when a request began.
+    #[inline]
+    pub fn start_ns(&self, request: RequestId) -> u64 {
+        match self.places.get(request.0 as usize) {
+            Some(place) => place[AT_START].load(Relaxed),
+            None => self.unlisted_starts.get(&request.0).copied().unwrap_or(0),
+        }
     }
 
     /// Notes that a route has matched, and its template.
@@ -191,8 +239,8 @@ impl RequestTable {
             publish(&place[AT_TURN], turn.wrapping_add(1));
             self.free.push(request.0);
         } else {
-            let unlisted = self.unlisted.load(Relaxed);
-            publish(self.unlisted, unlisted.saturating_sub(1));
+            self.unlisted_starts.remove(&request.0);
+            publish(self.unlisted, self.unlisted_starts.len() as u64);
         }
     }
 
@@ -202,8 +250,11 @@ impl RequestTable {
             self.grow(store);
         }
         if self.free.is_empty() {
-            publish(self.unlisted, self.unlisted.load(Relaxed) + 1);
-            return RequestId::UNLISTED;
+            let number = self.next_unlisted;
+            self.next_unlisted = number.checked_add(1).unwrap_or(MAX_REQUESTS as u32);
+            self.unlisted_starts.insert(number, request.start_ns);
+            publish(self.unlisted, self.unlisted_starts.len() as u64);
+            return RequestId(number);
         }
         self.begin(store, request)
     }

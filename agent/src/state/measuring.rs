@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use metrics_store::Role;
+use metrics_store::{Role, monotonic_ns};
 
 use super::{Entry, Inner, Life, ProcessWatch, State};
 use crate::clock::now_ms;
@@ -63,6 +63,11 @@ impl State {
         }
         let live = inner.writers.values().filter(is_worker);
         let live = live.filter(|entry| entry.life == Life::Live);
+        let now_ns = monotonic_ns();
+        for entry in live.clone().filter(|entry| entry.is_own()) {
+            let longest = entry.writer.longest_request(now_ns);
+            figures.show_longest(entry.writer.name(), longest);
+        }
         figures.measure(live.map(|entry| entry.writer.activity()));
     }
 }

@@ -1,24 +1,21 @@
 //! Requests that a worker has begun and not finished: its activity, and what its death aborted.
 //!
 //! A worker counts begun and finished requests in hidden series, by method if it does so elsewhere.
-//! The exporter writes the visible counts when the worker has ended.
+//! The exporter completes the number of its requests when it has ended.
 
 use metrics_model::Point;
 use metrics_store::StoreReader;
-use metrics_store::catalogue::{HTTP_ABORTED, WORKER_REQUESTS};
+use metrics_store::catalogue::WORKER_REQUESTS;
 
 const STARTED: &str = "__requests_started";
 const FINISHED: &str = "__requests_finished";
-const ABORTED: &str = HTTP_ABORTED.name;
 const REQUESTS: &str = WORKER_REQUESTS.name;
-const METHOD: &str = "method";
 
 /// The places of these series in one store.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
     started: Vec<usize>,
     finished: Vec<usize>,
-    aborted: Vec<usize>,
     requests: Option<usize>,
     seen: usize,
 }
@@ -30,7 +27,6 @@ impl InFlight {
             match &*reader.series(number).family.name {
                 STARTED => self.started.push(number),
                 FINISHED => self.finished.push(number),
-                ABORTED => self.aborted.push(number),
                 REQUESTS => self.requests = Some(number),
                 _ => {}
             }
@@ -46,28 +42,11 @@ impl InFlight {
     }
 
     /// Notes that the worker has ended. Its open requests did reach the application, so they are
-    /// added to its requests, and counted as aborted. Repeating this changes nothing.
+    /// added to its requests; the arbiter counts them as aborted. Repeating this changes nothing.
     pub(crate) fn abort(&self, reader: &StoreReader) {
-        let mut cut_off = 0.0;
-        for &started in &self.started {
-            let method = label(reader, started, METHOD);
-            let of_method = |number: &&usize| label(reader, **number, METHOD) == method;
-            let finished = self.finished.iter().find(of_method);
-            let finished = finished.map_or(0.0, |&number| value(reader, number));
-            let aborted = value(reader, started) - finished;
-            if aborted.is_nan() || aborted <= 0.0 {
-                continue;
-            }
-            cut_off += aborted;
-            // Uses the worker's own series, so that the next exporter, repeating this, writes the
-            // same.
-            let shown = self.aborted.iter().find(of_method);
-            if let Some(&shown) = shown.or(self.aborted.first()) {
-                reader.complete(shown, aborted);
-            }
-        }
+        // Uses the worker's own series, so that the next exporter, repeating this, writes the same.
         if let Some(requests) = self.requests
-            && cut_off > 0.0
+            && self.count(reader) > 0.0
         {
             reader.complete(requests, sum(reader, &self.started));
         }
@@ -83,9 +62,4 @@ fn value(reader: &StoreReader, number: usize) -> f64 {
         Point::Scalar(value) => value,
         _ => 0.0,
     }
-}
-
-fn label<'a>(reader: &'a StoreReader, number: usize, wanted: &str) -> Option<&'a str> {
-    let mut labels = reader.series(number).labels.iter();
-    labels.find_map(|(name, value)| (&**name == wanted).then_some(&**value))
 }

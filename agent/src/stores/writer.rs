@@ -6,7 +6,7 @@
 
 use metrics_model::{Outcome, Point, Push, PushReply, Session};
 use metrics_store::catalogue::COLLECTED_TIMESTAMP;
-use metrics_store::{FamilyDef, Process, Role, StoreCopy, StoreError, StoreReader};
+use metrics_store::{FamilyDef, OpenRequests, Process, Role, StoreCopy, StoreError, StoreReader};
 
 use super::carry_over::{CarryOver, departures_in};
 use super::declarations::FamiliesToCompare;
@@ -367,7 +367,7 @@ impl Writer {
         self.shared.iter().all(ShardSession::has_left)
     }
 
-    /// Counts the open requests of its ended process as aborted.
+    /// Counts the open requests of its ended process among its requests.
     pub(crate) fn count_aborted(&mut self) {
         self.in_flight.abort(&self.reader);
     }
@@ -380,6 +380,20 @@ impl Writer {
             Point::Scalar(seconds) => Some(seconds),
             Point::Timed { .. } | Point::Buckets { .. } | Point::Native(_) => None,
         }
+    }
+
+    /// Returns the age of its oldest request, in seconds; 0 if it has none.
+    pub(crate) fn longest_request(&self, now_ns: u64) -> f64 {
+        let requests = self.reader.requests();
+        let oldest = requests.listed.first();
+        oldest.map_or(0.0, |request| request.age(now_ns))
+    }
+
+    /// Returns its requests in progress.
+    pub(crate) fn requests(&mut self) -> OpenRequests {
+        // What is damaged is reported by the next flush.
+        let _found_so_far = self.reader.refresh();
+        self.reader.requests()
     }
 
     /// Returns its activity.

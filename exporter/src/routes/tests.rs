@@ -31,6 +31,7 @@ fn app(instance: Option<&Arc<Mutex<Registry>>>, shared: Option<&Arc<Mutex<Regist
         shared: shared.map(backend),
         scope: Scope::Shared,
         refresh: None,
+        overviews: None,
         renderings: Renderings::default(),
         protection: Protection::default(),
         own: Arc::new(OwnMetrics::new()),

@@ -38,13 +38,6 @@ fn a_worker_that_is_killed_keeps_its_counts_and_its_live_values_go() {
     assert!(
         has(
             &page,
-            r#"gunicorn_http_aborted_total{method="<unknown>"} 2"#
-        ),
-        "{page}"
-    );
-    assert!(
-        has(
-            &page,
             r#"gunicorn_worker_state{state="stopped",timestamp=""#
         ),
         "{page}"
@@ -149,13 +142,6 @@ fn the_exporter_after_a_killed_one_knows_the_dead_workers() {
         let mut exporter = instance.export();
         let page = instance.page_with("/metrics", "done 1");
         assert!(has(&page, WITH_ABORTED), "{page}");
-        assert!(
-            has(
-                &page,
-                r#"gunicorn_http_aborted_total{method="<unknown>"} 2"#
-            ),
-            "{page}"
-        );
         assert!(has(&page, "gunicorn_http_requests_in_progress 2"), "{page}");
         let stopped = page
             .lines()

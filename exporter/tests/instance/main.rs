@@ -49,14 +49,6 @@ fn play_worker() {
         ] {
             add(&store, family, FamilyType::Counter, &worker_id, value);
         }
-        let method = [("method", "<unknown>")];
-        add(
-            &store,
-            "gunicorn_http_aborted",
-            FamilyType::Counter,
-            &method,
-            0.0,
-        );
         let live = FamilyType::Gauge(GaugeMode::LiveSum);
         add(&store, "gunicorn_http_requests_in_progress", live, &[], 2.0);
         add(&store, "done", live, &[], 1.0);

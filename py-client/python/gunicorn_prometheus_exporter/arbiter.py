@@ -120,8 +120,29 @@ class Supervisor:
                     self.began.discard(number)
                     reason = endings.reason(worker, self.instance.last_words(number), self.out_of_memory)
                     endings.count(worker, reason)
+                    self.report_end(arbiter.log, worker, reason)
                 self.instance.worker_ended(number)
         self.out_of_memory.look()
+
+    def report_end(self, log: Any, worker: Any, reason: str) -> None:
+        """Logs what a worker was answering when it ended, and counts those requests."""
+        slot = worker.metrics_slot
+        try:
+            line = self.instance.report_end(
+                slot.number,
+                slot.worker_id,
+                worker.pid,
+                reason,
+                endings.in_words(worker, reason, self.out_of_memory),
+                endings.is_orderly(reason),
+                getattr(worker, "metrics_memory", 0),
+                self.settings,
+            )
+        except Exception as error:  # its store has to be given up in any case
+            _native.report_failure("arbiter", f"{type(error).__name__}: {error}")
+            return
+        if line is not None:
+            _write_lines(log, [line])
 
     def hand_over(self, arbiter: Any) -> bool:
         """Prepares another arbiter that will be executed in place of this one; returns whether it gets anything."""

@@ -33,8 +33,7 @@ class Request:
     status = 0
     received = 0
     sent = 0
-    # The template of the route; until that is known, of the mount.
-    endpoint = ""
+    _endpoint = ""
     prefix = ""
     has_route = False
     # Whether it was passed to an application whose framework names the route of each request.
@@ -51,6 +50,16 @@ class Request:
         self._receive = receive
         self._send = send
         self._omits_bodies = omits_bodies
+
+    @property
+    def endpoint(self) -> str:
+        """The template of the route; until that is known, of the mount."""
+        return self._endpoint
+
+    @endpoint.setter
+    def endpoint(self, endpoint: str) -> None:
+        self._endpoint = endpoint
+        self._recorder.name(self._start, endpoint)
 
     async def receive(self) -> MutableMapping[str, Any]:
         """Receives from the server, and counts the bytes of the body."""
@@ -104,7 +113,7 @@ class Request:
         self._recorder.end_scope(
             self._start,
             self._scope,
-            self.endpoint or self._without_route(),
+            self._endpoint or self._without_route(),
             self.status,
             self.received,
             self.sent,
@@ -119,10 +128,10 @@ def metered(application: Any, recorder: Recorder, *, omits_bodies: bool = True) 
     ``omits_bodies``: whether the server drops the bodies that HTTP does not allow.
     """
     app = application if _is_asgi3(application) else _asgi3(application)
-    begin = recorder.begin
+    begin = recorder.begin_scope
 
     async def recorded(scope: Scope, receive: Receive, send: Send) -> None:
-        start = begin(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        start = begin(scope) if scope["type"] == "http" else None
         if start is None:
             await app(scope, receive, send)
             return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from . import _native
 
 _GRACEFUL = {"hup", "quit", "int", "term", "ttou", "winch", "max_requests", "reload", "halt"}
 _FORCED = {"abort", "kill", "oom"}
+_WAITPID = os.waitpid
+# Linux counts in KiB, others in bytes.
+_MAXRSS_UNIT = 1024 if sys.platform == "linux" else 1
 #: Signals by which a worker is asked to end.
 _ENDS_IN_ORDER = {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM}
 
@@ -28,12 +32,15 @@ def statuses_noted(workers: dict[int, Any]) -> Iterator[None]:
     themselves are read: whatever is looked at beforehand misses those.
     """
     original = os.waitpid
+    # Another library may have replaced it, and then it alone knows how to wait.
+    waits = _wait4 if original is _WAITPID else lambda pid, options: (*original(pid, options), 0)
 
     def waitpid(pid: int, options: int) -> tuple[int, int]:
-        ended, status = original(pid, options)
+        ended, status, memory = waits(pid, options)
         worker = workers.get(ended)
         if worker is not None:
             worker.metrics_status = os.waitstatus_to_exitcode(status)
+            worker.metrics_memory = memory
         return ended, status
 
     os.waitpid = waitpid
@@ -41,6 +48,12 @@ def statuses_noted(workers: dict[int, Any]) -> Iterator[None]:
         yield
     finally:
         os.waitpid = original
+
+
+def _wait4(pid: int, options: int) -> tuple[int, int, int]:
+    """Returns process and status like ``os.waitpid``, and the largest resident size of that process, in bytes."""
+    ended, status, usage = os.wait4(pid, options)
+    return ended, status, usage.ru_maxrss * _MAXRSS_UNIT
 
 
 def look(pid: int, worker: Any) -> None:
@@ -83,6 +96,31 @@ def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> s
     return "reload" if worker.cfg.reload else "quit"
 
 
+def is_orderly(why: str) -> bool:
+    """Returns whether a worker that ended for that reason did not have to be killed, and has not crashed.
+
+    Gunicorn itself logs why a worker cannot boot. An unknown reason is no finding.
+    """
+    return why in _GRACEFUL or why in ("boot_error", "unknown")
+
+
+def in_words(worker: Any, why: str, out_of_memory: OutOfMemory) -> str:
+    """Returns how a worker has ended: "was killed by SIGKILL"."""
+    status: int = getattr(worker, "metrics_status", None) or 0
+    if why == "abort":
+        by = "SIGKILL" if status == -signal.SIGKILL else "SIGABRT"
+        return f"was killed by {by} (timeout of {worker.cfg.timeout} s)"
+    if why == "oom" and out_of_memory.is_of_this_group:
+        memory = getattr(worker, "metrics_memory", 0)
+        resident = f", {memory / 2**20:.0f} MiB resident" if memory else ""
+        return f"was killed by SIGKILL (out of memory{resident})"
+    if status < 0 and -status not in _ENDS_IN_ORDER:
+        return f"was killed by {_long_signal_name(-status)}"
+    if status > 0:
+        return f"exited with status {status} ({why})"
+    return f"ended ({why})"
+
+
 def count(worker: Any, why: str) -> None:
     """Counts the end of a worker."""
     restart_type = "graceful" if why in _GRACEFUL else "forced" if why in _FORCED else "crash"
@@ -108,6 +146,11 @@ class OutOfMemory:
         self.source = _oom_source()
         self.seen = self.latest = self._read()
         self.looked = time.monotonic()
+
+    @property
+    def is_of_this_group(self) -> bool:
+        """Whether the count is that of this control group, and not of the whole machine."""
+        return self.source is not None and self.source.name != "vmstat"
 
     def look(self) -> None:
         """Accepts the present count: earlier kills explain no later end."""
@@ -162,3 +205,10 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name[3:].lower()
     except ValueError:
         return f"signal_{number}"
+
+
+def _long_signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

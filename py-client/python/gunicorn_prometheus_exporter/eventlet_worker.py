@@ -8,6 +8,7 @@ from . import MissingWorkerError
 from .workers import MeteredWorker
 
 try:
+    from greenlet import getcurrent
     from gunicorn.workers.geventlet import EventletWorker
 except ImportError as error:
     raise MissingWorkerError(
@@ -18,3 +19,5 @@ except ImportError as error:
 
 class PrometheusEventletWorker(MeteredWorker, EventletWorker):  # type: ignore[misc]
     """The ``eventlet`` worker: a green thread for each connection."""
+
+    current_greenlet = staticmethod(getcurrent)

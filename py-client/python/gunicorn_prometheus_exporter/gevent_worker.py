@@ -6,6 +6,7 @@ from . import MissingWorkerError
 from .workers import MeteredWorker
 
 try:
+    from greenlet import getcurrent
     from gunicorn.workers.ggevent import GeventWorker
 except (ImportError, RuntimeError) as error:
     raise MissingWorkerError(f"PrometheusGeventWorker needs the packages gevent and packaging: {error}") from error
@@ -13,3 +14,5 @@ except (ImportError, RuntimeError) as error:
 
 class PrometheusGeventWorker(MeteredWorker, GeventWorker):  # type: ignore[misc]
     """The ``gevent`` worker: a greenlet for each connection."""
+
+    current_greenlet = staticmethod(getcurrent)

@@ -26,11 +26,13 @@ def start(worker: Any) -> Recording | None:
             slot.size_bounds,
             worker.cfg.threads if worker.has_threads else None,
             bodies.error_page_bytes() if worker.has_hooks else 0,
+            worker.current_greenlet,
         )
         _native.set_worker_state(slot.worker_id, "running", int(time.time()))
         if worker.has_hooks:
             bodies.install()
             _put_hooks(worker, recorder)
+            frameworks.name_requests_by(recorder.name_current)
         gc.callbacks.append(recorder.collected)
         # Threads give this sign of life very often, so it is a method of the object, which Python finds first.
         worker.tmp.notify = _native.Heartbeat(slot, worker.tmp.notify, client.evaluate)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import MissingWorkerError
-from .frameworks import ENDPOINT, ERRORS
+from .frameworks import ENDPOINT, ERRORS, METERED
 from .workers import MeteredWorker
 
 try:
@@ -55,6 +55,7 @@ def _meter_server(recorder: Any) -> None:
         request = getattr(args[-1].connection, "metered_request", None)
         if request is not None:
             request.environ = made
+            made[METERED] = request
         return made
 
     # Until tornado 6.3 it was a static method.
@@ -86,8 +87,8 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
     start: int | None = None
     method = path = ""
     headers: Any = None
-    # The endpoint from frameworks/tornado.py; that of a WSGI application is in its environment.
-    endpoint: str | None = None
+    trace: str | None = None
+    _endpoint: str | None = None
     status = received = sent = 0
 
     def __init__(self, recorder: Any, delegate: Any, connection: Any) -> None:
@@ -96,11 +97,25 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
         self.connection = connection
         self.environ: dict[str, Any] = {}
 
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint from frameworks/tornado.py; that of a WSGI application is in its environment too."""
+        return self._endpoint
+
+    @endpoint.setter
+    def endpoint(self, endpoint: str | None) -> None:
+        self._endpoint = endpoint
+        if endpoint and self.start is not None:
+            self.recorder.name(self.start, endpoint)
+
     def headers_received(self, start_line: Any, headers: Any) -> Any:
         self.method = method = start_line.method
         self.path = path = start_line.path.partition("?")[0]
         self.headers = headers
-        self.start = self.recorder.begin(method, path)
+        # Not `get`, which raises and catches a KeyError for each missing header.
+        trace = headers.get_list("Traceparent")
+        self.trace = trace[0] if trace else None
+        self.start = self.recorder.begin(method, path, self.trace)
         if self.start is not None:
             self.connection.metered_request = self
         return self.delegate.headers_received(start_line, headers)
@@ -127,18 +142,17 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
         # The two refer to each other; without this the garbage collector would have to free them.
         self.connection.metered_request = None
         environ = self.environ
+        environ.pop(METERED, None)  # these two refer to each other as well
         errors = environ.get(ERRORS)
-        # Not `get`, which raises and catches a KeyError for each missing header.
         began = self.headers.get_list("X-Request-Start")
-        trace = self.headers.get_list("Traceparent")
         self.recorder.end(
             start,
             self.method,
             self.path,
-            environ.get(ENDPOINT, self.endpoint),
+            environ.get(ENDPOINT, self._endpoint),
             self.status,
             (self.received, self.sent),
-            (began[0] if began else None, trace[0] if trace else None),
+            (began[0] if began else None, self.trace),
             None if errors is None else errors.without(error),
             error,
         )

@@ -6,11 +6,12 @@ plain worker, and logs that once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from gunicorn.workers.sync import SyncWorker
 
-from . import _native, arbiter, recording
+from . import _native, arbiter, recording, stacks
 
 if TYPE_CHECKING:
     from ._native import WorkerSlot
@@ -28,6 +29,8 @@ class MeteredWorker:
     interface = "wsgi"
     # Whether requests are handled by a pool of threads.
     has_threads = False
+    # Returns the greenlet that runs, where each request has one.
+    current_greenlet: Callable[[], Any] | None = None
 
     cfg: Any
     log: Any
@@ -80,6 +83,8 @@ class MeteredWorker:
         if not self._has_started_recording:
             self._has_started_recording = True
             self.metrics_recorder = recording.start(self)
+            if self.metrics_recorder is not None:
+                stacks.follow(self)
 
     def handle_quit(self, sig: int, frame: Any) -> None:
         """Notes the reason of SIGQUIT and SIGINT, whichever process sent it."""

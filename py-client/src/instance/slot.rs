@@ -32,6 +32,9 @@ pub(crate) struct WorkerSlot {
     /// Bounds of sizes by endpoint, in bytes, as `le` has them.
     #[pyo3(get)]
     size_bounds: Vec<String>,
+    /// Whether the worker notes where it hangs when the arbiter aborts it.
+    #[pyo3(get)]
+    stacks: bool,
     options: Options,
     endpoint_limit: usize,
     instance: Arc<Mutex<Supervisor>>,
@@ -51,6 +54,7 @@ impl WorkerSlot {
             worker_id,
             duration_bounds: http.buckets.iter().copied().map(bound_text).collect(),
             size_bounds: http.size_buckets.iter().copied().map(bound_text).collect(),
+            stacks: http.stacks,
             options: http.into(),
             endpoint_limit: http.endpoint_limit as usize,
             instance,

@@ -8,6 +8,7 @@ use metrics_store::{
     ToExporter, ToPeer,
 };
 
+use super::deaths::Remains;
 use super::{Supervisor, descriptors};
 
 /// A store, and its description for the exporter.
@@ -117,19 +118,19 @@ impl Supervisor {
         self.tell_peer(&ToPeer::Released { number }, Vec::new());
     }
 
-    /// Drops a store that is no longer needed, and keeps only its worker's reason to end.
+    /// Drops a store that is no longer needed, and keeps what the arbiter reports of its worker's end.
     pub(super) fn give_up(&mut self, number: u64) {
         if let Some(held) = self.stores.remove(&number)
             && held.new.role == Role::Worker
             && held.owner == Owner::Us
             && !held.is_dead
         {
-            self.last_words.insert(number, held.file.last_words());
+            self.remains.insert(number, Remains::of(&held.file));
         }
     }
 
     pub(super) fn end(&mut self, number: u64) {
-        self.last_words.remove(&number);
+        self.remains.remove(&number);
         let Some(held) = self.stores.get_mut(&number) else {
             return;
         };

@@ -12,6 +12,7 @@ use metrics_store::{
 };
 
 use super::Line;
+use super::deaths::Remains;
 use super::exporter::{End, Exporter, Pause};
 use super::listener::Listener;
 use super::peer::Peer;
@@ -29,9 +30,9 @@ pub(super) struct Supervisor {
     pub(super) snapshots: Option<Snapshots>,
     /// Stores that no exporter has released, by number.
     pub(super) stores: BTreeMap<u64, Held>,
-    /// Reasons to end of workers whose stores are released although the arbiter has not noticed
-    /// their end yet: the exporter may notice it first.
-    pub(super) last_words: BTreeMap<u64, u64>,
+    /// Of workers whose stores are released although the arbiter has not noticed their end yet: the
+    /// exporter may notice it first.
+    pub(super) remains: BTreeMap<u64, Remains>,
     /// The task of the exporter; `None` until the arbiter is ready.
     pub(super) task: Option<Task>,
     pub(super) listener: Listener,

@@ -1,8 +1,8 @@
 //! Reads headers of proxies: the time at which they received a request, and its trace.
 
-use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
+use pyo3::{ffi, intern};
 
 /// Maximum plausible wait in seconds; a larger one means that a clock is wrong.
 const LONGEST_WAIT_SECONDS: f64 = 86_400.0;
@@ -52,6 +52,67 @@ pub(super) fn wait(start: f64, begun: f64) -> Option<f64> {
     (seconds.abs() <= LONGEST_WAIT_SECONDS).then_some(seconds.max(0.0))
 }
 
+/// Returns the trace of a `traceparent`, sampled or not; 0 if it names none.
+pub(super) fn trace_id(text: &str) -> u128 {
+    let id = || {
+        let (_version, rest) = text.trim_start().split_once('-')?;
+        let (id, _) = rest.split_at_checked(32)?;
+        // Not `from_str_radix` alone, which accepts a sign.
+        let is_hex = id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_hex.then(|| u128::from_str_radix(id, 16).ok())?
+    };
+    id().unwrap_or(0)
+}
+
+/// Returns the trace of Gunicorn's request object, whose headers are pairs of texts with names in upper case; 0
+/// if there is none.
+#[inline]
+pub(super) fn trace_of_request(req: &Bound<'_, PyAny>) -> u128 {
+    const NAME: &str = "TRACEPARENT";
+    let Ok(headers) = req.getattr(intern!(req.py(), "headers")) else {
+        return 0;
+    };
+    let Ok(headers) = headers.cast::<PyList>() else {
+        return 0;
+    };
+    for place in 0..headers.len() {
+        // SAFETY: the interpreter is attached. The references are borrowed from the list and the pair, which
+        // nothing changes meanwhile; each call checks its argument's type and the place, and what it returns is
+        // checked before it is used.
+        let name = unsafe {
+            let pair = ffi::PyList_GetItem(headers.as_ptr(), place.cast_signed());
+            if pair.is_null() || ffi::PyTuple_Check(pair) == 0 || ffi::PyTuple_Size(pair) != 2 {
+                continue;
+            }
+            ffi::PyTuple_GetItem(pair, 0)
+        };
+        // SAFETY: `name` is an item of the pair.
+        let is_long_enough = unsafe {
+            ffi::PyUnicode_Check(name) != 0
+                && ffi::PyUnicode_GetLength(name) == NAME.len().cast_signed()
+        };
+        if is_long_enough && let Some(trace) = trace_of_pair(headers, place, NAME) {
+            return trace;
+        }
+    }
+    0
+}
+
+#[cold]
+fn trace_of_pair(headers: &Bound<'_, PyList>, place: usize, wanted: &str) -> Option<u128> {
+    let (name, value) = headers
+        .get_item(place)
+        .ok()?
+        .extract::<(String, String)>()
+        .ok()?;
+    (name == wanted).then(|| trace_id(&value))
+}
+
+/// Returns the value of `traceparent` in an ASGI scope.
+pub(super) fn trace_of_scope(scope: &Bound<'_, PyDict>) -> Option<String> {
+    of_scope(scope, true).1
+}
+
 /// Returns trace and span of a `traceparent` (W3C Trace Context) whose trace is sampled.
 pub(super) fn sampled_trace(text: &str) -> Option<(&str, &str)> {
     let mut parts = text.trim().split('-');
@@ -89,6 +150,29 @@ mod tests {
         assert_eq!(wait(10.0, 12.5), Some(2.5));
         assert_eq!(wait(12.5, 10.0), Some(0.0));
         assert_eq!(wait(0.0, 1e9), None);
+    }
+
+    #[test]
+    fn a_trace_is_read_from_any_traceparent() {
+        let id = "0af7651916cd43dd8448eb211c80319c";
+        let trace = u128::from_str_radix(id, 16).unwrap();
+        for text in [
+            format!("00-{id}-b7ad6b7169203331-00"),
+            format!(" 00-{id}-b7ad6b7169203331-01"),
+            format!("01-{id}-b7ad6b7169203331-01-more"),
+        ] {
+            assert_eq!(trace_id(&text), trace, "{text}");
+        }
+        for text in [
+            "",
+            "00",
+            "00-",
+            "00-0af7",
+            &format!("00-+{}-1", &id[1..]),
+            &format!("00-{}é-", &id[1..]),
+        ] {
+            assert_eq!(trace_id(text), 0, "{text}");
+        }
     }
 
     #[test]

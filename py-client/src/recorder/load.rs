@@ -3,9 +3,7 @@
 use std::time::Instant;
 
 use metrics_model::{FamilySpec, FamilyType};
-use metrics_store::catalogue::{
-    HTTP_ABORTED, HTTP_REQUESTS_IN_PROGRESS, WORKER_BUSY, WORKER_THREADS,
-};
+use metrics_store::catalogue::{HTTP_REQUESTS_IN_PROGRESS, WORKER_BUSY, WORKER_THREADS};
 use metrics_store::{Method, Series, StoreError, WorkerStore};
 
 /// The requests in progress of one worker.
@@ -122,8 +120,6 @@ impl MethodSeries {
         let labels = [("method", method.label())];
         let series = |spec| store.series(&store.family(&spec, None)?, &labels);
         let hidden = |name| series(FamilySpec::new(name, FamilyType::Counter));
-        // The exporter writes it when this worker has died in the middle of requests.
-        series(HTTP_ABORTED.spec())?;
         Ok(Self {
             started: hidden("__requests_started")?,
             finished: hidden("__requests_finished")?,

@@ -1,6 +1,6 @@
 //! The settings `exporter.http` in the form that the recorder uses.
 
-use metrics_settings::HttpSettings;
+use metrics_settings::{HttpSettings, InFlight};
 
 /// Which requests are recorded, and how.
 #[derive(Debug, Clone, Default)]
@@ -9,6 +9,7 @@ pub(crate) struct Options {
     skip_methods: Vec<String>,
     pub(super) group_status: bool,
     pub(super) exemplars: bool,
+    pub(super) in_flight: InFlight,
 }
 
 impl From<&HttpSettings> for Options {
@@ -22,6 +23,7 @@ impl From<&HttpSettings> for Options {
                 .collect(),
             group_status: http.group_status,
             exemplars: http.exemplars,
+            in_flight: http.in_flight,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::MutexGuard;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use metrics_store::{Method, StoreError};
 use pyo3::prelude::*;
@@ -168,11 +168,6 @@ impl Recorder {
             404 | 405 => UNMATCHED,
             _ => OTHER,
         }
-    }
-
-    /// Converts the result of `begin` to a time.
-    pub(super) fn since_epoch(&self, nanoseconds: u64) -> Instant {
-        self.epoch + Duration::from_nanos(nanoseconds)
     }
 
     /// Returns the endpoint of an adapter's request.

@@ -11,6 +11,7 @@ pub(super) const OF_REQUESTS: &[&Described] = &[
     &HTTP_EXCEPTIONS,
     &HTTP_REQUESTS_IN_PROGRESS,
     &HTTP_ABORTED,
+    &HTTP_LONGEST_REQUEST,
     &HTTP_REQUEST_QUEUE,
     &BACKLOG_CONNECTIONS,
     &BACKLOG_LIMIT,
@@ -107,11 +108,28 @@ pub const HTTP_ABORTED: Described = Described {
     family_type: COUNTER,
     unit: "",
     help: "Requests that were cut off by the end of their worker",
-    labels: &["method"],
+    labels: &["method", "endpoint", "reason"],
     bounds: &[],
-    meaning: "By a timeout, a SIGKILL, a crash. They are among `gunicorn_worker_requests_total`, and not among \
-              `gunicorn_http_requests_total`, because they got no response.",
-    query: "increase(gunicorn_http_aborted_total[1h]) > 0",
+    meaning: "By a timeout, a SIGKILL, a crash. `reason` is that of `gunicorn_worker_restart_total`. `endpoint` is \
+              the template of the route if it had matched, `<unmatched>` before that; without a framework that tells \
+              routes, the path, one of the first `http.endpoint_limit`, or `<other>`. Of more than 4,096 requests in \
+              one worker the others have `<unknown>` and `<other>` for method and endpoint. They are among \
+              `gunicorn_worker_requests_total`, and not among `gunicorn_http_requests_total`, because they got no \
+              response. The arbiter's error log names each such worker and its longest requests.",
+    query: "sum by (endpoint, reason) (increase(gunicorn_http_aborted_total[1h])) > 0",
+    page: Page::Metrics,
+};
+/// Age of the oldest request of a worker.
+pub const HTTP_LONGEST_REQUEST: Described = Described {
+    name: "gunicorn_http_longest_request_seconds",
+    family_type: GAUGE,
+    unit: "seconds",
+    help: "Seconds since the oldest request of this worker began that has not ended",
+    labels: &["worker_id"],
+    bounds: &[],
+    meaning: "0 while the worker has none. The exporter reads it from outside when it answers a scrape, so it grows \
+              while a worker is stopped, or spins in C. `/requests` and the live page show which request it is.",
+    query: "gunicorn_http_longest_request_seconds > 30",
     page: Page::Metrics,
 };
 /// Time that requests waited in front of the server.

@@ -8,10 +8,11 @@ use std::sync::atomic::fence;
 use super::{
     AT_METHOD, AT_NEXT, AT_START, AT_TEXT, AT_TEXT_STATE, AT_THREAD, AT_TRACE, AT_TURN, BLOCK_HEAD,
     CHANGING, Endpoint, KIND, LENGTH_SHIFT, MAX_REQUESTS, MAX_TEXT, PATH, PLACE, TEMPLATE,
+    UNMATCHED_PATH,
 };
 use crate::layout::{AT_REQUESTS, AT_UNLISTED};
 use crate::memory::words;
-use crate::{Control, Method, OTHER, UNMATCHED, record};
+use crate::{Method, OTHER, UNMATCHED, record};
 
 /// How often a text is read that changes meanwhile.
 const TRIES: usize = 8;
@@ -42,17 +43,46 @@ impl OpenRequest {
         (self.trace != 0).then(|| format!("{:032x}", self.trace))
     }
 
-    /// Returns its endpoint as a label: the template, or the path if it is in the table of endpoints.
-    pub fn label(&self, control: &Control) -> String {
+    /// Returns its endpoint as a label: the template, or the path if `find` finds it in the table of
+    /// endpoints.
+    pub fn label(&self, find: impl Fn(&str) -> bool) -> Box<str> {
         match &self.endpoint {
-            Endpoint::Unknown => UNMATCHED.to_owned(),
-            Endpoint::Template(template) => template.to_string(),
-            Endpoint::Path(path) => match control.find_endpoint(path) {
-                Some(_) => path.to_string(),
-                None => OTHER.to_owned(),
-            },
+            Endpoint::Unknown | Endpoint::Unmatched(_) => UNMATCHED.into(),
+            Endpoint::Template(template) => template.clone(),
+            Endpoint::Path(path) => {
+                let path = decoded(path);
+                if find(&path) { path } else { OTHER.into() }
+            }
         }
     }
+
+    /// Returns its endpoint with the path where the template is not known.
+    pub fn path(&self) -> Box<str> {
+        match &self.endpoint {
+            Endpoint::Unknown => UNMATCHED.into(),
+            Endpoint::Template(text) | Endpoint::Path(text) | Endpoint::Unmatched(text) => {
+                text.clone()
+            }
+        }
+    }
+}
+
+/// Returns the path as a WSGI server passes it on: decoded, and each byte as a character.
+fn decoded(path: &str) -> Box<str> {
+    let (mut text, mut rest) = (String::new(), path);
+    while let Some((before, after)) = rest.split_once('%') {
+        text.push_str(before);
+        let digits = after.get(..2);
+        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            text.push(char::from(byte));
+            rest = &after[2..];
+        } else {
+            text.push('%');
+            rest = after;
+        }
+    }
+    text.push_str(rest);
+    text.into()
 }
 
 /// The requests in progress of one worker, oldest first.
@@ -145,6 +175,7 @@ fn read_text(place: &[AtomicU64; PLACE]) -> Endpoint<Box<str>> {
         }
         return match state & KIND {
             PATH => Endpoint::Path(text_of(&text)),
+            UNMATCHED_PATH => Endpoint::Unmatched(text_of(&text)),
             TEMPLATE => Endpoint::Template(text_of(&text)),
             _ => Endpoint::Unknown,
         };

@@ -1,8 +1,9 @@
 //! Laws of the table of requests.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use proptest::prelude::*;
 
@@ -12,6 +13,10 @@ use crate::{Identity, Role, StoreFile, StoreReader};
 thread_local! {
     /// How many more words this thread writes before it dies.
     static WRITES_LEFT: Cell<u32> = const { Cell::new(u32::MAX) };
+    static STORE: Rc<(WorkerStore, RefCell<StoreReader>)> = {
+        let (store, reader) = store();
+        Rc::new((store, RefCell::new(reader)))
+    };
 }
 
 /// Plays the death of a worker before one of its writes.
@@ -60,6 +65,7 @@ fn entry(start_ns: u64, endpoint: Endpoint<&str>) -> OpenRequest {
         endpoint: match endpoint {
             Endpoint::Unknown => Endpoint::Unknown,
             Endpoint::Path(path) => Endpoint::Path(path.into()),
+            Endpoint::Unmatched(path) => Endpoint::Unmatched(path.into()),
             Endpoint::Template(template) => Endpoint::Template(template.into()),
         },
     }
@@ -99,6 +105,19 @@ fn a_full_table_counts_the_others() {
     assert!(read(&mut reader).is_empty());
     table.begin(&store, &request(5, "/"));
     assert_eq!(read(&mut reader).listed.len(), 1);
+}
+
+#[test]
+fn the_label_of_a_path_is_that_of_the_table_of_endpoints() {
+    let label = |endpoint, known: &str| entry(1, endpoint).label(|path| path == known);
+    assert_eq!(
+        &*label(Endpoint::Path("/a%20b%C3"), "/a b\u{c3}"),
+        "/a b\u{c3}"
+    );
+    assert_eq!(&*label(Endpoint::Path("/100%"), "/100%"), "/100%");
+    assert_eq!(&*label(Endpoint::Path("/a"), "/b"), "<other>");
+    assert_eq!(&*label(Endpoint::Unmatched("/a"), "/a"), "<unmatched>");
+    assert_eq!(&*label(Endpoint::Template("/<id>"), ""), "/<id>");
 }
 
 #[test]
@@ -208,15 +227,18 @@ proptest! {
         steps in prop::collection::vec(step(), 1..40),
         writes in 0_u32..400,
     ) {
-        let (store, mut reader) = store();
-        let mut table = RequestTable::new(&store);
+        // One store for all cases: its memory stays mapped.
+        let shared = STORE.with(Rc::clone);
+        let (store, reader) = &*shared;
+        let mut reader = reader.borrow_mut();
+        let mut table = RequestTable::new(store);
         let (mut before, mut now) = (Expected::default(), Expected::default());
         WRITES_LEFT.set(writes);
         let mut last = None;
         for step in steps {
             before.clone_from(&now);
             last = Some(step);
-            let taken = catch_unwind(AssertUnwindSafe(|| now.take(&mut table, &store, step)));
+            let taken = catch_unwind(AssertUnwindSafe(|| now.take(&mut table, store, step)));
             if taken.is_err() {
                 break;
             }
@@ -259,7 +281,7 @@ fn a_reader_beside_a_busy_writer_never_sees_half_a_request() {
                 let whole = request(start, "");
                 assert_eq!((found.thread, found.trace), (whole.thread, whole.trace));
                 match &found.endpoint {
-                    Endpoint::Unknown => {}
+                    Endpoint::Unknown | Endpoint::Unmatched(_) => {}
                     Endpoint::Path(path) => assert!(path.starts_with(&format!("/{start}/"))),
                     Endpoint::Template(template) => assert_eq!(**template, format!("/<{start}>")),
                 }

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -30,6 +31,9 @@ ERRORS = "gunicorn_prometheus_exporter.errors"
 MOUNT = "gunicorn_prometheus_exporter.mount"
 # Key of the ASGI request, in its scope and in the environment that an adapter makes from that.
 REQUEST = "gunicorn_prometheus_exporter.request"
+
+# Key of tornado's request, in the environment of a WSGI application.
+METERED = "gunicorn_prometheus_exporter.metered"
 
 # Key for an application that has others mounted in it: the SCRIPT_NAME that it was called with, and the facts that
 # were noted in copies of the environment.
@@ -60,6 +64,14 @@ _ROUTING = {
 }
 # Integrated modules, and the names of their frameworks.
 _installed: dict[str, str] = {}
+# Names the route of the request that this thread, or greenlet, handles.
+_name_current: Callable[[Any], None] | None = None
+
+
+def name_requests_by(name_current: Callable[[str], None]) -> None:
+    """Passes the template of each matched route on to the worker's recorder, for requests that have no object here."""
+    global _name_current
+    _name_current = name_current
 
 
 def install_loaded() -> list[tuple[str, Exception]]:
@@ -169,9 +181,12 @@ def _mounted_at(environ: dict[str, Any]) -> str:
 
 def _note(environ: dict[str, Any], key: str, value: object) -> None:
     environ[key] = value
-    request = environ.get(REQUEST)
-    if request is not None and key == ENDPOINT:
-        request.endpoint = value
+    if key == ENDPOINT:
+        request = environ.get(REQUEST) or environ.get(METERED)
+        if request is not None:
+            request.endpoint = value
+        elif _name_current is not None:
+            _name_current(value)
     notes = environ.get(_NOTES)
     if notes is not None:
         notes[key] = value
