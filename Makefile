@@ -10,7 +10,9 @@
 #   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy, links of documentation; dependencies, and which packages may have them
 #   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
-#   make docs               docs/metrics.md, from the catalogue of the code
+#   make docs               what the code says of itself: docs/{metrics,cli,api}.md, the schema of the settings, the dashboards
+#   make site               the documentation as a site, under target/site
+#   make dist               everything that a release consists of, with checksums, under target/dist
 #   make bench              measures cost, also of comparable packages; writes bench/results.md
 #   make soak               1,200 restarts of workers, 100,000 requests and a scan of 100,000 random paths, methods and
 #                           exceptions, after which nothing may have grown
@@ -18,6 +20,7 @@
 #   make fuzz               random bytes as batch, snapshot and commands, an hour each; FUZZ_SECONDS=60
 #   make model-check        every order of events of the push protocol, up to a bound; and thousands of
 #                           schedules of faults against a real primary and replica
+#   make clean              removes what was built, and the environments of the tests
 #   make docker             builds the images of docker-compose.yml, starts them, scrapes them, and stops them
 
 SHELL := /bin/bash
@@ -41,7 +44,7 @@ export PYTEST_WORKERS
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint advisories docs bench soak model-check fuzz docker setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint advisories docs site dist bench soak model-check fuzz docker clean setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -101,6 +104,16 @@ docs: setup-demo build
 	.venvs/gunicorn-newest/bin/python -m pip install --quiet --no-index --no-deps --force-reinstall target/wheels/*.whl
 	.venvs/gunicorn-newest/bin/python scripts/metrics_page.py >target/metrics.md
 	mv target/metrics.md docs/metrics.md
+	scripts/cli_page.py $(RELEASE)/gunicorn-prometheus-exporter >target/cli.md && mv target/cli.md docs/cli.md
+	scripts/api_page.py >target/api.md && mv target/api.md docs/api.md
+	$(RELEASE)/gunicorn-prometheus-exporter check-config --schema >docs/settings.schema.json
+	scripts/dashboards.py
+
+site: setup-site
+	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --quiet
+
+dist: setup-dist
+	scripts/dist
 
 bench: setup-bench build
 	-$(DEVELOPER)/python -m bench $(ARGS)
@@ -129,6 +142,9 @@ fuzz: setup-fuzz
 
 docker: setup-docker
 	scripts/docker-smoke
+
+clean:
+	rm -rf target .venvs
 
 setup-%:
 	@scripts/setup $*

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,38 +42,75 @@ def test_every_alert_is_tested() -> None:
     assert alerts == tested
 
 
-def test_prometheus_accepts_its_configuration(tmp_path: Path) -> None:
-    """The configuration of docker-compose.yml, with the rules beside it."""
-    text = (PROMETHEUS / "prometheus.yml").read_text()
-    (tmp_path / "prometheus.yml").write_text(text)
-    (tmp_path / "rules.yml").write_text((PROMETHEUS / "rules.yml").read_text())
-    _promtool("check", "config", str(tmp_path / "prometheus.yml"))
+@pytest.mark.parametrize("name", ["prometheus.yml", "kubernetes.yml"])
+def test_prometheus_accepts_its_configuration(name: str, tmp_path: Path) -> None:
+    """The configurations of docker-compose.yml and of Kubernetes, with the rules beside them."""
+    for rules in ("rules.yml", "original-names.yml"):
+        shutil.copy(PROMETHEUS / rules, tmp_path)
+    # Debian builds Prometheus without the discovery in Kubernetes.
+    static = "static_configs: [{targets: [a:9091]}]"
+    text = (PROMETHEUS / name).read_text().replace("kubernetes_sd_configs: [{role: pod}]", static)
+    (tmp_path / name).write_text(text)
+    _promtool("check", "config", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["prometheus.yml", "kubernetes.yml"])
+def test_every_configuration_scrapes_the_exporters_themselves(name: str) -> None:
+    """Push lag and errors are at `/-/metrics`."""
+    jobs = yaml.safe_load((PROMETHEUS / name).read_text())["scrape_configs"]
+    assert {job.get("metrics_path", "/metrics") for job in jobs} == {"/metrics", "/-/metrics"}
+
+
+def test_every_alert_leads_to_its_section_and_to_a_dashboard() -> None:
+    """`runbook_url` names a heading of docs/runbook.md, `dashboard_url` a dashboard; each heading has an alert."""
+    alerts = {rule["alert"]: rule for rule in _rules() if "alert" in rule}
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(alerts)
+    boards = {json.loads(path.read_text())["uid"] for path in DASHBOARDS}
+    for name, rule in alerts.items():
+        assert rule["annotations"]["runbook_url"].endswith(f"/runbook/#{name.lower()}")
+        assert re.split(r"[/?]", rule["annotations"]["dashboard_url"])[2] in boards
+
+
+def _rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
 
 
 def _queries(path: Path) -> Iterator[tuple[str, str]]:
-    for panel in json.loads(path.read_text())["panels"]:
-        for target in panel["targets"]:
-            query = re.sub(r"\$(job|worker)\b", ".+", target["expr"]).replace("$__rate_interval", "20s")
-            assert "$" not in query, query
-            yield panel["title"], query
+    board = json.loads(path.read_text())
+    for panel in board["panels"]:
+        for target in panel.get("targets", ()):
+            yield panel["title"], _selecting_everything(target["expr"])
+
+
+def _selecting_everything(query: str) -> str:
+    """Puts in the values that Grafana puts in for "All"."""
+    query = re.sub(r"\$(job|worker)\b", ".+", query).replace("$__rate_interval", "20s")
+    query = re.sub(r"\$(namespace|instance|endpoint)\b", ".*", query)
+    assert "$" not in query, query
+    return query
 
 
 def _recorded() -> Iterator[tuple[str, str]]:
-    rules = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            # A rule that is made of other rules is empty, because this Prometheus evaluates no rules.
-            if "record" in rule and "job:" not in rule["expr"]:
-                yield rule["record"], rule["expr"]
+    for rule in _rules():
+        # A rule that is made of other rules is empty, because this Prometheus evaluates no rules.
+        if "record" in rule and "job:" not in rule["expr"]:
+            yield rule["record"], rule["expr"]
 
 
 @pytest.fixture(scope="module")
 def prometheus() -> Iterator[Prometheus]:
-    """A Prometheus that has scraped the shop while it served, failed, and lost a worker."""
+    """A Prometheus that has scraped the shop while it served, failed, and lost a worker; and the exporter itself."""
     config = (SHOP / "gunicorn.conf.py").read_text()
-    with Gunicorn("shop:app", workers=2, config=config, app_directory=SHOP) as gunicorn:
-        with Prometheus({"shop": [f"127.0.0.1:{gunicorn.metrics_port}"]}) as server:
-            eventually(lambda: server.value('up{job="shop"}'), equals=1)
+    with (
+        RedisServer() as redis,
+        Gunicorn("shop:app", workers=2, config=config, redis=redis, app_directory=SHOP) as gunicorn,
+    ):
+        target = [f"127.0.0.1:{gunicorn.metrics_port}"]
+        # The name of each job is the path that it scrapes.
+        with Prometheus({"metrics": target, "-/metrics": target}, more="    metrics_path: /<job>\n") as server:
+            eventually(lambda: server.value("sum(up)"), equals=2)
             for path in ("/", "/books/1", "/books/9", "/broken"):
                 gunicorn.get(path)
             gunicorn.request("POST", "/orders", b'{"book": 1}', {"Content-Type": "application/json"})
@@ -122,8 +161,43 @@ def test_grafana_can_provision_the_dashboards() -> None:
     for board in boards:
         taken: set[tuple[int, int]] = set()
         for panel in board["panels"]:
-            assert panel["datasource"]["uid"] == "${datasource}"
+            if panel["type"] != "row":
+                assert panel["datasource"]["uid"] == "${datasource}"
             place = panel["gridPos"]
             cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
             assert not cells & taken, panel["title"]
             taken |= cells
+
+
+def test_the_dashboards_are_what_operators_expect() -> None:
+    """Variables, rows, a description on each panel, a heat map, links to details, marks of restarts and deploys."""
+    boards = {board["uid"]: board for board in (json.loads(path.read_text()) for path in DASHBOARDS)}
+    assert set(boards) == {"gunicorn-overview", "gunicorn-workers", "gunicorn-exporter"}
+    for board in boards.values():
+        names = [variable["name"] for variable in board["templating"]["list"]]
+        assert names[:4] == ["datasource", "namespace", "job", "instance"]
+        assert board["panels"][0]["type"] == "row"
+        assert all(panel["description"] for panel in board["panels"] if panel["type"] != "row")
+        assert {mark["name"] for mark in board["annotations"]["list"]} == {"Worker ends", "Reload or upgrade", "Deploy"}
+        for link in re.findall(r"/d/([\w-]+)", json.dumps(board)):
+            assert link in boards
+    overview = boards["gunicorn-overview"]
+    assert "endpoint" in [variable["name"] for variable in overview["templating"]["list"]]
+    assert any(panel["type"] == "heatmap" for panel in overview["panels"])
+    assert "var-endpoint=${__field.labels.endpoint}" in json.dumps(overview)
+    assert "gunicorn_exporter_push_lag_seconds" in json.dumps(boards["gunicorn-exporter"])
+
+
+def test_the_marks_on_the_dashboards_are_queries_that_prometheus_accepts(prometheus: Prometheus) -> None:
+    """They are mostly empty, because mostly no worker ends."""
+    for path in DASHBOARDS:
+        for mark in json.loads(path.read_text())["annotations"]["list"]:
+            prometheus.query(_selecting_everything(mark["expr"]))
+
+
+def test_the_dashboards_are_those_of_their_script(tmp_path: Path) -> None:
+    """`make docs` writes them."""
+    subprocess.run([sys.executable, ROOT / "scripts" / "dashboards.py", tmp_path], check=True)
+    assert {path.name: path.read_text() for path in tmp_path.glob("*.json")} == {
+        path.name: path.read_text() for path in DASHBOARDS
+    }

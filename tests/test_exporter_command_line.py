@@ -45,13 +45,6 @@ def test_an_unknown_command_is_refused() -> None:
     assert run("sidekick").returncode == 64
 
 
-def test_without_redis_or_directory_standalone_is_refused() -> None:
-    assert refused() == (
-        "there is nothing to serve: set REDIS_ENABLED=true, --redis-url or PROMETHEUS_MULTIPROC_DIR; "
-        "an application without any of them serves its own metrics"
-    )
-
-
 def test_check_config_shows_the_settings_in_force_without_passwords(tmp_path: Path) -> None:
     file = tmp_path / "exporter.yml"
     file.write_text(
@@ -67,13 +60,33 @@ def test_check_config_shows_the_settings_in_force_without_passwords(tmp_path: Pa
         environment={"PROMETHEUS_METRICS_PORT": "9150", "GUNICORN_EXPORTER_REDIS_URL": "redis://:hush-2@cache/1"},
     )
     assert ended.returncode == 0, ended
-    assert ended.stdout.startswith("exporter:\n")
-    assert "metrics_port: 9200\n" in ended.stdout
-    assert "bind_address: '::1'\n" in ended.stdout or 'bind_address: "::1"\n' in ended.stdout
+    assert ended.stdout.splitlines()[1] == "exporter:"
+    assert "    # --port\n    metrics_port: 9200\n" in ended.stdout
+    assert f'    # {file}:4: exporter.prometheus.bind_address\n    bind_address: "::1"\n' in ended.stdout
+    assert '    # GUNICORN_EXPORTER_REDIS_URL\n    url: "<hidden>"\n' in ended.stdout
+    assert "db_files: true\n  flush_interval: 1.0\n" in ended.stdout
     assert "<hidden>" in ended.stdout
     assert "hush" not in ended.stdout + ended.stderr
     warning = f"{file}:8: unknown key exporter.flush_intervall, the nearest known is exporter.flush_interval"
     assert warning in ended.stderr
+
+
+def test_check_config_can_be_strict(tmp_path: Path) -> None:
+    """A misspelled key or variable is an error then, and nothing is printed."""
+    file = tmp_path / "exporter.yml"
+    file.write_text("exporter:\n  redis:\n    prot: 6379\n")
+    said = refused("check-config", "--strict", "--config", str(file), environment={"REDIS_HOSTT": "cache"})
+    assert said == (
+        f"{file}:3: unknown key exporter.redis.prot, the nearest known is exporter.redis.port; "
+        "unknown variable REDIS_HOSTT, the nearest known is REDIS_HOST: with --strict, each setting must be known"
+    )
+    assert run("check-config", "--strict").returncode == 0
+
+
+def test_a_value_that_follows_from_another_setting_is_no_default() -> None:
+    shown = run("check-config", environment={"GUNICORN_EXPORTER_REDIS_URL": "redis://cache"}).stdout
+    assert "# follows from other settings\n    enabled: true\n" in shown
+    assert "# follows from other settings\n    endpoint_limit: 0\n" in shown
 
 
 def test_wrong_settings_are_one_line(tmp_path: Path) -> None:

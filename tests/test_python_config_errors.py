@@ -13,11 +13,13 @@ from harness.process import clean_environment
 
 PORT = "a whole number from 1 to 65535"
 SECONDS = "a whole number from 0 to 1000000"
+HOST = "an IP address or a host name, without a port"
 BOOLEAN = "true, false, yes, no, on, off, 1 or 0"
 BOUNDS = "a list of ascending finite numbers"
 # For each key: a wrong value, and the words for what is allowed. Texts may have any value.
 WRONG = {
     "prometheus.metrics_port": ("70000", PORT),
+    "prometheus.bind_address": ("0.0.0.0:9091", HOST),
     "prometheus.scope": ("all", "shared or instance"),
     "prometheus.multiproc_group": ("maybe", BOOLEAN),
     "prometheus.ssl.enabled": ("maybe", BOOLEAN),
@@ -27,6 +29,7 @@ WRONG = {
     "auth.password_hash": ("secret", "a bcrypt hash, as htpasswd -nB prints it"),
     "redis.enabled": ("maybe", BOOLEAN),
     "redis.url": ("http://redis", "redis://, rediss:// or unix:// and an address"),
+    "redis.host": ("redis:6379", HOST),
     "redis.port": ("0", PORT),
     "redis.db": ("-1", "a whole number from 0 to 1000000"),
     "redis.key_prefix": ("x" * 201, "1 to 200 bytes"),
@@ -51,9 +54,9 @@ WRONG = {
 }
 # Texts: any value is allowed, and these lists contain only texts.
 ANYTHING = {
-    *("prometheus.multiproc_dir", "prometheus.bind_address", "instance", "auth.username", "http.skip_methods"),
+    *("prometheus.multiproc_dir", "instance", "auth.username", "http.skip_methods"),
     *(f"prometheus.ssl.{name}" for name in ("certfile", "keyfile", "client_cafile", "client_capath")),
-    *(f"redis.{name}" for name in ("host", "username", "password")),
+    *(f"redis.{name}" for name in ("username", "password")),
     *(f"redis.ssl.{name}" for name in ("ca_file", "cert_file", "key_file")),
     *(f"redis.sentinel.{name}" for name in ("master", "username", "password")),
 }

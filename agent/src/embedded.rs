@@ -23,6 +23,12 @@ impl EmbeddedRegistry {
         Self { registry }
     }
 
+    /// Returns a registry without writers.
+    pub fn empty() -> Self {
+        let registry = Registry::new(Epoch(1), Limits::default(), now_ms());
+        Self::new(Arc::new(Mutex::new(registry)))
+    }
+
     /// Locks the registry until the guard is dropped.
     pub fn lock(&self) -> MutexGuard<'_, Registry> {
         // A panic interrupted at most one batch; the rest of the registry is intact. To serve no

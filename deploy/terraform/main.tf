@@ -22,7 +22,7 @@ variable "namespace" {
 }
 
 variable "exporter_image" {
-  description = "Image of deploy/docker/exporter.Dockerfile, in your registry."
+  description = "Image of deploy/docker/Dockerfile (target exporter), in your registry."
   type        = string
 }
 

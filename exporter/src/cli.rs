@@ -2,14 +2,12 @@
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use metrics_settings::{
-    Flag, LoadResult, PrometheusSettings, RedisSettings, Settings, SettingsError,
-};
+use metrics_settings::{Flag, LoadResult, PrometheusSettings, Settings, SettingsError};
 
+use crate::check_config::CheckWords;
 use crate::health::NotHealthy;
 use crate::logging::LogFormat;
 use crate::push_command::{PushFailure, PushWords};
@@ -30,8 +28,8 @@ const EXAMPLES: &str = "\
 Examples:
   Serve what applications share in a Redis:
     gunicorn-prometheus-exporter --redis-url redis://redis.internal:6379
-  Look at the settings in force, and whether they can be used:
-    gunicorn-prometheus-exporter check-config --config exporter.yml
+  Look at the settings in force and their places; a misspelled one is an error:
+    gunicorn-prometheus-exporter check-config --strict --config exporter.yml
   Push what a nightly job has measured:
     nightly-job | gunicorn-prometheus-exporter push --job nightly
   Complete words in bash:
@@ -43,8 +41,9 @@ Exit status: 0 success; 64 wrong words or settings; 65 a pushed file is wrong; 6
 /// Serves the metrics of Gunicorn applications to Prometheus.
 ///
 /// Flags take precedence over the environment, the environment over the file, and the file over the
-/// defaults. Without a command, the program serves the Redis or the directory that the settings
-/// name. An application without either needs no exporter of its own: its arbiter starts one.
+/// defaults. Without a command, the settings decide: the program serves the Redis or the directory
+/// that they name, and without either an empty page that says what to do. An application without
+/// either needs no exporter of its own: its arbiter starts one.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100, after_help = EXAMPLES)]
 pub(crate) struct Cli {
@@ -72,7 +71,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
-    /// Serves the Redis or the directory of the settings; the default
+    /// Serves the Redis or the directory of the settings, or an empty page; the default
     Serve,
     /// Serves the metrics that applications share in one Redis
     ///
@@ -81,12 +80,12 @@ enum Command {
     Standalone,
     /// Serves an application that runs no exporter: from its directory, or from its Redis
     Sidecar,
-    /// Asks a running exporter whether it is healthy: exit status 0 or 1
+    /// Asks a running exporter whether it can serve metrics: exit status 0 or 1
     Health,
     /// Writes the metrics of a batch job to the Redis that applications share
     Push(PushWords),
-    /// Prints the settings in force, without passwords: exit status 0 or 64
-    CheckConfig,
+    /// Prints the settings in force with their places, without passwords: exit status 0 or 64
+    CheckConfig(CheckWords),
     /// The exporter of an instance, whose arbiter is at the other end of standard input
     #[command(hide = true)]
     Instance,
@@ -101,9 +100,10 @@ enum Command {
 pub(crate) enum Task<'a> {
     Standalone,
     Sidecar,
+    Idle,
     Health,
     Push(&'a PushWords),
-    CheckConfig,
+    CheckConfig(&'a CheckWords),
 }
 
 impl Cli {
@@ -134,11 +134,17 @@ impl Cli {
         let is_of_redis = match self.command {
             Some(Command::Standalone) => true,
             // `push` needs a setting that names a Redis; the default host would be a guess.
-            Some(Command::Push(_)) => names_redis(&loaded.settings, &env),
+            Some(Command::Push(_)) => names_redis(&loaded),
+            None | Some(Command::Serve) => {
+                let is_open = loaded.source("redis.enabled").is_none()
+                    && loaded.settings.prometheus.multiproc_dir.is_none();
+                is_open && names_redis(&loaded)
+            }
             _ => false,
         };
         if is_of_redis || self.redis_url.is_some() {
             loaded.settings.redis.enabled = true;
+            loaded.hints.clear();
         }
         Ok(loaded)
     }
@@ -146,6 +152,11 @@ impl Cli {
     /// Returns whether an arbiter has started this program and sends it the settings.
     pub(crate) fn is_instance(&self) -> bool {
         matches!(self.command, Some(Command::Instance))
+    }
+
+    /// Returns whether an unknown setting is an error.
+    pub(crate) fn is_strict(&self) -> bool {
+        matches!(&self.command, Some(Command::CheckConfig(words)) if words.strict)
     }
 
     /// Returns the shell of `completions`, a command that needs no settings.
@@ -172,24 +183,26 @@ impl Cli {
             };
         }
         Protection::of(settings).map_err(StandaloneError::Protection)?;
-        match self.command {
-            Some(Command::CheckConfig) => Ok(Task::CheckConfig),
+        match &self.command {
+            Some(Command::CheckConfig(words)) => Ok(Task::CheckConfig(words)),
             Some(Command::Standalone) => Ok(Task::Standalone),
             _ if settings.redis.enabled => Ok(Task::Standalone),
             _ if settings.prometheus.multiproc_dir.is_some() => Ok(Task::Sidecar),
-            _ => Err(Failure::NothingToServe),
+            Some(Command::Sidecar) => Err(Failure::NothingToServe),
+            _ => Ok(Task::Idle),
         }
     }
 }
 
-/// Returns whether the settings name a Redis.
-fn names_redis(settings: &Settings, env: &impl Fn(&str) -> Option<String>) -> bool {
-    let is_set = |name: &&str| env(name).is_some_and(|value| !value.is_empty());
-    let by_variable = ["REDIS_HOST", "REDIS_PORT"].iter().any(is_set);
-    let redis = &settings.redis;
-    let default = RedisSettings::default();
-    let is_elsewhere = (&redis.host, redis.port) != (&default.host, default.port);
-    by_variable || redis.url.is_some() || redis.sentinel.is_some() || redis.cluster || is_elsewhere
+/// Returns whether a setting names a Redis.
+fn names_redis(loaded: &LoadResult) -> bool {
+    let keys = [
+        "redis.url",
+        "redis.host",
+        "redis.port",
+        "redis.sentinel.hosts",
+    ];
+    loaded.settings.redis.cluster || keys.iter().any(|key| loaded.source(key).is_some())
 }
 
 fn help_for_port() -> String {
@@ -211,6 +224,8 @@ pub(crate) enum Failure {
         "there is nothing to serve: set REDIS_ENABLED=true, --redis-url or PROMETHEUS_MULTIPROC_DIR; an application without any of them serves its own metrics"
     )]
     NothingToServe,
+    #[error("{0}: with --strict, each setting must be known")]
+    Unknown(String),
     #[error("there is nowhere to push to: set REDIS_HOST, --redis-url or REDIS_ENABLED=true")]
     NowhereToPush,
     #[error(transparent)]
@@ -234,6 +249,7 @@ impl Failure {
         match self {
             Self::Settings(_)
             | Self::NothingToServe
+            | Self::Unknown(_)
             | Self::NowhereToPush
             | Self::Standalone(_)
             | Self::Push(PushFailure::Label(_) | PushFailure::Group(_)) => USAGE,
@@ -260,26 +276,6 @@ pub(crate) fn not_a_task(answer: &clap::Error) -> u8 {
     // The program ends either way, printed or not.
     let _ = answer.print();
     if answer.use_stderr() { USAGE } else { SUCCESS }
-}
-
-/// Carries out `check-config`: prints the settings in the form of a file.
-pub(crate) fn print_settings(loaded: &LoadResult) -> Result<(), Failure> {
-    let failed = |error: &dyn std::fmt::Display| Failure::Print(error.to_string());
-    let settings = loaded.settings.redacted();
-    let mut exporter = serde_json::to_value(&settings).map_err(|error| failed(&error))?;
-    if let Some(keys) = exporter.as_object_mut() {
-        for spelled_otherwise in ["flush_interval_ms", "cleanup_db_files", "sidecar_mode"] {
-            keys.remove(spelled_otherwise);
-        }
-        let seconds = Duration::from_millis(settings.flush_interval_ms).as_secs_f64();
-        keys.insert("flush_interval".to_owned(), seconds.into());
-        let cleanup = serde_json::json!({ "db_files": settings.cleanup_db_files });
-        keys.insert("cleanup".to_owned(), cleanup);
-        keys.insert("gunicorn".to_owned(), serde_json::json!(loaded.gunicorn));
-    }
-    let shown = serde_json::json!({ "exporter": exporter });
-    let text = serde_saphyr::to_string(&shown).map_err(|error| failed(&error))?;
-    Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }
 
 /// Carries out `completions`.

@@ -19,7 +19,7 @@ pub(crate) enum NotHealthy {
         port: u16,
         reason: io::Error,
     },
-    #[error("the exporter at {host}:{port} is not healthy: {answer}")]
+    #[error("the exporter at {host}:{port} cannot serve metrics: {answer}")]
     Unwell {
         host: String,
         port: u16,
@@ -27,7 +27,8 @@ pub(crate) enum NotHealthy {
     },
 }
 
-/// Returns when `/healthz` answers 200, or answers that it requires a client certificate.
+/// Returns when `/readyz` answers 200, so `/metrics` does too, or when the exporter answers that it
+/// requires a client certificate.
 pub(crate) fn ask(settings: &PrometheusSettings) -> Result<(), NotHealthy> {
     let port = settings.metrics_port;
     // Loopback stands for an address that means all interfaces.
@@ -46,10 +47,13 @@ pub(crate) fn ask(settings: &PrometheusSettings) -> Result<(), NotHealthy> {
     if status.starts_with("HTTP/1.1 200 ") || status == WANTS_CERTIFICATE {
         return Ok(());
     }
+    // The body says why in one line.
+    let reason = answer.split_once("\r\n\r\n").map(|(_, body)| body.trim());
+    let answer = reason.filter(|reason| !reason.is_empty()).unwrap_or(status);
     Err(NotHealthy::Unwell {
         host: host.to_owned(),
         port,
-        answer: status.to_owned(),
+        answer: answer.to_owned(),
     })
 }
 
@@ -73,7 +77,7 @@ fn request(host: &str, port: u16, is_tls: bool) -> io::Result<String> {
 }
 
 fn ask_over(mut stream: impl Read + Write) -> io::Result<String> {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n")?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: health\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.take(4_096).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

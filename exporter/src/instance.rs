@@ -135,6 +135,7 @@ impl Instance {
             instance: Some(Backend::Embedded(state.registry.clone())),
             shared: shared.clone().map(Backend::Redis),
             scope,
+            advice: None,
             refresh: Some(asker),
             overviews: (shows != InFlight::Off).then_some(overviews),
             renderings: Renderings::default(),

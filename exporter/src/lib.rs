@@ -1,7 +1,7 @@
 //! The exporter: a small HTTP server in front of pages that registries render.
 //!
 //! ```text
-//! instance, standalone, sidecar ── the programs; `frame` is what they share
+//! instance, standalone, sidecar, idle ── the programs; `frame` is what they share
 //! backend ─── a registry, in this process or in Redis: page, push, leave
 //! server ──── connections ─▶ routes ─▶ scrape: pages of a backend, as they come, into a response
 //!                              └─▶ refresh: before a page, the flusher of this instance is asked
@@ -15,9 +15,11 @@
 
 mod auth;
 pub mod backend;
+mod check_config;
 mod cli;
 mod frame;
 mod health;
+mod idle;
 mod instance;
 mod listen;
 mod logging;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics_agent::OwnMetrics;
 use metrics_settings::PrometheusSettings;
@@ -34,6 +34,17 @@ pub fn bind(settings: &PrometheusSettings) -> io::Result<BoundListener> {
 /// Binds them as soon as possible. The first failure is logged as an ERROR that names the port and
 /// its setting; until it works, `gunicorn_exporter_listening` is 0.
 pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> BoundListener {
+    listen_patiently(settings, own, Duration::ZERO).await
+}
+
+/// Does the same, and logs only a failure that lasts longer than `patience`: the process that had the
+/// port is about to end.
+pub(crate) async fn listen_patiently(
+    settings: &PrometheusSettings,
+    own: &OwnMetrics,
+    patience: Duration,
+) -> BoundListener {
+    let started = Instant::now();
     let mut is_known = false;
     loop {
         // On another thread: the system may have to resolve a name, which may take long.
@@ -44,8 +55,11 @@ pub async fn listen(settings: &PrometheusSettings, own: &OwnMetrics) -> BoundLis
         match bound.unwrap_or_else(|error| Err(io::Error::other(error))) {
             Ok(listening) => return listening,
             Err(error) => {
-                own.failed("listen");
-                if !is_known {
+                let is_early = started.elapsed() < patience;
+                if !is_early {
+                    own.failed("listen");
+                }
+                if !is_known && !is_early {
                     tracing::error!(
                         "port {} of {} cannot be used: {error}; exporter.prometheus.metrics_port (PROMETHEUS_METRICS_PORT) chooses another, this one is tried again every second",
                         settings.metrics_port,

@@ -7,6 +7,7 @@ use clap::Parser;
 
 use crate::cli::{self, Cli, Failure, Task};
 use crate::frame::{run_to_the_end, runtime};
+use crate::idle::idle;
 use crate::instance::run_instance;
 use crate::{health, logging, sidecar, standalone};
 
@@ -45,16 +46,22 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     // installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let loaded = cli.settings()?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+    if !cli.is_strict() {
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+    }
+    for hint in &loaded.hints {
+        tracing::info!("{hint}");
     }
     let read_again = || cli.settings().map(|loaded| loaded.settings);
     let settings = &loaded.settings;
     match cli.task(settings)? {
         Task::Standalone => Ok(run_to_the_end(standalone(settings, read_again))??),
         Task::Sidecar => Ok(run_to_the_end(sidecar(settings, read_again))??),
+        Task::Idle => Ok(run_to_the_end(idle(settings, read_again))??),
         Task::Health => Ok(health::ask(&settings.prometheus)?),
         Task::Push(words) => Ok(words.run(&runtime()?, settings)?),
-        Task::CheckConfig => cli::print_settings(&loaded),
+        Task::CheckConfig(words) => words.run(&loaded),
     }
 }

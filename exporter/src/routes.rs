@@ -40,6 +40,8 @@ pub struct App {
     pub shared: Option<Backend>,
     /// The registry that `/metrics` shows.
     pub scope: Scope,
+    /// What is missing, if there is nothing to serve: the exporter is not ready then.
+    pub advice: Option<&'static str>,
     /// The flusher of this instance; a standalone exporter has none.
     pub refresh: Option<Refresh>,
     /// Overviews of this instance; `None` without an instance, or if they are turned off.
@@ -250,6 +252,9 @@ impl App {
 
     /// Answers whether `/metrics` would be answered.
     async fn ready(&self) -> Response<PageBody> {
+        if let Some(advice) = self.advice {
+            return line(StatusCode::SERVICE_UNAVAILABLE, advice);
+        }
         let Some((backend, _)) = self.what_metrics_means() else {
             return no_instance();
         };

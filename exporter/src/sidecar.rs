@@ -14,7 +14,7 @@ use tokio::task::LocalSet;
 use tokio::time::sleep;
 
 use crate::frame::{Signals, flush_interval, ticks};
-use crate::listen::listen;
+use crate::listen::listen_patiently;
 use crate::protection::{Protection, ProtectionError};
 use crate::routes::App;
 use crate::{Backend, Renderings};
@@ -22,6 +22,10 @@ use metrics_settings::{Scope, Settings, SettingsError};
 
 /// Time between two attempts to take the lock.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// Time in which a reader that has released the directory closes its port: the orderly end of an
+/// arbiter takes at most three seconds.
+const PORT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The reason why it does not run.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +80,8 @@ async fn run(
     let path = path.ok_or(SidecarError::NoDirectory)?;
     let mut signals = Signals::handle()?;
     let protection = Protection::of(settings)?;
-    let Some(directory) = signals.unless_ended(lock(settings, path)).await else {
+    let locked = signals.unless_ended(lock(settings, path)).await;
+    let Some((directory, has_waited)) = locked else {
         return Ok(());
     };
 
@@ -92,6 +97,7 @@ async fn run(
         instance: Some(Backend::Embedded(state.registry.clone())),
         shared: None,
         scope: Scope::Instance,
+        advice: None,
         refresh: Some(asker),
         overviews: None,
         protection,
@@ -121,7 +127,13 @@ async fn run(
 
     let listening = {
         let (settings, own) = (settings.prometheus.clone(), state.own.clone());
-        async move { listen(&settings, &own).await }
+        // In one pod, the reader before this one had the same port.
+        let patience = if has_waited {
+            PORT_PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        async move { listen_patiently(&settings, &own, patience).await }
     };
     let Some(listening) = signals.unless_ended(listening).await else {
         return Ok(());
@@ -140,13 +152,13 @@ async fn run(
 }
 
 /// Opens the directory as soon as it can be used, and becomes its reader as soon as no other
-/// process is. Logs one line for each reason to wait.
-async fn lock(settings: &Settings, path: &Path) -> Directory {
-    let mut said = None;
+/// process is; returns also whether it had to wait. Logs one line for each reason to wait.
+async fn lock(settings: &Settings, path: &Path) -> (Directory, bool) {
+    let mut said: Option<String> = None;
     loop {
         let waits = match Directory::open(path, settings.prometheus.multiproc_group) {
             Ok(directory) => match directory.try_lock() {
-                Ok(true) => return directory,
+                Ok(true) => return (directory, said.is_some()),
                 Ok(false) => format!(
                     "another process reads {}; this one waits until it ends (an application that a sidecar serves needs SIDECAR_MODE=true)",
                     path.display()

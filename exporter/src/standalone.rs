@@ -60,6 +60,7 @@ pub async fn standalone(
         instance: None,
         shared: Some(Backend::Redis(redis)),
         scope: Scope::Shared,
+        advice: None,
         refresh: None,
         overviews: None,
         renderings: Renderings::default(),

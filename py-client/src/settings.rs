@@ -121,6 +121,12 @@ impl LoadedSettings {
         self.loaded.warnings.clone()
     }
 
+    /// Lines about variables that are set and have no effect.
+    #[getter]
+    fn hints(&self) -> Vec<String> {
+        self.loaded.hints.clone()
+    }
+
     /// `workers`, `timeout` and `keepalive`, if they are set.
     #[getter]
     fn gunicorn(&self) -> HashMap<&'static str, u32> {

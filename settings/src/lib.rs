@@ -9,7 +9,9 @@
 //! lib.rs       the settings as types
 //! defaults.rs  every default, once
 //! sections.rs  every key: its type and range
-//! reader.rs    finds a key in flags, environment and file; reads its type
+//! reader.rs    parses a key by its type
+//! lookup.rs    finds the text of a key in flags, environment, files of secrets and the YAML file
+//! schema.rs    the JSON Schema of the file, for editors
 //! yaml.rs      the file as a tree of texts with line numbers
 //! unknown.rs   warnings about keys and variables that are probably misspelled
 //! ```
@@ -19,7 +21,9 @@
 mod defaults;
 mod error;
 mod keys;
+mod lookup;
 mod reader;
+mod schema;
 mod secret;
 mod sections;
 mod unknown;
@@ -28,6 +32,7 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -222,19 +227,39 @@ pub struct GunicornSettings {
 }
 
 /// The result of [`Settings::load`].
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct LoadResult {
     /// The settings.
     pub settings: Settings,
     /// One line for each unknown key, which the caller logs.
     pub warnings: Vec<String>,
+    /// One line about variables that are set and have no effect, which the caller logs.
+    pub hints: Vec<String>,
     /// Settings for Gunicorn itself.
     pub gunicorn: GunicornSettings,
+    /// The place of each value that is not a default.
+    sources: BTreeMap<String, Origin>,
     /// The environment variables of the settings.
     variables: Vec<String>,
 }
 
+/// Places do not count: a file with another comment has the same settings.
+impl PartialEq for LoadResult {
+    fn eq(&self, other: &Self) -> bool {
+        self.settings == other.settings
+            && self.gunicorn == other.gunicorn
+            && self.warnings == other.warnings
+            && self.hints == other.hints
+    }
+}
+
 impl LoadResult {
+    /// Returns the place of a value; `None` for a default. The key is without its leading
+    /// `exporter.`.
+    pub fn source(&self, key: &str) -> Option<&Origin> {
+        self.sources.get(key)
+    }
+
     /// Adds a warning for each of these variables whose name is close to that of a setting.
     pub fn warn_of_variables<'n>(&mut self, names: impl Iterator<Item = &'n str>) {
         self.warnings
@@ -260,15 +285,27 @@ impl Settings {
         flags: &[Flag],
     ) -> Result<LoadResult, SettingsError> {
         let mut reader = Reader::new(yaml, env, flags)?;
+        let (settings, gunicorn) = Self::read(&mut reader)?;
+        Ok(LoadResult {
+            hints: hint_of_redis(&settings, &reader).into_iter().collect(),
+            settings,
+            warnings: reader.unknown_keys(),
+            variables: reader.variables(),
+            gunicorn,
+            sources: reader.sources,
+        })
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<(Self, GunicornSettings), SettingsError> {
         let defaults = Self::default();
-        let prometheus = sections::prometheus(&mut reader)?;
-        let redis = sections::redis(&mut reader)?;
+        let prometheus = sections::prometheus(reader)?;
+        let redis = sections::redis(reader)?;
         let outlives = redis.enabled || prometheus.multiproc_dir.is_some();
         let settings = Self {
-            http: sections::http(&mut reader, outlives)?,
+            http: sections::http(reader, outlives)?,
             prometheus,
             redis,
-            auth: sections::auth(&mut reader)?,
+            auth: sections::auth(reader)?,
             cleanup_db_files: reader
                 .boolean("cleanup.db_files")?
                 .unwrap_or(defaults.cleanup_db_files),
@@ -280,13 +317,15 @@ impl Settings {
                 .variable("SIDECAR_MODE")?
                 .unwrap_or(defaults.sidecar_mode),
         };
-        let gunicorn = sections::gunicorn(&mut reader)?;
-        Ok(LoadResult {
-            settings,
-            warnings: reader.unknown_keys(),
-            variables: reader.variables(),
-            gunicorn,
-        })
+        let gunicorn = sections::gunicorn(reader)?;
+        Ok((settings, gunicorn))
+    }
+
+    /// Returns the JSON Schema of the YAML file, for editors.
+    pub fn schema() -> Result<serde_json::Value, SettingsError> {
+        let mut reader = Reader::new(None, &|_| None, &[])?;
+        Self::read(&mut reader)?;
+        Ok(schema::schema(&reader.described))
     }
 
     /// Reads the file at `path`, for [`Settings::load`].
@@ -336,4 +375,23 @@ impl Settings {
                 .collect(),
         }
     }
+}
+
+/// Returns a line if the environment names a Redis that is not used, because nothing says whether
+/// metrics are shared. Many applications have these variables for another purpose.
+fn hint_of_redis(settings: &Settings, reader: &Reader<'_>) -> Option<String> {
+    if settings.redis.enabled || reader.sources.contains_key("redis.enabled") {
+        return None;
+    }
+    let is_set = |name: &str| (reader.env)(name).is_some_and(|text| !text.trim().is_empty());
+    let shares = if is_set("REDIS_HOST") {
+        "REDIS_HOST is set and REDIS_ENABLED is not, so the metrics are not shared: REDIS_ENABLED=true shares them through that Redis"
+    } else if is_set("REDIS_URL") {
+        "REDIS_URL is set, which this program does not read, so the metrics are not shared: GUNICORN_EXPORTER_REDIS_URL shares them through that Redis"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "{shares}, REDIS_ENABLED=false says that this is meant"
+    ))
 }

@@ -1,9 +1,12 @@
-//! Finds a setting, first in the flags, then in the environment, then in the file, and parses it.
+//! Parses the settings: each key by its type, which the schema for editors describes too.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::keys::{SECTIONS, is_secret, variable_of};
+use crate::lookup::find;
+use crate::schema::{Described, Kind};
 use crate::yaml::{self, Node, Value};
 use crate::{Origin, Secret, SettingsError, unknown};
 
@@ -20,18 +23,15 @@ pub struct Flag {
 
 /// The flags, the environment and the `exporter` section of one file.
 pub(super) struct Reader<'a> {
-    flags: &'a [Flag],
-    env: &'a dyn Fn(&str) -> Option<String>,
-    path: PathBuf,
-    root: Option<Node>,
-    asked: Vec<String>,
-}
-
-/// A value as text, or as the texts of a list.
-struct Input {
-    texts: Vec<String>,
-    is_list: bool,
-    origin: Origin,
+    pub(super) flags: &'a [Flag],
+    pub(super) env: &'a dyn Fn(&str) -> Option<String>,
+    pub(super) path: PathBuf,
+    pub(super) root: Option<Node>,
+    pub(super) asked: Vec<String>,
+    /// The place of each value that is not a default.
+    pub(super) sources: BTreeMap<String, Origin>,
+    /// The type of each key.
+    pub(super) described: Vec<Described>,
 }
 
 impl<'a> Reader<'a> {
@@ -46,6 +46,8 @@ impl<'a> Reader<'a> {
             path: PathBuf::new(),
             root: None,
             asked: Vec::new(),
+            sources: BTreeMap::new(),
+            described: Vec::new(),
         };
         if let Some((path, text)) = yaml {
             path.clone_into(&mut reader.path);
@@ -91,8 +93,10 @@ impl<'a> Reader<'a> {
     /// Returns the environment variables of the keys that were looked up.
     pub(super) fn variables(&self) -> Vec<String> {
         let of_keys = self.asked.iter().map(|key| variable_of(key));
+        let secrets = self.asked.iter().filter(|key| is_secret(key));
+        let of_files = secrets.map(|key| format!("{}_FILE", variable_of(key)));
         let others = ["SIDECAR_MODE", "YAML_CONFIG_PATH"].map(str::to_owned);
-        of_keys.chain(others).collect()
+        of_keys.chain(of_files).chain(others).collect()
     }
 
     /// Returns a warning for each key of the file that was not looked up.
@@ -104,6 +108,12 @@ impl<'a> Reader<'a> {
             .iter()
             .map(|section| format!("exporter.{section}"))
             .chain(self.asked.iter().map(|key| format!("exporter.{key}")))
+            .chain(
+                self.asked
+                    .iter()
+                    .filter(|key| is_secret(key))
+                    .map(|key| format!("exporter.{key}_file")),
+            )
             .chain(["exporter".to_owned()])
             .collect();
         unknown::keys(root, &known)
@@ -125,7 +135,21 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn boolean(&mut self, key: &str) -> Result<Option<bool>, SettingsError> {
-        self.parsed(key, BOOLEANS, boolean)
+        self.parsed_as(Kind::Boolean, key, BOOLEANS, boolean)
+    }
+
+    /// Parses one of these words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        words: &[(&'static str, T)],
+    ) -> Result<Option<T>, SettingsError> {
+        let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
+        let allowed = names.join(" or ");
+        self.parsed_as(Kind::Choice(names), key, &allowed, |text| {
+            let found = words.iter().find(|(word, _)| *word == text);
+            found.map(|(_, value)| *value)
+        })
     }
 
     /// Reads a variable that has no key in the file.
@@ -149,7 +173,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Option<i64>, SettingsError> {
         let (low, high) = (range.start(), range.end());
         let allowed = format!("a whole number from {low} to {high}");
-        self.parsed(key, &allowed, |text| {
+        self.parsed_as(Kind::Integer(*low, *high), key, &allowed, |text| {
             text.parse().ok().filter(|number| range.contains(number))
         })
     }
@@ -165,7 +189,8 @@ impl<'a> Reader<'a> {
             range.start(),
             range.end()
         );
-        self.parsed(key, &allowed, |text| {
+        let kind = Kind::Number(*range.start(), *range.end());
+        self.parsed_as(kind, key, &allowed, |text| {
             let seconds: f64 = text.parse().ok()?;
             range
                 .contains(&seconds)
@@ -180,6 +205,7 @@ impl<'a> Reader<'a> {
         allowed: &str,
         fits: impl Fn(&str) -> bool,
     ) -> Result<Option<String>, SettingsError> {
+        self.describe(key, Kind::Text, allowed);
         let Some(found) = self.find(key)? else {
             return Ok(None);
         };
@@ -201,6 +227,18 @@ impl<'a> Reader<'a> {
         allowed: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, SettingsError> {
+        self.parsed_as(Kind::Text, key, allowed, read)
+    }
+
+    /// Does the same for a value that the schema describes as `kind`.
+    pub(super) fn parsed_as<T>(
+        &mut self,
+        kind: Kind,
+        key: &str,
+        allowed: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, SettingsError> {
+        self.describe(key, kind, allowed);
         let Some(found) = self.find(key)? else {
             return Ok(None);
         };
@@ -222,6 +260,7 @@ impl<'a> Reader<'a> {
         allowed: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<Vec<T>>, SettingsError> {
+        self.describe(key, Kind::List, allowed);
         let Some(found) = self.find(key)? else {
             return Ok(None);
         };
@@ -247,6 +286,7 @@ impl<'a> Reader<'a> {
     /// Parses bucket bounds: finite, ascending, at least one.
     pub(super) fn bounds(&mut self, key: &str) -> Result<Option<Vec<f64>>, SettingsError> {
         const ALLOWED: &str = "a list of ascending finite numbers";
+        self.describe(key, Kind::Numbers, ALLOWED);
         let bounds = self.list(key, ALLOWED, |text| {
             text.parse::<f64>().ok().filter(|bound| bound.is_finite())
         })?;
@@ -263,108 +303,16 @@ impl<'a> Reader<'a> {
         Ok(Some(bounds))
     }
 
-    /// Returns the value and its place. An empty text counts as absent: `certfile: ""` appears in
-    /// the documented examples, and `REDIS_PASSWORD=` in many compose files.
-    fn find(&mut self, key: &str) -> Result<Option<Input>, SettingsError> {
-        self.asked.push(key.to_owned());
-        if let Some((text, origin)) = self.find_outside_the_file(key) {
-            return Ok(Some(Input {
-                texts: vec![text],
-                is_list: false,
-                origin,
-            }));
-        }
-        if let Some(found) = self.find_in_file(key)? {
-            return Ok(Some(found));
-        }
-        // `exporter.ssl` is the place of that section in the documentation's own example.
-        match key.strip_prefix("prometheus.ssl.") {
-            Some(rest) => {
-                let key = format!("ssl.{rest}");
-                let found = self.find_in_file(&key);
-                self.asked.push(key);
-                found
-            }
-            None => Ok(None),
+    /// Notes the type of a key, as it was first described.
+    fn describe(&mut self, key: &str, kind: Kind, allowed: &str) {
+        if self.described.iter().all(|known| known.key != key) {
+            self.described.push(Described {
+                key: key.to_owned(),
+                kind,
+                allowed: allowed.to_owned(),
+            });
         }
     }
-
-    /// A flag hides its variable, even with an empty text.
-    fn find_outside_the_file(&self, key: &str) -> Option<(String, Origin)> {
-        let variable = variable_of(key);
-        let typed = self.flags.iter().find_map(|flag| {
-            let value = flag.value.as_ref().filter(|_| flag.key == key)?;
-            Some((value.clone(), Origin::Flag(flag.name)))
-        });
-        let is_link = |text: &str| is_service_link(&variable, text);
-        typed
-            .or_else(|| Some(((self.env)(&variable)?, Origin::Variable(variable.clone()))))
-            .filter(|(text, _)| !text.trim().is_empty() && !is_link(text))
-    }
-
-    fn find_in_file(&self, key: &str) -> Result<Option<Input>, SettingsError> {
-        let Some(exporter) = self.root.as_ref().and_then(|root| root.get("exporter")) else {
-            return Ok(None);
-        };
-        let Some(node) = find(exporter, key) else {
-            return Ok(None);
-        };
-        let origin = Origin::File {
-            path: self.path.clone(),
-            line: node.line,
-            key: format!("exporter.{key}"),
-        };
-        let refused = |value: &str| SettingsError::Value {
-            origin: origin.clone(),
-            value: value.to_owned(),
-            allowed: "a single value".to_owned(),
-        };
-        match &node.value {
-            Value::Null => Ok(None),
-            Value::Text(text) if text.is_empty() => Ok(None),
-            Value::Text(text) => Ok(Some(Input {
-                texts: vec![text.clone()],
-                is_list: false,
-                origin,
-            })),
-            Value::List(items) => {
-                let mut texts = Vec::with_capacity(items.len());
-                for item in items {
-                    let Value::Text(text) = &item.value else {
-                        return Err(refused("a list of something else than texts"));
-                    };
-                    texts.push(text.clone());
-                }
-                Ok(Some(Input {
-                    texts,
-                    is_list: true,
-                    origin,
-                }))
-            }
-            Value::Map(_) => Err(refused("a dictionary")),
-        }
-    }
-}
-
-impl Input {
-    fn refused(&self, value: &str, allowed: &str) -> SettingsError {
-        SettingsError::Value {
-            origin: self.origin.clone(),
-            value: value.to_owned(),
-            allowed: allowed.to_owned(),
-        }
-    }
-}
-
-/// Returns whether Kubernetes has set the variable. In a namespace with a Service called `redis`,
-/// every container gets `REDIS_PORT=tcp://10.0.0.1:6379`, which is not meant as a setting.
-fn is_service_link(variable: &str, text: &str) -> bool {
-    let links = ["tcp://", "udp://", "sctp://"];
-    variable.ends_with("_PORT") && links.iter().any(|link| text.trim_start().starts_with(link))
-}
-
-fn find<'n>(node: &'n Node, key: &str) -> Option<&'n Node> {
-    key.split('.').try_fold(node, |node, part| node.get(part))
 }
 
 const BOOLEANS: &str = "true, false, yes, no, on, off, 1 or 0";

@@ -1,6 +1,9 @@
 //! The sections of the settings: keys, types and ranges. Defaults are in `defaults.rs`.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use crate::reader::Reader;
+use crate::schema::Kind;
 use crate::{
     AuthSettings, GunicornSettings, HttpSettings, InFlight, ListenerTls, MAX_SHARDS,
     PrometheusSettings, RedisSettings, RedisTls, Scope, Secret, SentinelSettings, SettingsError,
@@ -9,29 +12,22 @@ use crate::{
 pub(super) fn prometheus(reader: &mut Reader<'_>) -> Result<PrometheusSettings, SettingsError> {
     let defaults = PrometheusSettings::default();
     let port = reader.integer("prometheus.metrics_port", 1..=65_535)?;
-    let address = reader.text("prometheus.bind_address")?;
+    let address = reader.parsed("prometheus.bind_address", HOST, host)?;
     Ok(PrometheusSettings {
         metrics_port: port.map_or(defaults.metrics_port, |port| port as u16),
-        bind_address: address.map_or(defaults.bind_address, |address| {
-            address.trim_matches(['[', ']']).to_owned()
-        }),
+        bind_address: address.unwrap_or(defaults.bind_address),
         multiproc_dir: reader.path("prometheus.multiproc_dir")?,
         multiproc_group: reader
             .boolean("prometheus.multiproc_group")?
             .unwrap_or(defaults.multiproc_group),
         scope: reader
-            .parsed("prometheus.scope", "shared or instance", scope)?
+            .choice(
+                "prometheus.scope",
+                &[("shared", Scope::Shared), ("instance", Scope::Instance)],
+            )?
             .unwrap_or(defaults.scope),
         ssl: listener_tls(reader)?,
     })
-}
-
-fn scope(text: &str) -> Option<Scope> {
-    match text {
-        "shared" => Some(Scope::Shared),
-        "instance" => Some(Scope::Instance),
-        _ => None,
-    }
 }
 
 fn listener_tls(reader: &mut Reader<'_>) -> Result<ListenerTls, SettingsError> {
@@ -88,7 +84,8 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
         )?
         .map(Secret::new);
     let ttl_seconds = reader
-        .parsed(
+        .parsed_as(
+            Kind::Integer(i64::MIN, i64::from(u32::MAX)),
             "redis.ttl_seconds",
             "a whole number up to 4294967295, 0 or less for no end",
             |text| {
@@ -101,7 +98,11 @@ pub(super) fn redis(reader: &mut Reader<'_>) -> Result<RedisSettings, SettingsEr
     let settings = RedisSettings {
         enabled: reader.boolean("redis.enabled")?.unwrap_or(url.is_some()),
         url,
-        host: reader.text("redis.host")?.unwrap_or(defaults.host),
+        host: reader
+            .parsed("redis.host", HOST, |text| {
+                host(text).map(|_| text.to_owned())
+            })?
+            .unwrap_or(defaults.host),
         port: reader
             .integer("redis.port", 1..=65_535)?
             .map_or(defaults.port, |port| port as u16),
@@ -293,9 +294,39 @@ fn url(text: &str) -> Option<String> {
 }
 
 fn host_and_port(text: &str) -> Option<String> {
-    let (host, port) = text.rsplit_once(':')?;
+    let (name, port) = text.rsplit_once(':')?;
     let port: u16 = port.parse().ok()?;
-    (!host.is_empty() && port > 0).then(|| text.to_owned())
+    (host(name).is_some() && port > 0).then(|| text.to_owned())
+}
+
+const HOST: &str = "an IP address or a host name, without a port";
+
+/// Returns the host, an IPv6 address without its brackets; `None` for what cannot be one. The system
+/// takes numbers with dots for an address, so a name does not end with a number.
+fn host(text: &str) -> Option<String> {
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|bare| bare.contains(':'))?,
+        None => text,
+    };
+    let without_zone = bare.split_once('%').map_or(bare, |(address, _)| address);
+    let is_address = bare.parse::<IpAddr>().is_ok() || without_zone.parse::<Ipv6Addr>().is_ok();
+    (is_address || is_host_name(bare)).then(|| bare.to_owned())
+}
+
+/// RFC 1123, and the underscores that names of containers have.
+fn is_host_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_part)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let last = text.rsplit('.').next().unwrap_or_default();
+    text.len() <= 253
+        && text.split('.').all(is_label)
+        && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Narrows a number whose range was checked.

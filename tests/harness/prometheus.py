@@ -19,6 +19,8 @@ _CONFIG = """
 global:
   scrape_interval: {interval}
   scrape_timeout: {interval}
+  evaluation_interval: {interval}
+rule_files: {rules}
 scrape_configs:
 {jobs}
 """
@@ -43,6 +45,7 @@ class Prometheus(Guard):
         more: str = "",
         binary: str | Path = "prometheus",
         arguments: Sequence[str] = (),
+        rules: Sequence[Path] = (),
     ) -> None:
         """`jobs` maps a job's name to its targets, each `host:port`.
 
@@ -57,7 +60,9 @@ class Prometheus(Guard):
             _JOB.format(job=job, targets=json.dumps(list(targets)), more=more.replace("<job>", job))
             for job, targets in jobs.items()
         )
-        self.config_path.write_text(_CONFIG.format(interval=interval, jobs=text))
+        self.config_path.write_text(
+            _CONFIG.format(interval=interval, rules=json.dumps([str(path) for path in rules]), jobs=text)
+        )
 
     def command(self) -> Sequence[str | Path]:
         """All files that it writes are in the guard's directory."""

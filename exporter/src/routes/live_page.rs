@@ -1,5 +1,6 @@
 //! The live page and its parts (see [`crate::page`]).
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,10 +65,24 @@ impl App {
         Outage::of(error, self.renderings.has_failed(scope, now_ms()))
     }
 
+    /// Returns what the figures cover, or what is missing.
+    fn in_words(&self, scope: Scope) -> Cow<'static, str> {
+        match (self.advice, scope) {
+            (Some(advice), _) => {
+                let (first, rest) = advice.split_at(1);
+                format!("{}{rest}.", first.to_uppercase()).into()
+            }
+            (None, Scope::Shared) => "All instances that share this Redis.".into(),
+            (None, Scope::Instance) => "This instance.".into(),
+        }
+    }
+
     pub(super) async fn live_page(&self) -> Response<PageBody> {
         let (status, html) = match self.figures().await {
             None => return no_instance(),
-            Some((scope, Ok(figures))) => (StatusCode::OK, page::page(&figures, in_words(scope))),
+            Some((scope, Ok(figures))) => {
+                (StatusCode::OK, page::page(&figures, &self.in_words(scope)))
+            }
             Some((scope, Err(error))) => {
                 let html = page::unavailable(&self.outage(scope, &error));
                 (StatusCode::SERVICE_UNAVAILABLE, html)
@@ -93,7 +108,7 @@ impl App {
             }
             Some((scope, Ok(figures))) => {
                 let answer = Answer {
-                    scope: in_words(scope),
+                    scope: &self.in_words(scope),
                     figures: &figures,
                 };
                 (StatusCode::OK, serde_json::to_string(&answer))
@@ -174,11 +189,4 @@ fn html_part(text: String, content_type: &'static str) -> Response<PageBody> {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
-}
-
-fn in_words(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Shared => "All instances that share this Redis.",
-        Scope::Instance => "This instance.",
-    }
 }

@@ -30,6 +30,7 @@ fn app(instance: Option<&Arc<Mutex<Registry>>>, shared: Option<&Arc<Mutex<Regist
         instance: instance.map(backend),
         shared: shared.map(backend),
         scope: Scope::Shared,
+        advice: None,
         refresh: None,
         overviews: None,
         renderings: Renderings::default(),

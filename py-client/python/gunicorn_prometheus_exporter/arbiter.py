@@ -45,6 +45,7 @@ class Supervisor:
         self.settings = config.load()
         self.instance = _new_instance()
         self.warnings: list[str] = []
+        self.hints: list[str] = []
         self.workers: dict[int, Any] = {}
         self.began: set[int] = set()
         self.name: str | None = None
@@ -76,6 +77,10 @@ class Supervisor:
             self.warnings = self.settings.warnings
             for warning in self.warnings:
                 log.warning("%s", warning)
+        if self.settings.hints != self.hints:
+            self.hints = self.settings.hints
+            for hint in self.hints:
+                log.info("%s", hint)
 
     def supervise(self, arbiter: Any) -> None:
         """Does the pending work whenever the arbiter has checked its workers, at least once a second."""

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from . import _native
@@ -35,10 +36,9 @@ def find() -> tuple[list[str], bool]:
     if not _is_frozen():
         script = Path(__file__).with_name("run_exporter.py")
         return [sys.executable, "-I", "-S", str(script), _native.__file__], True
-    for place in _places():
-        program = shutil.which(_PROGRAM, path=place)
-        if program is not None:
-            return [program, "instance"], False
+    program = find_program(_places())
+    if program is not None:
+        return [program, "instance"], False
     raise NoExporterError(
         f"{sys.executable or 'this program'} is no Python interpreter, and there is no program {_PROGRAM} that could be"
         " started as the exporter: put it beside the application, or into PATH"
@@ -52,8 +52,30 @@ def _is_frozen() -> bool:
     return not any(_INTERPRETER.fullmatch(name) for name in names)
 
 
-def _places() -> list[str | None]:
+def find_program(places: Iterable[str]) -> str | None:
+    """Returns the exporter's program in the first of these directories that has it.
+
+    A script of that name, as wheels install it, is not it: it would start its own interpreter, of another environment
+    and perhaps with another version of this package.
+    """
+    for place in places:
+        program = shutil.which(_PROGRAM, path=place)
+        if program is not None and not _is_script(program):
+            return program
+    return None
+
+
+def path() -> list[str]:
+    """Returns the directories of PATH."""
+    return [place for place in os.get_exec_path() if place]
+
+
+def _is_script(program: str) -> bool:
+    with Path(program).open("rb") as file:
+        return file.read(2) == b"#!"
+
+
+def _places() -> list[str]:
     beside = [str(Path(sys.executable).parent)] if sys.executable else []
     bundle = getattr(sys, "_MEIPASS", None)
-    # `None` stands for PATH.
-    return [*beside, *([bundle] if bundle else []), None]
+    return [*beside, *([bundle] if bundle else []), *path()]

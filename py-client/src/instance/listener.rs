@@ -1,6 +1,7 @@
 //! The socket of `/metrics`. The arbiter opens it, while it has the rights, and keeps it when
 //! exporters come and go, so that no scrape is refused in between.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 
@@ -56,12 +57,26 @@ impl Listener {
                 self.duplicate()
             }
             Err(error) => {
+                let of = "(PROMETHEUS_BIND_ADDRESS, PROMETHEUS_METRICS_PORT)";
+                // A sidecar in the same pod that started first.
+                let sidecar = settings
+                    .store_directory()
+                    .filter(|_| error.kind() == ErrorKind::AddrInUse);
+                let (level, cure) = match sidecar {
+                    Some(directory) => (
+                        "warning",
+                        format!(
+                            "a sidecar that reads {} serves them, any other program there is in the way; ",
+                            directory.display()
+                        ),
+                    ),
+                    None => ("error", String::new()),
+                };
                 let reason = format!(
-                    "cannot serve metrics on {address}, port {port} (PROMETHEUS_BIND_ADDRESS, \
-                     PROMETHEUS_METRICS_PORT): {error}; trying again every second"
+                    "cannot serve metrics on {address}, port {port} {of}: {error}; {cure}trying again every second"
                 );
                 if self.reported.as_ref() != Some(&reason) {
-                    lines.push(("error", reason.clone()));
+                    lines.push((level, reason.clone()));
                     self.reported = Some(reason);
                 }
                 None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import gunicorn_prometheus_exporter
+from gunicorn_prometheus_exporter import exporter_command
 
 PACKAGE = gunicorn_prometheus_exporter.__name__
 #: The programs of the interpreter, which a frozen application does not have, and this hook.
@@ -45,5 +45,5 @@ excludedimports = [
 
 # The exporter is a process of its own. A frozen application cannot start its interpreter again, so the exporter's
 # program goes into the bundle, if this machine has it.
-_program = shutil.which("gunicorn-prometheus-exporter")
+_program = exporter_command.find_program(exporter_command.path())
 binaries = [] if _program is None else [(_program, ".")]
