@@ -108,6 +108,7 @@ docs: setup-demo build
 	scripts/api_page.py >target/api.md && mv target/api.md docs/api.md
 	$(RELEASE)/gunicorn-prometheus-exporter check-config --schema >docs/settings.schema.json
 	scripts/dashboards.py
+	scripts/chart_page.py >target/chart.md && mv target/chart.md deploy/helm/README.md
 
 site: setup-site
 	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --quiet

@@ -28,12 +28,16 @@ LIBRARY = ROOT / ".tools" / "helm" / "libhelm_sdkpy.so"
 _RESOURCES = (
     ("v1", "configmaps", "ConfigMap"),
     ("v1", "secrets", "Secret"),
+    ("v1", "serviceaccounts", "ServiceAccount"),
     ("v1", "services", "Service"),
     ("apps/v1", "deployments", "Deployment"),
     ("apps/v1", "statefulsets", "StatefulSet"),
+    ("autoscaling/v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+    ("policy/v1", "poddisruptionbudgets", "PodDisruptionBudget"),
     ("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy"),
     ("monitoring.coreos.com/v1", "servicemonitors", "ServiceMonitor"),
     ("monitoring.coreos.com/v1", "podmonitors", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "prometheusrules", "PrometheusRule"),
 )
 
 
