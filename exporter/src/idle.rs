@@ -37,6 +37,7 @@ pub(crate) async fn idle(
         scope: Scope::Instance,
         advice: Some(ADVICE),
         refresh: None,
+        overviews: None,
         renderings: Renderings::default(),
         protection,
         own,
