@@ -128,6 +128,65 @@ def test_a_worker_that_crashes_while_it_ends_in_order_has_crashed(version: str) 
         eventually(lambda: reasons(gunicorn), equals={"segv": 1.0})
 
 
+FAILS_AT_ITS_END = """
+import os
+
+def worker_exit(server, worker):
+    os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_worker_that_fails_while_it_ends_in_order_has_failed(version: str) -> None:
+    with Gunicorn(APP, venv=Venv.gunicorn(version), config=FAILS_AT_ITS_END) as gunicorn:
+        eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state")), equals=1)
+        gunicorn.send(signal.SIGHUP)
+        eventually(lambda: reasons(gunicorn), equals={"exit": 1.0})
+
+
+IS_DEAD_BEFORE = """
+import contextlib, os, signal
+
+def die(server):
+    for pid in list(server.WORKERS):
+        os.kill(pid, signal.SIG{number})
+        with contextlib.suppress(ChildProcessError):  # Gunicorn may reap it at once, in a signal handler
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+def on_reload(server):
+    die(server)
+
+def when_ready(server):
+    murder = server.murder_workers
+    def after_death():
+        if os.path.exists("times_out"):
+            os.remove("times_out")
+            for worker in server.WORKERS.values():
+                worker.tmp.last_update = lambda: -1000
+            die(server)
+        murder()
+    server.murder_workers = after_death
+"""
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("number", "expected"), [("SEGV", "segv"), ("KILL", "kill"), ("TERM", "term")])
+@pytest.mark.parametrize("signalled_by", ["HUP", "timeout"])
+def test_a_worker_that_is_dead_when_the_arbiter_signals_it_has_the_reason_of_its_death(
+    version: str, number: str, expected: str, signalled_by: str
+) -> None:
+    """It waits to be reaped when HUP arrives, or when its time is over."""
+    config = IS_DEAD_BEFORE.replace("{number}", number)
+    with Gunicorn(APP, venv=Venv.gunicorn(version), config=config) as gunicorn:
+        eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state", state="running")), equals=1)
+        if signalled_by == "HUP":
+            gunicorn.send(signal.SIGHUP)
+            # The worker that reload() has started dies with the old one.
+        else:
+            (gunicorn.directory / "times_out").touch()
+        eventually(lambda: set(reasons(gunicorn)), equals={expected})
+
+
 KILLS_ANOTHER_MEANWHILE = """
 import os, signal
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
@@ -336,11 +335,9 @@ def _reap_workers(original: Any) -> Any:
 def _kill_worker(original: Any) -> Any:
     def kill_worker(self: Any, pid: int, sig: int) -> Any:
         worker = self.WORKERS.get(pid)
-        asks_to_end = sig in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL)
-        runs = worker is not None and not hasattr(worker, "metrics_status")
-        if runs and asks_to_end and _supervisor is not None and _supervisor.signal is not None:
-            # The first reason counts: Gunicorn repeats the signal until the worker is gone.
-            worker.__dict__.setdefault("metrics_end_reason", _supervisor.signal)
+        if worker is not None:
+            asked_by = None if _supervisor is None else _supervisor.signal
+            endings.note_signal(pid, worker, sig, asked_by)
         return original(self, pid, sig)
 
     return kill_worker

@@ -69,9 +69,20 @@ def look(pid: int, worker: Any) -> None:
         worker.metrics_status = -status.si_status if killed else status.si_status
 
 
+def note_signal(pid: int, worker: Any, sig: int, asked_by: str | None) -> None:
+    """Notes why the arbiter is about to signal a worker. If the worker is dead already, the signal did not end it."""
+    if not hasattr(worker, "metrics_status"):
+        look(pid, worker)
+    if hasattr(worker, "metrics_status"):
+        worker.metrics_has_ended_itself = True
+    elif asked_by is not None and sig in (signal.SIGTERM, signal.SIGQUIT, signal.SIGKILL):
+        # The first reason counts: Gunicorn repeats the signal until the worker is gone.
+        worker.__dict__.setdefault("metrics_end_reason", asked_by)
+
+
 def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> str:
     """Returns the counted reason. A decision of the arbiter takes precedence over the worker's words and status."""
-    if worker.aborted:
+    if worker.aborted and not getattr(worker, "metrics_has_ended_itself", False):
         return "abort"
     asked: str | None = getattr(worker, "metrics_end_reason", None)
     status: int | None = getattr(worker, "metrics_status", None)
@@ -82,10 +93,10 @@ def reason(worker: Any, last_words: str | None, out_of_memory: OutOfMemory) -> s
     if status is not None and status < 0 and -status not in _ENDS_IN_ORDER:
         # It was asked to end, or said why it ends, and has crashed on the way.
         return _signal_name(-status)
-    if asked is not None:
-        return asked
     if status is not None and status > 0:
         return "exit"
+    if asked is not None:
+        return asked
     if last_words is not None:
         return last_words
     if status is None:
