@@ -79,7 +79,9 @@ pub use gauge_mode::{AfterLeave, GaugeMode, Setting, UnknownGaugeMode};
 pub use labels::{LabelError, Labels};
 pub use layout::{Layout, WrongBound};
 pub use left_out::LeftOut;
-pub use name::{NameError, REJECTED as REJECTED_SAMPLES, kept_name, may_share, sample_suffixes};
+pub use name::{
+    NameError, REJECTED as REJECTED_SAMPLES, kept_name, may_share, passed_name, sample_suffixes,
+};
 pub use native_histogram::{
     DEFAULT_ZERO_THRESHOLD, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, SparseBuckets,
     upper_bound,

@@ -1,5 +1,7 @@
 //! Names of families, and the sample names that follow from them.
 
+use std::borrow::Cow;
+
 use crate::sizes::MAX_NAME_BYTES;
 use crate::{FamilySpec, FamilyType};
 
@@ -46,6 +48,22 @@ pub fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
         return Err(NameError::Control(name.escape_debug().to_string()));
     }
     Ok(name)
+}
+
+/// Returns the name that a writer passes for a family that is stored under `kept`: with the ending
+/// that [`kept_name`] removes, where the name has this ending once more, as a counter
+/// `jobs_total_total` has.
+pub fn passed_name(kept: &str, family_type: FamilyType) -> Cow<'_, str> {
+    let ending = match family_type {
+        FamilyType::Counter => "_total",
+        FamilyType::Info => "_info",
+        _ => return Cow::Borrowed(kept),
+    };
+    if kept.ends_with(ending) {
+        Cow::Owned(format!("{kept}{ending}"))
+    } else {
+        Cow::Borrowed(kept)
+    }
 }
 
 /// Every suffix that a sample's name may add to its family's name.

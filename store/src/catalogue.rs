@@ -2,7 +2,7 @@
 //! from here, and `make docs` writes `docs/metrics.md` from it. Tests compare that page with
 //! running instances.
 //!
-//! Families whose names begin with `__` are hidden from every page, and are not listed here.
+//! Hidden families (`hidden.rs`) are on no page, and are not listed here.
 
 mod bounds;
 mod http;

@@ -38,6 +38,9 @@ pub enum StoreError {
         /// The requested type.
         asked: String,
     },
+    /// No registry accepts the family's name.
+    #[error(transparent)]
+    FamilyName(#[from] metrics_model::NameError),
     /// Stores cannot hold this type.
     #[error(
         "family '{name}' is a native histogram, which a store cannot hold: its buckets are not known beforehand"

@@ -12,8 +12,8 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use serde::{Deserialize, Serialize};
 
 use crate::layout::{
-    AT_ID, AT_LAST_WORDS, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_ROLE_AND_SLOT, AT_USED,
-    HEADER, MAGIC, MAX_NAME,
+    AT_HIDES_BY, AT_ID, AT_LAST_WORDS, AT_MAGIC, AT_NAME, AT_NAME_LEN, AT_NUMBER, AT_ROLE_AND_SLOT,
+    AT_USED, HEADER, HIDES_BY_NUL, MAGIC, MAX_NAME,
 };
 use crate::memory::{FIRST_SEGMENT, Segment, WORD, allocate, segment_bounds, segment_of};
 use crate::requests::{OpenRequests, read_requests};
@@ -244,6 +244,7 @@ fn header(identity: &Identity, id: [u8; 16]) -> Vec<u8> {
     words[AT_ROLE_AND_SLOT] = identity.role as u64 | u64::from(identity.slot) << 32;
     words[AT_NUMBER] = identity.number;
     words[AT_USED] = HEADER as u64;
+    words[AT_HIDES_BY] = HIDES_BY_NUL;
     words[AT_NAME_LEN] = identity.name.len() as u64;
     let mut bytes = words
         .iter()

@@ -45,6 +45,10 @@ pub(crate) const AT_NAME: usize = 10;
 pub(crate) const AT_SHARDS: usize = 48;
 /// How many records were used again.
 pub(crate) const AT_REUSED: usize = 50;
+/// How the names of hidden families begin: [`HIDES_BY_NUL`], or 0 in stores of older versions, where
+/// they begin with two underscores.
+pub(crate) const AT_HIDES_BY: usize = 54;
+pub(crate) const HIDES_BY_NUL: u64 = 1;
 /// Code of the writer's reason to end; 0 = none.
 pub(crate) const AT_LAST_WORDS: usize = 49;
 /// Place of the first block of requests in progress; 0 = none.

@@ -51,6 +51,7 @@ mod endpoints;
 mod error;
 mod file;
 mod frame;
+pub mod hidden;
 mod layout;
 mod link;
 mod memory;

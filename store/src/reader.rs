@@ -10,9 +10,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use metrics_model::{FamilySpec, FamilyType, Layout, Point, SourceExemplar};
 
 use crate::file::{hex, may_be_mapped};
+use crate::hidden::{HIDDEN, translated};
 use crate::layout::{
-    AT_FLAGS, AT_PID, AT_REUSED, AT_START_TIME, AT_USED, FREE, HEADER, MAX_STORE, RETIRED,
-    RETURNED, SERIES_HEAD, STATE, Shape, WRITING,
+    AT_FLAGS, AT_HIDES_BY, AT_PID, AT_REUSED, AT_START_TIME, AT_USED, FREE, HEADER, HIDES_BY_NUL,
+    MAX_STORE, RETIRED, RETURNED, SERIES_HEAD, STATE, Shape, WRITING,
 };
 use crate::memory::{FIRST_SEGMENT, Segment, segment_bounds, segment_of, words};
 use crate::record::{self, Labels, Record};
@@ -48,7 +49,7 @@ impl FamilyDef {
 
     /// Returns whether it is only for the exporter, and never shown.
     pub fn is_hidden(&self) -> bool {
-        self.name.starts_with("__")
+        self.name.starts_with(HIDDEN)
     }
 }
 
@@ -368,7 +369,14 @@ impl StoreReader {
             .ok_or(damaged("length of a record", at))?;
         let all = words(&self.segments, at, length).ok_or(damaged("length of a record", at))?;
         match record::read(all, &self.families).ok_or(damaged("record", at))? {
-            Record::Family(def) => self.families.push(def),
+            Record::Family(mut def) => {
+                if self.segments[0][AT_HIDES_BY].load(Relaxed) != HIDES_BY_NUL
+                    && let Some(name) = translated(&def.name)
+                {
+                    def.name = name;
+                }
+                self.families.push(def);
+            }
             Record::Series {
                 family,
                 shape,

@@ -8,6 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use metrics_model::{FamilySpec, FamilyType, GaugeMode, Layout, Point, SourceExemplar};
+use metrics_store::hidden::REQUESTS_STARTED;
 use metrics_store::{
     Identity, Process, PushHeader, Role, StoreCopy, StoreError, StoreFile, StoreReader, WorkerStore,
 };
@@ -671,4 +672,32 @@ fn no_value_is_taken_for_that_of_another_series_while_records_are_used_again() {
             "{turns} turns, {seen} seen, {used} released"
         );
     });
+}
+
+#[test]
+fn only_families_for_the_exporter_are_hidden_and_those_of_older_stores_stay_hidden() {
+    const AT_HIDES_BY: usize = 54;
+    let file = StoreFile::create(&identity()).unwrap();
+    let (fd, old) = (file.duplicate_fd().unwrap(), file.duplicate().unwrap());
+    let store = file.adopt().unwrap();
+    let names = [REQUESTS_STARTED, "__requests_started", "__mine", "mine"];
+    for name in names {
+        store.family(&counter(name), None).unwrap();
+    }
+    let families = |fd| {
+        let reader = StoreReader::open(fd).unwrap();
+        let families = reader.families().iter();
+        let found = families.map(|family| (family.name.to_string(), family.is_hidden()));
+        found.collect::<Vec<_>>()
+    };
+    let is_hidden = [true, false, false, false];
+    let expected = names.map(String::from).into_iter().zip(is_hidden);
+    assert_eq!(families(fd), expected.collect::<Vec<_>>());
+
+    // An older version has written no such word, and hid what begins with two underscores.
+    let fd = damage(&old, AT_HIDES_BY, &0_u64.to_ne_bytes());
+    let names = [REQUESTS_STARTED, REQUESTS_STARTED, "\0mine", "mine"];
+    let is_hidden = [true, true, true, false];
+    let expected = names.map(String::from).into_iter().zip(is_hidden);
+    assert_eq!(families(fd), expected.collect::<Vec<_>>());
 }

@@ -40,7 +40,7 @@ const MAX_KEPT_BYTES: usize = 16 << 20;
 const GAUGE_BYTES: usize = 256;
 
 /// Family of the records of departures; hidden.
-const LEAVES: &str = "__leaves";
+const LEAVES: &str = "\0leaves";
 
 /// The labels of a series.
 type Labels = Box<[(Box<str>, Box<str>)]>;
@@ -201,6 +201,11 @@ impl CarryOver {
             base,
             acked,
         };
+        self.keep(id, new, mode);
+    }
+
+    /// Stores a gauge, or combines it with the one that is stored.
+    fn keep(&mut self, id: GaugeId, new: Gauge, mode: GaugeMode) {
         let is_full = self.is_full();
         match self.gauges.entry(id) {
             Entry::Vacant(_) if is_full => self.given_up += 1,

@@ -19,6 +19,7 @@ use metrics_model::{
     SeriesLife, Session, Source,
 };
 use metrics_store::StoreReader;
+use metrics_store::hidden::HIDDEN;
 
 use super::shard::{Leaving, SharedLeave, SharedPush, session_options};
 use super::source::ttl_of;
@@ -205,9 +206,6 @@ impl Departure {
         self.is_over = self.session.on_leave_reply(reply);
     }
 }
-
-/// Prefix of the families that store the gauges of a departure; it hides them.
-const HIDDEN: &str = "__";
 
 /// Returns the family that stores a gauge of the departure with that number.
 pub(crate) fn kept_family(departure: usize, family: &str) -> String {

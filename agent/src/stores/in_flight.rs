@@ -6,9 +6,8 @@
 use metrics_model::Point;
 use metrics_store::StoreReader;
 use metrics_store::catalogue::WORKER_REQUESTS;
+use metrics_store::hidden::{REQUESTS_FINISHED, REQUESTS_STARTED};
 
-const STARTED: &str = "__requests_started";
-const FINISHED: &str = "__requests_finished";
 const REQUESTS: &str = WORKER_REQUESTS.name;
 
 /// The places of these series in one store.
@@ -25,8 +24,8 @@ impl InFlight {
     pub(crate) fn extend(&mut self, reader: &StoreReader) {
         for number in self.seen..reader.len() {
             match &*reader.series(number).family.name {
-                STARTED => self.started.push(number),
-                FINISHED => self.finished.push(number),
+                REQUESTS_STARTED => self.started.push(number),
+                REQUESTS_FINISHED => self.finished.push(number),
                 REQUESTS => self.requests = Some(number),
                 _ => {}
             }

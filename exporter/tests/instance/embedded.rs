@@ -29,7 +29,7 @@ fn a_worker_that_is_killed_keeps_its_counts_and_its_live_values_go() {
         ),
         "{page}"
     );
-    assert!(!page.contains("__requests"), "{page}");
+    assert!(!page.contains("requests_started"), "{page}");
 
     worker.kill();
     assert_eq!(exporter.next_message(), ToArbiter::Released { number });

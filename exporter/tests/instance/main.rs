@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use gunicorn_prometheus_exporter::run_instance;
 use metrics_model::{FamilySpec, FamilyType, GaugeMode};
+use metrics_store::hidden::{REQUESTS_FINISHED, REQUESTS_STARTED};
 use metrics_store::{StoreFile, WorkerStore};
 
 use arbiter::PLAY;
@@ -43,8 +44,8 @@ fn play_worker() {
         let worker_id = [("worker_id", store.identity().name.as_str())];
         // Five requests have reached the application, three are finished.
         for (family, value) in [
-            ("__requests_started", 5.0),
-            ("__requests_finished", 3.0),
+            (REQUESTS_STARTED, 5.0),
+            (REQUESTS_FINISHED, 3.0),
             ("gunicorn_worker_requests", 3.0),
         ] {
             add(&store, family, FamilyType::Counter, &worker_id, value);

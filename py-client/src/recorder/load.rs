@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use metrics_model::{FamilySpec, FamilyType};
 use metrics_store::catalogue::{HTTP_REQUESTS_IN_PROGRESS, WORKER_BUSY, WORKER_THREADS};
+use metrics_store::hidden::{REQUESTS_FINISHED, REQUESTS_STARTED};
 use metrics_store::{Method, Series, StoreError, WorkerStore};
 
 /// The requests in progress of one worker.
@@ -27,7 +28,7 @@ struct Threads {
 /// The cells of one method.
 #[derive(Debug, Clone, Copy)]
 struct MethodSeries {
-    /// Hidden (pages do not show names that begin with `__`): what the exporter needs to know of a
+    /// Hidden (`metrics_store::hidden`): what the exporter needs to know of a
     /// worker that was killed in the middle of a request.
     started: Series,
     finished: Series,
@@ -121,8 +122,8 @@ impl MethodSeries {
         let series = |spec| store.series(&store.family(&spec, None)?, &labels);
         let hidden = |name| series(FamilySpec::new(name, FamilyType::Counter));
         Ok(Self {
-            started: hidden("__requests_started")?,
-            finished: hidden("__requests_finished")?,
+            started: hidden(REQUESTS_STARTED)?,
+            finished: hidden(REQUESTS_FINISHED)?,
             in_progress: series(HTTP_REQUESTS_IN_PROGRESS.spec())?,
         })
     }

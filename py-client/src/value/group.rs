@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use metrics_model::{FamilySpec, FamilyType, Layout};
+use metrics_model::{FamilySpec, FamilyType, Layout, kept_name, passed_name};
 use metrics_store::{Family, Role, Series, StoreError, WorkerStore};
 use pyo3::prelude::*;
 
@@ -279,11 +279,15 @@ impl Group {
 
     /// Returns the family in the store.
     fn define(&self, store: &WorkerStore, state: &State) -> Result<Family, StoreError> {
+        let family_type = self.metric.family_type;
+        let name = passed_name(&self.metric.name, family_type);
+        // Otherwise it would be hidden: names for the exporter alone begin with a control character.
+        kept_name(&FamilySpec::new(&name, family_type))?;
         let layout = Layout::new(state.bounds.iter().map(String::as_str)).ok();
         let spec = FamilySpec {
             help: &self.metric.help,
             unit: &self.metric.unit,
-            ..FamilySpec::new(&self.metric.name, self.metric.family_type)
+            ..FamilySpec::new(&name, family_type)
         };
         store.family(&spec, layout.as_ref())
     }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use metrics_model::{
-    FamilySpec, FamilyType, Layout, Point, SeriesDef, SeriesLife, Setting, Source,
+    FamilySpec, FamilyType, Layout, Point, SeriesDef, SeriesLife, Setting, Source, passed_name,
 };
 
 use super::file::{DbKey, DbName};
@@ -39,6 +39,7 @@ struct Identity {
 
 #[derive(Debug)]
 struct Aggregate {
+    /// The family's name for registries.
     family: Box<str>,
     family_type: FamilyType,
     help: Box<str>,
@@ -146,7 +147,7 @@ impl DbView {
             let part = self.parts.entry(pid.clone()).or_default();
             part.push(number as usize);
             self.series.push(Aggregate {
-                family: family.into(),
+                family: passed_name(family, name.family_type).into(),
                 family_type: name.family_type,
                 help: help.into(),
                 labels,
