@@ -124,7 +124,7 @@ def test_a_push_does_not_change_the_counts_of_an_application(redis: RedisServer)
 
 def test_a_type_that_differs_from_the_registry_is_an_error_that_names_it(redis: RedisServer) -> None:
     redis.execute("METRICS.INC", KEY, "rows")
-    done = push(redis, "# TYPE rows histogram\nrows_count 3\n")
+    done = push(redis, "# TYPE rows histogram\nrows_sum 9\nrows_count 3\n")
     assert (done.returncode, done.stderr.decode()) == (
         65,
         "error: redis refuses the push, and nothing has changed: family 'rows' is a counter, not a histogram; "
@@ -202,6 +202,16 @@ def test_the_ttl_begins_with_the_last_push(redis: RedisServer) -> None:
         (
             "# TYPE a counter\na_total -1\n",
             "standard input: line 2: a: a counter is -1, allowed is a finite number from 0 on",
+        ),
+        (
+            "# TYPE x counter\nx 1\n# TYPE x_total counter\nx_total 2\n",
+            "standard input: line 4: counters x (line 2) and x_total: pages show both as x_total, allowed is one "
+            "of the two names",
+        ),
+        (
+            '# TYPE h histogram\nh_bucket{le="+Inf"} 3\nh_count 3\n',
+            "standard input: line 2: h: it has no _sum, which pages would show as 0; allowed is a sum for each series, "
+            "which may be NaN",
         ),
         (
             '# TYPE h histogram\nh_bucket{le="+Inf"} 3\nh_sum 1\nh_count 4\n',
@@ -335,7 +345,7 @@ def test_a_family_changes_its_type_in_one_push(redis: RedisServer) -> None:
     pushed(redis, "# HELP rows Rows\n# TYPE rows counter\nrows_total 2\n", "--keep-others")
     found = families(redis)
     assert (list(found), found["rows"]["type"], found["rows"]["help"]) == (["rows"], "counter", "Rows")
-    pushed(redis, "# HELP rows All rows\n# TYPE rows histogram\nrows_count 3\n")
+    pushed(redis, "# HELP rows All rows\n# TYPE rows histogram\nrows_sum 9\nrows_count 3\n")
     assert (families(redis)["rows"]["type"], families(redis)["rows"]["help"]) == ("histogram", "All rows")
 
 
@@ -366,6 +376,22 @@ def test_a_gauge_named_like_a_start_time_is_kept(redis: RedisServer) -> None:
     pushed(redis, "# TYPE x counter\nx_total 3\n# TYPE x_created gauge\nx_created 7\n")
     found = page(redis)
     assert (found.value("x_total"), found.value("x_created")) == (3, 7)
+
+
+def test_a_gauge_that_looks_like_a_start_time_in_all_but_its_value_is_kept(redis: RedisServer) -> None:
+    pushed(
+        redis,
+        "# HELP orders_total Orders\n# TYPE orders_total counter\norders_total 5\n"
+        "# HELP orders_created Orders\n# TYPE orders_created gauge\norders_created 12\n",
+    )
+    found = page(redis)
+    assert (found.value("orders_total"), found.value("orders_created")) == (5, 12)
+
+
+def test_a_counter_keeps_each_ending_but_one(redis: RedisServer) -> None:
+    pushed(redis, "# TYPE a_total_total counter\na_total_total 3\n# TYPE b_total counter\nb_total 4\n")
+    found = page(redis)
+    assert (found.value("a_total_total"), found.value("b_total")) == (3, 4)
 
 
 def test_samples_that_are_left_out_are_named(redis: RedisServer) -> None:

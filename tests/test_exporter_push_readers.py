@@ -145,7 +145,8 @@ STRICTER = {
     "counts less than the one below it": "buckets are cumulative (text format)",
     'le="+Inf" is missing': "a histogram has the bucket +Inf (text format)",
     "_count is": "_count equals the bucket +Inf (text format)",
-    "it has no": "a summary without _count has no number of observations",
+    "it has no _sum": "each series of a page has a sum",
+    "it has no _count": "a summary without _count has no number of observations",
     "it has neither": "a histogram without buckets and _count has no observations",
     "is a histogram and has no such sample": "a histogram has buckets, a sum and a count",
     "is a summary and has no quantile": "a summary has quantiles, a sum and a count",
@@ -190,7 +191,7 @@ LAXER = [
     r"Clashing name|Invalid metric grouping|metadata after samples|More than one|blank line|order",
     r"Unit does not match|Units not allowed",  # the registry shows a unit only where a format allows it
     r"after # EOF|Missing # EOF",  # joined files, and text 0.0.4
-    r"_sum|_count must",  # a histogram without a sum has the sum 0, one without a count that of +Inf
+    r"_sum|_count must",  # a histogram without a count has that of +Inf
     r"Invalid TYPE",  # untyped, of text 0.0.4
     r"Invalid le label: .*[iI][nN][fF]\"",  # other spellings of infinity
     r"could not convert string to float: ''|Invalid value: '[^']*\\t'|\r",  # other blanks and line ends

@@ -18,7 +18,7 @@ mod reading;
 
 use std::time::{Duration, SystemTime};
 
-use metrics_model::{FamilySpec, MAX_HELP_BYTES};
+use metrics_model::{FamilySpec, MAX_HELP_BYTES, passed_name};
 
 use metrics_agent::shard_of;
 
@@ -164,7 +164,10 @@ struct KeyPart {
 fn parts(families: &[Family], ttl: Duration, shards: usize) -> Vec<KeyPart> {
     let now = SystemTime::now();
     let part = |shard| {
-        let of_shard = |family: &&Family| shard_of(&spec(family), shards) == shard;
+        let of_shard = |family: &&Family| {
+            let name = passed_name(&family.name, family.family_type);
+            shard_of(&spec(family, &name), shards) == shard
+        };
         let mine: Vec<&Family> = families.iter().filter(of_shard).collect();
         KeyPart {
             batches: batches(&mine, ttl, now),
@@ -211,9 +214,10 @@ fn too_long(family: &Family) -> Option<LeftOut> {
     })
 }
 
-fn spec(family: &Family) -> FamilySpec<'_> {
+/// Returns the declaration of a family with this name, which [`passed_name`] has given.
+fn spec<'f>(family: &'f Family, name: &'f str) -> FamilySpec<'f> {
     FamilySpec {
-        name: &family.name,
+        name,
         family_type: family.family_type,
         help: &family.help,
         unit: &family.unit,

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use metrics_model::{
     BatchHeader, BatchKind, BatchWriter, Labels, Layout, MAX_BATCH_BYTES, MAX_BATCH_CELLS,
-    MAX_BATCH_ENTRIES, SourceExemplar,
+    MAX_BATCH_ENTRIES, SourceExemplar, passed_name,
 };
 
 use super::reading::{Family, LabelPairs, ReadError, Series};
@@ -90,7 +90,7 @@ impl<'f> Run<'f> {
         let writer = &mut self.writer;
         let family = match self.family {
             Some((name, number)) if name == of.name => number,
-            _ => writer.family(&spec(of)),
+            _ => writer.family(&spec(of, &passed_name(&of.name, of.family_type))),
         };
         self.family = Some((&of.name, family));
         let layout = series.layout.as_ref().map(|layout| match self.layout {

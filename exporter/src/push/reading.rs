@@ -12,7 +12,7 @@ mod text;
 use std::collections::HashMap;
 use std::fmt;
 
-use metrics_model::{FamilySpec, kept_name, may_share, sample_suffixes};
+use metrics_model::{FamilySpec, kept_name, may_share, passed_name, sample_suffixes};
 
 use encoding::{decode, looks_like_messages};
 use family::FileContent;
@@ -98,13 +98,9 @@ pub(super) fn parse(bytes: &[u8], format: PushFormat) -> Result<FileContent, Rea
 fn check_names(families: &[Family]) -> Result<(), ReadError> {
     let mut samples: HashMap<String, &Family> = HashMap::new();
     for family in families {
-        let spec = FamilySpec {
-            name: &family.name,
-            family_type: family.family_type,
-            help: "",
-            unit: "",
-        };
-        kept_name(&spec).map_err(|error| ReadError::at(family.place, &error.to_string()))?;
+        let name = passed_name(&family.name, family.family_type);
+        kept_name(&FamilySpec::new(&name, family.family_type))
+            .map_err(|error| ReadError::at(family.place, &error.to_string()))?;
         for suffix in sample_suffixes(family.family_type) {
             let sample = format!("{}{suffix}", family.name);
             let Some(other) = samples.insert(sample.clone(), family) else {
@@ -169,7 +165,7 @@ mod tests {
     #[test]
     fn families_that_share_a_sample_are_named_with_their_lines() {
         assert_eq!(
-            error(b"a_count 1\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\n"),
+            error(b"a_count 1\n# TYPE a histogram\na_bucket{le=\"+Inf\"} 1\na_sum 1\n"),
             "line 2: a and a_count (line 1) both have samples of the name a_count, allowed is one family for a name"
         );
         let long = format!("# TYPE {0} gauge\n{0} 1\n", "a".repeat(5000));

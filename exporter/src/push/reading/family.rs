@@ -12,7 +12,7 @@ use super::{LeftOut, Place, ReadError};
 pub(crate) struct Family {
     /// Where the file has it first.
     pub(crate) place: Place,
-    /// The name; a counter's is without `_total`.
+    /// The name as it is stored; a counter's is without `_total`.
     pub(crate) name: String,
     pub(crate) family_type: FamilyType,
     pub(crate) help: String,
@@ -54,6 +54,10 @@ pub(crate) struct FileContent {
 
 /// Type of pushed gauges: the values stay when the job is gone, and the next push replaces them.
 pub(crate) const GAUGE: FamilyType = FamilyType::Gauge(GaugeMode::Sum);
+
+/// Times that start times may be, in Unix seconds: from 2001 to 2096. Milliseconds and most counts are
+/// outside.
+const START_TIMES: std::ops::Range<f64> = 1e9..4e9;
 
 /// A family while its samples are being parsed.
 #[derive(Debug)]
@@ -170,14 +174,19 @@ impl Draft {
         }
     }
 
-    /// Returns whether this family holds the start times of another one, as text 0.0.4 writes them:
-    /// a gauge of that name and help, with a value for some of the other's series.
+    /// Returns whether this family holds the start times of another one. The format does not say so,
+    /// so it must be in all as `prometheus_client` writes them: a gauge of that name and help, with
+    /// a time for each of the other's series and no more.
     pub(crate) fn is_start_times_of(&self, other: &Self) -> bool {
         let mut series = self.series.iter();
         self.family.family_type == GAUGE
             && self.help.is_some()
             && self.help == other.help
-            && series.all(|series| other.by_labels.contains_key(&series.labels))
+            && self.series.len() == other.series.len()
+            && series.all(|series| {
+                let time = series.value.map_or(0.0, |sample| sample.value);
+                START_TIMES.contains(&time) && other.by_labels.contains_key(&series.labels)
+            })
     }
 
     /// Moves these start times to the series of the other family.

@@ -39,7 +39,7 @@ pub(super) fn histogram(draft: DraftSeries) -> State {
     }
     let layout = Layout::new(buckets.iter().map(|bucket| bucket.text.as_str()))
         .map_err(|error| (draft.place, error.to_string()))?;
-    let sum = draft.sum.map_or(0.0, |sum| sum.value);
+    let sum = draft.sum.ok_or_else(|| without_sum(draft.place))?.value;
     Ok((Some(layout), Point::Buckets { sum, counts }))
 }
 
@@ -47,9 +47,15 @@ pub(super) fn histogram(draft: DraftSeries) -> State {
 pub(super) fn summary(draft: &DraftSeries) -> State {
     let missing = || (draft.place, "it has no _count".to_owned());
     let count = whole(draft.count.ok_or_else(missing)?)?;
-    let sum = draft.sum.map_or(0.0, |sum| sum.value);
+    let sum = draft.sum.ok_or_else(|| without_sum(draft.place))?.value;
     let counts = vec![count];
     Ok((None, Point::Buckets { sum, counts }))
+}
+
+/// Pages of a registry have a sum for each series.
+fn without_sum(place: Place) -> Fault {
+    let reason = "it has no _sum, which pages would show as 0; allowed is a sum for each series, which may be NaN";
+    (place, reason.to_owned())
 }
 
 /// Returns all buckets in ascending order, up to `+Inf`.

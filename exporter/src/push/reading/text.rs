@@ -5,6 +5,7 @@
 //! read to the end: `# EOF` ends a part. Time stamps are refused, because a registry shows only
 //! present values.
 
+mod placing;
 mod tokens;
 mod value;
 
@@ -12,9 +13,9 @@ use std::collections::{HashMap, HashSet};
 
 use metrics_model::{FamilyType, unescaped};
 
-use super::family::{Draft, FileContent, GAUGE, LabelPairs, Part, Sample};
+use super::family::{Draft, FileContent, GAUGE, LabelPairs, Sample};
 use super::{LeftOut, Place, ReadError};
-use tokens::{BLANK, NameOf, has_bare_return, identity, name, number, shown};
+use tokens::{BLANK, NameOf, has_bare_return, identity, name, shown};
 use value::{Value, read_value, unfit};
 
 const END_OF_PART: &str = "# EOF";
@@ -71,6 +72,8 @@ struct Reader {
     unit: HashMap<String, String>,
     /// Names of infos (with `_info`) and statesets.
     facts: HashMap<String, Fact>,
+    /// The samples' name of each counter, and where the file has it first.
+    counter_samples: HashMap<usize, (String, Place)>,
     /// The first exemplar since the last `# EOF`.
     exemplar: Option<Place>,
 }
@@ -94,6 +97,7 @@ impl Reader {
             help: HashMap::new(),
             unit: HashMap::new(),
             facts: HashMap::new(),
+            counter_samples: HashMap::new(),
             exemplar: None,
         }
     }
@@ -194,29 +198,6 @@ impl Reader {
         number
     }
 
-    /// Moves start times to their families: text 0.0.4 writes them as a family of gauges of its
-    /// own, with the same help. Any other gauge with such a name stays a gauge.
-    fn settle_start_times(&mut self) {
-        let is_counting = |draft: &Draft| draft.family_type() != GAUGE;
-        let counting = self.drafts.iter().enumerate();
-        let by_name: HashMap<String, usize> = counting
-            .filter(|(_, draft)| is_counting(draft))
-            .map(|(number, draft)| (format!("{}_created", draft.name()), number))
-            .collect();
-        let pairs: Vec<(usize, usize)> = self
-            .drafts
-            .iter()
-            .enumerate()
-            .filter_map(|(number, draft)| Some((number, *by_name.get(draft.name())?)))
-            .filter(|(number, of)| self.drafts[*number].is_start_times_of(&self.drafts[*of]))
-            .collect();
-        for (number, of) in &pairs {
-            let times =
-                std::mem::replace(&mut self.drafts[*number], Draft::new("", GAUGE, self.place));
-            times.give_start_times_to(&mut self.drafts[*of]);
-        }
-    }
-
     fn sample(&mut self, line: &str) -> Result<(), String> {
         let (name, mut labels, rest) = identity(line)?;
         let written = line[..line.len() - rest.len()].trim_end_matches(BLANK);
@@ -276,78 +257,6 @@ impl Reader {
             sample: sample.to_owned(),
             reason: reason.to_owned(),
         });
-    }
-
-    /// Returns the family and part of a sample; `None` for samples that are left out.
-    fn place(
-        &mut self,
-        name: &str,
-        labels: &mut LabelPairs,
-    ) -> Result<Option<(usize, Part)>, String> {
-        let mut take = |label: &str| {
-            let at = labels.iter().position(|(name, _)| name == label)?;
-            Some(labels.remove(at).1)
-        };
-        let found = |reader: &Self, suffix: &str| {
-            let family = name.strip_suffix(suffix)?;
-            reader.by_name.get(family).copied()
-        };
-        if let Some(draft) = found(self, "") {
-            let part = match self.drafts[draft].family_type() {
-                FamilyType::Summary => {
-                    let quantile = take("quantile")
-                        .ok_or_else(|| format!("{name} is a summary and has no quantile"))?;
-                    return match number(&quantile) {
-                        Ok(0.0..=1.0) => Ok(None),
-                        _ => Err(format!("quantile {}, allowed is 0 to 1", shown(&quantile))),
-                    };
-                }
-                FamilyType::Histogram => {
-                    return Err(format!("{name} is a histogram and has no such sample"));
-                }
-                _ => Part::Value,
-            };
-            return Ok(Some((draft, part)));
-        }
-        for suffix in ["_total", "_bucket", "_sum", "_count", "_created", "_info"] {
-            let Some(draft) = found(self, suffix) else {
-                continue;
-            };
-            let part = match (self.drafts[draft].family_type(), suffix) {
-                (FamilyType::Counter, "_total") => Part::Value,
-                (FamilyType::Histogram, "_bucket") => {
-                    let bound = take("le").ok_or_else(|| format!("{name} has no le"))?;
-                    match number(&bound) {
-                        Ok(number) if !number.is_nan() => Part::Bucket(bound, number),
-                        _ => {
-                            return Err(format!(
-                                "le {} is no bound, allowed are numbers and +Inf",
-                                shown(&bound)
-                            ));
-                        }
-                    }
-                }
-                (FamilyType::Histogram | FamilyType::Summary, "_sum") => Part::Sum,
-                (FamilyType::Histogram | FamilyType::Summary, "_count") => Part::Count,
-                // In text 0.0.4 it may be any gauge.
-                (FamilyType::Counter, "_created") if !self.is_open_metrics => continue,
-                (FamilyType::Counter | FamilyType::Histogram | FamilyType::Summary, "_created") => {
-                    Part::Start
-                }
-                // `# TYPE build info`, and then `build_info`: a gauge with that name.
-                (_, "_info") => {
-                    let bare = name.strip_suffix("_info").unwrap_or(name);
-                    if let Some(help) = self.help.get(bare).cloned() {
-                        self.help.entry(name.to_owned()).or_insert(help);
-                    }
-                    let draft = self.add_draft(name, GAUGE);
-                    return Ok(Some((draft, Part::Value)));
-                }
-                _ => continue,
-            };
-            return Ok(Some((draft, part)));
-        }
-        Ok(Some((self.add_draft(name, GAUGE), Part::Value)))
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::content::{Content, NewSeries};
 use crate::ids::{FamilyId, SeriesId};
+use crate::name::passed_name;
 use crate::registry::catalog::Catalog;
 use crate::registry::catalog::series::{Buckets, Native, ObservedSum, Part, Total};
 use crate::registry::{Registry, RegistryError, Stamp};
@@ -276,7 +277,13 @@ impl Registry {
         let spec = &content.families[number];
         let id = match self.catalog.by_name.get(spec.name) {
             Some(&id) if fits(spec.family_type, self.catalog.families[id].family_type) => id,
-            _ => self.catalog.family_for(spec)?,
+            _ => {
+                let name = passed_name(spec.name, spec.family_type);
+                self.catalog.family_for(&FamilySpec {
+                    name: &name,
+                    ..*spec
+                })?
+            }
         };
         let family = &mut self.catalog.families[id];
         if plan.described_anew.contains(&number) {

@@ -92,16 +92,68 @@ fn a_gauge_that_is_called_as_a_start_time_is_a_gauge() {
         "# HELP x_created X that were created\n# TYPE x_created gauge\nx_created{n=\"1\"} 7\n",
         "# HELP x_created X\n# TYPE x_created gauge\nx_created{n=\"2\"} 7\n",
         "x_created{n=\"1\"} 7\n",
+        // As a start time, but no time.
+        "# HELP x_created X\n# TYPE x_created gauge\nx_created{n=\"1\"} 7\n",
+        // A series more than the counter has.
+        "# HELP x_created X\n# TYPE x_created gauge\nx_created{n=\"1\"} 7\nx_created{n=\"2\"} 1600000000\n",
     ] {
         let parsed = parse(&format!("{counter}{gauge}")).unwrap();
         let names: Vec<_> = parsed.families.iter().map(|family| &*family.name).collect();
         assert_eq!(names, ["x", "x_created"], "{gauge}");
+        assert_eq!(parsed.families[0].series[0].start, None, "{gauge}");
         assert_eq!(parsed.families[1].series[0].point, Point::Scalar(7.0));
     }
     let start = "# HELP x_created X\n# TYPE x_created gauge\nx_created{n=\"1\"} 1600000000\n";
     let parsed = parse(&format!("{counter}{start}")).unwrap();
     assert_eq!(parsed.families.len(), 1);
     assert_eq!(parsed.families[0].series[0].start, Some(1.6e9));
+}
+
+#[test]
+fn a_counter_keeps_each_ending_but_one() {
+    for (text, expected) in [
+        (
+            "# TYPE a_total_total counter\na_total_total 3\n",
+            ["a_total"].as_slice(),
+        ),
+        (
+            "# TYPE a_total counter\na_total_total 3\na_total_created 1600000000\n# EOF\n",
+            &["a_total"],
+        ),
+        (
+            "# TYPE a_total counter\na_total 3\n# TYPE a_total_total counter\na_total_total 3\n",
+            &["a", "a_total"],
+        ),
+        (
+            "# TYPE a counter\na_total 3\n# TYPE a_total counter\na_total_total 3\n# EOF\n",
+            &["a", "a_total"],
+        ),
+    ] {
+        let parsed = parse(text).unwrap();
+        let names: Vec<_> = parsed.families.iter().map(|family| &*family.name).collect();
+        assert_eq!(names, expected, "{text}");
+        assert_eq!(parsed.left_out, []);
+    }
+    let text = "# TYPE x counter\nx{a=\"1\"} 1\n# TYPE x_total counter\nx_total{a=\"2\"} 2\n";
+    assert_eq!(
+        parse(text).unwrap_err().to_string(),
+        "line 4: counters x (line 2) and x_total: pages show both as x_total, allowed is one of the two names"
+    );
+}
+
+#[test]
+fn a_sum_that_is_not_there_is_no_zero() {
+    for text in [
+        "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_count 2\n",
+        "# TYPE h summary\nh_count 2\n",
+    ] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("h: it has no _sum"), "{error}");
+        assert_eq!(
+            parse(&format!("{text}h_sum NaN\n")).unwrap().families.len(),
+            1
+        );
+    }
 }
 
 #[test]
