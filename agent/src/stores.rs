@@ -9,6 +9,7 @@ mod gathering;
 mod in_flight;
 mod shard;
 mod source;
+mod taken;
 mod writer;
 
 pub use declarations::KnownFamily;
@@ -21,4 +22,5 @@ pub(crate) use declarations::{Age, ChangedDeclaration, OVERLAP, WaitingFamilies}
 pub(crate) use directory::{CopyName, InstanceLife, Origin, Stamp};
 pub(crate) use shard::{Leaving, PushScope, SharedLeave, SharedPush};
 pub(crate) use source::{StoreSource, VisibleSeries};
+pub(crate) use taken::TakenGauges;
 pub(crate) use writer::{Writer, WriterOptions};

@@ -2,10 +2,10 @@
 
 use metrics_model::PushReply;
 
-use super::{Life, State};
+use super::{Inner, Life, State};
 use crate::clock::now_ms;
 use crate::own_metrics::GivenUpBy;
-use crate::stores::{Leaving, PushScope, SharedLeave, SharedPush};
+use crate::stores::{Leaving, PushScope, SharedLeave, SharedPush, TakenGauges};
 
 /// What an ended writer has to send to the shared registry.
 pub(crate) enum FinalLeave {
@@ -15,6 +15,21 @@ pub(crate) enum FinalLeave {
     None,
     /// This LEAVE.
     Leave(SharedLeave),
+}
+
+impl Inner {
+    /// Returns the gauges that a living process has taken from an ended one with its process id.
+    fn taken_from(&self, number: u64, shard: usize) -> TakenGauges {
+        let mut taken = TakenGauges::default();
+        let ended = self.writers.get(&number);
+        let ended = ended.filter(|entry| entry.life != Life::Live);
+        if let Some(pid) = ended.and_then(|entry| entry.writer.next_pid(shard)) {
+            let living = self.writers.values();
+            let living = living.filter(|entry| entry.life == Life::Live);
+            living.for_each(|entry| entry.writer.add_gauges_of(&pid, &mut taken));
+        }
+        taken
+    }
 }
 
 impl State {
@@ -39,13 +54,14 @@ impl State {
         if inner.is_carried_over(number) {
             return None;
         }
+        let taken = inner.taken_from(number, shard);
         let entry = inner.writers.get_mut(&number)?;
         let scope = if entry.life == Life::Live {
             scope
         } else {
             PushScope::Rest
         };
-        entry.writer.next_shared(shard, now_ms(), scope)
+        entry.writer.next_shared(shard, now_ms(), scope, &taken)
     }
 
     /// Notes that the shard refused that with an error.

@@ -21,6 +21,7 @@ use metrics_model::{
 use metrics_store::StoreReader;
 use metrics_store::hidden::HIDDEN;
 
+use super::TakenGauges;
 use super::shard::{Leaving, SharedLeave, SharedPush, session_options};
 use super::source::ttl_of;
 
@@ -122,6 +123,7 @@ impl Departure {
         reader: &StoreReader,
         ttl_ms: u64,
         now_ms: u64,
+        taken: &TakenGauges,
     ) -> Option<SharedPush> {
         let source = Gauges {
             reader,
@@ -129,6 +131,7 @@ impl Departure {
             series: &self.series,
             ttl_ms,
             now_ms,
+            taken,
         };
         let push = self.session.next(&source, now_ms)?;
         if self.record.seq == 0 {
@@ -226,6 +229,7 @@ struct Gauges<'a> {
     series: &'a [usize],
     ttl_ms: u64,
     now_ms: u64,
+    taken: &'a TakenGauges,
 }
 
 impl Source for Gauges<'_> {
@@ -258,8 +262,8 @@ impl Source for Gauges<'_> {
         self.reader.point(self.series[number])
     }
 
-    /// A value is gone also if it would have expired by now, had the writer left at its death. The
-    /// record is never live.
+    /// A value is gone also if it would have expired by now, had the writer left at its death, and if a
+    /// living process has taken it. The record is never live.
     fn life(&self, number: usize) -> SeriesLife {
         let view = self.reader.series(self.series[number]);
         let Some(mode) = view.family.family_type.gauge_mode() else {
@@ -269,7 +273,8 @@ impl Source for Gauges<'_> {
         let has_expired = mode.after_leave() == AfterLeave::UntilTtl
             && ttl_ms > 0
             && self.departure.died_ms.saturating_add(ttl_ms) <= self.now_ms;
-        if has_expired {
+        let name = read_family(&view.family.name).map_or("", |(_, name)| name);
+        if has_expired || self.taken.has(name, &view) {
             SeriesLife::Gone
         } else {
             SeriesLife::Live

@@ -13,7 +13,7 @@ use metrics_store::{FamilyDef, LeaveState, PushHeader, StoreReader};
 use self::saving::{saved, spread_anew};
 use super::declarations::FamiliesToCompare;
 use super::departure::DepartureRecord;
-use super::{StoreSource, VisibleSeries};
+use super::{StoreSource, TakenGauges, VisibleSeries};
 use crate::sharding::shard_of;
 
 /// Time without changes after which a writer sends an empty batch. Together with the time between
@@ -122,6 +122,10 @@ impl ShardSession {
     ///
     /// A live writer that counts as having left (its instance ended, and an older arbiter continues
     /// it) continues under another id.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a turn of a writer, which only its caller knows"
+    )]
     pub(crate) fn next(
         &mut self,
         reader: &StoreReader,
@@ -129,6 +133,7 @@ impl ShardSession {
         ttl_ms: u64,
         now_ms: u64,
         scope: PushScope,
+        taken: &TakenGauges,
     ) -> Option<SharedPush> {
         let has_ended = scope == PushScope::Rest;
         if self.has_left() {
@@ -151,6 +156,7 @@ impl ShardSession {
             ttl_ms,
             // A waiting writer keeps its lease, but must not look alive.
             is_live: !has_ended || self.session.left_out_count() == 0,
+            taken,
         };
         let push = if is_silent {
             self.session.heartbeat(&source, now_ms)

@@ -3,6 +3,7 @@
 use metrics_model::{FamilyType, GaugeMode, Point, SeriesDef, SeriesLife, Source, SourceExemplar};
 use metrics_store::{SeriesView, StoreReader};
 
+use super::TakenGauges;
 use crate::sharding::shard_of;
 
 /// Labels that name one of many workers or processes; series with one of them end after their TTL.
@@ -72,6 +73,8 @@ pub(crate) struct StoreSource<'a> {
     pub(crate) ttl_ms: u64,
     /// Whether its live gauges are shown.
     pub(crate) is_live: bool,
+    /// Gauges that a living process has, which has the id of this ended one.
+    pub(crate) taken: &'a TakenGauges,
 }
 
 impl Source for StoreSource<'_> {
@@ -109,7 +112,8 @@ impl Source for StoreSource<'_> {
         let in_store = self.visible.in_store(number);
         let family_type = self.reader.series(in_store).family.family_type;
         let is_live = family_type.gauge_mode().is_some_and(GaugeMode::is_live);
-        if is_live && !self.is_live {
+        let view = self.reader.series(in_store);
+        if is_live && !self.is_live || self.taken.has(&view.family.name, &view) {
             SeriesLife::Gone
         } else if self.reader.is_retired(in_store) {
             SeriesLife::Removed

@@ -7,7 +7,7 @@ use metrics_model::{Epoch, ExposeRequest, Limits, Registry};
 use metrics_store::{Identity, Role, WorkerStore};
 use proptest::prelude::*;
 
-use super::super::{Leaving, PushScope, SharedPush, Writer, WriterOptions};
+use super::super::{Leaving, PushScope, SharedPush, TakenGauges, Writer, WriterOptions};
 use super::*;
 use crate::embedded::EmbeddedRegistry;
 
@@ -237,6 +237,17 @@ fn counted(registry: &EmbeddedRegistry) -> f64 {
 
 /// A writer's turn, as long as the registry answers.
 fn talk(writer: &mut Writer, shared: &EmbeddedRegistry, is_live: bool, answers: usize) {
+    talk_without(writer, shared, is_live, answers, &TakenGauges::default());
+}
+
+/// The same, without the gauges that a living process has taken.
+fn talk_without(
+    writer: &mut Writer,
+    shared: &EmbeddedRegistry,
+    is_live: bool,
+    answers: usize,
+    taken: &TakenGauges,
+) {
     let now_ms = crate::clock::now_ms();
     let what = if is_live {
         PushScope::Changes
@@ -244,7 +255,7 @@ fn talk(writer: &mut Writer, shared: &EmbeddedRegistry, is_live: bool, answers: 
         PushScope::Rest
     };
     for round in 0.. {
-        if let Some(SharedPush { writer: id, push }) = writer.next_shared(0, now_ms, what) {
+        if let Some(SharedPush { writer: id, push }) = writer.next_shared(0, now_ms, what, taken) {
             let reply = shared.push(&id, push.seq, push.epoch, LEASE_MS, &push.batch);
             if round >= answers {
                 return;
@@ -347,6 +358,49 @@ fn the_gauges_of_seventy_dead_writers_are_what_they_had_set_last() {
                 "{mode:?}: {shown:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_dead_writers_gauge_does_not_take_the_place_of_a_living_ones_with_the_same_process_id() {
+    for is_carried_over in [false, true] {
+        let mut world = World::new(GaugeMode::All);
+        world.set(0, 5.0, 1);
+        let other = |store: &WorkerStore, name| {
+            let spec = FamilySpec::new(name, FamilyType::Gauge(GaugeMode::All));
+            let family = store.family(&spec, None).unwrap();
+            store.series(&family, &[]).unwrap().set(0, 6.0);
+        };
+        other(world.living[0].store.as_ref().unwrap(), "of_the_dead_alone");
+        // Redis is away; the process dies, and another gets its id.
+        let process = world.living[0].writer.process().unwrap();
+        world.take(&Step::Die { writer: 0 });
+        if is_carried_over {
+            world.take(&Step::PassOn);
+        }
+        let file = world.file(Role::Worker);
+        let store = file.duplicate().unwrap().adopt_as(process).unwrap();
+        let writer = World::read(&file);
+        world.living[0] = Process {
+            store: Some(store),
+            file,
+            writer,
+        };
+        world.set(0, 7.0, 1);
+        let mut living = world.living.swap_remove(0).writer;
+        living.refresh().unwrap();
+        talk(&mut living, &world.shared, true, usize::MAX);
+
+        for dead in &mut world.waiting {
+            let mut taken = TakenGauges::default();
+            let pid = dead.writer.next_pid(0).unwrap();
+            living.add_gauges_of(&pid, &mut taken);
+            talk_without(&mut dead.writer, &world.shared, false, usize::MAX, &taken);
+            assert!(dead.writer.has_left_shared());
+        }
+        assert_eq!(lines(&world.shared, "g"), [7.0], "{is_carried_over}");
+        assert_eq!(lines(&world.shared, "of_the_dead_alone"), [6.0]);
+        assert_eq!(counted(&world.shared), 2.0);
     }
 }
 
