@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness import Exporter, Gunicorn, Prometheus, RedisServer, eventually, scrape
-from harness.prometheus import assert_promtool_accepts
+from harness.prometheus import assert_promtool_accepts, prometheus_3
 from harness.scrape import OPENMETRICS
 
 REQUESTS = 40
@@ -61,3 +61,25 @@ def test_the_embedded_page_is_accepted_too() -> None:
         assert_promtool_accepts(text.body)
         assert text.families.keys() == openmetrics.families.keys()
         assert openmetrics.value("shop_orders_total", kind="book") == 1
+
+
+@pytest.mark.parametrize("version", ["2", "3"])
+def test_names_of_prometheus_own_series_are_passed_on_as_by_every_client_library(version: str) -> None:
+    """Prometheus keeps the page's series if it has the same labels as its own; a label of its own avoids that."""
+    config = (
+        "from prometheus_client import Gauge\n"
+        "def post_request(worker, request, environ, response):\n"
+        "    for gauge in gauges: gauge.set(7)\n"
+        "    part.labels('db').set(0)\n"
+        "gauges = [Gauge(name, '', multiprocess_mode='max') for name in ('up', 'scrape_samples_scraped')]\n"
+        "part = Gauge('scrape_duration_seconds', '', ['part'], multiprocess_mode='max')\n"
+    )
+    binary = "prometheus" if version == "2" else prometheus_3()
+    with Gunicorn(config=config) as gunicorn:
+        assert gunicorn.get("/").status == 200
+        eventually(lambda: scrape(gunicorn.metrics_url).value("up"), equals=7)
+        with Prometheus({"app": [f"127.0.0.1:{gunicorn.metrics_port}"]}, binary=binary) as prometheus:
+            eventually(lambda: prometheus.value('scrape_duration_seconds{part="db"}'), equals=0)
+            assert prometheus.value("up") == prometheus.value("scrape_samples_scraped") == 7
+            assert prometheus.value('scrape_duration_seconds{part=""}') > 0
+            assert [target["health"] for target in prometheus.targets()] == ["up"]

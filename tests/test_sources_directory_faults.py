@@ -1,5 +1,6 @@
 """The metrics directory is damaged, full, attacked or missing: the application runs, and pages are right."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -135,6 +136,44 @@ def test_no_damage_ends_a_sidecar_or_changes_a_count(directory: Path, damage: Ca
         assert gunicorn.exporter_pid() == exporter
         assert sidecar.process is not None
         assert sidecar.process.poll() is None
+
+
+@contextlib.contextmanager
+def failing_writes(pid: int, error: str) -> Iterator[None]:
+    """Lets the system refuse what a process writes at a place in a file; skips the test if that is not allowed."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    words = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", str(pid), "-e", f"inject=pwrite64:error={error}"]
+    tracer = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: "TracerPid:\t0" not in Path(f"/proc/{pid}/status").read_text(), within=5)
+    except AssertionError:
+        tracer.kill()
+        pytest.skip(f"this machine lets us trace no process: {tracer.communicate()[1]}")
+    try:
+        yield
+    finally:
+        tracer.terminate()
+        tracer.communicate()
+
+
+def test_a_quota_that_is_used_up_loses_only_the_files(directory: Path) -> None:
+    """A user's share of a file system, as on NFS or a managed volume."""
+    with Gunicorn(workers=2, environment=environment(directory)) as gunicorn:
+        eventually(lambda: is_whole(directory))
+        exporter = gunicorn.exporter_pid()
+        with failing_writes(exporter, "EDQUOT"), Load([gunicorn.port]) as load:
+            load.wait_for(50)
+            for pid in gunicorn.worker_pids():
+                gunicorn.kill_worker(pid)
+            load.wait_for(100)
+            eventually(lambda: "cannot be written (Disk quota exceeded" in gunicorn.log)
+            eventually(lambda: errors(gunicorn) >= 1)
+        eventually(lambda: counts_every_answer(load, gunicorn.metrics_url))
+        lines = [line for line in gunicorn.log.splitlines() if "quota" in line]
+        assert len(lines) <= 2, lines
+        eventually(lambda: "can be written again" in gunicorn.log)
+        assert gunicorn.exporter_pid() == exporter
 
 
 @pytest.mark.parametrize("sidecars", [False, True], ids=["alone", "sidecar"])
