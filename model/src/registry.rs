@@ -38,18 +38,19 @@ mod push;
 mod rejected;
 mod relocate;
 mod state;
+mod totals;
 mod writers;
 
 use crate::ids::WriterId;
 use crate::labels::LabelError;
 use crate::name::NameError;
 use crate::{
-    Epoch, ExemplarError, Limits, MAX_BUCKETS_OF_SERIES, MAX_LAYOUT_BOUNDS, MAX_LAYOUTS,
-    MAX_LAYOUTS_OF_SERIES, Stamp,
+    Epoch, ExemplarError, FamilySpec, Limits, MAX_BUCKETS_OF_SERIES, MAX_LAYOUT_BOUNDS,
+    MAX_LAYOUTS, MAX_LAYOUTS_OF_SERIES, Stamp,
 };
 pub use aggregate::Aggregate;
-pub(crate) use aggregate::{BucketView, FamilyView, SeriesEntry, SeriesView};
 use catalog::Catalog;
+pub(crate) use catalog::views::{BucketView, FamilyView, SeriesEntry, SeriesView};
 pub use direct::{Declaration, GaugeWrite, Observation};
 use groups::Groups;
 pub use groups::{Replaced, Replacement};
@@ -221,6 +222,12 @@ impl Registry {
     /// Returns the catalogue: what a page shows needs nothing else to be found.
     pub(crate) fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// Returns the reason why a family of that name and type cannot be declared now, if another
+    /// family has its name or one of its sample names.
+    pub fn conflict(&self, spec: &FamilySpec<'_>) -> Option<RegistryError> {
+        self.catalog.check_family(spec).err()
     }
 
     /// Returns the limits in force.

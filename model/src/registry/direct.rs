@@ -1,69 +1,23 @@
 //! What a single command does to a single series, without the push protocol and its memory.
 
+mod arguments;
+
 use super::apply::counter_of;
 use super::catalog::series::{Member, Total};
 use super::writers::Entry;
 use super::{Reason, Registry, RegistryError, Stamp};
-use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
+use crate::ids::{LayoutId, SeriesId, WriterId};
 use crate::native_histogram::DEFAULT_ZERO_THRESHOLD;
 use crate::registry::catalog::Catalog;
 use crate::{
-    Exemplar, FamilySpec, FamilyType, GaugeMode, Labels, Layout, MAX_HELP_BYTES, MAX_UNIT_BYTES,
+    Exemplar, FamilySpec, FamilyType, Labels, Layout, MAX_HELP_BYTES, MAX_UNIT_BYTES,
     MAX_WRITER_ID_BYTES, NativeHistogram,
 };
 
-/// The arguments of `METRICS.SET` and `METRICS.ADD`.
-#[derive(Debug, Clone, Copy)]
-pub struct GaugeWrite<'a> {
-    /// The gauge; created if it is missing.
-    pub family: &'a str,
-    /// The series.
-    pub labels: &'a Labels,
-    /// The value to set or to add.
-    pub value: f64,
-    /// The mode; `None`: the family's mode, `sum` for a new family.
-    pub mode: Option<GaugeMode>,
-    /// The writer's id; the empty id is shared by all clients.
-    pub writer: &'a [u8],
-    /// The writer's lease in milliseconds; `None`: until it leaves.
-    pub lease_ms: Option<u64>,
-    /// The idle time after which the series expires; `None`: unchanged, or the family's.
-    pub ttl_ms: Option<u64>,
-}
-
-/// The arguments of `METRICS.DECLARE` besides name, type, help and unit.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Declaration<'a> {
-    /// The buckets of direct observations in a histogram.
-    pub layout: Option<&'a Layout>,
-    /// The lowest schema that a writer of native histograms may have, and the one of direct
-    /// observations; `None`: 0 and 3.
-    pub schema: Option<i8>,
-    /// The idle time of series without one of their own.
-    pub ttl_ms: Option<u64>,
-}
-
-/// The arguments of `METRICS.OBSERVE`.
-#[derive(Debug, Clone, Copy)]
-pub struct Observation<'a> {
-    /// The histogram or summary; a histogram is created if it is missing.
-    pub family: &'a str,
-    /// The series.
-    pub labels: &'a Labels,
-    /// The observed value.
-    pub value: f64,
-    /// The buckets to count in; `None`: the family's, the defaults for a new family.
-    pub layout: Option<&'a Layout>,
-    /// An exemplar of the observation; the command sets its time.
-    pub exemplar: Option<&'a Exemplar>,
-    /// The idle time after which the series expires; `None`: unchanged, or the family's.
-    pub ttl_ms: Option<u64>,
-}
+pub use arguments::{Declaration, GaugeWrite, Observation};
 
 /// Schema of direct observations in a family without one: buckets grow by 9 %.
-const DIRECT_SCHEMA: i8 = 3;
-/// Maximum number of buckets of direct observations; beyond it a native histogram becomes coarser.
-const MAX_DIRECT_BUCKETS: usize = 160;
+pub(super) const DIRECT_SCHEMA: i8 = 3;
 
 impl Registry {
     /// Creates a family, or confirms it: the first help, unit, buckets and schema stay.
@@ -250,7 +204,7 @@ impl Registry {
         if self.catalog.series.get(id).is_none() || !self.catalog.has_total(id) {
             return 0;
         }
-        self.drop_total(id);
+        self.catalog.drop_total(id, &mut self.groups);
         self.free_series_if_unused(id);
         if self.catalog.families.get(family_id).is_some() {
             self.catalog.end_family_if_empty(family_id);
@@ -266,16 +220,7 @@ impl Registry {
     ) -> Result<f64, RegistryError> {
         check_bytes("a writer id", write.writer.len(), MAX_WRITER_ID_BYTES)?;
         let family_type = self.catalog.written_type(write);
-        if !family_type.allows(write.value) {
-            return Err(RegistryError::Fact {
-                value: write.value,
-                expected: if family_type == FamilyType::Info {
-                    "an info is always 1"
-                } else {
-                    "a state is 0 or 1"
-                },
-            });
-        }
+        check_fact(family_type, write.value)?;
         let known = self.writers.by_id.get(write.writer);
         if known.is_some_and(|id| self.writers[*id].seq > 0) {
             return Err(RegistryError::PushWriter(
@@ -297,17 +242,7 @@ impl Registry {
         let writer = self.open_writer(write.writer, stamp.now_ms);
         self.writers
             .extend_lease(writer, stamp.now_ms, write.lease_ms, &mut self.healing);
-        let is_per_writer = family_type
-            .gauge_mode()
-            .is_some_and(GaugeMode::is_per_writer);
-        if is_per_writer && self.writers[writer].pid.is_empty() {
-            self.writers[writer].pid = String::from_utf8_lossy(write.writer).into();
-        }
-        let at = self.writers[writer].find(id).unwrap_or_else(|| {
-            self.catalog.series[id].remember(writer);
-            self.writers[writer].with_pid += u32::from(is_per_writer);
-            self.writers[writer].remember(Entry::new(id, 0.0))
-        });
+        let at = self.entry_of_gauge(writer, write.writer, id);
         let place = self.writers[writer].entries[at].place();
         let old = match &self.catalog.series[id].total {
             Total::Gauge(gauge) if gauge.is_member(place, writer) => {
@@ -330,6 +265,19 @@ impl Registry {
         let owned = !write.writer.is_empty();
         self.set_owned(writer, at, owned, stamp.now_ms);
         Ok(value)
+    }
+
+    /// Returns a writer's entry of a gauge, and begins it if it is new.
+    fn entry_of_gauge(&mut self, writer: WriterId, name: &[u8], id: SeriesId) -> usize {
+        let shows_pid = self.catalog.shows_pids(id);
+        if shows_pid && self.writers[writer].pid.is_empty() {
+            self.writers[writer].pid = String::from_utf8_lossy(name).into();
+        }
+        self.writers[writer].find(id).unwrap_or_else(|| {
+            self.catalog.series[id].remember(writer);
+            self.writers[writer].with_pid += u32::from(shows_pid);
+            self.writers[writer].remember(Entry::new(id, 0.0))
+        })
     }
 
     /// Checks that a direct write may have its series, begins the write, and returns the series
@@ -388,117 +336,6 @@ impl Registry {
     }
 }
 
-impl Catalog {
-    /// Counts an observation that is known to fit.
-    fn count_observation(&mut self, id: SeriesId, layout: Option<LayoutId>, value: f64) {
-        let series = &mut self.series[id];
-        let floor = self.families[series.family].schema;
-        let before = series.total.heap_bytes();
-        match (&mut series.total, layout) {
-            (Total::Buckets(total), Some(layout)) => {
-                let bounds = &self.layouts[layout];
-                let buckets = bounds.len() + 1;
-                if let Ok(sum) = total.sum_with((layout, buckets), 1, value, 0.0) {
-                    total.count += 1;
-                    let part = total.part(layout, buckets);
-                    part.counts[bounds.bucket_of(value)] += 1;
-                    part.sum = sum;
-                }
-            }
-            (Total::Native(total), _) => {
-                let schema = floor.unwrap_or(DIRECT_SCHEMA);
-                let mut one = NativeHistogram::empty(schema, DEFAULT_ZERO_THRESHOLD);
-                one.count_in(value);
-                one.sum = value;
-                if let Ok(sum) = total.sum_with(&one, 0.0) {
-                    total.add(one, sum);
-                }
-                let schema = total.histogram.schema;
-                if total.histogram.len() > MAX_DIRECT_BUCKETS && schema > floor.unwrap_or(0) {
-                    total.histogram.lower_schema(schema - 1);
-                }
-            }
-            _ => {}
-        }
-        self.series_heap_bytes += series.total.heap_bytes();
-        self.series_heap_bytes -= before;
-    }
-
-    /// Returns the layout for an observation, if it is known, and its number of buckets.
-    fn layout_meant(
-        &self,
-        family: &str,
-        family_type: FamilyType,
-        given: Option<&Layout>,
-    ) -> (LayoutId, usize) {
-        let of_family = self.family_named(family).map(|id| self.families[id].layout);
-        match (family_type, given, of_family.flatten()) {
-            (FamilyType::Histogram, Some(given), _) => (
-                self.layouts.find(given).unwrap_or(LayoutId::NONE),
-                given.len() + 1,
-            ),
-            (FamilyType::Histogram, None, Some(id)) => (id, self.layouts[id].len() + 1),
-            (FamilyType::Histogram, None, None) => (LayoutId::NONE, Layout::DEFAULT.len() + 1),
-            _ => (
-                self.layouts.find(&Layout::none()).unwrap_or(LayoutId::NONE),
-                1,
-            ),
-        }
-    }
-
-    fn layout_of_observation(
-        &mut self,
-        family: FamilyId,
-        family_type: FamilyType,
-        given: Option<&Layout>,
-    ) -> LayoutId {
-        if family_type == FamilyType::Summary {
-            return self.layouts.number_of(&Layout::none());
-        }
-        let layout = match (given, self.families[family].layout) {
-            (Some(given), _) => self.layouts.number_of(given),
-            (None, Some(known)) => known,
-            (None, None) => self.layouts.number_of(&Layout::of_default()),
-        };
-        let known = &mut self.families[family].layout;
-        *known = known.or(Some(layout));
-        layout
-    }
-
-    pub(super) fn delete_family(&mut self, id: FamilyId) -> u64 {
-        let last_no = self.last_created_no;
-        let family = &mut self.families[id];
-        family.deleted_up_to = last_no;
-        family.is_declared = false;
-        let order = std::mem::take(&mut family.order);
-        let count = order.len();
-        self.totals -= count;
-        if count > 0 {
-            self.deleted.push_back(order);
-        }
-        self.end_family_if_empty(id);
-        count as u64
-    }
-
-    /// Returns the type of the family that a write means: the existing one, unless the write names
-    /// a mode.
-    fn written_type(&self, write: &GaugeWrite<'_>) -> FamilyType {
-        let known = self
-            .family_named(write.family)
-            .map(|id| self.families[id].family_type);
-        match (write.mode, known) {
-            (Some(mode), _) => FamilyType::Gauge(mode),
-            (None, Some(known)) if known.gauge_mode().is_some() => known,
-            (None, _) => FamilyType::Gauge(GaugeMode::Sum),
-        }
-    }
-
-    /// Notes that a series was written without a writer whose end the registry could wait for.
-    fn note_by_hand(&mut self, id: SeriesId) {
-        self.families[self.series[id].family].holders.is_by_hand = true;
-    }
-}
-
 /// Checks whether a total can take one more observation.
 fn check_observation(
     total: Option<&Total>,
@@ -515,6 +352,18 @@ fn check_observation(
         }
         _ => Ok(()),
     }
+}
+
+fn check_fact(family_type: FamilyType, value: f64) -> Result<(), RegistryError> {
+    if family_type.allows(value) {
+        return Ok(());
+    }
+    let expected = if family_type == FamilyType::Info {
+        "an info is always 1"
+    } else {
+        "a state is 0 or 1"
+    };
+    Err(RegistryError::Fact { value, expected })
 }
 
 fn check_bytes(what: &'static str, found: usize, most: usize) -> Result<(), RegistryError> {

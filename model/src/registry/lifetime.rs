@@ -24,8 +24,8 @@ use super::catalog::series::{LeftValue, NONE, Total};
 use super::writers::Phase;
 use super::writers::tombstones::MAX_TOMBSTONES;
 use super::{Registry, Stamp};
+use crate::AfterLeave;
 use crate::ids::{SeriesId, WriterId};
-use crate::{AfterLeave, GaugeMode};
 
 /// Maximum number of steps of each kind in one write: changes of phase, entries, deleted series,
 /// deadlines.
@@ -222,48 +222,6 @@ impl Registry {
         }
     }
 
-    /// Makes an entry count among its series' owners, or (since `end_ms`) no longer.
-    pub(super) fn set_owned(&mut self, writer: WriterId, at: usize, owned: bool, end_ms: u64) {
-        let entry = &mut self.writers[writer].entries[at];
-        if entry.is_owned() == owned {
-            return;
-        }
-        // A writer that is back may find that a group has its series.
-        if owned && self.groups.owner(entry.series).is_some() {
-            return;
-        }
-        entry.set_owned(owned);
-        let (id, place, help_side) = (entry.series, entry.place(), entry.help_side());
-        let series = &mut self.catalog.series[id];
-        let family_id = series.family;
-        let family = &mut self.catalog.families[family_id];
-        let layout = match &mut series.total {
-            Total::Gauge(gauge) => {
-                let mode = family.family_type.gauge_mode();
-                if mode.is_some_and(GaugeMode::is_live) {
-                    let before = gauge.heap_bytes();
-                    gauge.set_live(place, writer, owned);
-                    self.catalog.series_heap_bytes += gauge.heap_bytes();
-                    self.catalog.series_heap_bytes -= before;
-                }
-                None
-            }
-            Total::Buckets(_) => self.writers[writer].layout_at(place),
-            Total::Counter(_) | Total::Native(_) => None,
-        };
-        let must_sweep = family.count_holder(help_side, layout, owned);
-        if owned {
-            series.owners += 1;
-        } else {
-            series.owners -= 1;
-            series.idle_since_ms = series.idle_since_ms.max(end_ms);
-            self.catalog.set_deadline(id);
-        }
-        if must_sweep {
-            self.catalog.sweep(family_id);
-        }
-    }
-
     /// Removes the last entry of a writer that is gone: folds its value and ends its memory.
     fn drop_last_entry(&mut self, id: WriterId) {
         let at = self.writers[id].entries.len() - 1;
@@ -319,39 +277,6 @@ impl Registry {
         }
     }
 
-    /// Ends the total of such a gauge, which would show nothing for ever. Values of writers that
-    /// have left are shown until their time is over.
-    pub(super) fn end_empty_gauge(&mut self, id: SeriesId) {
-        let Total::Gauge(gauge) = &self.catalog.series[id].total else {
-            return;
-        };
-        let is_shown = |left_value: &&LeftValue| left_value.until_ms > self.last_stamp_ms;
-        // The last one is nearly always the one that is shown longest.
-        let last = gauge.left_values.last().filter(is_shown);
-        match last.or_else(|| gauge.left_values.iter().find(is_shown)) {
-            Some(left_value) => self.catalog.put_deadline(id, left_value.until_ms),
-            None => self.end_total(id),
-        }
-    }
-
-    /// Ends the total of a series, and the series too if no writer remembers it.
-    pub(super) fn end_total(&mut self, id: SeriesId) {
-        let family = self.catalog.series[id].family;
-        self.drop_total(id);
-        self.free_series_if_unused(id);
-        if self.catalog.families.get(family).is_some() {
-            self.catalog.end_family_if_empty(family);
-        }
-    }
-
-    fn expire(&mut self, id: SeriesId) {
-        self.catalog.expired += 1;
-        // The series stays, because a caller has an entry of it.
-        let family = self.catalog.series[id].family;
-        self.drop_total(id);
-        self.catalog.end_family_if_empty(family);
-    }
-
     /// Removes some series of deleted families.
     fn clear_deleted(&mut self, budget: usize) {
         for _ in 0..budget {
@@ -371,7 +296,7 @@ impl Registry {
                 .is_some_and(|series| series.created_no > 0)
                 && !self.catalog.has_total(id)
             {
-                self.drop_total(id);
+                self.catalog.drop_total(id, &mut self.groups);
                 self.free_series_if_unused(id);
             }
         }

@@ -8,6 +8,7 @@
 mod derive;
 mod fields;
 mod parts;
+mod writers;
 
 use super::catalog::order::Order;
 use super::catalog::series::Family;
@@ -20,10 +21,10 @@ use fields::{
     put_slab_numbered,
 };
 use parts::{
-    get_exemplars, get_family, get_group, get_layout, get_restart, get_series, get_tombstones,
-    get_writer, put_exemplars, put_family_ttl, put_groups, put_layout, put_restart, put_series,
-    put_tombstones, put_writer,
+    get_exemplars, get_family, get_group, get_layout, get_restart, get_series, put_exemplars,
+    put_family_ttl, put_groups, put_layout, put_restart, put_series,
 };
+use writers::{get_tombstones, get_writer, put_tombstones, put_writer};
 
 /// Version 2 has groups; version 3 tombstones, deadlines and a clock of leases; version 4 the
 /// series that a writer's last batch has left out; version 5 TTLs of whole families; version 6 what

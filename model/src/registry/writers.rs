@@ -10,6 +10,7 @@
 //! - The writers know series only as numbers, and of a healing only what their methods are given.
 
 mod derive;
+mod entry;
 mod lifetime;
 pub(super) mod tombstones;
 mod writer;
@@ -17,10 +18,12 @@ mod writer;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 
+use super::catalog::series::Series;
 use crate::ids::WriterId;
 use crate::measured::Measured;
+pub(super) use entry::{BucketMemory, Entry};
 use tombstones::Tombstones;
-pub(super) use writer::{BucketMemory, Entry, Phase, Writer};
+pub(super) use writer::{Phase, Writer};
 
 /// The writers of a registry; see the [module](self).
 #[derive(Debug, Clone, Default)]
@@ -50,6 +53,14 @@ impl Writers {
     /// Returns the bytes of memory, without its own.
     pub(super) fn heap_bytes(&self) -> usize {
         self.table.bytes() + self.tombstones.heap_bytes()
+    }
+
+    /// Returns whether a writer that sends batches remembers a series.
+    pub(super) fn remember(&self, series: &Series) -> bool {
+        match series.only_writer() {
+            Some(only) => !self[only].is_direct(),
+            None => series.memories > 0,
+        }
     }
 }
 

@@ -2,12 +2,28 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::left_out::Retry;
 use super::{InFlight, NO_INDEX, Push, SavedPoint, SeriesState, Session, Stage, is_gauge};
 use crate::{
     BatchHeader, BatchKind, BatchWriter, FamilySpec, FamilyType, Layout, Point, SeriesLife, Source,
 };
 
 impl Session {
+    /// Begins a full state: nothing that was sent before counts.
+    pub(super) fn begin_full(&mut self, now_ms: u64) {
+        let silent_ms = now_ms.saturating_sub(self.acked_at_ms);
+        if self.acked_at_ms > 0 && silent_ms > self.options.tombstone_retention_ms {
+            self.rebase(|saved| (!is_gauge(saved.family_type)).then(|| saved.acked.clone()));
+        }
+        for state in &mut self.series {
+            state.index = NO_INDEX;
+        }
+        self.next_index = 0;
+        self.retired = 0;
+        self.retry = Retry::default();
+        self.full_at_ms = None;
+    }
+
     /// Returns a batch of the full state from series `from` on, with as much as fits.
     pub(super) fn send_state(&mut self, source: &dyn Source, from: usize, kind: BatchKind) -> Push {
         let mut batch = Contents::default();

@@ -17,8 +17,7 @@
 //! given up as of the later moment, so that a total that has just expired may be shown until then.
 
 use crate::bits::Bits;
-use crate::ids::{SeriesId, WriterId};
-use crate::registry::catalog::Catalog;
+use crate::ids::WriterId;
 use crate::registry::catalog::series;
 use crate::registry::writers::Phase;
 use crate::registry::{Registry, lifetime};
@@ -139,12 +138,6 @@ impl Registry {
                 self.end_empty_gauge(series);
             }
         }
-    }
-}
-
-impl Catalog {
-    pub(super) fn is_gauge(&self, series: SeriesId) -> bool {
-        matches!(self.series[series].total, series::Total::Gauge(_))
     }
 }
 

@@ -186,26 +186,6 @@ impl Registry {
         !is_kept && !holders.is_held() && self.writers.unsettled.is_empty()
     }
 
-    /// Removes a series from its group.
-    pub(in crate::registry) fn leave_group(&mut self, id: SeriesId) {
-        if self.groups.owner(id).is_some() {
-            self.catalog.families[self.catalog.series[id].family]
-                .holders
-                .grouped -= 1;
-            self.groups.remove(id);
-        }
-    }
-
-    /// Adds a series to a group.
-    pub(in crate::registry) fn join_group(&mut self, group: &str, id: SeriesId) {
-        if self.groups.owner(id).is_none() {
-            self.catalog.families[self.catalog.series[id].family]
-                .holders
-                .grouped += 1;
-        }
-        self.groups.add(group, id);
-    }
-
     /// Continues that removal.
     pub(in crate::registry) fn sweep_some(&mut self, budget: usize) {
         for _ in 0..budget {

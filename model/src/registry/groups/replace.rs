@@ -258,7 +258,7 @@ impl Registry {
         let rest = self.rest(replacement, content);
         for id in &rest {
             let family = self.catalog.series[*id].family;
-            self.drop_total(*id);
+            self.catalog.drop_total(*id, &mut self.groups);
             self.free_series_if_unused(*id);
             if self.catalog.families.get(family).is_some() {
                 self.catalog.end_family_if_empty(family);
@@ -342,7 +342,7 @@ impl Registry {
                 .map(|layout| self.catalog.layouts.number_of(layout));
             self.catalog.keep_exemplar(id, layout, exemplar.clone());
         }
-        self.join_group(group, id);
+        self.catalog.join_group(group, id, &mut self.groups);
     }
 }
 

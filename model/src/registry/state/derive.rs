@@ -80,7 +80,7 @@ impl Registry {
                 if !is_free || self.groups.owner(*id).is_some() {
                     return Err("series of a group");
                 }
-                self.join_group(labels, *id);
+                self.catalog.join_group(labels, *id, &mut self.groups);
             }
         }
         Ok(())
