@@ -7,10 +7,17 @@ mod values;
 use super::catalog::series::{NONE, Total};
 use super::{Reason, Registry, Stamp};
 use crate::ids::WriterId;
-use crate::{Batch, Entry, Exemplar, LeftOut, Pairs};
+use crate::{Batch, Entry, Exemplar, FamilySpec, Layout, LeftOut, Pairs};
 pub(super) use unnamed::Unnamed;
 pub(super) use values::counter_of;
 use values::not_ahead;
+
+/// What a batch has declared so far; definitions refer to it by number.
+#[derive(Default)]
+struct Declared<'a> {
+    families: Vec<FamilySpec<'a>>,
+    layouts: Vec<Layout>,
+}
 
 impl Registry {
     /// Applies every entry; returns how many were left out, and which series.
@@ -20,8 +27,7 @@ impl Registry {
         id: WriterId,
         batch: &Batch<'_>,
     ) -> (u64, LeftOut) {
-        let now_ms = stamp.now_ms;
-        let (mut families, mut layouts) = (Vec::new(), Vec::new());
+        let mut declared = Declared::default();
         let (mut left_out, mut series_left_out) = (0, LeftOut::default());
         let mut position = 0;
         for entry in batch.entries() {
@@ -30,6 +36,7 @@ impl Registry {
             let applied = match entry {
                 Entry::Values(values) => {
                     let mut rest = values.iter();
+                    let now_ms = stamp.now_ms;
                     while let Some((index, value)) = self.count_up(id, &mut rest, now_ms) {
                         if let Err(reason) = self.value(id, index, value, 0.0, now_ms) {
                             self.rejected.add(reason, 1);
@@ -39,46 +46,7 @@ impl Registry {
                     }
                     Ok(())
                 }
-                Entry::Timed { index, value, time } => self.value(id, index, value, time, now_ms),
-                Entry::Buckets {
-                    index,
-                    sum,
-                    changes,
-                } => self.buckets(id, index, sum, changes, now_ms),
-                Entry::Native { index, histogram } => self.native(id, index, &histogram, now_ms),
-                Entry::Exemplar {
-                    index,
-                    value,
-                    time,
-                    labels,
-                } => self.exemplar(stamp, id, index, (value, time), labels),
-                Entry::Retire { index } => match self.writers[id].indexed(index) {
-                    Some(at) => {
-                        self.writers[id].index[index as usize] = NONE;
-                        self.retire(id, at, now_ms);
-                        Ok(())
-                    }
-                    None => Err(Reason::Index),
-                },
-                // Only the series of groups have start times in batches.
-                Entry::Start { .. } => Err(Reason::Value),
-                Entry::Family(family) => {
-                    // Leaves out a text that is too long, but not the family's series.
-                    let kept = family.without_long_texts();
-                    let fits = kept == family;
-                    families.push(kept);
-                    fits.then_some(()).ok_or(Reason::Size)
-                }
-                Entry::Layout(layout) => {
-                    layouts.push(layout);
-                    Ok(())
-                }
-                Entry::Define(define) => {
-                    let defined = self.define(stamp, id, &define, &families, &layouts);
-                    let place = defined.map_or(NONE, |at| at as u32);
-                    self.writers[id].index.push(place);
-                    defined.map(|_| ())
-                }
+                entry => self.apply_entry(stamp, id, entry, &mut declared),
             };
             if let Err(reason) = applied {
                 self.rejected.add(reason, 1);
@@ -89,6 +57,57 @@ impl Registry {
             }
         }
         (left_out, series_left_out)
+    }
+
+    /// Applies an entry of one series, or notes what later entries refer to.
+    fn apply_entry<'a>(
+        &mut self,
+        stamp: &Stamp,
+        id: WriterId,
+        entry: Entry<'a>,
+        declared: &mut Declared<'a>,
+    ) -> Result<(), Reason> {
+        let now_ms = stamp.now_ms;
+        match entry {
+            Entry::Timed { index, value, time } => self.value(id, index, value, time, now_ms),
+            Entry::Buckets {
+                index,
+                sum,
+                changes,
+            } => self.buckets(id, index, sum, changes, now_ms),
+            Entry::Native { index, histogram } => self.native(id, index, &histogram, now_ms),
+            Entry::Exemplar {
+                index,
+                value,
+                time,
+                labels,
+            } => self.exemplar(stamp, id, index, (value, time), labels),
+            Entry::Retire { index } => {
+                let at = self.writers[id].indexed(index).ok_or(Reason::Index)?;
+                self.writers[id].index[index as usize] = NONE;
+                self.retire(id, at, now_ms);
+                Ok(())
+            }
+            // Plain values come many at a time; only the series of groups have start times.
+            Entry::Values(_) | Entry::Start { .. } => Err(Reason::Value),
+            Entry::Family(family) => {
+                // Leaves out a text that is too long, but not the family's series.
+                let kept = family.without_long_texts();
+                let fits = kept == family;
+                declared.families.push(kept);
+                fits.then_some(()).ok_or(Reason::Size)
+            }
+            Entry::Layout(layout) => {
+                declared.layouts.push(layout);
+                Ok(())
+            }
+            Entry::Define(define) => {
+                let defined = self.define(stamp, id, &define, declared);
+                let place = defined.map_or(NONE, |at| at as u32);
+                self.writers[id].index.push(place);
+                defined.map(|_| ())
+            }
+        }
     }
 
     fn exemplar(

@@ -1,5 +1,6 @@
 //! Defines series for a writer, and begins its memory of them.
 
+use super::Declared;
 use super::values::{above_base, counter_of, grown};
 use crate::ids::{FamilyId, LayoutId, SeriesId, WriterId};
 use crate::name::kept_name;
@@ -11,6 +12,19 @@ use crate::{
     Define, FamilySpec, FamilyType, GaugeMode, LabelError, Labels, Layout, MAX_PID_BYTES, Point,
 };
 
+/// What a definition means in this registry.
+struct Meant {
+    labels: Labels,
+    /// The family, although it may have ended.
+    family: Option<FamilyId>,
+    /// The families that end with the definition.
+    superseded: Vec<FamilyId>,
+    known: Option<SeriesId>,
+    /// The entry of the writer, if the registry remembers what it sent of the series.
+    memory: Option<usize>,
+    shows_pid: bool,
+}
+
 impl Registry {
     /// Defines a series of this writer, with its value; what the registry remembers of it wins over
     /// the base. Returns its entry.
@@ -19,36 +33,41 @@ impl Registry {
         stamp: &Stamp,
         id: WriterId,
         define: &Define<'_>,
-        families: &[FamilySpec<'_>],
-        layouts: &[Layout],
+        declared: &Declared<'_>,
     ) -> Result<usize, Reason> {
-        let spec = &families[define.family];
-        if define.pid.len() > MAX_PID_BYTES {
-            return Err(Reason::Size);
-        }
+        let spec = &declared.families[define.family];
+        check_form(spec, define)?;
+        let meant = self.check_definition(stamp, id, define, spec)?;
+        let layout = self.check_layout(&meant, define, spec.family_type, &declared.layouts)?;
+        self.check_against_memory(id, &meant, layout, define, spec.family_type)?;
+        self.check_growth(id, meant.known, meant.memory, layout, define, stamp.now_ms)?;
+        let (at, series) = self.begin_entry(stamp, id, define, spec, meant, layout)?;
+        self.write_point(id, at, &define.point, stamp.now_ms)?;
+        // After the total has begun: it may have expired and begun anew.
+        self.catalog.set_series_ttl(series, define.ttl_ms);
+        Ok(at)
+    }
+
+    /// Finds what a definition means, and checks that the registry may have it.
+    fn check_definition(
+        &mut self,
+        stamp: &Stamp,
+        id: WriterId,
+        define: &Define<'_>,
+        spec: &FamilySpec<'_>,
+    ) -> Result<Meant, Reason> {
         let mode = spec.family_type.gauge_mode();
         let shows_pid = mode.is_some_and(GaugeMode::is_per_writer);
         if shows_pid && self.writers.has_other_pid(id, define.pid) {
             return Err(Reason::Conflict);
-        }
-        if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
-            return Err(Reason::Value);
-        }
-        let is_counter = spec.family_type == FamilyType::Counter;
-        if is_counter && !define.base.iter().chain([&define.point]).all(is_countable) {
-            return Err(Reason::Value);
         }
         let labels = Labels::new(define.labels).map_err(|error| match error {
             LabelError::TooLarge(_) => Reason::LabelBytes,
             _ => Reason::Labels,
         })?;
         let (found, superseded) = self.family_of_definition(spec)?;
-        let family = match found {
-            None => self
-                .catalog
-                .ended_family(kept_name(spec).unwrap_or_default(), spec.family_type),
-            family => family,
-        };
+        let name = kept_name(spec).unwrap_or_default();
+        let family = found.or_else(|| self.catalog.ended_family(name, spec.family_type));
         let known = family.and_then(|family| self.catalog.find_series(family, labels.as_str()));
         Catalog::check_labels(spec, &labels, known, &self.limits).map_err(|e| Reason::of(&e))?;
         self.check_not_of_group(known, stamp.now_ms)
@@ -68,30 +87,72 @@ impl Registry {
                 .check_room(totals.sum(), &self.limits)
                 .map_err(|e| Reason::of(&e))?;
         }
-        let layout = match (define.layout, spec.family_type) {
+        Ok(Meant {
+            labels,
+            family,
+            superseded,
+            known,
+            memory,
+            shows_pid,
+        })
+    }
+
+    /// Returns the number of a definition's layout, if it has one; there is room for a new one.
+    fn check_layout(
+        &mut self,
+        meant: &Meant,
+        define: &Define<'_>,
+        family_type: FamilyType,
+        layouts: &[Layout],
+    ) -> Result<Option<LayoutId>, Reason> {
+        let known = &mut self.catalog.layouts;
+        Ok(match (define.layout, family_type) {
             (Some(number), _) => {
                 let layout = &layouts[number];
-                if memory.is_some() && self.catalog.layouts.find(layout).is_none() {
+                if meant.memory.is_some() && known.find(layout).is_none() {
                     return Err(Reason::Conflict);
                 }
-                let room = self.catalog.layouts.check_room([layout].into_iter());
+                let room = known.check_room([layout].into_iter());
                 room.map_err(|_| Reason::Size)?;
-                Some(self.catalog.layouts.number_of(layout))
+                Some(known.number_of(layout))
             }
-            (None, FamilyType::Summary) => Some(self.catalog.layouts.number_of(&Layout::none())),
+            (None, FamilyType::Summary) => Some(known.number_of(&Layout::none())),
             (None, _) => None,
-        };
-        if let Some(at) = memory {
-            self.check_memory(id, at, layout, &define.point)?;
-        } else if matches!(&define.point, Point::Native(now) if now.schema < self.catalog.schema_floor(family))
-        {
-            return Err(Reason::Schema);
-        } else {
-            check_base(is_counter, &define.point, define.base.as_ref())?;
-        }
-        self.check_growth(id, known, memory, layout, define, stamp.now_ms)?;
+        })
+    }
 
-        for old in superseded {
+    /// Checks that the value continues what the writer has sent, or its base if that is nothing.
+    fn check_against_memory(
+        &self,
+        id: WriterId,
+        meant: &Meant,
+        layout: Option<LayoutId>,
+        define: &Define<'_>,
+        family_type: FamilyType,
+    ) -> Result<(), Reason> {
+        if let Some(at) = meant.memory {
+            return self.check_memory(id, at, layout, &define.point);
+        }
+        let floor = self.catalog.schema_floor(meant.family);
+        if matches!(&define.point, Point::Native(now) if now.schema < floor) {
+            return Err(Reason::Schema);
+        }
+        let is_counter = family_type == FamilyType::Counter;
+        check_base(is_counter, &define.point, define.base.as_ref())
+    }
+
+    /// Makes a definition that was checked: its family, its series and the writer's entry. Returns
+    /// the entry and the series.
+    fn begin_entry(
+        &mut self,
+        stamp: &Stamp,
+        id: WriterId,
+        define: &Define<'_>,
+        spec: &FamilySpec<'_>,
+        meant: Meant,
+        layout: Option<LayoutId>,
+    ) -> Result<(usize, SeriesId), Reason> {
+        for old in meant.superseded {
             self.catalog.delete_family(old);
         }
         // While memory is full a known family gets no new texts.
@@ -102,11 +163,10 @@ impl Registry {
             spec
         };
         let family = self.catalog.family_for(spec).map_err(|e| Reason::of(&e))?;
-        let series = match known {
+        let (labels, memory) = (meant.labels.as_str(), meant.memory);
+        let series = match meant.known {
             Some(series) => series,
-            None => self
-                .catalog
-                .create_series(family, labels.as_str(), &self.limits),
+            None => self.catalog.create_series(family, labels, &self.limits),
         };
         let at = match memory {
             Some(at) => at,
@@ -118,7 +178,7 @@ impl Registry {
         if writer.with_pid == 0 && !define.pid.is_empty() && *writer.pid != *define.pid {
             writer.pid = define.pid.into();
         }
-        writer.with_pid += u32::from(shows_pid && memory.is_none());
+        writer.with_pid += u32::from(meant.shows_pid && memory.is_none());
         if was_given_up && let Point::Scalar(base) = base_of(define) {
             writer.entries[at].last = base;
         }
@@ -126,25 +186,25 @@ impl Registry {
         if let Some(named) = &mut writer.run {
             named.set(at);
         }
-        let now_ms = stamp.now_ms;
-        match &define.point {
+        Ok((at, series))
+    }
+
+    fn write_point(
+        &mut self,
+        id: WriterId,
+        at: usize,
+        point: &Point,
+        now_ms: u64,
+    ) -> Result<(), Reason> {
+        match point {
             Point::Buckets { sum, counts } => {
                 let counts = counts.iter().copied().enumerate();
-                self.write_buckets(id, at, *sum, counts, now_ms)?;
+                self.write_buckets(id, at, *sum, counts, now_ms)
             }
-            Point::Native(now) => self.write_native(id, at, now, now_ms)?,
-            point => {
-                let (value, time) = match point {
-                    Point::Timed { value, time } => (*value, *time),
-                    Point::Scalar(value) => (*value, 0.0),
-                    Point::Buckets { .. } | Point::Native(_) => return Err(Reason::Value),
-                };
-                self.write_value(id, at, value, time, now_ms)?;
-            }
+            Point::Native(now) => self.write_native(id, at, now, now_ms),
+            Point::Timed { value, time } => self.write_value(id, at, *value, *time, now_ms),
+            Point::Scalar(value) => self.write_value(id, at, *value, 0.0, now_ms),
         }
-        // After the total has begun: it may have expired and begun anew.
-        self.catalog.set_series_ttl(series, define.ttl_ms);
-        Ok(at)
     }
 
     /// Returns the family that a definition means, if it exists, and the families that end with the
@@ -312,6 +372,21 @@ impl Registry {
         };
         writer.remember(entry)
     }
+}
+
+/// Checks what a definition says, whatever the registry has.
+fn check_form(spec: &FamilySpec<'_>, define: &Define<'_>) -> Result<(), Reason> {
+    if define.pid.len() > MAX_PID_BYTES {
+        return Err(Reason::Size);
+    }
+    if matches!(define.point, Point::Scalar(value) if !spec.family_type.allows(value)) {
+        return Err(Reason::Value);
+    }
+    let is_counter = spec.family_type == FamilyType::Counter;
+    if is_counter && !define.base.iter().chain([&define.point]).all(is_countable) {
+        return Err(Reason::Value);
+    }
+    Ok(())
 }
 
 /// What of the value was counted already; zero where the definition does not say.
