@@ -7,6 +7,18 @@ use crate::{LabelError, Labels};
 pub const MAX_EXEMPLAR_CHARACTERS: usize = 128;
 
 /// An observation, or a counter's increment, and labels of its own.
+///
+/// ```
+/// use metrics_model::{Exemplar, ExemplarError};
+///
+/// let trace = [("trace_id", "4bf92f35")].into_iter();
+/// let exemplar = Exemplar::new(trace.clone(), 0.3, 1_700_000_000.0)?;
+/// assert_eq!(exemplar.labels.as_str(), "trace_id=\"4bf92f35\"");
+///
+/// let wrong = Exemplar::new(trace, f64::NAN, 0.0);
+/// assert!(matches!(wrong, Err(ExemplarError::Number(..))), "{wrong:?}");
+/// # Ok::<(), ExemplarError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exemplar {
     /// Its labels, escaped.

@@ -122,6 +122,18 @@ impl FromStr for FamilyType {
 }
 
 /// A family as a caller declares or addresses it; all fields are borrowed.
+///
+/// ```
+/// use metrics_model::{FamilySpec, FamilyType};
+///
+/// let requests = FamilySpec {
+///     help: "Requests that were answered.",
+///     ..FamilySpec::new("requests_total", FamilyType::Counter)
+/// };
+/// assert_eq!(requests.kept_name(), Some("requests"));
+/// // No family may be called so.
+/// assert_eq!(FamilySpec::new("", FamilyType::Counter).kept_name(), None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct FamilySpec<'a> {
     /// The name; a counter's may end with `_total`, which is removed.

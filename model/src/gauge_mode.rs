@@ -107,6 +107,18 @@ impl GaugeMode {
     /// The order of the writers does not matter (except for the rounding of sums). Min and max
     /// ignore NaN if there is a number, and −0 is less than 0. Of two values with the same time,
     /// that of the larger writer id counts as the most recent.
+    ///
+    /// ```
+    /// use metrics_model::{GaugeMode, Setting};
+    ///
+    /// let one = Setting { value: 2.0, time: 10.0, writer: b"one" };
+    /// let other = Setting { value: 3.0, time: 20.0, writer: b"other" };
+    /// let fold = |mode: GaugeMode| mode.fold(one, other).map(|both| both.value);
+    /// assert_eq!(fold(GaugeMode::Sum), Some(5.0));
+    /// assert_eq!(fold(GaugeMode::Min), Some(2.0));
+    /// assert_eq!(fold(GaugeMode::MostRecent), Some(3.0));
+    /// assert_eq!(fold(GaugeMode::All), None);
+    /// ```
     #[inline]
     pub fn fold<'a>(self, one: Setting<'a>, other: Setting<'a>) -> Option<Setting<'a>> {
         let other_stays = match self {

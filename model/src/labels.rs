@@ -9,6 +9,18 @@ use crate::sizes::{MAX_LABEL_NAME_BYTES, MAX_LABEL_SET_BYTES, MAX_LABELS};
 /// escaped (`\\`, `\"`, `\n`, the same in text 0.0.4, text 1.0.0 and OpenMetrics), sorted by name.
 /// Names outside `[a-zA-Z_][a-zA-Z0-9_]*` are quoted (text format 1.0.0) and come first, so that
 /// the first byte shows whether there are any.
+///
+/// ```
+/// use metrics_model::{LabelError, Labels};
+///
+/// let labels = Labels::new([("method", "GET"), ("code", "200"), ("absent", "")])?;
+/// assert_eq!(labels.as_str(), "code=\"200\",method=\"GET\"");
+///
+/// // The registry sets `le` itself.
+/// let reserved = Labels::new([("le", "0.5")]);
+/// assert_eq!(reserved, Err(LabelError::Reserved("le".to_owned())));
+/// # Ok::<(), LabelError>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Labels {
     text: String,

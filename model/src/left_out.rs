@@ -8,6 +8,15 @@ use crate::MAX_BATCH_ENTRIES;
 ///
 /// As bytes it has one bit for each position, the lowest bit of the first byte for position 0,
 /// without zero bytes at the end. It is empty if nothing was left out, and has at most 512 bytes.
+///
+/// ```
+/// use metrics_model::LeftOut;
+///
+/// let left_out = LeftOut::from_bytes(&[0b10]).expect("the last byte is not zero");
+/// assert!(left_out.contains(1) && !left_out.contains(0));
+/// assert_eq!(LeftOut::default().digest(), 0);
+/// assert_eq!(LeftOut::from_bytes(&[0]), None);
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct LeftOut(Vec<u8>);
 

@@ -27,6 +27,18 @@ const FEW_OF: usize = 16;
 pub(crate) const MAX_BUCKET_NUMBER: i32 = 1100 << 8;
 
 /// The state of a native histogram. Its counts are not cumulative.
+///
+/// ```
+/// use metrics_model::{NativeHistogram, upper_bound};
+///
+/// // Two observations in (1, 2] and one in (2, 4]: in schema 0 each bucket is twice as wide as the
+/// // one before.
+/// let mut histogram = NativeHistogram::empty(0, 0.0);
+/// histogram.positive = vec![(1, 2), (2, 1)];
+/// histogram.sum = 6.5;
+/// assert_eq!(histogram.count(), 3);
+/// assert_eq!([1, 2].map(|bucket| upper_bound(histogram.schema, bucket)), [2.0, 4.0]);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct NativeHistogram {
     /// The resolution.

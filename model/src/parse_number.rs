@@ -9,6 +9,14 @@ const MAX_NUMBER_BYTES: usize = 512;
 /// largest float becomes infinity, which a counter refuses.
 ///
 /// `None` for everything else: an empty text, blanks, underscores, a payload (`nan(1)`).
+///
+/// ```
+/// use metrics_model::parse_number;
+///
+/// assert_eq!(parse_number(b"-.5"), Some(-0.5));
+/// assert_eq!(parse_number(b"0x1p3"), Some(8.0));
+/// assert_eq!(parse_number(b"1 "), None);
+/// ```
 pub fn parse_number(text: &[u8]) -> Option<f64> {
     if text.len() > MAX_NUMBER_BYTES {
         return None;

@@ -6,6 +6,24 @@
 //! a batch moves the total by the difference ([`push`]). Direct commands move totals without a
 //! memory ([`direct`]). Reading ([`aggregate`], and the exposition) changes nothing.
 //!
+//! # Parts
+//!
+//! - [`catalog`]: families and series, their totals, the indexes by which they are found, the names
+//!   they claim. It knows writers only as numbers.
+//! - [`writers`]: leases, the phases of a writer's life, what each has sent, and what stays of one that
+//!   has gone. They know series only as numbers.
+//! - [`groups`]: series that are replaced together. A group knows its series as numbers.
+//! - [`healing`]: whether pages may show less than before, and which writers are waited for.
+//!
+//! Each part states its invariants and checks them in tests (`check`), builds what follows from it
+//! when it is decoded (`derive`), and changes only itself. What it needs of another part is an
+//! argument of the method.
+//!
+//! The methods of [`Registry`] compose them: [`push`] accepts a batch and [`apply`] applies it, [`direct`]
+//! does what single commands do, [`totals`] begins totals, frees series and counts owners, [`lifetime`]
+//! settles what time has ended, [`ownership`] tells which writers own a series that is not settled, [`aggregate`] and
+//! the exposition read, [`state`] writes and reads snapshots.
+//!
 //! # Time
 //!
 //! Nothing here reads a clock. The primary decides the time of a command once

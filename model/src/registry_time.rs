@@ -20,6 +20,16 @@ const WALL_TICK_US: u64 = 1000;
 
 /// A registry's clock; see the [module](self). It is not part of the state: each server has its
 /// own.
+///
+/// ```
+/// use metrics_model::RegistryTime;
+///
+/// let time = RegistryTime::begin(1_000, 0, 0);
+/// // A second later by both clocks.
+/// assert_eq!(time.at(2_000, 1_000_000), 2_000);
+/// // A second later, in which the wall clock was set forward by an hour.
+/// assert_eq!(time.at(3_602_000, 1_000_000), 2_100);
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct RegistryTime {
     /// Unix time, in microseconds.

@@ -90,6 +90,58 @@ pub enum Outcome {
 }
 
 /// The writer's side of PUSH; see the [module](self).
+///
+/// ```
+/// use metrics_model::{
+///     Batch, Epoch, FamilySpec, FamilyType, Limits, Outcome, Point, Registry, SeriesDef, SeriesLife,
+///     Session, SessionOptions, Source,
+/// };
+///
+/// /// One counter.
+/// struct Jobs(f64);
+///
+/// impl Source for Jobs {
+///     fn len(&self) -> usize {
+///         1
+///     }
+///
+///     fn series(&self, _number: usize) -> SeriesDef<'_> {
+///         SeriesDef {
+///             family: FamilySpec::new("jobs", FamilyType::Counter),
+///             layout: None,
+///             labels: &[],
+///             pid: "",
+///             ttl_ms: 0,
+///         }
+///     }
+///
+///     fn point(&self, _number: usize) -> Point {
+///         Point::Scalar(self.0)
+///     }
+///
+///     fn life(&self, _number: usize) -> SeriesLife {
+///         SeriesLife::Live
+///     }
+/// }
+///
+/// let options = SessionOptions {
+///     registry_ttl_ms: 0,
+///     tombstone_retention_ms: 604_800_000,
+/// };
+/// let mut session = Session::new(b"writer".to_vec(), options);
+/// let mut registry = Registry::new(Epoch(7), Limits::default(), 0);
+/// let mut outcomes = Vec::new();
+/// while let Some(push) = session.next(&Jobs(3.0), 1_000) {
+///     let stamp = registry.stamp(1_000, &Limits::default(), false);
+///     let batch = Batch::decode(&push.batch)?;
+///     let reply = registry.push(&stamp, b"writer", push.seq, push.epoch, 15_000, &batch);
+///     outcomes.push(session.on_reply(&reply, 1_000));
+/// }
+/// // The first batch asks for the epoch, the second one has the full state.
+/// assert_eq!(outcomes, [Outcome::Again, Outcome::Acked]);
+/// assert_eq!(session.epoch(), Some(Epoch(7)));
+/// # Ok::<(), metrics_model::DecodeError>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Session {
     writer: Vec<u8>,

@@ -4,6 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 
 /// The life of a key: a registry that was lost and created again has another epoch.
+///
+/// ```
+/// use metrics_model::Epoch;
+///
+/// let epoch: Epoch = "00000000000000ff".parse()?;
+/// assert_eq!((epoch, epoch.to_string()), (Epoch(255), "00000000000000ff".to_owned()));
+/// assert!("ff".parse::<Epoch>().is_err());
+/// # Ok::<(), metrics_model::WrongEpoch>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u64);
 
@@ -96,6 +105,17 @@ impl Limits {
 /// the primary's memory, its configuration and its past. It is replicated as a trailer of the
 /// command, `STAMP ms epoch flags [limits]`. A command without a trailer has the registry's [last
 /// stamp](crate::Registry::last_stamp).
+///
+/// ```
+/// use metrics_model::{Epoch, Stamp};
+///
+/// let stamp = Stamp::at(1_700_000_000_000, Epoch(7));
+/// let trailer = stamp.to_args();
+/// let mut args = vec![&b"METRICS.INC"[..], b"key", b"requests"];
+/// args.extend(trailer.iter().map(String::as_bytes));
+/// assert_eq!(Stamp::from_args(&args), Ok((stamp, trailer.len())));
+/// assert!(Stamp::from_args(&args[..3]).is_err());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub(crate) now_ms: u64,

@@ -18,6 +18,22 @@ use crate::{FamilySpec, Layout, Point, SourceExemplar};
 ///
 /// The caller adds entries in an order that keeps the rules of `BATCH.md` (a family before the
 /// series that names it), and stops when there is no [room](Self::has_room).
+///
+/// ```
+/// use metrics_model::{Batch, BatchHeader, BatchWriter, FamilySpec, FamilyType, Point};
+///
+/// let mut batch = BatchWriter::new();
+/// let jobs = batch.family(&FamilySpec::new("jobs", FamilyType::Counter));
+/// let labels = [("queue", "mail")].into_iter();
+/// batch.define(jobs, 0, labels, "", None, &Point::Scalar(3.0), None);
+/// let bytes = batch.finish(BatchHeader::FULL);
+///
+/// // The family and its series.
+/// assert_eq!(Batch::decode(&bytes)?.len(), 2);
+/// // A batch that was cut off is refused as a whole.
+/// assert!(Batch::decode(&bytes[..bytes.len() - 1]).is_err());
+/// # Ok::<(), metrics_model::DecodeError>(())
+/// ```
 #[derive(Debug, Default)]
 pub struct BatchWriter {
     body: Vec<u8>,

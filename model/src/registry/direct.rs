@@ -105,6 +105,38 @@ impl Registry {
     }
 
     /// Sets a writer's value of a gauge, and returns it.
+    ///
+    /// ```
+    /// use metrics_model::{
+    ///     Aggregate, Epoch, GaugeMode, GaugeWrite, Labels, Limits, Registry, RegistryError, Stamp,
+    /// };
+    ///
+    /// let mut registry = Registry::new(Epoch(1), Limits::default(), 0);
+    /// let stamp = Stamp::at(1_000, Epoch(1));
+    /// let labels = Labels::none();
+    /// let write = |writer, value| GaugeWrite {
+    ///     family: "depth",
+    ///     labels: &labels,
+    ///     value,
+    ///     mode: Some(GaugeMode::Sum),
+    ///     writer,
+    ///     lease_ms: Some(15_000),
+    ///     ttl_ms: None,
+    /// };
+    /// registry.set(&stamp, &write(b"one", 4.0))?;
+    /// registry.set(&stamp, &write(b"two", 3.0))?;
+    /// assert_eq!(registry.add(&stamp, &write(b"two", -1.0))?, 2.0);
+    /// assert_eq!(registry.get(1_000, "depth", &labels), Some(Aggregate::Number(6.0)));
+    ///
+    /// let other_mode = GaugeWrite { mode: Some(GaugeMode::Max), ..write(b"one", 1.0) };
+    /// let refused = registry.set(&stamp, &other_mode);
+    /// assert!(matches!(refused, Err(RegistryError::Type { .. })), "{refused:?}");
+    /// # Ok::<(), RegistryError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The family has another type or mode, the writer sends batches, or a limit is reached.
     pub fn set(&mut self, stamp: &Stamp, write: &GaugeWrite<'_>) -> Result<f64, RegistryError> {
         self.write_gauge(stamp, write, |_, new| new)
     }
@@ -127,6 +159,36 @@ impl Registry {
     }
 
     /// Counts one observation in a histogram, native histogram or summary.
+    ///
+    /// ```
+    /// use metrics_model::{Aggregate, Epoch, Labels, Limits, Observation, Registry, RegistryError, Stamp};
+    ///
+    /// let mut registry = Registry::new(Epoch(1), Limits::default(), 0);
+    /// let labels = Labels::none();
+    /// let observation = Observation {
+    ///     family: "seconds",
+    ///     labels: &labels,
+    ///     value: 0.3,
+    ///     layout: None,
+    ///     exemplar: None,
+    ///     ttl_ms: None,
+    /// };
+    /// registry.observe(&Stamp::at(1_000, Epoch(1)), &observation)?;
+    /// let Some(Aggregate::Buckets { count, sum, buckets }) = registry.get(1_000, "seconds", &labels)
+    /// else {
+    ///     panic!("a histogram was made");
+    /// };
+    /// assert_eq!((count, sum, buckets.len()), (1, 0.3, 12));
+    ///
+    /// let not_a_number = Observation { value: f64::NAN, ..observation };
+    /// let refused = registry.observe(&Stamp::at(2_000, Epoch(1)), &not_a_number);
+    /// assert_eq!(refused, Err(RegistryError::Observation));
+    /// # Ok::<(), RegistryError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The value is NaN, the family has another type, or a limit is reached.
     pub fn observe(
         &mut self,
         stamp: &Stamp,

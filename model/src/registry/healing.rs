@@ -281,6 +281,30 @@ impl Registry {
     /// Notes that this server loaded the state or was promoted at that time, so the state may be
     /// older than what others have seen of it. This is not part of the state, and never called on a
     /// replica.
+    ///
+    /// ```
+    /// use metrics_model::{Epoch, ExposeRequest, GaugeMode, GaugeWrite, Labels, Limits, Registry, Stamp};
+    ///
+    /// let mut registry = Registry::new(Epoch(1), Limits::default(), 0);
+    /// let write = GaugeWrite {
+    ///     family: "depth",
+    ///     labels: &Labels::none(),
+    ///     value: 4.0,
+    ///     mode: Some(GaugeMode::Sum),
+    ///     writer: b"writer",
+    ///     lease_ms: Some(15_000),
+    ///     ttl_ms: None,
+    /// };
+    /// registry.set(&Stamp::at(1_000, Epoch(1)), &write)?;
+    ///
+    /// let mut copy = Registry::decode_snapshot(&registry.encode_snapshot())?;
+    /// copy.rolled_back(2_000);
+    /// // The writer may have written more than the copy knows, so no page is shown yet.
+    /// assert!(copy.is_healing(2_000));
+    /// assert!(copy.expose(2_000, &ExposeRequest::default()).is_err());
+    /// assert!(!copy.is_healing(2_000 + Limits::default().healing_time_ms));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn rolled_back(&mut self, clock_ms: u64) {
         self.healing.roll_back(clock_ms);
     }

@@ -108,7 +108,39 @@ impl Registry {
         Ok(())
     }
 
-    /// Applies one batch of a writer, or returns why not.
+    /// Applies one batch of a writer, or returns why not: the way of everything that writes again and
+    /// again. A batch has absolute values, so one that arrives twice counts once.
+    ///
+    /// The writer sends `seq`, which grows by one with each batch, and the `epoch` of the registry that
+    /// it means. It counts as live for `lease_ms` milliseconds. A [session](crate::Session) does all
+    /// that.
+    ///
+    /// ```
+    /// use metrics_model::{
+    ///     Aggregate, Batch, BatchHeader, BatchWriter, Epoch, FamilySpec, FamilyType, Labels, Limits,
+    ///     Point, PushStatus, Registry, Stamp,
+    /// };
+    ///
+    /// let epoch = Epoch(1);
+    /// let mut registry = Registry::new(epoch, Limits::default(), 0);
+    /// let mut batch = BatchWriter::new();
+    /// let jobs = batch.family(&FamilySpec::new("jobs", FamilyType::Counter));
+    /// batch.define(jobs, 0, std::iter::empty(), "", None, &Point::Scalar(3.0), None);
+    /// let bytes = batch.finish(BatchHeader::FULL);
+    /// let batch = Batch::decode(&bytes)?;
+    ///
+    /// let mut push = |epoch| {
+    ///     let stamp = Stamp::at(1_000, Epoch(1));
+    ///     registry.push(&stamp, b"writer", 1, Some(epoch), 15_000, &batch).status
+    /// };
+    /// assert_eq!(push(epoch), PushStatus::Ok);
+    /// assert_eq!(push(epoch), PushStatus::Dup);
+    /// // For another life of the key.
+    /// assert_eq!(push(Epoch(2)), PushStatus::Resync);
+    /// let total = registry.get(1_000, "jobs", &Labels::none());
+    /// assert_eq!(total, Some(Aggregate::Number(3.0)));
+    /// # Ok::<(), metrics_model::DecodeError>(())
+    /// ```
     pub fn push(
         &mut self,
         stamp: &Stamp,
