@@ -26,7 +26,7 @@
 //! # What the registry leaves out
 //!
 //! A registry at a limit applies what fits and leaves out the rest, and each batch asks it to name
-//! these series ([`LeftOut`]). A series that was left out counts as not sent: it is not
+//! these series ([`LeftOut`](crate::LeftOut)). A series that was left out counts as not sent: it is not
 //! acknowledged and does not become a base. The session defines it again a second later: one series
 //! at first, and twice as many whenever all of them are accepted. So a limit costs little while it
 //! holds, and its end is noticed soon. Every 30 s it also sends a full state. A writer leaves when

@@ -60,6 +60,17 @@ pub(super) struct Restart {
     pub(super) entry: u32,
 }
 
+/// The outcome of one step of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The total of this series has to restart, if it began before that time.
+    Restart(SeriesId, u64),
+    /// Nothing has to restart here.
+    Nothing,
+    /// There is nothing left to do.
+    Done,
+}
+
 /// Whether a registry heals after a rollback, and how far it has come; see the [module](self).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Healing {
@@ -161,14 +172,15 @@ impl Healing {
         });
     }
 
-    /// Takes one step of the restart that follows; returns a series whose total has to restart if it
-    /// began before that time, or `None` when there is nothing left to do.
-    pub(super) fn step(&mut self, writers: &mut Writers) -> Option<Option<(SeriesId, u64)>> {
-        let restart = self.restart?;
+    /// Takes one step of the restart that follows.
+    fn step(&mut self, writers: &mut Writers) -> Step {
+        let Some(restart) = self.restart else {
+            return Step::Done;
+        };
         let at_end = restart.writer.number() as usize >= writers.table.place_count();
         if self.missing == 0 || at_end {
             self.restart = None;
-            return None;
+            return Step::Done;
         }
         let next_writer = Some(Restart {
             writer: WriterId::from_number(restart.writer.number() + 1),
@@ -178,19 +190,23 @@ impl Healing {
         let writer = writers.table.get(restart.writer);
         let Some(writer) = writer.filter(|writer| self.is_missing(writer)) else {
             self.restart = next_writer;
-            return Some(None);
+            return Step::Nothing;
         };
         let Some(&entry) = writer.entries.get(restart.entry as usize) else {
             self.heal(&mut writers[restart.writer]);
             self.restart = next_writer;
-            return Some(None);
+            return Step::Nothing;
         };
         let is_owned = entry.is_owned() && !writer.is_given_up(restart.entry as usize);
         self.restart = Some(Restart {
             entry: restart.entry + 1,
             ..restart
         });
-        Some(is_owned.then_some((entry.series, restart.before_ms)))
+        if is_owned {
+            Step::Restart(entry.series, restart.before_ms)
+        } else {
+            Step::Nothing
+        }
     }
 
     /// Notes that a writer is back and up to date.
@@ -322,9 +338,9 @@ impl Registry {
     pub(super) fn restart_some(&mut self, budget: usize) {
         for _ in 0..budget {
             match self.healing.step(&mut self.writers) {
-                None => return,
-                Some(None) => {}
-                Some(Some((series, before_ms))) => self.restart_total(series, before_ms),
+                Step::Done => return,
+                Step::Nothing => {}
+                Step::Restart(series, before_ms) => self.restart_total(series, before_ms),
             }
         }
     }
