@@ -3,7 +3,7 @@
 Starts redis-server with the module and the two instances on free ports, sends them real requests, some of which fail,
 and checks that the page counts exactly what was sent. Ends with exit code 1 if it does not.
 
-    scripts/demo.py              runs until Ctrl-C
+    scripts/demo.py              goes on with some requests until Ctrl-C
     scripts/demo.py --once       ends by itself
     scripts/demo.py --embedded   without Redis: each instance has its own page
 """
@@ -11,6 +11,7 @@ and checks that the page counts exactly what was sent. Ends with exit code 1 if 
 import argparse
 import contextlib
 import json
+import random
 import signal
 import sys
 from collections import Counter
@@ -51,7 +52,7 @@ def main() -> int:
         ok = check(pages, statuses)
         print_urls(shops, redis)
         if not arguments.once and ok:
-            wait_for_interrupt()
+            go_on(shops)
     return 0 if ok else 1
 
 
@@ -147,8 +148,8 @@ def check(pages: Sequence[Scrape], statuses: Counter[int]) -> bool:
 
 
 def print_urls(shops: Sequence[Gunicorn], redis: RedisServer | None) -> None:
-    """Prints the addresses of everything that runs."""
-    print()
+    """Prints the addresses of everything that runs, the live page first."""
+    print(f"\n  live page      {shops[0].metrics_url.removesuffix('metrics')}   open this one in a browser\n")
     for number, one in enumerate(shops, 1):
         print(f"  application {number}  {one.base_url}/")
         print(f"  metrics {number}      {one.metrics_url}")
@@ -157,12 +158,17 @@ def print_urls(shops: Sequence[Gunicorn], redis: RedisServer | None) -> None:
     print()
 
 
-def wait_for_interrupt() -> None:
-    """Returns at Ctrl-C or SIGTERM."""
-    print("  Ctrl-C ends it.", flush=True)
+def go_on(shops: Sequence[Gunicorn]) -> None:
+    """Sends a few requests each second until Ctrl-C or SIGTERM, so that the live page shows something."""
+    print("  Some requests go on. Ctrl-C ends it.", flush=True)
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
-    signal.sigwait(ends)
+    chance = random.Random(1)
+    while signal.sigtimedwait(ends, chance.uniform(0.02, 0.3)) is None:
+        # Most customers look; few order, and fewer meet the defect.
+        method, path, order, _ = chance.choices(CUSTOMER, weights=(40, 40, 3, 15, 2, 1))[0]
+        with contextlib.suppress(OSError):
+            request(chance.choice(shops), method, path, order)
 
 
 if __name__ == "__main__":
