@@ -60,3 +60,34 @@ def test_lines_of_troubleshooting_are_those_of_the_program() -> None:
             words = part.strip(" :;,()")
             if len(words) > 3:
                 assert words in source, f"nothing writes {words!r}, of {line!r}"
+
+
+def _logged() -> list[str]:
+    """Returns each warning and error that the code logs, as it is written there, without tests."""
+    rust = (
+        r'tracing::(?:warn|error)!\(\s*"((?:[^"\\]|\\.)*)"',
+        r'"(?:warning|error)",\s*(?:format!\(\s*)?"((?:[^"\\]|\\.)*)"',
+    )
+    python = (r'(?:log|_LOG)\.(?:warning|error|critical|exception)\(\s*f?"((?:[^"\\]|\\.)*)"',)
+    lines = []
+    for folder in ("exporter/src", "agent/src", "py-client/src", "py-client/python"):
+        for path in sorted((ROOT / folder).rglob("*.*")):
+            if path.suffix not in (".rs", ".py") or "tests" in path.stem:
+                continue
+            source = re.sub(r"\\\n\s*", "", path.read_text().split("#[cfg(test)]")[0])
+            for pattern in rust if path.suffix == ".rs" else python:
+                lines.extend(re.findall(pattern, source))
+    return lines
+
+
+def test_every_line_of_the_log_is_in_troubleshooting() -> None:
+    """Each warning and error is found there by its longest words between names and numbers."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    lines = _logged()
+    assert len(lines) > 60
+    for line in lines:
+        parts = [part.strip(" :;,()'") for part in re.split(r"\{[^}]*\}|%s|%d", line)]
+        words = max(parts, key=len)
+        # Some lines are wholly made elsewhere, and their words are in the tables by the test above.
+        if len(words) > 12:
+            assert any(part in page for part in parts if len(part) > 12), f"docs/troubleshooting.md has no {line!r}"
