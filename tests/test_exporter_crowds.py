@@ -65,7 +65,7 @@ def test_scrapes_that_come_together_are_rendered_once(redis: RedisServer, export
     before = calls(redis, "METRICS.EXPOSE")
     assert ask(exporter, "/metrics").body == expected
     pages = calls(redis, "METRICS.EXPOSE") - before
-    assert pages > 20
+    assert pages > 5
     # Redis pauses, so that all requests arrive before the first page is rendered.
     redis.execute("CLIENT", "PAUSE", 1_000)
     clients = [opened(exporter, GET) for _ in range(8)]

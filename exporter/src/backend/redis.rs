@@ -3,6 +3,8 @@
 mod address;
 mod families;
 mod link;
+mod page_reader;
+mod pages;
 mod probe;
 mod pushing;
 mod replace;
@@ -18,6 +20,7 @@ use redis::{Cmd, Value};
 use super::BackendError;
 use link::Link;
 use metrics_settings::Settings;
+use pages::PageCommand;
 pub(crate) use replace::Replacement;
 use reply::Command;
 pub(crate) use reply::Info;
@@ -124,31 +127,15 @@ impl RedisBackend {
         cursor: &[u8],
         request: &ExposeRequest,
     ) -> Result<Page, BackendError> {
-        let mut command = redis::cmd("METRICS.EXPOSE");
-        command
-            .arg(&self.shared.keys[shard])
-            .arg("FORMAT")
-            .arg(request.format.word())
-            .arg("ESCAPING")
-            .arg(request.escaping.word());
-        if request.created {
-            command.arg("CREATED");
-        }
-        if self.shards() > 1 {
-            command.arg("PART");
-        }
-        if !request.names.is_empty() {
-            command
-                .arg("NAMES")
-                .arg(request.names.len())
-                .arg(&request.names);
-        }
-        command.arg("CURSOR").arg(cursor);
-        if let Some(series) = request.count {
-            command.arg("COUNT").arg(series);
-        }
+        let command = PageCommand {
+            key: &self.shared.keys[shard],
+            request,
+            is_part: self.shards() > 1,
+        };
         let about = self.about("METRICS.EXPOSE", shard);
-        about.page(self.send(shard, &about, &command).await?)
+        let link = self.link(shard);
+        let reply = link.page(&self.shared.topology, &about, &command, cursor);
+        about.page(reply.await?)
     }
 
     /// Returns the METRICS.INFO of all shards that exist.
@@ -182,12 +169,13 @@ impl RedisBackend {
         about: &Command<'_>,
         command: &Cmd,
     ) -> Result<Value, BackendError> {
-        let BackendState {
-            topology, links, ..
-        } = &*self.shared;
-        links[shard % links.len()]
-            .send(topology, about, command)
-            .await
+        let link = self.link(shard);
+        link.send(&self.shared.topology, about, command).await
+    }
+
+    fn link(&self, shard: usize) -> &Link {
+        let links = &self.shared.links;
+        &links[shard % links.len()]
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     RedisConnectionInfo, TlsCertificates,
 };
 
@@ -13,6 +13,7 @@ use metrics_settings::{RedisSettings, RedisTls, SentinelSettings};
 
 /// The address and login of a server. The login is the same for all nodes of a cluster, and for
 /// every primary that a sentinel names.
+#[derive(Clone)]
 pub(super) struct Address {
     info: ConnectionInfo,
     certificates: Option<TlsCertificates>,
@@ -86,6 +87,31 @@ impl Address {
             info: self.info.clone().set_addr(addr),
             certificates: self.certificates.clone(),
         })
+    }
+
+    /// Returns host and port, or the path of the socket.
+    pub(super) fn place(&self) -> &ConnectionAddr {
+        self.info.addr()
+    }
+
+    /// Returns the commands that log in and select the database; their answer is `+OK`.
+    pub(super) fn login(&self) -> Vec<Cmd> {
+        let settings = self.info.redis_settings();
+        let mut commands = Vec::new();
+        if let Some(password) = settings.password() {
+            let mut command = redis::cmd("AUTH");
+            if let Some(username) = settings.username() {
+                command.arg(username);
+            }
+            command.arg(password);
+            commands.push(command);
+        }
+        if settings.db() != 0 {
+            let mut command = redis::cmd("SELECT");
+            command.arg(settings.db());
+            commands.push(command);
+        }
+        commands
     }
 
     /// Returns whether it uses TLS.

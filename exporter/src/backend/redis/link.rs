@@ -6,6 +6,7 @@ use std::time::Instant;
 use redis::{Cmd, RedisError, Value};
 use tokio::sync::Mutex;
 
+use super::pages::{PageCommand, PageConnections};
 use super::probe::explain;
 use super::reply::Command;
 use super::topology::{
@@ -21,6 +22,14 @@ const REDIRECTS: usize = 5;
 #[derive(Debug, Default)]
 pub(super) struct Link {
     state: Mutex<State>,
+    pages: PageConnections,
+}
+
+/// What is asked for over a link.
+struct Request<'a> {
+    command: &'a Cmd,
+    /// A page that may come over a connection for pages, and its cursor.
+    page: Option<(&'a PageCommand<'a>, &'a [u8])>,
 }
 
 #[derive(Debug, Default)]
@@ -55,11 +64,39 @@ impl Link {
         about: &Command<'_>,
         command: &Cmd,
     ) -> Result<Value, BackendError> {
+        let request = Request {
+            command,
+            page: None,
+        };
+        self.exchange(topology, about, &request).await
+    }
+
+    /// Does the same for the page at a cursor, and asks for the page after it.
+    pub(super) async fn page(
+        &self,
+        topology: &Topology,
+        about: &Command<'_>,
+        command: &PageCommand<'_>,
+        cursor: &[u8],
+    ) -> Result<Value, BackendError> {
+        let request = Request {
+            command: &command.at(cursor),
+            page: Some((command, cursor)),
+        };
+        self.exchange(topology, about, &request).await
+    }
+
+    async fn exchange(
+        &self,
+        topology: &Topology,
+        about: &Command<'_>,
+        request: &Request<'_>,
+    ) -> Result<Value, BackendError> {
         let mut has_reconnected = false;
         let mut redirects = 0;
         loop {
             let (mut connection, is_fresh) = self.connection(topology, about).await?;
-            let reply = connection.redis.send_packed_command(command).await;
+            let reply = self.ask_server(&mut connection, about, request).await;
             let error = match reply.and_then(Value::extract_error) {
                 Ok(reply) => return Ok(reply),
                 Err(error) => error,
@@ -68,7 +105,7 @@ impl Link {
             let error = about.error(&connection.address, &error);
             match next {
                 Next::Ask(host, port) => {
-                    return ask(topology, &host, port, about, command).await;
+                    return ask(topology, &host, port, about, request.command).await;
                 }
                 Next::Reconnect
                     if redirects < REDIRECTS && matches!(error, BackendError::Moved { .. }) =>
@@ -82,6 +119,23 @@ impl Link {
                 Next::Reconnect | Next::GiveUp => return Err(error),
             }
         }
+    }
+
+    async fn ask_server(
+        &self,
+        connection: &mut Connection,
+        about: &Command<'_>,
+        request: &Request<'_>,
+    ) -> Result<Value, RedisError> {
+        if let Some((command, cursor)) = request.page {
+            let page = self
+                .pages
+                .page(&connection.server, command, cursor, about.patience);
+            if let Some(reply) = page.await? {
+                return Ok(reply);
+            }
+        }
+        connection.redis.send_packed_command(request.command).await
     }
 
     /// Drops connections and addresses that the error shows to be out of date.

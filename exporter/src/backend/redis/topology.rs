@@ -1,5 +1,6 @@
 //! Finds the primary: from the settings, from sentinels, or from the nodes of a cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -36,6 +37,8 @@ pub(super) enum Topology {
 pub(super) struct Connection {
     pub(super) redis: MultiplexedConnection,
     pub(super) address: String,
+    /// The server; each new connection has its own value.
+    pub(super) server: Arc<Address>,
 }
 
 impl Topology {
@@ -97,6 +100,7 @@ pub(super) async fn connect(
         Ok(redis) => Ok(Connection {
             redis,
             address: name,
+            server: Arc::new(address.clone()),
         }),
         Err(error) => {
             let error = about.connect_error(&name, &error);
