@@ -223,6 +223,12 @@ impl Renderer for OpenMetrics2 {
         }
     }
 
+    fn takes_plain_numbers(&self, _has_exemplars: bool) -> bool {
+        false
+    }
+
+    fn plain_number(&mut self, _labels: &str, _number: f64) {}
+
     fn size(&self) -> usize {
         self.out.len()
     }

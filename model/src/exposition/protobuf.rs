@@ -6,12 +6,17 @@
 //! A family may span several messages with its name, so that no message gets large and a page can
 //! end between two. Where a message ends depends only on its content, so pages join byte for byte.
 
+mod message;
+
+use self::message::{
+    DOUBLE_BYTES, LENGTH, Time, VARINT, encoded, message_bytes, put_count, put_double, put_key,
+    put_labels, put_message, put_number, put_pair, put_text, varint_bytes,
+};
 use super::openmetrics2::spans;
 use super::parts::{exemplar_of, has_unit, newest};
 use super::renderer::{Renderer, Shown};
 use crate::bytes::Write;
-use crate::escaping::{Escaping, unescaped};
-use crate::labels::parse;
+use crate::escaping::Escaping;
 use crate::registry::{BucketView, SeriesView};
 use crate::sum::sum_of_counts;
 use crate::{Exemplar, FamilySpec, FamilyType, NativeHistogram, SparseBuckets};
@@ -31,9 +36,12 @@ pub(super) struct Protobuf {
     /// The metrics of the message in progress.
     metrics: Vec<u8>,
     count: usize,
-    /// Scratch: one metric, and a message inside it.
+    /// The last start time, in Unix milliseconds, and field 3 with it: series that were defined by
+    /// one batch have the same.
+    time: (u64, Vec<u8>),
+    /// Scratch: one metric, and its histogram.
     metric: Vec<u8>,
-    inner: Vec<u8>,
+    histogram: Vec<u8>,
 }
 
 impl Protobuf {
@@ -45,8 +53,9 @@ impl Protobuf {
             head: Vec::new(),
             metrics: Vec::new(),
             count: 0,
+            time: (0, Vec::new()),
             metric: Vec::new(),
-            inner: Vec::new(),
+            histogram: Vec::new(),
         }
     }
 
@@ -65,15 +74,14 @@ impl Protobuf {
     /// Writes the labels of a new metric.
     fn labels(&mut self, labels: &str, pid: &str) {
         self.metric.clear();
-        put_labels(&mut self.metric, &mut self.inner, labels);
+        put_labels(&mut self.metric, labels);
         if !pid.is_empty() {
-            put_pair(&mut self.metric, &mut self.inner, "pid", pid);
+            put_pair(&mut self.metric, b"pid", pid.as_bytes());
         }
     }
 
-    /// Ends a metric whose value is `inner`, as field `number`.
-    fn end_metric(&mut self, number: u64) {
-        put_message(&mut self.metric, number, &self.inner);
+    /// Ends a metric.
+    fn end_metric(&mut self) {
         put_message(&mut self.metrics, 4, &self.metric);
         self.count += 1;
         if self.count >= MESSAGE_METRICS || self.metrics.len() >= MESSAGE_BYTES {
@@ -81,63 +89,84 @@ impl Protobuf {
         }
     }
 
-    fn number(&mut self, number: f64, shown: &Shown<'_>) {
-        self.inner.clear();
-        put_double(&mut self.inner, 1, number);
+    /// Ends a metric whose value is `histogram`, as field `number`.
+    fn end_histogram(&mut self, number: u64) {
+        put_message(&mut self.metric, number, &self.histogram);
+        self.end_metric();
+    }
+
+    fn number(&mut self, number: f64, start_ms: u64, exemplar: Option<&Exemplar>) {
         if self.family_type != FamilyType::Counter {
-            return self.end_metric(2);
+            put_number(&mut self.metric, 2, number, 0);
+            return self.end_metric();
         }
-        if let Some(exemplar) = newest(shown.exemplars.iter().copied()) {
-            put_exemplar(&mut self.inner, 2, self.escaping, exemplar);
+        if self.time.0 != start_ms {
+            self.time.0 = start_ms;
+            self.time.1.clear();
+            Time::of(start_ms).put(&mut self.time.1, 3);
         }
-        put_time(&mut self.inner, 3, shown.start_ms);
-        self.end_metric(3);
+        let exemplar = exemplar.map(|exemplar| encoded(self.escaping, exemplar));
+        let of_exemplar = exemplar
+            .as_ref()
+            .map_or(0, |found| message_bytes(found.len()));
+        let of_time = self.time.1.len() as u64;
+        put_number(&mut self.metric, 3, number, of_exemplar + of_time);
+        if let Some(exemplar) = exemplar {
+            put_message(&mut self.metric, 2, &exemplar);
+        }
+        self.metric.extend_from_slice(&self.time.1);
+        self.end_metric();
     }
 
     fn buckets(&mut self, view: &BucketView<'_>, shown: &Shown<'_>) {
-        let count = sum_of_counts(view.counts.iter().copied());
-        self.inner.clear();
-        put_count(&mut self.inner, 1, count);
-        put_double(&mut self.inner, 2, view.sum);
+        let out = &mut self.histogram;
+        out.clear();
+        put_count(out, 1, sum_of_counts(view.counts.iter().copied()));
+        put_double(out, 2, view.sum);
         if self.family_type != FamilyType::Histogram {
-            put_time(&mut self.inner, 4, shown.start_ms);
-            return self.end_metric(4);
+            Time::of(shown.start_ms).put(out, 4);
+            return self.end_histogram(4);
         }
-        let (mut below, mut bucket) = (0, Vec::new());
+        let mut below = 0;
         let bounds = view.layout.values().chain([f64::INFINITY]);
         for (at, (bound, in_bucket)) in bounds.zip(view.counts.iter()).enumerate() {
             below = in_bucket.wrapping_add(below);
-            bucket.clear();
-            put_count(&mut bucket, 1, below);
-            put_double(&mut bucket, 2, bound);
-            if let Some(exemplar) = exemplar_of(shown.exemplars, view, at) {
-                put_exemplar(&mut bucket, 3, self.escaping, exemplar);
+            let exemplar = exemplar_of(shown.exemplars, view, at);
+            let exemplar = exemplar.map(|exemplar| encoded(self.escaping, exemplar));
+            let of_exemplar = exemplar
+                .as_ref()
+                .map_or(0, |found| message_bytes(found.len()));
+            put_key(out, 3, LENGTH);
+            out.put_varint(1 + varint_bytes(below) + DOUBLE_BYTES + of_exemplar);
+            put_count(out, 1, below);
+            put_double(out, 2, bound);
+            if let Some(exemplar) = exemplar {
+                put_message(out, 3, &exemplar);
             }
-            put_message(&mut self.inner, 3, &bucket);
         }
-        put_time(&mut self.inner, 15, shown.start_ms);
-        self.end_metric(7);
+        Time::of(shown.start_ms).put(out, 15);
+        self.end_histogram(7);
     }
 
     fn native(&mut self, native: &NativeHistogram, shown: &Shown<'_>) {
-        self.inner.clear();
-        put_count(&mut self.inner, 1, native.count());
-        put_double(&mut self.inner, 2, native.sum);
-        put_key(&mut self.inner, 5, VARINT);
-        self.inner.put_signed(native.schema.into());
-        put_double(&mut self.inner, 6, native.zero_threshold);
-        put_count(&mut self.inner, 7, native.zero_count);
-        put_side(&mut self.inner, 9, &native.negative);
-        put_side(&mut self.inner, 12, &native.positive);
+        self.histogram.clear();
+        put_count(&mut self.histogram, 1, native.count());
+        put_double(&mut self.histogram, 2, native.sum);
+        put_key(&mut self.histogram, 5, VARINT);
+        self.histogram.put_signed(native.schema.into());
+        put_double(&mut self.histogram, 6, native.zero_threshold);
+        put_count(&mut self.histogram, 7, native.zero_count);
+        put_side(&mut self.histogram, 9, &native.negative);
+        put_side(&mut self.histogram, 12, &native.positive);
         if native.is_empty() && native.zero_threshold == 0.0 {
             // An empty span tells it from a classic histogram.
-            put_message(&mut self.inner, 12, &[]);
+            put_message(&mut self.histogram, 12, &[]);
         }
-        put_time(&mut self.inner, 15, shown.start_ms);
+        Time::of(shown.start_ms).put(&mut self.histogram, 15);
         for exemplar in shown.exemplars {
-            put_exemplar(&mut self.inner, 16, self.escaping, exemplar);
+            put_message(&mut self.histogram, 16, &encoded(self.escaping, exemplar));
         }
-        self.end_metric(7);
+        self.end_histogram(7);
     }
 }
 
@@ -169,17 +198,30 @@ impl Renderer for Protobuf {
         if let SeriesView::PerWriter(values) = shown.view {
             for (pid, value) in values {
                 self.labels(shown.labels, pid);
-                self.number(*value, shown);
+                self.number(*value, shown.start_ms, None);
             }
             return;
         }
         self.labels(shown.labels, "");
         match shown.view {
-            SeriesView::Number(number) => self.number(*number, shown),
+            SeriesView::Number(number) => {
+                let exemplar = newest(shown.exemplars.iter().copied());
+                self.number(*number, shown.start_ms, exemplar);
+            }
             SeriesView::Buckets(view) => self.buckets(view, shown),
             SeriesView::Native(native) => self.native(native, shown),
             SeriesView::PerWriter(_) => {}
         }
+    }
+
+    /// Only numbers without a start time.
+    fn takes_plain_numbers(&self, has_exemplars: bool) -> bool {
+        self.family_type != FamilyType::Counter && !has_exemplars
+    }
+
+    fn plain_number(&mut self, labels: &str, number: f64) {
+        self.labels(labels, "");
+        self.number(number, 0, None);
     }
 
     fn size(&self) -> usize {
@@ -201,67 +243,6 @@ impl Renderer for Protobuf {
     fn into_bytes(self) -> Vec<u8> {
         self.out
     }
-}
-
-const VARINT: u64 = 0;
-const DOUBLE: u64 = 1;
-const LENGTH: u64 = 2;
-
-fn put_key(out: &mut Vec<u8>, number: u64, wire_type: u64) {
-    out.put_varint(number << 3 | wire_type);
-}
-
-fn put_count(out: &mut Vec<u8>, number: u64, value: u64) {
-    put_key(out, number, VARINT);
-    out.put_varint(value);
-}
-
-fn put_double(out: &mut Vec<u8>, number: u64, value: f64) {
-    put_key(out, number, DOUBLE);
-    out.put_float(value);
-}
-
-fn put_message(out: &mut Vec<u8>, number: u64, message: &[u8]) {
-    put_key(out, number, LENGTH);
-    out.put_blob(message);
-}
-
-fn put_text(out: &mut Vec<u8>, number: u64, text: &str) {
-    put_message(out, number, text.as_bytes());
-}
-
-/// Label pairs, field 1 of a metric and of an exemplar.
-fn put_labels(out: &mut Vec<u8>, scratch: &mut Vec<u8>, labels: &str) {
-    for (name, value) in parse(labels) {
-        put_pair(out, scratch, &unescaped(name), &unescaped(value));
-    }
-}
-
-fn put_pair(out: &mut Vec<u8>, scratch: &mut Vec<u8>, name: &str, value: &str) {
-    scratch.clear();
-    put_text(scratch, 1, name);
-    put_text(scratch, 2, value);
-    put_message(out, 1, scratch);
-}
-
-fn put_exemplar(out: &mut Vec<u8>, number: u64, escaping: Escaping, exemplar: &Exemplar) {
-    let (mut message, mut scratch) = (Vec::new(), Vec::new());
-    let labels = escaping.exemplar_labels(exemplar.labels.as_str());
-    put_labels(&mut message, &mut scratch, &labels);
-    put_double(&mut message, 2, exemplar.value);
-    put_time(&mut message, 3, (exemplar.time * 1000.0).round() as u64);
-    put_message(out, number, &message);
-}
-
-/// A `google.protobuf.Timestamp`.
-fn put_time(out: &mut Vec<u8>, number: u64, ms: u64) {
-    if ms == 0 {
-        return;
-    }
-    let mut time = Vec::with_capacity(16);
-    put_count(&mut time, 1, ms / 1000);
-    put_count(&mut time, 2, ms % 1000 * 1_000_000);
-    put_message(out, number, &time);
 }
 
 /// Writes spans as field `number`, and after them the differences from bucket to bucket.

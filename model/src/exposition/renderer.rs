@@ -34,6 +34,14 @@ pub(super) trait Renderer {
     /// Writes all samples of one series.
     fn series(&mut self, shown: &Shown<'_>);
 
+    /// Returns whether [`plain_number`](Self::plain_number) may write the family's numbers, in a
+    /// registry with or without exemplars.
+    fn takes_plain_numbers(&self, has_exemplars: bool) -> bool;
+
+    /// Does the same as [`series`](Self::series) for one number without an exemplar, whose start
+    /// time is not shown.
+    fn plain_number(&mut self, labels: &str, number: f64);
+
     /// Returns the size so far, in bytes.
     fn size(&self) -> usize;
 

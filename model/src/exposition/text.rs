@@ -4,7 +4,8 @@
 //! specification 1.0.0.
 
 use super::Format;
-use super::number::format_number;
+use super::line::{Head, push_line, push_name_and_labels};
+use super::number::push_number_line;
 use super::parts::{
     exemplar_of, has_unit, names_state, newest, push_exemplar, push_seconds, set_pid_label,
 };
@@ -39,34 +40,6 @@ pub(super) struct Text {
     created_head: Head,
     /// Whether a counter is shown as a family of unknown type.
     is_unknown: bool,
-}
-
-/// The beginning of a sample: its name and the opening of the labels.
-#[derive(Default)]
-struct Head {
-    with_labels: Vec<u8>,
-    without: Vec<u8>,
-}
-
-impl Head {
-    /// Sets it for a sample of a family: `name_suffix{`, or `{"name_suffix",` if the name needs
-    /// quotes.
-    fn set(&mut self, family: &str, suffix: &str) {
-        self.with_labels.clear();
-        self.without.clear();
-        if is_legacy(family) {
-            self.with_labels.extend_from_slice(family.as_bytes());
-            self.with_labels.extend_from_slice(suffix.as_bytes());
-            self.without.clone_from(&self.with_labels);
-            self.with_labels.push(b'{');
-        } else {
-            self.with_labels.push(b'{');
-            push_quoted(&mut self.with_labels, &format!("{family}{suffix}"));
-            self.without.clone_from(&self.with_labels);
-            self.with_labels.push(b',');
-            self.without.push(b'}');
-        }
-    }
 }
 
 impl Text {
@@ -113,8 +86,9 @@ impl Text {
 
     fn native_as_classic(&mut self, labels: &str, count: u64, sum: f64, shown: &Shown<'_>) {
         // These formats have no native histograms, so all observations are shown as one bucket.
-        self.bucket(labels, "+Inf", count);
-        self.end_sample(newest(shown.exemplars.iter().copied()));
+        self.bucket(labels, "+Inf");
+        push_number_line(*b"} ", count as f64, &mut self.out);
+        self.exemplar_of_line(newest(shown.exemplars.iter().copied()));
         self.sum_and_count(labels, None, sum, count);
         self.created(labels, shown.start_ms);
     }
@@ -126,8 +100,10 @@ impl Text {
         for (at, (bound, in_bucket)) in bounds.zip(view.counts.iter()).enumerate() {
             count = in_bucket.wrapping_add(count);
             if is_histogram {
-                self.bucket(labels, bound, count);
-                self.end_sample(exemplar_of(shown.exemplars, view, at));
+                self.bucket(labels, bound);
+                push_number_line(*b"} ", count as f64, &mut self.out);
+                let exemplar = exemplar_of(shown.exemplars, view, at);
+                self.exemplar_of_line(exemplar);
             }
         }
         let lowest = view.layout.values().next();
@@ -135,59 +111,24 @@ impl Text {
         self.created(labels, shown.start_ms);
     }
 
-    /// Writes a bucket's sample up to its value.
-    fn bucket(&mut self, labels: &str, bound: &str, count: u64) {
-        self.out.extend_from_slice(&self.bucket.with_labels);
-        if !labels.is_empty() {
-            self.out.extend_from_slice(labels.as_bytes());
-            self.out.push(b',');
-        }
+    /// Writes a bucket's sample up to the end of its labels.
+    fn bucket(&mut self, labels: &str, bound: &str) {
+        self.bucket.push_opened(labels, &mut self.out);
         self.out.extend_from_slice(b"le=\"");
         self.out.extend_from_slice(bound.as_bytes());
         // OpenMetrics 1.0.0, "Canonical Numbers": whole bounds end in `.0`.
         if self.is_open_metrics && bound.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
             self.out.extend_from_slice(b".0");
         }
-        self.out.extend_from_slice(b"\"} ");
-        format_number(count as f64, &mut self.out);
+        self.out.push(b'"');
     }
 
-    /// Writes what comes after a value: an exemplar, if the format has them.
-    fn end_sample(&mut self, exemplar: Option<&Exemplar>) {
+    /// Adds an exemplar to the line that has just been written, if the format has them.
+    fn exemplar_of_line(&mut self, exemplar: Option<&Exemplar>) {
         if let (true, Some(exemplar)) = (self.is_open_metrics, exemplar) {
+            self.out.pop();
             push_exemplar(&mut self.out, self.escaping, exemplar);
-        }
-        self.out.push(b'\n');
-    }
-
-    fn any_series(&mut self, shown: &Shown<'_>) {
-        let labels = shown.labels;
-        match shown.view {
-            _ if self.is_of_start_times => {
-                let seconds = shown.start_ms as f64 / 1000.0;
-                push_sample(&mut self.out, &self.plain, labels, b"", seconds);
-                self.out.push(b'\n');
-            }
-            SeriesView::Number(number) => {
-                push_sample(&mut self.out, &self.plain, labels, b"", *number);
-                let exemplar = newest(shown.exemplars.iter().copied());
-                self.end_sample(exemplar.filter(|_| !self.is_unknown));
-                if self.family_type == FamilyType::Counter {
-                    self.created(labels, shown.start_ms);
-                }
-            }
-            SeriesView::PerWriter(values) => {
-                let mut pid_label = Vec::new();
-                for (pid, value) in values {
-                    set_pid_label(&mut pid_label, pid);
-                    push_sample(&mut self.out, &self.plain, labels, &pid_label, *value);
-                    self.out.push(b'\n');
-                }
-            }
-            SeriesView::Buckets(view) => self.buckets(labels, view, shown),
-            SeriesView::Native(native) => {
-                self.native_as_classic(labels, native.count(), native.sum, shown);
-            }
+            self.out.push(b'\n');
         }
     }
 
@@ -200,13 +141,11 @@ impl Text {
         let is_like_a_counter = sum >= 0.0 && lowest.is_none_or(|bound| bound >= 0.0);
         let has_sum = !self.is_open_metrics || is_like_a_counter;
         if has_sum {
-            push_sample(&mut self.out, &self.sum, labels, b"", sum);
-            self.out.push(b'\n');
+            push_line(&mut self.out, &self.sum, labels, b"", sum);
         } else if self.family_type != FamilyType::Summary {
             return;
         }
-        push_sample(&mut self.out, &self.count, labels, b"", count as f64);
-        self.out.push(b'\n');
+        push_line(&mut self.out, &self.count, labels, b"", count as f64);
     }
 
     fn created(&mut self, labels: &str, start_ms: u64) {
@@ -287,24 +226,42 @@ impl Renderer for Text {
         }
     }
 
-    #[expect(
-        clippy::inline_always,
-        reason = "the way of every sample: calls were a third of what it costs"
-    )]
-    #[inline(always)]
     fn series(&mut self, shown: &Shown<'_>) {
+        let labels = shown.labels;
         match shown.view {
-            // Most samples are plain numbers without an exemplar or start time; they take the short
-            // way.
-            SeriesView::Number(number)
-                if !(self.is_of_start_times || self.has_start_times)
-                    && shown.exemplars.is_empty() =>
-            {
-                push_sample(&mut self.out, &self.plain, shown.labels, b"", *number);
-                self.out.push(b'\n');
+            _ if self.is_of_start_times => {
+                let seconds = shown.start_ms as f64 / 1000.0;
+                push_line(&mut self.out, &self.plain, labels, b"", seconds);
             }
-            _ => self.any_series(shown),
+            SeriesView::Number(number) => {
+                push_line(&mut self.out, &self.plain, labels, b"", *number);
+                let exemplar = newest(shown.exemplars.iter().copied());
+                self.exemplar_of_line(exemplar.filter(|_| !self.is_unknown));
+                if self.family_type == FamilyType::Counter {
+                    self.created(labels, shown.start_ms);
+                }
+            }
+            SeriesView::PerWriter(values) => {
+                let mut pid_label = Vec::new();
+                for (pid, value) in values {
+                    set_pid_label(&mut pid_label, pid);
+                    push_line(&mut self.out, &self.plain, labels, &pid_label, *value);
+                }
+            }
+            SeriesView::Buckets(view) => self.buckets(labels, view, shown),
+            SeriesView::Native(native) => {
+                self.native_as_classic(labels, native.count(), native.sum, shown);
+            }
         }
+    }
+
+    fn takes_plain_numbers(&self, has_exemplars: bool) -> bool {
+        !(self.is_of_start_times || self.has_start_times || self.is_open_metrics && has_exemplars)
+    }
+
+    #[inline]
+    fn plain_number(&mut self, labels: &str, number: f64) {
+        push_line(&mut self.out, &self.plain, labels, b"", number);
     }
 
     fn size(&self) -> usize {
@@ -320,37 +277,4 @@ impl Renderer for Text {
     fn into_bytes(self) -> Vec<u8> {
         self.out
     }
-}
-
-/// Appends a sample up to its value. Samples are most of a page, so this is inlined.
-#[expect(
-    clippy::inline_always,
-    reason = "the way of every sample: calls were a third of what it costs"
-)]
-#[inline(always)]
-fn push_sample(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &[u8], value: f64) {
-    push_name_and_labels(out, head, labels, more_labels);
-    format_number(value, out);
-}
-
-#[expect(
-    clippy::inline_always,
-    reason = "the way of every sample: calls were a third of what it costs"
-)]
-#[inline(always)]
-fn push_name_and_labels(out: &mut Vec<u8>, head: &Head, labels: &str, more_labels: &[u8]) {
-    if labels.is_empty() && more_labels.is_empty() {
-        out.extend_from_slice(&head.without);
-        out.push(b' ');
-        return;
-    }
-    out.extend_from_slice(&head.with_labels);
-    out.extend_from_slice(labels.as_bytes());
-    if !more_labels.is_empty() {
-        if !labels.is_empty() {
-            out.push(b',');
-        }
-        out.extend_from_slice(more_labels);
-    }
-    out.extend_from_slice(b"} ");
 }

@@ -1,6 +1,7 @@
 //! Reading: combines the values of many writers. Changes nothing.
 
 use super::Registry;
+use super::catalog::Catalog;
 use super::catalog::series::{Gauge, Member, Total, folded};
 use super::catalog::views::{SeriesEntry, SeriesView};
 use crate::ids::{SeriesId, WriterId};
@@ -23,6 +24,31 @@ pub enum Aggregate {
         /// The text of each upper bound, and the number of observations up to it.
         buckets: Vec<(String, u64)>,
     },
+}
+
+/// Reads the numbers of series of one family.
+#[derive(Debug)]
+pub(crate) struct PlainNumbers<'a> {
+    catalog: &'a Catalog,
+    now_ms: u64,
+}
+
+impl PlainNumbers<'_> {
+    /// Returns what a page shows of a series, at the cost of one value; `None` if more than the
+    /// series has to be looked at.
+    #[inline]
+    pub(crate) fn number(&self, of: SeriesEntry<'_>) -> Option<f64> {
+        if self.catalog.may_be_overdue(of.series, self.now_ms) {
+            return None;
+        }
+        match &of.series.total {
+            Total::Counter(sum) => Some(sum.value()),
+            Total::Gauge(gauge) if gauge.live > 0 && gauge.odd == 0 && gauge.retired.is_none() => {
+                Some(gauge.sum.value())
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Registry {
@@ -71,6 +97,26 @@ impl Registry {
     /// Returns the number of the series that was created last.
     pub(crate) fn last_created_no(&self) -> u64 {
         self.catalog.last_created_no
+    }
+
+    /// Returns how to read the numbers of a family's series at that time, if most of them depend on
+    /// nothing but the series.
+    pub(crate) fn plain_numbers(
+        &self,
+        family_type: FamilyType,
+        now_ms: u64,
+    ) -> Option<PlainNumbers<'_>> {
+        let is_plain = match family_type {
+            FamilyType::Counter => true,
+            FamilyType::Gauge(mode @ (GaugeMode::Sum | GaugeMode::LiveSum)) => {
+                self.is_sum_kept(mode, now_ms)
+            }
+            _ => false,
+        };
+        (is_plain && !self.healing.may_leave_out()).then_some(PlainNumbers {
+            catalog: &self.catalog,
+            now_ms,
+        })
     }
 
     /// Returns what a page shows of a series at that time, if anything; adds the number of visited
@@ -225,13 +271,7 @@ impl Registry {
         visited: &mut usize,
     ) -> Option<f64> {
         let is_sum = matches!(mode, GaugeMode::Sum | GaugeMode::LiveSum);
-        // This sum is kept up to date, however many writers there are.
-        let is_kept = if mode.is_live() {
-            is_sum && self.writers.is_settled_at(now_ms)
-        } else {
-            is_sum && self.writers.unnamed == 0
-        };
-        if is_kept && gauge.odd == 0 {
+        if is_sum && self.is_sum_kept(mode, now_ms) && gauge.odd == 0 {
             let is_shown = gauge.live > 0 || gauge.retired.is_some();
             return is_shown.then(|| match gauge.retired {
                 None => gauge.sum.value(),
@@ -267,6 +307,16 @@ impl Registry {
         let first = set.next()?;
         let all = set.try_fold(first, |one, other| mode.fold(one, other));
         all.map(|all| all.value)
+    }
+
+    /// Returns whether the sums of gauges in that mode, `sum` or `livesum`, are kept up to date,
+    /// however many writers there are.
+    fn is_sum_kept(&self, mode: GaugeMode, now_ms: u64) -> bool {
+        if mode.is_live() {
+            self.writers.is_settled_at(now_ms)
+        } else {
+            self.writers.unnamed == 0
+        }
     }
 
     /// Returns whether a writer's value is visible, given the mode and the writer's phase.

@@ -242,11 +242,18 @@ impl Healing {
             && !self.is_up_to_date(writer)
     }
 
+    /// Returns whether a page may leave series out: there was a rollback, and not everything is
+    /// decided since.
+    #[inline]
+    pub(super) fn may_leave_out(&self) -> bool {
+        self.rollback.is_some() || self.since_ms.is_some()
+    }
+
     /// Returns whether a page leaves a series out: the healing time is over, but no write has yet
     /// decided what happens to the series.
     #[inline]
     pub(super) fn is_undecided(&self, series: &Series, writers: &Writers) -> bool {
-        (self.rollback.is_some() || self.since_ms.is_some())
+        self.may_leave_out()
             && series.owners > 0
             && !matches!(series.total, Total::Gauge(_))
             && self.is_missed(series, writers)

@@ -31,6 +31,11 @@ impl Registry {
 }
 
 impl Catalog {
+    /// Returns whether any series has an exemplar.
+    pub(crate) fn has_exemplars(&self) -> bool {
+        !self.exemplars.is_empty()
+    }
+
     /// Returns the exemplars of a series, in a stable order.
     pub(crate) fn exemplars_of(&self, id: SeriesId) -> impl Iterator<Item = &Exemplar> {
         let kept = self.exemplars.get(&id).map_or(&[][..], Vec::as_slice);
