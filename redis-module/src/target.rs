@@ -8,12 +8,12 @@
 //! (a replica, an append only file, a slot import) obeys the stamp and decides nothing, so every
 //! copy goes through the same states. From an ordinary client a trailer is just an unknown option.
 
-use std::ffi::{CStr, c_int};
-use std::ptr;
+mod effect;
+mod replication;
 
-use metrics_model::{
-    Epoch, LONGEST_STAMP, Limits, PushReply, PushStatus, Registry, RegistryError, Stamp, WrongStamp,
-};
+use std::ffi::{CStr, c_int};
+
+use metrics_model::{Epoch, Limits, Registry, RegistryError, Stamp, WrongStamp};
 use redis_module::raw;
 
 use crate::api::{self, Context, Situation, call};
@@ -22,7 +22,8 @@ use crate::config;
 use crate::data_type::MetricSet;
 use crate::key::{Key, NoSuchFunction};
 use crate::refusal::Refusal;
-use crate::trailer::with_trailer;
+pub(crate) use effect::Effect;
+use replication::stamp_at_end;
 
 /// The key of a command, not opened yet.
 pub(crate) struct Target<'a> {
@@ -65,50 +66,6 @@ struct Changes {
     is_news: bool,
     /// Publish that series have expired.
     has_expired: bool,
-}
-
-/// The effect of a write on replicas, on watching clients, and on the key's expiry.
-pub(crate) trait Effect {
-    /// Whether the command has to be replicated.
-    fn is_change(&self) -> bool {
-        true
-    }
-
-    /// Whether clients that watch the key have to be notified.
-    fn is_news(&self) -> bool {
-        self.is_change()
-    }
-
-    /// Whether the key must not expire from now on.
-    fn keeps_key(&self) -> bool {
-        false
-    }
-
-    /// The time at which the key has to expire, if the write sets one.
-    fn expire_at_ms(&self) -> Option<u64> {
-        None
-    }
-}
-
-impl Effect for () {}
-impl Effect for f64 {}
-
-/// The number of changed series. A write that changes none is replicated all the same, because
-/// other series may have expired by it.
-impl Effect for u64 {
-    fn is_news(&self) -> bool {
-        *self > 0
-    }
-}
-
-impl Effect for PushReply {
-    fn is_change(&self) -> bool {
-        self.status == PushStatus::Ok
-    }
-
-    fn expire_at_ms(&self) -> Option<u64> {
-        self.expire_at_ms
-    }
 }
 
 /// A target, and the arguments after the key.
@@ -385,77 +342,6 @@ impl<'a> Target<'a> {
         self.context.notify(class, event, self.name);
     }
 
-    /// Replicates the command as it was sent, with the stamp if that is new. A client's last label
-    /// values may look like a stamp: then the stamp follows too, because the last one counts.
-    fn replicate(&self, stamped: &StampedWrite) {
-        if !stamped.is_new && stamp_at_end(self.args).is_err() {
-            self.replicate_verbatim();
-            return;
-        }
-        // The name as the client sent it: the server may have renamed the command.
-        // SAFETY: the string is valid while the command runs.
-        let command = unsafe { api::bytes_of(self.command) };
-        with_trailer(&stamped.stamp, |trailer| {
-            let count = self.args.len() + trailer.len();
-            if count <= MOST_SINGLE {
-                self.replicate_few(command, trailer);
-                return;
-            }
-            // SAFETY: Redis' own strings end with NUL, and Redis has found the command by this
-            // name. The arguments are those that the format names, two vectors and their lengths.
-            // Redis retains the strings that it keeps.
-            unsafe {
-                call!(RedisModule_Replicate(
-                    self.context.as_ptr(),
-                    command.as_ptr().cast(),
-                    c"vv".as_ptr(),
-                    self.args.as_ptr(),
-                    self.args.len(),
-                    trailer.as_ptr(),
-                    trailer.len(),
-                ));
-            }
-        });
-    }
-
-    /// Replicates a command of few arguments one by one: for a vector Redis would enlarge its own
-    /// list.
-    fn replicate_few(&self, command: &[u8], trailer: &[*mut raw::RedisModuleString]) {
-        let mut texts = [ptr::null_mut(); MOST_SINGLE];
-        let given = self.args.iter().chain(trailer);
-        let mut count = 0;
-        for (place, text) in texts.iter_mut().zip(given) {
-            *place = *text;
-            count += 1;
-        }
-        let format = &SINGLE[MOST_SINGLE - count..];
-        // SAFETY: as in `replicate`; the format names the first `count` strings, and Redis ignores
-        // arguments that it does not name.
-        unsafe {
-            call!(RedisModule_Replicate(
-                self.context.as_ptr(),
-                command.as_ptr().cast(),
-                format.as_ptr().cast(),
-                texts[0],
-                texts[1],
-                texts[2],
-                texts[3],
-                texts[4],
-                texts[5],
-                texts[6],
-                texts[7],
-                texts[8],
-                texts[9],
-                texts[10],
-                texts[11],
-                texts[12],
-                texts[13],
-                texts[14],
-                texts[15],
-            ));
-        }
-    }
-
     /// Sets the expiry by a command, on servers before 7.0.
     fn expire_by_command(&self, at_ms: u64) {
         let at_ms = i64::try_from(at_ms).unwrap_or(i64::MAX);
@@ -490,22 +376,6 @@ fn on_the_wall(at_ms: u64, now_ms: u64) -> u64 {
 
 /// Two clocks that differ by fewer milliseconds count as equal.
 const SAME_TIME_MS: u64 = 1000;
-
-/// Maximum number of arguments that are replicated one by one.
-const MOST_SINGLE: usize = 16;
-/// Format for that many strings; the end of it is the format for fewer.
-const SINGLE: &[u8; MOST_SINGLE + 1] = b"ssssssssssssssss\0";
-
-/// Parses the stamp after a command's own arguments; also returns how many arguments it takes.
-fn stamp_at_end(args: &[*mut raw::RedisModuleString]) -> Result<(Stamp, usize), WrongStamp> {
-    let last = &args[args.len().saturating_sub(LONGEST_STAMP)..];
-    let mut texts: [&[u8]; LONGEST_STAMP] = [b""; LONGEST_STAMP];
-    for (text, arg) in texts.iter_mut().zip(last) {
-        // SAFETY: the strings are valid while the command runs.
-        *text = unsafe { api::bytes_of(*arg) };
-    }
-    Stamp::from_args(&texts[..last.len()])
-}
 
 /// Returns the stamp of a new key. Its epoch is one that no key ever had. It starts from the
 /// default limits, and names those that are configured differently, so that a replica creates the
