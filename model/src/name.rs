@@ -44,7 +44,9 @@ pub fn kept_name<'a>(spec: &FamilySpec<'a>) -> Result<&'a str, NameError> {
     if name.strip_prefix(REJECTED).is_some_and(is_sample) {
         return Err(NameError::Reserved(spec.name.to_owned()));
     }
-    if name.chars().any(char::is_control) {
+    // Most names are printable ASCII, which is seen without decoding them.
+    let is_plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain && name.chars().any(char::is_control) {
         return Err(NameError::Control(name.escape_debug().to_string()));
     }
     Ok(name)

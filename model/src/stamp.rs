@@ -198,6 +198,11 @@ impl Stamp {
         args
     }
 
+    /// Returns whether a stamp may begin with this argument.
+    pub fn may_begin_with(arg: &[u8]) -> bool {
+        arg == KEYWORD.as_bytes()
+    }
+
     /// Parses the trailer at the end of a replicated command; also returns how many arguments it
     /// took.
     pub fn from_args(args: &[&[u8]]) -> Result<(Self, usize), WrongStamp> {
@@ -211,10 +216,11 @@ impl Stamp {
     }
 
     fn parse(trailer: &[&[u8]]) -> Option<Self> {
-        let mut texts = trailer.iter().map(|arg| std::str::from_utf8(arg).ok());
-        if texts.next()?? != KEYWORD {
+        let (keyword, rest) = trailer.split_first()?;
+        if !Self::may_begin_with(keyword) {
             return None;
         }
+        let mut texts = rest.iter().map(|arg| std::str::from_utf8(arg).ok());
         let now_ms = texts.next()??.parse().ok()?;
         let epoch = texts.next()??.parse().ok()?;
         let flags: u8 = texts.next()??.parse().ok()?;

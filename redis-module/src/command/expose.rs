@@ -1,5 +1,7 @@
 //! `METRICS.EXPOSE key [FORMAT format] [ESCAPING scheme] [CREATED] [PART] [NAMES n sample ...] [CURSOR c [COUNT series] [BYTES n]]`
 
+use std::cell::Cell;
+
 use metrics_model::{
     Epoch, ExposeRequest, Limits, MAX_NAME_BYTES, MAX_NAMES, MAX_NAMES_BYTES, Page, Registry,
 };
@@ -17,6 +19,14 @@ pub(crate) enum Answer {
     Whole(Vec<u8>),
     Page(Page),
 }
+
+thread_local! {
+    /// The memory of the page before, for the next one. Commands run on one thread.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Maximum size of that memory, in bytes: a page of the default size and its last series.
+const MOST_KEPT: usize = 320 * 1024;
 
 /// Maximum size of a sample's name, in bytes: ten times that of a family. An escaping scheme may
 /// write each character as a number, and the name has an ending.
@@ -79,7 +89,7 @@ impl Command for Expose {
 
     fn act(request: ExposeRequest, target: &Target<'_>) -> Result<Answer, Refusal> {
         let page = target.read(|registry, now_ms| match registry {
-            Some(registry) => Ok(registry.expose(now_ms, &request)?),
+            Some(registry) => Ok(registry.expose_into(BUFFER.take(), now_ms, &request)?),
             // A missing key gives a page without families.
             None => {
                 Ok(Registry::new(Epoch(0), Limits::default(), now_ms).expose(now_ms, &request)?)
@@ -92,13 +102,17 @@ impl Command for Expose {
     }
 
     fn reply(answer: Answer, reply: Reply) {
-        match answer {
-            Answer::Whole(body) => reply.bulk(&body),
+        let body = match answer {
+            Answer::Whole(body) => body,
             Answer::Page(page) => {
                 reply.array(2);
                 reply.bulk(page.next.as_deref().unwrap_or("0").as_bytes());
-                reply.bulk(&page.body);
+                page.body
             }
+        };
+        reply.bulk(&body);
+        if body.capacity() <= MOST_KEPT {
+            BUFFER.set(body);
         }
     }
 }

@@ -91,6 +91,15 @@ const SINGLE: &[u8; MOST_SINGLE + 1] = b"ssssssssssssssss\0";
 pub(super) fn stamp_at_end(
     args: &[*mut raw::RedisModuleString],
 ) -> Result<(Stamp, usize), WrongStamp> {
+    // Nearly all commands of clients end here: only few arguments are looked at.
+    let may_begin = |length: usize| {
+        let first = args.len().checked_sub(length).map(|at| args[at]);
+        // SAFETY: the strings are valid while the command runs.
+        first.is_some_and(|arg| Stamp::may_begin_with(unsafe { api::bytes_of(arg) }))
+    };
+    if !may_begin(LONGEST_STAMP) && !may_begin(LONGEST_STAMP - 1) {
+        return Err(WrongStamp);
+    }
     let last = &args[args.len().saturating_sub(LONGEST_STAMP)..];
     let mut texts: [&[u8]; LONGEST_STAMP] = [b""; LONGEST_STAMP];
     for (text, arg) in texts.iter_mut().zip(last) {
