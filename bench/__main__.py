@@ -20,6 +20,7 @@ from bench import (  # noqa: E402
     instructions,
     memory,
     outages,
+    page_sizes,
     pages,
     peers,
     redis_commands,
@@ -41,6 +42,7 @@ MEASUREMENTS: tuple[tuple[str, Callable[[bool], list[Row]]], ...] = (
     ("Requests while Redis cannot be used", outages.measure),
     ("Redis commands", redis_traffic.measure),
     ("Redis: PUSH and EXPOSE", redis_commands.measure),
+    ("Redis: sizes of pages", page_sizes.measure),
     ("Redis: single commands, memory, and other ways", redis_direct.measure),
     ("/metrics", pages.measure),
 )

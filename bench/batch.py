@@ -27,10 +27,16 @@ def full_state(family: str, series: int) -> Iterator[bytes]:
 
 
 def update(first: int, value: float, series: int = MOST_ENTRIES) -> bytes:
-    """Returns a batch with a new value for this number of series, from index `first` on."""
+    """Returns a batch with a new value for this number of series, from index `first` on: `value` more than at first."""
     pair = struct.Struct("<Id")
-    values = b"".join(pair.pack(index, value) for index in range(first, first + series))
+    values = b"".join(pair.pack(index, first_value(index) + value) for index in range(first, first + series))
     return batch(INCREMENTAL, series, bytes([_VALUES]) + varint(series) + values)
+
+
+def first_value(number: int) -> float:
+    """Returns what a counter begins with: up to 10^12, one in eight with a fraction, as sums of seconds have."""
+    whole = number * 2_654_435_761 % 10**12
+    return whole / 1000 if number % 8 == 0 else float(whole)
 
 
 def _define(number: int) -> bytes:
@@ -41,5 +47,5 @@ def _define(number: int) -> bytes:
         "zone": "eu-1",
     }
     words = b"".join(text(name) + text(value) for name, value in labels.items())
-    point = struct.pack("<d", 1.0) + bytes([0])
+    point = struct.pack("<d", first_value(number)) + bytes([0])
     return bytes([_DEFINE]) + varint(0) + varint(0) + varint(len(labels)) + words + text("") + point

@@ -90,7 +90,7 @@ def _memory(series: int) -> list[Row]:
     first, second = ((used[at + 1] - used[at]) / series for at in (0, 1))
     return [
         Row(f"memory of a counter, {series:,} series", f"{first:.0f} B", f"a field of a hash {plain:.0f} B", "≤ 180 B"),
-        Row("and of each more writer of it", f"{second:.0f} B", "", "≤ 24 B"),
+        Row("and of each more writer of it", f"{second:.0f} B", "", "≤ 20 B"),
     ]
 
 
@@ -150,7 +150,7 @@ def _lines(lines: int, rounds: int) -> list[Row]:
         batch.define(histogram("bench_seconds"), _labels(number), Buckets(number / 7, [number] * 12, bounds))
 
     rows = []
-    budgets = {"floats": (floats, 1, "≤ 45 ns"), "histograms": (histograms, len(bounds) + 3, "≤ 25 ns")}
+    budgets = {"floats": (floats, 1, "≤ 30 ns"), "histograms": (histograms, len(bounds) + 3, "≤ 20 ns")}
     for name, (define, each, budget) in budgets.items():
         with RedisServer() as server:
             client = redis.Redis(unix_socket_path=str(server.socket), socket_timeout=120)

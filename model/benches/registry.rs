@@ -46,7 +46,7 @@ fn filled(series: usize) -> (Registry, u64) {
                 labels.into_iter(),
                 "",
                 None,
-                &Point::Scalar(1.0),
+                &Point::Scalar(value(number)),
                 None,
             );
             number += 1;
@@ -69,6 +69,16 @@ fn filled(series: usize) -> (Registry, u64) {
     (registry, seq)
 }
 
+/// The first value of a counter: up to 10^12, one in eight with a fraction.
+fn value(number: usize) -> f64 {
+    let whole = (number as u64 * 2_654_435_761 % 1_000_000_000_000) as f64;
+    if number.is_multiple_of(8) {
+        whole / 1000.0
+    } else {
+        whole
+    }
+}
+
 fn push(registry: &mut Registry, seq: u64, bytes: &[u8]) {
     let batch = Batch::decode(bytes).unwrap();
     let stamp = Stamp::at(seq, EPOCH);
@@ -80,7 +90,11 @@ fn updates(first: usize, series: usize, value: f64) -> Vec<u8> {
     let mut batch = BatchWriter::new();
     for number in 0..PER_BATCH.min(series) {
         let index = ((first + number) % series) as u32;
-        batch.update(index, &Point::Scalar(0.0), &Point::Scalar(value));
+        batch.update(
+            index,
+            &Point::Scalar(0.0),
+            &Point::Scalar(self::value(index as usize) + value),
+        );
     }
     batch.finish(BatchHeader::INCREMENTAL)
 }

@@ -126,9 +126,12 @@ mod tests {
 
     use super::*;
 
+    /// A cursor and a page.
+    type Reply = (Vec<u8>, Vec<u8>);
+
     /// Returns the cursors and pages of as many replies as there are, and how the last one failed.
     /// The bytes arrive in parts of these sizes.
-    fn read(bytes: &[u8], sizes: &[usize]) -> (Vec<(Vec<u8>, Vec<u8>)>, ErrorKind) {
+    fn read(bytes: &[u8], sizes: &[usize]) -> (Vec<Reply>, ErrorKind) {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.unwrap().block_on(async {
             let (mut server, client) = duplex(1 << 20);

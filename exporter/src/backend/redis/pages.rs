@@ -41,7 +41,7 @@ use super::page_reader::PageReader;
 /// Maximum number of connections that wait for the next request.
 const MAX_IDLE: usize = 8;
 /// A connection that was idle for so long is not used again.
-const IDLE_LIMIT: Duration = Duration::from_secs(60);
+const IDLE_LIMIT: Duration = Duration::from_mins(1);
 
 /// The command for one page after the other.
 pub(super) struct PageCommand<'a> {
