@@ -168,6 +168,6 @@ def test_pages_join_into_the_whole_page_in_every_format(filled: RedisServer, for
     filled.execute_all(commands)
     for options in ([], ["CREATED"], ["ESCAPING", "VALUES"]):
         whole = page(filled, "m", "FORMAT", form, *options)
-        parts = pages(filled, "m", "FORMAT", form, *options)
+        parts = pages(filled, "m", "FORMAT", form, *options, "BYTES", 16_384)
         assert len(parts) > 1
         assert b"".join(parts) == whole
