@@ -7,6 +7,7 @@
 #   make test               every test, in under 20 minutes on two cores; PYTEST_ARGS="-k kill" for some of them
 #   make test-matrix        the package under Python 3.10 to 3.15 with Gunicorn 21.2 to the newest, the module on every
 #                           server (those alone: make test-servers); some 90 minutes
+#   make test-deaths        a thousand deaths of workers: log, metric and /requests name what they were answering
 #   make test-valgrind      the module's tests on a server under valgrind
 #   make lint               formatting, clippy, ruff, mypy, links of documentation; dependencies, and which packages may have them
 #   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
@@ -44,7 +45,7 @@ export PYTEST_WORKERS
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers test-valgrind lint advisories docs site dist bench soak model-check fuzz docker clean setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-deaths test-valgrind lint advisories docs site dist bench soak model-check fuzz docker clean setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -77,6 +78,11 @@ test-matrix: setup-matrix setup-servers build
 
 test-servers: setup-servers build
 	scripts/test-matrix servers -- $(PYTEST_ARGS)
+
+# A thousand deaths of workers, over all worker classes; `make test` runs three of each.
+test-deaths: setup-test build
+	HARNESS_DEATHS=100 $(DEVELOPER)/python -m pytest -q --numprocesses=$(PYTEST_WORKERS) --timeout=3600 \
+	    tests/test_faults_in_flight.py -k names_exactly $(PYTEST_ARGS)
 
 # The module's tests on a server under valgrind; `make test` runs a small part of them.
 test-valgrind: setup-valgrind build

@@ -39,6 +39,20 @@ def assert_kubernetes_knows(manifest: Path) -> None:
     assert "passed" in _run(BIN / "kubernetes-validate", "--strict", manifest)
 
 
+def test_autoscalers_follow_a_recorded_series() -> None:
+    """The HPA is valid; it and KEDA ask for the series that the rules record."""
+    folder = DEPLOY / "kubernetes" / "autoscaling"
+    assert_kubernetes_knows(folder / "hpa.yaml")
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text())
+    recorded = {rule["record"] for group in rules["groups"] for rule in group["rules"] if "record" in rule}
+    adapter = yaml.safe_load((folder / "prometheus-adapter.yaml").read_text())["rules"]["external"][0]
+    scaler = yaml.safe_load((folder / "hpa.yaml").read_text())["spec"]["metrics"][0]["external"]
+    trigger = yaml.safe_load((folder / "keda.yaml").read_text())["spec"]["triggers"][0]["metadata"]
+    assert adapter["seriesQuery"] in recorded
+    assert adapter["name"]["as"] == scaler["metric"]["name"]
+    assert f"max({adapter['seriesQuery']}{{" in trigger["query"]
+
+
 def test_no_pod_of_a_shared_registry_is_scraped_beside_the_exporter() -> None:
     """Each pod's page would contain the metrics of all pods."""
     scraped = [

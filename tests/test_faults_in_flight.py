@@ -1,15 +1,18 @@
 """The death of a worker: the error log, the metric and `/requests` name exactly the requests that it was answering."""
 
+import contextlib
 import os
 import random
 import signal
+import threading
 import time
 from functools import partial
 
 import pytest
 
 from harness import Gunicorn, Venv, eventually, scrape
-from harness.in_flight import Sent, all_in_progress, deaths, overview, sent
+from harness.http2 import Http2Client, Http2Request
+from harness.in_flight import Sent, all_in_progress, deaths, overview, sent, traces_in_progress
 from harness.kinds import Kind, kinds
 
 #: Number of deaths of each worker class; `make test-deaths` sets more.
@@ -144,3 +147,155 @@ def test_a_worker_that_hangs_in_c_is_seen_while_it_hangs(kind: Kind) -> None:
         eventually(lambda: scrape(gunicorn.metrics_url).value("gunicorn_http_longest_request_seconds") > age)
         os.kill(gunicorn.worker_pids()[0], signal.SIGKILL)
         eventually(lambda: len(deaths(gunicorn)) == 1)
+
+
+@pytest.mark.parametrize("kind", kinds()[:2], ids=str)
+def test_an_exporter_that_is_killed_meanwhile_changes_nothing(kind: Kind) -> None:
+    """Once it is killed with the worker, once after it has read the worker's last values and given up its store."""
+    with started(kind) as gunicorn:
+        for number in range(2):
+            (worker,) = gunicorn.worker_pids()
+            with sent(gunicorn, ("GET", "/wait/1")) as requests:
+                all_in_progress(gunicorn, requests)
+                exporter = gunicorn.exporter_pid()
+                os.kill(gunicorn.pid, signal.SIGSTOP)
+                os.kill(worker, signal.SIGKILL)
+                if number == 1:
+                    counted = partial(_requests, gunicorn)
+                    eventually(counted, equals=number + 1)
+                os.kill(exporter, signal.SIGKILL)
+                os.kill(gunicorn.pid, signal.SIGCONT)
+                eventually(partial(has_deaths, gunicorn, number + 1))
+            assert requests[0].trace in deaths(gunicorn)[-1].answering
+            eventually(partial(aborted, gunicorn), equals={("GET", "/wait/1", "kill"): number + 1})
+            assert _requests(gunicorn) == number + 1
+            assert overview(gunicorn)["deaths"][0]["pid"] == worker
+            eventually(partial(has_another_worker, gunicorn, worker))
+        assert has_deaths(gunicorn, 2)
+
+
+def _requests(gunicorn: Gunicorn) -> float:
+    return scrape(gunicorn.metrics_url).sum("gunicorn_worker_requests_total")
+
+
+def test_a_stopped_worker_is_seen_and_ends_without_a_line() -> None:
+    """SIGSTOP: the request grows old on the page. When it has been answered, an orderly end is no news."""
+    with started(kinds()[1]) as gunicorn:
+        (worker,) = gunicorn.worker_pids()
+        with sent(gunicorn, ("GET", "/wait/1")) as requests:
+            all_in_progress(gunicorn, requests)
+            os.kill(worker, signal.SIGSTOP)
+            ages = [overview(gunicorn)["requests"][0]["age"]]
+            eventually(lambda: overview(gunicorn)["requests"][0]["age"] > ages[0] + 0.5)
+            longest = scrape(gunicorn.metrics_url).value("gunicorn_http_longest_request_seconds")
+            assert longest > ages[0] + 0.5
+            os.kill(worker, signal.SIGKILL)
+            eventually(partial(has_deaths, gunicorn, 1))
+        eventually(partial(has_another_worker, gunicorn, worker))
+        assert gunicorn.get("/").status == 200
+        gunicorn.send(signal.SIGHUP)
+        eventually(lambda: gunicorn.log.count("Worker exiting") == 1)
+        assert has_deaths(gunicorn, 1)
+
+
+@pytest.mark.parametrize(("shows", "endpoint"), [("endpoint", "<other>"), ("path", "/wait/reset-token"), ("off", None)])
+def test_the_setting_decides_what_is_shown(shows: str, endpoint: str | None) -> None:
+    """Never the query. The death of a worker makes its path an endpoint where that may be."""
+    with started(
+        kinds()[0], GUNICORN_EXPORTER_HTTP_IN_FLIGHT=shows, GUNICORN_EXPORTER_HTTP_ENDPOINT_LIMIT="0"
+    ) as gunicorn:
+        with sent(gunicorn, ("GET", "/wait/reset-token?password=secret")):
+            longest = "gunicorn_http_longest_request_seconds"
+            eventually(lambda: scrape(gunicorn.metrics_url).value(longest) > 0)
+            if endpoint is None:
+                with pytest.raises(OSError, match="404"):
+                    overview(gunicorn)
+            else:
+                (request,) = overview(gunicorn)["requests"]
+                assert request["endpoint"] == endpoint
+            gunicorn.kill_worker(gunicorn.worker_pids()[0])
+            eventually(partial(has_deaths, gunicorn, 1))
+        answering = deaths(gunicorn)[0].answering
+        assert answering == "1 request" if endpoint is None else answering.startswith(f"GET {endpoint} for ")
+        assert "secret" not in gunicorn.log
+        eventually(partial(aborted, gunicorn), equals={("GET", "<other>", "kill"): 1})
+
+
+FRAMEWORKS = {
+    "flask": ("PrometheusWorker", "/orders/<int:order>/wait"),
+    "django": ("PrometheusThreadWorker", "/orders/<int:order>/wait"),
+    "bottle": ("PrometheusGeventWorker", "/orders/<order:int>/wait"),
+    "pyramid": ("PrometheusWorker", "/orders/{order}/wait"),
+    "falcon": ("PrometheusWorker", "/orders/{order}/wait"),
+    "fastapi": ("PrometheusUvicornWorker", "/orders/{order}/wait"),
+    "starlette": ("PrometheusASGIWorker", "/orders/{order}/wait"),
+    "quart": ("PrometheusUvicornWorker", "/orders/<int:order>/wait"),
+    "tornado": ("PrometheusTornadoWorker", "/orders/([0-9]+)/wait"),
+}
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_route_is_shown_as_soon_as_it_has_matched(framework: str) -> None:
+    """While the handler runs."""
+    worker, template = FRAMEWORKS[framework]
+    with Gunicorn(
+        f"apps.routes_in_flight:{framework}()",
+        venv=Venv.frameworks(),
+        worker_class=f"gunicorn_prometheus_exporter.{worker}",
+        arguments=["--graceful-timeout=1"],
+    ) as gunicorn:
+        with sent(gunicorn, ("GET", "/orders/17/wait")) as requests:
+            all_in_progress(gunicorn, requests)
+            eventually(lambda: overview(gunicorn)["requests"][0]["endpoint"], equals=template)
+            gunicorn.kill_worker(gunicorn.worker_pids()[0])
+            eventually(partial(has_deaths, gunicorn, 1))
+        eventually(partial(aborted, gunicorn), equals={("GET", template, "kill"): 1})
+
+
+def test_streams_of_http2_are_requests_of_their_own() -> None:
+    """Each stream has a place in the table."""
+    arguments = ["--http-protocols=h2,h1", "--http2-cleartext=prior-knowledge", "--graceful-timeout=1"]
+    worker = "gunicorn_prometheus_exporter.PrometheusASGIWorker"
+    with Gunicorn("apps.hanging_asgi:app", worker_class=worker, arguments=arguments) as gunicorn:
+        client = Http2Client(gunicorn.port)
+        asking = threading.Thread(target=_ignoring_its_end, args=(client, 7), daemon=True)
+        asking.start()
+        eventually(lambda: len(overview(gunicorn)["requests"]), equals=7)
+        gunicorn.kill_worker(gunicorn.worker_pids()[0])
+        eventually(partial(has_deaths, gunicorn, 1))
+        assert deaths(gunicorn)[0].answering.startswith("7 requests: ")
+        asking.join(30)
+        client.close()
+
+
+def _ignoring_its_end(client: Http2Client, streams: int) -> None:
+    with contextlib.suppress(Exception):
+        client.ask(*[Http2Request("/wait/1")] * streams)
+
+
+@pytest.mark.parametrize("worker", ["TornadoWorker", "UvicornWorker", "ASGIWorker", "GeventWorker"])
+def test_a_request_that_has_ended_leaves_the_table(worker: str) -> None:
+    """Answered, or abandoned by its client."""
+    kind = Kind(worker, "frameworks")
+    app = "apps.shapes_asgi:app" if kind.is_asgi else "apps.shapes:app"
+    with Gunicorn(app, venv=Venv(kind.venv), worker_class=kind.worker_class) as gunicorn:
+        for _ in range(50):
+            gunicorn.get("/")
+        if worker != "TornadoWorker":  # it collects a WSGI response before it sends any of it
+            with sent(gunicorn, ("GET", "/endless")) as requests:
+                all_in_progress(gunicorn, requests)
+        eventually(partial(traces_in_progress, gunicorn), equals=set())
+
+
+def test_deaths_survive_an_upgrade() -> None:
+    """USR2: the next arbiter has the control memory of the one before."""
+    with started(kinds()[1]) as gunicorn:
+        (worker,) = gunicorn.worker_pids()
+        with sent(gunicorn, ("GET", "/wait/1")) as requests:
+            all_in_progress(gunicorn, requests)
+            gunicorn.kill_worker(worker)
+            eventually(partial(has_deaths, gunicorn, 1))
+        eventually(partial(has_another_worker, gunicorn, worker))
+        gunicorn.send(signal.SIGUSR2)
+        eventually(lambda: gunicorn.log.count("Starting gunicorn") == 2)
+        eventually(lambda: [death["pid"] for death in overview(gunicorn)["deaths"]], equals=[worker])

@@ -2,13 +2,16 @@
 
 import http.client
 import json
+import os
 import re
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from harness import Exporter, Gunicorn, RedisServer, eventually
+from harness import Exporter, Gunicorn, RedisServer, Venv, eventually
+from harness.in_flight import overview, sent, traces_in_progress
 from harness.paths import ROOT
 
 SHOP = ROOT / "examples" / "flask_app"
@@ -218,3 +221,51 @@ _COLOURS = """() => {
 def _worst_contrast(page: Page) -> float:
     """Returns the lowest contrast of all visible text with its background."""
     return float(page.evaluate(_COLOURS))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_page_shows_what_runs_and_the_deaths(browser: Browser, size: tuple[int, int], scheme: str) -> None:
+    """No request, one, two hundred, and after ten deaths; oldest first, with and without scripts."""
+    worker = "gunicorn_prometheus_exporter.PrometheusUvicornWorker"
+    with Gunicorn(
+        "apps.hanging_asgi:app",
+        venv=Venv.frameworks(),
+        worker_class=worker,
+        arguments=["--graceful-timeout=1", "--timeout=2"],
+        environment={"GUNICORN_EXPORTER_HTTP_IN_FLIGHT": "path"},
+    ) as gunicorn:
+        page, complaints = _open(browser, _address(gunicorn), size, scheme)
+        page.wait_for_function("() => document.querySelector('#more-running').innerText === 'No request.'")
+        assert page.inner_text("#deaths") == "None."
+        with sent(gunicorn, ("GET", "/wait/first")):
+            page.wait_for_function("() => document.querySelector('#running-rows').innerText.includes('/wait/first')")
+            with sent(gunicorn, *[("POST", "/wait/<b>")] * 199) as others:
+                eventually(lambda: len(traces_in_progress(gunicorn)), equals=200)
+                page.wait_for_function("() => document.querySelectorAll('#running-rows tr').length === 50")
+                assert "/wait/first" in page.inner_text("#running-rows tr:first-child")
+                assert page.inner_text("#more-running") == "And 150 more, which began later."
+                assert len(others) == 199
+                assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+                gunicorn.kill_worker(gunicorn.worker_pids()[0])
+                eventually(partial(_deaths, gunicorn), equals=1)
+        for number in range(9):
+            with sent(gunicorn, ("GET", "/spin" if number == 8 else "/die/exit")):
+                eventually(partial(_deaths, gunicorn), equals=number + 2)
+        page.wait_for_function("() => document.querySelectorAll('#deaths li').length === 10")
+        assert "while answering 200 requests: GET /wait/first for" in page.inner_text("#deaths li:last-child")
+        page.click("#deaths li:first-child summary")
+        assert "in spin" in page.inner_text("#deaths li:first-child pre")
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+        assert _worst_contrast(page) >= CONTRAST
+        if folder := os.environ.get("HARNESS_SCREENSHOTS"):
+            page.screenshot(path=f"{folder}/deaths-{size[0]}-{scheme}.png", full_page=True)
+        page.context.close()
+        plain, more_complaints = _open(browser, _address(gunicorn), size, scheme, scripts=False)
+        assert plain.locator("#deaths li").count() == 10
+        plain.context.close()
+        assert complaints + more_complaints == []
+
+
+def _deaths(gunicorn: Gunicorn) -> int:
+    return len(overview(gunicorn)["deaths"])

@@ -44,7 +44,7 @@ pub use refresh::{
 pub use sharding::shard_of;
 pub use shared_registry::{SharedError, SharedFailure, SharedRegistry};
 pub use state::{Beginning, CarryOverStore, State};
-pub use state::{Overview, OverviewRequests, Overviews, RunningRequest, overviews};
+pub use state::{LoggedDeath, Overview, OverviewRequests, Overviews, RunningRequest, overviews};
 pub use stores::{
     Directory, DirectoryError, FileError, GatherError, Gatherer, KnownFamily, create_directory,
 };

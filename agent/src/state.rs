@@ -18,7 +18,7 @@ pub use beginning::Beginning;
 pub use carrying_over::CarryOverStore;
 pub(crate) use entry::{Entry, Life, ProcessWatch};
 pub(crate) use files::FilesBoot;
-pub use overview::{Overview, OverviewRequests, Overviews, RunningRequest, overviews};
+pub use overview::{LoggedDeath, Overview, OverviewRequests, Overviews, RunningRequest, overviews};
 pub(crate) use shared::FinalLeave;
 
 use std::cell::RefCell;

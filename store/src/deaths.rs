@@ -63,6 +63,43 @@ pub struct LostRequest {
     pub trace: Option<String>,
 }
 
+impl Death {
+    /// Returns the line that the arbiter logs.
+    pub fn in_words(&self) -> String {
+        let (pid, worker, how) = (self.pid, &self.worker, &self.how);
+        let all = self.requests.len() as u64 + self.more;
+        let listed: Vec<_> = self.requests.iter().map(LostRequest::in_words).collect();
+        let answering = match (all, listed.as_slice()) {
+            (0, _) => "no request".to_owned(),
+            (1, [only]) => only.clone(),
+            (1, _) => "1 request".to_owned(),
+            (all, []) => format!("{all} requests"),
+            (all, listed) => {
+                let more = match self.more {
+                    0 => String::new(),
+                    more => format!("; and {more} more"),
+                };
+                format!("{all} requests: {}{more}", listed.join("; "))
+            }
+        };
+        format!("worker {pid} ({worker}) {how} while answering {answering}")
+    }
+}
+
+impl LostRequest {
+    fn in_words(&self) -> String {
+        let Self {
+            method,
+            endpoint,
+            age,
+            trace,
+        } = self;
+        let trace = trace.as_ref();
+        let trace = trace.map_or(String::new(), |trace| format!(", trace {trace}"));
+        format!("{method} {endpoint} for {age:.1} s{trace}")
+    }
+}
+
 impl Control {
     /// Remembers a death. One that is too large loses frames, and then requests.
     pub fn add_death(&self, mut death: Death) {
@@ -182,5 +219,39 @@ mod tests {
         assert_eq!(deaths[0].requests, death(1).requests);
         assert_eq!(deaths[0].stack.last(), Some(&frame(29)));
         assert!(deaths[0].stack.len() > 8);
+    }
+
+    #[test]
+    fn a_death_is_one_line_that_names_the_longest_requests() {
+        let one = LostRequest {
+            method: "POST".to_owned(),
+            endpoint: "/reports/<int:id>".to_owned(),
+            age: 31.24,
+            trace: Some("4bf92f3577b34da6a3ce929d0e0e4736".to_owned()),
+        };
+        let two = death(1).requests.remove(0);
+        for (requests, more, end) in [
+            (vec![], 0, "no request"),
+            (vec![], 1, "1 request"),
+            (vec![], 7, "7 requests"),
+            (
+                vec![one.clone()],
+                0,
+                "POST /reports/<int:id> for 31.2 s, trace 4bf92f3577b34da6a3ce929d0e0e4736",
+            ),
+            (
+                vec![two.clone(), two],
+                3,
+                "5 requests: GET / for 1.5 s; GET / for 1.5 s; and 3 more",
+            ),
+        ] {
+            let death = Death {
+                requests,
+                more,
+                ..death(4711)
+            };
+            let begin = "worker 4711 (shop:8000:1) was killed by SIGKILL while answering";
+            assert_eq!(death.in_words(), format!("{begin} {end}"));
+        }
     }
 }

@@ -24,7 +24,17 @@ pub struct Overview {
     /// Number of the others.
     pub more: u64,
     /// The deaths, newest first.
-    pub deaths: Vec<Death>,
+    pub deaths: Vec<LoggedDeath>,
+}
+
+/// The death of a worker, with the line of the error log.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct LoggedDeath {
+    /// The death.
+    #[serde(flatten)]
+    pub death: Death,
+    /// The line.
+    pub line: String,
 }
 
 /// A request in progress.
@@ -110,11 +120,16 @@ impl State {
                 trace: request.trace_id(),
             }
         });
+        let deaths = self.control.deaths().into_iter();
+        let deaths = deaths.map(|death| LoggedDeath {
+            line: death.in_words(),
+            death,
+        });
         Overview {
             instance: self.options.instance.clone(),
             requests: requests.collect(),
             more,
-            deaths: self.control.deaths(),
+            deaths: deaths.collect(),
         }
     }
 

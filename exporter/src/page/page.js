@@ -222,6 +222,56 @@ function drawWorkers(recent) {
   );
 }
 
+// Draws the requests in progress, oldest first, and the deaths, newest first.
+function drawRunning(running) {
+  byId("running").hidden = byId("last-deaths").hidden = !running;
+  if (!running) return;
+  byId("running-rows").replaceChildren(
+    ...running.requests.slice(0, ROWS).map((request) => {
+      const line = element("tr");
+      line.append(
+        head(element("span", request.method, "method"), ` ${request.endpoint}`),
+        cell("For", duration(request.age)),
+        cell("Worker", request.worker),
+        cell("Process", String(request.pid)),
+        cell("Trace", request.trace ?? "–", "trace"),
+      );
+      return line;
+    }),
+  );
+  const left = running.more + Math.max(0, running.requests.length - ROWS);
+  const none = running.requests.length || left ? "" : "No request.";
+  say(byId("more-running"), left ? `And ${count(left)} more, which began later.` : none);
+  drawDeaths(running.deaths);
+}
+
+let drawnDeaths = ""; // not drawn again while they are the same, so that what a reader has opened stays open
+
+function drawDeaths(deaths) {
+  const drawn = JSON.stringify(deaths);
+  if (drawn === drawnDeaths) return;
+  drawnDeaths = drawn;
+  byId("deaths").replaceChildren(
+    ...deaths.map((death) => {
+      const line = element("li");
+      const told = element("span", death.line);
+      if (death.stack.length) {
+        const details = element("details");
+        details.append(element("summary", "Where it hung"), element("pre", death.stack.join("\n")));
+        told.append(details);
+      }
+      line.append(element("b", moment(death.time * 1000)), told);
+      return line;
+    }),
+    ...(deaths.length ? [] : [element("li", "None.", "none")]),
+  );
+}
+
+function moment(time) {
+  const isToday = new Date(time).toDateString() === new Date().toDateString();
+  return isToday ? clock(time) : `${new Date(time).toLocaleDateString()} ${clock(time)}`;
+}
+
 function drawLines(id, lines, none) {
   byId(id).replaceChildren(
     ...lines.map(([name, where, times]) => {
@@ -338,6 +388,7 @@ async function beat() {
         byId("figures").hidden = false;
         remember(answer.figures);
         say(byId("scope"), answer.scope);
+        drawRunning(answer.running);
         if (history.length > 1) draw();
       }
     } catch (error) {

@@ -1,11 +1,15 @@
 //! Writes the page as it is without a script: totals since the start.
 
+mod running;
 mod values;
 
 use std::fmt::{self, Display, Write as _};
 
+use metrics_agent::Overview;
+
 use super::figures::{Endpoint, Exception, Figures, Worker};
 use crate::routes::Outage;
+use running::running;
 use values::{Count, Percent, Seconds, Text, Time, Uptime};
 
 /// Share of failed requests above which the page warns, and below it the share for an alarm. The
@@ -16,7 +20,7 @@ const MANY_FAIL: f64 = 0.05;
 const ROWS: usize = 50;
 
 /// Returns the whole page. `scope` describes in words what the figures cover.
-pub(crate) fn page(figures: &Figures, scope: &str) -> String {
+pub(crate) fn page(figures: &Figures, overview: Option<&Overview>, scope: &str) -> String {
     let (level, headline) = verdict(figures);
     let mut html = String::with_capacity(16 * 1_024);
     begin(
@@ -27,7 +31,7 @@ pub(crate) fn page(figures: &Figures, scope: &str) -> String {
         "Counted since the start.",
     );
     // Writing to a string cannot fail.
-    let _ = body(&mut html, figures);
+    let _ = body(&mut html, figures, overview);
     html.push_str(END);
     html
 }
@@ -44,7 +48,7 @@ pub(crate) fn unavailable(outage: &Outage) -> String {
     html.push_str("<div id=\"figures\" hidden>\n");
     // Writing to a string cannot fail.
     let none = Figures::default();
-    let _ = tiles(&mut html, &none).and_then(|()| tables(&mut html, &none));
+    let _ = tiles(&mut html, &none).and_then(|()| tables(&mut html, &none, None));
     html.push_str("</div>\n");
     html.push_str(END);
     html
@@ -104,17 +108,17 @@ fn begin(html: &mut String, level: &str, headline: &str, scope: &str, when: &str
 const END: &str = r#"</main>
 <footer>
 <p>Quantiles are estimated from the buckets of the histograms, as Prometheus does it.
-The same numbers for a scraper: <a href="metrics">/metrics</a>; the exporter's own: <a href="-/metrics">/-/metrics</a>.</p>
+The same numbers for a scraper: <a href="metrics">/metrics</a>; what runs, as JSON: <a href="requests">/requests</a>; the exporter's own: <a href="-/metrics">/-/metrics</a>.</p>
 </footer>
 </body>
 </html>
 "#;
 
-fn body(html: &mut String, figures: &Figures) -> fmt::Result {
+fn body(html: &mut String, figures: &Figures, overview: Option<&Overview>) -> fmt::Result {
     html.push_str("<div id=\"figures\">\n");
     tiles(html, figures)?;
     notes(html, figures)?;
-    tables(html, figures)?;
+    tables(html, figures, overview)?;
     html.push_str("</div>\n");
     Ok(())
 }
@@ -176,8 +180,9 @@ fn notes(html: &mut String, figures: &Figures) -> fmt::Result {
     Ok(())
 }
 
-fn tables(html: &mut String, figures: &Figures) -> fmt::Result {
+fn tables(html: &mut String, figures: &Figures, overview: Option<&Overview>) -> fmt::Result {
     endpoints(html, figures)?;
+    running(html, overview)?;
     exceptions(html, &figures.exceptions)?;
     workers(html, figures)?;
     reasons(html, figures)
@@ -382,6 +387,6 @@ mod tests {
     }
 
     fn page_of(text: &str) -> String {
-        page(&Figures::of(text, 1), "here")
+        page(&Figures::of(text, 1), None, "here")
     }
 }

@@ -18,7 +18,7 @@ use crate::backend::BackendError;
 use crate::negotiate::Encoding;
 use crate::page::{self, FAMILIES, Figures};
 use crate::scrape::{HoldBack, Outcome, PageBody, Scrape};
-use metrics_agent::now_ms;
+use metrics_agent::{Overview, now_ms};
 use metrics_settings::Scope;
 
 /// Time limit of the live page.
@@ -31,6 +31,8 @@ const REFRESH_LIMIT: Duration = Duration::from_secs(1);
 struct Answer<'a> {
     scope: &'a str,
     figures: &'a Figures,
+    /// What runs in this instance now, if this exporter shows that.
+    running: Option<Overview>,
 }
 
 /// The outage that the script and the page show in place of figures.
@@ -81,7 +83,9 @@ impl App {
         let (status, html) = match self.figures().await {
             None => return no_instance(),
             Some((scope, Ok(figures))) => {
-                (StatusCode::OK, page::page(&figures, &self.in_words(scope)))
+                let overview = self.overview().await;
+                let html = page::page(&figures, overview.as_ref(), &self.in_words(scope));
+                (StatusCode::OK, html)
             }
             Some((scope, Err(error))) => {
                 let html = page::unavailable(&self.outage(scope, &error));
@@ -110,6 +114,7 @@ impl App {
                 let answer = Answer {
                     scope: &self.in_words(scope),
                     figures: &figures,
+                    running: self.overview().await,
                 };
                 (StatusCode::OK, serde_json::to_string(&answer))
             }

@@ -61,6 +61,10 @@ class Request:
         self._endpoint = endpoint
         self._recorder.name(self._start, endpoint)
 
+    def show(self, endpoint: str) -> None:
+        """Shows an endpoint while the request is in progress; its label may become another."""
+        self._recorder.name(self._start, self.prefix + endpoint)
+
     async def receive(self) -> MutableMapping[str, Any]:
         """Receives from the server, and counts the bytes of the body."""
         message = await self._receive()

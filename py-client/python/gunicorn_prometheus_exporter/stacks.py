@@ -72,9 +72,10 @@ def _frames_of_request(
 
 
 def _of_application(frames: list[tuple[FrameType, int]]) -> list[tuple[FrameType, int]]:
-    """Leaves out the frames of Gunicorn's worker, which are outside of all others."""
-    of_worker = [number for number, (frame, _) in enumerate(frames) if _GUNICORN in frame.f_code.co_filename]
-    return frames[of_worker[-1] + 1 :] if of_worker and of_worker[-1] + 1 < len(frames) else frames
+    """Leaves out the frames of the server, which are outside of all others."""
+    is_outside = [_GUNICORN in frame.f_code.co_filename or _is_wrapper(frame) for frame, _ in frames]
+    outside = max((number for number, is_one in enumerate(is_outside) if is_one), default=-1)
+    return frames[outside + 1 :] or frames
 
 
 def _frame_of_greenlet(address: int) -> FrameType | None:

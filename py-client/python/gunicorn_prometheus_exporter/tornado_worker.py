@@ -105,7 +105,12 @@ class _Metered(tornado.httputil.HTTPMessageDelegate):  # type: ignore[misc]
     @endpoint.setter
     def endpoint(self, endpoint: str | None) -> None:
         self._endpoint = endpoint
-        if endpoint and self.start is not None:
+        if endpoint:
+            self.show(endpoint)
+
+    def show(self, endpoint: str) -> None:
+        """Shows an endpoint while the request is in progress; its label may become another."""
+        if self.start is not None:
             self.recorder.name(self.start, endpoint)
 
     def headers_received(self, start_line: Any, headers: Any) -> Any:

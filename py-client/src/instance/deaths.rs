@@ -4,7 +4,6 @@
 //! exporter that is killed meanwhile changes nothing, and each end is reported once.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use metrics_settings::InFlight;
 use metrics_store::catalogue::HTTP_ABORTED;
@@ -155,40 +154,12 @@ impl Supervisor {
 
 /// Returns the line of a death, and below it where the worker hung.
 fn in_words(death: &Death) -> String {
-    let mut text = format!("worker {} ({}) {}", death.pid, death.worker, death.how);
-    let all = death.requests.len() as u64 + death.more;
-    let of_one = |request: &LostRequest| {
-        let LostRequest {
-            method,
-            endpoint,
-            age,
-            trace,
-        } = request;
-        let trace = trace
-            .as_ref()
-            .map_or(String::new(), |trace| format!(", trace {trace}"));
-        format!("{method} {endpoint} for {age:.1} s{trace}")
-    };
-    let listed: Vec<_> = death.requests.iter().map(of_one).collect();
-    // Writing to a text never fails.
-    let _ = match (all, listed.as_slice()) {
-        (0, _) => write!(text, " while answering no request"),
-        (1, [only]) => write!(text, " while answering {only}"),
-        (1, _) => write!(text, " while answering 1 request"),
-        (all, []) => write!(text, " while answering {all} requests"),
-        (all, listed) => {
-            let listed = listed.join("; ");
-            let more = match death.more {
-                0 => String::new(),
-                more => format!("; and {more} more"),
-            };
-            write!(text, " while answering {all} requests: {listed}{more}")
-        }
-    };
+    let mut text = death.in_words();
     if !death.stack.is_empty() {
         text.push_str("; it was in");
         for line in &death.stack {
-            let _ = write!(text, "\n  {line}");
+            text.push_str("\n  ");
+            text.push_str(line);
         }
     }
     text
@@ -198,52 +169,19 @@ fn in_words(death: &Death) -> String {
 mod tests {
     use super::*;
 
-    fn request(age: f64, trace: Option<&str>) -> LostRequest {
-        LostRequest {
-            method: "POST".to_owned(),
-            endpoint: "/reports/<int:id>".to_owned(),
-            age,
-            trace: trace.map(str::to_owned),
-        }
-    }
-
-    fn death(requests: Vec<LostRequest>, more: u64) -> Death {
-        Death {
-            worker: "shop:8000:2".to_owned(),
-            pid: 4711,
-            how: "was killed by SIGKILL (out of memory, 512 MiB resident)".to_owned(),
-            requests,
-            more,
-            ..Death::default()
-        }
-    }
-
     #[test]
-    fn a_death_is_one_line_that_names_the_longest_requests() {
-        const BEGIN: &str = "worker 4711 (shop:8000:2) was killed by SIGKILL (out of memory, 512 MiB resident) while answering ";
-        let one = request(31.24, Some("4bf92f3577b34da6a3ce929d0e0e4736"));
-        let two = request(0.04, None);
-        for (death, end) in [
-            (death(vec![], 0), "no request"),
-            (death(vec![], 1), "1 request"),
-            (death(vec![], 7), "7 requests"),
-            (
-                death(vec![one.clone()], 0),
-                "POST /reports/<int:id> for 31.2 s, trace 4bf92f3577b34da6a3ce929d0e0e4736",
-            ),
-            (
-                death(vec![two.clone(), two], 3),
-                "5 requests: POST /reports/<int:id> for 0.0 s; POST /reports/<int:id> for 0.0 s; and 3 more",
-            ),
-        ] {
-            assert_eq!(in_words(&death), format!("{BEGIN}{end}"));
-        }
-        let mut hung = death(vec![one], 0);
-        hung.stack = vec!["File \"shop.py\", line 7, in slow".to_owned()];
-        let words = in_words(&hung);
-        assert!(
-            words.ends_with("; it was in\n  File \"shop.py\", line 7, in slow"),
-            "{words}"
-        );
+    fn the_frames_follow_the_line() {
+        let mut death = Death {
+            worker: "shop:0".to_owned(),
+            pid: 7,
+            how: "was killed by SIGABRT (timeout of 30 s)".to_owned(),
+            ..Death::default()
+        };
+        let line =
+            "worker 7 (shop:0) was killed by SIGABRT (timeout of 30 s) while answering no request";
+        assert_eq!(in_words(&death), line);
+        death.stack = vec!["File \"shop.py\", line 7, in slow".to_owned()];
+        let frames = "; it was in\n  File \"shop.py\", line 7, in slow";
+        assert_eq!(in_words(&death), format!("{line}{frames}"));
     }
 }

@@ -66,7 +66,7 @@ impl Recorder {
 
     /// See `name`.
     pub(super) fn name_request(&self, request: u32, template: &str) {
-        if self.turn == process::turn() && self.options.in_flight != InFlight::Off {
+        if self.turn == process::turn() {
             lock(&self.state)
                 .requests
                 .name(RequestId::from_number(request), template);
@@ -75,7 +75,7 @@ impl Recorder {
 
     /// See `name_current`.
     pub(super) fn name_request_here(&self, py: Python<'_>, template: &str) {
-        if self.turn != process::turn() || self.options.in_flight == InFlight::Off {
+        if self.turn != process::turn() {
             return;
         }
         let thread = self.thread(py);
@@ -115,9 +115,10 @@ impl Recorder {
         let since_epoch = now.saturating_duration_since(self.epoch).as_nanos() as u64;
         let has_routes = self.has_routes.load(Relaxed);
         let endpoint = match (self.options.in_flight, has_routes) {
-            (InFlight::Off, _) | (InFlight::Endpoint, true) => Endpoint::Unknown,
+            (InFlight::Endpoint | InFlight::Off, true) => Endpoint::Unknown,
             (InFlight::Path, true) => Endpoint::Unmatched(path),
-            (InFlight::Endpoint | InFlight::Path, false) => Endpoint::Path(path),
+            // The reader shows it only if it is in the table of endpoints; a label needs it then.
+            (_, false) => Endpoint::Path(path),
         };
         let request = NewRequest {
             method,
@@ -141,9 +142,8 @@ impl Recorder {
     #[inline]
     pub(super) fn keeps_path(&self) -> bool {
         match self.options.in_flight {
-            InFlight::Endpoint => !self.has_routes.load(Relaxed),
+            InFlight::Endpoint | InFlight::Off => !self.has_routes.load(Relaxed),
             InFlight::Path => true,
-            InFlight::Off => false,
         }
     }
 

@@ -134,6 +134,19 @@ def name_route(environ: dict[str, Any], template: str) -> None:
     _note(environ, ENDPOINT, prefix + _mounted_at(environ) + template)
 
 
+def show_route(environ: dict[str, Any], template: str) -> None:
+    """Shows the route of a WSGI request while it is in progress; its label is named at the end, and may be another."""
+    _show(environ, _mounted_at(environ) + template)
+
+
+def _show(environ: dict[str, Any], endpoint: str) -> None:
+    request = environ.get(REQUEST) or environ.get(METERED)
+    if request is not None:
+        request.show(endpoint)
+    elif _name_current is not None:
+        _name_current(endpoint)
+
+
 def name_handler(environ: dict[str, Any], name: str) -> None:
     """Names the handler that answered a WSGI request without routes."""
     _note(environ, ENDPOINT, name)
@@ -182,11 +195,11 @@ def _mounted_at(environ: dict[str, Any]) -> str:
 def _note(environ: dict[str, Any], key: str, value: object) -> None:
     environ[key] = value
     if key == ENDPOINT:
-        request = environ.get(REQUEST) or environ.get(METERED)
+        request = environ.get(REQUEST)
         if request is not None:
             request.endpoint = value
-        elif _name_current is not None:
-            _name_current(value)
+        else:
+            _show(environ, str(value))
     notes = environ.get(_NOTES)
     if notes is not None:
         notes[key] = value

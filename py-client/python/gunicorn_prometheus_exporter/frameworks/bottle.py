@@ -5,12 +5,24 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from . import ENDPOINT, is_no_error, mounting, name_route, note_error, wrap
+from . import ENDPOINT, is_no_error, mounting, name_route, note_error, show_route, wrap
 
 
 def install(bottle: Any) -> None:
     """Wraps the step that finds a route, calls its handler and catches exceptions."""
     wrap(bottle.Bottle, "_handle", partial(_handling, bottle.HTTPError))
+    wrap(bottle.Router, "match", _showing)
+
+
+def _showing(original: Any) -> Any:
+    def match(self: Any, environ: Any) -> Any:
+        found = original(self, environ)
+        rule = getattr(found[0], "rule", None)
+        if rule is not None:
+            show_route(environ, rule)
+        return found
+
+    return match
 
 
 def _handling(http_error: Any, original: Any) -> Any:

@@ -6,10 +6,11 @@ import sys
 from typing import Any
 
 import pyramid.router
+import pyramid.urldispatch
 import pyramid.view
 from pyramid.exceptions import PredicateMismatch
 
-from . import is_no_error, name_handler, name_route, note_error, wrap
+from . import is_no_error, name_handler, name_route, note_error, show_route, wrap
 
 
 def install(_router: Any) -> None:
@@ -17,8 +18,25 @@ def install(_router: Any) -> None:
     # Tweens are made earlier, with the application; the wrapped functions are looked up at each call.
     wrap(pyramid.router.Router, "invoke_request", _naming)
     wrap(pyramid.router, "_call_view", _naming_view)
+    wrap(pyramid.urldispatch.RoutesMapper, "__call__", _showing)
     # Pyramid's own tween calls it, and those of applications that answer exceptions themselves.
     wrap(pyramid.view.ViewMethodsMixin, "invoke_exception_view", _noting)
+
+
+def _showing(original: Any) -> Any:
+    def call(self: Any, request: Any) -> Any:
+        found = original(self, request)
+        route = found.get("route")
+        if route is not None:
+            show_route(request.environ, _template(route))
+        return found
+
+    return call
+
+
+def _template(route: Any) -> str:
+    pattern: str = route.pattern
+    return pattern if pattern.startswith("/") else f"/{pattern}"
 
 
 def _naming(original: Any) -> Any:
@@ -28,7 +46,7 @@ def _naming(original: Any) -> Any:
         finally:
             route = getattr(request, "matched_route", None)
             if route is not None:
-                name_route(request.environ, route.pattern if route.pattern.startswith("/") else f"/{route.pattern}")
+                name_route(request.environ, _template(route))
 
     return invoke_request
 
