@@ -12,6 +12,7 @@
 #   make lint               formatting, clippy, ruff, mypy, links of documentation; dependencies, and which packages may have them
 #   make advisories         known vulnerabilities of the dependencies; fetches RustSec's database from GitHub
 #   make docs               what the code says of itself: docs/{metrics,cli,api}.md, the schema of the settings, the dashboards
+#   make screenshots        docs/page.png, by a browser
 #   make site               the documentation as a site, under target/site
 #   make dist               everything that a release consists of, with checksums, under target/dist
 #   make bench              measures cost, also of comparable packages; writes bench/results.md
@@ -45,7 +46,7 @@ export PYTEST_WORKERS
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 .DEFAULT_GOAL := build
-.PHONY: demo build test test-rust test-python test-matrix test-servers test-deaths test-valgrind lint advisories docs site dist bench soak model-check fuzz docker clean setup-%
+.PHONY: demo build test test-rust test-python test-matrix test-servers test-deaths test-valgrind lint advisories docs screenshots site dist bench soak model-check fuzz docker clean setup-%
 
 demo: setup-demo build
 	$(DEVELOPER)/python scripts/demo.py $(ARGS)
@@ -115,6 +116,9 @@ docs: setup-demo build
 	$(RELEASE)/gunicorn-prometheus-exporter check-config --schema >docs/settings.schema.json
 	scripts/dashboards.py
 	scripts/chart_page.py >target/chart.md && mv target/chart.md deploy/helm/README.md
+
+screenshots: setup-test build
+	SCREENSHOTS=docs $(DEVELOPER)/python -m pytest -q --timeout=300 tests/test_docs_screenshots.py
 
 site: setup-site
 	NO_MKDOCS_2_WARNING=1 .venvs/site/bin/mkdocs build --quiet
