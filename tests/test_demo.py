@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +33,7 @@ def test_the_demo_counts_exactly_what_it_sent(arguments: list[str]) -> None:
 
 def test_the_demo_goes_on_until_it_is_interrupted() -> None:
     """The first address is the live page; requests go on; Ctrl-C ends everything with status 0."""
-    command = [sys.executable, ROOT / "scripts" / "demo.py", "--embedded"]
+    command: list[str | Path] = [sys.executable, ROOT / "scripts" / "demo.py", "--embedded"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
         try:
             assert demo.stdout is not None

@@ -13,15 +13,14 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from harness import RedisServer, Venv
 from harness.helm import install
 from harness.paths import EXPORTER, ROOT, TARGET, built, wheel
 from harness.process import clean_environment
 
-VERSION = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["version"]
-REPOSITORY = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]["repository"]
+_PACKAGE = (ROOT / "Cargo.toml").read_text().split("[workspace.package]")[1]
+VERSION, REPOSITORY = (re.findall(rf'^{key} = "(.*)"$', _PACKAGE, re.MULTILINE)[0] for key in ("version", "repository"))
 
 
 def _metadata() -> dict[str, list[str]]:
@@ -95,7 +94,8 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
 
 
 def test_every_file_of_a_release_has_its_checksum(dist: dict[str, Path]) -> None:
-    sums = dict(reversed(line.split("  ")) for line in dist["SHA256SUMS"].read_text().splitlines())
+    lines = [line.split("  ") for line in dist["SHA256SUMS"].read_text().splitlines()]
+    sums = {name: checksum for checksum, name in lines}
     assert sums == {
         name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in dist.items() if name != "SHA256SUMS"
     }
@@ -108,7 +108,7 @@ def test_the_source_distribution_is_complete(dist: dict[str, Path]) -> None:
     with tarfile.open(dist[f"gunicorn_prometheus_exporter-{VERSION}.tar.gz"]) as packed:
         packed.extractall(dist["SHA256SUMS"].parents[1] / "sdist", filter="data")
     root = dist["SHA256SUMS"].parents[1] / "sdist" / f"gunicorn_prometheus_exporter-{VERSION}"
-    command = [
+    command: list[str | Path] = [
         "cargo",
         "metadata",
         "--offline",

@@ -25,7 +25,7 @@ def _fences(page: str, language: str) -> list[str]:
 
 
 def _check(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [built(EXPORTER), "check-config", *words]
+    command: list[str | Path] = [built(EXPORTER), "check-config", *words]
     return subprocess.run(
         command, env=clean_environment(environment), capture_output=True, text=True, timeout=60, check=False
     )

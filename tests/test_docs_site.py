@@ -38,7 +38,7 @@ class _Page(HTMLParser):
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built site."""
     directory = tmp_path_factory.mktemp("site")
-    command = [VENVS / "site" / "bin" / "mkdocs", "build", "--strict", "--site-dir", directory]
+    command: list[str | Path] = [VENVS / "site" / "bin" / "mkdocs", "build", "--strict", "--site-dir", directory]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=150)
     assert done.returncode == 0, done.stderr

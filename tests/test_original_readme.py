@@ -37,7 +37,7 @@ def _ask(exporter: Exporter, path: str, accept: str = "*/*") -> tuple[int, str]:
 
 
 def _health(exporter: Exporter) -> subprocess.CompletedProcess[str]:
-    command = [built(EXPORTER), "health"]
+    command: list[str | Path] = [built(EXPORTER), "health"]
     return subprocess.run(command, env=exporter.environment, capture_output=True, text=True, check=False, timeout=30)
 
 
