@@ -91,3 +91,15 @@ def test_every_line_of_the_log_is_in_troubleshooting() -> None:
         # Some lines are wholly made elsewhere, and their words are in the tables by the test above.
         if len(words) > 12:
             assert any(part in page for part in parts if len(part) > 12), f"docs/troubleshooting.md has no {line!r}"
+
+
+def test_what_pages_let_pip_install_exists() -> None:
+    """An index has another package of our name, so pages install the wheel that `make build` leaves.
+
+    Only the page for the index itself, py-client/README.md, names the package there.
+    """
+    pages = [*PAGES, *(ROOT / "examples").rglob("*.md"), *(ROOT / "system-test").glob("*.md")]
+    lines = [line for page in pages for line in re.findall(r"pip install ([^`\n]*)", page.read_text())]
+    assert len(lines) > 5
+    for line in lines:
+        assert "gunicorn-prometheus-exporter" not in line, line

@@ -81,19 +81,15 @@ impl Lines<'_> {
             let key = format!("{parent}{name}");
             let indent = "  ".repeat(1 + key.matches('.').count());
             // Writing to a string cannot fail.
-            let _ = match value {
-                Value::Object(below) => {
-                    let written = writeln!(text, "{indent}{name}:");
-                    self.write(text, below, &format!("{key}."));
-                    written
-                }
-                _ => {
-                    if let Some(place) = self.place(&key, value) {
-                        let _ = writeln!(text, "{indent}# {place}");
-                    }
-                    writeln!(text, "{indent}{name}: {value}")
-                }
-            };
+            if let Value::Object(below) = value {
+                let _ = writeln!(text, "{indent}{name}:");
+                self.write(text, below, &format!("{key}."));
+                continue;
+            }
+            if let Some(place) = self.place(&key, value) {
+                let _ = writeln!(text, "{indent}# {place}");
+            }
+            let _ = writeln!(text, "{indent}{name}: {value}");
         }
     }
 

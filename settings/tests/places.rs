@@ -1,5 +1,7 @@
 //! Where values come from: variables in the file, files of secrets, and the place of each value.
 
+#![allow(clippy::unwrap_used, reason = "a failed test should stop here")]
+
 use std::path::{Path, PathBuf};
 
 use metrics_settings::{LoadResult, Settings, SettingsError};
