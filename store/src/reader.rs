@@ -1,6 +1,7 @@
 //! The exporter's side: reads a store at any time, however its writer ended.
 
 mod mapping;
+mod records;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,10 +11,10 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use metrics_model::{FamilySpec, FamilyType, Layout, Point, SourceExemplar};
 
 use crate::file::{hex, may_be_mapped};
-use crate::hidden::{HIDDEN, translated};
+use crate::hidden::HIDDEN;
 use crate::layout::{
-    AT_FLAGS, AT_HIDES_BY, AT_PID, AT_REUSED, AT_START_TIME, AT_USED, FREE, HEADER, HIDES_BY_NUL,
-    MAX_STORE, RETIRED, RETURNED, SERIES_HEAD, STATE, Shape, WRITING,
+    AT_FLAGS, AT_PID, AT_REUSED, AT_START_TIME, AT_USED, FREE, HEADER, MAX_STORE, RETIRED,
+    RETURNED, SERIES_HEAD, STATE, Shape, WRITING,
 };
 use crate::memory::{FIRST_SEGMENT, Segment, segment_bounds, segment_of, words};
 use crate::record::{self, Labels, Record};
@@ -329,27 +330,6 @@ impl StoreReader {
         &self.families
     }
 
-    pub(crate) fn records(&self) -> impl Iterator<Item = SeriesRecord<'_>> {
-        let numbered = self.series.iter().enumerate();
-        numbered.map(|(number, place)| SeriesRecord {
-            family: place.family,
-            labels: &place.labels,
-            shape: place.shape,
-            at: place.at,
-            words: place.words,
-            is_defined: self.record(number).1[AT_FLAGS].load(Acquire) & (FREE | WRITING) == 0,
-        })
-    }
-
-    /// Returns series, cell, place and words of each valid exemplar.
-    pub(crate) fn exemplar_records(&self) -> impl Iterator<Item = (u32, u32, usize, usize)> {
-        self.exemplars.iter().flat_map(|(series, places)| {
-            places
-                .iter()
-                .map(|place| (*series, place.cell, place.at, place.words))
-        })
-    }
-
     /// Returns a series' shape, and the words of its record.
     pub(crate) fn record(&self, number: usize) -> (Shape, &[AtomicU64]) {
         let Place { at, shape, .. } = self.series[number];
@@ -360,49 +340,6 @@ impl StoreReader {
             shape,
             &self.segments[segment][start..start + shape.text_at()],
         )
-    }
-
-    fn read_record(&mut self, at: usize, used: usize) -> Result<usize, StoreError> {
-        let head = words(&self.segments, at, 1).ok_or(damaged("record", at))?;
-        let length = record::length_of(head[0].load(Relaxed))
-            .filter(|length| at + length <= used)
-            .ok_or(damaged("length of a record", at))?;
-        let all = words(&self.segments, at, length).ok_or(damaged("length of a record", at))?;
-        match record::read(all, &self.families).ok_or(damaged("record", at))? {
-            Record::Family(mut def) => {
-                if self.segments[0][AT_HIDES_BY].load(Relaxed) != HIDES_BY_NUL
-                    && let Some(name) = translated(&def.name)
-                {
-                    def.name = name;
-                }
-                self.families.push(def);
-            }
-            Record::Series {
-                family,
-                shape,
-                labels,
-                uses,
-            } => self.series.push(Place {
-                at,
-                words: length,
-                family,
-                shape,
-                labels,
-                uses,
-            }),
-            Record::Exemplar { series, cell } => {
-                let places = self.exemplars.entry(series).or_default();
-                // An exemplar with larger labels gets a new record, which then counts.
-                places.retain(|place| place.cell != cell);
-                places.push(ExemplarPlace {
-                    at,
-                    words: length,
-                    cell,
-                });
-            }
-            Record::Padding => {}
-        }
-        Ok(length)
     }
 }
 

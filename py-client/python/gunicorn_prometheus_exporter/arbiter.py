@@ -11,16 +11,12 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import socket
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import gunicorn
 from gunicorn.arbiter import Arbiter
 
-from . import _native, children, client, config, endings, exporter_command
+from . import _native, children, client, config, endings, exporter_command, instance_facts
 
 _LOG = logging.getLogger("gunicorn.error")
 
@@ -95,8 +91,8 @@ class Supervisor:
             self.settings,
             serves=not (self.settings.sidecar_mode or self.without_server),
             owner=(cfg.uid, cfg.gid) if gives_up_privileges else None,
-            listeners=_listeners(arbiter.LISTENERS),
-            build=_build(cfg),
+            listeners=instance_facts.listeners(arbiter.LISTENERS),
+            build=instance_facts.build(cfg),
         )
         _write_lines(arbiter.log, self.instance.supervise())
 
@@ -163,7 +159,7 @@ class Supervisor:
     def _name(self, cfg: Any, listeners: list[Any]) -> str:
         # The name never changes: a worker that restarts after HUP is not a new series.
         if self.name is None:
-            self.name = self.settings.instance or _default_name(cfg, listeners)
+            self.name = self.settings.instance or instance_facts.default_name(cfg, listeners)
         return self.name
 
 
@@ -397,41 +393,3 @@ def _count_signal(reason: str, by: int) -> None:
 def _write_lines(log: Any, lines: list[tuple[str, str]]) -> None:
     for level, text in lines:
         getattr(log, level)("%s", text)
-
-
-def _listeners(sockets: list[Any]) -> list[tuple[int, bool, str]]:
-    """Returns for each socket its inode, whether it is a unix socket, and its name."""
-    found = []
-    for listener in sockets:
-        address = listener.getsockname()
-        is_unix = not isinstance(address, tuple)
-        name = os.fsdecode(address) if is_unix else _host_and_port(address)
-        found.append((os.fstat(listener.fileno()).st_ino, is_unix, name))
-    return found
-
-
-def _host_and_port(address: tuple[Any, ...]) -> str:
-    host = f"[{address[0]}]" if ":" in address[0] else address[0]
-    return f"{host}:{address[1]}"
-
-
-def _build(cfg: Any) -> list[tuple[str, str]]:
-    """Returns the labels of ``gunicorn_build_info``, apart from our own version."""
-    python = ".".join(str(part) for part in sys.version_info[:3])
-    return [
-        ("gunicorn_version", gunicorn.__version__),
-        ("python_version", python),
-        ("python_implementation", sys.implementation.name),
-        ("worker_class", cfg.worker_class_str),
-    ]
-
-
-def _default_name(cfg: Any, listeners: list[Any]) -> str:
-    """``<host name>:<port of the first bind>``, or the file name of a unix socket."""
-    addresses = [listener.getsockname() for listener in listeners] or cfg.address
-    first = addresses[0] if addresses else ("", 0)
-    if isinstance(first, bytes):
-        first = os.fsdecode(first)
-    if isinstance(first, str):
-        return Path(first).name or socket.gethostname()
-    return f"{socket.gethostname()}:{first[1]}"
