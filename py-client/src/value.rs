@@ -221,8 +221,8 @@ impl Value {
     }
 
     /// Ends what this process owns of this series, because the metric has removed it.
-    fn retire(&self, py: Python<'_>) {
-        self.group.retire(py);
+    fn retire(&self) {
+        self.group.retire();
     }
 
     /// The metric has this series again after it was removed: a counter that is set goes on where it

@@ -7,7 +7,7 @@ use metrics_model::{FamilySpec, FamilyType, Layout, kept_name, passed_name};
 use metrics_store::{Family, Role, Series, StoreError, WorkerStore};
 use pyo3::prelude::*;
 
-use crate::failure::report;
+use crate::failure::{count, report};
 use crate::process::{self, lock};
 
 /// One series, and the values that it consists of.
@@ -184,9 +184,14 @@ impl Group {
     }
 
     /// Ends what this process owns of this series, because the metric has removed it. What was counted
-    /// is counted, also if there is no store yet.
-    pub(super) fn retire(self: &Arc<Self>, py: Python<'_>) {
-        let mut state = self.current(py);
+    /// is counted, also if there is no store yet. Logs nothing: the caller holds the metric's lock, and
+    /// logging may use that metric.
+    pub(super) fn retire(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        let is_stale = state.turn != process::turn();
+        if is_stale && self.move_to_store(&mut state).is_err() {
+            count("values");
+        }
         if let Some(series) = state.series.take() {
             for (cell, own) in state.own.iter_mut().enumerate() {
                 *own = series.get(cell) - *own;
