@@ -86,7 +86,7 @@ def overview() -> dict[str, Any]:
                 stat(
                     "Cut off, last hour",
                     "Requests whose worker ended before the answer.",
-                    f"sum(increase(gunicorn_http_aborted_total{{{TARGET}}}[1h]))",
+                    f"sum(increase(gunicorn_http_aborted_total{{{TARGET}}}[1h])) or vector(0)",
                     "short",
                     link=link(WORKERS, "Workers"),
                 ),
@@ -199,6 +199,7 @@ def workers() -> dict[str, Any]:
     def gauge(name: str) -> str:
         return f"max by (worker_id) ({name}{{{WORKER}}})"
 
+    cut_off = summed("gunicorn_http_aborted_total", TARGET, "endpoint, reason", "increase")
     rows = [
         (
             "Work",
@@ -267,7 +268,7 @@ def workers() -> dict[str, Any]:
                 lines(
                     "Requests cut off",
                     "Requests whose worker ended before the answer.",
-                    {"{{method}}": f"sum by (method) (increase(gunicorn_http_aborted_total{{{TARGET}}}{RATE}))"},
+                    {"{{endpoint}} {{reason}}": f"{cut_off} or vector(0)"},
                     "short",
                 ),
             ],
