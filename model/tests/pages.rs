@@ -246,6 +246,31 @@ fn a_page_is_bounded_also_where_there_is_nothing_to_show() {
 }
 
 #[test]
+fn gauges_that_are_folded_count_as_several_values() {
+    let mut registry = Registry::new(EPOCH, Limits::default(), 0);
+    for number in 0..9_000 {
+        let write = GaugeWrite {
+            family: "most",
+            labels: &labels(&[("n", &number.to_string())]),
+            value: 1.0,
+            mode: Some(GaugeMode::Max),
+            writer: b"",
+            lease_ms: None,
+            ttl_ms: None,
+        };
+        registry.set(&at(1000), &write).unwrap();
+    }
+    let request = ExposeRequest {
+        cursor: Some(b"0".to_vec()),
+        ..ExposeRequest::default()
+    };
+    let page = registry.expose(3000, &request).unwrap();
+    let lines = page.body.iter().filter(|byte| **byte == b'\n').count();
+    // A page of 256 KiB has room for all of them.
+    assert_eq!(lines, 1 + 2_000);
+}
+
+#[test]
 fn a_page_of_few_names_does_not_walk_over_the_others() {
     let mut registry = Registry::new(EPOCH, Limits::default(), 0);
     counters(20_000, &mut registry);

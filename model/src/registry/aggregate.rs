@@ -278,7 +278,9 @@ impl Registry {
                 Some(retired) => with_retired(&gauge.sum, retired),
             });
         }
-        *visited += gauge.members.len() + gauge.left_values.len();
+        // To fold takes several times as long as to show a number that is kept: some 40 ns for each
+        // writer, and as much once.
+        *visited += 2 + 2 * (gauge.members.len() + gauge.left_values.len());
         let shown = || {
             gauge
                 .present()
