@@ -84,5 +84,5 @@ def test_the_words_of_the_original_system_test_exist() -> None:
     quick = makefile.split("QUICK := ")[1].splitlines()[0].split()
     assert all((ROOT / "tests" / name).is_file() for name in quick)
     for word in ("quick-test", "system-test", "install", "clean"):
-        command = ["make", "--dry-run", "--directory", ROOT / "system-test", word]
+        command: list[str | Path] = ["make", "--dry-run", "--directory", ROOT / "system-test", word]
         assert subprocess.run(command, capture_output=True, check=False).returncode == 0, word
