@@ -1,5 +1,6 @@
 //! Applies the entries of an accepted batch: the differences to what its writer sent before.
 
+mod checks;
 mod define;
 mod unnamed;
 mod values;

@@ -120,7 +120,7 @@ impl Registry {
                 let last = page.last().map_or("", |entry: &FamilyEntry<'_>| entry.name);
                 return Ok((page, Some(format!("{}{last}", AFTER as char))));
             }
-            let entry = self.catalog.family_entry(id);
+            let entry = family_entry(&self.catalog, id);
             budget.entries += 1;
             budget.steps += entry.buckets.len();
             budget.bytes += name.len() + entry.help.len() + entry.unit.len();
@@ -136,7 +136,7 @@ impl Registry {
         let bounds = layouts.map(|number| self.catalog.layouts[number].texts().collect());
         Some(FamilyEntry {
             held_buckets: bounds.collect(),
-            ..self.catalog.family_entry(id)
+            ..family_entry(&self.catalog, id)
         })
     }
 
@@ -162,62 +162,58 @@ impl Registry {
             }
             budget.entries += 1;
             budget.bytes += writer.id.len() + writer.pid.len();
-            page.push(self.writers.writer_entry(writer, now_ms, &self.limits));
+            page.push(writer_entry(&self.writers, writer, now_ms, &self.limits));
         }
         Ok((page, None))
     }
 }
 
-impl Catalog {
-    fn family_entry(&self, id: FamilyId) -> FamilyEntry<'_> {
-        let family = &self.families[id];
-        let layout = family.layout.map(|number| &self.layouts[number]);
-        FamilyEntry {
-            name: &family.name,
-            family_type: family.family_type,
-            help: &family.help,
-            unit: &family.unit,
-            series: family.order.len(),
-            ttl_ms: family.ttl_ms,
-            buckets: layout.map_or(Vec::new(), |layout| layout.texts().collect()),
-            schema: family.schema,
-            held_buckets: Vec::new(),
-        }
+fn family_entry(catalog: &Catalog, id: FamilyId) -> FamilyEntry<'_> {
+    let family = &catalog.families[id];
+    let layout = family.layout.map(|number| &catalog.layouts[number]);
+    FamilyEntry {
+        name: &family.name,
+        family_type: family.family_type,
+        help: &family.help,
+        unit: &family.unit,
+        series: family.order.len(),
+        ttl_ms: family.ttl_ms,
+        buckets: layout.map_or(Vec::new(), |layout| layout.texts().collect()),
+        schema: family.schema,
+        held_buckets: Vec::new(),
     }
 }
 
-impl Writers {
-    fn writer_entry<'a>(
-        &'a self,
-        writer: &'a Writer,
-        now_ms: u64,
-        limits: &Limits,
-    ) -> WriterEntry<'a> {
-        let state = match self.phase_at(writer, now_ms, limits) {
-            Phase::Live => WriterState::Live,
-            Phase::Ended => WriterState::Silent,
-            Phase::Closed => WriterState::Left,
-            Phase::Forgotten => WriterState::Forgotten,
-        };
-        let is_endless = state == WriterState::Live && writer.lease_end_ms == u64::MAX;
-        let left_ms = match state {
-            WriterState::Live => self.lease_end_ms(writer).saturating_sub(now_ms),
-            _ => 0,
-        };
-        let is_gone = matches!(state, WriterState::Left | WriterState::Forgotten);
-        WriterEntry {
-            id: &writer.id,
-            state,
-            seq: writer.seq,
-            // The entries of a writer that is gone stay until a write has settled them.
-            series: if is_gone {
-                0
-            } else {
-                writer.entries.len() - writer.holes as usize
-            },
-            lease_left_ms: (!is_endless).then_some(left_ms),
-            pid: &writer.pid,
-        }
+fn writer_entry<'a>(
+    writers: &'a Writers,
+    writer: &'a Writer,
+    now_ms: u64,
+    limits: &Limits,
+) -> WriterEntry<'a> {
+    let state = match writers.phase_at(writer, now_ms, limits) {
+        Phase::Live => WriterState::Live,
+        Phase::Ended => WriterState::Silent,
+        Phase::Closed => WriterState::Left,
+        Phase::Forgotten => WriterState::Forgotten,
+    };
+    let is_endless = state == WriterState::Live && writer.lease_end_ms == u64::MAX;
+    let left_ms = match state {
+        WriterState::Live => writers.lease_end_ms(writer).saturating_sub(now_ms),
+        _ => 0,
+    };
+    let is_gone = matches!(state, WriterState::Left | WriterState::Forgotten);
+    WriterEntry {
+        id: &writer.id,
+        state,
+        seq: writer.seq,
+        // The entries of a writer that is gone stay until a write has settled them.
+        series: if is_gone {
+            0
+        } else {
+            writer.entries.len() - writer.holes as usize
+        },
+        lease_left_ms: (!is_endless).then_some(left_ms),
+        pid: &writer.pid,
     }
 }
 

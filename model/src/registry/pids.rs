@@ -19,7 +19,6 @@ use hashbrown::DefaultHashBuilder;
 use super::Registry;
 use super::catalog::series::{Gauge, LeftValue, Member, Total};
 use super::writers::Writers;
-use crate::GaugeMode;
 use crate::footprint::allocated;
 use crate::id_table::IdTable;
 use crate::ids::{SeriesId, WriterId};
@@ -104,7 +103,7 @@ impl Registry {
         self.catalog.series_heap_bytes += after;
         self.catalog.series_heap_bytes -= before;
         if shows_pids {
-            (index_from..len).for_each(|at| self.catalog.index_left(id, at));
+            (index_from..len).for_each(|at| index_left(&mut self.catalog, id, at));
         }
     }
 
@@ -124,7 +123,7 @@ impl Registry {
             let left = left.map(|(at, left)| (at, left.pid.clone()));
             for (at, pid) in left.collect::<Vec<_>>() {
                 self.end_value_of(id, &pid);
-                self.catalog.index_left(id, at);
+                index_left(&mut self.catalog, id, at);
             }
             for place in 0..self.catalog.gauge_mut(id).members.len() as u32 {
                 let writer = self.catalog.gauge_mut(id).members[place as usize].writer;
@@ -181,43 +180,19 @@ impl Registry {
     }
 }
 
-impl Catalog {
-    fn index_left(&mut self, id: SeriesId, at: usize) {
-        let hasher = &self.hasher;
-        let Total::Gauge(gauge) = &mut self.series[id].total else {
-            return;
-        };
-        let before = gauge.heap_bytes();
-        let left = &gauge.left_values;
-        let hash = |at: u32| hash_of(hasher, left.get(at as usize).map_or("", |left| &left.pid));
-        let by_pid = gauge.by_pid.get_or_insert_default();
-        by_pid.left.insert(hash(at as u32), at as u32, hash);
-        self.series_heap_bytes += gauge.heap_bytes();
-        self.series_heap_bytes -= before;
-    }
-
-    /// Whether the values of a series are shown under their writers' `pid`.
-    pub(super) fn shows_pids(&self, id: SeriesId) -> bool {
-        let mode = self.families[self.series[id].family]
-            .family_type
-            .gauge_mode();
-        mode.is_some_and(GaugeMode::is_per_writer)
-    }
-
-    fn gauge_mut(&mut self, id: SeriesId) -> &mut Gauge {
-        match &mut self.series[id].total {
-            Total::Gauge(gauge) => gauge,
-            _ => unreachable!("only gauges have values of writers"),
-        }
-    }
-}
-
-impl Writers {
-    /// Whether a writer has series under another text, which stays.
-    pub(super) fn has_other_pid(&self, writer: WriterId, pid: &str) -> bool {
-        let writer = &self[writer];
-        writer.with_pid > 0 && !pid.is_empty() && *writer.pid != *pid
-    }
+/// Finds a value that a writer has left behind by its text from now on.
+fn index_left(catalog: &mut Catalog, id: SeriesId, at: usize) {
+    let hasher = &catalog.hasher;
+    let Total::Gauge(gauge) = &mut catalog.series[id].total else {
+        return;
+    };
+    let before = gauge.heap_bytes();
+    let left = &gauge.left_values;
+    let hash = |at: u32| hash_of(hasher, left.get(at as usize).map_or("", |left| &left.pid));
+    let by_pid = gauge.by_pid.get_or_insert_default();
+    by_pid.left.insert(hash(at as u32), at as u32, hash);
+    catalog.series_heap_bytes += gauge.heap_bytes();
+    catalog.series_heap_bytes -= before;
 }
 
 /// The text of the label `pid` of a member.
@@ -236,7 +211,7 @@ fn hash_of(hasher: &DefaultHashBuilder, pid: &str) -> u32 {
 mod tests {
     use super::*;
     use crate::ids::Id;
-    use crate::{Epoch, ExposeRequest, GaugeWrite, Labels, Limits, Stamp};
+    use crate::{Epoch, ExposeRequest, GaugeMode, GaugeWrite, Labels, Limits, Stamp};
 
     const EPOCH: Epoch = Epoch(7);
 

@@ -9,7 +9,6 @@ use super::writers::{Phase, Writer};
 use super::{Registry, RegistryError, Stamp};
 use crate::bits::Bits;
 use crate::ids::WriterId;
-use crate::registry::writers::Writers;
 use crate::sizes::{MAX_INDEX, MAX_INDEX_OF_RUN};
 use crate::{Batch, BatchKind, Epoch, LeftOut};
 
@@ -386,16 +385,5 @@ impl Registry {
         let latest_ms = latest.saturating_add(self.writers.paused_ms);
         let expires = registry_ttl_ms > 0 && self.writers.endless == 0;
         expires.then(|| latest_ms.saturating_add(registry_ttl_ms))
-    }
-}
-
-impl Writers {
-    /// Returns the series that the last batch of a writer has left out, if there are any.
-    fn left_out_of(&self, writer: &[u8], epoch: Epoch) -> Option<&LeftOut> {
-        let left_out = match self.by_id.get(writer) {
-            Some(id) => Some(&self[*id].left_out),
-            None => self.tombstones.left_out(Key::new(epoch, writer)),
-        };
-        left_out.filter(|left_out| !left_out.is_empty())
     }
 }

@@ -6,10 +6,7 @@
 //! groups.
 
 use super::Registry;
-use super::catalog::series::Total;
-use super::writers::Writer;
 use crate::ids::{Id, SeriesId, WriterId};
-use crate::registry::catalog::Catalog;
 
 /// Moves memory: each method may put the same content at another address.
 pub trait Relocate {
@@ -40,8 +37,13 @@ impl Registry {
                 return Some(at);
             }
             if at < series {
-                self.catalog
-                    .relocate_series(SeriesId::from_number(at as u32), by);
+                let series = self
+                    .catalog
+                    .series
+                    .get_mut(SeriesId::from_number(at as u32));
+                if let Some(series) = series {
+                    series.relocate(by);
+                }
             } else if let Some(writer) = self
                 .writers
                 .table
@@ -60,55 +62,5 @@ impl Registry {
             group = next;
         }
         None
-    }
-}
-
-impl Catalog {
-    fn relocate_series(&mut self, id: SeriesId, by: &mut impl Relocate) {
-        let Some(series) = self.series.get_mut(id) else {
-            return;
-        };
-        by.text(&mut series.labels);
-        match &mut series.total {
-            Total::Counter(_) => {}
-            Total::Gauge(gauge) => {
-                by.boxed(gauge);
-                gauge
-                    .members
-                    .vectors_mut()
-                    .for_each(|piece| by.vector(piece));
-                gauge.holes.vectors_mut().for_each(|piece| by.vector(piece));
-                by.vector(&mut gauge.left_values);
-            }
-            Total::Buckets(buckets) => {
-                by.boxed(buckets);
-                by.vector(&mut buckets.parts);
-                for part in &mut buckets.parts {
-                    by.slice(&mut part.counts);
-                }
-            }
-            Total::Native(native) => {
-                by.boxed(native);
-                by.vector(&mut native.histogram.positive);
-                by.vector(&mut native.histogram.negative);
-            }
-        }
-    }
-}
-
-impl Writer {
-    fn relocate(&mut self, by: &mut impl Relocate) {
-        by.slice(&mut self.id);
-        by.text(&mut self.pid);
-        self.entries
-            .vectors_mut()
-            .for_each(|piece| by.vector(piece));
-        self.index.vectors_mut().for_each(|piece| by.vector(piece));
-        for piece in self.buckets.vectors_mut() {
-            by.vector(piece);
-            for memory in piece {
-                by.slice(&mut memory.counts);
-            }
-        }
     }
 }

@@ -21,8 +21,9 @@ use std::ops::{Index, IndexMut};
 use super::catalog::series::Series;
 use crate::ids::WriterId;
 use crate::measured::Measured;
+use crate::{Epoch, LeftOut};
 pub(super) use entry::{BucketMemory, Entry};
-use tombstones::Tombstones;
+use tombstones::{Key, Tombstones};
 pub(super) use writer::{Phase, Writer};
 
 /// The writers of a registry; see the [module](self).
@@ -53,6 +54,15 @@ impl Writers {
     /// Returns the bytes of memory, without its own.
     pub(super) fn heap_bytes(&self) -> usize {
         self.table.bytes() + self.tombstones.heap_bytes()
+    }
+
+    /// Returns the series that the last batch of a writer has left out, if there are any.
+    pub(super) fn left_out_of(&self, writer: &[u8], epoch: Epoch) -> Option<&LeftOut> {
+        let left_out = match self.by_id.get(writer) {
+            Some(id) => Some(&self[*id].left_out),
+            None => self.tombstones.left_out(Key::new(epoch, writer)),
+        };
+        left_out.filter(|left_out| !left_out.is_empty())
     }
 
     /// Returns whether a writer that sends batches remembers a series.
@@ -123,8 +133,8 @@ impl Writers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Limits;
     use crate::registry::healing::Healing;
-    use crate::{Epoch, Limits};
 
     #[test]
     fn a_writer_goes_through_its_phases() {

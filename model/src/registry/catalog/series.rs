@@ -8,6 +8,7 @@ use super::ttl::{FamilyTtl, TtlChange};
 use crate::footprint::{allocated, allocated_for};
 use crate::ids::{DeadlineId, FamilyId, Id, LayoutId, WriterId};
 use crate::measured::HeapBytes;
+use crate::registry::Relocate;
 use crate::sum::Sum;
 use crate::{FamilyType, Point};
 
@@ -98,6 +99,35 @@ impl Series {
     pub(in crate::registry) fn forget(&mut self, writer: WriterId) {
         self.memories -= 1;
         self.writers ^= writer.number();
+    }
+
+    /// Moves its memory.
+    pub(in crate::registry) fn relocate(&mut self, by: &mut impl Relocate) {
+        by.text(&mut self.labels);
+        match &mut self.total {
+            Total::Counter(_) => {}
+            Total::Gauge(gauge) => {
+                by.boxed(gauge);
+                gauge
+                    .members
+                    .vectors_mut()
+                    .for_each(|piece| by.vector(piece));
+                gauge.holes.vectors_mut().for_each(|piece| by.vector(piece));
+                by.vector(&mut gauge.left_values);
+            }
+            Total::Buckets(buckets) => {
+                by.boxed(buckets);
+                by.vector(&mut buckets.parts);
+                for part in &mut buckets.parts {
+                    by.slice(&mut part.counts);
+                }
+            }
+            Total::Native(native) => {
+                by.boxed(native);
+                by.vector(&mut native.histogram.positive);
+                by.vector(&mut native.histogram.negative);
+            }
+        }
     }
 
     /// Returns the writer if it is the only one that remembers it.

@@ -4,7 +4,7 @@
 //! the groups, because a series leaves its group with its total.
 
 use super::Catalog;
-use super::series::Total;
+use super::series::{Gauge, Total};
 use crate::footprint::allocated;
 use crate::ids::{LayoutId, SeriesId, WriterId};
 use crate::registry::groups::Groups;
@@ -31,6 +31,22 @@ impl Catalog {
     pub(in crate::registry) fn has_total(&self, id: SeriesId) -> bool {
         let series = &self.series[id];
         series.created_no > self.families[series.family].deleted_up_to
+    }
+
+    /// Returns whether the values of a series are shown under their writers' `pid`.
+    pub(in crate::registry) fn shows_pids(&self, id: SeriesId) -> bool {
+        let mode = self.families[self.series[id].family]
+            .family_type
+            .gauge_mode();
+        mode.is_some_and(GaugeMode::is_per_writer)
+    }
+
+    /// Returns the total of a gauge.
+    pub(in crate::registry) fn gauge_mut(&mut self, id: SeriesId) -> &mut Gauge {
+        match &mut self.series[id].total {
+            Total::Gauge(gauge) => gauge,
+            _ => unreachable!("only gauges have values of writers"),
+        }
     }
 
     /// Returns whether a series is one of a gauge.

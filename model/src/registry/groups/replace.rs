@@ -301,7 +301,7 @@ impl Registry {
             unreachable!("the family was found by its name, so it has not ended");
         }
         let total = match &new.point {
-            Point::Scalar(value) => self.catalog.scalar_of_group(id, *value),
+            Point::Scalar(value) => scalar_of_group(&self.catalog, id, *value),
             Point::Buckets { sum, counts } => {
                 let layout = new
                     .layout
@@ -346,23 +346,22 @@ impl Registry {
     }
 }
 
-impl Catalog {
-    fn scalar_of_group(&self, id: SeriesId, value: f64) -> Total {
-        let family = &self.families[self.series[id].family];
-        let mut total = Total::zero(family.family_type);
-        match &mut total {
-            Total::Counter(sum) => {
-                *sum = Sum {
-                    high: value,
-                    low: 0.0,
-                }
+/// Returns the total of a group's counter or gauge.
+fn scalar_of_group(catalog: &Catalog, id: SeriesId, value: f64) -> Total {
+    let family = &catalog.families[catalog.series[id].family];
+    let mut total = Total::zero(family.family_type);
+    match &mut total {
+        Total::Counter(sum) => {
+            *sum = Sum {
+                high: value,
+                low: 0.0,
             }
-            // Stored like the values that ended writers leave.
-            Total::Gauge(gauge) => gauge.retired = Some(value),
-            Total::Buckets(_) | Total::Native(_) => {}
         }
-        total
+        // Stored like the values that ended writers leave.
+        Total::Gauge(gauge) => gauge.retired = Some(value),
+        Total::Buckets(_) | Total::Native(_) => {}
     }
+    total
 }
 
 /// Returns whether a group's family fits one of the registry: a group's gauges may have any mode.

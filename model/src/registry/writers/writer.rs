@@ -10,6 +10,7 @@ use crate::id_table::IdTable;
 use crate::ids::{LayoutId, SeriesId};
 use crate::measured::HeapBytes;
 use crate::pieces::Pieces;
+use crate::registry::Relocate;
 use crate::registry::apply::Unnamed;
 use crate::registry::catalog::series::{NONE, Total};
 use crate::{LeftOut, NativeHistogram};
@@ -107,6 +108,27 @@ impl Writer {
             first_hole: NO_PLACE,
             holes: 0,
         }
+    }
+
+    /// Moves its memory.
+    pub(in crate::registry) fn relocate(&mut self, by: &mut impl Relocate) {
+        by.slice(&mut self.id);
+        by.text(&mut self.pid);
+        self.entries
+            .vectors_mut()
+            .for_each(|piece| by.vector(piece));
+        self.index.vectors_mut().for_each(|piece| by.vector(piece));
+        for piece in self.buckets.vectors_mut() {
+            by.vector(piece);
+            for memory in piece {
+                by.slice(&mut memory.counts);
+            }
+        }
+    }
+
+    /// Returns whether it has series under another `pid`, which stays.
+    pub(in crate::registry) fn has_other_pid(&self, pid: &str) -> bool {
+        self.with_pid > 0 && !pid.is_empty() && *self.pid != *pid
     }
 
     /// Returns whether its table of definitions may grow: it has at most two places for each of its
