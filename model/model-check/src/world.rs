@@ -64,6 +64,7 @@ impl World {
             session: Session::new(format!("writer {number}").into_bytes(), OPTIONS),
             lost: 0.0,
             is_unheard: false,
+            seems_heard: false,
             is_leaving: false,
             has_left: false,
         };
@@ -112,7 +113,9 @@ impl World {
                 actions.push(Action::ExporterDies(number));
             }
         }
-        actions.extend((0..self.late.len()).map(Action::Arrive));
+        let arrivals = self.late.iter().enumerate();
+        let arrivals = arrivals.filter(|(_, packet)| self.may_arrive(packet));
+        actions.extend(arrivals.map(|(at, _)| Action::Arrive(at)));
         if self.is_full {
             actions.push(Action::LimitIsLifted);
         } else if self.limits_left > 0 {
@@ -187,7 +190,12 @@ impl World {
             }
             Action::Arrive(at) => {
                 let packet = self.late.remove(at);
-                self.deliver(&packet);
+                let reply = self.deliver(&packet);
+                let is_applied = reply.is_some_and(|reply| reply.status == PushStatus::Ok);
+                for writer in &mut self.writers {
+                    let is_its = writer.session.writer() == packet.writer;
+                    writer.seems_heard |= is_applied && is_its && writer.is_unheard;
+                }
             }
             Action::ExporterDies(number) => {
                 self.faults_left -= 1;
@@ -250,16 +258,27 @@ impl World {
         self.now_ms += ms;
     }
 
-    /// Returns whether the copy knows every writer for which healing has to wait. That these
-    /// writers are back in time is an assumption: exporters try again every second.
+    /// Returns whether a late packet may arrive now without breaking a promise. One from before a rollback
+    /// is taken for the return of its writer; when the healing time is over and the writer has not come
+    /// back, that is a documented exception.
+    fn may_arrive(&self, packet: &Packet) -> bool {
+        let is_healing = |primary: &Arc<Registry>| primary.is_healing(self.now_ms);
+        let is_unheard =
+            |writer: &Writer| writer.is_unheard && writer.session.writer() == packet.writer;
+        self.primary.as_ref().is_none_or(is_healing) || !self.writers.iter().any(is_unheard)
+    }
+
+    /// Returns whether healing waits for every writer that is not back. That the others are back in time
+    /// is an assumption, because exporters try again every second: writers that the copy does not
+    /// know, and those of which a late copy has arrived.
     fn unheard_are_known(&self, primary: &Registry) -> bool {
         let Ok((known, _)) = primary.list_writers(self.now_ms, b"0") else {
             return false;
         };
         let is_known = |writer: &Writer| {
-            known
-                .iter()
-                .any(|entry| entry.id == writer.session.writer() && entry.series > 0)
+            let is_its = |id: &[u8]| id == writer.session.writer();
+            let mut known = known.iter();
+            !writer.seems_heard && known.any(|entry| is_its(entry.id) && entry.series > 0)
         };
         self.writers
             .iter()
@@ -283,6 +302,7 @@ impl World {
         self.now_ms += 1;
         for writer in &mut self.writers {
             writer.is_unheard = writer.session.seq() > 0;
+            writer.seems_heard = false;
         }
         self.primary = registry.map(|mut registry| {
             Arc::make_mut(&mut registry).rolled_back(self.now_ms);

@@ -19,6 +19,9 @@ pub(crate) struct Writer {
     pub(crate) lost: f64,
     /// No request of the writer has been answered since the server was replaced.
     pub(crate) is_unheard: bool,
+    /// Since then a late copy of one of its requests has been applied, so the registry takes it for
+    /// back.
+    pub(crate) seems_heard: bool,
     /// The writer is leaving: it sends only what the answer to LEAVE asks for.
     pub(crate) is_leaving: bool,
     pub(crate) has_left: bool,
