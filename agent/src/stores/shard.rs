@@ -122,10 +122,6 @@ impl ShardSession {
     ///
     /// A live writer that counts as having left (its instance ended, and an older arbiter continues
     /// it) continues under another id.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "a turn of a writer, which only its caller knows"
-    )]
     pub(crate) fn next(
         &mut self,
         reader: &StoreReader,
