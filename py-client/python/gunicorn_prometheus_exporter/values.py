@@ -6,6 +6,7 @@ numbers do not pass through that class.
 
 from __future__ import annotations
 
+import copy
 import functools
 import gc
 import threading
@@ -359,9 +360,10 @@ def _wrap_clear(base: Any) -> None:
         if not isinstance(children, Children):
             original(self)
             return
-        # The original replaces the dictionary.
         with self._lock:
             children.clear()
+        # The original warns, and replaces the dictionary: that of a copy.
+        original(copy.copy(self))
 
     base.clear = clear
 
