@@ -11,6 +11,7 @@ pub(crate) const OPTIONS: SessionOptions = SessionOptions {
 };
 
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct Writer {
     pub(crate) value: f64,
     pub(crate) counts_left: u8,
