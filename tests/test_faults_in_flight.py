@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import threading
-import time
 from functools import partial
 
 import pytest
@@ -137,9 +136,7 @@ def test_a_timeout_tells_where_the_worker_hung(kind: Kind) -> None:
 def test_a_worker_that_hangs_in_c_is_seen_while_it_hangs(kind: Kind) -> None:
     """No Python code of the worker can run: the exporter reads its memory."""
     with started(kind) as gunicorn, sent(gunicorn, ("GET", "/block")) as requests:
-        begin = time.monotonic()
         all_in_progress(gunicorn, requests)
-        assert time.monotonic() - begin < 5  # a second, and the time that a busy machine may take
         (running,) = overview(gunicorn)["requests"]
         assert running["age"] > 0
         assert running["pid"] == gunicorn.worker_pids()[0]
