@@ -105,6 +105,7 @@ def test_each_command_of_the_documentation_is_typed_and_does_its_work(shell: She
     _with_redis(shell, "redis-server --loadmodule ./target/release/libredis_metrics.so")
     _with_a_sidecar(shell)
     (shell.directory / "exporter.yml").write_text(_yaml_of_the_documentation())
+    assert "gunicorn-prometheus-exporter" in shell.run("gunicorn-prometheus-exporter --version")
     said = shell.run("gunicorn-prometheus-exporter check-config --config exporter.yml")
     assert "metrics_port: 9100" in said
     for line, by in TYPED_BY_OTHERS.items():

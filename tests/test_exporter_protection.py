@@ -234,8 +234,11 @@ def test_an_instance_renews_its_certificate_at_hup(certificates: Certificates, t
     for source, target in zip(certificates.server, served, strict=True):
         shutil.copy(source, target)
     served.key.chmod(0o600)
-    # The exporter gives up its privileges; the arbiter has read the key before.
-    with Gunicorn(environment={**tls(served), **password()}, arguments=["--user=nobody"]) as gunicorn:
+    # The exporter gives up its privileges; the arbiter has read the key before, and loads what a Python in root's
+    # directory would not give the worker.
+    with Gunicorn(
+        environment={**tls(served), **password()}, arguments=["--user=nobody"], config="import prometheus_client"
+    ) as gunicorn:
         exporter = eventually(gunicorn.exporter_pid)
         connection = eventually(lambda: opened(gunicorn.metrics_port, certificates))
         assert get(connection, "/metrics").status == 401

@@ -38,6 +38,11 @@ def test_unknown_commands_and_wrong_settings_have_their_exit_codes() -> None:
     assert "Traceback" not in wrong.stderr
 
 
+def settings_of(text: str) -> list[str]:
+    """Returns the lines without the comments, which name the source of a value."""
+    return [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+
+
 def test_check_config_spells_settings_as_a_file_does(tmp_path: Path) -> None:
     """It prints a file with the same meaning."""
     first = run("check-config", GUNICORN_EXPORTER_FLUSH_INTERVAL="0.5", CLEANUP_DB_FILES="no")
@@ -48,7 +53,7 @@ def test_check_config_spells_settings_as_a_file_does(tmp_path: Path) -> None:
     path.write_text(first.stdout)
     again = run("check-config", "--config", str(path))
     assert "unknown key" not in again.stderr
-    assert again.stdout == first.stdout
+    assert settings_of(again.stdout) == settings_of(first.stdout)
 
 
 @pytest.mark.parametrize(
@@ -70,4 +75,4 @@ def test_a_misspelt_variable_is_a_warning(variable: str, said: str) -> None:
     warned = run("check-config", **{variable: "1"})
     assert warned.returncode == 0
     assert said in warned.stderr
-    assert said or variable not in warned.stderr
+    assert said or variable not in "".join(line for line in warned.stderr.splitlines() if " WARN " in line)

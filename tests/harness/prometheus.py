@@ -19,9 +19,7 @@ _CONFIG = """
 global:
   scrape_interval: {interval}
   scrape_timeout: {interval}
-  evaluation_interval: {interval}
-rule_files: {rules}
-scrape_configs:
+{rules}scrape_configs:
 {jobs}
 """
 
@@ -60,9 +58,7 @@ class Prometheus(Guard):
             _JOB.format(job=job, targets=json.dumps(list(targets)), more=more.replace("<job>", job))
             for job, targets in jobs.items()
         )
-        self.config_path.write_text(
-            _CONFIG.format(interval=interval, rules=json.dumps([str(path) for path in rules]), jobs=text)
-        )
+        self.config_path.write_text(_CONFIG.format(interval=interval, rules=_rules(rules, interval), jobs=text))
 
     def command(self) -> Sequence[str | Path]:
         """All files that it writes are in the guard's directory."""
@@ -124,3 +120,11 @@ def prometheus_3() -> Path:
     if done.returncode:
         pytest.skip(f"Prometheus 3 cannot be fetched here: {done.stderr.strip().splitlines()[-1:]}")
     return Path(done.stdout.strip())
+
+
+def _rules(rules: Sequence[Path], interval: str) -> str:
+    """Returns the settings of rules, which Victoria Metrics does not know."""
+    if not rules:
+        return ""
+    paths = json.dumps([str(path) for path in rules])
+    return f"  evaluation_interval: {interval}\nrule_files: {paths}\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gunicorn
 
 from . import MissingWorkerError
@@ -20,4 +22,4 @@ except ImportError as error:
 class PrometheusEventletWorker(MeteredWorker, EventletWorker):  # type: ignore[misc]
     """The ``eventlet`` worker: a green thread for each connection."""
 
-    current_greenlet = staticmethod(getcurrent)
+    current_greenlet: Any = staticmethod(getcurrent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from . import MissingWorkerError
 from .workers import MeteredWorker
 
@@ -15,4 +17,4 @@ except (ImportError, RuntimeError) as error:
 class PrometheusGeventWorker(MeteredWorker, GeventWorker):  # type: ignore[misc]
     """The ``gevent`` worker: a greenlet for each connection."""
 
-    current_greenlet = staticmethod(getcurrent)
+    current_greenlet: Any = staticmethod(getcurrent)
