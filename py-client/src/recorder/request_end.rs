@@ -97,8 +97,7 @@ impl Recorder {
         }
     }
 
-    /// Handles the first request of its route, and one whose path may not become a label.
-    #[cold]
+    /// Handles the first request of its route, and those whose path may not become a label.
     fn count_slowly(
         &self,
         state: &mut State,
@@ -107,6 +106,11 @@ impl Recorder {
         seconds: f64,
     ) -> Result<(), StoreError> {
         let endpoint = self.endpoint(end);
+        // Only a limited set of endpoints is remembered.
+        let key = RouteKey { endpoint, ..key };
+        if let Some(route) = state.routes.get(&key) {
+            return self.count_in(route, end, seconds);
+        }
         let route = Route {
             method: end.method.label(),
             endpoint,
@@ -114,10 +118,7 @@ impl Recorder {
         };
         let series = self.families.route(&self.store, &route)?;
         let counted = self.count_in(&series, end, seconds);
-        // Only a limited set of endpoints is remembered.
-        if endpoint == end.endpoint {
-            state.routes.insert(key.to_owned(), series);
-        }
+        state.routes.insert(key.to_owned(), series);
         counted
     }
 
