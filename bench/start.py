@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import os
 import random
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,16 +95,8 @@ def _started(side: Side, *arguments: str) -> Iterator[tuple[Gunicorn, float]]:
     gunicorn = Gunicorn(
         "hello:app", worker_class=side.worker_class, config=side.config, arguments=arguments, app_directory=HERE
     )
-    with gunicorn.log_path.open("wb") as log:
-        began = time.perf_counter()
-        gunicorn.process = subprocess.Popen(
-            [str(word) for word in gunicorn.command()],
-            cwd=gunicorn.directory,
-            env=gunicorn.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    began = time.perf_counter()
+    gunicorn.launch()
     try:
         yield gunicorn, began
     finally:

@@ -56,6 +56,11 @@ class Guard:
 
     def start(self) -> None:
         """Starts the process and returns when it serves."""
+        self.launch()
+        eventually(self._ready_or_ended, within=self.start_patience)
+
+    def launch(self) -> None:
+        """Starts the process, and does not wait until it serves."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in self.command()],
@@ -65,7 +70,6 @@ class Guard:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
-        eventually(self._ready_or_ended, within=self.start_patience)
 
     def stop(self, *, patience: float = 15.0) -> int:
         """Sends SIGTERM to the process, and returns its exit code; kills it if it does not end in time."""
