@@ -111,37 +111,24 @@ def test_the_reason_is_known_when_the_exporter_sees_the_end_before_the_arbiter(v
         eventually(lambda: reasons(gunicorn), equals={"max_requests": 1.0})
 
 
-CRASHES_AT_ITS_END = """
+ENDS_BADLY = """
 import os, signal
 
 def worker_exit(server, worker):
-    os.kill(os.getpid(), signal.SIGSEGV)
+    {how}
 """
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_a_worker_that_crashes_while_it_ends_in_order_has_crashed(version: str) -> None:
-    """HUP asks it to end, and it says so; but a signal that nobody sent ends it."""
-    with Gunicorn(APP, venv=Venv.gunicorn(version), config=CRASHES_AT_ITS_END) as gunicorn:
+@pytest.mark.parametrize(("how", "reason"), [("os.kill(os.getpid(), signal.SIGSEGV)", "segv"), ("os._exit(9)", "exit")])
+def test_a_worker_that_crashes_or_fails_while_it_ends_in_order_has_that_reason(
+    how: str, reason: str, version: str
+) -> None:
+    """HUP asks it to end, and it begins to: but it ends by a signal of its own, or with an error status."""
+    with Gunicorn(APP, venv=Venv.gunicorn(version), config=ENDS_BADLY.format(how=how)) as gunicorn:
         eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state")), equals=1)
         gunicorn.send(signal.SIGHUP)
-        eventually(lambda: reasons(gunicorn), equals={"segv": 1.0})
-
-
-FAILS_AT_ITS_END = """
-import os
-
-def worker_exit(server, worker):
-    os._exit(9)
-"""
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_a_worker_that_fails_while_it_ends_in_order_has_failed(version: str) -> None:
-    with Gunicorn(APP, venv=Venv.gunicorn(version), config=FAILS_AT_ITS_END) as gunicorn:
-        eventually(lambda: len(page(gunicorn).samples("gunicorn_worker_state")), equals=1)
-        gunicorn.send(signal.SIGHUP)
-        eventually(lambda: reasons(gunicorn), equals={"exit": 1.0})
+        eventually(lambda: reasons(gunicorn), equals={reason: 1.0})
 
 
 IS_DEAD_BEFORE = """

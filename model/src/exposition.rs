@@ -34,7 +34,7 @@ use budget::Budget;
 use cursor::Cursor;
 pub use cursor::WrongCursor;
 use filter::is_asked_for;
-pub use number::format_number;
+pub use number::{format_number, is_whole_text, number_text};
 use openmetrics2::OpenMetrics2;
 use protobuf::Protobuf;
 use renderer::{Renderer, Shown};

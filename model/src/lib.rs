@@ -73,6 +73,7 @@ pub use escaping::{Escaping, UnknownEscaping, unescaped, unique_name};
 pub use exemplar::{Exemplar, ExemplarError, MAX_EXEMPLAR_CHARACTERS};
 pub use exposition::{
     ExposeError, ExposeRequest, Format, Page, UnknownFormat, WrongCursor, format_number,
+    is_whole_text, number_text,
 };
 pub use family::{FamilySpec, FamilyType, UnknownFamilyType};
 pub use gauge_mode::{AfterLeave, GaugeMode, Setting, UnknownGaugeMode};

@@ -14,6 +14,20 @@ pub fn format_number(value: f64, out: &mut Vec<u8>) {
     }
 }
 
+/// Returns a number in the spelling of [`format_number`].
+pub fn number_text(value: f64) -> String {
+    let mut text = Vec::new();
+    format_number(value, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Returns whether a number in that spelling is whole and has no exponent. `prometheus_client` and
+/// OpenMetrics 1.0.0 ("Canonical Numbers") write `.0` behind such a bound of a histogram.
+pub fn is_whole_text(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'-')
+}
+
 /// From this whole number on a float may stand for several whole numbers, so that fewer digits than
 /// its own may read back.
 const EXACT: u64 = 1 << 53;

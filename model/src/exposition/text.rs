@@ -5,7 +5,7 @@
 
 use super::Format;
 use super::line::{Head, push_line, push_name_and_labels};
-use super::number::push_number_line;
+use super::number::{is_whole_text, push_number_line};
 use super::parts::{
     exemplar_of, has_unit, names_state, newest, push_exemplar, push_seconds, set_pid_label,
 };
@@ -116,8 +116,7 @@ impl Text {
         self.bucket.push_opened(labels, &mut self.out);
         self.out.extend_from_slice(b"le=\"");
         self.out.extend_from_slice(bound.as_bytes());
-        // OpenMetrics 1.0.0, "Canonical Numbers": whole bounds end in `.0`.
-        if self.is_open_metrics && bound.bytes().all(|b| b.is_ascii_digit() || b == b'-') {
+        if self.is_open_metrics && is_whole_text(bound) {
             self.out.extend_from_slice(b".0");
         }
         self.out.push(b'"');

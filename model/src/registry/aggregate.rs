@@ -7,7 +7,7 @@ use super::catalog::views::{SeriesEntry, SeriesView};
 use crate::ids::{SeriesId, WriterId};
 use crate::sum::ExactSum;
 use crate::{
-    AfterLeave, FamilyType, GaugeMode, Labels, NativeHistogram, Setting, format_number, upper_bound,
+    AfterLeave, FamilyType, GaugeMode, Labels, NativeHistogram, Setting, number_text, upper_bound,
 };
 
 /// The reply of `METRICS.GET`: one series.
@@ -387,17 +387,11 @@ fn cumulative(histogram: &NativeHistogram) -> Vec<(String, u64)> {
         .chain(above_zero)
         .map(|(bound, count)| {
             total = count.wrapping_add(total);
-            (text_of(bound), total)
+            (number_text(bound), total)
         })
         .collect::<Vec<_>>();
     if buckets.last().is_none_or(|(bound, _)| bound != "+Inf") {
         buckets.push(("+Inf".to_owned(), total));
     }
     buckets
-}
-
-fn text_of(number: f64) -> String {
-    let mut text = Vec::new();
-    format_number(number, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
 }

@@ -78,12 +78,11 @@ def begin(name: bytes, pages: bytes | None) -> None:
 
 def _join(name: bytes, pages: bytes | None) -> None:
     try:
-        from . import _native, merged, values
+        from . import _native, client
 
         _native.become_child(name)
         os.register_at_fork(after_in_child=_native.forked)
-        values.install()
-        merged.install(pages)
+        client.install(pages)
     except Exception as error:  # the child's own work is more important than its metrics
         logging.getLogger("gunicorn.error").warning("what this child counts is on no page: %s", error)
 

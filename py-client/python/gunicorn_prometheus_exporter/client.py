@@ -15,8 +15,16 @@ _evaluator: Any = None
 
 
 def follow(pages: bytes | None) -> None:
-    """Makes the metrics of this process and its children those of the instance, whose exporter answers at ``pages``."""
+    """Calls :func:`install` when ``prometheus_client`` is imported; an error is logged, and reaches no application."""
     imports.after("prometheus_client", lambda _module: _install(pages))
+
+
+def install(pages: bytes | None) -> None:
+    """Makes the metrics of this process and its children those of the instance, whose exporter answers at ``pages``."""
+    from . import merged, values
+
+    values.install()
+    merged.install(pages)
 
 
 def evaluate() -> bool:
@@ -27,10 +35,9 @@ def evaluate() -> bool:
 def _install(pages: bytes | None) -> None:
     global _evaluator
     try:
-        from . import collectors, merged, values
+        from . import collectors
 
-        values.install()
-        merged.install(pages)
+        install(pages)
         _evaluator = collectors.Evaluator()
     except Exception as error:  # an application is more important than its metrics
         logging.getLogger("gunicorn.error").error("what this process counts is on no page: %s", error)

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use metrics_model::format_number;
+use metrics_model::{is_whole_text, number_text};
 use metrics_settings::HttpSettings;
 use metrics_store::Counter;
 use pyo3::exceptions::PyRuntimeError;
@@ -105,13 +105,8 @@ impl WorkerSlot {
 /// Returns the text of a bound as `prometheus_client` writes it: Go's spelling of the number, and
 /// `1.0` for whole ones.
 fn bound_text(bound: f64) -> String {
-    let mut text = Vec::new();
-    format_number(bound, &mut text);
-    let mut text = String::from_utf8_lossy(&text).into_owned();
-    if text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'-')
-    {
+    let mut text = number_text(bound);
+    if is_whole_text(&text) {
         text.push_str(".0");
     }
     text

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use metrics_model::{FamilyType, GaugeMode, LabelError, Labels, Layout, Point, format_number};
+use metrics_model::{FamilyType, GaugeMode, LabelError, Labels, Layout, Point, number_text};
 
 use super::histogram::{Bucket, histogram, summary};
 use super::{LeftOut, Place, ReadError};
@@ -210,7 +210,7 @@ impl Draft {
                 if !is_time {
                     left_out.push(LeftOut {
                         sample: format!("{name}_created"),
-                        reason: format!("{} is no time", spelled(*start)),
+                        reason: format!("{} is no time", number_text(*start)),
                     });
                 }
                 is_time
@@ -277,7 +277,7 @@ impl DraftSeries {
                 value.map_or(self.place, |value| value.place),
                 format!(
                     "a counter is {}, allowed is a finite number from 0 on",
-                    value.map_or_else(|| "missing".to_owned(), |value| spelled(value.value))
+                    value.map_or_else(|| "missing".to_owned(), |value| number_text(value.value))
                 ),
             )),
         }
@@ -301,11 +301,4 @@ pub(super) fn check_labels(labels: &LabelPairs) -> Result<(), String> {
         LabelError::Reserved(name) => format!("{error}{}", hint(name)),
         _ => error.to_string(),
     })
-}
-
-/// Returns a number in the spelling of pages.
-pub(crate) fn spelled(value: f64) -> String {
-    let mut text = Vec::new();
-    format_number(value, &mut text);
-    String::from_utf8_lossy(&text).into_owned()
 }

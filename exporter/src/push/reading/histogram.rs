@@ -3,10 +3,10 @@
 //! The rules are those of the text format and of `OpenMetrics`: buckets are cumulative, the last
 //! one is `+Inf`, and `_count` equals it.
 
-use metrics_model::{Layout, Point};
+use metrics_model::{Layout, Point, number_text};
 
 use super::Place;
-use super::family::{DraftSeries, Sample, State, spelled};
+use super::family::{DraftSeries, Sample, State};
 
 /// A bucket of a file.
 #[derive(Debug)]
@@ -89,8 +89,8 @@ fn complete(
         Some(count) if count.value != last.count.value => {
             let reason = format!(
                 "_count is {}, and bucket le=\"+Inf\" is {}; allowed are equal numbers",
-                spelled(count.value),
-                spelled(last.count.value)
+                number_text(count.value),
+                number_text(last.count.value)
             );
             Err((count.place.max(last.count.place), reason))
         }
@@ -105,7 +105,7 @@ fn whole(Sample { value, place }: Sample) -> Result<u64, Fault> {
     }
     let reason = format!(
         "{} is no count of observations, allowed is a whole number from 0 on, below 2^53",
-        spelled(value)
+        number_text(value)
     );
     Err((place, reason))
 }

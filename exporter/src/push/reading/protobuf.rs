@@ -6,13 +6,12 @@ use std::collections::HashMap;
 
 use metrics_model::{
     Exemplar, FamilyType, Labels, MAX_NATIVE_BUCKETS, NATIVE_SCHEMAS, NativeHistogram, Point,
-    SparseBuckets,
+    SparseBuckets, number_text,
 };
 use prost::Message;
 
 use super::family::{
-    Draft, Family, FileContent, FileExemplar, GAUGE, LabelPairs, Part, Sample, Series,
-    check_labels, spelled,
+    Draft, Family, FileContent, FileExemplar, GAUGE, LabelPairs, Part, Sample, Series, check_labels,
 };
 use super::{LeftOut, Place, ReadError};
 use messages::{BucketSpan, Histogram, LabelPair, Metric, MetricFamily, Timestamp};
@@ -186,7 +185,7 @@ impl Parts {
             if bucket.upper_bound.is_nan() {
                 return Err("a bucket with the bound NaN, allowed are numbers and +Inf".to_owned());
             }
-            let part = Part::Bucket(spelled(bucket.upper_bound), bucket.upper_bound);
+            let part = Part::Bucket(number_text(bucket.upper_bound), bucket.upper_bound);
             self.samples.push((part, bucket.cumulative_count as f64));
         }
         // The bucket +Inf need not be in a message: it is the count.
